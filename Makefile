@@ -1,0 +1,53 @@
+# Two commands do everything: `make run` boots, tests and reports; `make test` is what CI runs.
+#   make run ARGS="--duration 60 --seed 7"     any option of `evtchn-harness run`
+#   make setup                                 only the installing
+
+HOSTS := --host qemu-x86_64 --host qemu-arm64
+VENV  := .venv
+BIN   := $(VENV)/bin
+ARCH  := $(shell dpkg --print-architecture)
+# Lines "package [arch]: programs" that are for this machine.
+PACKAGES := $(shell sed -n -e 's/^\([a-z0-9.+-]*\) \[$(ARCH)\]:.*/\1/p' -e 's/^\([a-z0-9.+-]*\):.*/\1/p' images/host/packages.txt)
+MISSING   = $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null | \
+	awk '$$2 == "installed" {have[$$1] = 1} END {split("$(PACKAGES)", want, " "); for (i in want) if (!have[want[i]]) print want[i]}' | sort)
+
+.PHONY: run test fast real lint setup packages clean
+
+run: setup
+	$(BIN)/evtchn-harness run $(HOSTS) $(ARGS)
+
+test: setup lint fast real
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fast:
+	$(BIN)/pytest tests -m 'not real'
+
+real:
+	$(BIN)/pytest tests/real -m real
+
+setup: packages $(VENV)/.done
+
+packages:
+ifneq ($(strip $(MISSING)),)
+ifeq ($(shell id -u),0)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(MISSING)
+else
+	@echo "some packages are missing; run this once, then \`make\` again:"
+	@echo "  sudo apt-get install --no-install-recommends $(MISSING)"
+	@exit 2
+endif
+endif
+
+$(VENV)/.done: pyproject.toml
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build results *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The parts of Xen's and Linux's interfaces that the agent uses: numbers and layouts.
+ * All layouts are those of 64-bit little-endian guests.
+ */
+#ifndef AGENT_ABI_H
+#define AGENT_ABI_H
+
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+/* Hypercalls. */
+#define HYPERCALL_XEN_VERSION 17
+#define HYPERCALL_SCHED_OP 29
+#define HYPERCALL_EVENT_CHANNEL_OP 32
+#define XENVER_VERSION 0
+#define SCHEDOP_POLL 3
+
+#define DOMID_SELF 0x7ff0u
+
+enum {
+    EVTCHNOP_BIND_INTERDOMAIN = 0,
+    EVTCHNOP_BIND_VIRQ = 1,
+    EVTCHNOP_CLOSE = 3,
+    EVTCHNOP_SEND = 4,
+    EVTCHNOP_STATUS = 5,
+    EVTCHNOP_ALLOC_UNBOUND = 6,
+    EVTCHNOP_BIND_IPI = 7,
+    EVTCHNOP_BIND_VCPU = 8,
+    EVTCHNOP_UNMASK = 9,
+    EVTCHNOP_SET_PRIORITY = 13,
+};
+
+enum {
+    EVTCHNSTAT_CLOSED = 0,
+    EVTCHNSTAT_UNBOUND = 1,
+    EVTCHNSTAT_INTERDOMAIN = 2,
+    EVTCHNSTAT_PIRQ = 3,
+    EVTCHNSTAT_VIRQ = 4,
+    EVTCHNSTAT_IPI = 5,
+};
+
+/* Arguments of hypercalls; the fields after "out" are written by Xen. */
+union hypercall_arg {
+    struct {
+        uint16_t owner;
+        uint16_t remote;
+        uint32_t port; /* out */
+    } alloc_unbound;
+    struct {
+        uint16_t remote;
+        uint32_t remote_port;
+        uint32_t port; /* out */
+    } bind_interdomain;
+    struct {
+        uint32_t virq;
+        uint32_t vcpu;
+        uint32_t port; /* out */
+    } bind_virq;
+    struct {
+        uint32_t vcpu;
+        uint32_t port; /* out */
+    } bind_ipi;
+    struct {
+        uint32_t port;
+    } one_port; /* close, send, unmask */
+    struct {
+        uint16_t owner;
+        uint32_t port;
+        uint32_t state; /* out, with all that follow */
+        uint32_t vcpu;
+        union {
+            struct {
+                uint16_t remote;
+            } unbound;
+            struct {
+                uint16_t remote;
+                uint32_t port;
+            } interdomain;
+            uint32_t irq; /* pirq or virq */
+        } u;
+    } status;
+    struct {
+        uint32_t port;
+        uint32_t value; /* vCPU or priority */
+    } port_value;
+    struct {
+        uint64_t ports; /* address of an array of uint32_t */
+        uint32_t count;
+        uint64_t timeout; /* absolute, ns of Xen's system time */
+        uint32_t array[1];
+    } poll;
+};
+
+/* /dev/xen/privcmd */
+struct privcmd_hypercall {
+    uint64_t op;
+    uint64_t arg[5];
+};
+#define IOCTL_PRIVCMD_HYPERCALL _IOC(_IOC_NONE, 'P', 0, sizeof(struct privcmd_hypercall))
+
+/* /dev/xen/evtchn */
+struct evtchn_bind_interdomain {
+    uint32_t remote;
+    uint32_t remote_port;
+};
+#define IOCTL_EVTCHN_BIND_VIRQ _IOC(_IOC_NONE, 'E', 0, sizeof(uint32_t))
+#define IOCTL_EVTCHN_BIND_INTERDOMAIN _IOC(_IOC_NONE, 'E', 1, sizeof(struct evtchn_bind_interdomain))
+#define IOCTL_EVTCHN_BIND_UNBOUND _IOC(_IOC_NONE, 'E', 2, sizeof(uint32_t))
+#define IOCTL_EVTCHN_UNBIND _IOC(_IOC_NONE, 'E', 3, sizeof(uint32_t))
+#define IOCTL_EVTCHN_NOTIFY _IOC(_IOC_NONE, 'E', 4, sizeof(uint32_t))
+
+/* /dev/xen/gntalloc (in the domU: pages of ours that dom0 may map) */
+struct gntalloc_alloc {
+    uint16_t domid;
+    uint16_t flags;
+    uint32_t count;
+    uint64_t index; /* out: the offset to mmap */
+    uint32_t refs[]; /* out */
+};
+#define GNTALLOC_WRITABLE 1
+#define IOCTL_GNTALLOC_ALLOC _IOC(_IOC_NONE, 'G', 5, sizeof(struct gntalloc_alloc) + 8)
+
+/* /dev/xen/gntdev (in dom0: maps them) */
+struct gntdev_ref {
+    uint32_t domid;
+    uint32_t ref;
+};
+struct gntdev_map {
+    uint32_t count;
+    uint32_t pad;
+    uint64_t index; /* out: the offset to mmap */
+    struct gntdev_ref refs[];
+};
+#define IOCTL_GNTDEV_MAP _IOC(_IOC_NONE, 'G', 0, sizeof(struct gntdev_map) + 8)
+
+/* /dev/xen/xenbus: xenstore's messages */
+enum { XS_READ = 2, XS_WRITE = 11, XS_ERROR = 16 };
+struct xenstore_header {
+    uint32_t type;
+    uint32_t request;
+    uint32_t transaction;
+    uint32_t length;
+};
+
+#endif

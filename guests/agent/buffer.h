@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One thread's records: made and locked beforehand, then only written to. */
+#ifndef AGENT_BUFFER_H
+#define AGENT_BUFFER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "record.h"
+#include "ticks.h"
+
+struct buffer {
+    struct page *pages;
+    size_t page_count;
+    struct record *next; /* where the coming operation goes */
+    struct record *end;
+    struct record spare; /* takes the records for which there is no room */
+    uint64_t done; /* operations finished, with or without room */
+    uint64_t lost; /* of these, not recorded */
+};
+
+/*
+ * Make room for `records` records in locked, populated memory.  Returns 0 or -errno.
+ * The pages are headed by buffer_restart().
+ */
+int buffer_create(struct buffer *b, size_t records);
+
+void buffer_destroy(struct buffer *b);
+
+/* Forget all records and write new page headers. */
+void buffer_restart(struct buffer *b, const struct page_header *head);
+
+/* Pages that hold at least one record, the one in flight included. */
+size_t buffer_used_pages(const struct buffer *b);
+
+/* Records the buffer still has room for. */
+size_t buffer_room(const struct buffer *b);
+
+/* Note down that an operation begins.  No system call, no lock, no allocation. */
+static inline struct record *record_call(struct buffer *b, enum op op, enum via via, uint32_t port,
+                                         uint32_t arg, uint16_t cpu)
+{
+    struct record *r = b->next < b->end ? b->next : &b->spare;
+
+    r->port = port;
+    r->arg = arg;
+    r->cpu = cpu;
+    r->op = (uint8_t)op;
+    r->via = (uint8_t)via;
+    __atomic_store_n(&r->call, ticks(), __ATOMIC_RELEASE);
+    return r;
+}
+
+/* Note down how it ended. */
+static inline void record_return(struct buffer *b, struct record *r, int32_t result)
+{
+    uint64_t ret = ticks();
+
+    r->result = result;
+    __atomic_store_n(&r->ret, ret, __ATOMIC_RELEASE);
+    if (r == &b->spare) {
+        __atomic_store_n(&b->lost, b->lost + 1, __ATOMIC_RELAXED);
+    } else {
+        struct record *next = r + 1;
+        if (((uintptr_t)next & (PAGE_BYTES - 1)) == 0)
+            next++; /* the next page's header */
+        __atomic_store_n(&b->next, next, __ATOMIC_RELEASE);
+    }
+    __atomic_store_n(&b->done, b->done + 1, __ATOMIC_RELAXED);
+}
+
+/* Note down an event that a read() begun at `call` has handed out. */
+static inline void record_event(struct buffer *b, uint64_t call, uint32_t port, uint16_t cpu)
+{
+    struct record *r = record_call(b, OP_RECV, VIA_DEVICE, port, 0, cpu);
+
+    r->call = call;
+    record_return(b, r, 0);
+}
+
+/* The operation in flight, or NULL.  May be asked from another thread. */
+static inline const struct record *record_in_flight(const struct buffer *b)
+{
+    const struct record *r = __atomic_load_n(&b->next, __ATOMIC_ACQUIRE);
+
+    if (r >= b->end)
+        return NULL;
+    return __atomic_load_n(&r->call, __ATOMIC_ACQUIRE) && !__atomic_load_n(&r->ret, __ATOMIC_ACQUIRE)
+               ? r
+               : NULL;
+}
+
+#endif

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "relay.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "abi.h"
+#include "clock.h"
+#include "ops.h"
+#include "shared.h"
+#include "xenstore.h"
+
+#define ACCEPT_S 20u
+#define SILENCE_S 20u
+
+static struct control *control;
+static char *in_bytes, *out_bytes;
+
+__attribute__((format(printf, 1, 2))) static int fail(const char *format, ...)
+{
+    va_list arguments;
+
+    fputs("relay: ", stderr);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    return 3;
+}
+
+static time_t seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec;
+}
+
+static void nap_ms(long ms)
+{
+    struct timespec nap = {0, ms * 1000000};
+
+    nanosleep(&nap, NULL);
+}
+
+static void *map(int fd, unsigned domid, const uint32_t *refs, uint32_t count)
+{
+    struct gntdev_map *request = calloc(1, sizeof(*request) + count * sizeof(request->refs[0]));
+    void *pages = MAP_FAILED;
+
+    if (!request)
+        return NULL;
+    request->count = count;
+    for (uint32_t i = 0; i < count; i++)
+        request->refs[i] = (struct gntdev_ref){domid, refs[i]};
+    if (ioctl(fd, IOCTL_GNTDEV_MAP, request) == 0)
+        pages = mmap(NULL, count * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                     (off_t)request->index);
+    free(request);
+    return pages == MAP_FAILED ? NULL : pages;
+}
+
+/* Wait for the note of the domU's agent; it holds the grant of the control page. */
+static int find_ref(unsigned domid, unsigned wait_s, uint32_t *ref)
+{
+    time_t deadline = seconds() + (time_t)wait_s;
+    char path[64], note[64];
+    unsigned version;
+    int error;
+
+    snprintf(path, sizeof(path), "/local/domain/%u/" XENSTORE_KEY, domid);
+    while ((error = xenstore_read(path, note, sizeof(note))) != 0) {
+        if (seconds() >= deadline)
+            return fail("no agent in domain %u after %u s: %s: %s", domid, wait_s, path,
+                        strerror(-error));
+        nap_ms(100);
+    }
+    if (sscanf(note, "%u %u", &version, ref) != 2 || version != SHARED_VERSION)
+        return fail("the agent in domain %u is not of this version: %s", domid, note);
+    return 0;
+}
+
+static int attach(unsigned domid, unsigned wait_s)
+{
+    int fd = open("/dev/xen/gntdev", O_RDWR | O_CLOEXEC);
+    uint32_t ref, refs[SHARED_PAGES];
+    int error = find_ref(domid, wait_s, &ref);
+
+    if (error)
+        return error;
+    control = map(fd, domid, &ref, 1);
+    if (!control)
+        return fail("cannot map the pages of domain %u: %s", domid, strerror(errno));
+    if (control->magic != SHARED_MAGIC || control->version != SHARED_VERSION)
+        return fail("the shared page of domain %u is not an agent's", domid);
+    memcpy(refs, control->refs, sizeof(refs));
+    in_bytes = map(fd, domid, refs, SHARED_PAGES);
+    if (!in_bytes)
+        return fail("cannot map the rings of domain %u: %s", domid, strerror(errno));
+    out_bytes = in_bytes + PAGES_TO_DOMU * PAGE_BYTES;
+    return 0;
+}
+
+static int begin_session(unsigned domid)
+{
+    time_t deadline = seconds() + ACCEPT_S;
+
+    __atomic_store_n(&control->session, control->session + 1, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&control->accepted, __ATOMIC_ACQUIRE) != control->session) {
+        if (seconds() >= deadline)
+            return fail("the agent in domain %u does not answer", domid);
+        nap_ms(2);
+    }
+    return 0;
+}
+
+/* Bytes for the domU.  Returns how many, 0 when there are none, -1 at their end. */
+static ssize_t feed(long wait_ns)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    struct timespec wait = {0, wait_ns};
+    size_t at, room = ring_room(&control->to_domu, PAGES_TO_DOMU * PAGE_BYTES, &at);
+    ssize_t got;
+
+    if (room == 0)
+        input.events = 0;
+    if (ppoll(&input, 1, &wait, NULL) <= 0 || room == 0)
+        return 0;
+    got = read(STDIN_FILENO, in_bytes + at, room);
+    if (got <= 0)
+        return got < 0 && errno == EINTR ? 0 : -1;
+    ring_produce(&control->to_domu, (size_t)got);
+    return got;
+}
+
+/* Bytes from the domU. */
+static ssize_t drain(void)
+{
+    size_t at, count = ring_filled(&control->to_dom0, PAGES_TO_DOM0 * PAGE_BYTES, &at);
+    ssize_t done;
+
+    if (count == 0)
+        return 0;
+    done = write(STDOUT_FILENO, out_bytes + at, count);
+    if (done < 0)
+        return errno == EINTR ? 0 : -1;
+    ring_consume(&control->to_dom0, (size_t)done);
+    return done;
+}
+
+static int carry(unsigned domid)
+{
+    struct patience patience = {0};
+    uint32_t heartbeat = control->heartbeat;
+    time_t heard = seconds();
+
+    for (;;) {
+        ssize_t in, out = drain();
+        if (out > 0)
+            patience.idle = 0;
+        in = feed(out > 0 ? 0 : patience_ns(&patience));
+        if (in > 0)
+            patience.idle = 0;
+        if (in < 0 || out < 0)
+            return 0;
+        if (__atomic_load_n(&control->clock_wanted, __ATOMIC_ACQUIRE))
+            clock_answer(control);
+        if (__atomic_load_n(&control->heartbeat, __ATOMIC_ACQUIRE) != heartbeat) {
+            heartbeat = control->heartbeat;
+            heard = seconds();
+        } else if (seconds() > heard + SILENCE_S) {
+            return fail("the agent in domain %u has been silent for %u s", domid, SILENCE_S);
+        }
+    }
+}
+
+int relay_main(unsigned domid, unsigned wait_s)
+{
+    int status;
+
+    thread_urgent(true);
+    status = attach(domid, wait_s);
+    if (status == 0)
+        status = begin_session(domid);
+    if (status == 0)
+        status = carry(domid);
+    if (control)
+        __atomic_store_n(&control->left, control->session, __ATOMIC_RELEASE);
+    return status;
+}

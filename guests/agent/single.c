@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "single.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define WAIT_MS 5000u
+#define REQUIRED UINT64_MAX
+#define CLOSE_PASSES 5 /* Xen refuses a close that meets the other end's own close */
+
+static int do_raw_alloc_unbound(struct actor *a, struct request *q)
+{
+    return raw_alloc_unbound(a, (uint16_t)q->b, (uint16_t)q->a);
+}
+
+static int do_raw_bind_interdomain(struct actor *a, struct request *q)
+{
+    return raw_bind_interdomain(a, (uint16_t)q->a, q->b);
+}
+
+static int do_raw_bind_virq(struct actor *a, struct request *q)
+{
+    return raw_bind_virq(a, q->a, q->b);
+}
+
+static int do_raw_bind_ipi(struct actor *a, struct request *q)
+{
+    return raw_bind_ipi(a, q->a);
+}
+
+static int do_raw_close(struct actor *a, struct request *q)
+{
+    return raw_close(a, q->a);
+}
+
+static int do_raw_send(struct actor *a, struct request *q)
+{
+    return raw_send(a, q->a);
+}
+
+static int do_raw_status(struct actor *a, struct request *q)
+{
+    return raw_status(a, q->a, &q->status);
+}
+
+static int do_raw_bind_vcpu(struct actor *a, struct request *q)
+{
+    return raw_bind_vcpu(a, q->a, q->b);
+}
+
+static int do_raw_unmask(struct actor *a, struct request *q)
+{
+    return raw_unmask(a, q->a);
+}
+
+static int do_raw_set_priority(struct actor *a, struct request *q)
+{
+    return raw_set_priority(a, q->a, q->b);
+}
+
+static int do_raw_poll(struct actor *a, struct request *q)
+{
+    return raw_poll(a, q->a);
+}
+
+static int do_device_alloc_unbound(struct actor *a, struct request *q)
+{
+    return device_bind_unbound(a, q->handle, (uint16_t)q->a);
+}
+
+static int do_device_bind_interdomain(struct actor *a, struct request *q)
+{
+    return device_bind_interdomain(a, q->handle, (uint16_t)q->a, q->b);
+}
+
+static int do_device_bind_virq(struct actor *a, struct request *q)
+{
+    return device_bind_virq(a, q->handle, q->a);
+}
+
+static int do_device_close(struct actor *a, struct request *q)
+{
+    return device_unbind(a, q->handle, q->a);
+}
+
+static int do_device_send(struct actor *a, struct request *q)
+{
+    return device_notify(a, q->handle, q->a);
+}
+
+static int do_device_enable(struct actor *a, struct request *q)
+{
+    return device_enable(a, q->handle, q->ports, q->count);
+}
+
+static int do_device_read(struct actor *a, struct request *q)
+{
+    int result = device_read(a, q->handle, q->ports, MAX_EVENTS, (int)q->a);
+
+    q->count = result > 0 ? (unsigned)result : 0;
+    return result;
+}
+
+/* What each operation is called, and its two arguments. */
+static const struct {
+    const char *name;
+    const char *via;
+    operation run;
+    const char *a;
+    const char *b;
+    uint64_t a_otherwise;
+    uint64_t b_otherwise;
+} operations[] = {
+    {"alloc_unbound", "raw", do_raw_alloc_unbound, "remote", "owner", DOMID_SELF, DOMID_SELF},
+    {"bind_interdomain", "raw", do_raw_bind_interdomain, "remote", "port", DOMID_SELF, REQUIRED},
+    {"bind_virq", "raw", do_raw_bind_virq, "virq", "vcpu", REQUIRED, 0},
+    {"bind_ipi", "raw", do_raw_bind_ipi, "vcpu", NULL, REQUIRED, 0},
+    {"close", "raw", do_raw_close, "port", NULL, REQUIRED, 0},
+    {"send", "raw", do_raw_send, "port", NULL, REQUIRED, 0},
+    {"status", "raw", do_raw_status, "port", NULL, REQUIRED, 0},
+    {"bind_vcpu", "raw", do_raw_bind_vcpu, "port", "vcpu", REQUIRED, REQUIRED},
+    {"unmask", "raw", do_raw_unmask, "port", NULL, REQUIRED, 0},
+    {"set_priority", "raw", do_raw_set_priority, "port", "priority", REQUIRED, REQUIRED},
+    {"poll", "raw", do_raw_poll, "port", NULL, REQUIRED, 0},
+    {"alloc_unbound", "device", do_device_alloc_unbound, "remote", NULL, REQUIRED, 0},
+    {"bind_interdomain", "device", do_device_bind_interdomain, "remote", "port", REQUIRED, REQUIRED},
+    {"bind_virq", "device", do_device_bind_virq, "virq", NULL, REQUIRED, 0},
+    {"close", "device", do_device_close, "port", NULL, REQUIRED, 0},
+    {"send", "device", do_device_send, "port", NULL, REQUIRED, 0},
+    {"enable", "device", do_device_enable, NULL, NULL, 0, 0},
+    {"read", "device", do_device_read, "timeout_ms", NULL, 0, 0},
+};
+
+static uint64_t argument(struct command *c, const char *key, uint64_t otherwise)
+{
+    if (!key)
+        return 0;
+    return otherwise == REQUIRED ? required(c, key, UINT32_MAX)
+                                 : optional(c, key, UINT32_MAX, otherwise);
+}
+
+static void report(struct session *s, const char *verb, const struct request *q)
+{
+    char extra[MAX_EVENTS * 11 + 64] = "";
+    size_t n = 0;
+
+    if (q->run == do_raw_status && q->result == 0)
+        snprintf(extra, sizeof(extra), " state=%u vcpu=%u remote=%u detail=%u", q->status.state,
+                 q->status.vcpu, q->status.remote, q->status.detail);
+    if (q->run == do_device_read) {
+        n = (size_t)snprintf(extra, sizeof(extra), " ports=");
+        for (unsigned i = 0; i < q->count; i++)
+            n += (size_t)snprintf(extra + n, sizeof(extra) - n, i ? ",%u" : "%u", q->ports[i]);
+    }
+    if (q->result < 0)
+        answer(s, -q->result, "what=%s call=%llu ret=%llu cpu=%u", verb,
+               (unsigned long long)q->record.call, (unsigned long long)q->record.ret,
+               q->record.cpu);
+    else
+        answer(s, 0, "result=%d call=%llu ret=%llu cpu=%u%s", q->result,
+               (unsigned long long)q->record.call, (unsigned long long)q->record.ret,
+               q->record.cpu, extra);
+}
+
+static void wait_and_report(struct session *s, const char *verb, unsigned on, unsigned wait_ms)
+{
+    struct request q;
+    int error = hand_join(on, wait_ms, &q);
+
+    if (error)
+        answer(s, -error, "what=%s on=%u", error == -ETIME ? "in-flight" : verb, on);
+    else
+        report(s, verb, &q);
+}
+
+static void begin(struct session *s, struct command *c, size_t i)
+{
+    struct request q = {.run = operations[i].run};
+    unsigned on = (unsigned)optional(c, "on", hands_count() - 1, 0);
+    unsigned wait_ms = (unsigned)optional(c, "wait_ms", 600000, WAIT_MS);
+    int error;
+
+    q.a = (uint32_t)argument(c, operations[i].a, operations[i].a_otherwise);
+    q.b = (uint32_t)argument(c, operations[i].b, operations[i].b_otherwise);
+    if (strcmp(operations[i].via, "device") == 0)
+        q.handle = (unsigned)optional(c, "handle", HANDLES - 1, 0);
+    if (operations[i].run == do_device_enable)
+        q.count = (unsigned)numbers(c, "ports", q.ports, MAX_EVENTS);
+    if (refuse(s, c))
+        return;
+    error = hand_begin(on, &q);
+    if (error)
+        answer(s, -error, "what=in-flight on=%u", on);
+    else if (wait_ms == 0)
+        answer(s, 0, "begun=1");
+    else
+        wait_and_report(s, operations[i].name, on, wait_ms);
+}
+
+int single_operation(struct session *s, struct command *c)
+{
+    const char *via = text(c, "via", "raw");
+    int known = 0;
+
+    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
+        if (strcmp(operations[i].name, c->verb) != 0)
+            continue;
+        known = 1;
+        if (strcmp(operations[i].via, via) == 0) {
+            begin(s, c, i);
+            return 1;
+        }
+    }
+    if (known)
+        answer(s, EINVAL, "what=via");
+    return known;
+}
+
+void single_join(struct session *s, struct command *c)
+{
+    unsigned on = (unsigned)required(c, "on", hands_count() - 1);
+    unsigned wait_ms = (unsigned)optional(c, "wait_ms", 600000, WAIT_MS);
+
+    if (!refuse(s, c))
+        wait_and_report(s, "join", on, wait_ms);
+}
+
+/* Returns how many ports could not be closed. */
+static int close_all(struct actor *a)
+{
+    int left = 0;
+
+    for (uint32_t port = 0; port < MAX_PORTS; port++) {
+        if (port_owner(port) & OWNED_DEVICE)
+            left += device_unbind(a, port_handle(port), port) < 0;
+        if (port_owner(port) & OWNED_RAW)
+            left += raw_close(a, port) < 0;
+    }
+    return left;
+}
+
+int release_all(struct actor *a, struct request *q)
+{
+    q->a = 0;
+    q->count = 0;
+    for (int pass = 0; pass < CLOSE_PASSES && close_all(a); pass++)
+        ;
+    for (uint32_t port = 0; port < MAX_PORTS; port++) {
+        struct channel_status status;
+        if (!port_owner(port))
+            continue;
+        q->a++;
+        if (raw_status(a, port, &status) != 0 || status.state != EVTCHNSTAT_CLOSED)
+            if (q->count < MAX_EVENTS)
+                q->ports[q->count++] = port;
+    }
+    forget_closed_ports();
+    return (int)q->count;
+}

@@ -1,0 +1,3 @@
+"""xen-evtchn-harness: boot a real Xen, drive its event channels, judge what was seen."""
+
+__version__ = "0.1.0"

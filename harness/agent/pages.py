@@ -1,0 +1,49 @@
+"""The agent's pages of records, as they are in its memory (guests/agent/record.h)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.history.record import RECORD
+from harness.verdict import HarnessError
+
+PAGE_BYTES = 4096
+RECORDS_PER_PAGE = 127
+MAGIC = int.from_bytes(b"EVTCHNLG", "little")
+
+HEADER = np.dtype(
+    [
+        ("magic", "<u8"),
+        ("tick_hz", "<u8"),
+        ("run", "<u4"),
+        ("page", "<u4"),
+        ("domid", "<u2"),
+        ("thread", "<u2"),
+        ("vcpu", "<u2"),
+        ("records", "<u2"),
+    ]
+)
+PAGE = np.dtype([("header", HEADER), ("records", RECORD, (RECORDS_PER_PAGE,))])
+assert PAGE.itemsize == PAGE_BYTES
+
+
+def records_of(pages: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Return the records of one thread's ``pages`` (dtype PAGE, in order), unused ones left out.
+
+    The last may be in flight (``ret`` 0).
+    """
+    records: npt.NDArray[np.void] = pages["records"].reshape(-1)
+    used: npt.NDArray[np.void] = records[records["call"] != 0]
+    return used
+
+
+def parse(blob: bytes) -> npt.NDArray[np.void]:
+    """Return the pages (dtype PAGE) in ``blob``; HarnessError if it is not whole, ordered pages."""
+    if len(blob) % PAGE_BYTES:
+        raise HarnessError(f"{len(blob)} bytes of records are no whole number of pages")
+    pages = np.frombuffer(blob, PAGE)
+    header = pages["header"]
+    if (header["magic"] != MAGIC).any() or (header["page"] != np.arange(len(pages))).any():
+        raise HarnessError("pages of records are out of order or damaged")
+    return pages

@@ -1,0 +1,99 @@
+"""Records from a dump of the machine's memory, when nobody is left to ask for them.
+
+A page of records says itself whose it is and where it belongs (guests/agent/record.h), so
+that neither page tables nor symbols are needed: only the physical memory, as QEMU's
+``pmemsave`` writes it.  The last record of each thread may be in flight, which after a hang
+is the most telling one of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.agent.pages import MAGIC, PAGE, PAGE_BYTES, RECORDS_PER_PAGE, records_of
+from harness.history.history import History
+from harness.history.record import RECORD, Op
+from harness.verdict import LabError
+
+_CHUNK_PAGES = 1 << 16  # 256 MiB at a time
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The records of one thread, as far as memory has them."""
+
+    domid: int
+    thread: int
+    vcpu: int
+    records: npt.NDArray[np.void]  # dtype RECORD; the last may be in flight
+
+    @property
+    def in_flight(self) -> str:
+        """The operation that has not come back, as "CLOSE of port 22"; "" if there is none."""
+        if not len(self.records) or self.records["ret"][-1]:
+            return ""
+        last = self.records[-1]
+        return f"{Op(int(last['op'])).name} of port {int(last['port'])}"
+
+
+def recover(image: Path, run: int) -> list[Recovered]:
+    """Return what load ``run`` left in the memory ``image``, by domain and thread.
+
+    A thread's records end before the first page that is not there.  LabError when the
+    image cannot be read.
+    """
+    found: dict[tuple[int, int], dict[int, npt.NDArray[np.void]]] = {}
+    for page in _pages(image, run):
+        header = page["header"]
+        thread = found.setdefault((int(header["domid"]), int(header["thread"])), {})
+        number = int(header["page"])
+        if number not in thread or _used(page) > _used(thread[number]):
+            thread[number] = page
+    return [_recovered(domid, thread, found[domid, thread]) for domid, thread in sorted(found)]
+
+
+def complete(history: History, recovered: Iterable[Recovered]) -> History:
+    """Return ``history`` with each thread's records replaced by the recovered ones, if more."""
+    longer = {(r.domid, r.thread): r.records for r in recovered}
+    none = np.zeros(0, RECORD)
+    return replace(
+        history,
+        threads=tuple(
+            replace(
+                log, records=max(log.records, longer.get((log.domid, log.thread), none), key=len)
+            )
+            for log in history.threads
+        ),
+    )
+
+
+def _pages(image: Path, run: int) -> Iterable[npt.NDArray[np.void]]:
+    try:
+        count = image.stat().st_size // PAGE_BYTES
+        memory = np.memmap(image, PAGE, mode="r", shape=(count,)) if count else np.zeros(0, PAGE)
+    except OSError as error:
+        raise LabError(f"cannot read the memory: {error.strerror}", where=str(image)) from error
+    for start in range(0, count, _CHUNK_PAGES):
+        chunk = memory[start : start + _CHUNK_PAGES]
+        header = chunk["header"]
+        ours = (header["magic"] == MAGIC) & (header["run"] == run)
+        ours &= header["records"] == RECORDS_PER_PAGE
+        yield from (chunk[index].copy() for index in np.flatnonzero(ours))
+
+
+def _used(page: npt.NDArray[np.void]) -> int:
+    return int(np.count_nonzero(page["records"]["call"]))
+
+
+def _recovered(domid: int, thread: int, pages: dict[int, npt.NDArray[np.void]]) -> Recovered:
+    first = min(pages)
+    unbroken: list[npt.NDArray[np.void]] = []
+    while first == 0 and len(unbroken) in pages:
+        unbroken.append(pages[len(unbroken)])
+    vcpu = int(pages[first]["header"]["vcpu"])
+    return Recovered(domid, thread, vcpu, records_of(np.array(unbroken, PAGE)))

@@ -1,0 +1,153 @@
+"""The agent's protocol (docs/agent-protocol.md): commands out, answers and records in."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.agent.channel import AgentChannel
+from harness.verdict import HarnessError, HypervisorError, LabError
+
+ANSWER_TIMEOUT = 9.0  # seconds of silence; the agent itself waits 7 at most for Xen
+_CHUNK = 1 << 18
+
+Arguments = Mapping[str, int | str | Sequence[int]]
+_NONE: Arguments = {}
+
+
+class AgentLost(LabError):
+    """The agent no longer answers: its channel ended, or it is silent."""
+
+
+class AgentRefused(HarnessError):
+    """Xen, Linux or the agent answered a command with an error number.
+
+    ``errno`` is the positive error number; ``answer`` has the ticks of the attempt.
+    """
+
+    def __init__(self, name: str, command: str, answer: Answer) -> None:
+        self.errno = answer.integer("errno", 0)
+        self.answer = answer
+        code = errno.errorcode.get(self.errno, str(self.errno))
+        super().__init__(f"{command}: {code} ({answer.fields.get('what', '?')})", where=name)
+
+
+class OperationInFlight(HypervisorError):
+    """An operation went into the hypervisor and has not come back."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer line taken apart, and the bytes that followed it."""
+
+    ok: bool
+    fields: Mapping[str, str]
+    payload: bytes = field(default=b"", repr=False)
+
+    def integer(self, key: str, otherwise: int | None = None) -> int:
+        """Return the number called ``key``; HarnessError when the agent did not send one."""
+        word = self.fields.get(key)
+        if word is None and otherwise is not None:
+            return otherwise
+        try:
+            return int(word or "")
+        except ValueError:
+            raise HarnessError(f"the agent's answer has no number {key!r}: {self.fields}") from None
+
+    def integers(self, key: str) -> list[int]:
+        """Return the comma-separated numbers called ``key``, [] when there are none."""
+        word = self.fields.get(key, "")
+        return [int(part) for part in word.split(",")] if word else []
+
+
+class Connection:
+    """Commands to one agent, one after the other."""
+
+    def __init__(self, channel: AgentChannel, name: str) -> None:
+        self.name = name
+        self._channel = channel
+        self._pending = bytearray()
+        self._lost: AgentLost | None = None
+        self._turn = threading.Lock()
+
+    def ask(
+        self, verb: str, arguments: Arguments = _NONE, *, timeout: float = ANSWER_TIMEOUT
+    ) -> Answer:
+        """Send a command and return its answer; no more than ``timeout`` seconds of silence.
+
+        Raises AgentRefused for an ``err`` answer, OperationInFlight when the agent says that
+        the operation has not come back, AgentLost when there is no answer at all; once
+        lost, an agent stays lost, because a late answer would be taken for another's.
+        """
+        command = " ".join([verb, *(f"{key}={_word(value)}" for key, value in arguments.items())])
+        if not self._turn.acquire(timeout=timeout):
+            raise AgentLost(f"{verb!r} has to wait: an earlier answer is overdue", where=self.name)
+        try:
+            if self._lost:
+                raise self._lost
+            self._lost = AgentLost(f"{verb!r} was interrupted", where=self.name)  # until answered
+            try:
+                self._channel.write(command.encode("ascii") + b"\n")
+                answer = self._answer(timeout)
+            except TimeoutError:
+                self._lost = AgentLost(
+                    f"no answer to {verb!r} within {timeout:.0f} s",
+                    where=self.name,
+                    hint="its domain or the hypervisor may hang: see the consoles",
+                )
+                raise self._lost from None
+            except (OSError, EOFError, LabError) as error:
+                why = f": {error}" if str(error) else ""
+                self._lost = AgentLost(f"the channel ended during {verb!r}{why}", where=self.name)
+                raise self._lost from None
+            self._lost = None
+        finally:
+            self._turn.release()
+        if answer.ok:
+            return answer
+        if answer.fields.get("what") == "in-flight" and answer.integer("errno") == errno.ETIME:
+            raise OperationInFlight(f"{command!r} has not come back from Xen", where=self.name)
+        raise AgentRefused(self.name, command, answer)
+
+    def close(self) -> None:
+        """Give the agent up: it closes its ports and ends."""
+        self._channel.close()
+
+    def _answer(self, timeout: float) -> Answer:
+        line = self._line(timeout)
+        head, _, rest = line.partition(" ")
+        if head not in ("ok", "err"):
+            raise HarnessError(f"not an answer: {line[:80]!r}", where=self.name)
+        fields = dict(word.partition("=")[::2] for word in rest.split())
+        size = int(fields.get("bytes", "0")) if head == "ok" else 0
+        return Answer(head == "ok", fields, self._bytes(size, timeout))
+
+    def _line(self, timeout: float) -> str:
+        while (end := self._pending.find(b"\n")) < 0:
+            self._fill(timeout)
+        line = self._take(end + 1)
+        return line[:-1].decode("ascii", "replace")
+
+    def _bytes(self, size: int, timeout: float) -> bytes:
+        while len(self._pending) < size:
+            self._fill(timeout)
+        return self._take(size)
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._pending[:size])
+        del self._pending[:size]
+        return taken
+
+    def _fill(self, timeout: float) -> None:
+        data = self._channel.read(_CHUNK, timeout)
+        if not data:
+            raise EOFError
+        self._pending += data
+
+
+def _word(value: int | str | Sequence[int]) -> str:
+    if isinstance(value, int | str):
+        return str(value)
+    return ",".join(map(str, value))

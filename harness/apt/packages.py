@@ -1,0 +1,270 @@
+"""Questions to apt: source trees, sets of binary packages, and their files."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import subprocess
+import tempfile
+import urllib.parse
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from harness import cache, command
+from harness.apt.root import AptRoot, Notice, open_root
+from harness.arch import NAMES, Arch
+from harness.verdict import LabError
+
+_URI_LINE = re.compile(r"^'[^']*' (\S+\.deb) (\d+) SHA256:([0-9a-f]{64})\s*$", re.MULTILINE)
+_UNKNOWN = re.compile(r"^E: (Unable to locate package .*|Package .* has no installation .*)$", re.M)
+_UNMET = re.compile(r"^ +(\S+ : Depends: .*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Deb:
+    """One binary package file; ``sha256`` names it in the pool, ``size`` is in bytes."""
+
+    name: str
+    version: str
+    arch: str  # dpkg architecture of the package itself: "all" is possible
+    filename: str
+    sha256: str
+    size: int
+
+
+class Source(NamedTuple):
+    """An unpacked source package: its full Debian version and its tree, read-only."""
+
+    version: str
+    tree: Path
+
+
+class _Gone(Exception):
+    """The archive's index lists files that the archive does not have (404)."""
+
+    def __init__(self, debs: Sequence[Deb]) -> None:
+        super().__init__(f"{len(debs)} packages")
+        self.debs = debs
+
+
+def _quiet(_: str) -> None:
+    """Drop a notice."""
+
+
+def source_package(name: str, version_prefix: str = "", *, notice: Notice = _quiet) -> Source:
+    """Return the newest source package ``name`` whose upstream version has the prefix.
+
+    "4.17" selects 4.17.5 but not 4.170.  A version that is in the index but not in the
+    archive any more is passed over, with a notice, for the next older one.
+    """
+    native = command.run([command.which("dpkg", "dpkg"), "--print-architecture"]).strip()
+    root = open_root(native, types="deb-src", notice=notice)
+    versions = _source_versions(root, name, version_prefix)
+    for version in versions:
+        tree = _source_tree(root, name, version)
+        if tree is not None:
+            return Source(version, tree)
+        notice(f"{name} {version} is in the index but not in the archive: trying an older one")
+    raise LabError(
+        f"no source package {name} {version_prefix or '(any version)'} in {root.what}"
+        if not versions
+        else f"the archive lists source package {name} {', '.join(versions)} but has none of them",
+        where="apt",
+        hint="give a tree of your own",
+    )
+
+
+def resolve(
+    arch: Arch, packages: Iterable[str], *, recommends: bool = False, notice: Notice = _quiet
+) -> tuple[Deb, ...]:
+    """Return what installing ``packages`` on an empty machine takes, by apt's own resolver."""
+    root = open_root(NAMES[arch].debian, types="deb", notice=notice)
+    return _resolve(root, sorted(set(packages)), recommends)
+
+
+def download(arch: Arch, debs: Iterable[Deb], *, notice: Notice = _quiet) -> dict[str, Path]:
+    """Return the file of every package, by package name; what the pool lacks is downloaded."""
+    debs = tuple(debs)
+    root = open_root(NAMES[arch].debian, types="deb", notice=notice)
+    try:
+        return _download(root, debs, notice)
+    except _Gone as gone:
+        raise _not_there(root, gone.debs) from None
+
+
+def fetch(
+    arch: Arch, packages: Iterable[str], *, recommends: bool = False, notice: Notice = _quiet
+) -> dict[Deb, Path]:
+    """Resolve ``packages`` and download them; return each package's file.
+
+    If the archive lacks a file that its index lists (404) the index is fetched again;
+    if that does not help, the suites that list it (security, updates) are done without
+    until the next refresh, with a notice.
+    """
+    wanted = sorted(set(packages))
+    root = open_root(NAMES[arch].debian, types="deb", notice=notice)
+    for attempt in range(4):
+        debs = _resolve(root, wanted, recommends)
+        try:
+            files = _download(root, debs, notice)
+        except _Gone as gone:
+            if attempt == 0:
+                root = open_root(NAMES[arch].debian, types="deb", notice=notice, refresh=True)
+                continue
+            _give_up_suites(root, gone.debs, notice)
+            continue
+        return {deb: files[deb.name] for deb in debs}
+    raise LabError(f"{root.what}: the archive and its index do not agree", where="apt")
+
+
+def _resolve(root: AptRoot, packages: Sequence[str], recommends: bool) -> tuple[Deb, ...]:
+    def ask() -> list[tuple[object, ...]]:
+        option = "--install-recommends" if recommends else "--no-install-recommends"
+        try:
+            said = root.apt("apt-get", "install", "--yes", "--print-uris", option, *packages)
+        except command.CommandFailed as error:
+            raise _unresolved(root, error) from error
+        return [astuple(_deb(*found)) for found in _URI_LINE.findall(said)]
+
+    with root.lock():
+        rows = cast(list[list[object]], root.answer(["resolve", packages, recommends], ask))
+    return tuple(Deb(*row) for row in rows)  # type: ignore[arg-type]
+
+
+def _deb(filename: str, size: str, sha256: str) -> Deb:
+    name, version, tail = filename.split("_")
+    arch = tail.removesuffix(".deb")
+    return Deb(name, urllib.parse.unquote(version), arch, filename, sha256, int(size))
+
+
+def _unresolved(root: AptRoot, error: command.CommandFailed) -> LabError:
+    found = _UNKNOWN.findall(error.output) or _UNMET.findall(error.output)
+    what = "; ".join(found) if found else error.what
+    return LabError(f"{root.what}: {what}", where="apt-get install")
+
+
+def _download(root: AptRoot, debs: Sequence[Deb], notice: Notice) -> dict[str, Path]:
+    pool = cache.root() / "deb"
+    pool.mkdir(parents=True, exist_ok=True)
+    files = {deb.name: pool / f"{deb.sha256}.deb" for deb in debs}
+    missing = [deb for deb in debs if not files[deb.name].is_file()]
+    if not missing:
+        return files
+    size = sum(deb.size for deb in missing) / 1e6
+    notice(f"downloading {len(missing)} of {len(debs)} {root.what}, {size:.0f} MB")
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=pool) as scratch:
+        trouble = ""
+        words = [f"{deb.name}={deb.version}" for deb in missing]
+        try:
+            with root.lock():
+                root.apt("apt-get", "download", *words, cwd=Path(scratch), timeout=3600)
+        except command.CommandFailed as error:
+            trouble = error.output
+        for deb in missing:
+            got = Path(scratch, deb.filename)
+            if got.is_file() and hashlib.sha256(got.read_bytes()).hexdigest() == deb.sha256:
+                got.replace(files[deb.name])
+    gone = [deb for deb in missing if not files[deb.name].is_file()]
+    if gone and "404" in trouble:
+        raise _Gone(gone)
+    if gone:
+        raise _no_download(root, gone[0].filename, trouble)
+    return files
+
+
+def _no_download(root: AptRoot, name: str, output: str) -> LabError:
+    complaint = re.search(r"^E: (.*)$", output, re.MULTILINE)
+    return LabError(
+        f"cannot download {name} ({root.what}): {complaint[1] if complaint else 'apt failed'}",
+        where="apt-get download",
+        hint="check the network and apt's proxy",
+    )
+
+
+def _not_there(root: AptRoot, debs: Sequence[Deb]) -> LabError:
+    names = ", ".join(deb.filename for deb in debs[:3])
+    return LabError(f"{root.what}: the archive lists {names} but does not have it", where="apt")
+
+
+def _give_up_suites(root: AptRoot, debs: Sequence[Deb], notice: Notice) -> None:
+    suites = set()
+    with root.lock():
+        for deb in debs:
+            for line in root.apt("apt-cache", "madison", deb.name).splitlines():
+                cells = [cell.strip() for cell in line.split("|")]
+                if len(cells) == 3 and cells[1] == deb.version:
+                    suites.add(cells[2].split()[1].rsplit("/", 1)[0])
+        extra = {suite for suite in suites if re.search(r"[-/]", suite)}
+        if not extra:  # the release itself: nothing would be left
+            raise _not_there(root, debs)
+        root.drop(extra)
+    notice(f"{root.what}: {', '.join(sorted(extra))} lists files it does not have; done without")
+
+
+def _source_versions(root: AptRoot, name: str, prefix: str) -> list[str]:
+    def ask() -> list[str]:
+        try:
+            said = root.apt("apt-cache", "showsrc", "--only-source", name)
+        except command.CommandFailed:
+            return []  # "Unable to locate package"
+        found = set(re.findall(r"^Version: (\S+)$", said, re.MULTILINE))
+        return sorted(found, key=functools.cmp_to_key(_compare), reverse=True)
+
+    with root.lock():
+        versions = cast(list[str], root.answer(["source", name], ask))
+    upstream = re.compile(rf"^(?:\d+:)?{re.escape(prefix)}(?!\d)")
+    return [version for version in versions if not prefix or upstream.match(version)]
+
+
+def _compare(left: str, right: str) -> int:
+    """Order two Debian versions as dpkg does."""
+    if left == right:
+        return 0
+    dpkg = command.which("dpkg", "dpkg")
+    less = subprocess.run([dpkg, "--compare-versions", left, "lt", right], check=False)
+    return -1 if less.returncode == 0 else 1
+
+
+def _source_tree(root: AptRoot, name: str, version: str) -> Path | None:
+    """Return the unpacked tree; None if the archive does not have it, remembered like an answer."""
+    kind, entry_name = "source", cache.key(name, version, root.release.codename)
+
+    def make(work: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix=".source-", dir=work.parent) as scratch:
+            below = Path(scratch)
+            _download_source(root, name, version, below)
+            dsc = next(below.glob("*.dsc"))
+            # apt has verified the files against the signed index; dpkg-source need not again.
+            words = ("--no-check", "-x", dsc.name, str(work / "tree"))
+            command.run([command.which("dpkg-source", "dpkg-dev"), *words], cwd=below)
+        for path in (work / "tree").rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                path.chmod(path.stat().st_mode & ~0o222)
+
+    def is_there() -> bool:
+        try:
+            cache.entry(kind, entry_name, make)
+        except _Gone:
+            return False
+        return True
+
+    if not root.answer(["source tree", name, version], is_there):
+        return None
+    try:
+        return cache.entry(kind, entry_name, make) / "tree"
+    except _Gone:  # deleted from the cache since the answer was given
+        return None
+
+
+def _download_source(root: AptRoot, name: str, version: str, into: Path) -> None:
+    words = ("--download-only", "--only-source", f"{name}={version}")
+    try:
+        with root.lock():
+            root.apt("apt-get", "source", *words, cwd=into, timeout=3600)
+    except command.CommandFailed as error:
+        if "404" in error.output:
+            raise _Gone(()) from error
+        raise _no_download(root, f"source of {name} {version}", error.output) from error

@@ -1,0 +1,256 @@
+"""A private apt root in the cache: configuration, index, and what keeps it fresh."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from harness import cache, command
+from harness.apt import archives
+from harness.verdict import LabError
+
+Notice = Callable[[str], None]
+
+FRESH_SECONDS = 24 * 3600.0
+RETRY_SECONDS = 900.0  # offline with an old index: how long not to ask the network again
+UPDATE_SECONDS = 600.0
+_ORIGINS = {"debian": "Debian", "ubuntu": "Ubuntu"}
+
+_CONFIGURATION = """\
+Dir::State "{root}/state";
+Dir::State::status "{root}/state/status";
+Dir::State::lists "{root}/state/lists";
+Dir::Cache "{root}/cache";
+Dir::Cache::archives "{root}/cache/archives";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "srcpkgcache.bin";
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "{root}/sources";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+#clear APT::Architectures;
+APT::Architecture "{arch}";
+APT::Architectures {{ "{arch}"; }};
+APT::Default-Release "";
+APT::Sandbox::User "";
+APT::Get::AllowUnauthenticated "false";
+APT::Update::Error-Mode "any";
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Periodic;
+Acquire::Languages "none";
+Acquire::ForceHash "SHA256";
+Acquire::Retries "2";
+"""
+
+
+@dataclass(frozen=True)
+class AptRoot:
+    """A private apt root; ``directory`` holds its configuration, index and answers."""
+
+    directory: Path
+    release: archives.Release
+    debian_arch: str
+    types: str  # "deb" or "deb-src"
+
+    @property
+    def what(self) -> str:
+        """The root in words, for notices and errors."""
+        kind = "source packages" if self.types == "deb-src" else f"{self.debian_arch} packages"
+        return f"{self.release.distribution} {self.release.codename} {kind}"
+
+    def apt(self, tool: str, *words: str, cwd: Path | None = None, timeout: float = 600.0) -> str:
+        """Run ``apt-get`` or ``apt-cache`` on this root and return what it printed."""
+        program = command.which(tool, "apt")
+        argv = [program, "-c", str(self.directory / "apt.conf"), "-q", *words]
+        return command.run(argv, cwd=cwd, timeout=timeout, env={"LC_ALL": "C"})
+
+    def lock(self) -> FileLock:
+        """Return the lock that whoever runs apt on this root must hold."""
+        return FileLock(self.directory / ".lock")
+
+    def answer(self, question: object, ask: Callable[[], object]) -> object:
+        """Return ``ask()`` (a JSON value), remembered until the index changes."""
+        name = cache.key(question, (self.directory / "stamp").read_text())
+        path = self.directory / "answers" / name
+        if path.is_file():
+            value: object = json.loads(path.read_text())
+            return value
+        value = ask()
+        path.parent.mkdir(exist_ok=True)
+        _write(path, json.dumps(value))
+        return value
+
+    def dropped(self) -> list[str]:
+        """Return the suites given up on since the last refresh."""
+        path = self.directory / "dropped"
+        return path.read_text().split() if path.is_file() else []
+
+    def drop(self, suites: Iterable[str]) -> None:
+        """Do without ``suites`` until the next refresh; the lock must be held."""
+        gone = sorted({*self.dropped(), *suites})
+        _write(self.directory / "dropped", "\n".join(gone))
+        _configure(self, archives.without(_own_archives(self), gone))
+        stamp = self.directory / "stamp"
+        made = stamp.stat().st_mtime
+        _write(stamp, f"{made} without {gone}")  # new answers, but no younger an index
+        os.utime(stamp, (made, made))
+
+
+def open_root(debian_arch: str, *, types: str, notice: Notice, refresh: bool = False) -> AptRoot:
+    """Return the root for ``debian_arch``, its index no older than a day if the network allows.
+
+    With ``refresh`` the index is fetched again, whatever its age.  An old index that
+    cannot be renewed is used, with a notice; LabError when there is none at all.
+    """
+    command.which("apt-get", "apt")
+    release = machine_release()
+    name = f"{release.codename}-{'source' if types == 'deb-src' else debian_arch}"
+    directory = cache.root() / "apt" / name
+    root = AptRoot(directory, release, debian_arch, types)
+    try:
+        for part in ("state/lists/partial", "cache/archives/partial", "sources"):
+            (directory / part).mkdir(parents=True, exist_ok=True)
+        (directory / "state/status").touch()
+        with root.lock():
+            _ensure_index(root, notice, refresh=refresh)
+    except OSError as error:
+        raise LabError(
+            f"cannot write the apt root: {error.strerror or error}",
+            where=str(error.filename or directory),
+            hint=f"free space there, or point {cache.ENVIRONMENT} at another directory",
+        ) from error
+    return root
+
+
+def machine_release(os_release: Path = Path("/etc/os-release")) -> archives.Release:
+    """Return this machine's release; LabError if it is neither Debian's nor Ubuntu's."""
+    fields: dict[str, str] = {}
+    if os_release.is_file():
+        for word in shlex.split(os_release.read_text(), comments=True):
+            name, _, value = word.partition("=")
+            fields[name] = value
+    distribution, codename = fields.get("ID", ""), fields.get("VERSION_CODENAME", "")
+    if distribution not in _ORIGINS or not codename:
+        raise LabError(
+            f"this machine is {fields.get('PRETTY_NAME', 'of an unknown distribution')}",
+            where=str(os_release),
+            hint="packages for dom0 are taken from Debian's or Ubuntu's archive by apt",
+        )
+    return archives.Release(distribution, codename)
+
+
+def machine_archives() -> list[archives.Archive]:
+    """Return every entry of the machine's own apt source lists."""
+    where = "Dir::Etc::sourcelist/f Dir::Etc::sourceparts/d"
+    names = shlex.split(f"LIST {where.split()[0]} PARTS {where.split()[1]}")
+    said = command.run([command.which("apt-config", "apt"), "shell", *names], timeout=60)
+    paths = {k: v for k, _, v in (word.partition("=") for word in shlex.split(said))}
+    parts = Path(paths.get("PARTS", "/etc/apt/sources.list.d"))
+    files = [Path(paths.get("LIST", "/etc/apt/sources.list"))]
+    files += sorted(parts.iterdir()) if parts.is_dir() else []
+    found: list[archives.Archive] = []
+    for path in files:
+        if path.suffix not in (".list", ".sources") or not os.access(path, os.R_OK):
+            continue
+        parse = archives.parse_deb822 if path.suffix == ".sources" else archives.parse_one_line
+        found += parse(path.read_text(errors="replace"))
+    return found
+
+
+def _own_archives(root: AptRoot) -> list[archives.Archive]:
+    own = archives.own(machine_archives(), root.release, root.debian_arch)
+    if not own:
+        ubuntu_ports = root.release.distribution == "ubuntu" and root.debian_arch == "arm64"
+        raise LabError(
+            f"apt's source lists have no archive with {root.what}",
+            where="/etc/apt/sources.list.d",
+            hint="add Ubuntu's ports archive there, with Architectures: arm64"
+            if ubuntu_ports
+            else "add the distribution's archive there",
+        )
+    return own
+
+
+def _ensure_index(root: AptRoot, notice: Notice, *, refresh: bool) -> None:
+    # A changed source list makes the index as unusable as old age does.
+    own = _own_archives(root)
+    text = archives.render(own, types=root.types)
+    known = root.directory / "known"
+    stamp = root.directory / "stamp"
+    tried = root.directory / "tried"
+    same = known.is_file() and known.read_text() == text and stamp.is_file()
+    if same and not refresh:
+        now = time.time()
+        if _age(stamp, now) < FRESH_SECONDS or _age(tried, now) < RETRY_SECONDS:
+            return
+    _configure(root, own)
+    notice(f"fetching the index of {root.what}")
+    try:
+        root.apt("apt-get", "update", timeout=UPDATE_SECONDS)
+    except command.CommandFailed as error:
+        if not same:
+            raise _no_index(root, error) from error
+        tried.touch()
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(stamp.stat().st_mtime))
+        notice(f"index of {root.what} cannot be renewed; using that of {made}")
+        _configure(root, archives.without(own, root.dropped()))
+        return
+    _configure(root, _of_origin(root, own))
+    (root.directory / "dropped").unlink(missing_ok=True)
+    for old in (root.directory / "answers").glob("*"):
+        old.unlink()
+    _write(known, text)
+    _write(stamp, str(time.time()))
+
+
+def _age(path: Path, now: float) -> float:
+    return now - path.stat().st_mtime if path.is_file() else float("inf")
+
+
+def _configure(root: AptRoot, own: Iterable[archives.Archive]) -> None:
+    text = _CONFIGURATION.format(root=root.directory.absolute(), arch=root.debian_arch)
+    _write(root.directory / "apt.conf", text)
+    _write(root.directory / "sources/own.sources", archives.render(own, types=root.types))
+
+
+def _of_origin(root: AptRoot, own: list[archives.Archive]) -> list[archives.Archive]:
+    """Drop third parties that use the distribution's suite and component names."""
+    line = "$(REPO_URI) $(RELEASE) $(ORIGIN)"
+    said = root.apt("apt-get", "indextargets", "--format", line)
+    wanted = _ORIGINS[root.release.distribution]
+    good = {
+        tuple(words[:2]) for words in map(str.split, said.splitlines()) if words[2:] == [wanted]
+    }
+
+    def is_good(archive: archives.Archive) -> bool:
+        return (archive.uris[0].rstrip("/") + "/", archive.suites[0]) in good
+
+    return [archive for archive in own if is_good(archive)] or own
+
+
+def _no_index(root: AptRoot, error: command.CommandFailed) -> LabError:
+    complaints = re.findall(r"^(?:E|W): (.*)$", error.output, re.MULTILINE)
+    what = complaints[0] if complaints else error.what
+    hint = "check the network and apt's proxy, and that `apt-get update` works"
+    if "404" in error.output and root.release.distribution == "ubuntu":
+        hint = (
+            f"the archive has no {root.debian_arch} packages: give apt Ubuntu's ports "
+            f"archive in an entry with Architectures: {root.debian_arch}"
+        )
+    return LabError(f"no index of {root.what}: {what}", where="apt-get update", hint=hint)
+
+
+def _write(path: Path, text: str) -> None:
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(text)
+    new.replace(path)

@@ -1,0 +1,96 @@
+"""The content-addressed cache: made once, shared by parallel runs, safe to delete.
+
+An entry is a directory ``<cache>/<kind>/<key>`` that appears whole (built in a
+sibling, then renamed) or not at all.  The key is a digest of everything that
+went in, so an entry is never updated.  A lock file beside the entry keeps two
+runs from building the same thing twice; the kernel frees it when its holder dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from harness.verdict import LabError
+
+ENVIRONMENT = "EVTCHN_HARNESS_CACHE"
+
+
+def root() -> Path:
+    """Return the cache directory: $EVTCHN_HARNESS_CACHE or the user's own cache."""
+    chosen = os.environ.get(ENVIRONMENT)
+    return (
+        Path(chosen).absolute()
+        if chosen
+        else Path(platformdirs.user_cache_dir("xen-evtchn-harness"))
+    )
+
+
+def key(*parts: object) -> str:
+    """Return the digest (32 hex digits) of ``parts``: anything JSON can hold, or bytes."""
+    digest = hashlib.sha256()
+    for part in parts:
+        blob = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+        digest.update(len(blob).to_bytes(8, "little") + blob)
+    return digest.hexdigest()[:32]
+
+
+def digest_files(paths: Iterable[Path], *, base: Path) -> str:
+    """Return the digest of ``paths`` (files): names relative to ``base``, mode bits, contents."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        if path.is_symlink():
+            kind, body = "link", os.fsencode(path.readlink())
+        else:
+            kind, body = str(int(os.access(path, os.X_OK))), path.read_bytes()
+        digest.update(os.fsencode(f"{path.relative_to(base)}\0{kind}\0{len(body)}\0") + body)
+    return digest.hexdigest()[:32]
+
+
+def entry(kind: str, name: str, make: Callable[[Path], None]) -> Path:
+    """Return the directory of entry ``kind``/``name``; call ``make(directory)`` if it is not there.
+
+    ``make`` fills an empty directory that becomes the entry when it returns.  If it
+    raises, nothing remains but the exception.  An OSError (a full disk, say) becomes a LabError.
+    """
+    shelf = root() / kind
+    final = shelf / name
+    if final.is_dir():
+        with contextlib.suppress(OSError):  # a shared, read-only cache is fine
+            os.utime(final)
+        return final
+    try:
+        shelf.mkdir(parents=True, exist_ok=True)
+        with FileLock(shelf / f".{name}.lock"):
+            if final.is_dir():
+                return final
+            for stale in shelf.glob(f".{name}.new-*"):  # its builder was killed: we hold the lock
+                shutil.rmtree(stale, ignore_errors=True)
+            work = Path(tempfile.mkdtemp(prefix=f".{name}.new-", dir=shelf))
+            work.chmod(0o755)
+            try:
+                make(work)
+                work.rename(final)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise _cannot_make(kind, shelf, error) from error
+    return final
+
+
+def _cannot_make(kind: str, shelf: Path, error: OSError) -> LabError:
+    what = f"cannot make {kind} in the cache: {error.strerror or error}"
+    where = Path(str(error.filename or shelf))
+    at_fault = error.errno in (errno.ENOSPC, errno.EDQUOT) or where.is_relative_to(root())
+    hint = f"free space or mend permissions there, or point {ENVIRONMENT} at another directory"
+    return LabError(what, where=str(where), hint=hint if at_fault else "")

@@ -1,0 +1,88 @@
+"""The command line: ``evtchn-harness COMMAND``.  Thin doors; each command is one file here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from harness import __version__
+from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError, Verdict
+
+# Command name -> module that defines ``command``.  Loaded only when used, so that
+# ``--help`` and ``model`` need neither libvirt nor matplotlib.
+COMMANDS: dict[str, str] = {
+    "run": "harness.cli.run",
+    "build": "harness.cli.build",
+    "boot": "harness.cli.boot",
+    "doctor": "harness.cli.doctor",
+    "report": "harness.cli.report",
+    "model": "harness.cli.model",
+    "check": "harness.cli.check",
+    "bench": "harness.cli.bench",
+}
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name]).command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Boot a real Xen, drive its event channels hard, and say whether it kept its word.
+
+    Exit codes: 0 pass, 1 the hypervisor FAILed, 2 usage or configuration,
+    3 the lab or the harness failed (MISS, ERROR), 130 interrupted.
+    """
+
+
+def print_json(document: Any) -> None:
+    """Print ``document`` as the one JSON document on stdout that --json promises."""
+    click.echo(json.dumps(document, indent=2, sort_keys=False, default=str))
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the documented code; no error ends in a traceback."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        code = cli.main(args=words, prog_name="evtchn-harness", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        if not words:  # click "fails" with the help text
+            error.show()
+            sys.exit(EXIT_USAGE)
+        _fail(words, _usage(error), Verdict.ERROR, EXIT_USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        _fail(words, "interrupted", Verdict.MISS, EXIT_INTERRUPTED)
+    except HarnessError as error:
+        _fail(words, str(error), error.verdict, error.exit_code)
+
+
+def _fail(words: list[str], message: str, verdict: Verdict, code: int) -> NoReturn:
+    for line in message.splitlines():  # a lab file can have several faults at once
+        click.echo(f"error: {line}", err=True)
+    if "--json" in words:
+        print_json({"verdict": verdict, "error": message})
+    sys.exit(code)
+
+
+def _usage(error: click.ClickException) -> str:
+    message = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{message}; see {context.command_path} --help" if context else message

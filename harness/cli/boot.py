@@ -1,0 +1,125 @@
+"""``evtchn-harness boot``: a booted host to look around in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from harness import __version__
+from harness.config.lab import host as find_host
+from harness.config.lab import load_lab
+from harness.progress import Progress
+from harness.results import directory, records
+from harness.run.plan import DEFAULT_FLAVOUR, Plan, Tree
+from harness.run.recorder import Recorder
+from harness.run.session import Session, session
+from harness.verdict import Verdict
+
+_LEAVE = b"\x1d"  # Ctrl-], as in virsh console and telnet
+_CHUNK = 65536
+
+
+@click.command("boot")
+@click.option("--host", default="qemu-x86_64", show_default=True, metavar="NAME")
+@click.option("--flavour", default=DEFAULT_FLAVOUR, show_default=True, help="Lock flavour.")
+@click.option("--console", "serial", is_flag=True, help="Xen's serial console, not a shell.")
+@click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
+@click.option("--xen-src", type=click.Path(path_type=Path), help="Xen source tree.")
+@click.option("--xen-git", help="git repository of Xen.")
+@click.option("--xen-ref", help="Commit, tag or branch in it.")
+def command(
+    host: str,
+    flavour: str,
+    serial: bool,
+    lab: Path | None,
+    xen_src: Path | None,
+    xen_git: str | None,
+    xen_ref: str | None,
+) -> None:
+    """Boot a host with its domUs, and give a root shell in dom0 (or the serial console).
+
+    Ctrl-] leaves; the machine is powered off then.  Without a terminal the shell reads
+    its commands from stdin.
+    """
+    chosen = find_host(load_lab(lab), host)
+    plan = Plan((chosen,), flavour, Tree(xen_src, xen_git, xen_ref))
+    run = directory.create()
+    recorder = Recorder(plan, run, Progress())
+    recorder.add(records.RunStart(plan.seed, tuple(sys.argv), __version__, (host,)))
+    try:
+        with session(plan, chosen, recorder) as live:
+            address, port = live.machine.ssh
+            click.echo(f"dom0 is at {address} port {port}; consoles: {run.console(host)}", err=True)
+            click.echo("Ctrl-] leaves", err=True)
+            _console(live) if serial else _shell(live)
+            recorder.add(records.Test(host, "boot", Verdict.DONE, 0.0))
+    finally:
+        recorder.end_host(host)
+        recorder.end_run()
+        recorder.close()
+
+
+def _shell(live: Session) -> None:
+    """Join our terminal and a shell in dom0 until one of them ends."""
+    size = shutil.get_terminal_size()
+    if sys.stdin.isatty():
+        channel = live.dom0.shell(size.columns, size.lines)
+    else:
+        channel = live.dom0.session("sh")
+    with _raw_terminal():
+        open_ends = [channel, sys.stdin.fileno()]
+        while True:
+            ready, _, _ = select.select(open_ends, [], [])
+            if channel in ready:
+                data = channel.recv(_CHUNK)
+                if not data:
+                    return
+                _out(data)
+            if sys.stdin.fileno() in ready:
+                typed = os.read(sys.stdin.fileno(), _CHUNK)
+                if _LEAVE in typed:
+                    return
+                if typed:
+                    channel.sendall(typed)
+                else:  # end of a script on stdin
+                    channel.shutdown_write()
+                    open_ends.remove(sys.stdin.fileno())
+
+
+def _console(live: Session) -> None:
+    """Show the serial line and type into it until Ctrl-] or the end of stdin."""
+    live.console.tap(_out)
+    with _raw_terminal():
+        while typed := os.read(sys.stdin.fileno(), _CHUNK):
+            before, leave, _ = typed.partition(_LEAVE)
+            live.console.type(before)
+            if leave:
+                return
+
+
+def _out(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def _raw_terminal() -> Iterator[None]:
+    if not sys.stdin.isatty():
+        yield
+        return
+    descriptor = sys.stdin.fileno()
+    saved = termios.tcgetattr(descriptor)
+    try:
+        tty.setraw(descriptor)
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, saved)

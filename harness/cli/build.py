@@ -1,0 +1,90 @@
+"""``evtchn-harness build``: a hypervisor from source, with a flavour's patches, into the cache."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.arch import Arch
+from harness.cli import print_json
+from harness.hypervisor.build import Build, Progress, build
+from harness.run.plan import DEFAULT_FLAVOUR, Tree
+
+
+@click.command("build")
+@click.option(
+    "--arch",
+    required=True,
+    type=click.Choice([arch.value for arch in Arch]),
+    help="Architecture of the hypervisor.",
+)
+@click.option(
+    "--flavour", default=DEFAULT_FLAVOUR, show_default=True, help="Lock flavour, or a mutant."
+)
+@click.option("--xen-src", type=click.Path(path_type=Path), help="Xen source tree to build.")
+@click.option("--xen-git", metavar="REPO", help="Git repository of Xen (path or URL).")
+@click.option("--xen-ref", metavar="REF", help="Commit, tag or branch of --xen-git.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def command(
+    arch: str,
+    flavour: str,
+    xen_src: Path | None,
+    xen_git: str | None,
+    xen_ref: str | None,
+    as_json: bool,
+) -> None:
+    """Build the hypervisor and print where it is.
+
+    Without a source option: Xen 4.17 from the distribution's source package.  What was
+    built before from the same source, patches, configuration and compiler is not built
+    again.
+    """
+    source = Tree(xen_src, xen_git, xen_ref).source()
+    with _progress(f"{flavour} {arch}") as progress:
+        built = build(source, flavour, Arch(arch), progress=progress)
+    if as_json:
+        print_json(document(built))
+    else:
+        how = "cached" if built.cached else f"{built.seconds:.0f} s"
+        click.echo(
+            f"{arch} {built.flavour}: Xen {source.version}, build id {built.build_id} ({how})"
+        )
+        click.echo(str(built.image))
+
+
+def document(built: Build) -> dict[str, Any]:
+    """Return ``built`` as the JSON object that ``build --json`` documents."""
+    return {
+        "arch": built.arch.value,
+        "flavour": built.flavour,
+        "source": built.source.kind,
+        "version": built.source.version,
+        "build_id": built.build_id,
+        "image": str(built.image),
+        "syms": str(built.syms),
+        "digest": built.digest,
+        "compiler": built.compiler,
+        "seconds": built.seconds,
+        "cached": built.cached,
+    }
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Progress | None]:
+    """Yield a callback that keeps one line on stderr up to date; None off a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+
+    def show(compiled: int) -> None:
+        click.echo(f"\r{what}: {compiled} objects compiled", nl=False, err=True)
+
+    try:
+        yield show
+    finally:
+        click.echo("\r\x1b[K", nl=False, err=True)

@@ -1,0 +1,164 @@
+"""Run external programs: a log, a deadline, and nothing left behind.
+
+Every child leads a process group of its own, which is killed when the call ends in
+whatever way.  Should the harness itself be killed, SIGKILL included, a watcher
+notices and kills the group: no compiler goes on for a run that is no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from harness.verdict import LabError
+
+# Reads the group's number, then waits.  The end of file without a word more means that we
+# are dead.  Not PR_SET_PDEATHSIG: that spares make's own children, and goes off already
+# when the calling thread ends.
+_WATCHER = 'read -r group && { read -r ended || kill -KILL "-$group"; }'
+
+
+class CommandFailed(LabError):
+    """A program exited non-zero or ran out of time; ``output`` is what it printed."""
+
+    def __init__(self, what: str, *, output: str, where: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.output = output
+
+
+def which(program: str, package: str) -> str:
+    """Return the path of ``program``; LabError names the Debian ``package`` that has it."""
+    found = shutil.which(program)
+    if found is None:
+        for folder in ("/usr/sbin", "/sbin", "/usr/local/sbin"):  # not on a user's PATH
+            candidate = Path(folder, program)
+            if os.access(candidate, os.X_OK):
+                return str(candidate)
+        raise LabError(f"{program} is not installed", hint=f"run: sudo apt-get install {package}")
+    return found
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    timeout: float | None = None,
+    stdin: bytes | None = None,
+) -> str:
+    """Run ``argv`` to its end and return what it printed (stdout and stderr together).
+
+    ``env`` is added to the environment, ``timeout`` is in seconds.  With ``log`` the
+    output is written there as it comes.  Raises CommandFailed; on any exception,
+    KeyboardInterrupt included, the whole process group is killed.
+    """
+    words = [str(word) for word in argv]
+    see = f"see {log}" if log else ""
+    with _sink(log) as sink:
+        try:
+            with _group(words, cwd, env, sink, stdin is not None) as child:
+                out, _ = child.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired as expired:
+            raise CommandFailed(
+                f"{' '.join(words[:3])} did not end within {timeout:g} s",
+                output=_text(log, expired.stdout),
+                hint=see,
+            ) from None
+    text = _text(log, out)
+    if child.returncode != 0:
+        last = text.strip().splitlines()[-1:] or [""]
+        raise CommandFailed(
+            f"{' '.join(words[:3])} {_ending(child.returncode)}: {last[0].strip()}",
+            output=text,
+            hint=see,
+        )
+    return text
+
+
+@contextlib.contextmanager
+def _sink(log: Path | None) -> Iterator[IO[bytes] | int]:
+    if log is None:
+        yield subprocess.PIPE
+        return
+    try:
+        sink = log.open("wb")
+    except OSError as error:
+        raise LabError(f"cannot write the log: {error.strerror}", where=str(log)) from error
+    with sink:
+        yield sink
+
+
+@contextlib.contextmanager
+def _group(
+    words: list[str],
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    sink: IO[bytes] | int,
+    is_fed: bool,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start ``words`` as the leader of a new process group that ends with the block."""
+    with _watcher() as watch:
+        try:
+            child = subprocess.Popen(
+                words,
+                cwd=cwd,
+                env={**os.environ, **env} if env else None,
+                stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandFailed(f"cannot start {words[0]}: {error.strerror}", output="") from error
+        try:
+            watch(f"{child.pid}\n")
+            yield child
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # nobody is left: as it should be
+                os.killpg(child.pid, signal.SIGKILL)
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()
+            child.wait()
+
+
+@contextlib.contextmanager
+def _watcher() -> Iterator[Callable[[str], None]]:
+    """Start the watcher; yield the function that writes to it; dismiss it at the end."""
+    watcher = subprocess.Popen(
+        ["/bin/sh", "-c", _WATCHER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
+    assert watcher.stdin is not None
+    line = watcher.stdin
+
+    def write(text: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # somebody killed it: then nobody watches
+            os.write(line.fileno(), text.encode())
+
+    try:
+        yield write
+    finally:
+        write("ended\n")
+        line.close()
+        watcher.wait()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exited {code}"
+    return f"was killed by signal {-code} ({signal.strsignal(-code)})"
+
+
+def _text(log: Path | None, out: bytes | None) -> str:
+    return (log.read_bytes() if log else out or b"").decode(errors="replace")

@@ -1,0 +1,1 @@
+"""Lab files to typed values; every error names file, line and field."""

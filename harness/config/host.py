@@ -1,0 +1,52 @@
+"""What a host is: the values that lab.yaml (or the built-in hosts) give."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness.arch import Arch
+
+Accel = Literal["auto", "kvm", "tcg"]
+
+# Xen's own share: text, frame table, dom0's kernel and ramdisk before dom0 is built from them.
+XEN_RESERVE_MIB = 128
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class QemuHost(_Section):
+    """A machine under QEMU, started through libvirt."""
+
+    kind: Literal["qemu"] = "qemu"
+    name: str = ""  # the key in lab.yaml
+    arch: Arch
+    accel: Accel = "auto"
+    cpus: Annotated[int, Field(ge=2, le=64)] = 2  # physical CPUs as Xen sees them
+    memory_mib: Annotated[int, Field(ge=1024, le=1 << 20)] = 2560
+    dom0_memory_mib: Annotated[int, Field(ge=512)] = 1024
+    domus: Annotated[int, Field(ge=0, le=8)] = 2
+    domu_memory_mib: Annotated[int, Field(ge=96)] = 192
+    domu_vcpus: Annotated[int, Field(ge=1, le=4)] = 2
+    ssh_port: Annotated[int, Field(ge=1, le=65535)] | None = None  # None: any free one
+    libvirt_uri: str | None = None  # None: qemu:///system for root, else qemu:///session
+
+    @model_validator(mode="after")
+    def _domains_fit(self) -> Self:
+        domains = self.dom0_memory_mib + self.domus * self.domu_memory_mib
+        if domains + XEN_RESERVE_MIB > self.memory_mib:
+            raise ValueError(
+                f"dom0 and {self.domus} domUs take {domains} MiB of memory_mib {self.memory_mib} "
+                f"and leave less than {XEN_RESERVE_MIB} for Xen; "
+                f"set memory_mib to {domains + XEN_RESERVE_MIB} or more"
+            )
+        return self
+
+
+BUILT_IN: dict[str, QemuHost] = {
+    "qemu-x86_64": QemuHost(name="qemu-x86_64", arch=Arch.X86_64),
+    "qemu-arm64": QemuHost(name="qemu-arm64", arch=Arch.ARM64),
+}

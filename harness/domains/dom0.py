@@ -1,0 +1,190 @@
+"""The dom0 session: commands and byte streams over one pinned SSH connection."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import paramiko
+
+from harness.domains.keys import RunKeys
+from harness.verdict import LabError
+
+_RETRY_SECONDS = 0.25
+_HANDSHAKE_SECONDS = 15.0  # of one attempt; key exchange is slow under TCG
+_CHUNK = 65536
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # our exceptions say it all
+logging.getLogger("paramiko").propagate = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command in dom0 printed, and its exit status."""
+
+    stdout: str
+    stderr: str
+    status: int
+
+
+class ExecChannel:
+    """A program in dom0 as a byte stream (the agents' AgentChannel)."""
+
+    def __init__(self, channel: paramiko.Channel, what: str) -> None:
+        self._channel = channel
+        self._what = what
+
+    def write(self, data: bytes) -> None:
+        """Send all of ``data``; OSError when the connection is gone."""
+        self._channel.sendall(data)
+
+    def read(self, limit: int, timeout: float) -> bytes:
+        """Return 1..``limit`` bytes, b"" at the end; TimeoutError after ``timeout`` seconds."""
+        self._channel.settimeout(timeout)
+        try:
+            return self._channel.recv(limit)
+        except TimeoutError:
+            raise TimeoutError(f"{self._what}: silent for {timeout:.1f} s") from None
+        except (OSError, EOFError):
+            return b""
+
+    def close(self) -> None:
+        """Close the stream; the program sees the end of its input."""
+        with contextlib.suppress(OSError, EOFError):
+            self._channel.close()
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield what the program prints until it ends."""
+        self._channel.settimeout(None)
+        while True:
+            try:
+                data = self._channel.recv(_CHUNK)
+            except (OSError, EOFError):
+                return
+            if not data:
+                return
+            yield data
+
+
+class Dom0:
+    """An SSH session with dom0 as root."""
+
+    def __init__(self, client: paramiko.SSHClient) -> None:
+        self._client = client
+
+    @classmethod
+    def connect(
+        cls,
+        address: tuple[str, int],
+        keys: RunKeys,
+        *,
+        timeout: float,
+        check: Callable[[], None],
+    ) -> Dom0:
+        """Log in as soon as sshd answers, for at most ``timeout`` seconds.
+
+        ``check`` is called between attempts and raises when waiting has become pointless.
+        A host key other than the run's own is a LabError at once.
+        """
+        host, port = address
+        deadline = time.monotonic() + timeout
+        problem = "no attempt was made"
+        while time.monotonic() < deadline:
+            check()
+            client = paramiko.SSHClient()
+            client.get_host_keys().add(f"[{host}]:{port}", "ssh-ed25519", keys.host_key())
+            client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            try:
+                client.connect(
+                    host,
+                    port,
+                    username="root",
+                    pkey=keys.user_key(),
+                    allow_agent=False,
+                    look_for_keys=False,
+                    timeout=_HANDSHAKE_SECONDS,
+                    banner_timeout=_HANDSHAKE_SECONDS,
+                    auth_timeout=_HANDSHAKE_SECONDS,
+                )
+            except paramiko.BadHostKeyException as error:
+                client.close()
+                raise LabError(
+                    "dom0 shows another SSH host key than this run gave it",
+                    where=f"{host}:{port}",
+                    hint="something else answers at that port",
+                ) from error
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                client.close()
+                problem = str(error) or type(error).__name__
+                time.sleep(_RETRY_SECONDS)
+                continue
+            return cls(client)
+        raise LabError(
+            f"dom0 does not answer by SSH within {timeout:.0f} s: {problem}",
+            where=f"{host}:{port}",
+            hint="see the dom0 console log",
+        )
+
+    def run(self, command: str | list[str], timeout: float = 30.0) -> Output:
+        """Run a shell ``command`` (or an argument list) to its end.
+
+        LabError when the connection is lost or the command does not end in time.
+        """
+        line = command if isinstance(command, str) else shlex.join(command)
+        channel = self._open(line, timeout)
+        channel.settimeout(timeout)
+        try:
+            stdout = channel.makefile("rb").read()
+            stderr = channel.makefile_stderr("rb").read()
+            if not channel.status_event.wait(timeout):
+                raise TimeoutError
+            return Output(
+                stdout.decode(errors="replace"),
+                stderr.decode(errors="replace"),
+                channel.recv_exit_status(),
+            )
+        except TimeoutError:
+            raise LabError(f"`{line}` did not end within {timeout:.0f} s", where="dom0") from None
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise LabError(f"connection lost during `{line}`: {error}", where="dom0") from error
+        finally:
+            channel.close()
+
+    def start(self, command: str | list[str]) -> ExecChannel:
+        """Start a program and return its stdin/stdout as a byte stream."""
+        line = command if isinstance(command, str) else shlex.join(command)
+        return ExecChannel(self._open(line), f"dom0: {line.split()[0]}")
+
+    def shell(self, columns: int, lines: int) -> paramiko.Channel:
+        """Return an interactive shell with a terminal of that size."""
+        return self._client.invoke_shell(os.environ.get("TERM", "vt100"), columns, lines)
+
+    def session(self, line: str) -> paramiko.Channel:
+        """Start a program; return the SSH channel itself, stderr joined to stdout."""
+        channel = self._open(line)
+        channel.set_combine_stderr(True)
+        return channel
+
+    def alive(self) -> bool:
+        """Say whether the connection still stands."""
+        transport = self._client.get_transport()
+        return transport is not None and transport.is_active()
+
+    def close(self) -> None:
+        """Close the connection and every stream on it."""
+        self._client.close()
+
+    def _open(self, line: str, timeout: float = 10.0) -> paramiko.Channel:
+        transport = self._client.get_transport()
+        try:
+            if transport is None:
+                raise EOFError("closed")
+            channel = transport.open_session(timeout=timeout)
+            channel.exec_command(line)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise LabError(f"connection lost: {error}", where="dom0") from error
+        return channel

@@ -1,0 +1,196 @@
+"""dom0's libvirt (xen:///system) and the domUs that it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import libvirt
+
+from harness.arch import Arch
+from harness.config.host import QemuHost
+from harness.domains.dom0 import Dom0, ExecChannel
+from harness.domains.tunnel import Tunnel
+from harness.machine.connection import start_event_loop
+from harness.machine.console import Console
+from harness.verdict import LabError
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
+_KEEPALIVE = (5, 6)  # seconds between probes, probes unanswered: a busy machine may be slow
+
+
+@dataclass(frozen=True)
+class DomUBoot:
+    """Paths inside dom0 of what a domU boots, and its kernel's arguments."""
+
+    kernel: str
+    initramfs: str
+    cmdline: str
+
+
+class DomU:
+    """One domU: defined and started through libvirt, console recorded from its first byte."""
+
+    def __init__(
+        self, name: str, type_: str, domain: libvirt.virDomain, console: ExecChannel
+    ) -> None:
+        self.name = name
+        self.type = type_
+        self._domain = domain
+        self._console = console
+        self.domid: int = domain.ID()
+
+    def state(self) -> str:
+        """Return libvirt's word for the domain's state; "gone" when it is not there."""
+        names = {
+            libvirt.VIR_DOMAIN_RUNNING: "running",
+            libvirt.VIR_DOMAIN_BLOCKED: "blocked",
+            libvirt.VIR_DOMAIN_PAUSED: "paused",
+            libvirt.VIR_DOMAIN_SHUTDOWN: "shutdown",
+            libvirt.VIR_DOMAIN_SHUTOFF: "shutoff",
+            libvirt.VIR_DOMAIN_CRASHED: "crashed",
+        }
+        try:
+            return names.get(self._domain.state()[0], "unknown")
+        except libvirt.libvirtError:
+            return "gone"
+
+    def destroy(self) -> None:
+        """Destroy and undefine; LabError when libvirt cannot."""
+        try:
+            with contextlib.suppress(libvirt.libvirtError):  # it may have ended by itself
+                self._domain.destroy()
+            self._domain.undefine()
+            self._console.close()
+        except libvirt.libvirtError as error:
+            raise LabError(
+                f"cannot remove the domain: {error.get_error_message()}", where=self.name
+            ) from error
+
+
+class Toolstack:
+    """A connection to dom0's libvirtd, tunnelled through the SSH session."""
+
+    def __init__(self, dom0: Dom0, connection: libvirt.virConnect, tunnel: Tunnel) -> None:
+        self._dom0 = dom0
+        self._connection = connection
+        self._tunnel = tunnel
+        self._lock = threading.Lock()
+        self._ended: dict[str, str] = {}
+        self._expected: set[str] = set()
+        self._callback = connection.domainEventRegisterAny(
+            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle, None
+        )
+
+    @classmethod
+    def connect(
+        cls, dom0: Dom0, folder: Path, *, timeout: float, check: Callable[[], None]
+    ) -> Toolstack:
+        """Connect as soon as dom0's libvirtd answers, for at most ``timeout`` seconds."""
+        start_event_loop()
+        deadline = time.monotonic() + timeout
+        while True:
+            check()
+            tunnel = Tunnel(dom0, ["virt-ssh-helper", "xen:///system"], folder / "xen")
+            try:
+                connection = libvirt.open(f"xen+unix:///system?socket={tunnel.path}")
+                connection.setKeepAlive(*_KEEPALIVE)
+                return cls(dom0, connection, tunnel)
+            except libvirt.libvirtError as error:
+                tunnel.close()
+                if time.monotonic() > deadline:
+                    raise LabError(
+                        f"dom0's libvirtd does not answer: {error.get_error_message()}",
+                        where="xen:///system",
+                        hint="see the dom0 console log",
+                    ) from error
+                time.sleep(0.3)
+
+    def start(self, name: str, host: QemuHost, boot: DomUBoot, console: Console) -> DomU:
+        """Define and start a domU; its console is recorded as stream ``name``."""
+        xml = (
+            _environment()
+            .get_template(f"domu-{host.arch}.xml.j2")
+            .render(name=name, boot=boot, memory_mib=host.domu_memory_mib, vcpus=host.domu_vcpus)
+        )
+        try:
+            domain = self._connection.defineXML(xml)
+            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+            log = f"/var/log/xen/console/guest-{name}.log"
+            recorded = self._dom0.start(_follow(log))
+            console.follow(name, recorded.chunks())
+            domain.resume()
+        except libvirt.libvirtError as error:
+            raise LabError(
+                f"the domU does not start: {error.get_error_message()}",
+                where=name,
+                hint="see /var/log/libvirt/libxl in dom0 (`evtchn-harness boot`)",
+            ) from error
+        return DomU(name, "pv" if host.arch is Arch.X86_64 else "arm", domain, recorded)
+
+    def expect_end(self, name: str) -> None:
+        """The next end of domU ``name`` is wanted."""
+        with self._lock:
+            self._expected.add(name)
+
+    def check(self) -> None:
+        """Raise LabError when a domU ended unasked or dom0's libvirt is gone."""
+        with self._lock:
+            ended = {n: why for n, why in self._ended.items() if n not in self._expected}
+        for name, why in ended.items():
+            raise LabError(f"the domU ended: {why}", where=name, hint="see its console log")
+        if not self._connection.isAlive():
+            raise LabError("the connection to dom0's libvirt is gone", where="xen:///system")
+
+    def domains(self) -> list[str]:
+        """Return the names of all domains, defined or running, dom0 left out."""
+        try:
+            names = [domain.name() for domain in self._connection.listAllDomains()]
+        except libvirt.libvirtError as error:
+            raise LabError(
+                f"dom0's libvirt fails: {error.get_error_message()}", where="xen:///system"
+            ) from error
+        return sorted(name for name in names if name != "Domain-0")
+
+    def close(self) -> None:
+        """Close the connection and the tunnel.  Never raises."""
+        with contextlib.suppress(libvirt.libvirtError):
+            self._connection.domainEventDeregisterAny(self._callback)
+        with contextlib.suppress(libvirt.libvirtError):
+            self._connection.close()
+        self._tunnel.close()
+
+    def _lifecycle(
+        self, _connection: object, domain: libvirt.virDomain, event: int, detail: int, _data: object
+    ) -> None:
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            reasons = {
+                libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "it shut down",
+                libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "somebody destroyed it",
+                libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "it crashed",
+                libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "it failed to start",
+            }
+            with self._lock:
+                self._ended[domain.name()] = reasons.get(detail, f"libvirt reason {detail}")
+        elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
+            with self._lock:
+                self._ended[domain.name()] = "it crashed"
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+
+
+def _follow(log: str) -> str:
+    """Return a command that prints ``log`` as it grows and ends when its input does.
+
+    sshd does not kill a program whose channel is closed; the end of input is what it sees.
+    """
+    return f"tail -c +1 -F {log} 2>/dev/null & cat >/dev/null; kill $!"

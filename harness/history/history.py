@@ -1,0 +1,172 @@
+"""A history: what every agent thread did, when (on one clock), and with what answer.
+
+A domain's clock is a straight line: a counter value stands for
+``(ticks - ticks_at_zero) * 1e9 / tick_hz`` nanoseconds of reference time, right to
+within ``error_ns``.  Call times are rounded down and return times up, so that an
+interval never becomes shorter than it was.
+
+``write`` and ``read`` keep histories as Parquet (harness.history.parquet).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.history.columns import NEVER, Columns, Int64
+from harness.history.record import RECORD, Op, Via
+from harness.verdict import ConfigError
+
+DOMID_SELF = 0x7FF0
+
+# What a run may say in ``History.meta``, and what holds when it does not.
+META_DEFAULTS: dict[str, int] = {
+    "cpu_error_ns": 0,  # how far the counters of two CPUs of one domain can differ
+    # After the load had stopped everywhere, and before the first port was closed, agents
+    # read events from all device ports until none had come for so long; 0: they did not.
+    "drained_ns": 0,
+}
+
+
+@dataclass(frozen=True)
+class ThreadLog:
+    """The records of one agent thread, in the order it made them, and its domain's clock."""
+
+    domid: int
+    domain: str  # "dom0", "domu1", ...
+    thread: int  # number of the thread in its domain
+    vcpu: int  # the vCPU it is pinned to; -1: not pinned
+    records: npt.NDArray[np.void]  # of RECORD
+    tick_hz: int
+    ticks_at_zero: int  # the domain's counter at reference time 0
+    error_ns: int  # bound of the clock's error against the reference
+    lost: int = 0  # operations done after the buffer was full: not recorded
+
+    @property
+    def name(self) -> str:
+        """The thread as stories call it."""
+        return f"{self.domain}/t{self.thread}"
+
+    def call_ns(self) -> Int64:
+        """Return the call times: ns of reference time, rounded down."""
+        return self._nanoseconds(self.records["call"], up=False)
+
+    def ret_ns(self) -> Int64:
+        """Return the return times: ns of reference time, rounded up; NEVER while in flight."""
+        ticks = self.records["ret"]
+        return np.where(ticks == 0, NEVER, self._nanoseconds(ticks, up=True))
+
+    def last_ns(self) -> int:
+        """Return when the last operation ended (or began, if in flight); 0 without operations."""
+        call, ret = self.call_ns()[-1:], self.ret_ns()[-2:]
+        return int(max([*call, *ret[ret != NEVER]], default=0))
+
+    def _nanoseconds(self, ticks: npt.NDArray[np.uint64], *, up: bool) -> Int64:
+        since = (ticks - np.uint64(self.ticks_at_zero % (1 << 64))).view(np.int64)
+        if self.tick_hz == 1_000_000_000:
+            return since.copy()
+        seconds, rest = np.divmod(since, self.tick_hz)  # in two parts: a product would overflow
+        rest *= 1_000_000_000
+        nanoseconds = -(-rest // self.tick_hz) if up else rest // self.tick_hz
+        return np.asarray(seconds * 1_000_000_000 + nanoseconds, dtype=np.int64)
+
+    def validate(self) -> None:
+        """Raise ConfigError when the records cannot be those of one thread."""
+        where = f"thread {self.name}"
+        records = self.records
+        if records.dtype != RECORD:
+            raise ConfigError("the records do not have the 32-byte layout", where=where)
+        if not 0 < self.tick_hz <= 9_000_000_000:
+            raise ConfigError(f"the clock's rate cannot be {self.tick_hz} Hz", where=where)
+        if self.error_ns < 0 or self.lost < 0:
+            raise ConfigError("error_ns and lost cannot be negative", where=where)
+        call, ret = records["call"], records["ret"]
+        flying = ret == 0
+        known = np.isin(records["op"], list(Op)) & np.isin(records["via"], list(Via))
+        for bad, what in (
+            (~known, "is of no known operation or way"),
+            (flying[:-1], "never returned, but is not the thread's last"),
+            ((ret < call) & ~flying, "returned before it was called"),
+            (np.append(False, call[1:] < ret[:-1]), "was called before the one before returned"),
+        ):
+            if bad.any():
+                raise ConfigError(f"record {int(np.argmax(bad))} {what}", where=where)
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything recorded in one run on one host."""
+
+    flavour: str  # of the lock: a key of harness.model.flavour.FLAVOURS
+    release: tuple[int, int]  # of Xen: (4, 17)
+    arch: str  # "x86_64" or "arm64"
+    host: str
+    threads: tuple[ThreadLog, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def operations(self) -> int:
+        """How many operations were recorded."""
+        return sum(len(log.records) for log in self.threads)
+
+    def validate(self) -> None:
+        """Raise ConfigError when this cannot be a history: what is wrong, and where."""
+        seen: set[tuple[int, int]] = set()
+        for log in self.threads:
+            log.validate()
+            if (log.domid, log.thread) in seen:
+                raise ConfigError(f"thread {log.name} is there twice")
+            seen.add((log.domid, log.thread))
+
+    @cached_property
+    def columns(self) -> Columns:
+        """All operations in the order of their calls."""
+        return merge(self.threads)[0]
+
+    def select(self, rows: Int64) -> History:
+        """Return this history reduced to the operations ``rows`` (positions in ``columns``)."""
+        keep = np.zeros(self.operations, bool)
+        keep[rows] = True
+        log = self.columns.log  # merged stably: each thread's own order is kept
+        return replace(
+            self,
+            threads=tuple(
+                replace(thread, records=thread.records[keep[log == index]])
+                for index, thread in enumerate(self.threads)
+            ),
+        )
+
+
+def merge(threads: tuple[ThreadLog, ...]) -> tuple[Columns, npt.NDArray[np.void]]:
+    """Merge the logs of ``threads`` by call time: as columns, and as the records themselves."""
+    call = np.concatenate([log.call_ns() for log in threads] or [np.zeros(0, np.int64)])
+    ret = np.concatenate([log.ret_ns() for log in threads] or [np.zeros(0, np.int64)])
+    number = np.repeat(
+        np.arange(len(threads), dtype=np.uint16), [len(log.records) for log in threads]
+    )
+    order = np.argsort(call, kind="stable")
+    records = np.concatenate([log.records for log in threads] or [np.zeros(0, RECORD)])[order]
+    names = ("op", "via", "port", "arg", "result", "cpu")
+    fields = {name: np.ascontiguousarray(records[name]) for name in names}
+    row = np.arange(len(order), dtype=np.int64)
+    merged = Columns(row=row, log=number[order], call=call[order], ret=ret[order], **fields)
+    return merged, records
+
+
+def write(history: History, path: Path) -> None:
+    """Write ``history`` to ``path``, whole or not at all; ConfigError if it is not one."""
+    from harness.history import parquet
+
+    parquet.write(history, path)
+
+
+def read(path: Path) -> History:
+    """Read the history in ``path``; ConfigError when it is not one, whole and of our version."""
+    from harness.history import parquet
+
+    return parquet.Reader(path).history()

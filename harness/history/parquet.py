@@ -1,0 +1,261 @@
+"""Histories as Parquet files that pandas, polars and DuckDB open as they are.
+
+One row per operation, sorted by call time; everything else is JSON in the file's
+metadata.  docs/history-format.md is the page for people.  VERSION changes whenever an
+older reader would misunderstand a newer file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.history.columns import NEVER, Columns
+from harness.history.history import History, ThreadLog, merge
+from harness.history.record import RECORD, Op, Via
+from harness.model.flavour import FLAVOURS
+from harness.verdict import ConfigError, LabError
+
+VERSION = 1
+KEY = b"xen-evtchn-harness"
+ROW_GROUP = 1 << 19  # operations: the unit in which a file is read back
+
+_NAMED = pa.dictionary(pa.int8(), pa.string())
+_SCHEMA = pa.schema(
+    [
+        pa.field("log", pa.uint16(), nullable=False),
+        pa.field("domain", _NAMED, nullable=False),
+        pa.field("thread", pa.uint16(), nullable=False),
+        pa.field("cpu", pa.uint16(), nullable=False),
+        pa.field("op", _NAMED, nullable=False),
+        pa.field("via", _NAMED, nullable=False),
+        pa.field("port", pa.uint32(), nullable=False),
+        pa.field("arg", pa.uint32(), nullable=False),
+        pa.field("result", pa.int32(), nullable=False),
+        pa.field("call_ns", pa.int64(), nullable=False),
+        pa.field("ret_ns", pa.int64(), nullable=True),
+        pa.field("call_ticks", pa.uint64(), nullable=False),
+        pa.field("ret_ticks", pa.uint64(), nullable=False),
+    ]
+)
+_CLOCK = ("domid", "domain", "thread", "vcpu", "tick_hz", "ticks_at_zero", "error_ns", "lost")
+
+
+def write(history: History, path: Path) -> None:
+    """Write ``history`` to ``path``, whole or not at all; ConfigError if it is not one."""
+    history.validate()
+    merged, records = merge(history.threads)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    schema = _SCHEMA.with_metadata({KEY: json.dumps(_head(history)).encode()})
+    try:
+        with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+            for start in range(0, len(merged), ROW_GROUP):
+                piece = slice(start, start + ROW_GROUP)
+                table = _table(history.threads, merged.take(piece), records[piece], schema)
+                writer.write_table(table, row_group_size=ROW_GROUP)
+        part.replace(path)
+    except OSError as error:
+        what = f"cannot write the history: {error.strerror or error}"
+        raise LabError(what, where=str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _head(history: History) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for log in history.threads:
+        digest.update(np.ascontiguousarray(log.records).tobytes())
+    return {
+        "version": VERSION,
+        "flavour": history.flavour,
+        "release": list(history.release),
+        "arch": history.arch,
+        "host": history.host,
+        "digest": digest.hexdigest(),
+        "threads": [
+            {name: getattr(log, name) for name in _CLOCK}
+            | {"records": len(log.records), "last_ns": log.last_ns()}
+            for log in history.threads
+        ],
+        "meta": history.meta,
+    }
+
+
+def _table(
+    threads: tuple[ThreadLog, ...],
+    piece: Columns,
+    records: npt.NDArray[np.void],
+    schema: pa.Schema,
+) -> pa.Table:
+    domains = list(dict.fromkeys(log.domain for log in threads))
+    domain_of = np.array([domains.index(log.domain) for log in threads], np.int8)
+    thread_of = np.array([log.thread for log in threads], np.uint16)
+    arrays = {
+        "log": pa.array(piece.log),
+        "domain": pa.DictionaryArray.from_arrays(pa.array(domain_of[piece.log]), domains),
+        "thread": pa.array(thread_of[piece.log]),
+        "cpu": pa.array(piece.cpu),
+        "op": _named(Op, piece.op),
+        "via": _named(Via, piece.via),
+        "port": pa.array(piece.port),
+        "arg": pa.array(piece.arg),
+        "result": pa.array(piece.result),
+        "call_ns": pa.array(piece.call),
+        "ret_ns": pa.array(piece.ret, mask=piece.ret == NEVER),
+        "call_ticks": pa.array(np.ascontiguousarray(records["call"])),
+        "ret_ticks": pa.array(np.ascontiguousarray(records["ret"])),
+    }
+    return pa.table(arrays, schema=schema)
+
+
+def _named(kind: type[Op] | type[Via], codes: npt.NDArray[np.uint8]) -> pa.Array:
+    index = np.searchsorted(np.array(list(kind)), codes).astype(np.int8)
+    return pa.DictionaryArray.from_arrays(pa.array(index), [member.name for member in kind])
+
+
+class Reader:
+    """One stored history: its head at once, its operations piece by piece.
+
+    Every method raises ConfigError when the file is not a whole history of VERSION.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise self._error("no such file")
+        if path.stat().st_size == 0:
+            raise self._error("the file is empty")
+        try:
+            self._file = pq.ParquetFile(path)
+            metadata = self._file.schema_arrow.metadata or {}
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._error("not a whole Parquet file: truncated or damaged") from error
+        if KEY not in metadata:
+            raise self._error("a Parquet file, but not a history of this harness")
+        try:
+            self._parse(json.loads(metadata[KEY]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._error(f"the head of the history is damaged ({error!r})") from error
+
+    def _parse(self, head: dict[str, Any]) -> None:
+        if head["version"] != VERSION:
+            raise self._error(
+                f"history format {head['version']}, and this harness reads {VERSION}",
+                hint="use the version of the harness that wrote it",
+            )
+        if head["flavour"] not in FLAVOURS:
+            raise self._error(f"unknown flavour {head['flavour']!r}")
+        self.digest = str(head["digest"])
+        self.ends = [int(thread["last_ns"]) for thread in head["threads"]]
+        self.counts = [int(thread["records"]) for thread in head["threads"]]
+        major, minor = head["release"]
+        self.head = History(
+            flavour=str(head["flavour"]),
+            release=(int(major), int(minor)),
+            arch=str(head["arch"]),
+            host=str(head["host"]),
+            threads=tuple(
+                ThreadLog(records=np.zeros(0, RECORD), **{name: thread[name] for name in _CLOCK})
+                for thread in head["threads"]
+            ),
+            meta=dict(head["meta"]),
+        )
+        self.head.validate()
+        if self._file.metadata.num_rows != sum(self.counts):
+            raise self._error(
+                f"{self._file.metadata.num_rows} operations where the head promises "
+                f"{sum(self.counts)}"
+            )
+        if not self._file.schema_arrow.equals(_SCHEMA):
+            raise self._error("the columns are not those of a history")
+
+    @property
+    def operations(self) -> int:
+        """How many operations the file holds."""
+        return sum(self.counts)
+
+    def pieces(self) -> Iterator[Columns]:
+        """Yield the operations, row group by row group, in the order of their calls."""
+        row = 0
+        names = ["log", "op", "via", "port", "arg", "result", "cpu", "call_ns", "ret_ns"]
+        for table in self._tables(names):
+            yield Columns(
+                row=np.arange(row, row + len(table), dtype=np.int64),
+                log=self._logs(table),
+                op=self._codes(table, "op", Op).astype(np.uint8),
+                via=self._codes(table, "via", Via).astype(np.uint8),
+                port=table["port"].to_numpy(),
+                arg=table["arg"].to_numpy(),
+                result=table["result"].to_numpy(),
+                cpu=table["cpu"].to_numpy(),
+                call=table["call_ns"].to_numpy(),
+                ret=table["ret_ns"].fill_null(NEVER).to_numpy(),
+            )
+            row += len(table)
+
+    def history(self) -> History:
+        """Return the whole history, its records exactly as the agents made them."""
+        parts: list[list[npt.NDArray[np.void]]] = [[] for _ in self.counts]
+        names = ["log", "op", "via", "port", "arg", "result", "cpu", "call_ticks", "ret_ticks"]
+        for table in self._tables(names):
+            records = np.zeros(len(table), RECORD)
+            for name in ("port", "arg", "result", "cpu"):
+                records[name] = table[name].to_numpy()
+            records["call"] = table["call_ticks"].to_numpy()
+            records["ret"] = table["ret_ticks"].to_numpy()
+            records["op"] = self._codes(table, "op", Op)
+            records["via"] = self._codes(table, "via", Via)
+            log = self._logs(table)
+            for index, into in enumerate(parts):
+                into.append(records[log == index])
+        threads = tuple(
+            replace(log, records=np.concatenate([np.zeros(0, RECORD), *part]))
+            for log, part in zip(self.head.threads, parts, strict=True)
+        )
+        if [len(log.records) for log in threads] != self.counts:
+            raise self._error("the threads do not have the operations that the head promises")
+        history = replace(self.head, threads=threads)
+        try:
+            history.validate()
+        except ConfigError as error:
+            raise self._error(str(error)) from error
+        return history
+
+    def _tables(self, names: list[str]) -> Iterator[pa.Table]:
+        try:
+            for number in range(self._file.num_row_groups):
+                yield self._file.read_row_group(number, columns=names)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._error("the operations cannot be read: truncated or damaged") from error
+
+    def _logs(self, table: pa.Table) -> npt.NDArray[np.uint16]:
+        log: npt.NDArray[np.uint16] = table["log"].to_numpy()
+        if len(log) and int(log.max()) >= len(self.counts):
+            raise self._error("an operation of a thread that the head does not name")
+        return log
+
+    def _codes(self, table: pa.Table, column: str, kind: type[Op] | type[Via]) -> Any:
+        known = {member.name: int(member) for member in kind}
+        column_of = table[column].unify_dictionaries()
+        parts = []
+        for chunk in column_of.chunks:
+            names = chunk.dictionary.to_pylist()
+            codes = np.array([known.get(name, 255) for name in names] or [255], np.uint8)
+            parts.append(codes[chunk.indices.to_numpy()])
+        codes = np.concatenate(parts) if parts else np.zeros(0, np.uint8)
+        if (codes == 255).any():
+            raise self._error(f"an operation with an unknown {column}")
+        return codes
+
+    def _error(self, what: str, *, hint: str = "") -> ConfigError:
+        return ConfigError(what, where=str(self.path), hint=hint)

@@ -1,0 +1,123 @@
+"""All rules of the oracle, applied to one piece of a history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.history import answers, events
+from harness.history.columns import Columns, Int64
+from harness.history.events import Flow
+from harness.history.scope import NO_PAST, Past, Ports, Scope, ports, widen
+from harness.history.timeline import Timeline, timeline, wrong_binds
+from harness.history.windows import look_into
+
+# What each rule is called in results; stories say it at length.
+RESULT = "result"  # an answer that no state of any port allows
+ALLOCATION = "allocation"  # a port given away twice
+VIRQ = "virq"  # a VIRQ bound to two ports
+BIND = "bind"  # a bind that succeeded on a port not unbound for the caller
+ANSWER = "answer"  # an answer that no state the port had during the call allows
+ORDER = "order"  # answers that no order of the operations explains
+LOST = "lost-event"
+INVENTED = "invented-event"
+MASKED = "masked-delivery"
+STRAY = "closed-delivery"
+
+
+@dataclass
+class Findings:
+    """What the rules found: (property, row of the culprit), and what they could not settle."""
+
+    violations: set[tuple[str, int]] = field(default_factory=set)
+    undecided: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))  # rows
+
+    def add(self, property_: str, rows: Int64) -> None:
+        """Note ``rows`` as culprits against ``property_``."""
+        self.violations.update((property_, row) for row in rows.tolist())
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of a history, worked out: what the next piece needs of it."""
+
+    columns: Columns  # widened
+    ports: Ports
+    timeline: Timeline
+    flow: Flow
+    found: Findings
+
+
+def judge(columns: Columns, about: Scope, *, final: bool = True, past: Past = NO_PAST) -> Piece:
+    """Apply every rule to ``columns`` (not widened); ``final``: the history ends with them."""
+    found = Findings()
+    columns = widen(columns, about)
+    whose = ports(columns, about)
+    found.add(RESULT, columns.row[answers.wrong_numbers(columns)])
+    made = timeline(columns, whose, about, past)
+    found.add(ALLOCATION, columns.row[made.lives.born[made.lives.twice]])
+    found.add(VIRQ, columns.row[answers.bound_again(columns, whose, made.lives)])
+    _orders(columns, whose, made, found)
+    _answers(columns, whose, about, made, found)
+    flow = events.flow(columns, whose, about, made, past)
+    _events(columns, whose, about, made, found, flow, final, past)
+    return Piece(columns, whose, made, flow, found)
+
+
+def _orders(columns: Columns, whose: Ports, made: Timeline, found: Findings) -> None:
+    wrong = wrong_binds(columns, whose, made)
+    found.add(BIND, columns.row[wrong])
+    made.give_up(made.group[np.isin(made.operation, wrong)])
+    _crossed(columns, made, found)
+    made.spread(columns)
+    _crossed(columns, made, found)
+
+
+def _crossed(columns: Columns, made: Timeline, found: Findings) -> None:
+    """Report changes whose bounds cross, and claim nothing more about their ports."""
+    bad = made.impossible()
+    if not len(bad):
+        return
+    operation = made.operation[bad]
+    operation = np.where(operation >= 0, operation, made.lives.born[made.life[bad]])
+    found.add(ORDER, columns.row[operation])
+    made.give_up(made.group[bad])
+
+
+def _answers(columns: Columns, whose: Ports, about: Scope, made: Timeline, found: Findings) -> None:
+    these = answers.reads(columns, whose, about, made)
+    judged = answers.judge(these, made)
+    found.add(ANSWER, columns.row[judged.wrong])
+    made.give_up(these.group[np.isin(these.operation, judged.wrong)])
+    made.along()
+    _crossed(columns, made, found)
+    made.spread(columns)
+    _crossed(columns, made, found)
+    if found.violations:
+        found.undecided = columns.row[np.union1d(judged.open, judged.guessed)]
+        return
+    doubtful = made.lives.born[made.lives.doubtful]
+    vague = np.union1d(judged.guessed, doubtful)
+    searched = look_into(columns, whose, about, made, these, judged.open, vague)
+    found.add(ORDER, columns.row[searched.impossible])
+    found.undecided = columns.row[searched.undecided]
+
+
+def _events(
+    columns: Columns,
+    whose: Ports,
+    about: Scope,
+    made: Timeline,
+    found: Findings,
+    flow: Flow,
+    final: bool,
+    past: Past,
+) -> None:
+    found.add(STRAY, columns.row[events.stray(columns, whose, made, past)])
+    invented, masked = events.invented(columns, made, flow)
+    found.add(INVENTED, columns.row[invented])
+    found.add(INVENTED, columns.row[events.outnumbered(columns, made, flow)])
+    found.add(MASKED, columns.row[masked])
+    if final:
+        found.add(LOST, columns.row[events.lost(columns, whose, about, made, flow)])

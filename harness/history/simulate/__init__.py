@@ -1,0 +1,1 @@
+"""A simulated Xen that makes histories: legal ones, and with one bug in them."""

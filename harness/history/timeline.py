@@ -1,0 +1,358 @@
+"""The states of every agent-owned port, one after the other, and when each change happened.
+
+A port's *chain* is the sequence of changes: born, bound by the other end, other end closed,
+..., closed; then the next life.  The instant of each change is known to lie between a
+lower and an upper bound, and changes of one chain happen in the chain's order.  One
+operation can be a change on two ports (a bind, the close of a connected port): bounds
+are exchanged through it.  A change whose bounds cross cannot have happened: a violation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.history.columns import NEVER, Bool, Columns, Int64
+from harness.history.history import DOMID_SELF
+from harness.history.lives import Lives, lives, may_have_happened
+from harness.history.record import Op
+from harness.history.scope import FOREIGN, NO_PAST, PORT_BITS, Past, Ports, Scope
+
+# A state is stat << 48 | domid << 32 | detail, with EVTCHNSTAT's numbers for stat, and
+# what EVTCHNOP_status would tell.  Two of ours:
+ANYTHING = 0  # no agent's port: free, or the kernel's, or we cannot know
+OWNED = 7  # unbound for, or connected to, the domain told: we cannot know which
+UNBOUND, INTERDOMAIN, VIRQ, IPI = 1, 2, 4, 5
+_STAT_SHIFT = 48
+_CLOSED_SLOT = 1 << 30
+
+
+def stat(state: Int64) -> Int64:
+    """Return EVTCHNSTAT of ``state`` (0: anything, 7: owned)."""
+    return state >> _STAT_SHIFT
+
+
+def encode(number: int, domid: Int64 | int, detail: Int64 | int) -> Int64:
+    """Return the state with EVTCHNSTAT ``number``."""
+    return np.asarray((number << _STAT_SHIFT) | (domid << PORT_BITS) | detail, np.int64)
+
+
+@dataclass
+class Timeline:
+    """All changes of all agent-owned ports, sorted by port and by their order."""
+
+    lives: Lives
+    life: Int64  # by change: whose
+    group: Int64
+    low: Int64  # bounds of the instant of the change, in the clock of the port's domain
+    high: Int64
+    operation: Int64  # that made the change; -1: one of several, bounds are not exchanged
+    slack: Int64  # between the operation's clock and the port's
+    after: Int64  # the state that the change leads to
+    peer: Int64  # the life at the other end if that state is INTERDOMAIN and known, else -1
+    begin: Int64  # the whole call of the writer that made the change, in the port's clock
+    over: Int64
+    linked: Bool  # by life: how it is connected is known at all times
+
+    def spread(self, columns: Columns) -> None:
+        """Tighten the bounds: along each chain, and between chains through operations."""
+        low, high = columns.call.copy(), columns.ret.copy()
+        shared = np.flatnonzero(self.operation >= 0)
+        operation, slack = self.operation[shared], self.slack[shared]
+        for _ in range(_ROUNDS):
+            before = int(self.low.sum()), int((self.high % NEVER).sum())
+            self.along()
+            np.maximum.at(low, operation, self.low[shared] - slack)
+            np.minimum.at(high, operation, later(self.high[shared], slack))
+            self.low[shared] = np.maximum(self.low[shared], low[operation] - slack)
+            self.high[shared] = np.minimum(self.high[shared], later(high[operation], slack))
+            if before == (int(self.low.sum()), int((self.high % NEVER).sum())):
+                break
+        self.along()
+
+    def along(self) -> None:
+        """Tighten the bounds along each chain."""
+        axis = self.lives.axis
+        rising = np.maximum.accumulate(axis.at(self.group, self.low))
+        falling = np.minimum.accumulate(axis.at(self.group, self.high)[::-1])[::-1]
+        self.low = np.maximum(self.low, axis.time(self.group, rising))
+        self.high = np.minimum(self.high, axis.time(self.group, falling))
+
+    def impossible(self) -> Int64:
+        """Return the changes that cannot have happened, the first of each port only."""
+        crossed = np.flatnonzero(self.low > self.high)
+        _, first = np.unique(self.group[crossed], return_index=True)
+        return crossed[first]
+
+    def give_up(self, groups: Int64) -> None:
+        """Claim nothing more about the ports ``groups``: a violation was found on them."""
+        lost = np.isin(self.group, groups)
+        self.after[lost] = ANYTHING
+        self.operation[lost] = -1
+        self.low[lost] = self.lives.axis.low
+        self.high[lost] = NEVER
+
+    def positions(self, group: Int64, call: Int64, ret: Int64) -> tuple[Int64, Int64]:
+        """Return the first and last position at which something in [call, ret] may lie.
+
+        Position p is after change p-1 and before change p.
+        """
+        axis = self.lives.axis
+        last = np.searchsorted(axis.at(self.group, self.low), axis.at(group, ret), side="right")
+        first = np.searchsorted(axis.at(self.group, self.high), axis.at(group, call))
+        return first, np.maximum(first, last)
+
+    def state(self, group: Int64, position: Int64) -> Int64:
+        """Return the state at ``position`` of the chain of ``group``."""
+        if not len(self.group):
+            return np.zeros(len(position), np.int64)
+        inside = (position > 0) & (self.group[position - 1] == group)
+        return np.where(inside, self.after[position - 1], ANYTHING)
+
+
+_ROUNDS = 8  # bounds travel one link per round; more only make the checker stricter
+
+
+def later(time: Int64, by: Int64) -> Int64:
+    """Return ``time + by``; NEVER stays NEVER."""
+    return np.where(time == NEVER, NEVER, time + np.where(time == NEVER, 0, by))
+
+
+@dataclass(frozen=True)
+class _Links:
+    """Connections that are certain, sorted by server and time."""
+
+    server: Int64  # life whose port was unbound
+    client: Int64  # life of the port that the bind made
+    bind: Int64  # operation
+    slack: Int64  # between the two domains' clocks
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """Changes of one sort, as parallel arrays."""
+
+    life: Int64
+    slot: Int64  # order within the life
+    low: Int64
+    high: Int64
+    operation: Int64
+    slack: Int64
+    after: Int64
+    peer: Int64
+    begin: Int64
+    over: Int64
+
+
+def timeline(columns: Columns, ports: Ports, scope: Scope, past: Past = NO_PAST) -> Timeline:
+    """Return the chains of all agent-owned ports: bounds tightened along each, nothing judged."""
+    born = lives(columns, ports, scope)
+    links, linked = _connect(columns, ports, scope, born)
+    old = columns.row[born.born] < past.since
+    linked &= ~(old & np.isin(born.keys[born.group], past.vague))
+    parts = (
+        _births(columns, ports, born, links, linked),
+        _deaths(columns, born),
+        *_connections(columns, ports, born, links, linked),
+    )
+    merged = _Changes(*(np.concatenate([getattr(p, f) for p in parts]) for f in _FIELDS))
+    order = np.lexsort((merged.slot, merged.life))
+    merged = _Changes(*(getattr(merged, f)[order] for f in _FIELDS))
+    made = Timeline(
+        lives=born,
+        life=merged.life,
+        group=born.group[merged.life],
+        low=merged.low,
+        high=merged.high,
+        operation=merged.operation,
+        slack=merged.slack,
+        after=merged.after,
+        peer=merged.peer,
+        begin=merged.begin,
+        over=merged.over,
+        linked=linked,
+    )
+    made.along()
+    return made
+
+
+_FIELDS = tuple(_Changes.__dataclass_fields__)
+
+
+def _births(columns: Columns, ports: Ports, born: Lives, links: _Links, linked: Bool) -> _Changes:
+    life = np.arange(len(born.born))
+    zero = np.zeros(len(life), np.int64)
+    state = birth_state(columns, ports, born.born)
+    vague = encode(OWNED, (state >> PORT_BITS) & 0xFFFF, 0)
+    state = np.where(linked | (stat(state) > INTERDOMAIN), state, vague)
+    state = np.where(born.doubtful, ANYTHING, state)
+    operation = np.where(born.doubtful, -1, born.born)
+    call, ret = columns.call[born.born], columns.ret[born.born]
+    peer = np.full(len(life), -1)
+    peer[links.client] = links.server
+    return _Changes(life, zero, call, ret, operation, zero, state, peer, call, ret)
+
+
+def birth_state(columns: Columns, ports: Ports, operation: Int64) -> Int64:
+    """Return the states in which the allocations ``operation`` leave their new ports."""
+    op = columns.op[operation]
+    arg = columns.arg[operation].astype(np.int64)
+    caller = ports.caller[operation]
+    reserved = np.where(arg == DOMID_SELF, caller, arg)
+    states = [
+        encode(UNBOUND, reserved, 0),
+        encode(INTERDOMAIN, 0, ports.remote[operation]),
+        encode(VIRQ, 0, columns.port[operation].astype(np.int64)),
+        encode(IPI, 0, np.zeros(len(operation), np.int64)),
+    ]
+    kinds = (Op.ALLOC_UNBOUND, Op.BIND_INTERDOMAIN, Op.BIND_VIRQ, Op.BIND_IPI)
+    return np.select([op == kind for kind in kinds], states, ANYTHING)
+
+
+def _deaths(columns: Columns, born: Lives) -> _Changes:
+    life = np.flatnonzero(~born.doubtful)
+    low, high = born.end_low[life], born.end_high[life]
+    operation = np.where(high == NEVER, -1, born.end[life])
+    zero = np.zeros(len(life), np.int64)
+    return _Changes(
+        life,
+        zero + _CLOSED_SLOT,
+        low,
+        high,
+        operation,
+        zero,
+        zero + ANYTHING,
+        zero - 1,
+        low,
+        _over(born, columns, life),
+    )
+
+
+def _over(born: Lives, columns: Columns, life: Int64) -> Int64:
+    """Return when the close of ``life`` was surely over; NEVER if it is not known which it was."""
+    end = born.end[life]
+    return np.where(end >= 0, columns.ret[end], NEVER)
+
+
+def _connect(columns: Columns, ports: Ports, scope: Scope, born: Lives) -> tuple[_Links, Bool]:
+    """Find the life that each bind connected to; and the lives whose connections are known."""
+    linked = ~born.doubtful
+    binding = np.flatnonzero(columns.op == Op.BIND_INTERDOMAIN)
+    unknown = may_have_happened(columns)[binding]
+    client_of = np.full(len(columns), -1)
+    client_of[born.born] = np.arange(len(born.born))
+    wanted = unknown | (client_of[binding] >= 0)
+    binding, unknown = binding[wanted], unknown[wanted]
+    client = client_of[binding]
+    slack = scope.slack(ports.caller[binding], ports.remote[binding] >> PORT_BITS)
+    low, high = columns.call[binding] - slack, later(columns.ret[binding], slack)
+    first, last = _candidates(columns, born, born.find(ports.remote[binding]), low, high)
+    sure = np.flatnonzero((first == last) & ~unknown)
+    server, theirs = first[sure], client[sure]
+    inside = (columns.ret[born.born[server]] < low[sure]) & (born.end_low[server] > high[sure])
+    sure = sure[inside & ~born.doubtful[server] & ~born.doubtful[theirs]]
+    loose = np.setdiff1d(np.arange(len(binding)), sure)
+    linked[client[loose][client[loose] >= 0]] = False
+    linked[_ranges(first[loose], last[loose] + 1)] = False
+    # A port reserved for a domain without an agent: nobody records who binds to it.
+    state = birth_state(columns, ports, born.born)
+    agents = np.array(sorted(scope.end), np.int64)
+    reserved = (state >> PORT_BITS) & 0xFFFF
+    linked[(stat(state) == UNBOUND) & ~np.isin(reserved, agents)] = False
+    sure = sure[np.lexsort((columns.ret[binding[sure]], first[sure]))]
+    return _Links(first[sure], client[sure], binding[sure], slack[sure]), linked
+
+
+def _candidates(
+    columns: Columns, born: Lives, group: Int64, low: Int64, high: Int64
+) -> tuple[Int64, Int64]:
+    """Return the first and last life of ``group`` that [low, high] can touch, if any."""
+    axis = born.axis
+    following = np.append(columns.ret[born.born[1:]], NEVER)[: len(born.born)]
+    following = np.where(np.append(np.diff(born.group), 1)[: len(born.born)] == 0, following, NEVER)
+    ended = axis.at(
+        born.group, np.minimum(np.where(born.doubtful, NEVER, born.end_high), following)
+    )
+    begun = np.maximum.accumulate(axis.at(born.group, columns.call[born.born]))
+    first = np.searchsorted(ended, axis.at(group, low))
+    last = np.searchsorted(begun, axis.at(group, high), side="right") - 1
+    return np.where(group == FOREIGN, 0, first), np.where(group == FOREIGN, -1, last)
+
+
+def _ranges(begin: Int64, end: Int64) -> Int64:
+    """Return the numbers of all [b, e), one after the other."""
+    length = np.maximum(end - begin, 0)
+    offset = np.cumsum(length) - length
+    return np.asarray(np.arange(int(length.sum())) + np.repeat(begin - offset, length), np.int64)
+
+
+def _connections(
+    columns: Columns, ports: Ports, born: Lives, links: _Links, linked: Bool
+) -> tuple[_Changes, _Changes, _Changes]:
+    """Return what links change: the server when bound, each end when the other is closed."""
+    server, client = links.server, links.client
+    number = np.arange(len(server))
+    turn = number - np.searchsorted(server, server)
+    bound = _Changes(
+        server,
+        2 * turn + 2,
+        columns.call[links.bind] - links.slack,
+        columns.ret[links.bind] + links.slack,
+        links.bind,
+        links.slack,
+        encode(INTERDOMAIN, 0, ports.made[links.bind]),
+        client,
+        columns.call[links.bind] - links.slack,
+        columns.ret[links.bind] + links.slack,
+    )
+    serves = np.zeros(len(born.born), bool)
+    serves[server] = True
+    final = np.append(np.diff(server) != 0, True)[: len(server)]
+    left = _released(columns, born, server, client, 2 * turn + 3, links.slack, final)
+    lost = _released(columns, born, client, server, 0 * turn + 1, links.slack, ~serves[client])
+    return tuple(_only(part, linked) for part in (bound, left, lost))  # type: ignore[return-value]
+
+
+def _released(
+    columns: Columns,
+    born: Lives,
+    life: Int64,
+    peer: Int64,
+    slot: Int64,
+    slack: Int64,
+    final: Bool,
+) -> _Changes:
+    """``life`` becomes UNBOUND because ``peer`` is closed.
+
+    After the last link the own close may come first: then the change is the earlier of both,
+    and its bounds say nothing about the peer's close.
+    """
+    low, high = born.end_low[peer] - slack, later(born.end_high[peer], slack)
+    begin, over = low, later(_over(born, columns, peer), slack)
+    own = _over(born, columns, life)
+    gone = begin > own  # the own close was over by then: nobody came to this lock any more
+    begin, over = np.where(gone, born.end_low[life], begin), np.where(gone, own, over)
+    operation = np.where(final | (born.end_high[peer] == NEVER), -1, born.end[peer])
+    low = np.where(final, np.minimum(low, born.end_low[life]), low)
+    high = np.where(final, np.minimum(high, born.end_high[life]), high)
+    domid = born.keys[born.group[peer]] >> PORT_BITS
+    state = encode(UNBOUND, domid, 0)
+    nobody = np.full(len(life), -1)
+    return _Changes(life, slot, low, high, operation, slack, state, nobody, begin, over)
+
+
+def _only(changes: _Changes, linked: Bool) -> _Changes:
+    keep = linked[changes.life]
+    return _Changes(*(getattr(changes, f)[keep] for f in _FIELDS))
+
+
+def wrong_binds(columns: Columns, ports: Ports, made: Timeline) -> Int64:
+    """Return the binds (operations) that succeeded on a port not unbound for their caller."""
+    bound = np.flatnonzero((made.operation >= 0) & (stat(made.after) == INTERDOMAIN))
+    bound = bound[made.lives.born[made.life[bound]] != made.operation[bound]]
+    before = made.state(made.group[bound], bound)
+    wanted = encode(UNBOUND, ports.caller[made.operation[bound]], 0)
+    known = (before != ANYTHING) & (stat(before) != OWNED)
+    wrong: Int64 = made.operation[bound[known & (before != wanted)]]
+    return wrong

@@ -1,0 +1,82 @@
+"""Where the fields of Xen's ``struct evtchn`` lie in a built hypervisor, from its DWARF."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.dwarf.compileunit import CompileUnit
+from elftools.dwarf.die import DIE
+from elftools.elf.elffile import ELFFile
+
+from harness.verdict import HarnessError
+
+# Reads ``size`` bytes at virtual ``address`` as CPU ``cpu`` sees them: (cpu, address, size).
+Memory = Callable[[int, int, int], bytes]
+
+_UNIT = "event_channel.c"
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What memory says of one event channel."""
+
+    port: int
+    state: int  # ECS_*: 0 FREE, 2 UNBOUND, 3 INTERDOMAIN, ...
+    lock: int | None  # the counter, signed; None where the lock is no plain integer
+
+
+@functools.lru_cache(maxsize=8)
+def offsets(elf: Path) -> dict[str, tuple[int, int]]:
+    """Return offset and size in bytes of the fields of ``struct evtchn`` in ``elf``.
+
+    Sizes are those of base types, 0 for anything else.  HarnessError without DWARF.
+    """
+    with elf.open("rb") as source:
+        file = ELFFile(source)
+        if not file.has_dwarf_info():
+            raise HarnessError("has no DWARF", where=str(elf))
+        for unit in file.get_dwarf_info().iter_CUs():
+            if _text(unit.get_top_DIE(), "DW_AT_name").endswith(_UNIT):
+                return _fields(unit)
+    raise HarnessError(f"has no unit {_UNIT}", where=str(elf))
+
+
+def channel_at(elf: Path, address: int, memory: Memory, cpu: int = 0) -> Channel:
+    """Return the channel whose ``struct evtchn`` is at ``address``."""
+    fields = offsets(elf)
+
+    def number(name: str, signed: bool = False) -> int:
+        offset, size = fields[name]
+        return int.from_bytes(memory(cpu, address + offset, size or 4), "little", signed=signed)
+
+    return Channel(number("port"), number("state"), number("lock", signed=True))
+
+
+def _fields(unit: CompileUnit) -> dict[str, tuple[int, int]]:
+    for die in unit.get_top_DIE().iter_children():
+        if die.tag == "DW_TAG_structure_type" and _text(die, "DW_AT_name") == "evtchn":
+            return {
+                _text(member, "DW_AT_name"): (
+                    member.attributes["DW_AT_data_member_location"].value,
+                    _size(member),
+                )
+                for member in die.iter_children()
+                if "DW_AT_data_member_location" in member.attributes
+            }
+    raise HarnessError("has no struct evtchn")
+
+
+def _size(member: DIE) -> int:
+    die = member
+    while "DW_AT_type" in die.attributes and die.tag != "DW_TAG_base_type":
+        die = die.get_DIE_from_attribute("DW_AT_type")
+    size = die.attributes.get("DW_AT_byte_size")
+    return int(size.value) if size is not None and die.tag == "DW_TAG_base_type" else 0
+
+
+def _text(die: DIE, attribute: str) -> str:
+    value = die.attributes.get(attribute)
+    return value.value.decode(errors="replace") if value is not None else ""

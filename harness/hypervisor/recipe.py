@@ -1,0 +1,124 @@
+"""How a tree of a given release is built for a given architecture: data, and make's words."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import cache, command
+from harness.arch import NAMES, Arch
+
+# Raise when a change below alters what comes out of a build.
+_VERSION = 3
+
+
+@dataclass(frozen=True)
+class Era:
+    """What trees up to and including ``last`` need with today's tools."""
+
+    last: tuple[int, int]
+    cflags: tuple[str, ...]
+    why: str
+
+
+ERAS = (Era((4, 15), ("-Wno-error",), "warnings of gcc 12 and later that the trees make errors"),)
+
+# Not the builder's name and clock: the same input must give the same build id.
+_IDENTITY = {
+    "XEN_BUILD_DATE": "Thu Jan 1 00:00:00 UTC 1970",
+    "XEN_BUILD_TIME": "00:00:00",
+    "XEN_BUILD_HOST": "localhost",
+    "XEN_DOMAIN": "localdomain",
+    "XEN_WHOAMI": "evtchn-harness",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to build: configuration, flags, tools."""
+
+    arch: Arch
+    cross: str  # prefix of the tools, empty for the machine's own
+    config: str  # Kconfig answers; the rest is the tree's default
+    cflags: tuple[str, ...]
+
+    @property
+    def compiler_package(self) -> str:
+        """Debian package of the compiler."""
+        return f"gcc-{NAMES[self.arch].triplet.replace('_', '-')}" if self.cross else "gcc"
+
+    @property
+    def binutils_package(self) -> str:
+        """Debian package of the linker."""
+        return (
+            f"binutils-{NAMES[self.arch].triplet.replace('_', '-')}" if self.cross else "binutils"
+        )
+
+    def as_data(self) -> list[Any]:
+        """Return what goes into a build's digest."""
+        return [_VERSION, self.config, list(self.cflags), _IDENTITY]
+
+    def make(self, tree: Path, targets: list[str], *, vendor: str = "") -> list[str]:
+        """Return the command that makes ``targets`` of the hypervisor in ``tree``.
+
+        The environment is clean: neither flags of the user nor of a make that called us
+        reach the build.  ccache sees paths relative to ``tree``, DWARF sees ".".
+        """
+        ccache = command.which("ccache", "ccache")
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": os.environ.get("HOME", "/"),
+            "LC_ALL": "C",
+            "CCACHE_DIR": cache.root() / "ccache",
+            "CCACHE_BASEDIR": tree,
+            "CCACHE_NOHASHDIR": "1",
+        }
+        variables = {
+            "XEN_TARGET_ARCH": NAMES[self.arch].xen,
+            "CROSS_COMPILE": self.cross,
+            "CC": f"{ccache} {self.cross}gcc",
+            "EXTRA_CFLAGS_XEN_CORE": " ".join(
+                (*self.cflags, f"-ffile-prefix-map={tree}=.", f"-fdebug-prefix-map={tree}=.")
+            ),
+            "XEN_VENDORVERSION": vendor,
+            "XEN_BUILD_PE": "n",  # xen.efi: three more links of x86; GRUB takes the ELF file
+            **_IDENTITY,
+        }
+        return [
+            "env",
+            "-i",
+            *(f"{name}={value}" for name, value in environment.items()),
+            command.which("make", "make"),
+            "-C",
+            str(tree / "xen"),
+            *(f"{name}={value}" for name, value in variables.items()),
+            *targets,
+        ]
+
+
+def recipe(arch: Arch, release: tuple[int, int], *, debug: bool) -> Recipe:
+    """Return how Xen ``release`` is built for ``arch``; ``debug`` is CONFIG_DEBUG."""
+    native = platform.machine() == NAMES[arch].qemu
+    return Recipe(
+        arch=arch,
+        cross="" if native else f"{NAMES[arch].triplet}-",
+        config=_config(debug=debug),
+        cflags=tuple(flag for era in ERAS if release <= era.last for flag in era.cflags),
+    )
+
+
+def _config(*, debug: bool) -> str:
+    """Return the answers that must not be left to a tree's default."""
+    answers = {
+        "CONFIG_DEBUG": debug,
+        "CONFIG_EXPERT": not debug,  # else CONFIG_DEBUG_INFO cannot be asked for
+        "CONFIG_DEBUG_INFO": True,
+        "CONFIG_FRAME_POINTER": True,  # a hung CPU's stack can be walked
+        "CONFIG_SCRUB_DEBUG": False,  # reads every free page again: slow, and not our subject
+    }
+    return "".join(
+        f"{name}=y\n" if yes else f"# {name} is not set\n" for name, yes in answers.items()
+    )

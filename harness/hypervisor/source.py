@@ -1,0 +1,178 @@
+"""Where a hypervisor comes from: the distribution, a directory, or a commit."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+
+from harness import apt, cache, command
+from harness.verdict import ConfigError, LabError
+
+# What a hypervisor build reads of a Xen tree; everything else is toolstack.
+_PARTS = ("Config.mk", "config", "scripts", "tools/flask", "version.sh", "xen")
+
+# Left by an earlier build in the same tree, where git's ignore rules cannot tell us.  Only
+# what is many, and what would choose a configuration: `make distclean` sees to the rest.
+_PRODUCT = re.compile(r".*\.o|\..*\.(cmd|d)|\.config(\.old)?")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A Xen source tree.  Nothing of ours ever writes to ``tree``."""
+
+    kind: Literal["apt", "dir", "git"]
+    tree: Path
+    version: str  # Debian's version, xen/Makefile's, or that and the commit
+    release: tuple[int, int]  # as xen/Makefile says
+    digest: str  # of what a hypervisor build reads
+
+
+def from_apt(prefix: str = "4.17") -> Source:
+    """Return the distribution's source package of Xen ``prefix``, fetched into the cache.
+
+    LabError when apt offers none, or cannot be reached.
+    """
+    package = apt.source_package("xen", prefix)
+    return _describe("apt", package.tree, package.version)
+
+
+def from_dir(tree: Path) -> Source:
+    """Return the user's own tree, as it is now, uncommitted changes included."""
+    return _describe("dir", tree.expanduser().resolve(), None)
+
+
+def from_git(repo: str, ref: str) -> Source:
+    """Return commit ``ref`` of ``repo``: a local repository or anything ``git fetch`` takes.
+
+    The commit is copied into the cache; the repository's work tree is not touched.
+    ConfigError when there is no such repository or commit.
+    """
+    git = command.which("git", "git")
+    local = Path(repo).expanduser()
+    try:
+        if local.is_dir():
+            home = _git_dir(git, local)
+            commit = _commit(git, home, ref)
+        else:
+            home = _fetch(git, repo, ref)
+            commit = _commit(git, home, "FETCH_HEAD")
+    except command.CommandFailed as error:
+        raise ConfigError(
+            f"no commit {ref}: {_last_line(error.output)}",
+            where=repo,
+            hint="see --xen-git and --xen-ref",
+        ) from error
+
+    def unpack(folder: Path) -> None:
+        tarball = folder / "tree.tar"
+        at: list[str | Path] = [git, "--git-dir", home]
+        listing = [*at, "ls-tree", "--name-only", commit, "--", *_PARTS]
+        there = command.run(listing).splitlines()
+        archive = [*at, "archive", "--format=tar", "-o", tarball, commit, "--"]
+        command.run([*archive, *there])
+        command.run([command.which("tar", "tar"), "-xf", tarball, "-C", folder])
+        tarball.unlink()
+
+    tree = cache.entry("xen-git", commit, unpack)
+    found = _describe("git", tree, None)
+    return Source("git", tree, f"{found.version} {commit[:12]}", found.release, found.digest)
+
+
+def files(tree: Path) -> list[Path]:
+    """Return the files (absolute, sorted) that a hypervisor build reads of ``tree``.
+
+    In a git work tree that is what git knows or would add; elsewhere everything but
+    objects and the configuration of an earlier build.
+    """
+    known = _git_files(tree) if (tree / ".git").exists() else None
+    return sorted(known if known is not None else _walk(tree))
+
+
+def _describe(kind: Literal["apt", "dir", "git"], tree: Path, version: str | None) -> Source:
+    makefile = tree / "xen" / "Makefile"
+    try:
+        text = makefile.read_text(errors="replace")
+    except OSError as error:
+        raise ConfigError(
+            f"not a Xen source tree: xen/Makefile: {error.strerror}",
+            where=str(tree),
+            hint="give the directory that holds xen/ and Config.mk",
+        ) from error
+    major, minor, extra = (
+        _assigned(text, name) for name in ("XEN_VERSION", "XEN_SUBVERSION", "XEN_EXTRAVERSION")
+    )
+    if not (major.isdigit() and minor.isdigit()):
+        raise ConfigError("xen/Makefile gives no XEN_VERSION and XEN_SUBVERSION", where=str(tree))
+    try:
+        digest = cache.digest_files(files(tree), base=tree)
+    except OSError as error:
+        raise LabError(
+            f"cannot read the source: {error.strerror}", where=str(error.filename or tree)
+        ) from error
+    return Source(
+        kind, tree, version or f"{major}.{minor}{extra}", (int(major), int(minor)), digest
+    )
+
+
+def _assigned(makefile: str, name: str) -> str:
+    """Return what ``makefile`` assigns to ``name``, without references to other variables."""
+    found = re.search(rf"^(?:export\s+)?{name}\s*[:?]?=\s*(.*)$", makefile, re.MULTILINE)
+    return re.sub(r"\$\([^)]*\)", "", found[1]).strip() if found else ""
+
+
+def _git_files(tree: Path) -> list[Path] | None:
+    """Return what git tracks or would add; None if git will not say (not the owner, no git)."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *_PARTS]
+    try:
+        out = command.run([git, "-C", tree, *listing])
+    except command.CommandFailed:
+        return None
+    paths = {tree / name for name in out.split("\0") if name}
+    return [path for path in paths if path.is_symlink() or path.is_file()]
+
+
+def _walk(tree: Path) -> Iterator[Path]:
+    for part in _PARTS:
+        if (tree / part).is_file():
+            yield tree / part
+        for folder, _, names in os.walk(tree / part):
+            yield from (Path(folder, name) for name in names if not _PRODUCT.fullmatch(name))
+
+
+def _git_dir(git: str, repo: Path) -> Path:
+    said = command.run([git, "-C", repo, "rev-parse", "--absolute-git-dir"])
+    return Path(said.splitlines()[-1])
+
+
+def _commit(git: str, home: Path, ref: str) -> str:
+    """Return the full id of commit ``ref`` of the repository ``home`` (its .git)."""
+    said = command.run([git, "--git-dir", home, "rev-parse", "--verify", f"{ref}^{{commit}}"])
+    return said.splitlines()[-1]
+
+
+def _fetch(git: str, url: str, ref: str) -> Path:
+    """Return a bare repository in the cache whose FETCH_HEAD is ``ref`` of ``url``."""
+    shelf = cache.root() / "xen-git-remotes"
+    home = shelf / cache.key(url, ref)
+    try:
+        shelf.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{home}.lock"):
+            command.run([git, "init", "-q", "--bare", home])
+            command.run([git, "--git-dir", home, "fetch", "-q", "--depth=1", url, ref])
+    except OSError as error:
+        raise LabError(f"cannot write the cache: {error.strerror}", where=str(shelf)) from error
+    return home
+
+
+def _last_line(output: str) -> str:
+    return (output.strip().splitlines() or ["git gave no reason"])[-1]

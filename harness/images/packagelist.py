@@ -1,0 +1,58 @@
+"""The package lists under images/: what goes into a root file system, and what does not."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.verdict import ConfigError
+
+FOLDER = Path(__file__).resolve().parents[2] / "images"
+_LINE = re.compile(r"^(?P<minus>-?)(?P<word>\S+)(?:\s+\[(?P<arch>\w+)\])?$")
+
+
+@dataclass(frozen=True)
+class PackageList:
+    """One list, for one architecture.
+
+    ``wanted`` are names (or apt's ``^regular expressions$``) to resolve; packages that
+    match ``unneeded`` and paths that match ``unneeded_paths`` are not unpacked.
+    """
+
+    wanted: tuple[str, ...]
+    unneeded: tuple[str, ...]
+    unneeded_paths: tuple[str, ...]
+
+    def has_package(self, name: str) -> bool:
+        """Say whether a package that apt resolved is to be unpacked."""
+        return not any(fnmatch.fnmatchcase(name, pattern) for pattern in self.unneeded)
+
+    def has_path(self, path: str) -> bool:
+        """Say whether the file ``path`` (absolute) is to be unpacked."""
+        return not any(fnmatch.fnmatchcase(path, pattern) for pattern in self.unneeded_paths)
+
+
+def read(path: Path, debian_arch: str) -> PackageList:
+    """Read a list: one word a line; ``-name`` and ``-/path`` leave out; ``[amd64]`` limits."""
+    wanted, unneeded, paths = [], [], []
+    for number, line in lines(path):
+        match = _LINE.match(line)
+        if match is None:
+            raise ConfigError(f"not a package: {line!r}", where=f"{path}:{number}")
+        if match["arch"] not in (None, debian_arch):
+            continue
+        if not match["minus"]:
+            wanted.append(match["word"])
+        elif match["word"].startswith("/"):
+            paths.append(match["word"])
+        else:
+            unneeded.append(match["word"])
+    return PackageList(tuple(wanted), tuple(unneeded), tuple(paths))
+
+
+def lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a data file that say something, with their numbers."""
+    stripped = (line.split("#", 1)[0].strip() for line in path.read_text().splitlines())
+    return [(number, line) for number, line in enumerate(stripped, 1) if line]

@@ -1,0 +1,109 @@
+"""A root file system from packages, without root, chroot, mount or maintainer scripts."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from harness import command
+from harness.images.packagelist import PackageList
+from harness.verdict import LabError
+
+_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # live below usr
+_FREE_BYTES = 96 << 20  # room for logs and a core file
+
+
+def unpack(debs: Iterable[Path], wanted: PackageList, tree: Path) -> None:
+    """Unpack the files of ``debs`` that ``wanted`` has into the directory ``tree``."""
+    for name in _MERGED:
+        (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
+        (tree / name).symlink_to(f"usr/{name}")
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(_unpack_one, deb, wanted, tree) for deb in debs]:
+            done.result()
+
+
+def _unpack_one(deb: Path, wanted: PackageList, tree: Path) -> None:
+    argv = [command.which("dpkg-deb", "dpkg"), "--fsys-tarfile", str(deb)]
+    broken = LabError(f"dpkg-deb cannot unpack {deb}", hint="delete the file and run again")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        try:
+            with tarfile.open(fileobj=child.stdout, mode="r|") as package:
+                for member in package:
+                    path = member.name.removeprefix("./").strip("/")
+                    if path and path != "." and not member.isdir() and wanted.has_path("/" + path):
+                        _place(package, member, tree, path)
+            child.stdout.read()  # what pads the archive's end: dpkg-deb must not die of SIGPIPE
+        except tarfile.TarError as error:
+            raise broken from error
+    if child.returncode != 0:
+        raise broken
+
+
+def _place(package: tarfile.TarFile, member: tarfile.TarInfo, tree: Path, path: str) -> None:
+    target = tree / _merged(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_symlink() or target.exists():
+        return  # the same file at both sides of the usr merge
+    if member.issym():
+        target.symlink_to(member.linkname)
+    elif member.islnk():
+        source = tree / _merged(member.linkname.removeprefix("./"))
+        if source.exists():
+            shutil.copy2(source, target)
+    elif member.isfile():
+        stream = package.extractfile(member)
+        assert stream is not None
+        with target.open("wb") as out:
+            shutil.copyfileobj(stream, out)
+        target.chmod(member.mode & 0o7777 | 0o600)  # never unreadable to who builds the image
+
+
+def _merged(path: str) -> str:
+    return f"usr/{path}" if path.split("/", 1)[0] in _MERGED else path
+
+
+def make_ext4(tree: Path, image: Path) -> None:
+    """Write ``tree`` as a sparse ext4 file system into ``image``, everything owned by root.
+
+    There is no journal and no checksum: nothing outlives a run, and each costs an
+    emulated CPU time at every mount and write.
+    """
+    used = sum(_blocks(path) for path in tree.rglob("*"))
+    with image.open("wb") as disk:
+        disk.truncate(max(used + used // 8 + _FREE_BYTES, 256 << 20))
+    features = "^has_journal,^metadata_csum,^64bit,^resize_inode,^huge_file,^uninit_bg"
+    extended = "root_owner=0:0,lazy_itable_init=1,nodiscard"
+    words = f"-q -F -t ext4 -O {features} -E {extended} -b 4096 -I 256 -m 0 -L dom0 -d".split()
+    argv: list[str | Path] = [command.which("mke2fs", "e2fsprogs"), *words, tree, image]
+    command.run(argv, timeout=600)
+    _give_to_root(tree, image)
+
+
+def _blocks(path: Path) -> int:
+    size = path.lstat().st_size if path.is_file() and not path.is_symlink() else 1
+    return 4096 * (1 + size // 4096)
+
+
+def _give_to_root(tree: Path, image: Path) -> None:
+    """Set every inode's owner: mke2fs takes that of whoever unpacked the tree."""
+    orders = []
+    for path in tree.rglob("*"):
+        name = "/" + str(path.relative_to(tree))
+        if re.search(r'[\s"]', name):
+            raise LabError(f"debugfs cannot name the file {name!r}", where=str(image))
+        orders += [f"set_inode_field {name} {field} 0" for field in ("uid", "gid")]
+    debugfs = command.which("debugfs", "e2fsprogs")
+    said = command.run(
+        [debugfs, "-w", "-f", "/dev/stdin", image], stdin="\n".join(orders).encode(), timeout=600
+    )
+    # debugfs repeats every order behind its own name; anything else is a complaint.
+    complaints = [line for line in said.splitlines()[1:] if not line.startswith("debugfs: ")]
+    if complaints:
+        raise LabError(f"debugfs: {complaints[0]}", where=str(image))

@@ -1,0 +1,98 @@
+"""The connection to the libvirt outside: qemu:///system for root, qemu:///session for others.
+
+A session's daemon is started by libvirt itself.  The system's daemon is systemd's
+business where there is systemd; elsewhere (containers, rescue systems) we start
+virtlogd and libvirtd with ``--timeout``, so that they go again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+
+import libvirt
+
+from harness import command
+from harness.verdict import LabError
+
+_IDLE_SECONDS = 120  # a daemon that we started leaves when idle this long
+_START_SECONDS = 30
+_loop_lock = threading.Lock()
+_loop_running = False
+
+
+def start_event_loop() -> None:
+    """Run libvirt's event loop in a daemon thread (once): keepalives need it.
+
+    Must come before the first connection.
+    """
+    global _loop_running
+    with _loop_lock:
+        if _loop_running:
+            return
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)  # exceptions say it all
+        libvirt.virEventRegisterDefaultImpl()
+
+        def turn() -> None:
+            while True:
+                libvirt.virEventRunDefaultImpl()
+
+        threading.Thread(target=turn, name="libvirt-events", daemon=True).start()
+        _loop_running = True
+
+
+def default_uri() -> str:
+    """Return the URI for who we are."""
+    return "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
+
+
+def connect(uri: str | None = None) -> libvirt.virConnect:
+    """Open the libvirt that will run our machines; LabError says what to install or start."""
+    start_event_loop()
+    chosen = uri or default_uri()
+    try:
+        return libvirt.open(chosen)
+    except libvirt.libvirtError as error:
+        if chosen != "qemu:///system" or os.geteuid() != 0:
+            raise LabError(
+                f"cannot reach libvirt: {error.get_error_message()}",
+                where=chosen,
+                hint="run `evtchn-harness doctor`",
+            ) from error
+    _start_daemons()
+    return _open_patiently(chosen)
+
+
+def _start_daemons() -> None:
+    """Start virtlogd and libvirtd; both detach, both leave when idle.
+
+    ``command.run`` would take them down with us, which a parallel run would not like.
+    """
+    package = "libvirt-daemon-system"
+    for program in ("virtlogd", "libvirtd"):
+        argv = [command.which(program, package), "--daemon", "--timeout", str(_IDLE_SECONDS)]
+        subprocess.run(  # exits non-zero when another run was faster: _open_patiently decides
+            argv,
+            check=False,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def _open_patiently(uri: str) -> libvirt.virConnect:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            return libvirt.open(uri)
+        except libvirt.libvirtError as error:
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"libvirtd does not answer: {error.get_error_message()}",
+                    where=uri,
+                    hint="see /var/log/libvirt, then `evtchn-harness doctor`",
+                ) from error
+            time.sleep(0.2)

@@ -1,0 +1,216 @@
+"""Console capture: every stream recorded with timestamps from power-on to power-off.
+
+A reader thread drains the line whether or not anybody looks, splits Xen's output
+from dom0's (harness.hypervisor.console), writes one log per stream, and remembers
+the first line that says something died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from harness.hypervisor.console import Blame, Event, Splitter, scan
+from harness.verdict import HarnessError, HypervisorError, LabError
+
+_KEPT_LINES = 2000  # per console, for expect() and excerpts; the log has all
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a console: ``seconds`` since the recording began."""
+
+    stream: str
+    time: datetime  # UTC, as in the log
+    seconds: float
+    text: str
+
+
+@dataclass(frozen=True)
+class ConsoleEvent:
+    """A line that says something died."""
+
+    line: Line
+    event: Event
+
+
+class Console:
+    """Records the streams of one host into ``folder``/<stream>.log and watches them.
+
+    Streams appear when their first line does; "xen" and "dom0" come from the serial
+    line, each domU adds its own.  Thread-safe.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._began = time.monotonic()
+        self._changed = threading.Condition()
+        self._lines: deque[Line] = deque(maxlen=_KEPT_LINES)
+        self._count = 0
+        self._events: list[ConsoleEvent] = []
+        self._logs: dict[str, TextIO] = {}
+        self._serial: socket.socket | None = None
+        self._readers: list[threading.Thread] = []
+        self._raw: list[Callable[[bytes], None]] = []
+        self._ignored: set[str] = set()
+        self._full: OSError | None = None
+
+    def attach(self, line: socket.socket) -> None:
+        """Read the machine's serial ``line`` until it ends; a thread of its own does it."""
+        self._began = time.monotonic()
+        self._serial = line
+        self._start("serial", lambda: self._read_serial(line))
+
+    def follow(self, stream: str, chunks: Iterator[bytes]) -> None:
+        """Record another console (a domU's) as ``stream`` until ``chunks`` ends."""
+        self._start(stream, lambda: self._read_plain(stream, chunks))
+
+    def expect(
+        self,
+        pattern: str,
+        timeout: float,
+        stream: str = "dom0",
+        check: Callable[[], None] = lambda: None,
+    ) -> Line:
+        """Wait up to ``timeout`` seconds for a line of ``stream`` that matches; return it.
+
+        Lines already recorded count.  Raises what a crash on the console calls for, what
+        ``check`` (called every second) raises, or LabError when the time is up.
+        """
+        wanted = re.compile(pattern)
+        deadline = time.monotonic() + timeout
+        seen = 0
+        with self._changed:
+            while True:
+                fresh = list(self._lines)[-(self._count - seen) :] if self._count > seen else []
+                seen = self._count
+                for line in fresh:
+                    if line.stream == stream and wanted.search(line.text):
+                        return line
+                self.check()
+                check()
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise LabError(
+                        f"no line matching {pattern!r} within {timeout:.0f} s",
+                        where=f"{stream} console",
+                        hint=f"see {self._folder}",
+                    )
+                self._changed.wait(min(left, 1.0))
+
+    def check(self) -> None:
+        """Raise for the first crash seen: HypervisorError or LabError, by who is to blame."""
+        if self._full is not None:
+            raise LabError(
+                f"cannot record the console: {self._full.strerror}", where=str(self._folder)
+            )
+        for seen in self._events:
+            if seen.line.stream not in self._ignored:
+                raise crash(seen)
+
+    def ignore(self, stream: str) -> None:
+        """Let crashes of ``stream`` pass (a domU that a test kills on purpose)."""
+        self._ignored.add(stream)
+
+    @property
+    def events(self) -> tuple[ConsoleEvent, ...]:
+        """Every crash line so far."""
+        return tuple(self._events)
+
+    def tail(self, stream: str, lines: int = 20) -> list[Line]:
+        """Return the last lines of ``stream``."""
+        with self._changed:
+            return [line for line in self._lines if line.stream == stream][-lines:]
+
+    def tap(self, sink: Callable[[bytes], None]) -> None:
+        """Also hand every raw byte of the serial line to ``sink`` (interactive console)."""
+        self._raw.append(sink)
+
+    def type(self, data: bytes) -> None:
+        """Send ``data`` to the serial line (Ctrl-A three times switches to Xen's keys)."""
+        if self._serial is None:
+            raise LabError("the machine is not powered on", where="console")
+        self._serial.sendall(data)
+
+    def close(self) -> None:
+        """End the recording; what was read is in the logs."""
+        if self._serial is not None:
+            with contextlib.suppress(OSError):
+                self._serial.shutdown(socket.SHUT_RDWR)
+        for reader in self._readers:
+            reader.join(timeout=5)
+        if self._serial is not None:
+            self._serial.close()
+        with self._changed:
+            for log in self._logs.values():
+                log.close()
+            self._logs.clear()
+
+    def _start(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=f"console-{name}", daemon=True)
+        self._readers.append(thread)
+        thread.start()
+
+    def _read_serial(self, line: socket.socket) -> None:
+        splitter = Splitter()
+        while True:
+            try:
+                chunk = line.recv(65536)
+            except OSError:
+                chunk = b""
+            if not chunk:
+                break
+            for sink in self._raw:
+                sink(chunk)
+            for stream, text in splitter.feed(chunk):
+                self._record(stream, text)
+        for stream, text in splitter.flush():
+            self._record(stream, text)
+
+    def _read_plain(self, stream: str, chunks: Iterator[bytes]) -> None:
+        rest = b""
+        for chunk in chunks:
+            *whole, rest = (rest + chunk).split(b"\n")
+            for text in whole:
+                self._record(stream, text.decode(errors="replace").rstrip("\r"))
+        if rest:
+            self._record(stream, rest.decode(errors="replace"))
+
+    def _record(self, stream: str, text: str) -> None:
+        now = datetime.now(UTC)
+        stamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = Line(stream, now, time.monotonic() - self._began, text)
+        event = scan(stream, text)
+        with self._changed:
+            try:
+                log = self._logs.get(stream)
+                if log is None:
+                    path = self._folder / f"{stream}.log"
+                    log = self._logs[stream] = path.open("a", encoding="utf-8", buffering=1)
+                log.write(f"{stamp} {text}\n")
+            except OSError as error:  # a full disk must not stop the watching
+                self._full = error
+            self._lines.append(line)
+            self._count += 1
+            if event is not None:
+                self._events.append(ConsoleEvent(line, event))
+            self._changed.notify_all()
+
+
+def crash(seen: ConsoleEvent) -> HarnessError:
+    """Return the exception that a crash line calls for."""
+    where = f"{seen.line.stream} console at {seen.line.seconds:.1f} s"
+    what = f"{seen.event.kind}: {seen.event.text}"
+    if seen.event.blame is Blame.HYPERVISOR:
+        return HypervisorError(what, where=where)
+    return LabError(what, where=where)

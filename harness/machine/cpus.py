@@ -1,0 +1,65 @@
+"""The physical CPUs of a machine under QEMU, as its monitor shows them while they run."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+import libvirt_qemu
+
+from harness.verdict import LabError
+
+_CPU = re.compile(r"^\s*CPU#(\d+)", re.MULTILINE)
+_REGISTER = re.compile(r"\b([A-Z][A-Z0-9]{1,3})\s*=\s*([0-9a-f]{8,16})\b")
+_PC = ("RIP", "PC")
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """One CPU at one moment."""
+
+    number: int
+    pc: int
+    registers: dict[str, int]  # names as QEMU prints them: RDI, R8, X00, SP...
+
+
+def parse(text: str) -> list[Cpu]:
+    """Return the CPUs in the output of ``info registers -a`` (x86-64 or arm64)."""
+    pieces = _CPU.split(text)[1:]
+    cpus = []
+    for number, body in zip(pieces[::2], pieces[1::2], strict=True):
+        registers = {name: int(value, 16) for name, value in _REGISTER.findall(body)}
+        pc = next((registers[name] for name in _PC if name in registers), 0)
+        cpus.append(Cpu(int(number), pc, registers))
+    return cpus
+
+
+def look(domain: libvirt.virDomain) -> list[Cpu]:
+    """Return every CPU of ``domain`` now; it goes on running."""
+    return parse(_human(domain, "info registers -a", 0))
+
+
+def memory(domain: libvirt.virDomain, cpu: int, address: int, size: int) -> bytes:
+    """Return ``size`` bytes at virtual ``address`` of ``cpu``; LabError where nothing is mapped."""
+    text = _human(domain, f"x /{size}xb {address:#x}", cpu)
+    values = [int(word, 16) for line in text.splitlines() for word in line.split(":")[-1].split()]
+    if len(values) != size:
+        raise LabError(f"cannot read memory at {address:#x}", where=f"CPU{cpu}")
+    return bytes(values)
+
+
+def _human(domain: libvirt.virDomain, line: str, cpu: int) -> str:
+    words = {
+        "execute": "human-monitor-command",
+        "arguments": {"command-line": line, "cpu-index": cpu},
+    }
+    try:
+        answer: dict[str, Any] = json.loads(
+            libvirt_qemu.qemuMonitorCommand(domain, json.dumps(words), 0)
+        )
+    except (libvirt.libvirtError, ValueError) as error:
+        raise LabError(f"QEMU's monitor does not answer: {error}", where=domain.name()) from error
+    return str(answer.get("return", ""))

@@ -1,0 +1,254 @@
+"""A machine under QEMU, through libvirt: a transient domain that dies with our connection.
+
+VIR_DOMAIN_START_AUTODESTROY lets libvirt end the machine when this process goes,
+SIGKILL included; nothing is ever defined, so nothing can be left defined.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import libvirt
+
+from harness import command
+from harness.arch import NAMES, Arch
+from harness.config.host import QemuHost
+from harness.machine import cpus, device_tree
+from harness.machine.accel import Choice
+from harness.machine.connection import connect
+from harness.machine.console import Console
+from harness.machine.cpus import Cpu
+from harness.verdict import LabError
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
+_PACKAGE = {Arch.X86_64: "qemu-system-x86", Arch.ARM64: "qemu-system-arm"}
+_CONNECT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What to boot: files on this machine, and the two command lines."""
+
+    xen: Path
+    kernel: Path
+    initramfs: Path
+    root: Path | None  # raw image, never written: every machine gets its own overlay
+    xen_args: str
+    dom0_args: str
+
+
+class QemuMachine:
+    """One QEMU under libvirt; see harness.machine.Machine.
+
+    ``folder`` is a scratch directory of the run; ``console`` records.
+    """
+
+    def __init__(
+        self, host: QemuHost, boot: Boot, accel: Choice, *, folder: Path, console: Console
+    ) -> None:
+        self.host = host
+        self.boot = boot
+        self.accel = accel
+        self._folder = folder
+        self._console = console
+        self._connection: libvirt.virConnect | None = None
+        self._domain: libvirt.virDomain | None = None
+        self._port = 0
+
+    @property
+    def console(self) -> Console:
+        """The recorded serial line."""
+        return self._console
+
+    @property
+    def ssh(self) -> tuple[str, int]:
+        """Loopback port that QEMU forwards to dom0's sshd."""
+        return "127.0.0.1", self._port
+
+    @property
+    def name(self) -> str:
+        """Name of the libvirt domain, unique to this run."""
+        return f"{self.host.name}-{self._folder.name.rpartition('-')[2]}"
+
+    def power_on(self) -> None:
+        """Start QEMU paused, attach the recorder, let it run."""
+        self._connection = connect(self.host.libvirt_uri)
+        for attempt in range(5):
+            self._port = self.host.ssh_port or _free_port()
+            try:
+                self._domain = self._connection.createXML(
+                    self._xml(),
+                    libvirt.VIR_DOMAIN_START_AUTODESTROY | libvirt.VIR_DOMAIN_START_PAUSED,
+                )
+                break
+            except libvirt.libvirtError as error:
+                message = error.get_error_message()
+                taken = "host forwarding rule" in message
+                if taken and self.host.ssh_port is None and attempt < 4:
+                    continue  # somebody took the port between our look and QEMU's bind
+                if taken:
+                    raise LabError(
+                        f"port {self._port} of 127.0.0.1 is taken",
+                        where=f"host {self.host.name}: ssh_port",
+                        hint="free it, or leave ssh_port out to get any free one",
+                    ) from error
+                raise LabError(
+                    f"QEMU did not start: {_last_line(message)}", where=self.name
+                ) from error
+        self._console.attach(_connect_unix(self._folder / "serial"))
+        assert self._domain is not None
+        self._domain.resume()
+
+    def power_off(self) -> None:
+        """Destroy the domain and end the recording."""
+        if self._domain is not None:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._domain.destroy()
+            self._domain = None
+        if self._connection is not None:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.close()
+            self._connection = None
+        self._console.close()
+
+    def check(self) -> None:
+        """Raise when QEMU has ended or a console showed a crash; the crash comes first."""
+        self._console.check()
+        try:
+            state, reason = self._running().state()
+        except libvirt.libvirtError as error:
+            raise LabError(
+                f"QEMU is gone: {error.get_error_message()}", where=f"host {self.host.name}"
+            ) from error
+        if state not in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED):
+            raise LabError(
+                f"QEMU does not run (libvirt state {state}, reason {reason})",
+                where=f"host {self.host.name}",
+            )
+
+    def cpus(self) -> list[Cpu]:
+        """Return where every physical CPU is now."""
+        return cpus.look(self._running())
+
+    def memory(self, cpu: int, address: int, size: int) -> bytes:
+        """Return ``size`` bytes at the virtual ``address`` that ``cpu`` sees."""
+        return cpus.memory(self._running(), cpu, address, size)
+
+    def pid(self) -> int:
+        """Return QEMU's process id (0 when it cannot be told)."""
+        assert self._connection is not None
+        folder = (
+            Path("/run/libvirt/qemu")
+            if os.geteuid() == 0
+            else Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}"))
+            / "libvirt/qemu/run"
+        )
+        try:
+            return int((folder / f"{self.name}.pid").read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def _running(self) -> libvirt.virDomain:
+        if self._domain is None:
+            raise LabError("the machine is powered off", where=self.name)
+        return self._domain
+
+    def _xml(self) -> str:
+        disk = self._folder / "root.qcow2"
+        qemu_img = command.which("qemu-img", "qemu-utils")
+        if self.boot.root is not None:
+            backing = ["-b", str(self.boot.root), "-F", "raw"]
+            command.run([qemu_img, "create", "-q", "-f", "qcow2", *backing, disk], timeout=30)
+        else:
+            command.run([qemu_img, "create", "-q", "-f", "qcow2", disk, "1M"], timeout=30)
+        arch = self.host.arch
+        emulator = command.which(f"qemu-system-{NAMES[arch].qemu}", _PACKAGE[arch])
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        return environment.get_template(f"machine-{arch}.xml.j2").render(
+            name=self.name,
+            accel=self.accel.accel,
+            memory_mib=self.host.memory_mib,
+            cpus=self.host.cpus,
+            emulator=emulator,
+            serial=self._folder / "serial",
+            disk=disk,
+            seclabels=_seclabels(self._connection),
+            extra=self._extra(emulator),
+        )
+
+    def _extra(self, emulator: str) -> list[str]:
+        """QEMU arguments that libvirt's XML has no words for."""
+        forward = f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-10.0.2.15:22"
+        boot = self.boot
+        if self.host.arch is Arch.X86_64:
+            module = f"{boot.kernel} {boot.dom0_args}".replace(",", ",,")
+            modules = f"{module},{str(boot.initramfs).replace(',', ',,')}"
+            return [
+                *("-netdev", forward, "-device", "virtio-net-pci,netdev=net0,addr=0x1d,romfile="),
+                *("-kernel", str(boot.xen), "-append", boot.xen_args, "-initrd", modules),
+            ]
+        tree = self._folder / "machine.dtb"
+        device_tree.write(
+            tree,
+            emulator=emulator,
+            machine=[
+                *("-machine", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a57"),
+                *("-smp", str(self.host.cpus), "-m", str(self.host.memory_mib)),
+            ],
+            xen_args=boot.xen_args,
+            dom0_args=boot.dom0_args,
+            kernel_size=boot.kernel.stat().st_size,
+            ramdisk_size=boot.initramfs.stat().st_size,
+        )
+        loader = "loader,force-raw=on,addr={:#x},file={}"
+        return [
+            *("-machine", "virtualization=on"),
+            *("-netdev", forward, "-device", "virtio-net-device,netdev=net0"),
+            *("-kernel", str(boot.xen), "-dtb", str(tree)),
+            *("-device", loader.format(device_tree.KERNEL_AT, boot.kernel)),
+            *("-device", loader.format(device_tree.RAMDISK_AT, boot.initramfs)),
+        ]
+
+
+def _seclabels(connection: libvirt.virConnect | None) -> list[tuple[str, str]]:
+    """Return (model, label) pairs: root's QEMU runs as root and may read root's cache."""
+    assert connection is not None
+    tree = ElementTree.fromstring(connection.getCapabilities())
+    models = [model.text or "" for model in tree.findall("./host/secmodel/model")]
+    labels = {"dac": f"+{os.getuid()}:+{os.getgid()}", "apparmor": "", "selinux": ""}
+    return [(model, labels[model]) for model in models if model in labels]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _connect_unix(path: Path) -> socket.socket:
+    deadline = time.monotonic() + _CONNECT_SECONDS
+    while True:
+        line = socket.socket(socket.AF_UNIX)
+        try:
+            line.connect(str(path))
+            return line
+        except OSError as error:
+            line.close()
+            if time.monotonic() > deadline:
+                raise LabError(f"no serial line: {error.strerror}", where=str(path)) from error
+            time.sleep(0.05)
+
+
+def _last_line(message: str) -> str:
+    return (message.strip().splitlines() or [""])[-1]

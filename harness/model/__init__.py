@@ -1,0 +1,1 @@
+"""The reference model: lock flavours, the channel state machine, exploration.  Pure."""

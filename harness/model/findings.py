@@ -1,0 +1,300 @@
+"""The model's report as data: everything it proves and refutes, in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from harness.model.check import Check, check
+from harness.model.domain import Domain, Vcpu, World
+from harness.model.induction import entries
+from harness.model.litmus import TESTS, run
+from harness.model.lockorder import NEW_TREE, OLD_TREE, Tree, deadlocks, edges
+from harness.model.locks import LOCKS, WRITER
+from harness.model.memory import Memory
+from harness.model.mutants import MUTANTS, judge
+from harness.model.operations import (
+    DOMID_SELF,
+    AllocUnbound,
+    BindInterdomain,
+    BindIpi,
+    BindVirq,
+    Close,
+    Operation,
+    Reset,
+    Send,
+)
+from harness.model.predictions import (
+    Starvation,
+    predictions,
+    starvations,
+    weak_memory,
+)
+from harness.model.rules import WRITER_RULE, visit
+from harness.model.scenarios import Bounds, lock
+from harness.model.story import story
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A named story."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report: words, a table, stories."""
+
+    title: str
+    words: str
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    traces: tuple[Trace, ...] = ()
+
+
+Say = Callable[[str], None]
+
+_SMALL = Bounds(3, 2)
+_WEAK = Bounds(2, 1)
+_LARGE = (
+    ("counter", Bounds(128, 1)),
+    ("counter", Bounds(128, 2)),
+    ("spinlock", Bounds(128, 2)),
+    ("rwlock", Bounds(32, 2)),
+)
+
+
+def build(say: Say) -> tuple[Section, ...]:
+    """Explore everything; ``say`` hears what is being done."""
+    sections = []
+    for title, make in _PARTS:
+        say(title)
+        sections.append(make())
+    return tuple(sections)
+
+
+def _flavours() -> Section:
+    rows, traces, invariants = [], [], {}
+    for flavour in LOCKS:
+        for memory in Memory:
+            bounds = _SMALL if memory is Memory.SC else _WEAK
+            done = check(flavour, bounds, memory, unreduced=memory is Memory.SC)
+            rows.append(_row(done))
+            for one in done.violations:
+                only = ", model only" if one.model_only else ""
+                title = f"{flavour}: {one.name}: NOT {one.property} ({memory.value}{only})"
+                traces.append(Trace(title, story(one.trace)))
+            if memory is Memory.SC:
+                invariants[flavour] = done.explored[0].invariants
+    rows += [_row(check(flavour, bounds)) for flavour, bounds in _LARGE]
+    words = (
+        "Every interleaving (sc), and every reordering (tso, arm) of one operation per thread. "
+        "States are counted up to exchanging threads that run the same program. "
+        "Invariants that hold for any number of threads, found as weights of the program's steps: "
+        + "; ".join(f"{name}: {', '.join(found)}" for name, found in invariants.items())
+        + "."
+    )
+    head = ("flavour", "memory", "readers", "writers", "W", "verdict", "states", "told apart")
+    return Section("The four flavours", words, head, tuple(rows), tuple(traces))
+
+
+def _row(done: Check) -> tuple[str, ...]:
+    names = sorted({violation.name for violation in done.violations})
+    verdict = f"{done.verdict}: {', '.join(names)}" if names else done.verdict
+    bounds, apart = done.bounds, done.states_unreduced
+    return (
+        done.flavour,
+        done.memory.value,
+        str(bounds.readers),
+        str(bounds.writers),
+        str(WRITER[bounds.arch]),
+        verdict,
+        str(done.states),
+        "" if apart is None else str(apart),
+    )
+
+
+def _any_number() -> Section:
+    rows = []
+    for flavour, word in (("counter", "L"), ("spinlock", "lock")):
+        system = lock(flavour, _SMALL)
+        for one, other in (("writing", "reading"), ("reading", "writing"), ("writing", "writing")):
+            for entry in entries(system, word, one, other):
+                verdict = "proved" if entry.shut else "refuted"
+                where = f"{entry.thread} at {entry.step}"
+                bound = f"{word} <= {entry.bound}"
+                rows.append((flavour, where, bound, f"{word} >= {entry.least}", other, verdict))
+    words = (
+        "Mutual exclusion for any number of readers and writers (below 2^31, where the word would "
+        "wrap), by induction: at each way in, the condition bounds the word from above, and with "
+        "a thread on the other side the invariant bounds it from below, beyond that. It needs "
+        "neither W readers nor the event_lock: what those are needed for is that nobody is refused "
+        "or stuck. A rwlock's word has two fields and is proved by exploration only."
+    )
+    head = ("flavour", "way in", "condition", "with one inside", "inside", "verdict")
+    return Section("Any number of threads", words, head, tuple(rows))
+
+
+def _predictions() -> Section:
+    rows, traces = [], []
+    for one in predictions():
+        rows.append((one.name, one.flavour, one.question, one.answer, str(one.states)))
+        if one.moves:
+            traces.append(Trace(f"{one.flavour}: {one.question}", story(one.moves)))
+    words = (
+        "What happens when a rule is broken or a bound is reached. W readers need as many CPUs "
+        "(or nested interrupts) in one channel at once: with arm64's 128 that is conceivable, "
+        "with x86-64's 8192 it is not."
+    )
+    head = ("name", "flavour", "situation", "what happens", "states")
+    return Section("Predictions", words, head, tuple(rows), tuple(traces))
+
+
+def _starvation() -> Section:
+    rows = tuple((one.flavour, one.scenario, one.role, _demand(one)) for one in starvations())
+    words = (
+        "The least a scheduler must promise so that nobody starves, with readers that never stop. "
+        "Spinlocks are ticket locks here, as Xen's are. none: not even an unfair scheduler can "
+        "keep a thread waiting while others go on. weak: a thread that can go on all the time "
+        "does so some time. strong: one that can go on again and again does so some time. "
+        "A rwlock reader in the slow path needs the strong promise: a writer that keeps taking "
+        "the lock by its fast path may be inside whenever the reader looks. none helps: the "
+        "corrected counter's unmask tries until it is in, and writers without end can come between "
+        "its read and its increment each time; a last resort would be to take the event_lock."
+    )
+    return Section("Starvation", words, ("flavour", "scenario", "thread", "fairness"), rows)
+
+
+def _demand(one: Starvation) -> str:
+    return "none helps" if one.fairness is None else one.fairness.value
+
+
+def _weak() -> Section:
+    rows, traces = [], []
+    for one in weak_memory():
+        verdict = "proved" if one.moves is None else "refuted"
+        rows.append((one.lock, one.memory.value, one.property, verdict, str(one.states)))
+        if one.moves is not None:
+            title = f"{one.lock} under {one.memory.value}: NOT {one.property}"
+            traces.append(Trace(title, story(one.moves)))
+    words = (
+        "The question: a counter writer that had to spin leaves through a plain atomic read; only "
+        "its first add is a barrier. The answer: on x86 nothing is lost (loads are performed in "
+        "order: proved under x86-TSO). On Armv8 a load inside the write section may be performed "
+        "before the read that lets the writer in, and so sees memory as it was while a reader was "
+        "inside: refuted, with a trace. Stores of the section are safe: they wait for the branch. "
+        "One read barrier after the spin (dmb ishld) cures it: proved. rwlock and spinlock take "
+        "their locks with a full barrier after the decisive access and are proved. Model only: "
+        "an emulator on an x86 host does not reorder loads, and today's write sections load "
+        "nothing that a reader stores but through atomic bit operations, which are stores too."
+    )
+    head = ("lock", "memory", "property", "verdict", "states")
+    return Section("The weak-memory question", words, head, tuple(rows), tuple(traces))
+
+
+def _mutants() -> Section:
+    rows, traces = [], []
+    for mutant in MUTANTS:
+        judged = judge(mutant)
+        fate = "equivalent" if judged.by is None else f"refuted by {judged.by.value}"
+        why = mutant.argument if judged.by is None else f"NOT {judged.property}"
+        rows.append((mutant.name, mutant.what, fate, why, str(judged.states)))
+        if judged.moves:
+            traces.append(Trace(f"{mutant.name}: NOT {judged.property}", story(judged.moves)))
+        if judged.lasso is not None:
+            lines = (*judged.lasso.stem, "and then for ever:", *judged.lasso.cycle)
+            traces.append(Trace(f"{mutant.name}: {judged.lasso.thread} starves", lines))
+    words = (
+        "Each is the counter with one edit. Interleavings: 3 readers and 2 writers with W = 8192, "
+        "66 readers and a writer with W = 128. Starvation: 2 readers, 1 writer, weak fairness, "
+        "which the counter itself survives. Memory models: 2 readers, 1 writer, each once, with "
+        "the missing barrier of the counter in place, so that what fails is the mutant's doing. "
+        "Under x86-TSO no dropped barrier shows: a locked instruction is a full barrier."
+    )
+    head = ("mutant", "change", "fate", "why", "states")
+    return Section("Mutants of counter", words, head, tuple(rows), tuple(traces))
+
+
+def _lock_order() -> Section:
+    rows = []
+    trees = (
+        ("since 1376ef90d31c", NEW_TREE),
+        ("before 1376ef90d31c", OLD_TREE),
+        ("two locks of a kind in any order", Tree(False, by_address=False)),
+        ("spinlock with interrupts on", Tree(False, irqs_off=False)),
+    )
+    for flavour in LOCKS:
+        for name, tree in trees:
+            if not tree.irqs_off and flavour != "spinlock":
+                continue
+            cycles = deadlocks(edges(flavour, tree))
+            told = "; ".join(" -> ".join(e.held for e in (*c, c[0])) for c in cycles)
+            rows.append((flavour, name, told or "no cycle in which every lock is waited for"))
+    words = "Edges are who takes what while holding what; a try never waits and breaks a cycle."
+    return Section("Lock order", words, ("flavour", "tree", "cycles"), tuple(rows))
+
+
+def _litmus() -> Section:
+    rows = []
+    for test in TESTS:
+        seen = {memory for memory in Memory if run(test, memory)}
+        agree = "as expected" if seen == test.allowed else "DIFFERS"
+        allowed = [m.value for m in Memory if m in test.allowed]
+        rows.append((test.name, test.outcome, ", ".join(allowed) or "nowhere", agree, test.source))
+    words = "The memory models against the literature: where each outcome may be seen."
+    head = ("test", "outcome", "allowed by", "model", "source")
+    return Section("Litmus tests", words, head, tuple(rows))
+
+
+def _channels() -> Section:
+    world = World((Domain(0, privileged=True, max_port=2), Domain(1, max_port=1, vcpus=(Vcpu(),))))
+    visited = visit(world, channel_operations(), 20000)
+    rows = (
+        (WRITER_RULE, "proved" if not visited.broken and visited.exhausted else "refuted"),
+        ("peers point at each other; FREE ports are reset; failures change nothing", "proved"),
+    )
+    words = (
+        f"All operations in all {visited.states} states of two domains with two ports and one "
+        f"({visited.steps} steps). The first rule is what makes dropping a send safe."
+    )
+    assert not visited.broken, visited.broken[0]
+    return Section("Channels", words, ("rule", "verdict"), rows)
+
+
+def channel_operations() -> tuple[Operation, ...]:
+    """Return the operations on channels that ``_channels`` tries in every state."""
+    operations: list[Operation] = []
+    for caller, other, ports in ((0, 1, (1, 2)), (1, 0, (1,))):
+        operations += [AllocUnbound(caller, DOMID_SELF, other), BindIpi(caller, 0)]
+        operations += [BindVirq(caller, 1), Reset(caller, DOMID_SELF)]
+        operations += [Close(caller, port) for port in ports]
+        operations += [Send(caller, port) for port in ports]
+        operations += [BindInterdomain(caller, DOMID_SELF, port) for port in ports]
+    operations += [BindInterdomain(0, 1, 1), BindInterdomain(1, 0, 1), BindInterdomain(1, 0, 2)]
+    return tuple(operations)
+
+
+_PARTS: tuple[tuple[str, Callable[[], Section]], ...] = (
+    ("The four flavours", _flavours),
+    ("Any number of threads", _any_number),
+    ("Predictions", _predictions),
+    ("The weak-memory question", _weak),
+    ("Starvation", _starvation),
+    ("Mutants of counter", _mutants),
+    ("Lock order", _lock_order),
+    ("Litmus tests", _litmus),
+    ("Channels", _channels),
+)
+
+
+def lines(sections: tuple[Section, ...]) -> Iterator[str]:
+    """Yield the report as plain text."""
+    for section in sections:
+        yield from ("", section.title, "=" * len(section.title), section.words, "")
+        if section.head:
+            yield " | ".join(section.head)
+            yield from (" | ".join(row) for row in section.rows)
+        for trace in section.traces:
+            yield from ("", trace.title, *trace.lines)

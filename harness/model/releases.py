@@ -1,0 +1,79 @@
+"""Xen releases, and the rules of event channels that changed between them.
+
+Each rule names the release from which it holds; nothing else in the model looks at a
+version number.  Source: the differences listed in the project's event-channel specification,
+read from xen/common/event_channel.c, event_fifo.c and sched/core.c of each release.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Errno(IntEnum):
+    """Xen's error numbers (xen/include/public/errno.h): part of the ABI, the host's may differ."""
+
+    EPERM = 1
+    ENOENT = 2
+    ESRCH = 3
+    EAGAIN = 11
+    ENOMEM = 12
+    EACCES = 13
+    EFAULT = 14
+    EBUSY = 16
+    EEXIST = 17
+    EINVAL = 22
+    ENOSPC = 28
+    ENOSYS = 38
+    EOPNOTSUPP = 95
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Release:
+    """A release of Xen; later ones compare greater."""
+
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+    @property
+    def poll_rejects_unusable(self) -> bool | None:
+        """SCHEDOP_poll answers EINVAL for a valid but unusable port; None: either may be seen.
+
+        evtchn_port_poll came with the lock rework.  4.14.0 does not have it, 4.14.1 and later
+        stable releases do, and the minor number cannot tell them apart.
+        """
+        return None if self == Release(4, 14) else self > Release(4, 14)
+
+    @property
+    def status_hides_xen_bound(self) -> bool:
+        """EVTCHNOP_status answers EACCES for a port whose consumer is Xen (4.15 to 4.18)."""
+        return Release(4, 15) <= self <= Release(4, 18)
+
+    @property
+    def virq_wants_handler(self) -> bool:
+        """A global VIRQ can be bound only by its handler domain: EBUSY for others."""
+        return self >= Release(4, 21)
+
+    @property
+    def argo_is_per_domain(self) -> bool:
+        """VIRQ_ARGO is a per-domain VIRQ: any domain may bind it."""
+        return self >= Release(4, 21)
+
+    @property
+    def arm_bind_pirq(self) -> Errno:
+        """What EVTCHNOP_bind_pirq of a valid pirq answers on Arm, which has no PIRQs."""
+        return Errno.EOPNOTSUPP if self >= Release(4, 19) else Errno.ENOMEM
+
+    @property
+    def fifo_drop_sets_pending(self) -> bool:
+        """An event for a vCPU without control block still sets PENDING before it is dropped."""
+        return self < Release(4, 17)
+
+
+BASE = Release(4, 15)  # master of October 2020, where the lock rework was posted
+NEWEST = Release(4, 21)
+RELEASES: tuple[Release, ...] = (Release(4, 14), BASE, Release(4, 17), Release(4, 20), NEWEST)

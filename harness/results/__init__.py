@@ -1,0 +1,1 @@
+"""What a run leaves behind: the crash-safe journal, and every report made from it."""

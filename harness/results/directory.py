@@ -1,0 +1,123 @@
+"""The layout of a run directory: which file is where, and how a new one is made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.verdict import ConfigError, LabError
+
+SHELF = Path("results")  # default place of run directories, below the working directory
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths inside one run directory (absolute)."""
+
+    path: Path
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "results.jsonl"
+
+    @property
+    def junit(self) -> Path:
+        return self.path / "junit.xml"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "run.log"
+
+    def console(self, host: str) -> Path:
+        """Folder of ``host``'s consoles: <stream>.log, each line after its ISO time stamp."""
+        return self.path / "console" / host
+
+    def history(self, host: str) -> Path:
+        """Folder of what the agents on ``host`` recorded, and of the witnesses."""
+        return self.path / "history" / host
+
+
+def create(out: Path | None = None) -> RunDirectory:
+    """Make the directory of a new run: ``out``, or results/<UTC time>-<6 hex>.
+
+    ``out`` must not exist or be empty, else ConfigError.  For the default place,
+    results/latest is made to point at the new run where that is possible.
+    """
+    if out is not None:
+        return _create_chosen(out)
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    path = SHELF.absolute() / name
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    _point_latest(path)
+    return RunDirectory(path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` so that a reader sees the old file or the new, never a part."""
+    work = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        try:
+            with work.open("w", encoding="utf-8", errors="backslashreplace") as sink:
+                sink.write(text)
+                sink.flush()
+                os.fsync(sink.fileno())
+            work.replace(path)
+        finally:
+            work.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> LabError:
+    """Return the LabError for results that could not be written to ``path``."""
+    return LabError(
+        f"cannot write the results: {error.strerror or error}",
+        where=str(error.filename or path),
+        hint="free space or mend permissions there",
+    )
+
+
+def _create_chosen(out: Path) -> RunDirectory:
+    path = out.absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise ConfigError(
+                "the directory is not empty",
+                where=str(out),
+                hint="give --out a new directory, so that no earlier result is lost",
+            )
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(
+            "not a directory", where=str(error.filename), hint="give --out a new directory"
+        ) from None
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return RunDirectory(path)
+
+
+def _point_latest(path: Path) -> None:
+    link = path.parent / LATEST
+    work = path.parent / f".{LATEST}-{path.name}"
+    with contextlib.suppress(OSError):  # a convenience: never a reason to stop
+        work.symlink_to(path.name)
+        try:
+            work.replace(link)
+        finally:
+            work.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""The JSON document of a run: what ``run --json`` and ``report --json`` print.
+
+The keys are documented in docs/results.md and stay; new ones may be added.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.results.records import Domain, Leak, Test
+from harness.results.store import HostRun, Run
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """Return ``run`` as plain JSON values; seconds are rounded to milliseconds."""
+    return {
+        "verdict": run.verdict.value,
+        "message": run.message,
+        "state": run.state,
+        "path": str(run.directory.path),
+        "report": str(run.directory.report),
+        "seed": run.seed,
+        "started": run.started.isoformat() if run.started else None,
+        "seconds": round(run.seconds, 3),
+        "hosts": [_host(host) for host in run.hosts],
+        "problems": list(run.problems),
+    }
+
+
+def _host(host: HostRun) -> dict[str, Any]:
+    return {
+        "name": host.name,
+        "verdict": host.verdict.value,
+        "message": host.message,
+        "arch": host.arch,
+        "accel": host.accel,
+        "accel_reason": host.accel_reason,
+        "flavour": host.flavour,
+        "build_id": host.build_id,
+        "xen_version": host.xen_version,
+        "source": host.source,
+        "operations": host.operations,
+        "seconds": {name: round(seconds, 3) for name, seconds in host.seconds.items()},
+        "domains": [_domain(domain) for domain in host.domains],
+        "tests": [_test(test) for test in host.tests],
+        "leaks": [_leak(leak) for leak in host.leaks],
+    }
+
+
+def _domain(domain: Domain) -> dict[str, Any]:
+    return {"name": domain.name, "type": domain.type, "operations": domain.operations}
+
+
+def _test(test: Test) -> dict[str, Any]:
+    return {
+        "name": test.name,
+        "verdict": test.verdict.value,
+        "seconds": round(test.seconds, 3),
+        "message": test.message,
+        "story": test.story,
+        "artifacts": list(test.artifacts),
+    }
+
+
+def _leak(leak: Leak) -> dict[str, Any]:
+    return {"what": leak.what, "before": leak.before, "after": leak.after}

@@ -1,0 +1,177 @@
+"""results.jsonl: append-only, fsynced record by record, readable whatever killed its writer."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydantic import ValidationError
+
+from harness.results.directory import cannot_write
+from harness.results.records import Record, from_json, to_json
+from harness.verdict import ConfigError, HarnessError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal: a record and when it was written (UTC)."""
+
+    time: datetime
+    record: Record
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What could be read of a journal."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[str, ...]  # one line for each line that was dropped: file:line: why
+    growing: bool  # somebody still writes it
+
+
+class Journal:
+    """The one writer of a journal.  Safe to share between threads.
+
+    The file must not exist yet: two writers can never share it, nor can a second
+    run add to the results of a first.  Each record is on the disk when append() returns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)  # readers see from it that we live
+            _sync_directory(path.parent)
+        except FileExistsError:
+            raise ConfigError(
+                "another run writes or has written its results here",
+                where=str(path),
+                hint="give each run its own --out directory",
+            ) from None
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def append(self, record: Record) -> None:
+        """Write ``record``, stamped with the time; LabError if the disk will not take it."""
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        document = {"time": now, **to_json(record)}
+        line = json.dumps(document, allow_nan=False).encode() + b"\n"
+        with self._lock:
+            if self._fd < 0:
+                raise HarnessError("record written after the journal's end", where=str(self._path))
+            size = os.fstat(self._fd).st_size
+            try:
+                if os.write(self._fd, line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._fd)
+            except OSError as error:
+                os.ftruncate(self._fd, size)  # no half line in front of the next record
+                raise cannot_write(self._path, error) from error
+
+    def close(self) -> None:
+        """End the journal; idempotent."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read(path: Path) -> Reading:
+    """Read a journal, also while it grows and after its writer was killed.
+
+    A line that is cut off or damaged is dropped and reported, never fatal.
+    ConfigError if there is no journal at ``path``.
+    """
+    try:
+        with path.open("rb") as source:
+            growing = _is_locked(source.fileno())
+            content = source.read()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the journal: {error.strerror}",
+            where=str(path),
+            hint="give the directory of a run",
+        ) from None
+    entries: list[Entry] = []
+    problems: list[str] = []
+    for number, line, whole in _lines(content):
+        where = f"{path.name}:{number}"
+        if not whole:
+            if not growing:
+                problems.append(f"{where}: cut off, dropped")
+            continue
+        try:
+            entries.append(_parse(line))
+        except ValueError as error:
+            problems.append(f"{where}: {_reason(error)}, dropped")
+    return Reading(tuple(entries), tuple(problems), growing)
+
+
+def _lines(content: bytes) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield (number from 1, line, whether it has its end)."""
+    *whole, rest = content.split(b"\n")
+    for number, line in enumerate(whole, 1):
+        yield number, line, True
+    if rest:
+        yield len(whole) + 1, rest, False
+
+
+def _parse(line: bytes) -> Entry:
+    try:
+        document = json.loads(line)
+    except RecursionError:
+        raise ValueError("damaged") from None
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    time = datetime.fromisoformat(str(document.get("time")))
+    return Entry(time.astimezone(UTC), from_json(document))
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        return f"field {field}: {first['msg']}"
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return "damaged"
+    return str(error)
+
+
+def _is_locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks: then nobody holds one
+        return False
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,71 @@
+"""junit.xml: the run as every CI server understands it; one suite per host."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+
+from harness.results.directory import write_whole
+from harness.results.records import Test
+from harness.results.store import HostRun, Run
+from harness.verdict import Verdict, combine
+
+# What XML 1.0 cannot hold, and consoles are full of: control characters, lone surrogates.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_PROPERTIES = ("arch", "accel", "flavour", "xen_version", "build_id", "source")
+
+
+def write_junit(run: Run) -> None:
+    """Write junit.xml of ``run``; LabError if it cannot be written."""
+    write_whole(run.directory.junit, render_junit(run))
+
+
+def render_junit(run: Run) -> str:
+    """Return junit.xml: FAIL is a failure, ERROR and MISS are errors, SKIP is skipped."""
+    document = JUnitXml("evtchn-harness")
+    for host in run.hosts:
+        suite = TestSuite(host.name)
+        suite.timestamp = run.started.isoformat(timespec="seconds") if run.started else None
+        for name in _PROPERTIES:
+            suite.add_property(name, _clean(getattr(host, name)))
+        suite.add_property("seed", str(run.seed))
+        for test in (*host.tests, *_host_itself(host)):
+            suite.add_testcase(_case(host, test))
+        document.add_testsuite(suite)
+    document.update_statistics()
+    sink = BytesIO()
+    document.write(sink, pretty=True)
+    return sink.getvalue().decode()
+
+
+def _host_itself(host: HostRun) -> list[Test]:
+    """Return a case for what no test stands for: an interrupted or unreachable host, say."""
+    if host.tests and combine(test.verdict for test in host.tests) is host.verdict:
+        return []
+    return [Test(host.name, "host", host.verdict, sum(host.seconds.values()), host.message)]
+
+
+def _case(host: HostRun, test: Test) -> TestCase:
+    case = TestCase(_clean(test.name), f"evtchn-harness.{host.name}", test.seconds)
+    message = _clean(test.message) or test.verdict.value
+    match test.verdict:
+        case Verdict.FAIL:
+            outcome = Failure(message, test.verdict.value)
+        case Verdict.ERROR | Verdict.MISS:
+            outcome = Error(message, test.verdict.value)
+        case Verdict.SKIP:
+            outcome = Skipped(message, test.verdict.value)
+        case Verdict.PASS | Verdict.DONE:
+            outcome = None
+    if outcome is not None:
+        outcome.text = _clean(test.story)
+        case.result = [outcome]
+    if test.artifacts:
+        case.system_out = "\n".join(_clean(path) for path in test.artifacts)
+    return case
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)

@@ -1,0 +1,142 @@
+"""manifest.json: every version and digest that one needs to run the same thing again."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import harness
+from harness.command import run
+from harness.config.host import QemuHost
+from harness.results.directory import RunDirectory, write_whole
+from harness.verdict import LabError
+
+# Programs whose version can change what a run sees.
+PROGRAMS = (
+    "qemu-system-x86_64",
+    "qemu-system-aarch64",
+    "libvirtd",
+    "virsh",
+    "gcc",
+    "aarch64-linux-gnu-gcc",
+    "ld",
+    "make",
+    "ccache",
+    "mke2fs",
+    "git",
+)
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """One thing that went into a run: a source tree, a build, an image, a package in an image."""
+
+    what: str  # source, build, image, package
+    name: str
+    version: str = ""
+    digest: str = ""  # with its algorithm, e.g. "sha256:..."; "" if there is nothing to digest
+    detail: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_manifest(
+    directory: RunDirectory,
+    *,
+    seed: int,
+    argv: Sequence[str],
+    hosts: Sequence[QemuHost],
+    ingredients: Sequence[Ingredient],
+) -> None:
+    """Write manifest.json; call again as ingredients become known.  LabError if it cannot."""
+    document = {
+        "seed": seed,
+        "argv": list(argv),
+        "hosts": {host.name: host.model_dump(mode="json") for host in hosts},
+        "ingredients": [asdict(ingredient) for ingredient in ingredients],
+        **environment(),
+    }
+    write_whole(directory.manifest, json.dumps(document, indent=1) + "\n")
+
+
+def read_manifest(directory: RunDirectory) -> dict[str, Any]:
+    """Return the manifest of a run; {} if the run was killed before it wrote one."""
+    try:
+        document = json.loads(directory.manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def environment() -> dict[str, Any]:
+    """Return what this machine adds: the harness itself, Python, programs, processor, kernel."""
+    return {
+        "harness": {"version": harness.__version__, **_commit()},
+        "python": {"version": platform.python_version(), "packages": _packages()},
+        "programs": {name: _version(name) for name in PROGRAMS},
+        "machine": {
+            "processor": _processor(),
+            "architecture": platform.machine(),
+            "cpus": os.cpu_count(),
+            "memory_mib": psutil.virtual_memory().total >> 20,
+            "kernel": f"{platform.system()} {platform.release()}",
+            "system": _system(),
+        },
+    }
+
+
+def _commit() -> dict[str, Any]:
+    """Return the commit of the checkout we run from; nothing when installed elsewhere."""
+    top = Path(harness.__file__).resolve().parents[1]
+    if shutil.which("git") is None or not (top / ".git").exists():
+        return {}
+    git = ["git", "-C", str(top), "--no-optional-locks"]
+    try:
+        head = run([*git, "rev-parse", "HEAD"], timeout=10).strip()
+        changed = run([*git, "status", "--porcelain", "--untracked-files=no"], timeout=10)
+    except LabError:  # no commit yet, or not ours to read
+        return {}
+    return {"commit": head, "modified": bool(changed.strip())}
+
+
+def _packages() -> dict[str, str]:
+    installed = importlib.metadata.distributions()
+    found = ((dist.name, dist.version) for dist in installed if dist.name)  # None: half removed
+    return dict(sorted(found, key=lambda pair: pair[0].lower()))
+
+
+def _version(program: str) -> str | None:
+    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
+        return None
+    option = "-V" if program == "mke2fs" else "--version"
+    try:
+        return run([path, option], timeout=10).strip().splitlines()[0]
+    except (LabError, IndexError):
+        return "unknown"
+
+
+def _processor() -> str:
+    text = _read(Path("/proc/cpuinfo"))
+    names = re.search(r"^(?:model name|CPU part)\s*:\s*(.+)$", text, re.MULTILINE)
+    return names[1] if names else platform.processor()
+
+
+def _system() -> str:
+    name = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read(Path("/etc/os-release")), re.MULTILINE)
+    return name[1] if name else platform.platform()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,204 @@
+"""The journal's vocabulary: one frozen dataclass per ``kind`` of line in results.jsonl.
+
+docs/results.md lists the kinds and fields for people; a test compares the two.
+A new field gets a default, so that journals written before it still read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter
+
+from harness.verdict import Verdict
+
+# The parts of a host's run, in order; ``Phase.name`` is one of them.
+PHASES = ("build", "images", "boot", "domains", "agents", "load", "check", "teardown")
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """First record of a run."""
+
+    kind: ClassVar[str] = "run-start"
+    seed: int
+    argv: tuple[str, ...]  # the command line, program included
+    version: str  # the harness's own
+    hosts: tuple[str, ...]  # every host that this run means to use, in order
+
+
+@dataclass(frozen=True)
+class HostStart:
+    """What is about to run on ``host``: written once the hypervisor under test is known."""
+
+    kind: ClassVar[str] = "host-start"
+    host: str
+    arch: str  # harness.arch.Arch
+    accel: str  # "kvm" or "tcg", or "" for a physical server
+    accel_reason: str  # one line: why that accelerator
+    flavour: str
+    build_id: str  # GNU build id of the Xen that was booted, hex
+    xen_version: str  # as Xen itself says it, e.g. "4.17.5"
+    source: str  # where the tree came from, with its version or commit
+
+
+@dataclass(frozen=True)
+class Phase:
+    """``host`` has ended phase ``name`` of PHASES, which took ``seconds``."""
+
+    kind: ClassVar[str] = "phase"
+    host: str
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Test:
+    """The outcome of one test."""
+
+    __test__: ClassVar[bool] = False  # pytest: this is a value, not a test class
+    kind: ClassVar[str] = "test"
+    host: str
+    name: str
+    verdict: Verdict
+    seconds: float
+    message: str = ""  # one line: the reason, for anything but PASS and DONE
+    story: str = ""  # lines: what happened, in order, as a person would tell it
+    artifacts: tuple[str, ...] = ()  # files, relative to the run directory
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Throughput of ``host``, for the plot over time."""
+
+    kind: ClassVar[str] = "sample"
+    host: str
+    t: float  # seconds since the load began
+    operations_per_second: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Latency of one operation as one domain saw it, in microseconds."""
+
+    kind: ClassVar[str] = "latency"
+    host: str
+    op: str
+    domain: str
+    count: int
+    p50_us: float
+    p90_us: float
+    p99_us: float
+    max_us: float
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain that took part, and how many operations its agent recorded."""
+
+    kind: ClassVar[str] = "domain"
+    host: str
+    name: str  # dom0, domu1, ...
+    type: str  # dom0, pv, pvh, hvm, arm
+    operations: int
+
+
+@dataclass(frozen=True)
+class ConsoleEvent:
+    """A line that matters (panic, ASSERT, oops...) on a console of ``host``."""
+
+    kind: ClassVar[str] = "console-event"
+    host: str
+    stream: str  # xen, dom0, domu1...: console/<host>/<stream>.log
+    t: datetime  # the line's own time stamp, UTC
+    event: str  # xen-panic, xen-assert, xen-bug, xen-watchdog, linux-oops...
+    text: str
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something that was not the same after as before."""
+
+    kind: ClassVar[str] = "leak"
+    host: str
+    what: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class HostEnd:
+    """``host`` is done with; ``message`` is one line on why it is not a PASS."""
+
+    kind: ClassVar[str] = "host-end"
+    host: str
+    verdict: Verdict
+    operations: int
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """Last record of a run that ended by itself."""
+
+    kind: ClassVar[str] = "run-end"
+    verdict: Verdict
+    seconds: float
+    message: str = ""
+
+
+Record = (
+    RunStart
+    | HostStart
+    | Phase
+    | Test
+    | Sample
+    | Latency
+    | Domain
+    | ConsoleEvent
+    | Leak
+    | HostEnd
+    | RunEnd
+)
+
+KINDS: dict[str, type[Record]] = {
+    cls.kind: cls
+    for cls in (
+        RunStart,
+        HostStart,
+        Phase,
+        Test,
+        Sample,
+        Latency,
+        Domain,
+        ConsoleEvent,
+        Leak,
+        HostEnd,
+        RunEnd,
+    )
+}
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """Return ``record`` as a JSON object, ``kind`` first."""
+    return {"kind": record.kind, **_adapter(record.kind).dump_python(record, mode="json")}
+
+
+def from_json(document: dict[str, Any]) -> Record:
+    """Return the record that ``document`` holds; fields not known here are ignored.
+
+    Raises ValueError for an unknown kind, and for a missing or wrong field.
+    """
+    kind = document.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}")
+    record: Record = _adapter(kind).validate_python(document)
+    return record
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    return TypeAdapter(KINDS[kind])

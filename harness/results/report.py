@@ -1,0 +1,21 @@
+"""Everything that is made from the journal, made (again) in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.results.html import write_html
+from harness.results.junit import write_junit
+from harness.results.store import Run, load
+
+
+def write_reports(path: Path) -> Run:
+    """Write junit.xml and report.html of the run in directory ``path``; return the run.
+
+    Works on a run that is still going, or was killed.  ConfigError if there is no run
+    at ``path``, LabError if the files cannot be written.
+    """
+    run = load(path)
+    write_junit(run)
+    write_html(run)
+    return run

@@ -1,0 +1,1 @@
+"""The line itself: plan -> hypervisor -> images -> machine -> domains -> agents -> results."""

@@ -1,0 +1,111 @@
+"""What this machine has, what it lacks, and the one command that mends each point."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import libvirt
+import psutil
+
+from harness import cache, command
+from harness.arch import Arch
+from harness.machine import accel
+from harness.machine.connection import connect, default_uri
+from harness.verdict import LabError
+
+PACKAGES = Path(__file__).resolve().parents[2] / "images" / "host" / "packages.txt"
+_CACHE_BYTES = 4 << 30  # two dom0 roots, two hypervisors, ccache
+_SCRATCH_BYTES = 1 << 30
+_MEMORY_BYTES = 3 << 30
+_LINE = re.compile(r"(?P<package>\S+?)(?: \[(?P<arch>\w+)\])?:(?P<programs>.*)")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One point: ``mend`` is a command, "" where there is nothing to mend."""
+
+    name: str
+    ok: bool
+    detail: str
+    mend: str = ""
+
+
+def examine() -> list[Check]:
+    """Look at everything a run needs."""
+    return [*_programs(), _libvirt(), *_accelerators(), *_space(), _memory()]
+
+
+def requirements(path: Path = PACKAGES, machine: str | None = None) -> list[tuple[str, str]]:
+    """Return (program, package) pairs that this kind of machine needs."""
+    arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine or platform.machine(), "")
+    found = []
+    for line in path.read_text().splitlines():
+        match = _LINE.fullmatch(line) if not line.startswith("#") else None
+        if match and match["arch"] in (None, arch):
+            found += [(program, match["package"]) for program in match["programs"].split()]
+    return found
+
+
+def _programs() -> list[Check]:
+    checks = []
+    for program, package in requirements():
+        try:
+            checks.append(Check(program, True, command.which(program, package)))
+        except LabError:
+            mend = f"sudo apt-get install --no-install-recommends {package}"
+            checks.append(Check(program, False, "not installed", mend))
+    return checks
+
+
+def _libvirt() -> Check:
+    uri = default_uri()
+    try:
+        connection = connect(uri)
+    except LabError as error:
+        service = "sudo systemctl start libvirtd" if os.geteuid() == 0 else "libvirtd --daemon"
+        return Check("libvirt", False, str(error), service)
+    version = connection.getLibVersion()
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.close()
+    numbers = f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
+    return Check("libvirt", True, f"{numbers} at {uri}")
+
+
+def _accelerators() -> list[Check]:
+    seen = accel.facts()
+    checks = []
+    for arch in Arch:
+        why_not = accel.obstacle(arch, seen)
+        detail = f"TCG; no KVM: {why_not}" if why_not else "TCG; KVM to be tried at the first boot"
+        checks.append(Check(f"accelerators for {arch}", True, detail))
+    return checks
+
+
+def _space() -> list[Check]:
+    checks = []
+    for name, folder, wanted, variable in (
+        ("space for the cache", cache.root(), _CACHE_BYTES, cache.ENVIRONMENT),
+        ("space for scratch files", Path(tempfile.gettempdir()), _SCRATCH_BYTES, "TMPDIR"),
+    ):
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        detail = f"{free / 2**30:.1f} GiB free at {folder}, {wanted >> 30} GiB wanted"
+        ok = free >= wanted and os.access(there, os.W_OK)
+        mend = "" if ok else f"export {variable}=DIRECTORY-WITH-SPACE"
+        checks.append(Check(name, ok, detail, mend))
+    return checks
+
+
+def _memory() -> Check:
+    free = psutil.virtual_memory().available
+    ok = free >= _MEMORY_BYTES
+    detail = f"{free / 2**30:.1f} GiB available, {_MEMORY_BYTES >> 30} GiB wanted per host"
+    mend = "" if ok else "set a smaller memory_mib for the host in lab.yaml"
+    return Check("memory", ok, detail, mend)

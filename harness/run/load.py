@@ -1,0 +1,132 @@
+"""Load on a booted host, and the verdict on what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from harness.agent.load import LoadPlan, LoadProgress, run_load
+from harness.history import history as histories
+from harness.history.checker import CheckResult, check
+from harness.history.history import History
+from harness.history.record import Op
+from harness.results import records
+from harness.run.session import Session
+from harness.verdict import HarnessError, HypervisorError, Verdict
+
+_SAMPLE_SECONDS = 0.5
+
+
+class Disallowed(HypervisorError):
+    """The model does not allow what was observed; ``story`` says why."""
+
+    def __init__(self, what: str, story: str) -> None:
+        super().__init__(what)
+        self.story = story
+
+
+class Load:
+    """Drives the agents of one session and judges their history."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.artifacts: list[str] = []  # files made, relative to the run directory
+
+    def run(self, name: str = "load", plan: LoadPlan | None = None) -> History:
+        """Run ``plan`` (default: the run's seed and duration) and keep the history as ``name``.
+
+        Raises LabError when a part of the machine is lost, HypervisorError when Xen is;
+        what was recorded until then is kept all the same.
+        """
+        session = self._session
+        chosen = plan or LoadPlan(seed=session.plan.seed, duration_s=session.plan.duration)
+        with session.recorder.phase(session.host.name, "load"):
+            history = run_load(
+                session.agents,
+                chosen,
+                flavour=session.build.flavour,
+                release=session.build.source.release,
+                arch=session.host.arch,
+                host=session.host.name,
+                progress=_Sampler(session),
+                watch=session.check,
+                salvage=lambda part: self._salvage(part, name),
+            )
+            self._keep(history, name)
+        return history
+
+    def judge(self, history: History) -> CheckResult:
+        """Check ``history`` against the model; raise Disallowed at the first violation."""
+        session = self._session
+        with session.recorder.phase(session.host.name, "check"):
+            result = check(history)
+            for latency in latencies(history, session.host.name):
+                session.recorder.add(latency)
+        session.recorder.progress.note(
+            f"{session.host.name:12} {result.operations:,} operations, "
+            f"{result.undecided:,} undecided, {result.found} disallowed"
+        )
+        if result.verdict is Verdict.FAIL:
+            first = result.violations[0]
+            raise Disallowed(f"{first.property} ({result.found} in all)", first.story)
+        return result
+
+    def _salvage(self, part: History, name: str) -> None:
+        """Keep what was recorded until something broke; that must not hide what broke."""
+        try:
+            self._keep(part, f"{name}-partial")
+        except HarnessError as error:
+            self._session.recorder.progress.note(f"{name}: partial history lost: {error}")
+
+    def _keep(self, history: History, name: str) -> None:
+        session = self._session
+        folder = session.recorder.directory.history(session.host.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}.parquet"
+        histories.write(history, path)
+        self.artifacts.append(str(path.relative_to(session.recorder.directory.path)))
+        for log in history.threads:
+            count = session.operations.get(log.domain, 0)
+            session.operations[log.domain] = count + len(log.records)
+
+
+class _Sampler:
+    """Turns the load's progress into samples for the plot and a line for the terminal."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._last = -_SAMPLE_SECONDS
+
+    def __call__(self, progress: LoadProgress) -> None:
+        if progress.elapsed_s - self._last < _SAMPLE_SECONDS:
+            return
+        self._last = progress.elapsed_s
+        recorder, rate = self._session.recorder, round(progress.per_second, 1)
+        host = self._session.host.name
+        recorder.add(records.Sample(host, round(progress.elapsed_s, 2), rate))
+        total = sum(progress.operations.values())
+        recorder.progress.update(f"{total:,} operations, {rate:,.0f}/s")
+
+
+def latencies(history: History, host: str) -> Iterator[records.Latency]:
+    """Yield the latency of every operation in every domain of ``history``."""
+    for domain in dict.fromkeys(log.domain for log in history.threads):
+        logs = [log for log in history.threads if log.domain == domain]
+        ops = np.concatenate([log.records["op"] for log in logs])
+        # Differences of ticks, not of rounded times: one domain has one clock.
+        micros = np.concatenate(
+            [
+                (log.records["ret"] - log.records["call"]).astype(np.float64) * 1e6 / log.tick_hz
+                for log in logs
+            ]
+        )
+        returned = np.concatenate([log.records["ret"] != 0 for log in logs])
+        for op in Op:
+            these = micros[(ops == op) & returned]
+            if len(these):
+                p50, p90, p99 = (float(q) for q in np.percentile(these, (50, 90, 99)))
+                yield records.Latency(
+                    host, op.name.lower(), domain, len(these),
+                    round(p50, 2), round(p90, 2), round(p99, 2), round(float(these.max()), 2),
+                )  # fmt: skip

@@ -1,0 +1,64 @@
+"""What a run was asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config.host import QemuHost
+from harness.hypervisor import flavour as flavours
+from harness.hypervisor import source as sources
+from harness.hypervisor.source import Source
+from harness.verdict import ConfigError
+
+DEFAULT_FLAVOUR = "counter"  # the patched hypervisor that the project exists to validate
+DEFAULT_DURATION = 8.0
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Where the hypervisor's source comes from; nothing given: the distribution's 4.17."""
+
+    directory: Path | None = None
+    repository: str | None = None
+    ref: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.directory is not None and self.repository is not None:
+            raise ConfigError("--xen-src and --xen-git exclude each other", hint="give one")
+        if (self.repository is None) != (self.ref is None):
+            raise ConfigError("--xen-git and --xen-ref belong together", hint="give both")
+
+    def source(self) -> Source:
+        """Fetch or open the tree."""
+        if self.directory is not None:
+            return sources.from_dir(self.directory)
+        if self.repository is not None and self.ref is not None:
+            return sources.from_git(self.repository, self.ref)
+        return sources.from_apt()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run: which hosts, which hypervisor, which seed, how long the load."""
+
+    hosts: tuple[QemuHost, ...]
+    flavour: str = DEFAULT_FLAVOUR
+    tree: Tree = Tree()
+    seed: int = 0
+    duration: float = DEFAULT_DURATION  # seconds of load per host
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.duration <= 86400:
+            raise ConfigError(
+                f"{self.duration:g} s is not between half a second and a day", where="--duration"
+            )
+
+    def check(self) -> None:
+        """Raise ConfigError for what would otherwise stop the run only once it is under way."""
+        flavours.find(self.flavour, self.tree.source())
+        if self.out is not None and self.out.is_dir() and any(self.out.iterdir()):
+            raise ConfigError(
+                "the directory is not empty", where=str(self.out), hint="give --out a new one"
+            )

@@ -1,0 +1,86 @@
+"""Writes a run down as it happens: journal, progress, and at the end the reports."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from harness.progress import Progress
+from harness.results import records
+from harness.results.directory import RunDirectory
+from harness.results.journal import Journal
+from harness.results.manifest import Ingredient, write_manifest
+from harness.results.records import Record
+from harness.run.plan import Plan
+from harness.verdict import Verdict, combine
+
+
+class Recorder:
+    """The journal of one run and the progress on the terminal."""
+
+    def __init__(self, plan: Plan, directory: RunDirectory, progress: Progress) -> None:
+        self._plan = plan
+        self._ingredients: list[Ingredient] = []
+        self.directory = directory
+        self.progress = progress
+        self._journal = Journal(directory.journal)
+        self._began = time.monotonic()
+        self._verdicts: dict[str, list[Verdict]] = {}
+        self._messages: dict[str, str] = {}
+        self._operations: dict[str, int] = {}
+        self._ended: list[Verdict] = []
+
+    def add(self, record: Record) -> None:
+        """Write ``record`` to the journal; keep what the host's verdict needs."""
+        self._journal.append(record)
+        if isinstance(record, records.Test):
+            seen = self._verdicts.setdefault(record.host, [])
+            if record.message and (not seen or combine([*seen, record.verdict]) != combine(seen)):
+                self._messages[record.host] = f"{record.name}: {record.message}"
+            seen.append(record.verdict)
+        elif isinstance(record, records.Domain):
+            self._operations[record.host] = self._operations.get(record.host, 0) + record.operations
+
+    def used(self, *ingredients: Ingredient) -> None:
+        """Add to the manifest what went into the run."""
+        self._ingredients.extend(i for i in ingredients if i not in self._ingredients)
+        write_manifest(
+            self.directory,
+            seed=self._plan.seed,
+            argv=sys.argv,
+            hosts=self._plan.hosts,
+            ingredients=self._ingredients,
+        )
+
+    @contextmanager
+    def phase(self, host: str, name: str) -> Iterator[None]:
+        """Time a phase of ``host``; it is written down even when it fails."""
+        with contextlib.ExitStack() as stack:
+            seconds: Callable[[], float] = stack.enter_context(self.progress.phase(host, name))
+            try:
+                yield
+            finally:
+                self.add(records.Phase(host, name, round(seconds(), 3)))
+
+    def end_host(self, host: str) -> None:
+        """Close the book on ``host``."""
+        verdict = combine(self._verdicts.get(host, []))
+        message = "" if verdict is Verdict.PASS else self._messages.get(host, "")
+        self._ended.append(verdict)
+        self.add(records.HostEnd(host, verdict, self._operations.get(host, 0), message))
+
+    def end_run(self, message: str = "") -> Verdict:
+        """Close the run: its verdict is the most severe of its hosts'."""
+        verdict = combine(self._ended)
+        if message:
+            verdict = combine([verdict, Verdict.MISS])
+        seconds = round(time.monotonic() - self._began, 3)
+        self.add(records.RunEnd(verdict, seconds, message))
+        return verdict
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()

@@ -1,0 +1,341 @@
+"""A booted host: Xen up, dom0 reached, domUs running, agents waiting.  And all of it gone again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness import cache
+from harness.agent.build import agent_binary
+from harness.agent.client import AgentClient
+from harness.agent.wire import AgentLost, OperationInFlight
+from harness.arch import Arch
+from harness.config.host import QemuHost
+from harness.domains.dom0 import Dom0
+from harness.domains.keys import RunKeys
+from harness.domains.toolstack import DomU, DomUBoot, Toolstack
+from harness.hypervisor import build as builds
+from harness.hypervisor.build import Build
+from harness.images import cpio
+from harness.images.dom0 import (
+    DOMU_INITRAMFS,
+    LINUX_ARGUMENTS,
+    ONE_CPU_ARGUMENTS,
+    XEN_ARGUMENTS,
+    Dom0Image,
+    dom0_image,
+    domu_initramfs,
+    write_initramfs,
+)
+from harness.machine import accel
+from harness.machine.console import Console
+from harness.machine.qemu import Boot, QemuMachine
+from harness.results import records
+from harness.results.manifest import Ingredient
+from harness.run import hang, state
+from harness.run.plan import Plan
+from harness.run.recorder import Recorder
+from harness.scratch import scratch
+from harness.verdict import HarnessError, HypervisorError, LabError
+
+PAYLOAD = "/run/harness"  # in dom0: guests/dom0/stage1 puts the payload there
+_SSH_SECONDS = 240.0  # a busy machine under TCG is slow, not dead
+_TOOLSTACK_SECONDS = 180.0
+_DOMU_SECONDS = 180.0
+_TRIAL_SECONDS = 45.0
+_ALIVE_SECONDS = 2.0
+
+_XEN_ARGS = {
+    Arch.X86_64: "console=com1 com1=115200,8n1 spec-ctrl=no",
+    Arch.ARM64: "console=dtuart dtuart=/pl011@9000000",
+}
+# guest_loglvl: a debug build would log every EVTCHNOP that fails, at the price of a serial line.
+# noreboot: after a panic the console must tell the whole story, once.
+# One run queue per CPU: with a shared one, two emulated CPUs fight for its lock all the time.
+_XEN_COMMON = (
+    f"{XEN_ARGUMENTS} credit2_runqueue=cpu loglvl=all guest_loglvl=error noreboot "
+    "dom0_mem={mib}M,max:{mib}M dom0_max_vcpus=2"
+)
+_LINUX_ARGS = f"console=hvc0 loglevel=5 panic=0 {LINUX_ARGUMENTS}"
+
+
+@dataclass
+class Session:
+    """What a test case can reach on one host."""
+
+    host: QemuHost
+    plan: Plan
+    build: Build
+    image: Dom0Image
+    recorder: Recorder
+    machine: QemuMachine
+    dom0: Dom0
+    toolstack: Toolstack
+    domus: list[DomU] = field(default_factory=list)
+    agents: dict[str, AgentClient] = field(default_factory=dict)
+    operations: dict[str, int] = field(default_factory=dict)  # recorded, by domain
+    hung: str = ""  # once Xen was seen to hang: how
+
+    @property
+    def console(self) -> Console:
+        """Every console of the host."""
+        return self.machine.console
+
+    def check(self) -> None:
+        """Raise for the first thing that died, the most telling first: a crash, QEMU, a domU."""
+        self.machine.check()
+        if self.hung:
+            raise LabError(f"an earlier test hung the machine ({self.hung})", where=self.host.name)
+        self.toolstack.check()
+
+    def cause(self, error: BaseException) -> BaseException:
+        """Return what is really behind ``error``, which a test ended with.
+
+        A machine that died goes before the test's word.  An operation that did not come
+        back is the hypervisor's fault only if a CPU is seen spinning in it; else the
+        machine is slow or the guest dead, and nothing was learnt about Xen.
+        """
+        if isinstance(error, HypervisorError) and not isinstance(error, OperationInFlight):
+            return error  # judged already
+        try:
+            self.check()
+        except HarnessError as dead:
+            return dead
+        if not isinstance(error, OperationInFlight | AgentLost):
+            return error
+        try:
+            spinning = hang.spins(
+                self.host.arch, self.build, self.machine.cpus, self.machine.memory
+            )
+        except LabError as unseen:
+            return unseen
+        if spinning:
+            self.hung = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
+            return HypervisorError(self.hung, hint=f"seen when this did not come back: {error}")
+        try:
+            self.dom0.run("true", timeout=_ALIVE_SECONDS)
+        except LabError:
+            return LabError("dom0 does not answer by SSH any more", where=self.host.name)
+        return LabError(
+            f"{error}; no CPU spins in a lock of Xen: a slow machine or a dead guest",
+            where=self.host.name,
+        )
+
+
+@contextmanager
+def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]:
+    """Build, boot and populate ``host``; on the way out compare, destroy and power off.
+
+    Raises LabError, BuildError or HypervisorError for whatever went wrong first.
+    """
+    progress = recorder.progress
+    with recorder.phase(host.name, "build"):
+        built = _build(plan, host, progress.update)
+    with recorder.phase(host.name, "images"):
+        image = dom0_image(host.arch, notice=progress.update)
+        agent = agent_binary(host.arch)
+    recorder.used(*_ingredients(built, image, agent))
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(scratch())
+        keys = RunKeys.new()
+        with recorder.phase(host.name, "boot"):
+            boot = _boot_files(folder, host, built, image, agent, keys)
+            choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
+            recorder.add(_host_start(host, built, choice))
+            progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
+            console = Console(recorder.directory.console(host.name))
+            machine = QemuMachine(host, boot, choice, folder=folder, console=console)
+            stack.callback(_note_console, recorder, host, console)
+            stack.callback(machine.power_off)
+            machine.power_on()
+            progress.update("Xen and dom0 are booting")
+            console.expect("harness: dom0 sshd (up|failed)", _SSH_SECONDS, check=machine.check)
+            dom0 = Dom0.connect(machine.ssh, keys, timeout=_SSH_SECONDS, check=machine.check)
+            stack.callback(dom0.close)
+            _same_build(dom0, built)
+            progress.update("dom0 answers; waiting for its libvirt")
+            console.expect(
+                "harness: dom0 (libvirtd up|.* failed)", _TOOLSTACK_SECONDS, check=machine.check
+            )
+            toolstack = Toolstack.connect(
+                dom0, folder, timeout=_TOOLSTACK_SECONDS, check=machine.check
+            )
+            stack.callback(toolstack.close)
+            before = state.observe(dom0, toolstack)
+        live = Session(host, plan, built, image, recorder, machine, dom0, toolstack)
+        try:
+            with recorder.phase(host.name, "domains"):
+                _start_domus(live)
+            with recorder.phase(host.name, "agents"):
+                _start_agents(live)
+            yield live
+        finally:
+            with recorder.phase(host.name, "teardown"):
+                _record_domains(live)
+                _end_agents(live)
+                healthy = _healthy(live)
+                if healthy:
+                    _destroy_domus(live)
+                    _compare(live, before)
+
+
+def _build(plan: Plan, host: QemuHost, update: Callable[[str], None]) -> Build:
+    return builds.build(
+        plan.tree.source(),
+        plan.flavour,
+        host.arch,
+        progress=lambda objects: update(f"{objects} objects compiled"),
+    )
+
+
+def _boot_files(
+    folder: Path, host: QemuHost, built: Build, image: Dom0Image, agent: Path, keys: RunKeys
+) -> Boot:
+    payload = {
+        "host_key": cpio.File(keys.host_private.encode(), 0o600),
+        "authorized_keys": cpio.File(keys.user_public.encode(), 0o600),
+        "agent": cpio.File(agent, 0o755),
+        "domu.cpio": cpio.File(domu_initramfs(image, agent)),
+    }
+    initramfs = folder / "initramfs.cpio"
+    write_initramfs(image, initramfs, payload)
+    common = _XEN_COMMON.format(mib=host.dom0_memory_mib)
+    return Boot(
+        xen=built.image,
+        kernel=image.kernel,
+        initramfs=initramfs,
+        root=image.root,
+        xen_args=f"{_XEN_ARGS[host.arch]} {common}",
+        dom0_args=_linux_args(host.arch),
+    )
+
+
+def _linux_args(arch: Arch) -> str:
+    """Return the kernel arguments of dom0 and domUs."""
+    return f"{_LINUX_ARGS} {ONE_CPU_ARGUMENTS[arch]}".rstrip()
+
+
+def _trial(host: QemuHost, boot: Boot) -> str:
+    """Boot Xen under KVM until dom0's kernel speaks; return "" or what went wrong."""
+    with scratch() as folder:
+        console = Console(folder / "console")
+        choice = accel.Choice("kvm", "trial")
+        machine = QemuMachine(host, boot, choice, folder=folder, console=console)
+        try:
+            machine.power_on()
+            console.expect("Linux version", _TRIAL_SECONDS, check=machine.check)
+        except (LabError, HypervisorError) as error:
+            return f"a trial boot under KVM failed: {error.what}"
+        finally:
+            machine.power_off()
+    return ""
+
+
+def _host_start(host: QemuHost, built: Build, choice: accel.Choice) -> records.HostStart:
+    return records.HostStart(
+        host=host.name,
+        arch=host.arch,
+        accel=choice.accel,
+        accel_reason=choice.reason,
+        flavour=built.flavour,
+        build_id=built.build_id,
+        xen_version=built.source.version,
+        source=f"{built.source.kind} {built.source.version}",
+    )
+
+
+def _ingredients(built: Build, image: Dom0Image, agent: Path) -> list[Ingredient]:
+    arch = str(built.arch)
+    source = built.source
+    return [
+        Ingredient("source", f"xen ({source.kind})", source.version, source.digest),
+        Ingredient(
+            "build",
+            f"xen {built.flavour} {arch}",
+            source.version,
+            built.digest,
+            {"build_id": built.build_id, "compiler": built.compiler},
+        ),
+        Ingredient("image", f"dom0 {arch}", image.kernel_version, image.digest),
+        Ingredient("image", f"agent {arch}", "", cache.key(agent.read_bytes())),
+        *(Ingredient("package", f"{n}:{arch}", version) for n, version in image.packages),
+    ]
+
+
+def _same_build(dom0: Dom0, built: Build) -> None:
+    """LabError unless the running Xen is the file that was built (XENVER_build_id)."""
+    look = "od -An -v -tx1 /sys/hypervisor/properties/buildid | tr -d ' \\n'"
+    running = dom0.run(look).stdout.strip()
+    if running != built.build_id:
+        raise LabError(
+            f"the Xen that booted has build id {running or '(none)'}, not {built.build_id}",
+            where=str(built.image),
+        )
+
+
+def _start_domus(live: Session) -> None:
+    boot = DomUBoot(live.image.domu_kernel, DOMU_INITRAMFS, _linux_args(live.host.arch))
+    for number in range(1, live.host.domus + 1):
+        domu = live.toolstack.start(f"domu{number}", live.host, boot, live.console)
+        live.domus.append(domu)
+        live.recorder.progress.update(f"{domu.name} started")
+    for domu in live.domus:
+        live.console.expect("harness: domU up", _DOMU_SECONDS, domu.name, check=live.check)
+
+
+def _start_agents(live: Session) -> None:
+    serve = live.dom0.start([f"{PAYLOAD}/agent", "serve"])
+    live.agents["dom0"] = AgentClient(serve, "dom0")
+    for domu in live.domus:
+        relay = live.dom0.start([f"{PAYLOAD}/agent", "relay", "--domid", str(domu.domid)])
+        live.agents[domu.name] = AgentClient(relay, domu.name)
+    for agent in live.agents.values():
+        agent.hello()
+
+
+def _record_domains(live: Session) -> None:
+    kinds = {"dom0": "dom0"} | {domu.name: domu.type for domu in live.domus}
+    for name, kind in kinds.items():
+        live.recorder.add(records.Domain(live.host.name, name, kind, live.operations.get(name, 0)))
+
+
+def _end_agents(live: Session) -> None:
+    for agent in live.agents.values():
+        with contextlib.suppress(Exception):  # a dead agent cannot say goodbye
+            agent.close()
+
+
+def _healthy(live: Session) -> bool:
+    try:
+        live.check()
+    except (LabError, HypervisorError):
+        return False
+    return live.dom0.alive()
+
+
+def _destroy_domus(live: Session) -> None:
+    for domu in live.domus:
+        live.toolstack.expect_end(domu.name)
+        domu.destroy()
+
+
+def _compare(live: Session, before: state.State) -> None:
+    """Record what is not as it was; a leak is a test of its own."""
+    name = live.host.name
+    leaks = state.settle(before, lambda: state.observe(live.dom0, live.toolstack))
+    for leak in leaks:
+        live.recorder.add(records.Leak(name, leak.what, leak.before, leak.after))
+    verdict, message, story = state.judge(leaks)
+    live.recorder.add(records.Test(name, "nothing-leaked", verdict, 0.0, message, story))
+
+
+def _note_console(recorder: Recorder, host: QemuHost, console: Console) -> None:
+    for seen in console.events:
+        recorder.add(
+            records.ConsoleEvent(
+                host.name, seen.line.stream, seen.line.time, seen.event.kind, seen.line.text
+            )
+        )

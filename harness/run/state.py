@@ -1,0 +1,95 @@
+"""What must be as it was before a run: dom0's ports, domains, xenstore, processes, files."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.domains.dom0 import Dom0
+from harness.domains.toolstack import Toolstack
+from harness.verdict import LabError, Verdict
+
+_SETTLE_SECONDS = 8.0  # libxl and xenstored tidy up behind a destroyed domain's back
+_SHOWN = 12
+
+# One shell round trip: sections, each after a line "== NAME".
+_LOOK = r"""
+echo == event channels; /usr/lib/xen-*/bin/lsevtchn 0
+echo == xenstore; xenstore-ls -f / | cut -d= -f1
+echo == processes; for p in /proc/[0-9]*; do [ -e $p/exe ] && readlink $p/exe; done 2>/dev/null
+echo == temporary files; find /tmp /run/harness /var/lib/xen -xdev ! -type d 2>/dev/null
+"""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something that appeared or went away, as lines for a person."""
+
+    what: str
+    before: str
+    after: str
+
+
+# Category -> the things that are there, with their number.
+State = dict[str, Counter[str]]
+
+
+def observe(dom0: Dom0, toolstack: Toolstack) -> State:
+    """Return what dom0 holds now."""
+    answer = dom0.run(_LOOK, timeout=30)
+    if "== temporary files" not in answer.stdout:
+        raise LabError(f"dom0 cannot be inspected: {answer.stderr.strip()}", where="dom0")
+    return parse(answer.stdout) | {"libvirt domains": Counter(toolstack.domains())}
+
+
+def parse(text: str) -> State:
+    """Return the state that the output of the inspection ``text`` describes."""
+    state: State = {}
+    containers = {"/libxl", "/vm"}  # in xenstore: libxl makes them for its first domain
+    for section in re.split(r"^== ", text, flags=re.MULTILINE)[1:]:
+        name, _, body = section.partition("\n")
+        lines = (line.rstrip() for line in body.splitlines())
+        state[name] = Counter(line for line in lines if line and line not in containers)
+    return state
+
+
+def compare(before: State, after: State) -> list[Leak]:
+    """Return the differences, one per category."""
+    leaks = []
+    for what in sorted(before.keys() | after.keys()):
+        was, now = before.get(what, Counter()), after.get(what, Counter())
+        if was != now:
+            leaks.append(Leak(what, _shown(was - now), _shown(now - was)))
+    return leaks
+
+
+def settle(before: State, look: Callable[[], State]) -> list[Leak]:
+    """Compare ``before`` with what ``look`` returns, for a while if need be."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while (leaks := compare(before, look())) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return leaks
+
+
+def judge(leaks: list[Leak]) -> tuple[Verdict, str, str]:
+    """Return verdict, message and story.
+
+    ERROR, not FAIL: what was left behind can be told from here, who left it cannot.
+    """
+    if not leaks:
+        return Verdict.PASS, "", ""
+    story = "\n".join(
+        f"{leak.what}:\n  gone:  {leak.before or '-'}\n  new:   {leak.after or '-'}"
+        for leak in leaks
+    )
+    message = "not as before the run: " + ", ".join(leak.what for leak in leaks)
+    return Verdict.ERROR, message, story
+
+
+def _shown(things: Counter[str]) -> str:
+    lines = sorted(things.elements())
+    more = f" (+{len(lines) - _SHOWN} more)" if len(lines) > _SHOWN else ""
+    return "; ".join(lines[:_SHOWN]) + more

@@ -1,0 +1,31 @@
+"""Fixtures of the test cases: which guest makes the hypercalls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness.agent.client import AgentClient
+from harness.run.session import Session
+
+
+@pytest.fixture(params=["dom0", "domu1"])
+def guest(request: pytest.FixtureRequest, xen: Session) -> Iterator[AgentClient]:
+    """An agent in dom0, then one in a domU; every port it still owns at the end is closed."""
+    if request.param not in xen.agents:
+        pytest.skip(f"this host has no {request.param}")
+    agent = xen.agents[request.param]
+    yield agent
+    assert agent.release() == [], "ports that Xen does not report as closed"
+
+
+@pytest.fixture
+def peers(xen: Session) -> Iterator[tuple[AgentClient, AgentClient]]:
+    """The agents of two different domains; their ports are closed at the end."""
+    if "domu1" not in xen.agents:
+        pytest.skip("this host has no domU")
+    pair = xen.agents["dom0"], xen.agents["domu1"]
+    yield pair
+    for agent in pair:
+        assert agent.release() == [], f"{agent.name}: ports that Xen does not report as closed"

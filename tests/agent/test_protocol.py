@@ -1,0 +1,178 @@
+"""The agent itself, on this machine: without a Xen, its protocol has to hold all the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from harness.agent import programme
+from harness.agent.build import agent_binary
+from harness.agent.client import AgentClient
+from harness.agent.wire import AgentLost, AgentRefused, OperationInFlight
+from harness.arch import Arch
+
+from .channels import ProcessChannel
+
+NO_XEN = not os.path.exists("/dev/xen/privcmd")  # noqa: PTH110
+pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="runs the x86-64 agent")
+
+
+@pytest.fixture
+def channel() -> Iterator[ProcessChannel]:
+    channel = ProcessChannel(agent_binary(Arch.X86_64), "serve")
+    yield channel
+    channel.close()
+
+
+@pytest.fixture
+def agent(channel: ProcessChannel) -> AgentClient:
+    return AgentClient(channel, "here")
+
+
+def test_hello_says_what_the_agent_is(agent: AgentClient) -> None:
+    info = agent.hello()
+    assert info.arch is Arch.X86_64
+    assert info.vcpus == len(os.sched_getaffinity(0)) or info.vcpus == os.cpu_count()
+    assert 1e8 < info.tick_hz < 1e10
+
+
+@pytest.mark.skipif(not NO_XEN, reason="there is a Xen")
+def test_without_xen_operations_are_refused_with_the_reason(agent: AgentClient) -> None:
+    assert agent.hello().domid < 0
+    with pytest.raises(AgentRefused) as refused:
+        agent.raw.send(1)
+    assert refused.value.errno == errno.EBADF
+    with pytest.raises(AgentRefused) as refused:
+        agent.device.read()
+    assert refused.value.errno == errno.ENOENT
+
+
+def test_every_operation_is_recorded_in_order(agent: AgentClient) -> None:
+    for port in (3, 1, 2):
+        with pytest.raises(AgentRefused):
+            agent.raw.send(port)
+    with pytest.raises(AgentRefused):
+        agent.raw_on(1).close(9)
+    sends = agent.collect(0)
+    assert list(sends.records["port"]) == [3, 1, 2]
+    assert (sends.records["ret"] >= sends.records["call"]).all()
+    assert (sends.records["call"][1:] >= sends.records["ret"][:-1]).all()
+    assert sends.lost == 0
+    close = agent.collect(1).records
+    assert list(close["port"]) == [9] and list(close["cpu"]) == [1]
+
+
+def test_more_records_than_one_page_come_back_whole(agent: AgentClient) -> None:
+    for port in range(300):
+        with pytest.raises(AgentRefused):
+            agent.raw.send(port)
+    assert list(agent.collect(0).records["port"]) == list(range(300))
+
+
+BAD_LINES = {
+    b"nonsense": errno.ENOSYS,
+    b"hello extra=1": errno.EINVAL,
+    b"hello extra": errno.EINVAL,
+    b"send": errno.EINVAL,
+    b"send port=-1": errno.EINVAL,
+    b"send port=": errno.EINVAL,
+    b"send port=4294967296": errno.EINVAL,
+    b"send port=1x": errno.EINVAL,
+    b"send port=1 on=99": errno.EINVAL,
+    b"send port=1 via=pigeon": errno.EINVAL,
+    b"send port=1 via=device handle=16": errno.EINVAL,
+    b"enable via=device ports=1,,2": errno.EINVAL,
+    b"enable via=device ports=" + b"1," * 400 + b"1": errno.EINVAL,
+    b"collect thread=60000": errno.ENOENT,
+    b"join on=0": errno.ENOENT,
+    b"load_go": errno.EINVAL,
+    b"load_begin seed=1": errno.EINVAL,
+    b"programme seed=1 actor=0 thread=0 slots=0 steps=1": errno.EINVAL,
+    b"hello\x00there": errno.EINVAL,
+    b"\xff\xfe": errno.EINVAL,
+    b"=": errno.ENOSYS,
+    b" ": errno.EINVAL,
+    b"a=b " * 30: errno.EINVAL,
+    b"x" * 9000: errno.EMSGSIZE,
+}
+
+
+@pytest.mark.parametrize("line", BAD_LINES)
+def test_a_bad_line_gets_one_error_answer(
+    line: bytes, channel: ProcessChannel, agent: AgentClient
+) -> None:
+    channel.write(line + b"\n")
+    answer = channel.read(1000, 5.0)
+    assert answer.startswith(b"err errno=%d " % BAD_LINES[line]), answer
+    assert answer.count(b"\n") == 1
+    assert agent.hello().vcpus > 0  # and the next command is understood
+
+
+def test_noise_does_not_end_the_agent(channel: ProcessChannel) -> None:
+    chaos = random.Random(7)
+    noise = b"".join(
+        chaos.randbytes(chaos.randrange(200)).replace(b"quit", b"quip") + b"\n" for _ in range(300)
+    )
+    channel.write(noise + b"hello\n")
+    seen = b""
+    while b"ok protocol=" not in seen:
+        seen += channel.read(65536, 5.0)
+    assert all(line.startswith((b"err ", b"ok ")) for line in seen.splitlines())
+
+
+def test_the_end_of_the_stream_ends_the_agent(channel: ProcessChannel) -> None:
+    channel.close()
+    assert channel.process.returncode == 0
+
+
+def test_a_dead_agent_is_lost_at_once_and_stays_lost(
+    channel: ProcessChannel, agent: AgentClient
+) -> None:
+    agent.hello()
+    channel.process.kill()
+    for _ in range(2):
+        with pytest.raises(AgentLost, match=r"here.*channel ended"):
+            agent.raw.send(1)
+
+
+def test_a_silent_agent_is_lost(channel: ProcessChannel, agent: AgentClient) -> None:
+    agent.hello()
+    channel.process.send_signal(19)  # SIGSTOP
+    with pytest.raises(AgentLost, match="no answer"):
+        agent.connection.ask("ticks", timeout=0.3)
+    channel.process.send_signal(18)
+    with pytest.raises(AgentLost, match="no answer"):  # the late answer is not taken for this one
+        agent.connection.ask("hello")
+
+
+@pytest.mark.skipif(not NO_XEN, reason="there is a Xen")
+def test_an_operation_that_does_not_return_is_told_from_a_dead_agent(agent: AgentClient) -> None:
+    flight = agent.begin("send", on=1, port=4)
+    with pytest.raises(AgentRefused) as refused:
+        flight.join()
+    assert refused.value.errno == errno.EBADF
+    with pytest.raises(AgentRefused, match="ENOENT"):
+        flight.join()
+
+
+def test_agent_and_harness_compute_the_same_programme(agent: AgentClient) -> None:
+    for seed, actor, thread, slots in ((0, 0, 0, 1), (7, 1, 3, 26), ((1 << 64) - 1, 2, 63, 256)):
+        arguments = {"seed": seed, "actor": actor, "thread": thread, "slots": slots, "steps": 3000}
+        answer = agent.connection.ask("programme", arguments)
+        assert answer.integer("digest") == programme.digest(seed, actor, thread, slots, 3000)
+
+
+def test_what_recording_costs_needs_a_xen_to_be_measured(agent: AgentClient) -> None:
+    if NO_XEN:
+        with pytest.raises(AgentRefused, match="EBADF"):
+            agent.recording_cost(0.1)
+    else:
+        assert agent.recording_cost(0.5).ratio > 0.9
+
+
+def test_in_flight_errors_are_the_hypervisors_fault() -> None:
+    assert OperationInFlight("x").exit_code == 1 and AgentLost("x").exit_code == 3

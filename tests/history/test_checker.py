@@ -1,0 +1,282 @@
+"""The oracle: no false alarm, no visible bug missed, the same verdicts as brute force.
+
+The samples here are small; the same functions run over 10,000 seeds by hand.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pytest
+
+from harness.history import checker, rules
+from harness.history.checker import check
+from harness.history.history import DOMID_SELF, History, ThreadLog, write
+from harness.history.record import RECORD, Op, Via
+from harness.history.simulate.bugs import ANSWERS, BUGS, inject
+from harness.history.simulate.run import Recipe, generate
+from harness.model.flavour import FLAVOURS
+from harness.verdict import Verdict
+from tests.history.brute import explained
+from tests.history.tiny import tiny
+
+EINVAL = -22
+R, D = Via.RAW, Via.DEVICE
+
+
+def recipe(seed: int, *, crash: bool = True) -> Recipe:
+    rng = random.Random(seed)
+    return Recipe(
+        seed,
+        flavour=rng.choice(list(FLAVOURS)),
+        operations=rng.choice([30, 100, 300]),
+        domains=rng.choice([1, 2, 3]),
+        threads=rng.choice([1, 2, 4]),
+        skew_ns=rng.choice([0, 0, 500, 5_000]),
+        crash=crash and rng.random() < 0.3,
+        kernel=rng.choice([0, 0.05, 0.3]),
+    )
+
+
+@pytest.mark.parametrize("first", range(0, 120, 20))
+def test_no_false_alarm(first: int) -> None:
+    for seed in range(first, first + 20):
+        result = check(generate(recipe(seed)))
+        assert result.verdict is Verdict.PASS, (seed, result.violations[0].story)
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_visible_bugs_are_found_and_told_in_few_lines(bug: str) -> None:
+    sizes = []
+    seed = 0
+    while len(sizes) < 2 and seed < 400:
+        injected = inject(recipe(seed, crash=bug in ANSWERS), bug)
+        seed += 1
+        if injected is not None:
+            result = check(injected[0])
+            assert result.verdict is Verdict.FAIL, (bug, seed - 1)
+            sizes.append(len(result.violations[0].operations))
+    assert sizes, f"no seed shows {bug}"
+    assert median(sizes) <= 10
+
+
+@pytest.mark.parametrize("first", range(0, 300, 50))
+def test_same_verdicts_as_brute_force(first: int) -> None:
+    for seed in range(first, first + 50):
+        history = tiny(seed)
+        assert (check(history).verdict is Verdict.PASS) == explained(history), seed
+
+
+def test_tiny_histories_are_of_both_sorts() -> None:
+    verdicts = [explained(tiny(seed)) for seed in range(60)]
+    assert 5 < verdicts.count(False) < 55
+
+
+def test_pieces_give_the_verdict_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {seed: check(generate(recipe(seed))).verdict for seed in range(30)}
+    bad = [inject(recipe(seed, crash=False), "send refused") for seed in range(30)]
+    monkeypatch.setattr(checker, "PIECE", 64)
+    monkeypatch.setattr("harness.history.stream._OVERLAP", 16)
+    for seed, verdict in whole.items():
+        assert check(generate(recipe(seed))).verdict is verdict, seed
+    seen = [check(injected[0]).verdict is Verdict.FAIL for injected in bad if injected]
+    assert len(seen) > 15
+    assert sum(seen) > 0.9 * len(seen)  # 64 operations are few: less can be known at borders
+
+
+def test_file_gives_the_verdict_of_the_memory(tmp_path: Path) -> None:
+    injected = next(h for s in range(50) if (h := inject(recipe(s, crash=False), "status closed")))
+    write(injected[0], tmp_path / "h.parquet")
+    one, two = check(injected[0]), check(tmp_path / "h.parquet")
+    assert one.violations == two.violations
+    assert one.operations == two.operations == injected[0].operations
+
+
+# -- one rule at a time --------------------------------------------------------------------
+
+Row = tuple[int, int, Op, int, int, int, Via]  # call, ret, op, port, arg, result, via
+
+
+def threads(*logs: tuple[int, list[Row]], flavour: str = "rwlock", **meta: int) -> History:
+    made = []
+    for number, (domid, rows) in enumerate(logs):
+        records = np.zeros(len(rows), RECORD)
+        for index, (call, ret, op, port, arg, result, via) in enumerate(rows):
+            records[index] = (call, ret, port, arg, result, 0, op, via)
+        made.append(ThreadLog(domid, f"dom{domid}", number, 0, records, 10**9, 0, 0))
+    return History(flavour, (4, 17), "x86_64", "test", tuple(made), dict(meta))
+
+
+def found(history: History) -> set[str]:
+    return {violation.property for violation in check(history).violations}
+
+
+ALLOC: Row = (10, 20, Op.ALLOC_UNBOUND, DOMID_SELF, 0, 1, R)
+BIND: Row = (30, 40, Op.BIND_INTERDOMAIN, 1, 0, 2, R)
+
+
+def test_send_on_an_open_port_cannot_fail() -> None:
+    assert found(threads((0, [ALLOC, (50, 60, Op.SEND, 1, 0, EINVAL, R)]))) == {rules.ANSWER}
+
+
+def test_send_may_fail_while_the_port_is_closed() -> None:
+    closer = [(45, 70, Op.CLOSE, 1, 0, 0, R)]
+    assert not found(threads((0, [ALLOC, (50, 60, Op.SEND, 1, 0, EINVAL, R)]), (0, closer)))
+
+
+def test_answers_of_the_device_prove_nothing() -> None:
+    assert not found(threads((0, [ALLOC, (50, 60, Op.SEND, 1, 0, -107, D)])))
+
+
+def test_port_of_a_kernel_may_answer_anything() -> None:
+    rows: list[Row] = [(10, 20, Op.STATUS, 7, 0, 4 | 1 << 8, R), (30, 40, Op.CLOSE, 7, 0, 0, R)]
+    assert not found(threads((0, rows)))
+
+
+def test_number_out_of_range() -> None:
+    assert rules.RESULT in found(threads((0, [ALLOC, (50, 60, Op.SEND, 1, 0, -17, R)])))
+
+
+def test_port_given_away_twice() -> None:
+    again = (50, 60, Op.ALLOC_UNBOUND, DOMID_SELF, 0, 1, R)
+    assert rules.ALLOCATION in found(threads((0, [ALLOC, again])))
+
+
+def test_virq_bound_twice() -> None:
+    rows: list[Row] = [
+        (10, 20, Op.BIND_VIRQ, 17, 0, 1, R),
+        (30, 40, Op.BIND_VIRQ, 17, 0, 2, R),
+    ]
+    assert found(threads((0, rows))) == {rules.VIRQ}
+
+
+def test_bind_for_somebody_else() -> None:
+    server: list[Row] = [(10, 20, Op.ALLOC_UNBOUND, DOMID_SELF, 2, 1, R)]
+    client: list[Row] = [(30, 40, Op.BIND_INTERDOMAIN, 1, 0, 1, R)]
+    other: list[Row] = [(5, 8, Op.STATUS, 60, 0, 0, R), (90, 95, Op.STATUS, 60, 0, 0, R)]
+    late: Row = (90, 95, Op.STATUS, 60, 0, 0, R)
+    history = threads((0, [*server, late]), (1, [*client, late]), (2, other))
+    assert found(history) == {rules.BIND}
+
+
+def test_two_answers_that_contradict_each_other() -> None:
+    """Each is right at some instant of the bind, but not in this order."""
+    one: list[Row] = [ALLOC, (50, 100, Op.BIND_INTERDOMAIN, 1, 0, 2, R)]
+    two: list[Row] = [
+        (60, 65, Op.STATUS, 1, 2, 2, R),
+        (70, 75, Op.STATUS, 1, 0, 1, R),
+    ]
+    assert found(threads((0, one), (0, two))) == {rules.ORDER}
+    assert not found(threads((0, one), (0, [two[0]])))
+    assert not found(threads((0, one), (0, [two[1]])))
+
+
+DEVICE_PAIR: list[Row] = [
+    (10, 20, Op.ALLOC_UNBOUND, DOMID_SELF, 0, 1, D),
+    (30, 40, Op.BIND_INTERDOMAIN, 1, 0, 2, D),
+]
+
+
+def test_event_that_nobody_sent() -> None:
+    reader: list[Row] = [(5, 100, Op.RECV, 1, 0, 0, D)]
+    assert found(threads((0, DEVICE_PAIR), (0, reader))) == {rules.INVENTED}
+
+
+def test_bind_sets_the_local_port_pending() -> None:
+    reader: list[Row] = [(5, 100, Op.RECV, 2, 0, 0, D)]
+    assert not found(threads((0, DEVICE_PAIR), (0, reader)))
+
+
+def test_delivery_before_the_port_is_enabled() -> None:
+    sender = [*DEVICE_PAIR, (50, 60, Op.SEND, 2, 0, 0, R), (110, 120, Op.SEND, 2, 0, 0, R)]
+    reader: list[Row] = [(5, 100, Op.RECV, 1, 0, 0, D), (130, 140, Op.RECV, 1, 0, 0, D)]
+    assert found(threads((0, sender), (0, reader))) == {rules.MASKED}
+    enabled = [reader[0], (105, 108, Op.ENABLE, 1, 0, 0, D), reader[1]]
+    assert not found(threads((0, sender), (0, enabled)))
+
+
+def test_delivery_on_a_port_nobody_opened() -> None:
+    assert found(threads((0, [*DEVICE_PAIR, (50, 60, Op.RECV, 9, 0, 0, D)]))) == {rules.STRAY}
+
+
+def drained(flavour: str, *more: Row) -> History:
+    """A send, silence, and both ports closed; ``more`` happens around the send."""
+    ends: list[Row] = [
+        (5_000, 5_010, Op.CLOSE, 2, 0, 0, D),
+        (5_020, 5_030, Op.CLOSE, 1, 0, 0, D),
+    ]
+    first: list[Row] = [(45, 48, Op.RECV, 2, 0, 0, D), (49, 50, Op.ENABLE, 2, 0, 0, D)]
+    sender: list[Row] = [*DEVICE_PAIR, *first, (100, 110, Op.SEND, 2, 0, 0, R), *ends]
+    return threads((0, sender), (0, list(more)), flavour=flavour, drained_ns=1_000)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_lost_event(flavour: str) -> None:
+    assert found(drained(flavour)) == {rules.LOST}
+
+
+def test_delivered_event_is_not_lost() -> None:
+    assert not found(drained("counter", (90, 300, Op.RECV, 1, 0, 0, D)))
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_drop_is_legal_only_where_the_flavour_drops_and_a_writer_overlaps(flavour: str) -> None:
+    """A STATUS proves the link before the bind returns: its writer may still be inside."""
+    server: list[Row] = [
+        (10, 20, Op.ALLOC_UNBOUND, DOMID_SELF, 0, 1, D),
+        (40, 44, Op.STATUS, 1, 2, 2, R),
+        (60, 70, Op.SEND, 1, 0, 0, R),
+        (5_020, 5_030, Op.CLOSE, 1, 0, 0, D),
+    ]
+    client: list[Row] = [
+        (30, 99, Op.BIND_INTERDOMAIN, 1, 0, 2, D),
+        (5_000, 5_010, Op.CLOSE, 2, 0, 0, D),
+    ]
+    reader: list[Row] = [(35, 49, Op.RECV, 2, 0, 0, D), (50, 55, Op.ENABLE, 2, 0, 0, D)]
+    history = threads((0, server), (0, client), (0, reader), flavour=flavour, drained_ns=1_000)
+    assert found(history) == (set() if "counter" in flavour else {rules.LOST})
+
+
+def test_without_the_promise_nothing_is_called_lost() -> None:
+    history = drained("rwlock")
+    silent = History(history.flavour, (4, 17), "x86_64", "test", history.threads)
+    assert not found(silent)
+
+
+def test_lost_records_end_all_claims() -> None:
+    bad = threads((0, [ALLOC, (50, 60, Op.SEND, 1, 0, EINVAL, R)]))
+    late: list[Row] = [(22, 25, Op.STATUS, 60, 0, 0, R)]
+    other = threads((0, late)).threads[0]
+    lossy = ThreadLog(0, "dom0", 5, 0, other.records, 10**9, 0, 0, lost=3)
+    history = History("rwlock", (4, 17), "x86_64", "test", (*bad.threads, lossy))
+    assert check(history).verdict is Verdict.PASS
+    assert found(bad) == {rules.ANSWER}
+
+
+def test_operation_in_flight_is_named() -> None:
+    result = check(threads((0, [ALLOC, (50, 0, Op.CLOSE, 1, 0, 0, R)])))
+    assert result.verdict is Verdict.PASS
+    assert result.in_flight == (1,)
+
+
+def test_nothing_recorded_is_no_pass() -> None:
+    assert check(threads((0, []))).verdict is Verdict.MISS
+
+
+def test_skew_makes_the_difference() -> None:
+    """What is wrong on good clocks may be right on bad ones."""
+    server: list[Row] = [(10, 20, Op.ALLOC_UNBOUND, DOMID_SELF, 1, 1, R)]
+    server += [(200, 210, Op.STATUS, 60, 0, 0, R)]
+    client: list[Row] = [
+        (30, 40, Op.BIND_INTERDOMAIN, 1, 0, EINVAL, R),
+        (200, 210, Op.STATUS, 60, 0, 0, R),
+    ]
+    good = threads((0, server), (1, client))
+    assert found(good) == {rules.ANSWER}
+    logs = tuple(
+        ThreadLog(t.domid, t.domain, t.thread, 0, t.records, 10**9, 0, 30) for t in good.threads
+    )
+    assert not found(History("rwlock", (4, 17), "x86_64", "test", logs))

@@ -1,0 +1,89 @@
+"""Flavours: the series on disk, and which of them a tree takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.hypervisor import flavour, source
+from harness.model.flavour import FLAVOURS
+from harness.verdict import ConfigError
+
+from .tree import SCHED_H, make_tree
+
+SERIES = sorted(flavour.SHELF.rglob("series"))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "xen-tree")
+
+
+@pytest.mark.parametrize("series", SERIES, ids=lambda p: str(p.parent.relative_to(flavour.SHELF)))
+def test_every_patch_says_what_it_changes(series: Path) -> None:
+    release = (4, int(series.relative_to(flavour.SHELF).parts[0].split(".")[1]))
+    found = flavour.find(series.parent.name, _like(release))
+    assert found.patches
+    assert found.bad is ("bad" in series.parts)
+    for patch in found.patches:
+        head, _, body = patch.read_text().partition("\n---\n")
+        assert head.startswith("Subject: ")
+        assert "\nChanges: " in head
+        assert "SPDX-License-Identifier: GPL-2.0-only" in head
+        assert body.startswith("diff --git ")
+        if found.bad and patch.parent == series.parent:
+            assert f"mutant {found.name}:" in head
+            assert "\nWrong: " in head and "\nShows: " in head
+
+
+def test_the_models_flavours_can_all_be_built_for_4_17() -> None:
+    assert set(FLAVOURS) <= set(flavour.names((4, 17)))
+
+
+def test_counter_v2_is_counter_and_its_four_defects() -> None:
+    names = [patch.stem for patch in flavour.find("counter-v2", _like((4, 17))).patches]
+    assert names == ["counter", "poll-leak", "virq-vcpu0", "unmask-dropped", "masked-underflow"]
+
+
+def test_rwlock_is_the_tree_as_it_stands(tree: Path) -> None:
+    assert flavour.find("rwlock", source.from_dir(tree)).patches == ()
+
+
+@pytest.mark.parametrize(
+    ("lock", "names"),
+    [("atomic_t", ("counter", "counter-v2")), ("spinlock_t", ("spinlock",))],
+)
+def test_a_tree_that_has_the_lock_already_is_not_patched(
+    tree: Path, lock: str, names: tuple[str, ...]
+) -> None:
+    (tree / "xen/include/xen/sched.h").write_text(SCHED_H.replace("rwlock_t", lock))
+    found = source.from_dir(tree)
+    for name in names:
+        assert flavour.find(name, found).patches == ()
+    with pytest.raises(ConfigError, match=f"build it as {names[0]}"):
+        flavour.find("rwlock", found)
+
+
+def test_an_unknown_flavour_lists_those_there_are(tree: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no flavour countre for Xen 4\.17.*counter-v2") as error:
+        flavour.find("countre", source.from_dir(tree))
+    assert error.value.exit_code == 2
+    assert "\n" not in str(error.value)
+
+
+def test_a_path_is_no_flavour(tree: Path) -> None:
+    for name in ("bad/poll-leak", "../4.17/counter", ".", ""):
+        with pytest.raises(ConfigError):
+            flavour.find(name, source.from_dir(tree))
+
+
+def test_a_release_without_series(tree: Path) -> None:
+    makefile = tree / "xen/Makefile"
+    makefile.write_text(makefile.read_text().replace("17", "99"))
+    with pytest.raises(ConfigError, match=r"no flavour counter for Xen 4\.99"):
+        flavour.find("counter", source.from_dir(tree))
+
+
+def _like(release: tuple[int, int]) -> source.Source:
+    return source.Source("dir", Path("/nonexistent"), "x", release, "")

@@ -1,0 +1,127 @@
+"""Console capture over a real socket: streams, time stamps, crashes, dialogue."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.machine.console import Console
+from harness.verdict import HypervisorError, LabError
+
+STAMPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (.*)")
+
+
+@pytest.fixture
+def wired(tmp_path: Path) -> Iterator[tuple[Console, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    console = Console(tmp_path / "console")
+    console.attach(ours)
+    theirs.sendall(b"(XEN) up\r\n")  # until Xen speaks, it is the firmware that does
+    yield console, theirs
+    theirs.close()
+    console.close()
+
+
+def texts(path: Path) -> list[str]:
+    lines = path.read_text().splitlines()
+    matches = [STAMPED.fullmatch(line) for line in lines]
+    assert all(matches), lines
+    return [match[1] for match in matches if match]
+
+
+def test_streams_are_recorded_apart_with_times(
+    wired: tuple[Console, socket.socket], tmp_path: Path
+) -> None:
+    console, line = wired
+    line.sendall(b"(XEN) Xen version 4.17\r\n[    0.1] Linux ver")
+    line.sendall(b"sion 6.1\r\n")
+    console.expect("Linux version 6.1", 5)
+    line.close()
+    console.close()
+    assert texts(tmp_path / "console/xen.log") == ["up", "Xen version 4.17"]
+    assert texts(tmp_path / "console/dom0.log") == ["[    0.1] Linux version 6.1"]
+
+
+def test_what_came_without_a_line_end_is_kept(
+    wired: tuple[Console, socket.socket], tmp_path: Path
+) -> None:
+    console, line = wired
+    line.sendall(b"half a line")
+    line.close()
+    console.close()
+    assert texts(tmp_path / "console/dom0.log") == ["half a line"]
+
+
+def test_expect_sees_lines_from_before_and_after(wired: tuple[Console, socket.socket]) -> None:
+    console, line = wired
+    line.sendall(b"early\n")
+    assert console.expect("early", 5).stream == "dom0"
+    later = threading.Timer(0.2, line.sendall, (b"late\n",))
+    later.start()
+    assert console.expect("^late$", 5).text == "late"
+    later.join()
+
+
+def test_expect_gives_up_with_a_clear_error(wired: tuple[Console, socket.socket]) -> None:
+    console, _ = wired
+    began = time.monotonic()
+    with pytest.raises(LabError, match=r"dom0 console: no line matching 'never' within 0 s"):
+        console.expect("never", 0.3)
+    assert time.monotonic() - began < 3
+
+
+def test_a_panic_of_xen_is_raised_at_once(wired: tuple[Console, socket.socket]) -> None:
+    console, line = wired
+    threading.Timer(0.2, line.sendall, (b"(XEN) Panic on CPU 1:\r\n",)).start()
+    began = time.monotonic()
+    with pytest.raises(HypervisorError, match="xen console at"):
+        console.expect("libvirtd up", 30)
+    assert time.monotonic() - began < 5
+
+
+def test_a_panic_of_dom0_is_not_blamed_on_xen(wired: tuple[Console, socket.socket]) -> None:
+    console, line = wired
+    line.sendall(b"[   12.3] Kernel panic - not syncing: sysrq triggered crash\r\nend\r\n")
+    with pytest.raises(LabError, match="Kernel panic"):
+        console.expect("nothing", 5)
+
+
+def test_expect_stops_when_its_check_raises(wired: tuple[Console, socket.socket]) -> None:
+    console, _ = wired
+
+    def gone() -> None:
+        raise LabError("QEMU is gone")
+
+    with pytest.raises(LabError, match="QEMU is gone"):
+        console.expect("never", 30, check=gone)
+
+
+def test_an_ignored_stream_may_crash(tmp_path: Path) -> None:
+    console = Console(tmp_path)
+    console.ignore("domu1")
+    console.follow("domu1", iter([b"[ 1.0] Kernel panic - not syncing: x\nlast\n"]))
+    console.expect("last", 5, stream="domu1")
+    console.check()
+    assert len(console.events) == 1
+    console.close()
+
+
+def test_raw_bytes_reach_a_tap_and_typing_reaches_the_line(
+    wired: tuple[Console, socket.socket],
+) -> None:
+    console, line = wired
+    seen: list[bytes] = []
+    console.tap(seen.append)
+    line.sendall(b"login: ")
+    deadline = time.monotonic() + 5
+    while b"login: " not in b"".join(seen) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert b"".join(seen).endswith(b"login: ")
+    console.type(b"root\n")
+    assert line.recv(100) == b"root\n"

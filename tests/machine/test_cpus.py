@@ -1,0 +1,44 @@
+"""What QEMU's monitor prints of its CPUs, for both architectures."""
+
+from __future__ import annotations
+
+from harness.machine.cpus import parse
+
+X86 = """\
+
+CPU#0
+RAX=0000000000000001 RBX=ffff830079bfe000 RCX=0000000000000000 RDX=0000000000002001
+RSI=0000000000000000 RDI=ffff830079bfe540 RBP=ffff82d0405e7d80 RSP=ffff82d0405e7d58
+R8 =0000000000000000 R9 =0000000000000001 R10=0000000000000002 R11=0000000000000246
+RIP=ffff82d0402f1b5a RFL=00000297 [--S-APC] CPL=0 II=0 A20=1 SMM=0 HLT=0
+ES =0000 0000000000000000 ffffffff 00c0f300 DPL=3 DS   [-WA]
+
+CPU#1
+RAX=0000000000000002 RBX=0000000000000000 RCX=0000000000000000 RDX=0000000000000000
+RIP=ffff82d040321234 RFL=00000202 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=1
+"""
+
+ARM = """\
+
+CPU#0
+ PC=000000000020b8f4 X00=00008000fbfd1540 X01=0000000000000080
+X02=0000000000000081 X03=0000000000000000  SP=00008000fbfe7cf0
+PSTATE=600002c9 -ZC- NS EL2h    FPU disabled
+"""
+
+
+def test_x86() -> None:
+    first, second = parse(X86)
+    assert (first.number, first.pc) == (0, 0xFFFF82D0402F1B5A)
+    assert first.registers["RDI"] == 0xFFFF830079BFE540
+    assert (second.number, second.pc) == (1, 0xFFFF82D040321234)
+
+
+def test_arm() -> None:
+    (only,) = parse(ARM)
+    assert only.pc == 0x20B8F4
+    assert only.registers["X00"] == 0x8000FBFD1540
+
+
+def test_nothing() -> None:
+    assert parse("") == []

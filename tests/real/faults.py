@@ -1,0 +1,48 @@
+"""Test cases that break the machine under load; test_faults.py runs them and reads the verdicts.
+
+Not collected with our own tests: they need a host (``evtchn-harness run tests/real/faults.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+from harness.agent.load import LoadPlan
+from harness.run.load import Load
+from harness.run.session import Session
+from harness.verdict import HarnessError
+
+AFTER = 3.0  # seconds of load before the fault
+
+
+def load_with_fault(load: Load, fault: Callable[[], object]) -> None:
+    def strike() -> None:
+        with contextlib.suppress(HarnessError, OSError):  # the connection may be what breaks
+            fault()
+
+    timer = threading.Timer(AFTER, strike)
+    timer.start()
+    try:
+        load.judge(load.run(plan=LoadPlan(seed=5, duration_s=40)))
+    finally:
+        timer.cancel()
+
+
+def test_qemu_is_killed(load: Load, xen: Session) -> None:
+    load_with_fault(load, lambda: os.kill(xen.machine.pid(), signal.SIGKILL))
+
+
+def test_dom0_panics(load: Load, xen: Session) -> None:
+    load_with_fault(load, lambda: xen.dom0.run("echo c >/proc/sysrq-trigger", timeout=2))
+
+
+def test_domu_is_destroyed(load: Load, xen: Session) -> None:
+    load_with_fault(load, lambda: xen.dom0.run("xl destroy domu1"))
+
+
+def test_network_of_dom0_is_cut(load: Load, xen: Session) -> None:
+    load_with_fault(load, lambda: xen.dom0.run("ip link set eth0 down", timeout=2))

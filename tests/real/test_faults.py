@@ -1,0 +1,38 @@
+"""Whatever breaks under load: a verdict with the cause within 10 s, never a FAIL of Xen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.real import faults
+from tests.real.conftest import harness, machines, scratch_directories
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+HOST = "qemu-x86_64"
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("qemu_is_killed", "QEMU"),
+        ("dom0_panics", "Kernel panic"),
+        ("domu_is_destroyed", "domu1"),
+        ("network_of_dom0_is_cut", "dom0"),
+    ],
+)
+def test_a_broken_machine_is_no_fail(name: str, cause: str, tmp_path: Path) -> None:
+    before = scratch_directories()
+    test = f"{faults.__file__}::test_{name}"
+    ran = harness("run", "--host", HOST, "--out", str(tmp_path / "out"), "--json", test)
+    assert ran.code == 3, ran.stderr
+    document = ran.document
+    assert document["verdict"] in ("MISS", "ERROR")
+    (host,) = document["hosts"]
+    (broken,) = [found for found in host["tests"] if found["name"] == name.replace("_", "-")]
+    assert broken["verdict"] in ("MISS", "ERROR")
+    assert cause in broken["message"]
+    assert broken["seconds"] < faults.AFTER + 10 + 5, "clocks are read before the load begins"
+    assert machines(HOST) == []
+    assert scratch_directories() <= before

@@ -1,0 +1,72 @@
+"""Real hypervisors: every series fits the distribution's Xen, and what is built is the flavour."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness import cache
+from harness.arch import Arch
+from harness.hypervisor import flavour, source
+from harness.hypervisor.build import Build, build
+from harness.hypervisor.symbols import symbols
+
+pytestmark = pytest.mark.real
+
+COUNTER = {"evtchn_write_lock", "evtchn_write_unlock", "evtchn_tryread_lock", "evtchn_read_unlock"}
+SPINLOCK = {"evtchn_lock", "evtchn_trylock", "evtchn_unlock"}
+_COUNTERS = ("counter", "counter-v2")
+LOCKS = {"counter": COUNTER, "counter-v2": COUNTER, "spinlock": SPINLOCK}
+
+
+@pytest.fixture(scope="module")
+def xen() -> source.Source:
+    return source.from_apt()
+
+
+@pytest.mark.parametrize("name", flavour.names((4, 17))[1:])
+def test_the_series_fits(xen: source.Source, name: str, tmp_path: Path) -> None:
+    """Every hunk applies without an offset: the least context cannot have gone astray."""
+    found = flavour.find(name, xen)
+    for folder in ("common", "include/xen", "arch/x86"):
+        shutil.copytree(xen.tree / "xen" / folder, tmp_path / "xen" / folder, symlinks=True)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o200)
+    flavour.apply(found, tmp_path)
+    assert not list(tmp_path.rglob("*.rej"))
+    assert not list(tmp_path.rglob("*.orig"))  # patch leaves one where a hunk was offset
+    assert flavour.own_lock(tmp_path) == (("spinlock",) if name == "spinlock" else _COUNTERS)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("arch", Arch)
+@pytest.mark.parametrize("name", ["rwlock", "spinlock", "counter", "counter-v2"])
+def test_the_symbol_table_shows_the_flavour(xen: source.Source, name: str, arch: Arch) -> None:
+    built = build(xen, name, arch)
+    table = symbols(built.syms)
+    for lock, functions in (("counter", COUNTER), ("spinlock", SPINLOCK)):
+        there = {function for function in functions if function in table}
+        assert there == (functions if LOCKS.get(name) == LOCKS[lock] else set())
+    assert _in_image(built)
+
+
+def _in_image(built: Build) -> bool:
+    """Say whether the bootable file carries the build id of the file with the symbols."""
+    return bytes.fromhex(built.build_id) in built.image.read_bytes()
+
+
+@pytest.mark.timeout(600)
+def test_the_build_id_does_not_depend_on_the_cache(
+    xen: source.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build(xen, "counter", Arch.ARM64)
+    ccache = cache.root() / "ccache"
+    monkeypatch.setenv(cache.ENVIRONMENT, str(tmp_path))
+    (tmp_path / "ccache").symlink_to(ccache)
+    again = build(xen, "counter", Arch.ARM64)
+    assert not again.cached
+    assert (again.build_id, again.digest) == (first.build_id, first.digest)
+    assert again.image.read_bytes() == first.image.read_bytes()

@@ -1,0 +1,82 @@
+"""Hung or slow: what repeated looks at the CPUs mean, and how it is told."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness.arch import Arch
+from harness.hypervisor.layout import Channel
+from harness.hypervisor.symbols import Symbol, Symbols
+from harness.machine.cpus import Cpu
+from harness.run import hang
+
+TABLE = Symbols(
+    [
+        Symbol("evtchn_write_lock", 0x1000, 0x40, True),
+        Symbol("default_idle", 0x2000, 0x40, True),
+        Symbol("do_event_channel_op", 0x3000, 0x40, True),
+    ]
+)
+BUILD = SimpleNamespace(syms=Path("xen-syms"))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hang, "_PAUSE", 0.0)
+    monkeypatch.setattr(hang, "symbols", lambda _elf: TABLE)
+    monkeypatch.setattr(hang, "channel_at", lambda *_a: Channel(21, 0, 8193))
+
+
+def look(*rounds: Sequence[int], moving: bool = False) -> list[hang.Spin]:
+    """Look at CPUs whose program counters are ``rounds``, again and again."""
+    turns = itertools.cycle(rounds)
+    ticket = itertools.count()
+
+    def cpus() -> list[Cpu]:
+        word = next(ticket) if moving else 0
+        return [Cpu(n, pc, {"RDI": 0x5000, "RAX": word}) for n, pc in enumerate(next(turns))]
+
+    return hang.spins(Arch.X86_64, BUILD, cpus, lambda *_a: b"")  # type: ignore[arg-type]
+
+
+def test_a_cpu_that_stays_in_the_lock_spins() -> None:
+    (spin,) = look([0x1004, 0x2000], [0x1010, 0x2000])
+    assert (spin.cpu, spin.function) == (0, "evtchn_write_lock")
+
+
+def test_a_cpu_that_passes_through_does_not() -> None:
+    assert look([0x1004, 0x2000], [0x3000, 0x2000]) == []
+
+
+def test_a_contended_lock_that_moves_on_does_not() -> None:
+    """Seen on arm64 under TCG: both CPUs in _spin_lock at every look, tickets advancing."""
+    assert look([0x1004, 0x1010], [0x1010, 0x1004], moving=True) == []
+
+
+def test_idle_cpus_do_not() -> None:
+    assert look([0x2000, 0x2004]) == []
+
+
+def test_guest_code_does_not() -> None:
+    assert look([0x7FFF0000, 0x7FFF0000]) == []
+
+
+@pytest.mark.parametrize(
+    ("arch", "lock", "words"),
+    [
+        (Arch.X86_64, 8193, "lock word = 8193 = one writer + 1 reader: a read side"),
+        (Arch.ARM64, 130, "lock word = 130 = one writer + 2 readers: a read side"),
+        (Arch.X86_64, 16384, "= 2 writers"),
+        (Arch.X86_64, -1, "below zero"),
+    ],
+)
+def test_the_lock_word_is_explained(arch: Arch, lock: int, words: str) -> None:
+    spin = hang.Spin(0, "evtchn_write_lock+0x4/0x40", "evtchn_write_lock", Channel(21, 0, lock))
+    told = hang.explain(arch, [spin])
+    assert told.startswith("CPU0 spins in evtchn_write_lock on port 21: ")
+    assert words in told
