@@ -51,6 +51,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--xen-src", type=Path, metavar="DIR", help="Xen source tree")
     group.addoption("--xen-git", metavar="REPO", help="git repository of Xen")
     group.addoption("--xen-ref", metavar="REF", help="commit, tag or branch in it")
+    group.addoption(
+        "--snapshot", action="store_true", help="restore the booted machine before every test"
+    )
+    group.addoption("--repeat", type=int, default=1, metavar="N", help="run every test N times")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,6 +84,8 @@ def _plan(config: pytest.Config) -> Plan:
         seed=secrets.randbits(32) if seed is None else seed,
         duration=config.getoption("--duration"),
         out=config.getoption("--out"),
+        snapshot=config.getoption("--snapshot"),
+        repeat=config.getoption("--repeat"),
     )
 
 
@@ -87,23 +93,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "booted" in metafunc.fixturenames:
         hosts: list[str] = list(dict.fromkeys(metafunc.config.getoption("--host")))
         metafunc.parametrize("booted", hosts or [None], indirect=True, scope="session")
+        times = metafunc.config.getoption("--repeat")
+        if times > 1:
+            metafunc.fixturenames.append("repetition")
+            metafunc.parametrize("repetition", range(1, times + 1))
+
+
+@pytest.fixture
+def repetition() -> int:
+    """Which time it is that a test runs."""
+    return 1
 
 
 @pytest.fixture(scope="session")
-def booted(request: pytest.FixtureRequest) -> Iterator[Session]:
+def booted(request: pytest.FixtureRequest) -> Iterator[Booted]:
     """The host's one boot; tests ask for ``xen``."""
     run: HostRun | None = request.config.pluginmanager.get_plugin(_RUN)
     if run is None:
         pytest.skip("boots a real Xen: give --host NAME")
-    with run.boot(request.param) as session:
-        yield session
+    with run.boot(request.param) as boot:
+        yield boot
 
 
 @pytest.fixture
-def xen(booted: Session) -> Session:
-    """A booted host, checked to be alive."""
-    booted.check()
-    return booted
+def xen(booted: Booted) -> Session:
+    """A booted host, checked to be alive; with --snapshot, restored to before the first test."""
+    return booted.ready()
 
 
 @pytest.fixture
@@ -149,9 +164,9 @@ class HostRun:
             records.RunStart(plan.seed, tuple(sys.argv), __version__, tuple(self._names))
         )
 
-    def boot(self, name: str) -> _Boot:
+    def boot(self, name: str) -> Booted:
         """Return the context in which host ``name`` is up."""
-        return _Boot(self, name)
+        return Booted(self, name)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -215,22 +230,39 @@ class HostRun:
             session.exitstatus = EXIT_USAGE if self._usage else exit_code(self.verdict)
 
 
-class _Boot:
-    """Context manager around harness.run.session that records how the boot went."""
+class Booted:
+    """Context in which a host is up; records how the boot went."""
 
     def __init__(self, run: HostRun, name: str) -> None:
         self._run = run
         self._name = name
         self._stack = ExitStack()
 
-    def __enter__(self) -> Session:
+    def ready(self) -> Session:
+        """Return the session, for the next test: alive, and pristine with ``--snapshot``.
+
+        A machine that cannot be restored is replaced by a fresh one.
+        """
+        live = self._run._live[self._name]
+        if not self._run.plan.snapshot:
+            live.check()
+            return live
+        try:
+            live.restore()
+            live.check()
+            return live
+        except HarnessError as error:
+            self._run.recorder.progress.note(f"{self._name:12} booting anew: {error}")
+        self.__exit__()
+        self._up()
+        return self._run._live[self._name]
+
+    def __enter__(self) -> Booted:
         from harness.results.records import Test
-        from harness.run.session import session
 
         run, name = self._run, self._name
-        host = run._names[name]
         try:
-            live = self._stack.enter_context(session(run.plan, host, run.recorder))
+            self._up()
         except HarnessError as error:
             run._broken[name] = f"the host did not come up: {error.what}"
             run._usage |= isinstance(error, ConfigError)
@@ -242,13 +274,19 @@ class _Boot:
             message = f"{type(error).__name__}: {_first_line(error)}"
             run.recorder.add(Test(name, "boot", Verdict.ERROR, 0.0, message))
             raise
-        run._live[name] = live
         run.recorder.add(Test(name, "boot", Verdict.PASS, 0.0))
-        return live
+        return self
 
     def __exit__(self, *exception: Any) -> None:
         self._run._live.pop(self._name, None)
         self._stack.close()
+
+    def _up(self) -> None:
+        from harness.run.session import session
+
+        run = self._run
+        context = session(run.plan, run._names[self._name], run.recorder)
+        run._live[self._name] = self._stack.enter_context(context)
 
 
 def _uncaptured(config: pytest.Config) -> TextIO:

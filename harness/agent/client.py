@@ -151,6 +151,10 @@ class AgentClient:
             answer.integer("tick_hz"),
         )
 
+    def ticks(self) -> int:
+        """Return the domain's CPU counter now, in ticks."""
+        return self.connection.ask("ticks").integer("ticks")
+
     def recording_cost(self, seconds: float = 2.0) -> RecordingCost:
         """Measure what recording costs: the same sends with and without it, in turns.
 

@@ -34,12 +34,15 @@ TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
 @click.option("--xen-src", type=click.Path(path_type=Path), help="Xen source tree.")
 @click.option("--xen-git", help="git repository of Xen.")
 @click.option("--xen-ref", help="Commit, tag or branch in it.")
+@click.option("--snapshot", is_flag=True, help="Restore the booted machine before every test.")
+@click.option("--repeat", type=int, default=1, show_default=True, help="Run every test so often.")
 @click.option("--keep-going", is_flag=True, help="Go on after a test that did not pass.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.argument("tests", nargs=-1, type=click.Path(path_type=Path))
 def command(
     hosts: tuple[str, ...],
     tests: tuple[Path, ...],
+    snapshot: bool,
     keep_going: bool,
     as_json: bool,
     **options: Any,
@@ -56,6 +59,7 @@ def command(
         Tree(options["xen_src"], options["xen_git"], options["xen_ref"]),
         duration=options["duration"],
         out=options["out"],
+        repeat=options["repeat"],
     ).check()
     words = [str(test) for test in tests] or [str(TESTCASES)]
     for test in tests:
@@ -69,6 +73,8 @@ def command(
     ]
     words += ["-p", "no:terminal", "-p", "no:cacheprovider", "-s"]
     words += ["-c", "/dev/null", f"--rootdir={TESTCASES}", "-p", "no:timeout", "-p", "no:xdist"]
+    if snapshot:
+        words.append("--snapshot")
     if not keep_going:
         words.append("--exitfirst")
     return _pytest(words, as_json)

@@ -65,6 +65,17 @@ def connect(uri: str | None = None) -> libvirt.virConnect:
     return _open_patiently(chosen)
 
 
+def mend(message: str) -> bool:
+    """Start what libvirt says is missing; say whether it is worth trying again.
+
+    virtlogd, where we have started it, leaves when idle, at times before libvirtd does.
+    """
+    if "virtlogd" not in message or os.geteuid() != 0:
+        return False
+    _start_daemons()
+    return True
+
+
 def _start_daemons() -> None:
     """Start virtlogd and libvirtd; both detach, both leave when idle.
 

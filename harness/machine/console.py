@@ -64,6 +64,7 @@ class Console:
         self._raw: list[Callable[[bytes], None]] = []
         self._ignored: set[str] = set()
         self._full: OSError | None = None
+        self._forgotten = 0  # crashes of before the machine was last restored
 
     def attach(self, line: socket.socket) -> None:
         """Read the machine's serial ``line`` until it ends; a thread of its own does it."""
@@ -114,9 +115,14 @@ class Console:
             raise LabError(
                 f"cannot record the console: {self._full.strerror}", where=str(self._folder)
             )
-        for seen in self._events:
+        for seen in self._events[self._forgotten :]:
             if seen.line.stream not in self._ignored:
                 raise crash(seen)
+
+    def forget(self) -> None:
+        """The machine was restored: the crashes seen so far have not happened to it."""
+        with self._changed:
+            self._forgotten = len(self._events)
 
     def ignore(self, stream: str) -> None:
         """Let crashes of ``stream`` pass (a domU that a test kills on purpose)."""

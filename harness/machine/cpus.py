@@ -39,19 +39,20 @@ def parse(text: str) -> list[Cpu]:
 
 def look(domain: libvirt.virDomain) -> list[Cpu]:
     """Return every CPU of ``domain`` now; it goes on running."""
-    return parse(_human(domain, "info registers -a", 0))
+    return parse(human(domain, "info registers -a"))
 
 
 def memory(domain: libvirt.virDomain, cpu: int, address: int, size: int) -> bytes:
     """Return ``size`` bytes at virtual ``address`` of ``cpu``; LabError where nothing is mapped."""
-    text = _human(domain, f"x /{size}xb {address:#x}", cpu)
+    text = human(domain, f"x /{size}xb {address:#x}", cpu)
     values = [int(word, 16) for line in text.splitlines() for word in line.split(":")[-1].split()]
     if len(values) != size:
         raise LabError(f"cannot read memory at {address:#x}", where=f"CPU{cpu}")
     return bytes(values)
 
 
-def _human(domain: libvirt.virDomain, line: str, cpu: int) -> str:
+def human(domain: libvirt.virDomain, line: str, cpu: int = 0) -> str:
+    """Return what QEMU's monitor answers to ``line``; LabError when it does not answer."""
     words = {
         "execute": "human-monitor-command",
         "arguments": {"command-line": line, "cpu-index": cpu},

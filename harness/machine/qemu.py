@@ -10,7 +10,6 @@ import contextlib
 import os
 import socket
 import time
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +17,20 @@ import jinja2
 import libvirt
 
 from harness import command
-from harness.arch import NAMES, Arch
+from harness.arch import Arch
 from harness.config.host import QemuHost
-from harness.machine import cpus, device_tree
+from harness.machine import cpus, device_tree, emulator
 from harness.machine.accel import Choice
-from harness.machine.connection import connect
+from harness.machine.connection import connect, mend
 from harness.machine.console import Console
 from harness.machine.cpus import Cpu
+from harness.machine.line import Line
 from harness.verdict import LabError
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
-_PACKAGE = {Arch.X86_64: "qemu-system-x86", Arch.ARM64: "qemu-system-arm"}
 _CONNECT_SECONDS = 20.0
+_MENDED_SECONDS = 0.5  # a daemon just started needs a moment
+_SNAPSHOT = "pristine"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class QemuMachine:
         self._connection: libvirt.virConnect | None = None
         self._domain: libvirt.virDomain | None = None
         self._port = 0
+        self.lines: list[Line] = []  # to dom0's /dev/vport*, by the name agent.0, agent.1...
 
     @property
     def console(self) -> Console:
@@ -93,6 +95,9 @@ class QemuMachine:
                 taken = "host forwarding rule" in message
                 if taken and self.host.ssh_port is None and attempt < 4:
                     continue  # somebody took the port between our look and QEMU's bind
+                if attempt < 4 and mend(message):
+                    time.sleep(_MENDED_SECONDS)
+                    continue
                 if taken:
                     raise LabError(
                         f"port {self._port} of 127.0.0.1 is taken",
@@ -103,6 +108,7 @@ class QemuMachine:
                     f"QEMU did not start: {_last_line(message)}", where=self.name
                 ) from error
         self._console.attach(_connect_unix(self._folder / "serial"))
+        self.lines = [Line(_connect_unix(path), path.name) for path in self._line_paths()]
         assert self._domain is not None
         self._domain.resume()
 
@@ -116,6 +122,8 @@ class QemuMachine:
             with contextlib.suppress(libvirt.libvirtError):
                 self._connection.close()
             self._connection = None
+        for line in self.lines:
+            line.hang_up()
         self._console.close()
 
     def check(self) -> None:
@@ -132,6 +140,29 @@ class QemuMachine:
                 f"QEMU does not run (libvirt state {state}, reason {reason})",
                 where=f"host {self.host.name}",
             )
+
+    def save(self) -> None:
+        """Keep the machine as it is now, in place of an earlier snapshot; it then runs on."""
+        domain = self._running()
+        domain.suspend()
+        try:
+            _obey(domain, f"savevm {_SNAPSHOT}", "cannot save the machine")
+        finally:
+            domain.resume()
+
+    def restore(self) -> None:
+        """Bring back the machine that was saved, whatever has become of it since.
+
+        What was on its way on a line is gone.  The console's earlier crashes no longer count.
+        """
+        domain = self._running()
+        if domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING:
+            domain.suspend()
+        _obey(domain, f"loadvm {_SNAPSHOT}", "cannot restore the machine")
+        for line in self.lines:
+            line.empty()
+        self._console.forget()
+        domain.resume()
 
     def cpus(self) -> list[Cpu]:
         """Return where every physical CPU is now."""
@@ -155,6 +186,9 @@ class QemuMachine:
         except (OSError, ValueError):
             return 0
 
+    def _line_paths(self) -> list[Path]:
+        return [self._folder / f"agent.{number}" for number in range(1 + self.host.domus)]
+
     def _running(self) -> libvirt.virDomain:
         if self._domain is None:
             raise LabError("the machine is powered off", where=self.name)
@@ -169,7 +203,6 @@ class QemuMachine:
         else:
             command.run([qemu_img, "create", "-q", "-f", "qcow2", disk, "1M"], timeout=30)
         arch = self.host.arch
-        emulator = command.which(f"qemu-system-{NAMES[arch].qemu}", _PACKAGE[arch])
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(TEMPLATES),
             autoescape=True,
@@ -180,14 +213,15 @@ class QemuMachine:
             accel=self.accel.accel,
             memory_mib=self.host.memory_mib,
             cpus=self.host.cpus,
-            emulator=emulator,
+            emulator=emulator.emulator(arch, self.accel.accel),
             serial=self._folder / "serial",
             disk=disk,
+            lines=self._line_paths(),
             seclabels=_seclabels(self._connection),
-            extra=self._extra(emulator),
+            extra=self._extra(),
         )
 
-    def _extra(self, emulator: str) -> list[str]:
+    def _extra(self) -> list[str]:
         """QEMU arguments that libvirt's XML has no words for."""
         forward = f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-10.0.2.15:22"
         boot = self.boot
@@ -201,7 +235,7 @@ class QemuMachine:
         tree = self._folder / "machine.dtb"
         device_tree.write(
             tree,
-            emulator=emulator,
+            emulator=emulator.qemu(self.host.arch),
             machine=[
                 *("-machine", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a57"),
                 *("-smp", str(self.host.cpus), "-m", str(self.host.memory_mib)),
@@ -222,12 +256,25 @@ class QemuMachine:
 
 
 def _seclabels(connection: libvirt.virConnect | None) -> list[tuple[str, str]]:
-    """Return (model, label) pairs: root's QEMU runs as root and may read root's cache."""
+    """Return (model, label) pairs: root's QEMU runs as root and may read root's cache.
+
+    The full capabilities would name the models too, but where /dev/kvm is there and of no use,
+    libvirt probes every QEMU anew for them (seen: 15 s).
+    """
     assert connection is not None
-    tree = ElementTree.fromstring(connection.getCapabilities())
-    models = [model.text or "" for model in tree.findall("./host/secmodel/model")]
-    labels = {"dac": f"+{os.getuid()}:+{os.getgid()}", "apparmor": "", "selinux": ""}
-    return [(model, labels[model]) for model in models if model in labels]
+    if os.geteuid() != 0:
+        return []
+    labels = {"apparmor": "", "selinux": ""}
+    primary = connection.getSecurityModel()[0]
+    own = [(primary, labels[primary])] if primary in labels else []
+    return [("dac", f"+{os.getuid()}:+{os.getgid()}"), *own]
+
+
+def _obey(domain: libvirt.virDomain, line: str, problem: str) -> None:
+    """Give QEMU's monitor a command that says nothing when it succeeds."""
+    said = cpus.human(domain, line).strip()
+    if said:
+        raise LabError(f"{problem}: {_last_line(said)}", where=domain.name())
 
 
 def _free_port() -> int:

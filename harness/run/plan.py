@@ -48,12 +48,16 @@ class Plan:
     seed: int = 0
     duration: float = DEFAULT_DURATION  # seconds of load per host
     out: Path | None = None
+    snapshot: bool = False  # a machine restored to before the first test, for every test
+    repeat: int = 1  # how often every test runs
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.duration <= 86400:
             raise ConfigError(
                 f"{self.duration:g} s is not between half a second and a day", where="--duration"
             )
+        if self.repeat < 1:
+            raise ConfigError(f"{self.repeat} is not a number of times", where="--repeat")
 
     def check(self) -> None:
         """Raise ConfigError for what would otherwise stop the run only once it is under way."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ _TOOLSTACK_SECONDS = 180.0
 _DOMU_SECONDS = 180.0
 _TRIAL_SECONDS = 45.0
 _ALIVE_SECONDS = 2.0
+_YOUNG_SECONDS = 20  # a machine just restored has not lived longer than this since it was saved
 
 _XEN_ARGS = {
     Arch.X86_64: "console=com1 com1=115200,8n1 spec-ctrl=no",
@@ -78,6 +80,7 @@ class Session:
     agents: dict[str, AgentClient] = field(default_factory=dict)
     operations: dict[str, int] = field(default_factory=dict)  # recorded, by domain
     hung: str = ""  # once Xen was seen to hang: how
+    saved: dict[str, int] = field(default_factory=dict)  # by domain: its ticks in the snapshot
 
     @property
     def console(self) -> Console:
@@ -89,7 +92,21 @@ class Session:
         self.machine.check()
         if self.hung:
             raise LabError(f"an earlier test hung the machine ({self.hung})", where=self.host.name)
-        self.toolstack.check()
+        if not self.saved:
+            self.toolstack.check()
+
+    def restore(self) -> None:
+        """Bring back the machine as it was before the first test.
+
+        LabError when it does not come back alive and identical: then it must be booted anew.
+        """
+        self.machine.restore()
+        self.hung = ""
+        _talk(self)
+        for name, agent in self.agents.items():
+            now, then = agent.ticks(), self.saved[name]
+            if not then <= now < then + _YOUNG_SECONDS * agent.info.tick_hz:
+                raise LabError(f"{name}'s clock says {now}, the snapshot's {then}: not the same")
 
     def cause(self, error: BaseException) -> BaseException:
         """Return what is really behind ``error``, which a test ended with.
@@ -116,7 +133,8 @@ class Session:
             self.hung = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
             return HypervisorError(self.hung, hint=f"seen when this did not come back: {error}")
         try:
-            self.dom0.run("true", timeout=_ALIVE_SECONDS)
+            if not self.saved:
+                self.dom0.run("true", timeout=_ALIVE_SECONDS)
         except LabError:
             return LabError("dom0 does not answer by SSH any more", where=self.host.name)
         return LabError(
@@ -171,13 +189,14 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
                 _start_domus(live)
             with recorder.phase(host.name, "agents"):
                 _start_agents(live)
+                if plan.snapshot:
+                    _save(live)
             yield live
         finally:
             with recorder.phase(host.name, "teardown"):
                 _record_domains(live)
                 _end_agents(live)
-                healthy = _healthy(live)
-                if healthy:
+                if not live.saved and _healthy(live):
                     _destroy_domus(live)
                     _compare(live, before)
 
@@ -287,13 +306,45 @@ def _start_domus(live: Session) -> None:
 
 
 def _start_agents(live: Session) -> None:
-    serve = live.dom0.start([f"{PAYLOAD}/agent", "serve"])
-    live.agents["dom0"] = AgentClient(serve, "dom0")
+    agent = f"{PAYLOAD}/agent"
+    programs = {"dom0": [agent, "serve"]} | {
+        domu.name: [agent, "relay", "--domid", str(domu.domid)] for domu in live.domus
+    }
+    if live.plan.snapshot:
+        for line, words in zip(live.machine.lines, programs.values(), strict=True):
+            live.dom0.run(_on_line(line.name, words))
+        _talk(live)
+        return
+    for name, words in programs.items():
+        live.agents[name] = AgentClient(live.dom0.start(words), name)
+    for client in live.agents.values():
+        client.hello()
+
+
+def _talk(live: Session) -> None:
+    """Greet the agents at the ends of the machine's lines."""
+    names = ["dom0", *(domu.name for domu in live.domus)]
+    for name, line in zip(names, live.machine.lines, strict=True):
+        live.agents[name] = AgentClient(line, name)
+        live.agents[name].hello()
+
+
+def _on_line(line: str, words: list[str]) -> str:
+    """Return a command that leaves ``words`` running with the virtio port ``line`` as stdin
+    and stdout.  (The links in /dev/virtio-ports are udev's, which dom0 has not.)"""
+    find = f'for p in /sys/class/virtio-ports/*; do [ "$(cat $p/name)" != {line} ] || break; done'
+    start = f"exec {shlex.join(words)} <>/dev/${{p##*/}} >&0 2>{PAYLOAD}/{line}.log"
+    return f"setsid sh -c {shlex.quote(f'{find}; {start}')} </dev/null >/dev/null 2>&1 &"
+
+
+def _save(live: Session) -> None:
+    """Let go of what would not survive a restore (SSH and all that runs through it), and save."""
     for domu in live.domus:
-        relay = live.dom0.start([f"{PAYLOAD}/agent", "relay", "--domid", str(domu.domid)])
-        live.agents[domu.name] = AgentClient(relay, domu.name)
-    for agent in live.agents.values():
-        agent.hello()
+        live.toolstack.expect_end(domu.name)
+    live.toolstack.close()
+    live.dom0.close()
+    live.machine.save()
+    live.saved = {name: agent.ticks() for name, agent in live.agents.items()}
 
 
 def _record_domains(live: Session) -> None:

@@ -1,0 +1,78 @@
+"""The program that libvirt starts as the machine.
+
+As a rule that is QEMU itself.  Where /dev/kvm is closed to the user that libvirt's QEMUs run
+as (a container made with root's device nodes), libvirt 9 finds KVM in QEMU, finds that it may
+not use it, takes its knowledge of that QEMU for outdated, and probes it anew nine times for
+every machine (seen: 36 s).  There QEMU gets a stand-in that does not let libvirt ask about KVM.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from pathlib import Path
+
+from harness import cache, command
+from harness.arch import NAMES, Arch
+
+_PACKAGE = {Arch.X86_64: "qemu-system-x86", Arch.ARM64: "qemu-system-arm"}
+_QEMU_USERS = ("libvirt-qemu", "qemu")  # Debian's name, Fedora's
+_STAND_IN = """#!/bin/sh
+# {qemu} without KVM, which libvirt's user may not open.
+for word; do
+    shift
+    [ "$word" != none,accel=kvm:tcg ] || word=none,accel=tcg
+    set -- "$@" "$word"
+done
+exec {qemu} "$@"
+"""
+
+
+def qemu(arch: Arch) -> str:
+    """Return the path of QEMU for ``arch``; LabError names the package that has it."""
+    return command.which(f"qemu-system-{NAMES[arch].qemu}", _PACKAGE[arch])
+
+
+def emulator(arch: Arch, accel: str) -> str:
+    """Return what libvirt is to start for a machine of ``arch`` under ``accel``."""
+    real = qemu(arch)
+    if accel == "kvm" or os.geteuid() != 0 or not closed_to_qemu():
+        return real
+
+    def make(folder: Path) -> None:
+        script = folder / Path(real).name
+        script.write_text(_STAND_IN.format(qemu=real))
+        script.chmod(0o755)
+
+    name = cache.key(_STAND_IN, real)
+    return str(cache.entry("emulator", name, make) / Path(real).name)
+
+
+def closed_to_qemu(device: Path = Path("/dev/kvm")) -> bool:
+    """Say whether ``device`` is there, but not for the user that libvirt runs QEMU as."""
+    try:
+        about = device.stat()
+        user = next(pwd.getpwnam(name) for name in _QEMU_USERS if _is_user(name))
+    except (OSError, StopIteration):
+        return False
+    groups = {
+        user.pw_gid,
+        *(group.gr_gid for group in grp.getgrall() if user.pw_name in group.gr_mem),
+    }
+    if about.st_uid == user.pw_uid:
+        needs = stat.S_IRUSR | stat.S_IWUSR
+    elif about.st_gid in groups:
+        needs = stat.S_IRGRP | stat.S_IWGRP
+    else:
+        needs = stat.S_IROTH | stat.S_IWOTH
+    return about.st_mode & needs != needs
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True

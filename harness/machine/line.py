@@ -1,0 +1,47 @@
+"""A virtio-serial line between this machine and a program in dom0 (an AgentChannel).
+
+Unlike an SSH connection it is part of the machine: it is there again when a snapshot is
+restored, with nothing to agree on anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+
+class Line:
+    """This end of one line; ``name`` is what the guest finds in /sys/class/virtio-ports."""
+
+    def __init__(self, end: socket.socket, name: str) -> None:
+        self._end = end
+        self.name = name
+
+    def write(self, data: bytes) -> None:
+        """Send all of ``data``; OSError when the machine is gone."""
+        self._end.settimeout(None)
+        self._end.sendall(data)
+
+    def read(self, limit: int, timeout: float) -> bytes:
+        """Return 1..``limit`` bytes, b"" at the end; TimeoutError after ``timeout`` seconds."""
+        self._end.settimeout(timeout)
+        try:
+            return self._end.recv(limit)
+        except TimeoutError:
+            raise TimeoutError(f"{self.name}: silent for {timeout:.1f} s") from None
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """Nothing: the line stays for whoever talks to the program next."""
+
+    def empty(self) -> None:
+        """Throw away what has arrived and was not read."""
+        self._end.setblocking(False)
+        with contextlib.suppress(OSError):
+            while self._end.recv(1 << 20):
+                pass
+
+    def hang_up(self) -> None:
+        """End the line."""
+        self._end.close()
