@@ -57,6 +57,22 @@ def test_poll_of_a_closed_port_leaves_it_usable(guest: AgentClient) -> None:
     assert raw.alloc_unbound(guest.domid) == port
 
 
+def test_send_on_a_closed_port_leaves_it_usable(guest: AgentClient) -> None:
+    raw = guest.raw
+    port = raw.alloc_unbound(guest.domid)
+    raw.close(port)
+    assert refused(raw.send, port) == errno.EINVAL
+    assert raw.alloc_unbound(guest.domid) == port
+
+
+def test_unmask_of_a_closed_port_leaves_it_usable(guest: AgentClient) -> None:
+    raw = guest.raw
+    port = raw.alloc_unbound(guest.domid)
+    raw.close(port)
+    raw.unmask(port)
+    assert raw.alloc_unbound(guest.domid) == port
+
+
 def test_binding_makes_the_local_end_pending(guest: AgentClient) -> None:
     raw = guest.raw
     first = raw.alloc_unbound(guest.domid)

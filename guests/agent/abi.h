@@ -13,8 +13,10 @@
 #define HYPERCALL_XEN_VERSION 17
 #define HYPERCALL_SCHED_OP 29
 #define HYPERCALL_EVENT_CHANNEL_OP 32
+#define HYPERCALL_SYSCTL 35
 #define XENVER_VERSION 0
 #define SCHEDOP_POLL 3
+#define SYSCTL_DEBUG_KEYS 7
 
 #define DOMID_SELF 0x7ff0u
 
@@ -90,6 +92,14 @@ union hypercall_arg {
         uint64_t timeout; /* absolute, ns of Xen's system time */
         uint32_t array[1];
     } poll;
+    struct {
+        uint32_t command;
+        uint32_t version; /* of the interface: another one in each release */
+        uint64_t keys; /* address of characters */
+        uint32_t count;
+        uint8_t rest[116];
+        char key;
+    } debug_keys; /* sysctl */
 };
 
 /* /dev/xen/privcmd */

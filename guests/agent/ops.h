@@ -73,6 +73,12 @@ int raw_set_priority(struct actor *a, uint32_t port, uint32_t priority);
  */
 int raw_poll(struct actor *a, uint32_t port);
 
+/*
+ * Press a debug key of Xen's, as `xl debug-keys` does.  Whatever Xen then prints raises
+ * VIRQ_CON_RING.  Not recorded: it is no event channel operation.
+ */
+int raw_debug_key(struct actor *a, char key);
+
 /* A handle is one open file of /dev/xen/evtchn; it is opened when first used. */
 #define HANDLES 16u
 

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "duel.h"
+#include "kernel.h"
 #include "load.h"
 #include "single.h"
 #include "ticks.h"
@@ -177,6 +179,53 @@ static void collect(struct session *s, struct command *c)
         s->ended = 1;
 }
 
+static int do_debug_key(struct actor *a, struct request *q)
+{
+    return raw_debug_key(a, (char)q->a);
+}
+
+static void debug_key(struct session *s, struct command *c)
+{
+    struct request q = {.run = do_debug_key};
+    const char *key = text(c, "key", "");
+    int error;
+
+    if (strlen(key) != 1)
+        c->bad = "key";
+    q.a = (uint32_t)key[0];
+    if (refuse(s, c))
+        return;
+    error = hand_begin(0, &q);
+    if (!error)
+        error = hand_join(0, RELEASE_MS, &q);
+    if (!error)
+        error = q.result;
+    if (error)
+        answer(s, -error, "what=debug_key");
+    else
+        answer(s, 0, "key=%s", key);
+}
+
+static void interrupts(struct session *s, struct command *c)
+{
+    uint64_t counts[MAX_VCPUS];
+    char list[MAX_VCPUS * 21 + 1] = "";
+    size_t n = 0;
+    int cpus;
+
+    if (refuse(s, c))
+        return;
+    cpus = device_interrupts(counts, MAX_VCPUS);
+    if (cpus < 0) {
+        answer(s, -cpus, "what=interrupts");
+        return;
+    }
+    for (int i = 0; i < cpus; i++)
+        n += (size_t)snprintf(list + n, sizeof(list) - n, i ? ",%llu" : "%llu",
+                              (unsigned long long)counts[i]);
+    answer(s, 0, "vcpus=%s", list);
+}
+
 static void quit(struct session *s, struct command *c)
 {
     if (refuse(s, c))
@@ -193,6 +242,9 @@ static const struct verb verbs[] = {
     {"join", single_join},
     {"release", release_ports},
     {"collect", collect},
+    {"duel", duel},
+    {"debug_key", debug_key},
+    {"interrupts", interrupts},
     {"quit", quit},
     {NULL, NULL},
 };

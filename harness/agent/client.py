@@ -43,6 +43,17 @@ class Collected:
 
 
 @dataclass(frozen=True)
+class Duel:
+    """What two vCPUs that fought for one channel's lock did and saw."""
+
+    rounds: int
+    sends: int
+    checked: int  # rounds after which something was looked for
+    invented: int  # events on a port that nobody could know
+    lost: int  # events that were let through and never came
+
+
+@dataclass(frozen=True)
 class RecordingCost:
     """Sends per second of one loop, with and without their being recorded."""
 
@@ -154,6 +165,25 @@ class AgentClient:
     def ticks(self) -> int:
         """Return the domain's CPU counter now, in ticks."""
         return self.connection.ask("ticks").integer("ticks")
+
+    def duel(self, kind: str, seconds: float, seed: int = 1) -> Duel:
+        """Let vCPU 1 read and vCPU 0 write one channel's lock; ``kind``: "close" or "unmask".
+
+        docs/agent-protocol.md says what each does.  OperationInFlight when one of them does
+        not come back.
+        """
+        arguments: dict[str, int | str] = {"kind": kind, "ms": int(seconds * 1000), "seed": seed}
+        answer = self.connection.ask("duel", arguments, timeout=seconds + 2 * ANSWER_TIMEOUT)
+        names = ("rounds", "sends", "checked", "invented", "lost")
+        return Duel(**{name: answer.integer(name) for name in names})
+
+    def interrupts(self) -> list[int]:
+        """Return how many events of /dev/xen/evtchn came up on each vCPU so far."""
+        return self.connection.ask("interrupts").integers("vcpus")
+
+    def debug_key(self, key: str) -> None:
+        """Press a debug key of Xen's (dom0 only).  What Xen prints raises VIRQ_CON_RING."""
+        self.connection.ask("debug_key", {"key": key})
 
     def recording_cost(self, seconds: float = 2.0) -> RecordingCost:
         """Measure what recording costs: the same sends with and without it, in turns.

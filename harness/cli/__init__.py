@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "harness.cli.doctor",
     "report": "harness.cli.report",
     "model": "harness.cli.model",
+    "corpus": "harness.cli.corpus",
     "check": "harness.cli.check",
     "bench": "harness.cli.bench",
 }

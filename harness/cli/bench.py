@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import click
 
 from harness.cli import print_json
+from harness.config.lab import host as find_host
+from harness.config.lab import load_lab
+from harness.verdict import ConfigError
 
-# Name -> module whose run() returns metrics: name (with the unit in it) to number.
-BENCHES: dict[str, str] = {
-    "check": "harness.history.bench",
-    "model": "harness.model.bench",
+# Name -> module and function that returns metrics: name (with the unit in it) to number.
+BENCHES = {
+    "check": ("harness.history.bench", "run"),
+    "model": ("harness.model.bench", "run"),
+}
+# The same, on a booted host that the function is given.
+HOST_BENCHES = {
+    "restore": ("harness.run.bench", "restore"),
 }
 
 
 @click.command()
-@click.argument("name", type=click.Choice(list(BENCHES)))
+@click.argument("name", type=click.Choice([*BENCHES, *HOST_BENCHES]))
+@click.option("--host", metavar="NAME", help="Host to boot, where one is needed.  [qemu-x86_64]")
+@click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(name: str, as_json: bool) -> int:
+def command(name: str, host: str | None, lab: Path | None, as_json: bool) -> int:
     """Measure NAME and print its figures."""
-    metrics: dict[str, float] = importlib.import_module(BENCHES[name]).run()
+    if name in BENCHES and host is not None:
+        raise ConfigError(f"bench {name} boots no host", where="--host", hint="leave it out")
+    module, function = (BENCHES | HOST_BENCHES)[name]
+    measure = getattr(importlib.import_module(module), function)
+    wanted = [] if name in BENCHES else [find_host(load_lab(lab), host or "qemu-x86_64")]
+    metrics: dict[str, float] = measure(*wanted)
     if as_json:
         print_json({"bench": name, "metrics": metrics})
     else:

@@ -32,6 +32,7 @@ class Recorder:
         self._messages: dict[str, str] = {}
         self._operations: dict[str, int] = {}
         self._ended: list[Verdict] = []
+        self._seconds: dict[tuple[str, str], float] = {}  # by host and phase
 
     def add(self, record: Record) -> None:
         """Write ``record`` to the journal; keep what the host's verdict needs."""
@@ -63,7 +64,13 @@ class Recorder:
             try:
                 yield
             finally:
-                self.add(records.Phase(host, name, round(seconds(), 3)))
+                took = round(seconds(), 3)
+                self._seconds[host, name] = self.seconds(host, name) + took
+                self.add(records.Phase(host, name, took))
+
+    def seconds(self, host: str, name: str) -> float:
+        """Return how long phase ``name`` of ``host`` took, all its turns together."""
+        return self._seconds.get((host, name), 0.0)
 
     def end_host(self, host: str) -> None:
         """Close the book on ``host``."""

@@ -1,0 +1,79 @@
+"""The corpus: every flavour of a release, and for the known-bad ones what must catch them.
+
+A flavour with an ``entry.yaml`` beside its ``series`` is known to be bad:
+
+    kind: deterministic | racy | model-only
+    caught_by: test_hypercalls.py::test_poll_of_a_closed_port_leaves_it_usable
+    shows: a regular expression that the failure's message or story must match
+    cannot_show: why no test on a real machine can catch it (in place of the two)
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from harness.hypervisor import flavour as flavours
+from harness.verdict import ConfigError
+
+Kind = Literal["good", "deterministic", "racy", "model-only"]
+
+
+class Entry(BaseModel):
+    """One flavour of the corpus."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    kind: Kind
+    caught_by: str = ""  # a pytest node id below testcases/
+    shows: str = ""
+    cannot_show: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether every test must pass."""
+        return self.kind == "good"
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if not self.good and bool(self.cannot_show) == bool(self.caught_by and self.shows):
+            raise ValueError("wants either caught_by and shows, or cannot_show")
+        re.compile(self.shows)
+        return self
+
+
+def entries(release: tuple[int, int], shelf: Path = flavours.SHELF) -> dict[str, Entry]:
+    """Return the corpus of ``release`` by name, good ones first; ConfigError for a bad entry."""
+    home = shelf / "{}.{}".format(*release)
+    found = [Entry(name=flavours.AS_IT_STANDS, kind="good")]
+    for series in [*sorted(home.glob("*/series")), *sorted(home.glob("bad/*/series"))]:
+        found.append(_read(series.parent))
+    if len(found) == 1:
+        raise ConfigError(f"there is no corpus for Xen {home.name}", where=str(home))
+    return {entry.name: entry for entry in sorted(found, key=lambda entry: not entry.good)}
+
+
+def _read(folder: Path) -> Entry:
+    file = folder / "entry.yaml"
+    if not file.is_file():
+        if folder.parent.name == "bad":
+            raise ConfigError(
+                "a known-bad flavour must say what catches it",
+                where=str(file),
+                hint="write kind, caught_by and shows there",
+            )
+        return Entry(name=folder.name, kind="good")
+    try:
+        fields = yaml.safe_load(file.read_text())
+        return Entry(name=folder.name, **(fields if isinstance(fields, dict) else {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{field or 'entry'}: {first['msg']}", where=str(file)) from error
+    except (yaml.YAMLError, re.error) as error:
+        raise ConfigError(str(error).replace("\n", " "), where=str(file)) from error

@@ -1,0 +1,144 @@
+"""What the runs of one entry say about the tests: caught, missed, or a false alarm."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from harness.corpus.entry import Entry
+from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, Verdict
+
+_Z = NormalDist().inv_cdf(0.975)  # for intervals of 95 %
+_LESSONS = (Verdict.PASS, Verdict.FAIL)  # of these two something is learnt about Xen
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry on one host.  Seconds are from a test's begin to its explained verdict."""
+
+    entry: str
+    host: str
+    good: bool
+    kind: str
+    outcome: str  # caught | missed | cannot-show | pass | false-alarm | lab-fault
+    seconds: float = 0.0  # median time to expose; of a good one, of all tests together
+    explanation: str = ""
+    hits: int = 0  # tests that failed as they must
+    tries: int = 0  # tests that passed or failed
+    probability: tuple[float, float] = (0.0, 1.0)  # of a hit per try: 95 % interval (Wilson)
+    seconds_for_95: float | None = None  # of testing, to catch it with 95 %; None: never seen
+
+
+def cannot_show(entry: Entry, host: str) -> Cell:
+    """Return the cell of an entry that no real machine shows."""
+    return Cell(
+        entry.name, host, False, entry.kind, "cannot-show", explanation=entry.cannot_show.strip()
+    )
+
+
+def judge(entry: Entry, host: str, tests: Sequence[dict[str, Any]]) -> Cell:
+    """Judge ``entry`` by ``tests``, as ``run --json`` has them (name, verdict, message...)."""
+    of_xen = [test for test in tests if test["verdict"] in _LESSONS and test["name"] != "boot"]
+    failed = [test for test in of_xen if test["verdict"] == Verdict.FAIL]
+    if entry.good:
+        return _judge_good(entry, host, tests, of_xen, failed)
+    hits = [test for test in failed if re.search(entry.shows, _said(test), re.DOTALL)]
+    tries = len(of_xen)
+    spent = [test["seconds"] for test in of_xen]
+    if hits:
+        outcome, told = "caught", hits[0]["message"]
+    elif tries:
+        outcome = "missed"
+        told = f"failed otherwise: {failed[0]['message']}" if failed else "every test passed"
+    else:
+        outcome, told = "lab-fault", _first_fault(tests)
+    return Cell(
+        entry=entry.name,
+        host=host,
+        good=False,
+        kind=entry.kind,
+        outcome=outcome,
+        seconds=round(statistics.median(t["seconds"] for t in hits), 3) if hits else 0.0,
+        explanation=told,
+        hits=len(hits),
+        tries=tries,
+        probability=interval(len(hits), tries),
+        seconds_for_95=_seconds_for_95(len(hits), tries, spent),
+    )
+
+
+def _judge_good(
+    entry: Entry,
+    host: str,
+    tests: Sequence[dict[str, Any]],
+    of_xen: Sequence[dict[str, Any]],
+    failed: Sequence[dict[str, Any]],
+) -> Cell:
+    if failed:
+        outcome, told = "false-alarm", f"{failed[0]['name']}: {failed[0]['message']}"
+    elif not of_xen or any(_is_fault(test) for test in tests):
+        outcome, told = "lab-fault", _first_fault(tests)
+    else:
+        outcome, told = "pass", ""
+    return Cell(
+        entry=entry.name,
+        host=host,
+        good=True,
+        kind=entry.kind,
+        outcome=outcome,
+        seconds=round(sum(test["seconds"] for test in of_xen), 3),
+        explanation=told,
+        hits=len(failed),
+        tries=len(of_xen),
+        probability=interval(len(failed), len(of_xen)),
+    )
+
+
+def interval(hits: int, tries: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a probability from ``hits`` in ``tries``.
+
+    E. B. Wilson, Probable inference, J. Am. Stat. Assoc. 22 (1927): it stays inside 0..1 and
+    says something sensible for 10 of 10, where the normal approximation says "certain".
+    """
+    if tries == 0:
+        return 0.0, 1.0
+    share, weight = hits / tries, _Z * _Z / tries
+    middle = (share + weight / 2) / (1 + weight)
+    half = _Z / (1 + weight) * math.sqrt(share * (1 - share) / tries + weight / (4 * tries))
+    return round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)
+
+
+def exit_code(cells: Iterable[Cell]) -> int:
+    """1: a good flavour failed or a bad one was missed; 3: the lab kept us from knowing."""
+    outcomes = {cell.outcome for cell in cells}
+    if outcomes & {"false-alarm", "missed"}:
+        return EXIT_FAIL
+    return EXIT_LAB if "lab-fault" in outcomes else EXIT_PASS
+
+
+def _seconds_for_95(hits: int, tries: int, spent: Sequence[float]) -> float | None:
+    """Return how long such tests have to go on for one of them to hit with 95 %."""
+    if not hits:
+        return None
+    each = statistics.fmean(spent)
+    if hits == tries:
+        return round(each, 1)
+    return round(each * math.log(0.05) / math.log(1 - hits / tries), 1)
+
+
+def _said(test: dict[str, Any]) -> str:
+    return f"{test['message']}\n{test['story']}"
+
+
+def _is_fault(test: dict[str, Any]) -> bool:
+    return test["verdict"] in (Verdict.MISS, Verdict.ERROR)
+
+
+def _first_fault(tests: Sequence[dict[str, Any]]) -> str:
+    faults = (f"{test['name']}: {test['message']}" for test in tests if _is_fault(test))
+    return next(faults, "no test ran")

@@ -1,0 +1,60 @@
+"""The corpus as data: what each entry must say."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from harness.corpus.entry import entries
+from harness.verdict import ConfigError
+
+TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
+
+
+def test_every_entry_of_ours_names_a_test_that_is_there() -> None:
+    known = entries((4, 17))
+    assert [name for name, entry in known.items() if entry.good] == [
+        "rwlock",
+        "counter",
+        "spinlock",
+    ]
+    assert len([e for e in known.values() if not e.good and not e.cannot_show]) >= 15
+    for entry in known.values():
+        if entry.caught_by:
+            file, _, name = entry.caught_by.partition("::")
+            tree = ast.parse((TESTCASES / file).read_text())
+            assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def shelf(tmp_path: Path, text: str | None) -> Path:
+    folder = tmp_path / "9.9" / "bad" / "leak"
+    folder.mkdir(parents=True)
+    (folder / "series").touch()
+    if text is not None:
+        (folder / "entry.yaml").write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "must say what catches it"),
+        ("kind: racy\n", "caught_by and shows, or cannot_show"),
+        ("kind: awful\ncannot_show: x\n", "kind"),
+        ("kind: racy\ncaught_by: a::b\nshows: '('\n", "unterminated"),
+        ("kind: [\n", "entry.yaml"),
+        ("kind: racy\ncannot_show: x\ncolour: red\n", "colour"),
+    ],
+)
+def test_a_broken_entry_is_one_clear_error(tmp_path: Path, text: str | None, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        entries((9, 9), shelf(tmp_path, text))
+    assert says in str(caught.value) and "entry.yaml" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_no_corpus_for_a_release(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no corpus for Xen 3\.1"):
+        entries((3, 1), tmp_path)

@@ -1,0 +1,89 @@
+"""What the runs of a corpus entry mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.corpus.entry import Entry
+from harness.corpus.judge import exit_code, interval, judge
+
+BAD = Entry(
+    name="leak", kind="deterministic", caught_by="t.py::test_x", shows=r"port \d+: one writer"
+)
+GOOD = Entry(name="counter", kind="good")
+
+
+def said(verdict: str, message: str = "", seconds: float = 2.0, name: str = "x") -> dict[str, Any]:
+    return {"name": name, "verdict": verdict, "message": message, "story": "", "seconds": seconds}
+
+
+BOOT = said("PASS", name="boot")
+HIT = said("FAIL", "CPU0 spins on port 7: one writer + 1 reader")
+
+
+def test_a_hit_is_a_failure_that_shows_what_the_entry_says() -> None:
+    cell = judge(BAD, "h", [BOOT, HIT, HIT, said("PASS")])
+    assert (cell.outcome, cell.hits, cell.tries, cell.seconds) == ("caught", 2, 3, 2.0)
+    assert "CPU0 spins" in cell.explanation
+
+
+def test_another_failure_is_no_hit() -> None:
+    cell = judge(BAD, "h", [BOOT, said("FAIL", "something else")])
+    assert cell.outcome == "missed"
+    assert cell.explanation == "failed otherwise: something else"
+
+
+def test_all_passing_is_a_miss() -> None:
+    assert judge(BAD, "h", [BOOT, said("PASS")]).outcome == "missed"
+
+
+@pytest.mark.parametrize(
+    "tests", [[], [BOOT], [BOOT, said("MISS", "QEMU is gone")], [said("SKIP")]]
+)
+def test_a_lab_fault_says_nothing_about_the_tests(tests: list[dict[str, Any]]) -> None:
+    assert judge(BAD, "h", tests).outcome == "lab-fault"
+    assert judge(GOOD, "h", tests).outcome == "lab-fault"
+
+
+def test_a_good_flavour_that_fails_is_a_false_alarm_even_beside_lab_faults() -> None:
+    cell = judge(GOOD, "h", [BOOT, said("MISS"), said("FAIL", "why")])
+    assert (cell.outcome, cell.explanation) == ("false-alarm", "x: why")
+    assert judge(GOOD, "h", [BOOT, said("PASS")]).outcome == "pass"
+    assert judge(GOOD, "h", [BOOT, said("PASS"), said("MISS")]).outcome == "lab-fault"
+
+
+def test_how_long_to_run_for_95_per_cent() -> None:
+    tests = [HIT] + [said("PASS")] * 3
+    assert judge(BAD, "h", tests).seconds_for_95 == pytest.approx(2 * 10.4, abs=0.1)
+    assert judge(BAD, "h", [HIT]).seconds_for_95 == 2.0
+    assert judge(BAD, "h", [said("PASS")]).seconds_for_95 is None
+
+
+def test_exit_codes() -> None:
+    hit, missed = judge(BAD, "h", [HIT]), judge(BAD, "h", [said("PASS")])
+    fault, alarm = judge(BAD, "h", []), judge(GOOD, "h", [said("FAIL")])
+    assert [exit_code(c) for c in ([hit], [missed], [fault], [alarm], [fault, missed])] == [
+        0,
+        1,
+        3,
+        1,
+        1,
+    ]
+
+
+@given(tries=st.integers(1, 500), data=st.data())
+def test_the_interval_holds_the_share_and_stays_a_probability(
+    tries: int, data: st.DataObject
+) -> None:
+    hits = data.draw(st.integers(0, tries))
+    low, high = interval(hits, tries)
+    assert 0 <= low <= hits / tries + 1e-4 and hits / tries - 1e-4 <= high <= 1
+
+
+def test_the_interval_of_a_known_case() -> None:
+    assert interval(10, 10) == (0.7225, 1.0)
+    assert interval(0, 0) == (0.0, 1.0)

@@ -1,0 +1,62 @@
+"""The loop over entries and hosts, with runs that nobody boots for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.corpus.entry import Entry
+from harness.corpus.judge import Cell
+from harness.corpus.loop import run_corpus
+
+BAD = Entry(name="leak", kind="racy", caught_by="t.py::test_x", shows="leak")
+NEVER = Entry(name="weak", kind="model-only", cannot_show="needs a weakly ordered CPU")
+GOOD = Entry(name="counter", kind="good")
+
+
+class Runs:
+    """Answers with ``verdicts``, one a run."""
+
+    def __init__(self, *verdicts: str) -> None:
+        self.verdicts = list(verdicts)
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def __call__(
+        self, flavour: str, host: str, tests: Sequence[str], repeat: int, out: Path
+    ) -> dict[str, Any]:
+        self.asked.append((flavour, tuple(tests)))
+        verdict = self.verdicts.pop(0)
+        if verdict == "stop":
+            raise KeyboardInterrupt
+        test = {"name": "x", "verdict": verdict, "message": "a leak", "story": "", "seconds": 1.0}
+        return {"hosts": [{"tests": [test]}]}
+
+
+def loop(tmp_path: Path, runs: Runs, *entries: Entry) -> list[Cell]:
+    return run_corpus(entries, ["h"], repeat=1, out=tmp_path, run=runs, notice=lambda cell: None)
+
+
+def test_the_matrix_is_kept_as_json_and_as_a_page(tmp_path: Path) -> None:
+    runs = Runs("PASS", "FAIL")
+    cells = loop(tmp_path, runs, GOOD, BAD, NEVER)
+    assert [cell.outcome for cell in cells] == ["pass", "caught", "cannot-show"]
+    assert runs.asked == [("counter", ()), ("leak", ("t.py::test_x",))]
+    stored = json.loads((tmp_path / "corpus.json").read_text())
+    assert [(row["entry"], row["outcome"]) for row in stored][1] == ("leak", "caught")
+    page = (tmp_path / "corpus.html").read_text()
+    assert "needs a weakly ordered CPU" in page and "1 caught" in page
+
+
+def test_a_lab_fault_is_tried_once_more(tmp_path: Path) -> None:
+    assert loop(tmp_path, Runs("MISS", "FAIL"), BAD)[0].outcome == "caught"
+    assert loop(tmp_path, Runs("MISS", "MISS"), BAD)[0].outcome == "lab-fault"
+
+
+def test_an_interrupted_loop_keeps_what_it_has(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        loop(tmp_path, Runs("PASS", "stop"), GOOD, BAD)
+    assert len(json.loads((tmp_path / "corpus.json").read_text())) == 1
