@@ -210,7 +210,7 @@ class HostRun:
         if isinstance(error, HarnessError):
             return error.verdict, str(error), story
         if isinstance(error, AssertionError):
-            return Verdict.FAIL, _first_line(error), story
+            return Verdict.FAIL, _first_line(error), story or str(error).strip()
         return Verdict.ERROR, f"{type(error).__name__}: {_first_line(error)}", story
 
     def pytest_keyboard_interrupt(self) -> None:

@@ -77,8 +77,8 @@ def test_binding_makes_the_local_end_pending(guest: AgentClient) -> None:
     raw = guest.raw
     first = raw.alloc_unbound(guest.domid)
     second = raw.bind_interdomain(guest.domid, first)
-    assert raw.is_pending(second)
-    assert not raw.is_pending(first)
+    assert raw.is_pending(second), "bind_interdomain left its port without the first event"
+    assert not raw.is_pending(first), "bind_interdomain raised an event at the far end"
 
 
 def test_send_reaches_the_other_end(guest: AgentClient) -> None:
@@ -86,7 +86,7 @@ def test_send_reaches_the_other_end(guest: AgentClient) -> None:
     first = raw.alloc_unbound(guest.domid)
     second = raw.bind_interdomain(guest.domid, first)
     raw.send(second)
-    assert raw.is_pending(first)
+    assert raw.is_pending(first), "the event did not reach the other end"
 
 
 def test_close_clears_pending(guest: AgentClient) -> None:
@@ -97,7 +97,7 @@ def test_close_clears_pending(guest: AgentClient) -> None:
     raw.close(second)
     again = raw.alloc_unbound(guest.domid)
     assert again == second, "the lowest free port comes first"
-    assert not raw.is_pending(again)
+    assert not raw.is_pending(again), "a new port has the event of a closed one"
 
 
 def test_send_is_refused_where_nobody_may_send(guest: AgentClient) -> None:
@@ -145,7 +145,9 @@ def test_channel_between_two_domains(peers: tuple[AgentClient, AgentClient]) -> 
     assert here.raw.is_pending(ours)
     there.raw.close(theirs)
     status = here.raw.status(ours)
-    assert (status.state, status.remote) == (ChannelState.UNBOUND, there.domid)
+    assert (status.state, status.remote) == (ChannelState.UNBOUND, there.domid), (
+        f"after a close the peer waits for domain {status.remote}, {status.state.name}"
+    )
 
 
 def test_device_delivers_and_re_enables(peers: tuple[AgentClient, AgentClient]) -> None:
