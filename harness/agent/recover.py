@@ -72,6 +72,16 @@ def complete(history: History, recovered: Iterable[Recovered]) -> History:
     )
 
 
+def in_flight(history: History) -> list[str]:
+    """Return each thread's operation that has not come back: "domu1 vCPU0: CLOSE of port 22"."""
+    return [
+        f"{log.domain} vCPU{log.vcpu}: {Op(int(last['op'])).name} of port {int(last['port'])}"
+        for log in history.threads
+        for last in log.records[-1:]
+        if not last["ret"]
+    ]
+
+
 def _pages(image: Path, run: int) -> Iterable[npt.NDArray[np.void]]:
     try:
         count = image.stat().st_size // PAGE_BYTES

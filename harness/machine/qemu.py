@@ -31,6 +31,7 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
 _CONNECT_SECONDS = 20.0
 _MENDED_SECONDS = 0.5  # a daemon just started needs a moment
 _SNAPSHOT = "pristine"
+_MEMORY_AT = {Arch.X86_64: 0, Arch.ARM64: 0x4000_0000}  # QEMU's pc (below 3 GiB) and virt
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,18 @@ class QemuMachine:
     def memory(self, cpu: int, address: int, size: int) -> bytes:
         """Return ``size`` bytes at the virtual ``address`` that ``cpu`` sees."""
         return cpus.memory(self._running(), cpu, address, size)
+
+    def dump(self) -> Path:
+        """Write the physical memory into a file of the scratch directory; return its path.
+
+        Works whatever the guest is doing.  LabError when QEMU cannot.
+        """
+        image = self._folder / "memory"
+        image.unlink(missing_ok=True)
+        size = self.host.memory_mib << 20
+        line = f'pmemsave {_MEMORY_AT[self.host.arch]:#x} {size:#x} "{image}"'
+        _obey(self._running(), line, "cannot read the machine's memory")
+        return image
 
     def pid(self) -> int:
         """Return QEMU's process id (0 when it cannot be told)."""

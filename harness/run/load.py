@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from harness.agent import recover
 from harness.agent.load import LoadPlan, LoadProgress, run_load
 from harness.history import history as histories
 from harness.history.checker import CheckResult, check
@@ -51,7 +52,7 @@ class Load:
                 host=session.host.name,
                 progress=_Sampler(session),
                 watch=session.check,
-                salvage=lambda part: self._salvage(part, name),
+                salvage=lambda part: self._salvage(part, name, chosen.run),
             )
             self._keep(history, name)
         return history
@@ -72,12 +73,31 @@ class Load:
             raise Disallowed(f"{first.property} ({result.found} in all)", first.story)
         return result
 
-    def _salvage(self, part: History, name: str) -> None:
-        """Keep what was recorded until something broke; that must not hide what broke."""
+    def _salvage(self, part: History, name: str, run: int) -> None:
+        """Keep what was recorded until something broke; that must not hide what broke.
+
+        Agents that no longer answer have left their records in the machine's memory.
+        """
+        note = self._session.recorder.progress.note
+        try:
+            part = self._recover(part, run)
+        except HarnessError as error:
+            note(f"{name}: nothing found in the machine's memory: {error}")
         try:
             self._keep(part, f"{name}-partial")
         except HarnessError as error:
-            self._session.recorder.progress.note(f"{name}: partial history lost: {error}")
+            note(f"{name}: partial history lost: {error}")
+
+    def _recover(self, part: History, run: int) -> History:
+        session = self._session
+        image = session.machine.dump()
+        try:
+            whole = recover.complete(part, recover.recover(image, run))
+        finally:
+            image.unlink(missing_ok=True)
+        for flight in recover.in_flight(whole):
+            session.recorder.progress.note(f"{session.host.name:12} in flight: {flight}")
+        return whole
 
     def _keep(self, history: History, name: str) -> None:
         session = self._session
