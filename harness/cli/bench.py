@@ -20,6 +20,7 @@ BENCHES = {
 # The same, on a booted host that the function is given.
 HOST_BENCHES = {
     "restore": ("harness.run.bench", "restore"),
+    "recording": ("harness.run.bench", "recording"),
 }
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from harness.cli import print_json
 from harness.cli.run import TESTCASES
-from harness.config.host import BUILT_IN
+from harness.config.host import BUILT_IN, QemuHost
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
-from harness.corpus.entry import entries
+from harness.corpus.entry import Entry, entries
 from harness.corpus.judge import Cell, exit_code
 from harness.corpus.loop import PAGE, run_corpus
 from harness.hypervisor import source
@@ -55,17 +56,19 @@ def command(
         raise ConfigError(
             f"no entry {unknown[0]}", where="--entry", hint=f"there are {', '.join(known)}"
         )
-    chosen = [find_host(load_lab(lab), name).name for name in hosts or tuple(BUILT_IN)]
+    known_hosts = load_lab(lab)
+    chosen = [find_host(known_hosts, name).name for name in hosts or tuple(BUILT_IN)]
     place = directory.create(out).path
     words = ["--keep-going", *([] if no_snapshot else ["--snapshot"])]
-    words += [f"--lab={lab}"] if lab else []
 
     def run(
-        flavour: str, host: str, tests: Sequence[str], repeat: int, folder: Path
+        entry: Entry, host: str, tests: Sequence[str], repeat: int, folder: Path
     ) -> dict[str, Any]:
-        click.echo(f"-- {flavour} on {host}", err=True)
+        click.echo(f"-- {entry.name} on {host}", err=True)
         nodes = [str(TESTCASES / test) for test in tests]
-        options = [f"--host={host}", f"--flavour={flavour}", f"--repeat={repeat}"]
+        options = [f"--host={host}", f"--flavour={entry.name}", f"--repeat={repeat}"]
+        chosen = _without_domus(known_hosts, place) if entry.without_domus else lab
+        options += [f"--lab={chosen}"] if chosen else []
         return _run([*words, *options, f"--out={folder}", *nodes])
 
     cells = run_corpus(
@@ -84,6 +87,17 @@ def command(
         _print(cells)
         click.echo(str(place / PAGE))
     return exit_code(cells)
+
+
+def _without_domus(hosts: Mapping[str, QemuHost], place: Path) -> Path:
+    """Write a lab file of the same hosts that start no domU; return its path."""
+    file = place / "without-domus.yaml"
+    bare = {
+        name: host.model_dump(mode="json", exclude={"name"}, exclude_none=True) | {"domus": 0}
+        for name, host in hosts.items()
+    }
+    file.write_text(yaml.safe_dump({"hosts": bare}))
+    return file
 
 
 def _run(words: Sequence[str]) -> dict[str, Any]:

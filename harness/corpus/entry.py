@@ -6,6 +6,7 @@ A flavour with an ``entry.yaml`` beside its ``series`` is known to be bad:
     caught_by: test_hypercalls.py::test_poll_of_a_closed_port_leaves_it_usable
     shows: a regular expression that the failure's message or story must match
     cannot_show: why no test on a real machine can catch it (in place of the two)
+    without_domus: true where the fault keeps domUs from starting at all
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Entry(BaseModel):
     caught_by: str = ""  # a pytest node id below testcases/
     shows: str = ""
     cannot_show: str = ""
+    without_domus: bool = False
 
     @property
     def good(self) -> bool:

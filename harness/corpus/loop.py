@@ -24,7 +24,7 @@ class Run(Protocol):
     ``repeat`` times, on a pristine machine; returns the document of ``run --json``."""
 
     def __call__(
-        self, flavour: str, host: str, tests: Sequence[str], repeat: int, out: Path, /
+        self, entry: Entry, host: str, tests: Sequence[str], repeat: int, out: Path, /
     ) -> dict[str, Any]: ...
 
 
@@ -56,7 +56,7 @@ def _cell(entry: Entry, host: str, repeat: int, out: Path, run: Run) -> Cell:
     tests = [entry.caught_by] if entry.caught_by else []
     for attempt in ("", "-again"):
         folder = out / "runs" / f"{host}-{entry.name}{attempt}"
-        document = run(entry.name, host, tests, repeat, folder)
+        document = run(entry, host, tests, repeat, folder)
         hosts = document.get("hosts") or []
         cell = judge(entry, host, hosts[0]["tests"] if hosts else [])
         if cell.outcome != "lab-fault":

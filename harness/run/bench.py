@@ -1,4 +1,4 @@
-"""``bench restore``: how long a pristine machine takes, restored and booted."""
+"""Benches on a booted host: ``restore`` (a pristine machine against a boot), ``recording``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from harness.run.recorder import Recorder
 from harness.run.session import session
 
 _RESTORES = 20
+_BENCH_SECONDS = 4.0  # for each figure
 
 
 def restore(host: QemuHost) -> dict[str, float]:
@@ -37,3 +38,21 @@ def restore(host: QemuHost) -> dict[str, float]:
         "restore_seconds_max": max(seconds),
         "boot_seconds": booted,
     }
+
+
+def recording(host: QemuHost) -> dict[str, float]:
+    """Return, by domain, the rate of recorded sends over that of bare ones (1.0: recording is
+    free), and how fast records come home."""
+    recorder = Recorder(Plan((host,)), directory.create(), Progress())
+    metrics: dict[str, float] = {}
+    with session(Plan((host,)), host, recorder) as live:
+        for name, agent in live.agents.items():
+            cost = agent.recording_cost(_BENCH_SECONDS)
+            metrics[f"recorded_over_bare_{name}"] = cost.ratio
+            metrics[f"recorded_sends_per_second_{name}"] = cost.recorded_per_s
+            began, size = time.monotonic(), 0
+            while time.monotonic() - began < _BENCH_SECONDS:
+                size += agent.collect(0).records.nbytes
+            metrics[f"collected_bytes_per_second_{name}"] = size / (time.monotonic() - began)
+    recorder.close()
+    return metrics

@@ -26,9 +26,9 @@ class Runs:
         self.asked: list[tuple[str, tuple[str, ...]]] = []
 
     def __call__(
-        self, flavour: str, host: str, tests: Sequence[str], repeat: int, out: Path
+        self, entry: Entry, host: str, tests: Sequence[str], repeat: int, out: Path
     ) -> dict[str, Any]:
-        self.asked.append((flavour, tuple(tests)))
+        self.asked.append((entry.name, tuple(tests)))
         verdict = self.verdicts.pop(0)
         if verdict == "stop":
             raise KeyboardInterrupt
