@@ -124,14 +124,9 @@ class Session:
         if not isinstance(error, OperationInFlight | AgentLost):
             return error
         try:
-            spinning = hang.spins(
-                self.host.arch, self.build, self.machine.cpus, self.machine.memory
-            )
-        except LabError as unseen:
-            return unseen
-        if spinning:
-            self.hung = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
-            return HypervisorError(self.hung, hint=f"seen when this did not come back: {error}")
+            self.diagnose(error)
+        except HarnessError as seen:
+            return seen
         try:
             if not self.saved:
                 self.dom0.run("true", timeout=_ALIVE_SECONDS)
@@ -141,6 +136,14 @@ class Session:
             f"{error}; no CPU spins in a lock of Xen: a slow machine or a dead guest",
             where=self.host.name,
         )
+
+    def diagnose(self, error: BaseException) -> None:
+        """Raise HypervisorError if a CPU is seen spinning in a lock of Xen, which explains
+        ``error``; LabError if the CPUs cannot be seen."""
+        spinning = hang.spins(self.host.arch, self.build, self.machine.cpus, self.machine.memory)
+        if spinning:
+            self.hung = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
+            raise HypervisorError(self.hung, hint=f"seen when this did not come back: {error}")
 
 
 @contextmanager
@@ -183,6 +186,7 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
             )
             stack.callback(toolstack.close)
             before = state.observe(dom0, toolstack)
+        ready = False
         live = Session(host, plan, built, image, recorder, machine, dom0, toolstack)
         try:
             with recorder.phase(host.name, "domains"):
@@ -191,7 +195,12 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
                 _start_agents(live)
                 if plan.snapshot:
                     _save(live)
+            ready = True
             yield live
+        except LabError as error:
+            if not ready:  # a test's own errors are for cause() to explain
+                live.diagnose(error)
+            raise
         finally:
             with recorder.phase(host.name, "teardown"):
                 _record_domains(live)
