@@ -42,6 +42,11 @@ class Axis:
         """Return the numbers of ``time`` in ``group``; NEVER sorts after everything else."""
         return group * self.span + np.clip(time, self.low, self.low + self.span - 1) - self.low
 
+    def one(self, group: int, time: int) -> int:
+        """Return what ``at`` returns for one pair, many times faster than arrays of one."""
+        last = self.low + self.span - 1
+        return group * self.span + min(max(time, self.low), last) - self.low
+
     def time(self, group: Int64, number: Int64) -> Int64:
         """Undo ``at``: the last number of a group is NEVER again."""
         offset = number - group * self.span

@@ -98,6 +98,7 @@ class _Touched:
         real = key != FOREIGN
         order = np.lexsort((operation[real], key[real]))
         self.key, self.operation = key[real][order], operation[real][order]
+        self._ranges: dict[int, tuple[int, int]] = {}
         # Of each port, the latest return so far: what ends before a window is left out fast.
         _, group = np.unique(self.key, return_inverse=True)
         ret = columns.ret[self.operation]
@@ -109,7 +110,7 @@ class _Touched:
 
     def of(self, key: int) -> Int64:
         """Return the operations on port ``key``, in the order of their calls."""
-        low, high = np.searchsorted(self.key, [key, key + 1])
+        low, high = self._range(key)
         return np.asarray(self.operation[low:high], np.int64)
 
     def count(self, keys: Int64) -> Int64:
@@ -119,15 +120,20 @@ class _Touched:
 
     def between(self, key: int, low: int, high: int) -> Int64:
         """Return those on port ``key`` that may overlap [low, high] (and perhaps others)."""
-        begin, end = np.searchsorted(self.key, [key, key + 1]).tolist()
+        begin, end = self._range(key)
         if begin == end:
             return np.zeros(0, np.int64)
         group = int(self.call[begin] // self.axis.span)
-        one = np.array([group])
-        first = int(np.searchsorted(self.latest[begin:end], self.axis.at(one, np.array([low])))[0])
-        to = self.axis.at(one, np.array([high]))
-        last = int(np.searchsorted(self.call[begin:end], to, side="right")[0])
+        first = self.latest[begin:end].searchsorted(self.axis.one(group, low))
+        last = self.call[begin:end].searchsorted(self.axis.one(group, high), side="right")
         return np.asarray(self.operation[begin + first : begin + last], np.int64)
+
+    def _range(self, key: int) -> tuple[int, int]:
+        """Return where the rows of port ``key`` begin and end."""
+        if key not in self._ranges:
+            low, high = self.key.searchsorted([key, key + 1]).tolist()
+            self._ranges[key] = (low, high)
+        return self._ranges[key]
 
 
 class _Before:
@@ -137,17 +143,19 @@ class _Before:
         self._made = made
         self._low = made.lives.axis.at(made.group, made.low)
         self._high = made.lives.axis.at(made.group, made.high)
+        self._groups = {key: group for group, key in enumerate(made.lives.keys.tolist())}
 
     def states(self, key: int, time: int) -> States | None:
         """Return the state of port ``key`` at ``time``; None if it is not certain."""
-        group = self._made.lives.find(np.array([key]))
-        if group[0] == FOREIGN:
+        group = self._groups.get(key)
+        if group is None:
             return ()
-        at = self._made.lives.axis.at(group, np.array([time]))
-        first = np.searchsorted(self._high, at)
-        if first[0] != np.searchsorted(self._low, at, side="right")[0]:
+        at = self._made.lives.axis.one(group, time)
+        first = int(self._high.searchsorted(at))
+        if first != self._low.searchsorted(at, side="right"):
             return None
-        state = int(self._made.state(group, first)[0])
+        inside = first > 0 and self._made.group[first - 1] == group
+        state = int(self._made.after[first - 1]) if inside else ANYTHING
         return () if state == ANYTHING else ((key, state),)
 
 
