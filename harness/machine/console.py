@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -210,7 +210,16 @@ class Console:
             self._count += 1
             if event is not None:
                 self._events.append(ConsoleEvent(line, event))
+            elif self._events and text.strip():
+                self._explain(stream, text.strip())
             self._changed.notify_all()
+
+    def _explain(self, stream: str, text: str) -> None:
+        """Add to "Panic on CPU 0:" the line that says why, which comes after it."""
+        seen = self._events[-1]
+        if seen.line.stream == stream and seen.event.text.endswith(":"):
+            whole = replace(seen.event, text=f"{seen.event.text} {text}")
+            self._events[-1] = replace(seen, event=whole)
 
 
 def crash(seen: ConsoleEvent) -> HarnessError:

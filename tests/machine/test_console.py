@@ -85,6 +85,33 @@ def test_a_panic_of_xen_is_raised_at_once(wired: tuple[Console, socket.socket]) 
     assert time.monotonic() - began < 5
 
 
+def test_a_panic_is_told_with_its_reason(wired: tuple[Console, socket.socket]) -> None:
+    console, line = wired
+    line.sendall(b"(XEN) \r\n(XEN) ****\r\n(XEN) Panic on CPU 1:\r\n")
+    line.sendall(
+        b"dom0 says on\r\n(XEN) \r\n(XEN) GNTTABOP went wild\r\n(XEN) ****\r\n(XEN) end\r\n"
+    )
+    deadline = time.monotonic() + 5
+    while not any(seen.text == "end" for seen in console.tail("xen")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(HypervisorError, match=r"panic: Panic on CPU 1: GNTTABOP went wild$"):
+        console.check()
+
+
+def test_a_restored_machine_has_not_crashed(wired: tuple[Console, socket.socket]) -> None:
+    console, line = wired
+    line.sendall(b"(XEN) Xen BUG at here.c:1\r\n")
+    with pytest.raises(HypervisorError):
+        console.expect("never", 5)
+    console.forget()
+    console.check()
+    assert len(console.events) == 1
+    line.sendall(b"(XEN) Xen BUG at there.c:2\r\n")
+    with pytest.raises(HypervisorError, match="there"):
+        console.expect("never", 5)
+
+
 def test_a_panic_of_dom0_is_not_blamed_on_xen(wired: tuple[Console, socket.socket]) -> None:
     console, line = wired
     line.sendall(b"[   12.3] Kernel panic - not syncing: sysrq triggered crash\r\nend\r\n")
