@@ -17,6 +17,9 @@ from harness.run.session import Session
 from harness.verdict import HarnessError, HypervisorError, Verdict
 
 _SAMPLE_SECONDS = 0.5
+# Records per thread, of 32 bytes each.  A thread under TCG makes 2,000 operations a second.
+_OPERATIONS_PER_SECOND = 8000
+_ROOM_AT_LEAST, _ROOM_AT_MOST = 1 << 18, 1 << 20
 
 
 class Disallowed(HypervisorError):
@@ -41,7 +44,7 @@ class Load:
         what was recorded until then is kept all the same.
         """
         session = self._session
-        chosen = plan or LoadPlan(seed=session.plan.seed, duration_s=session.plan.duration)
+        chosen = plan or _plan(session.plan.seed, session.plan.duration)
         with session.recorder.phase(session.host.name, "load"):
             history = run_load(
                 session.agents,
@@ -109,6 +112,12 @@ class Load:
         for log in history.threads:
             count = session.operations.get(log.domain, 0)
             session.operations[log.domain] = count + len(log.records)
+
+
+def _plan(seed: int, seconds: float) -> LoadPlan:
+    """Return the run's load, with room for all that it can record."""
+    room = min(max(_ROOM_AT_LEAST, int(seconds * _OPERATIONS_PER_SECOND)), _ROOM_AT_MOST)
+    return LoadPlan(seed=seed, duration_s=seconds, records=room)
 
 
 class _Sampler:
