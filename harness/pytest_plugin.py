@@ -209,7 +209,7 @@ class HostRun:
         story = str(getattr(error, "story", ""))
         if isinstance(error, HarnessError):
             return error.verdict, str(error), story
-        if isinstance(error, AssertionError):
+        if isinstance(error, AssertionError | pytest.fail.Exception):  # pytest.raises fails, too
             return Verdict.FAIL, _first_line(error), story or str(error).strip()
         return Verdict.ERROR, f"{type(error).__name__}: {_first_line(error)}", story
 

@@ -81,6 +81,7 @@ def test_all_good(pytester: pytest.Pytester, host: SimpleNamespace) -> None:
     ("line", "verdict", "code"),
     [
         ("assert 1 == 2", "FAIL", 1),
+        ("import pytest; pytest.fail('DID NOT RAISE')", "FAIL", 1),
         ("raise HypervisorError('it span')", "FAIL", 1),
         ("raise LabError('no power')", "MISS", 3),
         ("raise HarnessError('our bug')", "ERROR", 3),
