@@ -19,6 +19,7 @@ from harness.verdict import HarnessError, HypervisorError
 
 PROTOCOL = 1
 _GREETING_TIMEOUT = 30.0  # seconds; the relay itself waits 20 for the domU's agent
+_DUEL_TIMEOUT = 12.0  # seconds of silence after its end; the agent waits 5 for each vCPU
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class AgentClient:
         not come back.
         """
         arguments: dict[str, int | str] = {"kind": kind, "ms": int(seconds * 1000), "seed": seed}
-        answer = self.connection.ask("duel", arguments, timeout=seconds + 2 * ANSWER_TIMEOUT)
+        answer = self.connection.ask("duel", arguments, timeout=seconds + _DUEL_TIMEOUT)
         names = ("rounds", "sends", "checked", "invented", "lost")
         return Duel(**{name: answer.integer(name) for name in names})
 
