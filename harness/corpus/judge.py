@@ -14,6 +14,7 @@ from harness.corpus.entry import Entry
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, Verdict
 
 _Z = NormalDist().inv_cdf(0.975)  # for intervals of 95 %
+_FRAME = ("boot", "teardown", "nothing-leaked")  # around the tests: no try of the entry's own
 _LESSONS = (Verdict.PASS, Verdict.FAIL)  # of these two something is learnt about Xen
 
 
@@ -43,10 +44,12 @@ def cannot_show(entry: Entry, host: str) -> Cell:
 
 def judge(entry: Entry, host: str, tests: Sequence[dict[str, Any]]) -> Cell:
     """Judge ``entry`` by ``tests``, as ``run --json`` has them (name, verdict, message...)."""
-    of_xen = [test for test in tests if test["verdict"] in _LESSONS and test["name"] != "boot"]
-    failed = [test for test in of_xen if test["verdict"] == Verdict.FAIL]
     if entry.good:
+        failed = [test for test in tests if test["verdict"] == Verdict.FAIL]
+        of_xen = [test for test in tests if test["verdict"] in _LESSONS]
         return _judge_good(entry, host, tests, of_xen, failed)
+    of_xen = [t for t in tests if t["verdict"] in _LESSONS and t["name"] not in _FRAME]
+    failed = [test for test in of_xen if test["verdict"] == Verdict.FAIL]
     hits = [test for test in failed if re.search(entry.shows, _said(test), re.DOTALL)]
     tries = len(of_xen)
     spent = [test["seconds"] for test in of_xen]
@@ -81,7 +84,7 @@ def _judge_good(
 ) -> Cell:
     if failed:
         outcome, told = "false-alarm", f"{failed[0]['name']}: {failed[0]['message']}"
-    elif not of_xen or any(_is_fault(test) for test in tests):
+    elif all(test["name"] in _FRAME for test in of_xen) or any(_is_fault(test) for test in tests):
         outcome, told = "lab-fault", _first_fault(tests)
     else:
         outcome, told = "pass", ""

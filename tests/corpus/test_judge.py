@@ -37,6 +37,18 @@ def test_another_failure_is_no_hit() -> None:
     assert cell.explanation == "failed otherwise: something else"
 
 
+def test_what_is_around_the_tests_is_no_try() -> None:
+    frame = [
+        BOOT,
+        said("PASS", name="nothing-leaked"),
+        said("FAIL", HIT["message"], name="teardown"),
+    ]
+    assert judge(BAD, "h", [*frame, said("MISS")]).outcome == "lab-fault"
+    assert judge(BAD, "h", [*frame, HIT]).tries == 1
+    leak = said("FAIL", "a port", name="nothing-leaked")
+    assert judge(GOOD, "h", [BOOT, said("PASS"), leak]).outcome == "false-alarm"
+
+
 def test_all_passing_is_a_miss() -> None:
     assert judge(BAD, "h", [BOOT, said("PASS")]).outcome == "missed"
 
