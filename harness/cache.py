@@ -21,9 +21,10 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
-from harness.verdict import LabError
+from harness.verdict import HarnessError, LabError
 
 ENVIRONMENT = "EVTCHN_HARNESS_CACHE"
+_FULL_BYTES = 1 << 20
 
 
 def root() -> Path:
@@ -81,6 +82,11 @@ def entry(kind: str, name: str, make: Callable[[Path], None]) -> Path:
             try:
                 make(work)
                 work.rename(final)
+            except HarnessError as error:
+                if shutil.disk_usage(shelf).free >= _FULL_BYTES:
+                    raise
+                full = errno.ENOSPC  # what a program says of it varies, and may hide it
+                raise OSError(full, os.strerror(full), str(shelf)) from error
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     except OSError as error:

@@ -33,18 +33,24 @@ def test_the_same_state_is_no_leak() -> None:
     assert judge([])[0] is Verdict.PASS
 
 
-def test_one_more_port_and_one_process_less_are_named() -> None:
+def test_one_more_port_and_one_more_process_are_named() -> None:
     after = parse(TEXT)
     after["event channels"]["   9: VCPU 0: Unbound"] += 1
-    after["processes"]["/usr/sbin/sshd"] -= 1
+    after["processes"]["/usr/sbin/sshd"] += 1
     leaks = compare(parse(TEXT), after)
     assert [leak.what for leak in leaks] == ["event channels", "processes"]
     assert (leaks[0].before, leaks[0].after) == ("", "   9: VCPU 0: Unbound")
-    assert (leaks[1].before, leaks[1].after) == ("/usr/sbin/sshd", "")
+    assert (leaks[1].before, leaks[1].after) == ("", "/usr/sbin/sshd")
     verdict, message, story = judge(leaks)
     assert verdict is Verdict.ERROR
     assert message == "not as before the run: event channels, processes"
     assert "9: VCPU 0: Unbound" in story
+
+
+def test_a_boot_script_that_has_ended_is_no_leak() -> None:
+    before = parse(TEXT)
+    before["processes"]["/usr/bin/busybox"] += 1
+    assert compare(before, parse(TEXT)) == []
 
 
 def test_what_tidies_itself_up_in_time_is_no_leak() -> None:
