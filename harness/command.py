@@ -73,7 +73,9 @@ def run(
             ) from None
     text = _text(log, out)
     if child.returncode != 0:
-        last = text.strip().splitlines()[-1:] or [""]
+        lines = text.strip().splitlines() or [""]
+        full = [line for line in lines if "no space left" in line.lower()]
+        last = full[-1:] or lines[-1:]  # what comes after that is only its consequence
         raise CommandFailed(
             f"{' '.join(words[:3])} {_ending(child.returncode)}: {last[0].strip()}",
             output=text,

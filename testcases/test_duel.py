@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.agent.client import AgentClient
 
-SECONDS = 4.0
+SECONDS = 1.5
 
 
 def test_close_under_a_sender(guest: AgentClient) -> None:

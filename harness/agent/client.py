@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -13,9 +14,15 @@ from harness.agent.channel import AgentChannel
 from harness.agent.clock import ClockReading
 from harness.agent.operations import DeviceOperations, Flight, RawOperations
 from harness.agent.pages import PAGE_BYTES, parse, records_of
-from harness.agent.wire import ANSWER_TIMEOUT, AgentLost, Connection, OperationInFlight
+from harness.agent.wire import (
+    ANSWER_TIMEOUT,
+    AgentLost,
+    AgentRefused,
+    Connection,
+    OperationInFlight,
+)
 from harness.arch import Arch
-from harness.verdict import HarnessError, HypervisorError
+from harness.verdict import HarnessError, HypervisorError, LabError
 
 PROTOCOL = 1
 _GREETING_TIMEOUT = 30.0  # seconds; the relay itself waits 20 for the domU's agent
@@ -174,7 +181,12 @@ class AgentClient:
         not come back.
         """
         arguments: dict[str, int | str] = {"kind": kind, "ms": int(seconds * 1000), "seed": seed}
-        answer = self.connection.ask("duel", arguments, timeout=seconds + _DUEL_TIMEOUT)
+        try:
+            answer = self.connection.ask("duel", arguments, timeout=seconds + _DUEL_TIMEOUT)
+        except AgentRefused as error:
+            if error.errno != errno.EAGAIN:
+                raise
+            raise LabError("an event took longer than 2 s to come up", where=self.name) from error
         names = ("rounds", "sends", "checked", "invented", "lost")
         return Duel(**{name: answer.integer(name) for name in names})
 
