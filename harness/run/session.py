@@ -34,6 +34,7 @@ from harness.images.dom0 import (
 from harness.machine import accel
 from harness.machine.console import Console
 from harness.machine.qemu import Boot, QemuMachine
+from harness.machine.slots import slot
 from harness.results import records
 from harness.results.manifest import Ingredient
 from harness.run import hang, state
@@ -162,6 +163,7 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
         keys = RunKeys.new()
+        stack.enter_context(slot(host.cpus, progress.update))
         with recorder.phase(host.name, "boot"):
             boot = _boot_files(folder, host, built, image, agent, keys)
             choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
