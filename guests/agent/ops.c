@@ -306,10 +306,6 @@ int raw_set_priority(struct actor *a, uint32_t port, uint32_t priority)
     return raw(a, OP_SET_PRIORITY, port, priority, EVTCHNOP_SET_PRIORITY);
 }
 
-/*
- * The time-out lies in the past, so the vCPU is never away for long: no clock of the guest
- * tells Xen's system time, and a wrong guess would block for as long as it is wrong.
- */
 int raw_debug_key(struct actor *a, char key)
 {
     int result = -EACCES;
@@ -327,6 +323,10 @@ int raw_debug_key(struct actor *a, char key)
     return result;
 }
 
+/*
+ * The time-out lies in the past, so the vCPU is never away for long: no clock of the guest
+ * tells Xen's system time, and a wrong guess would block for as long as it is wrong.
+ */
 int raw_poll(struct actor *a, uint32_t port)
 {
     struct record *r;

@@ -108,6 +108,14 @@ static void compare_clocks(struct session *s, struct command *c)
                (unsigned long long)skew, (unsigned long long)ticks_hz());
 }
 
+/* Let vCPU 0's hand do it, and wait.  Returns 0, or why it has not ended. */
+static int on_hand(struct request *q, unsigned timeout_ms)
+{
+    int error = hand_begin(0, q);
+
+    return error ? error : hand_join(0, timeout_ms, q);
+}
+
 static int do_bench(struct actor *a, struct request *q)
 {
     return bench_recording(a, q->a, &q->cost);
@@ -121,9 +129,7 @@ static void bench(struct session *s, struct command *c)
     q.a = (uint32_t)required(c, "ms", 60000);
     if (refuse(s, c))
         return;
-    error = hand_begin(0, &q);
-    if (!error)
-        error = hand_join(0, q.a + 5000, &q);
+    error = on_hand(&q, q.a + 5000);
     if (!error)
         error = q.result;
     if (error)
@@ -142,9 +148,7 @@ static void release_ports(struct session *s, struct command *c)
 
     if (refuse(s, c))
         return;
-    error = hand_begin(0, &q);
-    if (!error)
-        error = hand_join(0, RELEASE_MS, &q);
+    error = on_hand(&q, RELEASE_MS);
     if (error) {
         answer(s, -error, "what=in-flight on=0");
         return;
@@ -195,9 +199,7 @@ static void debug_key(struct session *s, struct command *c)
     q.a = (uint32_t)key[0];
     if (refuse(s, c))
         return;
-    error = hand_begin(0, &q);
-    if (!error)
-        error = hand_join(0, RELEASE_MS, &q);
+    error = on_hand(&q, RELEASE_MS);
     if (!error)
         error = q.result;
     if (error)
@@ -304,6 +306,6 @@ void converse(struct stream *stream)
         }
     }
     load_abandon();
-    if (own_id >= 0 && hand_begin(0, &q) == 0)
-        hand_join(0, RELEASE_MS, &q);
+    if (own_id >= 0)
+        on_hand(&q, RELEASE_MS);
 }

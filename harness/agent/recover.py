@@ -35,10 +35,7 @@ class Recovered:
     @property
     def in_flight(self) -> str:
         """The operation that has not come back, as "CLOSE of port 22"; "" if there is none."""
-        if not len(self.records) or self.records["ret"][-1]:
-            return ""
-        last = self.records[-1]
-        return f"{Op(int(last['op'])).name} of port {int(last['port'])}"
+        return _in_flight(self.records)
 
 
 def recover(image: Path, run: int) -> list[Recovered]:
@@ -75,11 +72,17 @@ def complete(history: History, recovered: Iterable[Recovered]) -> History:
 def in_flight(history: History) -> list[str]:
     """Return each thread's operation that has not come back: "domu1 vCPU0: CLOSE of port 22"."""
     return [
-        f"{log.domain} vCPU{log.vcpu}: {Op(int(last['op'])).name} of port {int(last['port'])}"
+        f"{log.domain} vCPU{log.vcpu}: {flight}"
         for log in history.threads
-        for last in log.records[-1:]
-        if not last["ret"]
+        if (flight := _in_flight(log.records))
     ]
+
+
+def _in_flight(records: npt.NDArray[np.void]) -> str:
+    if not len(records) or records["ret"][-1]:
+        return ""
+    last = records[-1]
+    return f"{Op(int(last['op'])).name} of port {int(last['port'])}"
 
 
 def _pages(image: Path, run: int) -> Iterable[npt.NDArray[np.void]]:

@@ -44,62 +44,51 @@ def cannot_show(entry: Entry, host: str) -> Cell:
 
 def judge(entry: Entry, host: str, tests: Sequence[dict[str, Any]]) -> Cell:
     """Judge ``entry`` by ``tests``, as ``run --json`` has them (name, verdict, message...)."""
+    own = [test for test in tests if test["name"] not in _FRAME and _taught(test)]
+    tries = [test for test in tests if _taught(test)] if entry.good else own
+    failed = [test for test in tries if test["verdict"] == Verdict.FAIL]
+    hits = [test for test in failed if entry.good or re.search(entry.shows, _said(test), re.DOTALL)]
     if entry.good:
-        failed = [test for test in tests if test["verdict"] == Verdict.FAIL]
-        of_xen = [test for test in tests if test["verdict"] in _LESSONS]
-        return _judge_good(entry, host, tests, of_xen, failed)
-    of_xen = [t for t in tests if t["verdict"] in _LESSONS and t["name"] not in _FRAME]
-    failed = [test for test in of_xen if test["verdict"] == Verdict.FAIL]
-    hits = [test for test in failed if re.search(entry.shows, _said(test), re.DOTALL)]
-    tries = len(of_xen)
-    spent = [test["seconds"] for test in of_xen]
-    if hits:
-        outcome, told = "caught", hits[0]["message"]
-    elif tries:
-        outcome = "missed"
-        told = f"failed otherwise: {failed[0]['message']}" if failed else "every test passed"
+        outcome, told = _outcome_of_good(own, failed, tests)
+        seconds = sum(test["seconds"] for test in tries)
     else:
-        outcome, told = "lab-fault", _first_fault(tests)
+        outcome, told = _outcome_of_bad(own, failed, hits, tests)
+        seconds = statistics.median(test["seconds"] for test in hits) if hits else 0.0
+    spent = [test["seconds"] for test in tries]
     return Cell(
         entry=entry.name,
         host=host,
-        good=False,
+        good=entry.good,
         kind=entry.kind,
         outcome=outcome,
-        seconds=round(statistics.median(t["seconds"] for t in hits), 3) if hits else 0.0,
+        seconds=round(seconds, 3),
         explanation=told,
         hits=len(hits),
-        tries=tries,
-        probability=interval(len(hits), tries),
-        seconds_for_95=_seconds_for_95(len(hits), tries, spent),
+        tries=len(tries),
+        probability=interval(len(hits), len(tries)),
+        seconds_for_95=None if entry.good else _seconds_for_95(len(hits), len(tries), spent),
     )
 
 
-def _judge_good(
-    entry: Entry,
-    host: str,
-    tests: Sequence[dict[str, Any]],
-    of_xen: Sequence[dict[str, Any]],
-    failed: Sequence[dict[str, Any]],
-) -> Cell:
+_Tests = Sequence[dict[str, Any]]
+
+
+def _outcome_of_good(own: _Tests, failed: _Tests, tests: _Tests) -> tuple[str, str]:
     if failed:
-        outcome, told = "false-alarm", f"{failed[0]['name']}: {failed[0]['message']}"
-    elif all(test["name"] in _FRAME for test in of_xen) or any(_is_fault(test) for test in tests):
-        outcome, told = "lab-fault", _first_fault(tests)
-    else:
-        outcome, told = "pass", ""
-    return Cell(
-        entry=entry.name,
-        host=host,
-        good=True,
-        kind=entry.kind,
-        outcome=outcome,
-        seconds=round(sum(test["seconds"] for test in of_xen), 3),
-        explanation=told,
-        hits=len(failed),
-        tries=len(of_xen),
-        probability=interval(len(failed), len(of_xen)),
-    )
+        return "false-alarm", f"{failed[0]['name']}: {failed[0]['message']}"
+    if not own or any(_is_fault(test) for test in tests):
+        return "lab-fault", _first_fault(tests)
+    return "pass", ""
+
+
+def _outcome_of_bad(own: _Tests, failed: _Tests, hits: _Tests, tests: _Tests) -> tuple[str, str]:
+    if hits:
+        return "caught", hits[0]["message"]
+    if failed:
+        return "missed", f"failed otherwise: {failed[0]['message']}"
+    if own:
+        return "missed", "every test passed"
+    return "lab-fault", _first_fault(tests)
 
 
 def interval(hits: int, tries: int) -> tuple[float, float]:
@@ -132,6 +121,10 @@ def _seconds_for_95(hits: int, tries: int, spent: Sequence[float]) -> float | No
     if hits == tries:
         return round(each, 1)
     return round(each * math.log(0.05) / math.log(1 - hits / tries), 1)
+
+
+def _taught(test: dict[str, Any]) -> bool:
+    return test["verdict"] in _LESSONS
 
 
 def _said(test: dict[str, Any]) -> str:

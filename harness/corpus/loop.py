@@ -12,7 +12,7 @@ import jinja2
 
 from harness.corpus.entry import Entry
 from harness.corpus.judge import Cell, cannot_show, judge
-from harness.verdict import LabError
+from harness.results.directory import write_whole
 
 MATRIX = "corpus.json"
 PAGE = "corpus.html"
@@ -73,11 +73,5 @@ def write(cells: Iterable[Cell], out: Path) -> None:
         undefined=jinja2.StrictUndefined,
     )
     page = environment.get_template("corpus.html.j2").render(cells=rows)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in ((MATRIX, json.dumps(rows, indent=2) + "\n"), (PAGE, page)):
-            part = out / f".{name}.part"
-            part.write_text(text)
-            part.replace(out / name)
-    except OSError as error:
-        raise LabError(f"cannot write the matrix: {error.strerror}", where=str(out)) from error
+    write_whole(out / MATRIX, json.dumps(rows, indent=2) + "\n")
+    write_whole(out / PAGE, page)

@@ -8,7 +8,6 @@ every machine (seen: 36 s).  There QEMU gets a stand-in that does not let libvir
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import stat
@@ -54,25 +53,13 @@ def closed_to_qemu(device: Path = Path("/dev/kvm")) -> bool:
     """Say whether ``device`` is there, but not for the user that libvirt runs QEMU as."""
     try:
         about = device.stat()
-        user = next(pwd.getpwnam(name) for name in _QEMU_USERS if _is_user(name))
+        user = next(user for user in pwd.getpwall() if user.pw_name in _QEMU_USERS)
     except (OSError, StopIteration):
         return False
-    groups = {
-        user.pw_gid,
-        *(group.gr_gid for group in grp.getgrall() if user.pw_name in group.gr_mem),
-    }
     if about.st_uid == user.pw_uid:
         needs = stat.S_IRUSR | stat.S_IWUSR
-    elif about.st_gid in groups:
+    elif about.st_gid in os.getgrouplist(user.pw_name, user.pw_gid):
         needs = stat.S_IRGRP | stat.S_IWGRP
     else:
         needs = stat.S_IROTH | stat.S_IWOTH
     return about.st_mode & needs != needs
-
-
-def _is_user(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from harness.config.host import QemuHost
 from harness.progress import Progress
 from harness.results import directory
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
-from harness.run.session import session
+from harness.run.session import Session, session
 
 _RESTORES = 20
 _BENCH_SECONDS = 4.0  # for each figure
@@ -19,9 +21,7 @@ _BENCH_SECONDS = 4.0  # for each figure
 def restore(host: QemuHost) -> dict[str, float]:
     """Return the seconds from a restore to every agent's first answer, median and extremes of
     20, next to those of the boot it stands for (power-on to the agents' first answers)."""
-    run = directory.create()
-    recorder = Recorder(Plan((host,)), run, Progress())
-    with session(Plan((host,), snapshot=True), host, recorder) as live:
+    with _booted(Plan((host,), snapshot=True)) as (recorder, live):
         booted = sum(recorder.seconds(host.name, phase) for phase in ("boot", "domains", "agents"))
         seconds = []
         for number in range(_RESTORES):
@@ -31,7 +31,6 @@ def restore(host: QemuHost) -> dict[str, float]:
             live.restore()
             seconds.append(time.monotonic() - began)
             recorder.progress.update(f"{number + 1} of {_RESTORES} restores")
-    recorder.close()
     return {
         "restore_seconds": statistics.median(seconds),
         "restore_seconds_min": min(seconds),
@@ -43,9 +42,8 @@ def restore(host: QemuHost) -> dict[str, float]:
 def recording(host: QemuHost) -> dict[str, float]:
     """Return, by domain, the rate of recorded sends over that of bare ones (1.0: recording is
     free), and how fast records come home."""
-    recorder = Recorder(Plan((host,)), directory.create(), Progress())
     metrics: dict[str, float] = {}
-    with session(Plan((host,)), host, recorder) as live:
+    with _booted(Plan((host,))) as (_, live):
         for name, agent in live.agents.items():
             cost = agent.recording_cost(_BENCH_SECONDS)
             metrics[f"recorded_over_bare_{name}"] = cost.ratio
@@ -54,5 +52,14 @@ def recording(host: QemuHost) -> dict[str, float]:
             while time.monotonic() - began < _BENCH_SECONDS:
                 size += agent.collect(0).records.nbytes
             metrics[f"collected_bytes_per_second_{name}"] = size / (time.monotonic() - began)
-    recorder.close()
     return metrics
+
+
+@contextmanager
+def _booted(plan: Plan) -> Iterator[tuple[Recorder, Session]]:
+    recorder = Recorder(plan, directory.create(), Progress())
+    try:
+        with session(plan, plan.hosts[0], recorder) as live:
+            yield recorder, live
+    finally:
+        recorder.close()
