@@ -91,8 +91,16 @@ def test_a_commit_is_taken_and_the_work_tree_left_alone(repository: Path) -> Non
     assert (git(repository, "status", "--porcelain"), git(repository, "branch", "-a")) == state
 
 
-def test_a_repository_may_be_an_address(repository: Path) -> None:
-    found = source.from_git(f"file://{repository}", "main")
+@pytest.fixture
+def bundle(repository: Path) -> Path:
+    """What `git fetch` takes and is no directory, as an address is none."""
+    made = repository.parent / "xen.bundle"
+    git(repository, "bundle", "create", "-q", str(made), "main")
+    return made
+
+
+def test_a_repository_may_be_what_git_fetches_from(repository: Path, bundle: Path) -> None:
+    found = source.from_git(str(bundle), "main")
     assert found.digest == source.from_git(str(repository), "main").digest
 
 
@@ -106,19 +114,20 @@ def test_a_commit_and_a_directory_of_the_same_content_are_the_same_source(
     ("repo", "ref", "says"),
     [
         ("{tree}", "no-such-branch", "no commit no-such-branch"),
-        ("file://{tree}", "no-such-branch", "no commit no-such-branch"),
+        ("{bundle}", "no-such-branch", "no commit no-such-branch"),
         ("{tree}/nowhere", "main", "no commit main"),
         ("{tree}/xen", "main", None),  # a folder inside the work tree will do
     ],
 )
 def test_a_wrong_repository_or_commit(
-    repository: Path, repo: str, ref: str, says: str | None
+    repository: Path, bundle: Path, repo: str, ref: str, says: str | None
 ) -> None:
+    repo = repo.format(tree=repository, bundle=bundle)
     if says is None:
-        assert source.from_git(repo.format(tree=repository), ref).release == (4, 17)
+        assert source.from_git(repo, ref).release == (4, 17)
         return
     with pytest.raises(ConfigError, match=says) as error:
-        source.from_git(repo.format(tree=repository), ref)
+        source.from_git(repo, ref)
     assert "\n" not in str(error.value)
 
 
