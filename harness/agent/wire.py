@@ -81,7 +81,32 @@ class Connection:
         the operation has not come back, AgentLost when there is no answer at all; once
         lost, an agent stays lost, because a late answer would be taken for another's.
         """
-        command = " ".join([verb, *(f"{key}={_word(value)}" for key, value in arguments.items())])
+        return self.ask_in_a_row(verb, [arguments], timeout=timeout)[0]
+
+    def ask_in_a_row(
+        self, verb: str, many: Sequence[Arguments], *, timeout: float = ANSWER_TIMEOUT
+    ) -> list[Answer]:
+        """Send one command per element of ``many`` at once; return their answers.
+
+        Saves the way there and back, which is most of a short operation's time.  Commands
+        and answers must fit into what the channel holds (a few KiB): nobody reads meanwhile.
+        Raises as ``ask`` does, for the first that failed, once all have been answered.
+        """
+        commands = [
+            " ".join([verb, *(f"{key}={_word(value)}" for key, value in arguments.items())])
+            for arguments in many
+        ]
+        answers = self._exchange(verb, commands, timeout)
+        for command, answer in zip(commands, answers, strict=True):
+            if answer.ok:
+                continue
+            if answer.fields.get("what") == "in-flight" and answer.integer("errno") == errno.ETIME:
+                raise OperationInFlight(f"{command!r} has not come back from Xen", where=self.name)
+            raise AgentRefused(self.name, command, answer)
+        return answers
+
+    def _exchange(self, verb: str, commands: Sequence[str], timeout: float) -> list[Answer]:
+        """Send ``commands``, which are ``verb``'s; return an answer for each, whatever it says."""
         if not self._turn.acquire(timeout=timeout):
             raise AgentLost(f"{verb!r} has to wait: an earlier answer is overdue", where=self.name)
         try:
@@ -89,8 +114,8 @@ class Connection:
                 raise self._lost
             self._lost = AgentLost(f"{verb!r} was interrupted", where=self.name)  # until answered
             try:
-                self._channel.write(command.encode("ascii") + b"\n")
-                answer = self._answer(timeout)
+                self._channel.write("".join(f"{each}\n" for each in commands).encode("ascii"))
+                answers = [self._answer(timeout) for _ in commands]
             except TimeoutError:
                 self._lost = AgentLost(
                     f"no answer to {verb!r} within {timeout:.0f} s",
@@ -105,11 +130,7 @@ class Connection:
             self._lost = None
         finally:
             self._turn.release()
-        if answer.ok:
-            return answer
-        if answer.fields.get("what") == "in-flight" and answer.integer("errno") == errno.ETIME:
-            raise OperationInFlight(f"{command!r} has not come back from Xen", where=self.name)
-        raise AgentRefused(self.name, command, answer)
+        return answers
 
     def close(self) -> None:
         """Give the agent up: it closes its ports and ends."""

@@ -19,6 +19,9 @@ from harness.verdict import LabError
 
 _IDLE_SECONDS = 120  # a daemon that we started leaves when idle this long
 _START_SECONDS = 30
+# Not where the distribution's QEMUs are: libvirt would probe each of them whenever it starts (seen:
+# 10 s).  The one that a machine names in full is probed when it is first used, and remembered.
+_DAEMON_PATH = "/usr/sbin:/sbin"
 _loop_lock = threading.Lock()
 _loop_running = False
 
@@ -87,6 +90,7 @@ def _start_daemons() -> None:
         subprocess.run(  # exits non-zero when another run was faster: _open_patiently decides
             argv,
             check=False,
+            env={**os.environ, "PATH": _DAEMON_PATH},
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from harness.hypervisor.source import Source
 from harness.verdict import ConfigError
 
 DEFAULT_FLAVOUR = "counter"  # the patched hypervisor that the project exists to validate
-DEFAULT_DURATION = 8.0
+DEFAULT_DURATION = 5.0
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,18 @@ def test_without_xen_operations_are_refused_with_the_reason(agent: AgentClient) 
     assert refused.value.errno == errno.ENOENT
 
 
+def test_commands_in_a_row_are_each_answered_and_the_first_refusal_is_told(
+    agent: AgentClient,
+) -> None:
+    ticks = agent.connection.ask_in_a_row("ticks", [{}] * 40)
+    counts = [answer.integer("ticks") for answer in ticks]
+    assert counts == sorted(counts) and len(set(counts)) == 40
+    with pytest.raises(AgentRefused, match="ports=7") as refused:
+        agent.connection.ask_in_a_row("load_peer", [{"ports": 7}, {"ports": 8}])
+    assert refused.value.answer.ok is False
+    assert agent.ticks() > counts[-1]  # every answer was read: none is taken for this one
+
+
 def test_every_operation_is_recorded_in_order(agent: AgentClient) -> None:
     for port in (3, 1, 2):
         with pytest.raises(AgentRefused):
