@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from harness.history.history import History
 from harness.history.record import Op
 from harness.results import records
 from harness.run.session import Session
-from harness.verdict import HarnessError, HypervisorError, Verdict
+from harness.verdict import HarnessError, HypervisorError, LabError, Verdict
 
 _SAMPLE_SECONDS = 0.5
 # Records per thread, of 32 bytes each.  A thread under TCG makes 2,000 operations a second.
@@ -61,10 +62,13 @@ class Load:
         return history
 
     def judge(self, history: History) -> CheckResult:
-        """Check ``history`` against the model; raise Disallowed at the first violation."""
+        """Check ``history`` against the model; raise Disallowed at the first violation.
+
+        The pictures of the violations become artifacts.
+        """
         session = self._session
         with session.recorder.phase(session.host.name, "check"):
-            result = check(history)
+            result = self._check(history)
             for latency in latencies(history, session.host.name):
                 session.recorder.add(latency)
         session.recorder.progress.note(
@@ -74,6 +78,22 @@ class Load:
         if result.verdict is Verdict.FAIL:
             first = result.violations[0]
             raise Disallowed(f"{first.property} ({result.found} in all)", first.story)
+        return result
+
+    def _check(self, history: History) -> CheckResult:
+        """Check ``history``.  Without pictures where none can be drawn: a full disk must not
+        hide what Xen did."""
+        directory = self._session.recorder.directory
+        try:
+            result = check(history, html=directory.history(self._session.host.name))
+        except LabError as error:
+            self._session.recorder.progress.note(str(error))
+            return check(history)
+        self.artifacts += [
+            str(Path(violation.html).relative_to(directory.path))
+            for violation in result.violations
+            if violation.html
+        ]
         return result
 
     def _salvage(self, part: History, name: str, run: int) -> None:
