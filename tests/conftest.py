@@ -1,0 +1,14 @@
+"""What all tests have in common."""
+
+from __future__ import annotations
+
+import signal
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C, as a person's shell would.
+
+    A shell's background jobs ignore SIGINT, and so would all that the tests start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
