@@ -22,13 +22,13 @@ lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 fast:
-	$(BIN)/pytest tests -m 'not real'
+	$(BIN)/pytest -q tests -m 'not real'
 
 real:
-	$(BIN)/pytest tests/real -m real
+	$(BIN)/pytest -v tests/real -m real
 
 setup: packages $(VENV)/.done
 
@@ -46,7 +46,7 @@ endif
 
 $(VENV)/.done: pyproject.toml
 	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 clean:
