@@ -218,12 +218,19 @@ def slow_tree(tree: Path, go: Path, tag: str) -> None:
 
 
 def running(tag: str) -> list[int]:
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if any(tag in word for word in words) and process.pid != os.getpid():
-            found.append(process.pid)
-    return found
+    """The hanging "compilers" of this test: ``tag`` is a whole word of theirs, and ours alone."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if tag in (process.info["cmdline"] or [])
+    ]
+
+
+def end(tag: str, how: signal.Signals) -> None:
+    """End those of them that we started: nobody else's process, whatever it is called."""
+    ours = {process.pid for process in psutil.Process().children(recursive=True)}
+    for pid in ours.intersection(running(tag)):
+        os.kill(pid, how)
 
 
 def wait(condition: str, tag: str, seconds: float = 10) -> list[int]:
@@ -232,6 +239,26 @@ def wait(condition: str, tag: str, seconds: float = 10) -> list[int]:
         assert time.monotonic() < deadline, f"not {condition}: {found}"
         time.sleep(0.05)
     return found
+
+
+def test_nobody_elses_process_is_ended(tmp_path: Path) -> None:
+    """A bystander with the tag inside a word, and one that is not our child."""
+    tag = f"tag-{os.getpid()}-by"
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    similar = subprocess.Popen([*sleep, f"--{tag}s"])
+    script = '"$@" > /dev/null & echo $!'  # orphaned at once: not a descendant of ours any more
+    argv = ["setsid", "sh", "-c", script, "sh", *sleep, tag]
+    orphan = int(subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    try:
+        assert running(tag) == [orphan]
+        end(tag, signal.SIGKILL)
+        end(f"--{tag}", signal.SIGKILL)
+        time.sleep(0.2)
+        assert psutil.pid_exists(orphan) and similar.poll() is None
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+        similar.kill()
+        similar.wait()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -268,24 +295,22 @@ def test_two_at_the_same_time_build_once(tree: Path, tmp_path: Path) -> None:
     ]
     wait("running", tag)
     go.touch()
-    for pid in running(tag):
-        os.kill(pid, signal.SIGTERM)
+    end(tag, signal.SIGTERM)
     # The one that held the lock saw its compiler fail; the other one built, or read.
     said = [child.communicate(timeout=30)[0].strip() for child in children]
     assert said.count("False") == 1
 
 
 def test_progress_counts_objects(tree: Path, tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    slow_tree(tree, go, "no-tag")
+    go, tag = tmp_path / "go", f"tag-{os.getpid()}-progress"
+    slow_tree(tree, go, tag)
     seen: list[int] = []
 
     def progress(compiled: int) -> None:
         seen.append(compiled)
         if compiled:
             go.touch()
-            for pid in running("no-tag"):
-                os.kill(pid, signal.SIGKILL)
+            end(tag, signal.SIGKILL)
 
     with pytest.raises(BuildError):  # we killed its "compiler"
         build(source.from_dir(tree), "rwlock", Arch.X86_64, progress=progress)
