@@ -59,6 +59,7 @@ def run_load(
     host: str,
     progress: Callable[[LoadProgress], None],
     watch: Callable[[], None],
+    broke: Callable[[BaseException], None] = lambda error: None,
     salvage: Callable[[History], None] = lambda history: None,
 ) -> History:
     """Put load on every domain of ``agents`` (name to client; one is dom0's) and record it.
@@ -69,8 +70,9 @@ def run_load(
 
     Raises AgentLost when an agent falls silent, OperationInFlight when a thread's operation
     does not come back from Xen, LabError when a thread stands still otherwise, and whatever
-    ``watch`` raises.  Before that, ``salvage`` is given the history of what could still be
-    collected, operations in flight included; harness.agent.recover can add to it.
+    ``watch`` raises.  Before that, ``broke`` is told the error, and ``salvage`` is given the
+    history of what could still be collected, operations in flight included;
+    harness.agent.recover can add to it.
     """
     if all(agent.domid != 0 for agent in agents.values()):
         raise HarnessError("a load needs dom0's agent: its clock is the reference")
@@ -95,7 +97,8 @@ def run_load(
         _read_clocks(members, "after", watch)
         each(Member.collect)
         return history(complete=True)
-    except BaseException:
+    except BaseException as error:
+        broke(error)
         _salvage(members)
         salvage(history(complete=False))
         raise

@@ -119,6 +119,16 @@ class ConsoleEvent:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """What broke under load, as soon as it is known: bringing home the records comes after."""
+
+    kind: ClassVar[str] = "broken"
+    host: str
+    verdict: Verdict
+    message: str  # one line: the cause
+
+
+@dataclass(frozen=True)
 class Leak:
     """Something that was not the same after as before."""
 
@@ -159,6 +169,7 @@ Record = (
     | Latency
     | Domain
     | ConsoleEvent
+    | Broken
     | Leak
     | HostEnd
     | RunEnd
@@ -175,6 +186,7 @@ KINDS: dict[str, type[Record]] = {
         Latency,
         Domain,
         ConsoleEvent,
+        Broken,
         Leak,
         HostEnd,
         RunEnd,

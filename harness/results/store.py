@@ -95,10 +95,12 @@ def _host(name: str, found: Sequence[Record], state: State) -> HostRun:
     tests = _all(mine, records.Test)
     domains = _all(mine, records.Domain)
     seconds = _seconds(_all(mine, records.Phase))
+    broken = _last(mine, records.Broken)
+    seen = [test.verdict for test in tests] + ([broken.verdict] if broken else [])
     return HostRun(
         name=name,
-        verdict=end.verdict if end else combine([Verdict.MISS, *(t.verdict for t in tests)]),
-        message=end.message if end else _unfinished(state, seconds),
+        verdict=end.verdict if end else combine([Verdict.MISS, *seen]),
+        message=end.message if end else broken.message if broken else _unfinished(state, seconds),
         arch=start.arch if start else "",
         accel=start.accel if start else "",
         accel_reason=start.accel_reason if start else "",

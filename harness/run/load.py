@@ -56,6 +56,7 @@ class Load:
                 host=session.host.name,
                 progress=_Sampler(session),
                 watch=session.check,
+                broke=self._tell,
                 salvage=lambda part: self._salvage(part, name, chosen.run),
             )
             self._keep(history, name)
@@ -95,6 +96,18 @@ class Load:
             if violation.html
         ]
         return result
+
+    def _tell(self, error: BaseException) -> None:
+        """Say what broke at once: bringing home what was recorded takes a while."""
+        if not isinstance(error, HarnessError):
+            return
+        session = self._session
+        cause = session.cause(error)
+        verdict = cause.verdict if isinstance(cause, HarnessError) else error.verdict
+        session.recorder.add(records.Broken(session.host.name, verdict, str(cause)))
+        session.recorder.progress.note(
+            f"{session.host.name:12} {verdict} {cause}; collecting what was recorded"
+        )
 
     def _salvage(self, part: History, name: str, run: int) -> None:
         """Keep what was recorded until something broke; that must not hide what broke.

@@ -29,11 +29,16 @@ class Lab:
             for name, channel in zip(names, self.channels, strict=True)
         }
         self.salvaged: History | None = None
+        self.broke: BaseException | None = None
         self.progress: list[LoadProgress] = []
         self.watched = 0
 
     def watch(self) -> None:
         self.watched += 1
+
+    def hear(self, error: BaseException) -> None:
+        assert self.salvaged is None, "collecting comes after"
+        self.broke = error
 
     def keep(self, history: History) -> None:
         self.salvaged = history
@@ -48,6 +53,7 @@ class Lab:
             host="fake",
             progress=self.progress.append,
             watch=self.watch,
+            broke=self.hear,
             salvage=self.keep,
         )
 
@@ -57,6 +63,7 @@ class Lab:
             self.run(duration=60)
         assert re.search(match, str(caught.value))
         assert time.monotonic() - began < 10
+        assert self.broke is caught.value
         return caught.value
 
     def salvaged_domains(self) -> dict[str, int]:
@@ -88,7 +95,7 @@ def test_a_load_ends_with_the_records_of_all_threads(lab: Lab) -> None:
     assert history.meta["cpu_error_ns"] == 50
     assert set(lab.progress[-1].operations.values()) == {200 * len(lab.progress)}
     assert lab.watched >= 3
-    assert lab.salvaged is None
+    assert lab.salvaged is None and lab.broke is None
 
 
 def test_ports_are_closed_only_after_every_domain_has_drained(lab: Lab) -> None:

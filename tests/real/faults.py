@@ -10,6 +10,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 
 from harness.agent.load import LoadPlan
 from harness.run.load import Load
@@ -17,10 +19,12 @@ from harness.run.session import Session
 from harness.verdict import HarnessError
 
 AFTER = 3.0  # seconds of load before the fault
+STRUCK = "EVTCHN_TEST_STRUCK"  # names the file that gets the instant of the fault
 
 
 def load_with_fault(load: Load, fault: Callable[[], object]) -> None:
     def strike() -> None:
+        Path(os.environ[STRUCK]).write_text(datetime.now(UTC).isoformat())
         with contextlib.suppress(HarnessError, OSError):  # the connection may be what breaks
             fault()
 

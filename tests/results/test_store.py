@@ -8,7 +8,7 @@ import pytest
 
 from harness.results.directory import create
 from harness.results.journal import Journal
-from harness.results.records import Domain, HostEnd, Leak, Phase, RunEnd, RunStart, Test
+from harness.results.records import Broken, Domain, HostEnd, Leak, Phase, RunEnd, RunStart, Test
 from harness.results.store import load
 from harness.verdict import ConfigError, Verdict
 
@@ -71,6 +71,18 @@ def test_what_was_seen_before_the_kill_stands(tmp_path: Path) -> None:
     run = load(directory.path)
     assert run.verdict is Verdict.FAIL
     assert [host.verdict for host in run.hosts] == [Verdict.FAIL, Verdict.MISS]
+
+
+def test_killed_while_collecting_the_cause_stands(tmp_path: Path) -> None:
+    directory = create(tmp_path / "r")
+    with_cause = Journal(directory.journal)
+    with_cause.append(RunStart(7, runs.ARGV, "0", ("h",)))
+    with_cause.append(Broken("h", Verdict.FAIL, "Xen hangs: CPU0 spins"))
+    with_cause.close()
+    run = load(directory.path)
+    assert (run.state, run.verdict) == ("interrupted", Verdict.FAIL)
+    (host,) = run.hosts
+    assert (host.verdict, host.message) == (Verdict.FAIL, "Xen hangs: CPU0 spins")
 
 
 def test_while_its_writer_lives_a_run_is_running(tmp_path: Path) -> None:
