@@ -21,7 +21,7 @@ from harness.agent.wire import (
 from harness.history.record import RECORD, Op
 from harness.verdict import HarnessError, LabError
 
-STATUS_TIMEOUT = 6.0  # seconds; with what is saved then, a lost agent is told of within 10
+STATUS_TIMEOUT = 5.0  # seconds; with the look at what is behind it, told of within 10
 SALVAGE_TIMEOUT = 3.0
 STALLED = 5.0  # seconds without an operation: the thread is stuck
 QUIET_MS = 200  # no event for so long: all have been delivered
