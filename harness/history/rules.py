@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.history import answers, events
+from harness.history import answers, events, notify
 from harness.history.columns import Columns, Int64
 from harness.history.events import Flow
 from harness.history.scope import NO_PAST, Past, Ports, Scope, ports, widen
@@ -19,6 +19,7 @@ ALLOCATION = "allocation"  # a port given away twice
 VIRQ = "virq"  # a VIRQ bound to two ports
 BIND = "bind"  # a bind that succeeded on a port not unbound for the caller
 ANSWER = "answer"  # an answer that no state the port had during the call allows
+NOTIFY = "notify-vcpu"  # STATUS told a vCPU that the port was not bound to
 ORDER = "order"  # answers that no order of the operations explains
 LOST = "lost-event"
 INVENTED = "invented-event"
@@ -58,6 +59,7 @@ def judge(columns: Columns, about: Scope, *, final: bool = True, past: Past = NO
     made = timeline(columns, whose, about, past)
     found.add(ALLOCATION, columns.row[made.lives.born[made.lives.twice]])
     found.add(VIRQ, columns.row[answers.bound_again(columns, whose, made.lives)])
+    found.add(NOTIFY, columns.row[notify.wrong(columns, whose, made.lives, past)])
     _orders(columns, whose, made, found)
     _answers(columns, whose, about, made, found)
     flow = events.flow(columns, whose, about, made, past)

@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from harness.history import notify
 from harness.history.columns import NEVER, Columns, Int64
 from harness.history.record import Op
-from harness.history.rules import judge
+from harness.history.rules import NOTIFY, judge
 from harness.history.scope import FOREIGN, Past, Scope, ports
 
 _NEAR = 400  # operations on the culprit's ports to begin with; grows until the violation shows
@@ -41,9 +42,10 @@ def shrink(
 
     near = _NEAR
     component = _component(columns, about, culprit)
+    fixed = _fixed(component, about, property_, culprit)
     start = component
     while near < 2 * len(component):
-        start = component.take(_nearest(component, about, culprit, near))
+        start = component.take(_nearest(component, about, fixed, near))
         if shows(start):
             break
         near *= 4
@@ -51,10 +53,10 @@ def shrink(
     parts = _parts(start, about)
     kept = _ddmin(
         len(parts),
-        lambda chosen: shows(_join(start, culprit, [parts[i] for i in chosen])),
+        lambda chosen: shows(_join(start, fixed, [parts[i] for i in chosen])),
         deadline,
     )
-    return _join(start, culprit, [parts[i] for i in kept])
+    return _join(start, fixed, [parts[i] for i in kept])
 
 
 def _component(columns: Columns, about: Scope, culprit: int) -> Columns:
@@ -74,12 +76,28 @@ def _component(columns: Columns, about: Scope, culprit: int) -> Columns:
     return columns.take(touched)
 
 
-def _nearest(columns: Columns, about: Scope, culprit: int, count: int) -> Int64:
+def _fixed(columns: Columns, about: Scope, property_: str, culprit: int) -> Int64:
+    """Return the rows without which the story would not be true, the culprit's first.
+
+    A vCPU told wrongly: what bound the port to that one last must stay, so that what
+    came after it stays, too.
+    """
+    if property_ != NOTIFY:
+        return np.array([culprit], np.int64)
+    whose = ports(columns, about)
+    index = np.searchsorted(columns.row, [culprit])
+    same = notify.moves(columns, whose) & (whose.local == whose.local[index])
+    same &= (columns.arg == notify.told(columns, index)) & (columns.call < columns.call[index])
+    return np.append(np.int64(culprit), columns.row[same][-1:])
+
+
+def _nearest(columns: Columns, about: Scope, fixed: Int64, count: int) -> Int64:
     """The ``count`` operations around the culprit, and the lives that they are part of."""
-    index = int(np.searchsorted(columns.row, culprit))
+    index = int(np.searchsorted(columns.row, fixed[0]))
     low, high = max(0, index - count), min(len(columns), index + count // 4)
     keep = np.zeros(len(columns), bool)
     keep[low:high] = True
+    keep[np.searchsorted(columns.row, fixed)] = True
     births = ports(columns, about).made != FOREIGN
     for part in _parts(columns, about):
         lives = births[part[0]] and (len(part) == 1 or part[-1] >= low)
@@ -112,9 +130,8 @@ def _parts(columns: Columns, about: Scope) -> list[Int64]:
     return [np.array(part, np.int64) for part in parts]
 
 
-def _join(columns: Columns, culprit: int, parts: list[Int64]) -> Columns:
-    index = int(np.searchsorted(columns.row, culprit))
-    return columns.take(np.unique(np.concatenate([np.array([index], np.int64), *parts])))
+def _join(columns: Columns, fixed: Int64, parts: list[Int64]) -> Columns:
+    return columns.take(np.unique(np.concatenate([np.searchsorted(columns.row, fixed), *parts])))
 
 
 def _ddmin(count: int, shows: Callable[[list[int]], bool], deadline: float) -> list[int]:

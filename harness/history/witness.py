@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.history import rules
+from harness.history import notify, rules
 from harness.history.columns import NEVER, Columns
 from harness.history.history import DOMID_SELF, ThreadLog
 from harness.history.record import Op, Via
@@ -21,6 +21,7 @@ _CLAIMS = {
     rules.VIRQ: "a VIRQ was bound to a second port",
     rules.BIND: "a bind succeeded on a port that was not unbound for the caller",
     rules.ANSWER: "an answer that contradicts the state of the port",
+    rules.NOTIFY: "the port notifies a vCPU that nobody bound it to last",
     rules.ORDER: "answers that no order of the operations explains",
     rules.LOST: "an event was sent, and never delivered",
     rules.INVENTED: "an event was delivered that nobody sent",
@@ -117,6 +118,11 @@ def explain(
         lines.append(
             "Each answer is possible alone, but each also says what came before it; together "
             "they ask for the marked operation both before and after one instant."
+        )
+    elif property_ == rules.NOTIFY:
+        lines.append(
+            "Allowed: the vCPU of the last successful bind_vcpu, or of the bind itself "
+            f"(0 for channels). Seen: vCPU {int(notify.told(wide, np.array([index]))[0])}."
         )
     elif property_ == rules.ALLOCATION:
         port = int(wide.result[index])

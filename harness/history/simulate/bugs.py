@@ -64,6 +64,9 @@ def _steady(run: Run, call: Call) -> bool:
     return not peers & set(run.dead) and all(_clear(run, call, c) for c in life.changes)
 
 
+_NO_VCPU = 200  # that no operation binds to
+
+
 def _spoil_result(value: int) -> Callable[[Call], None]:
     def spoil(call: Call) -> None:
         call.result = value
@@ -77,6 +80,10 @@ def _status(call: Call, kind: int) -> bool:
 
 def _unbind_status(call: Call) -> None:
     call.result, call.arg = call.result & ~0xFF | UNBOUND, 0
+
+
+def _other_vcpu(call: Call) -> None:
+    call.result = call.result & ~0xFF00 | _NO_VCPU << 8
 
 
 def _other_port(call: Call) -> None:
@@ -118,6 +125,16 @@ ANSWERS: dict[str, tuple[Callable[[Run, Call], bool], Callable[[Call], None]]] =
     "status wrong domain": (
         lambda run, c: (_status(c, INTERDOMAIN) or _status(c, UNBOUND)) and _steady(run, c),
         _other_domain,
+    ),
+    "status wrong vcpu": (
+        lambda run, c: (
+            c.op is Op.STATUS
+            and c.result > 0
+            and c.life is not None
+            and not c.life.device
+            and _owned_throughout(run, c)
+        ),
+        _other_vcpu,
     ),
     "send to VIRQ accepted": (
         lambda run, c: (
