@@ -132,7 +132,7 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
-            raise self._error("no such file")
+            raise self._error("a directory" if path.is_dir() else "no such file")
         if path.stat().st_size == 0:
             raise self._error("the file is empty")
         try:
