@@ -25,6 +25,7 @@ from harness.history.timeline import (
     Timeline,
     encode,
     later,
+    may_be_connected,
     stat,
 )
 from harness.model.domain import PER_VCPU_VIRQS
@@ -213,6 +214,7 @@ def judge(these: Reads, made: Timeline) -> Judged:
     position = np.arange(len(read)) - offset[read] + first[read]
     state = made.state(these.group[read], position)
     holds = allowed(these.claim[read], these.state[read], state)
+    holds &= _connectable(these, made, read, position, state)
     explained = np.bincount(read[holds], minlength=len(count))
     wrong = these.operation[(explained == 0) & (count > 0)]
     sure = holds & (explained == 1)[read] & (count[read] > 1)
@@ -227,6 +229,19 @@ def judge(these: Reads, made: Timeline) -> Judged:
     guessed = np.bincount(read[vague], minlength=len(count)) > 0
     several = (explained > 1) & (explained < count)
     return Judged(wrong, these.operation[several | (count == 0)], these.operation[guessed])
+
+
+def _connectable(these: Reads, made: Timeline, read: Int64, position: Int64, state: Int64) -> Bool:
+    """Say, by position, whether the port may be connected to the one that STATUS told."""
+    fits = np.ones(len(read), bool)
+    told = these.state[read]
+    asked = np.flatnonzero(
+        (these.claim[read] == Claim.EXACTLY) & (stat(told) == INTERDOMAIN) & (stat(state) == OWNED)
+    )
+    if len(asked):
+        life = made.life[position[asked] - 1]
+        fits[asked] = may_be_connected(made, life, told[asked] & 0xFFFFFFFF)
+    return fits
 
 
 def _tighten(made: Timeline, these: Reads, read: Int64, position: Int64) -> None:

@@ -9,7 +9,7 @@ are exchanged through it.  A change whose bounds cross cannot have happened: a v
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,8 @@ class Timeline:
     begin: Int64  # the whole call of the writer that made the change, in the port's clock
     over: Int64
     linked: Bool  # by life: how it is connected is known at all times
+    remotes: Int64  # life << 32 | port, ascending: what a life that is not may be connected to
+    anywhere: Bool  # by life: to any port, for all we know
 
     def spread(self, columns: Columns) -> None:
         """Tighten the bounds: along each chain, and between chains through operations."""
@@ -128,6 +130,21 @@ class _Links:
     bind: Int64  # operation
     slack: Int64  # between the two domains' clocks
 
+    def bound(self, columns: Columns) -> Int64:
+        """Return when each had surely been made, in the server's clock."""
+        return later(columns.ret[self.bind], self.slack)
+
+    def first_bound(self, columns: Columns, lives: int) -> Int64:
+        """Return by life when it was surely bound for the first time; NEVER if it never was."""
+        first = np.full(lives, NEVER)
+        np.minimum.at(first, self.server, self.bound(columns))
+        return first
+
+
+def _certain(since: Int64, until: Int64) -> Bool:
+    """Say where ``until`` comes before the first connection that is not known, if there is any."""
+    return np.asarray((since == NEVER) | (until < since), bool)
+
 
 @dataclass(frozen=True)
 class _Changes:
@@ -148,13 +165,16 @@ class _Changes:
 def timeline(columns: Columns, ports: Ports, scope: Scope, past: Past = NO_PAST) -> Timeline:
     """Return the chains of all agent-owned ports: bounds tightened along each, nothing judged."""
     born = lives(columns, ports, scope)
-    links, linked = _connect(columns, ports, scope, born)
+    links, linked, since, remotes, anywhere = _connect(columns, ports, scope, born)
     old = columns.row[born.born] < past.since
-    linked &= ~(old & np.isin(born.keys[born.group], past.vague))
+    earlier = old & np.isin(born.keys[born.group], past.vague)
+    linked &= ~earlier
+    since[earlier] = born.axis.low
+    anywhere |= earlier
     parts = (
-        _births(columns, ports, born, links, linked),
+        _births(columns, ports, born, links, since),
         _deaths(columns, born),
-        *_connections(columns, ports, born, links, linked),
+        *_connections(columns, ports, born, links, since),
     )
     merged = _Changes(*(np.concatenate([getattr(p, f) for p in parts]) for f in _FIELDS))
     order = np.lexsort((merged.slot, merged.life))
@@ -172,6 +192,8 @@ def timeline(columns: Columns, ports: Ports, scope: Scope, past: Past = NO_PAST)
         begin=merged.begin,
         over=merged.over,
         linked=linked,
+        remotes=remotes,
+        anywhere=anywhere,
     )
     made.along()
     return made
@@ -180,12 +202,13 @@ def timeline(columns: Columns, ports: Ports, scope: Scope, past: Past = NO_PAST)
 _FIELDS = tuple(_Changes.__dataclass_fields__)
 
 
-def _births(columns: Columns, ports: Ports, born: Lives, links: _Links, linked: Bool) -> _Changes:
+def _births(columns: Columns, ports: Ports, born: Lives, links: _Links, since: Int64) -> _Changes:
     life = np.arange(len(born.born))
     zero = np.zeros(len(life), np.int64)
     state = birth_state(columns, ports, born.born)
-    vague = encode(OWNED, (state >> PORT_BITS) & 0xFFFF, 0)
-    state = np.where(linked | (stat(state) > INTERDOMAIN), state, vague)
+    known = (stat(state) > INTERDOMAIN) | _certain(since, links.first_bound(columns, len(life)))
+    known[links.client] = True  # its end is in the chain
+    state = np.where(known, state, encode(OWNED, (state >> PORT_BITS) & 0xFFFF, 0))
     state = np.where(born.doubtful, ANYTHING, state)
     operation = np.where(born.doubtful, -1, born.born)
     call, ret = columns.call[born.born], columns.ret[born.born]
@@ -230,13 +253,31 @@ def _deaths(columns: Columns, born: Lives) -> _Changes:
 
 
 def _over(born: Lives, columns: Columns, life: Int64) -> Int64:
-    """Return when the close of ``life`` was surely over; NEVER if it is not known which it was."""
+    """Return when the close of ``life`` was surely over; NEVER if it is not known which it was.
+
+    Whoever was given the port next came to its lock after the close had left it.
+    """
     end = born.end[life]
-    return np.where(end >= 0, columns.ret[end], NEVER)
+    over = np.where(end >= 0, columns.ret[end], NEVER)
+    return np.minimum(over, _following(columns, born)[life])
 
 
-def _connect(columns: Columns, ports: Ports, scope: Scope, born: Lives) -> tuple[_Links, Bool]:
-    """Find the life that each bind connected to; and the lives whose connections are known."""
+def _following(columns: Columns, born: Lives) -> Int64:
+    """Return by life when the next one on its port was there; NEVER for the last."""
+    count = len(born.born)
+    following = np.append(columns.ret[born.born[1:]], NEVER)[:count]
+    same = np.append(np.diff(born.group), 1)[:count] == 0
+    return np.where(same, following, NEVER)
+
+
+def _connect(
+    columns: Columns, ports: Ports, scope: Scope, born: Lives
+) -> tuple[_Links, Bool, Int64, Int64, Bool]:
+    """Find the life that each bind connected to, and the lives whose connections are known.
+
+    Of the others comes the time from which on they are not, and then ``Timeline.remotes``
+    and ``Timeline.anywhere``.
+    """
     linked = ~born.doubtful
     binding = np.flatnonzero(columns.op == Op.BIND_INTERDOMAIN)
     unknown = may_have_happened(columns)[binding]
@@ -253,15 +294,35 @@ def _connect(columns: Columns, ports: Ports, scope: Scope, born: Lives) -> tuple
     inside = (columns.ret[born.born[server]] < low[sure]) & (born.end_low[server] > high[sure])
     sure = sure[inside & ~born.doubtful[server] & ~born.doubtful[theirs]]
     loose = np.setdiff1d(np.arange(len(binding)), sure)
-    linked[client[loose][client[loose] >= 0]] = False
-    linked[_ranges(first[loose], last[loose] + 1)] = False
+    since = np.full(len(linked), NEVER)
+    perhaps = np.maximum(last[loose] - first[loose] + 1, 0)
+    touched = _ranges(first[loose], last[loose] + 1)
+    np.minimum.at(since, touched, np.repeat(low[loose], perhaps))
+    since[client[loose][client[loose] >= 0]] = born.axis.low
     # A port reserved for a domain without an agent: nobody records who binds to it.
     state = birth_state(columns, ports, born.born)
     agents = np.array(sorted(scope.end), np.int64)
     reserved = (state >> PORT_BITS) & 0xFFFF
-    linked[(stat(state) == UNBOUND) & ~np.isin(reserved, agents)] = False
+    for_others = (stat(state) == UNBOUND) & ~np.isin(reserved, agents)
+    since[for_others] = born.axis.low
+    linked &= since == NEVER
     sure = sure[np.lexsort((columns.ret[binding[sure]], first[sure]))]
-    return _Links(first[sure], client[sure], binding[sure], slack[sure]), linked
+    links = _Links(first[sure], client[sure], binding[sure], slack[sure])
+    times = np.maximum(last - first + 1, 0)
+    server, bound = _ranges(first, last + 1), np.repeat(binding, times)
+    anywhere = for_others
+    anywhere[server[np.repeat(unknown, times)]] = True  # nobody was told the number
+    own = np.flatnonzero(client >= 0)
+    remotes = np.concatenate(
+        [
+            server << PORT_BITS | ports.made[bound] & _PORT,
+            client[own] << PORT_BITS | ports.remote[binding[own]] & _PORT,
+        ]
+    )
+    return links, linked, since, np.unique(remotes), anywhere
+
+
+_PORT = (1 << PORT_BITS) - 1
 
 
 def _candidates(
@@ -269,15 +330,21 @@ def _candidates(
 ) -> tuple[Int64, Int64]:
     """Return the first and last life of ``group`` that [low, high] can touch, if any."""
     axis = born.axis
-    following = np.append(columns.ret[born.born[1:]], NEVER)[: len(born.born)]
-    following = np.where(np.append(np.diff(born.group), 1)[: len(born.born)] == 0, following, NEVER)
-    ended = axis.at(
-        born.group, np.minimum(np.where(born.doubtful, NEVER, born.end_high), following)
-    )
-    begun = np.maximum.accumulate(axis.at(born.group, columns.call[born.born]))
+    ended = np.where(born.doubtful, NEVER, born.end_high)
+    ended = axis.at(born.group, np.minimum(ended, _following(columns, born)))
+    begun = np.maximum.accumulate(axis.at(born.group, _begun(columns, born)))
     first = np.searchsorted(ended, axis.at(group, low))
     last = np.searchsorted(begun, axis.at(group, high), side="right") - 1
     return np.where(group == FOREIGN, 0, first), np.where(group == FOREIGN, -1, last)
+
+
+def _begun(columns: Columns, born: Lives) -> Int64:
+    """Return when each life began at the earliest: not before the one before it ended."""
+    before = np.append(0, born.end_low[:-1])[: len(born.born)]
+    sure = np.append(True, born.doubtful[:-1])[: len(born.born)] | born.doubtful
+    sure = ~sure & (np.append(0, np.diff(born.group))[: len(born.born)] == 0)
+    call = columns.call[born.born]
+    return np.where(sure & (before != NEVER), np.maximum(call, before), call)
 
 
 def _ranges(begin: Int64, end: Int64) -> Int64:
@@ -288,7 +355,7 @@ def _ranges(begin: Int64, end: Int64) -> Int64:
 
 
 def _connections(
-    columns: Columns, ports: Ports, born: Lives, links: _Links, linked: Bool
+    columns: Columns, ports: Ports, born: Lives, links: _Links, since: Int64
 ) -> tuple[_Changes, _Changes, _Changes]:
     """Return what links change: the server when bound, each end when the other is closed."""
     server, client = links.server, links.client
@@ -311,7 +378,9 @@ def _connections(
     final = np.append(np.diff(server) != 0, True)[: len(server)]
     left = _released(columns, born, server, client, 2 * turn + 3, links.slack, final)
     lost = _released(columns, born, client, server, 0 * turn + 1, links.slack, ~serves[client])
-    return tuple(_only(part, linked) for part in (bound, left, lost))  # type: ignore[return-value]
+    until = np.where(final, NEVER, np.append(links.bound(columns)[1:], NEVER)[: len(server)])
+    first = links.first_bound(columns, len(born.born))[client]
+    return bound, _vague(left, since, until), _vague(lost, since, first)
 
 
 def _released(
@@ -342,9 +411,23 @@ def _released(
     return _Changes(life, slot, low, high, operation, slack, state, nobody, begin, over)
 
 
-def _only(changes: _Changes, linked: Bool) -> _Changes:
-    keep = linked[changes.life]
-    return _Changes(*(getattr(changes, f)[keep] for f in _FIELDS))
+def _vague(released: _Changes, since: Int64, until: Int64) -> _Changes:
+    """A life with connections that are not known may have one again at once.
+
+    Not before the first of them, though: up to its next known one at ``until`` nobody else came.
+    """
+    owned = encode(OWNED, (released.after >> PORT_BITS) & 0xFFFF, 0)
+    known = _certain(since[released.life], until)
+    return replace(released, after=np.where(known, released.after, owned))
+
+
+def may_be_connected(made: Timeline, life: Int64, port: Int64) -> Bool:
+    """Say which of ``life`` may be connected to ``port`` at some time, for all that is known."""
+    if not len(made.remotes):
+        return made.anywhere[life]
+    key = life << PORT_BITS | port
+    index = np.minimum(np.searchsorted(made.remotes, key), len(made.remotes) - 1)
+    return np.asarray((made.remotes[index] == key) | made.anywhere[life], bool)
 
 
 def wrong_binds(columns: Columns, ports: Ports, made: Timeline) -> Int64:

@@ -63,6 +63,29 @@ def test_visible_bugs_are_found_and_told_in_few_lines(bug: str) -> None:
     assert median(sizes) <= 10
 
 
+@pytest.mark.parametrize(
+    ("bug", "seed"),
+    [
+        ("status wrong port", 20853),
+        ("status wrong port", 21205),
+        ("status wrong port", 21269),
+        ("status wrong port", 24181),
+        ("status unbound", 21092),
+        ("status unbound", 23540),
+        ("status unbound", 27332),
+        ("status unbound", 29332),
+        ("send lost", 23388),
+        ("bind refused", 24969),
+        ("event invented", 25486),
+        ("send refused", 29968),
+    ],
+)
+def test_bugs_beside_a_bind_that_overlaps_a_birth_or_a_close(bug: str, seed: int) -> None:
+    injected = inject(recipe(seed, crash=bug in ANSWERS), bug)
+    assert injected is not None
+    assert check(injected[0]).verdict is Verdict.FAIL
+
+
 @pytest.mark.parametrize("first", range(0, 300, 50))
 def test_same_verdicts_as_brute_force(first: int) -> None:
     for seed in range(first, first + 50):
@@ -125,6 +148,30 @@ def test_send_on_an_open_port_cannot_fail() -> None:
 def test_send_may_fail_while_the_port_is_closed() -> None:
     closer = [(45, 70, Op.CLOSE, 1, 0, 0, R)]
     assert not found(threads((0, [ALLOC, (50, 60, Op.SEND, 1, 0, EINVAL, R)]), (0, closer)))
+
+
+def test_port_told_that_no_bind_could_have_made() -> None:
+    alloc = (10, 40, Op.ALLOC_UNBOUND, DOMID_SELF, 0, 1, R)
+    beside_the_birth = (12, 30, Op.BIND_INTERDOMAIN, 1, 0, 2, R)
+
+    def told(port: int) -> Row:
+        return (50, 60, Op.STATUS, 1, port, 2, R)
+
+    assert not found(threads((0, [alloc, told(2)]), (0, [beside_the_birth])))
+    assert found(threads((0, [alloc, told(9)]), (0, [beside_the_birth]))) == {rules.ANSWER}
+
+
+def test_connection_is_known_until_the_first_bind_that_may_have_missed() -> None:
+    close, late = (200, 220, Op.CLOSE, 1, 0, 0, R), (100, 210, Op.BIND_INTERDOMAIN, 1, 0, 3, R)
+    gone = (70, 75, Op.CLOSE, 2, 0, 0, R)
+
+    def of(row: Row, *, before: bool) -> set[str]:
+        rows = [row, BIND] if before else [BIND, row]
+        return found(threads((0, [ALLOC, *rows, gone, close]), (0, [late])))
+
+    assert of((25, 28, Op.BIND_INTERDOMAIN, 1, 0, EINVAL, R), before=True) == {rules.ANSWER}
+    assert of((50, 60, Op.STATUS, 1, 0, 1, R), before=False) == {rules.ANSWER}
+    assert not of((50, 60, Op.STATUS, 1, 2, 2, R), before=False)
 
 
 def test_answers_of_the_device_prove_nothing() -> None:

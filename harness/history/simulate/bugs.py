@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from harness.history.history import History
 from harness.history.record import Op, Via
+from harness.history.scope import ALLOCATING
 from harness.history.simulate.run import QUIET_NS, Recipe, Run
 from harness.history.simulate.world import EINVAL, INTERDOMAIN, UNBOUND, VIRQ, Call, Life
 
@@ -44,9 +45,22 @@ def _owned_throughout(run: Run, call: Call) -> bool:
     life = call.life
     if life is None or life.kernel or call.returned is None or not life.changes:
         return False
-    if (life.domid, life.port) in run.world.double_closed:
+    if (life.domid, life.port) in run.world.double_closed or not _known(run, life, call):
         return False
     return all(_clear(run, call, change) for change in (life.changes[0], *_closes(life)))
+
+
+def _known(run: Run, life: Life, call: Call) -> bool:
+    """Nobody else was given the port's number about then, and no close of it is in flight."""
+    here = (life.domid, life.port)
+    for other in (c for runner in run.runners() for c in runner.calls):
+        if other.op is Op.CLOSE and (other.domid, other.port) == here:
+            if other.returned is None and other.called < (call.returned or 0):
+                return False
+        given = other.op in ALLOCATING and (other.domid, other.result) == here
+        if given and not _clear(run, life.changes[0], other):
+            return False
+    return True
 
 
 def _closes(life: Life) -> list[Call]:
@@ -59,6 +73,8 @@ def _steady(run: Run, call: Call) -> bool:
     """The port's state did not change during the call, nor did its peers' ports vanish."""
     life = call.life
     if life is None or not _owned_throughout(run, call) or life.domid in run.dead:
+        return False
+    if any((peer.domid, peer.port) in run.world.double_closed for peer in life.peers):
         return False
     peers = {c.domid for c in life.changes} | {life.remote_dom}
     return not peers & set(run.dead) and all(_clear(run, call, c) for c in life.changes)
@@ -237,7 +253,8 @@ def _at(run: Run, deed: _Deed, ops: set[Op]) -> Call | None:
     for runner in run.runners():
         for call in runner.calls:
             inside = call.returned is not None and call.called <= deed.when <= call.returned
-            if inside and call.op in ops and (call.life is deed.life or Op.SEND in ops):
+            met = call.life is not None and (call.life is deed.life or deed.life in call.life.peers)
+            if inside and call.op in ops and met:
                 return call
     return None
 
