@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from harness.verdict import LabError
 _RETRY_SECONDS = 0.25
 _HANDSHAKE_SECONDS = 15.0  # of one attempt; key exchange is slow under TCG
 _CHUNK = 65536
+_PING_SECONDS = 1.0
+_SILENT_SECONDS = 6.0  # without an answer to a ping: told of within 10
+_SEE = "see the dom0 console log"
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # our exceptions say it all
 logging.getLogger("paramiko").propagate = False
 
@@ -75,6 +79,8 @@ class Dom0:
 
     def __init__(self, client: paramiko.SSHClient) -> None:
         self._client = client
+        self._heard = time.monotonic()
+        threading.Thread(target=self._ping, name="ssh-ping", daemon=True).start()
 
     @classmethod
     def connect(
@@ -174,9 +180,30 @@ class Dom0:
         transport = self._client.get_transport()
         return transport is not None and transport.is_active()
 
+    def check(self) -> None:
+        """Raise LabError when dom0 has not answered for 6 s, or the connection is gone."""
+        if not self.alive():
+            raise LabError("the SSH connection has ended", where="dom0", hint=_SEE)
+        silent = time.monotonic() - self._heard
+        if silent > _SILENT_SECONDS:
+            raise LabError(
+                f"dom0 has not answered by SSH for {silent:.0f} s", where="dom0", hint=_SEE
+            )
+
     def close(self) -> None:
         """Close the connection and every stream on it."""
         self._client.close()
+
+    def _ping(self) -> None:
+        """Ask sshd for anything, as OpenSSH's ServerAliveInterval does; "no" is an answer too."""
+        transport = self._client.get_transport()
+        while transport is not None and transport.is_active():
+            try:
+                transport.global_request("keepalive@openssh.com", wait=True)
+            except (paramiko.SSHException, OSError, EOFError):
+                return
+            self._heard = time.monotonic()
+            time.sleep(_PING_SECONDS)
 
     def _open(self, line: str, timeout: float = 10.0) -> paramiko.Channel:
         transport = self._client.get_transport()

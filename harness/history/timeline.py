@@ -130,28 +130,13 @@ class _Links:
     bind: Int64  # operation
     slack: Int64  # between the two domains' clocks
 
-    def bound(self, columns: Columns) -> Int64:
-        """Return when each had surely been made, in the server's clock."""
-        return later(columns.ret[self.bind], self.slack)
-
-    def first_bound(self, columns: Columns, lives: int) -> Int64:
-        """Return by life when it was surely bound for the first time; NEVER if it never was."""
-        first = np.full(lives, NEVER)
-        np.minimum.at(first, self.server, self.bound(columns))
-        return first
-
-
-def _certain(since: Int64, until: Int64) -> Bool:
-    """Say where ``until`` comes before the first connection that is not known, if there is any."""
-    return np.asarray((since == NEVER) | (until < since), bool)
-
 
 @dataclass(frozen=True)
 class _Changes:
     """Changes of one sort, as parallel arrays."""
 
     life: Int64
-    slot: Int64  # order within the life
+    slot: Int64  # order within the life; even
     low: Int64
     high: Int64
     operation: Int64
@@ -172,13 +157,11 @@ def timeline(columns: Columns, ports: Ports, scope: Scope, past: Past = NO_PAST)
     since[earlier] = born.axis.low
     anywhere |= earlier
     parts = (
-        _births(columns, ports, born, links, since),
+        _births(columns, ports, born, links, linked),
         _deaths(columns, born),
-        *_connections(columns, ports, born, links, since),
+        *_connections(columns, ports, born, links),
     )
-    merged = _Changes(*(np.concatenate([getattr(p, f) for p in parts]) for f in _FIELDS))
-    order = np.lexsort((merged.slot, merged.life))
-    merged = _Changes(*(getattr(merged, f)[order] for f in _FIELDS))
+    merged = _doubted(_merged(*parts), since)
     made = Timeline(
         lives=born,
         life=merged.life,
@@ -202,11 +185,51 @@ def timeline(columns: Columns, ports: Ports, scope: Scope, past: Past = NO_PAST)
 _FIELDS = tuple(_Changes.__dataclass_fields__)
 
 
-def _births(columns: Columns, ports: Ports, born: Lives, links: _Links, since: Int64) -> _Changes:
+def _merged(*parts: _Changes) -> _Changes:
+    """Return all changes of ``parts``, sorted by life and slot."""
+    merged = _Changes(*(np.concatenate([getattr(p, f) for p in parts]) for f in _FIELDS))
+    order = np.lexsort((merged.slot, merged.life))
+    return _Changes(*(getattr(merged, f)[order] for f in _FIELDS))
+
+
+def _doubted(changes: _Changes, since: Int64) -> _Changes:
+    """Say less about lives (all their known ``changes``, sorted) that somebody may have bound to.
+
+    ``since`` says by life from when on; NEVER: nobody.  What is unbound before stays
+    so until then, or until its next known change.
+    """
+    doubt = since[changes.life]
+    vague = np.flatnonzero((doubt != NEVER) & (stat(changes.after) == UNBOUND))
+    doubt = doubt[vague]
+    following = np.minimum(vague + 1, len(changes.life) - 1)
+    same = (following > vague) & (changes.life[following] == changes.life[vague])
+    over_by_then = same & (changes.high[following] < doubt)
+    until_then = same & (changes.high[vague] < doubt) & (changes.low[following] >= doubt)
+    owned = encode(OWNED, (changes.after[vague] >> PORT_BITS) & 0xFFFF, 0)
+    after = changes.after.copy()
+    after[vague] = np.where(over_by_then | until_then, after[vague], owned)
+    begins = vague[until_then]  # a change that stands for all that may come
+    when, zero = doubt[until_then], np.zeros(len(begins), np.int64)
+    begun = _Changes(
+        changes.life[begins],
+        changes.slot[begins] + 1,
+        when,
+        zero + NEVER,
+        zero - 1,
+        zero,
+        owned[until_then],
+        zero - 1,
+        when,
+        when,
+    )
+    return _merged(replace(changes, after=after), begun)
+
+
+def _births(columns: Columns, ports: Ports, born: Lives, links: _Links, linked: Bool) -> _Changes:
     life = np.arange(len(born.born))
     zero = np.zeros(len(life), np.int64)
     state = birth_state(columns, ports, born.born)
-    known = (stat(state) > INTERDOMAIN) | _certain(since, links.first_bound(columns, len(life)))
+    known = linked | (stat(state) != INTERDOMAIN)
     known[links.client] = True  # its end is in the chain
     state = np.where(known, state, encode(OWNED, (state >> PORT_BITS) & 0xFFFF, 0))
     state = np.where(born.doubtful, ANYTHING, state)
@@ -355,7 +378,7 @@ def _ranges(begin: Int64, end: Int64) -> Int64:
 
 
 def _connections(
-    columns: Columns, ports: Ports, born: Lives, links: _Links, since: Int64
+    columns: Columns, ports: Ports, born: Lives, links: _Links
 ) -> tuple[_Changes, _Changes, _Changes]:
     """Return what links change: the server when bound, each end when the other is closed."""
     server, client = links.server, links.client
@@ -363,7 +386,7 @@ def _connections(
     turn = number - np.searchsorted(server, server)
     bound = _Changes(
         server,
-        2 * turn + 2,
+        4 * turn + 4,
         columns.call[links.bind] - links.slack,
         columns.ret[links.bind] + links.slack,
         links.bind,
@@ -376,11 +399,9 @@ def _connections(
     serves = np.zeros(len(born.born), bool)
     serves[server] = True
     final = np.append(np.diff(server) != 0, True)[: len(server)]
-    left = _released(columns, born, server, client, 2 * turn + 3, links.slack, final)
-    lost = _released(columns, born, client, server, 0 * turn + 1, links.slack, ~serves[client])
-    until = np.where(final, NEVER, np.append(links.bound(columns)[1:], NEVER)[: len(server)])
-    first = links.first_bound(columns, len(born.born))[client]
-    return bound, _vague(left, since, until), _vague(lost, since, first)
+    left = _released(columns, born, server, client, 4 * turn + 6, links.slack, final)
+    lost = _released(columns, born, client, server, 0 * turn + 2, links.slack, ~serves[client])
+    return bound, left, lost
 
 
 def _released(
@@ -409,16 +430,6 @@ def _released(
     state = encode(UNBOUND, domid, 0)
     nobody = np.full(len(life), -1)
     return _Changes(life, slot, low, high, operation, slack, state, nobody, begin, over)
-
-
-def _vague(released: _Changes, since: Int64, until: Int64) -> _Changes:
-    """A life with connections that are not known may have one again at once.
-
-    Not before the first of them, though: up to its next known one at ``until`` nobody else came.
-    """
-    owned = encode(OWNED, (released.after >> PORT_BITS) & 0xFFFF, 0)
-    known = _certain(since[released.life], until)
-    return replace(released, after=np.where(known, released.after, owned))
 
 
 def may_be_connected(made: Timeline, life: Int64, port: Int64) -> Bool:

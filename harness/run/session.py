@@ -95,6 +95,7 @@ class Session:
         if self.hung:
             raise LabError(f"an earlier test hung the machine ({self.hung})", where=self.host.name)
         if not self.saved:
+            self.dom0.check()
             self.toolstack.check()
 
     def restore(self) -> None:
@@ -330,15 +331,9 @@ def _start_agents(live: Session) -> None:
     programs = {"dom0": [agent, "serve"]} | {
         domu.name: [agent, "relay", "--domid", str(domu.domid)] for domu in live.domus
     }
-    if live.plan.snapshot:
-        for line, words in zip(live.machine.lines, programs.values(), strict=True):
-            live.dom0.run(_on_line(line.name, words))
-        _talk(live)
-        return
-    for name, words in programs.items():
-        live.agents[name] = AgentClient(live.dom0.start(words), name)
-    for client in live.agents.values():
-        client.hello()
+    for line, words in zip(live.machine.lines, programs.values(), strict=True):
+        live.dom0.run(_on_line(line.name, words))
+    _talk(live)
 
 
 def _talk(live: Session) -> None:
@@ -374,9 +369,9 @@ def _record_domains(live: Session) -> None:
 
 
 def _end_agents(live: Session) -> None:
-    for agent in live.agents.values():
-        with contextlib.suppress(Exception):  # a dead agent cannot say goodbye
-            agent.close()
+    """End the agents' streams: they close their ports and let go of each other's pages."""
+    for line in live.machine.lines:
+        line.hang_up()
 
 
 def _healthy(live: Session) -> bool:

@@ -54,9 +54,9 @@ def _known(run: Run, life: Life, call: Call) -> bool:
     """Nobody else was given the port's number about then, and no close of it is in flight."""
     here = (life.domid, life.port)
     for other in (c for runner in run.runners() for c in runner.calls):
-        if other.op is Op.CLOSE and (other.domid, other.port) == here:
-            if other.returned is None and other.called < (call.returned or 0):
-                return False
+        flying = other.op is Op.CLOSE and (other.domid, other.port) == here
+        if flying and other.returned is None and other.called < (call.returned or 0):
+            return False
         given = other.op in ALLOCATING and (other.domid, other.result) == here
         if given and not _clear(run, life.changes[0], other):
             return False
@@ -76,8 +76,24 @@ def _steady(run: Run, call: Call) -> bool:
         return False
     if any((peer.domid, peer.port) in run.world.double_closed for peer in life.peers):
         return False
+    if not _inside(run, life):
+        return False
     peers = {c.domid for c in life.changes} | {life.remote_dom}
     return not peers & set(run.dead) and all(_clear(run, call, c) for c in life.changes)
+
+
+def _inside(run: Run, life: Life) -> bool:
+    """Each bind came well after the birth and before the close of the port that it named.
+
+    Else a kernel may have had that port, and been bound to instead.
+    """
+    return all(
+        _clear(run, bind, change)
+        for server in (life, *life.peers)
+        for bind in server.changes[1:]
+        if bind.op is Op.BIND_INTERDOMAIN
+        for change in (server.changes[0], *_closes(server))
+    )
 
 
 _NO_VCPU = 200  # that no operation binds to
@@ -240,11 +256,9 @@ def _calls(run: Run, deed: _Deed, op: Op) -> list[Call]:
 
 def _settled(run: Run, life: Life) -> bool:
     """Each change of the port, and of those it was connected to, is apart from all others."""
-    return all(
-        _clear(run, one, other)
-        for end in (life, *life.peers)
-        for one in end.changes
-        for other in end.changes
+    ends = (life, *life.peers)
+    return all(_known(run, end, end.changes[-1]) for end in ends if end.changes) and all(
+        _clear(run, one, other) for end in ends for one in end.changes for other in end.changes
     )
 
 
@@ -253,10 +267,15 @@ def _at(run: Run, deed: _Deed, ops: set[Op]) -> Call | None:
     for runner in run.runners():
         for call in runner.calls:
             inside = call.returned is not None and call.called <= deed.when <= call.returned
-            met = call.life is not None and (call.life is deed.life or deed.life in call.life.peers)
-            if inside and call.op in ops and met:
+            if inside and call.op in ops and _met(call, deed.life):
                 return call
     return None
+
+
+def _met(call: Call, life: Life | None) -> bool:
+    if call.op is Op.SEND:
+        return call.life is not None and life in call.life.peers
+    return call.life is life
 
 
 def _bind_seen(run: Run, deed: _Deed) -> Call | None:
