@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ _TOOLSTACK_SECONDS = 180.0
 _DOMU_SECONDS = 180.0
 _TRIAL_SECONDS = 45.0
 _ALIVE_SECONDS = 2.0
+_LATE_SECONDS = 1.0
 _YOUNG_SECONDS = 20  # a machine just restored has not lived longer than this since it was saved
 
 _XEN_ARGS = {
@@ -123,7 +125,7 @@ class Session:
         try:
             self.check()
         except HarnessError as dead:
-            return dead
+            return self._behind(dead)
         if not isinstance(error, OperationInFlight | AgentLost):
             return error
         with ThreadPoolExecutor(1, "alive") as pool:  # both take seconds
@@ -138,6 +140,17 @@ class Session:
             f"{error}; no CPU spins in a lock of Xen: a slow machine or a dead guest",
             where=self.host.name,
         )
+
+    def _behind(self, dead: HarnessError) -> HarnessError:
+        """Return why the machine died if that is behind ``dead``; libvirt may learn it last."""
+        deadline = time.monotonic() + _LATE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                self.machine.check()
+            except HarnessError as why:
+                return why
+            time.sleep(0.1)
+        return dead
 
     def _answers(self) -> bool:
         """Say whether dom0 answers by SSH.  With snapshots there is no connection to try."""
@@ -348,7 +361,7 @@ def _on_line(line: str, words: list[str]) -> str:
     """Return a command that leaves ``words`` running with the virtio port ``line`` as stdin
     and stdout.  (The links in /dev/virtio-ports are udev's, which dom0 has not.)"""
     find = f'for p in /sys/class/virtio-ports/*; do [ "$(cat $p/name)" != {line} ] || break; done'
-    start = f"exec {shlex.join(words)} <>/dev/${{p##*/}} >&0 2>{PAYLOAD}/{line}.log"
+    start = f"exec {shlex.join(words)} <>/dev/${{p##*/}} >&0 2>/dev/console"
     return f"setsid sh -c {shlex.quote(f'{find}; {start}')} </dev/null >/dev/null 2>&1 &"
 
 
