@@ -48,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--duration", type=float, default=_DEFAULTS["duration"], metavar="SECONDS")
     group.addoption("--lab", type=Path, metavar="FILE", help="lab.yaml with more hosts")
     group.addoption("--out", type=Path, metavar="DIR", help="new directory for the results")
+    group.addoption("--xen-release", metavar="X.Y", help="the distribution's Xen of that release")
     group.addoption("--xen-src", type=Path, metavar="DIR", help="Xen source tree")
     group.addoption("--xen-git", metavar="REPO", help="git repository of Xen")
     group.addoption("--xen-ref", metavar="REF", help="commit, tag or branch in it")
@@ -80,6 +81,7 @@ def _plan(config: pytest.Config) -> Plan:
             config.getoption("--xen-src"),
             config.getoption("--xen-git"),
             config.getoption("--xen-ref"),
+            config.getoption("--xen-release"),
         ),
         seed=secrets.randbits(32) if seed is None else seed,
         duration=config.getoption("--duration"),

@@ -348,6 +348,35 @@ def test_a_source_that_is_gone_is_passed_over_for_an_older_one(mirror: Mirror) -
         assert any("4.17.7-1 is in the index but not in the archive" in n for n in notices)
 
 
+def test_upstreams_tarball_will_do_where_no_version_is_whole(mirror: Mirror) -> None:
+    for version in ("4.14.5-1", "4.14.6-1"):
+        mirror.source(SUITE, "xen", version).unlink()
+    mirror.index()
+    version, tree = apt.source_package("xen", "4.14")
+    assert version.startswith("4.14.6 (upstream's")
+    assert (tree / "marker").read_text() == "4.14.6-1"
+    assert (tree / "marker").stat().st_mode & 0o222 == 0
+
+
+def test_other_releases_of_the_distribution_are_at_the_same_address(mirror: Mirror) -> None:
+    mirror.source(SUITE, "xen", "4.17.5-1")
+    mirror.index()
+    for suite in (SUITE, SECURITY):
+        shutil.copytree(
+            mirror.root / "dists" / suite,
+            mirror.root / "dists" / suite.replace(SUITE, "other"),
+        )
+    assert apt.source_package("xen", codename="other").version == "4.17.5-1"
+    with pytest.raises(LabError, match="nowhere"):
+        apt.source_package("xen", codename="nowhere")
+
+
+def test_suites_of_another_release() -> None:
+    both = Archive(("http://a",), ("bookworm", "bookworm-security", "stable"), ("main",))
+    (there,) = archives.of_release([both], BOOKWORM, Release("debian", "trixie"))
+    assert there.suites == ("trixie", "trixie-security")
+
+
 def test_an_impostor_with_the_releases_names_is_left_out(mirror: Mirror, tmp_path: Path) -> None:
     mirror.binary(SUITE, "tool", "1.0", "amd64")
     mirror.index()

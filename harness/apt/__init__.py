@@ -7,6 +7,15 @@ machine's own package state is read or changed.
 """
 
 from harness.apt.packages import Deb, Source, download, fetch, resolve, source_package
-from harness.apt.root import Notice
+from harness.apt.root import Notice, machine_release
 
-__all__ = ["Deb", "Notice", "Source", "download", "fetch", "resolve", "source_package"]
+__all__ = [
+    "Deb",
+    "Notice",
+    "Source",
+    "download",
+    "fetch",
+    "machine_release",
+    "resolve",
+    "source_package",
+]

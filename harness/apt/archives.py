@@ -99,6 +99,17 @@ def own(archives: Iterable[Archive], release: Release, debian_arch: str) -> list
     return _once(fitting)
 
 
+def of_release(archives: Iterable[Archive], here: Release, there: Release) -> list[Archive]:
+    """Return what ``archives`` of release ``here`` have of ``there``, at the same addresses."""
+    found = []
+    for archive in archives:
+        same = re.compile(rf"{re.escape(here.codename)}(?=$|[-/])")
+        suites = tuple(same.sub(there.codename, s) for s in archive.suites if same.match(s))
+        if suites:
+            found.append(replace(archive, suites=suites))
+    return found
+
+
 def without(archives: Iterable[Archive], suites: Iterable[str]) -> list[Archive]:
     """Return ``archives`` less ``suites``."""
     gone = set(suites)

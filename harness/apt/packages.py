@@ -54,20 +54,30 @@ def _quiet(_: str) -> None:
     """Drop a notice."""
 
 
-def source_package(name: str, version_prefix: str = "", *, notice: Notice = _quiet) -> Source:
+def source_package(
+    name: str, version_prefix: str = "", *, codename: str = "", notice: Notice = _quiet
+) -> Source:
     """Return the newest source package ``name`` whose upstream version has the prefix.
+
+    It is looked for in release ``codename`` of the distribution (default: the machine's).
+    Where the archive has no version whole, upstream's tarball of one will do.
 
     "4.17" selects 4.17.5 but not 4.170.  A version that is in the index but not in the
     archive any more is passed over, with a notice, for the next older one.
     """
     native = command.run([command.which("dpkg", "dpkg"), "--print-architecture"]).strip()
-    root = open_root(native, types="deb-src", notice=notice)
+    root = open_root(native, types="deb-src", notice=notice, codename=codename)
     versions = _source_versions(root, name, version_prefix)
     for version in versions:
-        tree = _source_tree(root, name, version)
+        tree = _source_tree(root, name, version, _WHOLE)
         if tree is not None:
             return Source(version, tree)
         notice(f"{name} {version} is in the index but not in the archive: trying an older one")
+    for version in versions:  # archives keep the large file longer than the others
+        tree = _source_tree(root, name, version, _UPSTREAM)
+        if tree is not None:
+            upstream = version.rsplit("-", 1)[0]
+            return Source(f"{upstream} (upstream's, without the distribution's patches)", tree)
     raise LabError(
         f"no source package {name} {version_prefix or '(any version)'} in {root.what}"
         if not versions
@@ -228,19 +238,31 @@ def _compare(left: str, right: str) -> int:
     return -1 if less.returncode == 0 else 1
 
 
-def _source_tree(root: AptRoot, name: str, version: str) -> Path | None:
+# What of a source package: apt-get's options.
+_WHOLE: tuple[str, ...] = ()
+_UPSTREAM = ("--tar-only",)
+
+
+def _source_tree(root: AptRoot, name: str, version: str, part: tuple[str, ...]) -> Path | None:
     """Return the unpacked tree; None if the archive does not have it, remembered like an answer."""
-    kind, entry_name = "source", cache.key(name, version, root.release.codename)
+    kind, entry_name = "source", cache.key(name, version, root.release.codename, *part)
 
     def make(work: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".source-", dir=work.parent) as scratch:
             below = Path(scratch)
-            _download_source(root, name, version, below)
-            dsc = next(below.glob("*.dsc"))
+            _download_source(root, name, version, below, part)
             # apt has verified the files against the signed index; dpkg-source need not again.
-            words = ("--no-check", "-x", dsc.name, str(work / "tree"))
-            command.run([command.which("dpkg-source", "dpkg-dev"), *words], cwd=below)
-        for path in (work / "tree").rglob("*"):
+            tree = work / "tree"
+            words: list[str | Path]
+            if part == _WHOLE:
+                unpack = command.which("dpkg-source", "dpkg-dev")
+                words = [unpack, "--no-check", "-x", next(below.glob("*.dsc")).name, tree]
+            else:
+                tree.mkdir()
+                tar, tarball = command.which("tar", "tar"), next(below.glob("*.tar.*"))
+                words = [tar, "--strip-components=1", "-C", tree, "-xf", tarball]
+            command.run(words, cwd=below)
+        for path in tree.rglob("*"):
             if path.is_file() and not path.is_symlink():
                 path.chmod(path.stat().st_mode & ~0o222)
 
@@ -251,7 +273,7 @@ def _source_tree(root: AptRoot, name: str, version: str) -> Path | None:
             return False
         return True
 
-    if not root.answer(["source tree", name, version], is_there):
+    if not root.answer(["source tree", name, version, *part], is_there):
         return None
     try:
         return cache.entry(kind, entry_name, make) / "tree"
@@ -259,8 +281,10 @@ def _source_tree(root: AptRoot, name: str, version: str) -> Path | None:
         return None
 
 
-def _download_source(root: AptRoot, name: str, version: str, into: Path) -> None:
-    words = ("--download-only", "--only-source", f"{name}={version}")
+def _download_source(
+    root: AptRoot, name: str, version: str, into: Path, part: tuple[str, ...]
+) -> None:
+    words = ("--download-only", "--only-source", *part, f"{name}={version}")
     try:
         with root.lock():
             root.apt("apt-get", "source", *words, cwd=into, timeout=3600)

@@ -106,14 +106,19 @@ class AptRoot:
         os.utime(stamp, (made, made))
 
 
-def open_root(debian_arch: str, *, types: str, notice: Notice, refresh: bool = False) -> AptRoot:
+def open_root(
+    debian_arch: str, *, types: str, notice: Notice, refresh: bool = False, codename: str = ""
+) -> AptRoot:
     """Return the root for ``debian_arch``, its index no older than a day if the network allows.
 
+    ``codename`` is another release of the machine's distribution, taken from the same archives.
     With ``refresh`` the index is fetched again, whatever its age.  An old index that
     cannot be renewed is used, with a notice; LabError when there is none at all.
     """
     command.which("apt-get", "apt")
     release = machine_release()
+    if codename:
+        release = archives.Release(release.distribution, codename)
     name = f"{release.codename}-{'source' if types == 'deb-src' else debian_arch}"
     directory = cache.root() / "apt" / name
     root = AptRoot(directory, release, debian_arch, types)
@@ -168,7 +173,10 @@ def machine_archives() -> list[archives.Archive]:
 
 
 def _own_archives(root: AptRoot) -> list[archives.Archive]:
-    own = archives.own(machine_archives(), root.release, root.debian_arch)
+    here = machine_release()
+    own = archives.own(machine_archives(), here, root.debian_arch)
+    if root.release != here:
+        own = archives.of_release(own, here, root.release)
     if not own:
         ubuntu_ports = root.release.distribution == "ubuntu" and root.debian_arch == "arm64"
         raise LabError(

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from harness import __version__
+from harness.cli.tree import tree_options
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
 from harness.progress import Progress
@@ -33,17 +34,13 @@ _CHUNK = 65536
 @click.option("--flavour", default=DEFAULT_FLAVOUR, show_default=True, help="Lock flavour.")
 @click.option("--console", "serial", is_flag=True, help="Xen's serial console, not a shell.")
 @click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
-@click.option("--xen-src", type=click.Path(path_type=Path), help="Xen source tree.")
-@click.option("--xen-git", help="git repository of Xen.")
-@click.option("--xen-ref", help="Commit, tag or branch in it.")
+@tree_options
 def command(
     host: str,
     flavour: str,
     serial: bool,
     lab: Path | None,
-    xen_src: Path | None,
-    xen_git: str | None,
-    xen_ref: str | None,
+    tree: Tree,
 ) -> None:
     """Boot a host with its domUs, and give a root shell in dom0 (or the serial console).
 
@@ -51,7 +48,7 @@ def command(
     its commands from stdin.
     """
     chosen = find_host(load_lab(lab), host)
-    plan = Plan((chosen,), flavour, Tree(xen_src, xen_git, xen_ref))
+    plan = Plan((chosen,), flavour, tree)
     run = directory.create()
     recorder = Recorder(plan, run, Progress())
     recorder.add(records.RunStart(plan.seed, tuple(sys.argv), __version__, (host,)))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 
 from harness.arch import Arch
 from harness.cli import print_json
+from harness.cli.tree import tree_options
 from harness.hypervisor.build import Build, Progress, build
 from harness.run.plan import DEFAULT_FLAVOUR, Tree
 
@@ -26,16 +26,12 @@ from harness.run.plan import DEFAULT_FLAVOUR, Tree
 @click.option(
     "--flavour", default=DEFAULT_FLAVOUR, show_default=True, help="Lock flavour, or a mutant."
 )
-@click.option("--xen-src", type=click.Path(path_type=Path), help="Xen source tree to build.")
-@click.option("--xen-git", metavar="REPO", help="Git repository of Xen (path or URL).")
-@click.option("--xen-ref", metavar="REF", help="Commit, tag or branch of --xen-git.")
+@tree_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(
     arch: str,
     flavour: str,
-    xen_src: Path | None,
-    xen_git: str | None,
-    xen_ref: str | None,
+    tree: Tree,
     as_json: bool,
 ) -> None:
     """Build the hypervisor and print where it is.
@@ -44,7 +40,7 @@ def command(
     built before from the same source, patches, configuration and compiler is not built
     again.
     """
-    source = Tree(xen_src, xen_git, xen_ref).source()
+    source = tree.source()
     with _progress(f"{flavour} {arch}") as progress:
         built = build(source, flavour, Arch(arch), progress=progress)
     if as_json:

@@ -12,6 +12,8 @@ import click
 import pytest
 
 from harness.cli import print_json
+from harness.cli.tree import tree_options
+from harness.cli.tree import words as tree_words
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
 from harness.run.plan import DEFAULT_DURATION, DEFAULT_FLAVOUR, Plan, Tree
@@ -31,9 +33,7 @@ TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
 @click.option("--seed", type=int, help="Seed of the load.  [a fresh one]")
 @click.option("--out", type=click.Path(path_type=Path), help="New directory for the results.")
 @click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
-@click.option("--xen-src", type=click.Path(path_type=Path), help="Xen source tree.")
-@click.option("--xen-git", help="git repository of Xen.")
-@click.option("--xen-ref", help="Commit, tag or branch in it.")
+@tree_options
 @click.option("--snapshot", is_flag=True, help="Restore the booted machine before every test.")
 @click.option("--repeat", type=int, default=1, show_default=True, help="Run every test so often.")
 @click.option("--keep-going", is_flag=True, help="Go on after a test that did not pass.")
@@ -45,6 +45,7 @@ def command(
     snapshot: bool,
     keep_going: bool,
     as_json: bool,
+    tree: Tree,
     **options: Any,
 ) -> int:
     """Build, boot, test; ends with a verdict and the path of the report.
@@ -56,7 +57,7 @@ def command(
     Plan(
         tuple(find_host(lab, name) for name in chosen),
         options["flavour"],
-        Tree(options["xen_src"], options["xen_git"], options["xen_ref"]),
+        tree,
         duration=options["duration"],
         out=options["out"],
         repeat=options["repeat"],
@@ -71,6 +72,7 @@ def command(
         for name, value in options.items()
         if value is not None
     ]
+    words += tree_words(tree)
     words += ["-p", "no:terminal", "-p", "no:cacheprovider", "-s"]
     words += ["-c", "/dev/null", f"--rootdir={TESTCASES}", "-p", "no:timeout", "-p", "no:xdist"]
     if snapshot:

@@ -15,6 +15,10 @@ from filelock import FileLock
 from harness import apt, cache, command
 from harness.verdict import ConfigError, LabError
 
+# Xen's releases -> the release of Debian that has them.
+RELEASES = {"4.14": "bullseye", "4.17": "bookworm", "4.20": "trixie"}
+DEFAULT_RELEASE = "4.17"
+
 # What a hypervisor build reads of a Xen tree; everything else is toolstack.
 _PARTS = ("Config.mk", "config", "scripts", "tools/flask", "version.sh", "xen")
 
@@ -34,12 +38,14 @@ class Source:
     digest: str  # of what a hypervisor build reads
 
 
-def from_apt(prefix: str = "4.17") -> Source:
+def from_apt(prefix: str = DEFAULT_RELEASE) -> Source:
     """Return the distribution's source package of Xen ``prefix``, fetched into the cache.
 
+    On Debian the other releases of Xen come from the other releases of Debian.
     LabError when apt offers none, or cannot be reached.
     """
-    package = apt.source_package("xen", prefix)
+    codename = RELEASES.get(prefix, "") if apt.machine_release().distribution == "debian" else ""
+    package = apt.source_package("xen", prefix, codename=codename)
     return _describe("apt", package.tree, package.version)
 
 

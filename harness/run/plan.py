@@ -17,15 +17,21 @@ DEFAULT_DURATION = 5.0
 
 @dataclass(frozen=True)
 class Tree:
-    """Where the hypervisor's source comes from; nothing given: the distribution's 4.17."""
+    """Where the hypervisor's source comes from; by default the distribution's 4.17."""
 
     directory: Path | None = None
     repository: str | None = None
     ref: str | None = None
+    release: str | None = None  # of the distribution's, such as "4.14"
 
     def __post_init__(self) -> None:
         if self.directory is not None and self.repository is not None:
             raise ConfigError("--xen-src and --xen-git exclude each other", hint="give one")
+        if self.release is not None and (self.directory or self.repository):
+            raise ConfigError(
+                "--xen-release takes the distribution's source, --xen-src and --xen-git another",
+                hint="give one",
+            )
         if (self.repository is None) != (self.ref is None):
             raise ConfigError("--xen-git and --xen-ref belong together", hint="give both")
 
@@ -35,7 +41,7 @@ class Tree:
             return sources.from_dir(self.directory)
         if self.repository is not None and self.ref is not None:
             return sources.from_git(self.repository, self.ref)
-        return sources.from_apt()
+        return sources.from_apt(self.release or sources.DEFAULT_RELEASE)
 
 
 @dataclass(frozen=True)
