@@ -60,9 +60,11 @@ def flow(columns: Columns, ports: Ports, scope: Scope, made: Timeline, past: Pas
     claimed = _claimed(columns, ports, made)
     # The events of a life that had ended before this piece are not all here.
     claimed &= (columns.row[lives.born] >= past.since) | (lives.end_low > past.working)
-    cause, cause_of, cause_from, sure = _causes(columns, ports, scope, made)
+    cause, cause_of, cause_from, sure, bounds = _causes(columns, ports, scope, made)
     slack = scope.slack(ports.caller[cause], lives.keys[lives.group[cause_of]] >> PORT_BITS)
-    call, ret = columns.call[cause] - slack, later(columns.ret[cause], slack)
+    # A send reaches this port only while the two are connected.
+    call = np.maximum(columns.call[cause], bounds[0]) - slack
+    ret = later(np.minimum(columns.ret[cause], bounds[1]), slack)
     order = np.lexsort((call, cause_of))
     return Flow(
         axis=axis,
@@ -119,8 +121,11 @@ def _claimed(columns: Columns, ports: Ports, made: Timeline) -> Bool:
 
 def _causes(
     columns: Columns, ports: Ports, scope: Scope, made: Timeline
-) -> tuple[Int64, Int64, Int64, Bool]:
-    """Return operations that may have set a port pending, whose, from where, whether surely."""
+) -> tuple[Int64, Int64, Int64, Bool, tuple[Int64, Int64]]:
+    """Return operations that may have set a port pending, whose, from where, whether surely.
+
+    And, in the sender's clock, not before and not after when.
+    """
     unknown = may_have_happened(columns)
     sends = np.flatnonzero((columns.op == Op.SEND) & (unknown | (columns.result == 0)))
     group = made.lives.find(ports.local[sends])
@@ -140,11 +145,19 @@ def _causes(
         sure &= ~busy(made, group, call, ret)
     binds = np.flatnonzero(made.peer >= 0)
     binds = binds[made.operation[binds] == made.lives.born[made.life[binds]]]
+    following = np.minimum(before + 1, max(len(made.group) - 1, 0))
+    ends = (following > before) & (made.group[following] == made.group[before])
+    until = np.where(ends, made.high[following], NEVER)
+    zero = np.zeros(len(binds), np.int64)
     return (
         np.concatenate([sends[which], made.operation[binds]]),
         np.concatenate([target, made.life[binds]]),
         np.concatenate([made.life[before], made.peer[binds]]),
         np.concatenate([sure[which], np.ones(len(binds), bool)]),
+        (
+            np.concatenate([made.low[before], zero + made.lives.axis.low]),
+            np.concatenate([until, zero + NEVER]),
+        ),
     )
 
 

@@ -77,6 +77,7 @@ def test_visible_bugs_are_found_and_told_in_few_lines(bug: str) -> None:
         ("status unbound", 29332),
         ("send lost", 23388),
         ("bind refused", 24969),
+        ("event invented", 18974),
         ("event invented", 25486),
         ("send refused", 29968),
     ],
