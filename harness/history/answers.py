@@ -95,18 +95,24 @@ def wrong_numbers(columns: Columns) -> Int64:
 
 def bound_again(columns: Columns, ports: Ports, born: Lives) -> Int64:
     """Return successful binds of a VIRQ that another port of the domain certainly still had."""
-    life = np.flatnonzero((columns.op[born.born] == Op.BIND_VIRQ) & ~born.doubtful)
+    life = np.flatnonzero(columns.op[born.born] == Op.BIND_VIRQ)
     operation = born.born[life]
     virq = columns.port[operation].astype(np.int64)
     vcpu = np.where(np.isin(virq, list(PER_VCPU_VIRQS)), columns.arg[operation], 0)
     which = (ports.caller[operation] << 40) | (virq << 20) | vcpu
     _, which = np.unique(which, return_inverse=True)
     axis = Axis(born.axis.low, born.axis.low + born.axis.span, len(life) + 1)
-    order = np.argsort(axis.at(which, columns.ret[operation]), kind="stable")
-    operation, which, end = operation[order], which[order], born.end_low[life[order]]
-    latest = np.maximum.accumulate(axis.at(which, end))
-    again = np.append(False, latest[:-1] > axis.at(which, columns.ret[operation])[1:])
-    return np.asarray(operation[again[: len(operation)]], np.int64)
+    call, ret = axis.at(which, columns.call[operation]), axis.at(which, columns.ret[operation])
+    doubtful = born.doubtful[life]
+    sure = np.flatnonzero(~doubtful)
+    sure = sure[np.argsort(ret[sure], kind="stable")]
+    latest = np.maximum.accumulate(axis.at(which[sure], born.end_low[life[sure]]))
+    # A doubtful port may be gone again at once: only what was bound before its bind counts.
+    before = np.searchsorted(ret[sure], np.where(doubtful, call, ret)) - 1
+    again = np.zeros(len(life), bool)
+    some = np.flatnonzero(before >= 0)
+    again[some] = latest[before[some]] > ret[some]
+    return np.asarray(operation[again], np.int64)
 
 
 def reads(columns: Columns, ports: Ports, scope: Scope, made: Timeline) -> Reads:

@@ -446,7 +446,8 @@ def wrong_binds(columns: Columns, ports: Ports, made: Timeline) -> Int64:
     bound = np.flatnonzero((made.operation >= 0) & (stat(made.after) == INTERDOMAIN))
     bound = bound[made.lives.born[made.life[bound]] != made.operation[bound]]
     before = made.state(made.group[bound], bound)
-    wanted = encode(UNBOUND, ports.caller[made.operation[bound]], 0)
-    known = (before != ANYTHING) & (stat(before) != OWNED)
-    wrong: Int64 = made.operation[bound[known & (before != wanted)]]
-    return wrong
+    caller = ports.caller[made.operation[bound]]
+    vague = stat(before) == OWNED  # unbound, perhaps, but for one domain only
+    wrong = np.where(vague, (before >> PORT_BITS) & 0xFFFF, before)
+    wrong = wrong != np.where(vague, caller, encode(UNBOUND, caller, 0))
+    return np.asarray(made.operation[bound[(before != ANYTHING) & wrong]], np.int64)

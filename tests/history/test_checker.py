@@ -95,6 +95,11 @@ def test_same_verdicts_as_brute_force(first: int) -> None:
         assert (check(history).verdict is Verdict.PASS) == explained(history), seed
 
 
+@pytest.mark.parametrize("seed", [4084, 4889])
+def test_brute_force_once_knew_better(seed: int) -> None:
+    assert check(tiny(seed)).verdict is Verdict.FAIL
+
+
 def test_tiny_histories_are_of_both_sorts() -> None:
     verdicts = [explained(tiny(seed)) for seed in range(60)]
     assert 5 < verdicts.count(False) < 55
