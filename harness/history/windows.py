@@ -55,13 +55,15 @@ def look_into(
     undecided += vague[~small].tolist()
     open_ = np.union1d(np.setdiff1d(open_, vague[~small]), vague[small])
     before = _Before(made)
-    done = np.zeros(len(columns), bool)
+    due = np.zeros(len(columns), bool)
+    due[open_] = True
+    asked = due.copy()
     for index in open_.tolist():
-        if done[index]:
+        if not due[index]:
             continue
         window = _window(columns, ports, scope, before, touched, index)
-        mine = np.array([index]) if window is None else np.intersect1d(window.which, open_)
-        done[mine] = True
+        mine = np.array([index]) if window is None else window.which[asked[window.which]]
+        due[mine] = False
         if window is None or len(window.which) > WIDEST:
             undecided += mine.tolist()
             continue
@@ -243,6 +245,8 @@ def _component(ports: Ports, touched: _Touched, key: int) -> tuple[set[int], Int
     """Return the ports ever connected with ``key``, and all operations on them; stop if many."""
     keys, fresh = {key}, [key]
     found: set[int] = set()
+    if len(touched.of(key)) > WHOLE:
+        return keys, touched.of(key)
     while fresh and len(found) <= WHOLE:
         mine = touched.of(fresh.pop())
         found.update(mine[: WHOLE + 1].tolist())

@@ -37,6 +37,14 @@ class Flavour:
     bad: bool = False  # a mutant that a test must catch
 
     @property
+    def design(self) -> str:
+        """The flavour whose rules it should keep: a mutant's is the one it was made from."""
+        if not self.bad:
+            return self.name
+        home = self.patches[0].parent
+        return AS_IT_STANDS if home.parent.name == "bad" else home.name
+
+    @property
     def digest(self) -> str:
         """Digest of the patches, in their order."""
         return cache.key(*(patch.read_bytes() for patch in self.patches))

@@ -84,6 +84,7 @@ class Session:
     agents: dict[str, AgentClient] = field(default_factory=dict)
     operations: dict[str, int] = field(default_factory=dict)  # recorded, by domain
     hung: str = ""  # once Xen was seen to hang: how
+    _explained: tuple[BaseException, BaseException] | None = None  # the last error, and its cause
     saved: dict[str, int] = field(default_factory=dict)  # by domain: its ticks in the snapshot
 
     @property
@@ -118,8 +119,14 @@ class Session:
 
         A machine that died goes before the test's word.  An operation that did not come
         back is the hypervisor's fault only if a CPU is seen spinning in it; else the
-        machine is slow or the guest dead, and nothing was learnt about Xen.
+        machine is slow or the guest dead, and nothing was learnt about Xen.  Whoever asks
+        again is told the same.
         """
+        if self._explained is None or self._explained[0] is not error:
+            self._explained = error, self._cause(error)
+        return self._explained[1]
+
+    def _cause(self, error: BaseException) -> BaseException:
         if isinstance(error, HypervisorError) and not isinstance(error, OperationInFlight):
             return error  # judged already
         try:

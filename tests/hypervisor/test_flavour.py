@@ -48,6 +48,13 @@ def test_counter_v2_is_counter_and_its_four_defects(release: tuple[int, int]) ->
     assert names == ["counter", "poll-leak", "virq-vcpu0", "unmask-dropped", "masked-underflow"]
 
 
+def test_a_mutant_is_judged_by_the_flavour_it_was_made_from() -> None:
+    assert flavour.find("poll-leak", _like((4, 17))).design == "counter"
+    assert flavour.find("counter-v2", _like((4, 17))).design == "counter-v2"
+    own = flavour.Flavour("x", (flavour.SHELF / "4.17/bad/x/x.patch",), bad=True)
+    assert own.design == "rwlock"
+
+
 def test_rwlock_is_the_tree_as_it_stands(tree: Path) -> None:
     assert flavour.find("rwlock", source.from_dir(tree)).patches == ()
 

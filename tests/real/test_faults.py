@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.run import TESTCASES
+from harness.history.history import read as read_history
 from harness.results.journal import read
 from harness.results.records import Broken
 from tests.real import faults
@@ -47,3 +49,23 @@ def test_a_broken_machine_is_no_fail(
     assert (told.time - datetime.fromisoformat(struck.read_text())).total_seconds() < 10
     assert machines(HOST) == []
     assert scratch_directories() <= before
+
+
+def test_a_hang_under_load_is_xens_fault_and_loses_no_record(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    load = str(TESTCASES / "test_load.py")
+    plan = ("--flavour", "poll-leak", "--duration", "40", "--seed", "3")
+    ran = harness("run", "--host", HOST, *plan, "--out", str(out), "--json", load)
+    assert ran.code == 1, ran.stderr
+    (host,) = ran.document["hosts"]
+    (failed,) = [test for test in host["tests"] if test["name"] == "load"]
+    assert failed["verdict"] == "FAIL" and "never released" in failed["message"]
+    partial = out / "history" / HOST / "load-partial.parquet"
+    counts = {log.domain: 0 for log in read_history(partial).threads}
+    for log in read_history(partial).threads:
+        counts[log.domain] += len(log.records)
+    assert set(counts) == {"dom0", "domu1", "domu2"}
+    assert all(count > 100 for count in counts.values()), counts
+    checked = harness("check", str(partial), "--json")
+    assert checked.document["histories"][0]["in_flight"]
+    assert machines(HOST) == []
