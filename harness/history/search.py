@@ -9,7 +9,7 @@ nothing, so an answer that holds is taken at once; only changes branch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -145,6 +145,10 @@ def _packed(states: dict[int, int]) -> States:
 # -- from columns to moves -----------------------------------------------------------------
 
 
+_BITS = 63
+_POWERS = np.left_shift(1, np.arange(_BITS))
+
+
 class Moves:
     """Turns operations of one piece of a history into moves."""
 
@@ -159,7 +163,9 @@ class Moves:
         made = [(index, self._move(index, keys)) for index in which.tolist()]
         real = [(index, move) for index, move in made if move is not None]
         masks = self._before(np.array([index for index, _ in real], np.int64))
-        return [replace(move, before=mask) for (_, move), mask in zip(real, masks, strict=True)]
+        for (_, move), mask in zip(real, masks, strict=True):
+            object.__setattr__(move, "before", mask)  # ours alone so far
+        return [move for _, move in real]
 
     def _move(self, index: int, keys: set[int]) -> Move | None:
         columns, ports = self._columns, self._ports
@@ -197,4 +203,7 @@ class Moves:
             over = np.where(over == NEVER, NEVER, over + np.where(over == NEVER, 0, slack))
         first = over < call[None, :]
         first |= (log[:, None] == log[None, :]) & np.tri(count, k=-1, dtype=bool).T
+        if count < _BITS:
+            masks: list[int] = (_POWERS[:count] @ first).tolist()
+            return masks
         return [sum(1 << i for i in np.flatnonzero(first[:, j]).tolist()) for j in range(count)]

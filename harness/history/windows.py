@@ -179,7 +179,8 @@ def _window(
         which = _overlapping(columns, touched, key, index, margin)
         begin = int(columns.call[which].min()) - margin - 1
         keys, start = {key}, before.states(key, begin)
-        which = np.union1d(which, _releases(columns, ports, touched, which, start, margin))
+        more = _releases(columns, ports, touched, which, start, margin)
+        which = np.union1d(which, more) if len(more) else np.sort(which)
     if _outlives(columns, ports, scope, which, keys, margin):
         return None
     return _Window(which, keys, start)
@@ -236,8 +237,9 @@ def _releases(
     found = [np.zeros(0, np.int64)]
     for peer in sorted(peers - {FOREIGN}):
         mine = touched.between(peer, low, high)
-        mine = mine[(columns.op[mine] == Op.CLOSE) & (columns.call[mine] <= high)]
-        found.append(mine[columns.ret[mine] >= low])
+        mine = mine[columns.op[mine] == Op.CLOSE]
+        if len(mine):
+            found.append(mine[(columns.call[mine] <= high) & (columns.ret[mine] >= low)])
     return np.concatenate(found)
 
 
