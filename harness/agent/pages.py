@@ -31,10 +31,10 @@ assert PAGE.itemsize == PAGE_BYTES
 def records_of(pages: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     """Return the records of one thread's ``pages`` (dtype PAGE, in order), unused ones left out.
 
-    The last may be in flight (``ret`` 0).
+    The last may be in flight (``ret`` 0).  One that was just being written is left out, too.
     """
     records: npt.NDArray[np.void] = pages["records"].reshape(-1)
-    used: npt.NDArray[np.void] = records[records["call"] != 0]
+    used: npt.NDArray[np.void] = records[(records["call"] != 0) & (records["op"] != 0)]
     return used
 
 

@@ -149,15 +149,25 @@ class Session:
         )
 
     def _behind(self, dead: HarnessError) -> HarnessError:
-        """Return why the machine died if that is behind ``dead``; libvirt may learn it last."""
+        """Return what is behind ``dead``: a hang of Xen silences dom0, too, and libvirt may be
+        the last to learn that QEMU is gone."""
+        if self.hung:
+            return dead
         deadline = time.monotonic() + _LATE_SECONDS
-        while time.monotonic() < deadline:
+        try:
+            self.diagnose(dead)
+        except HypervisorError as seen:
+            return seen
+        except LabError:
+            pass  # no CPU can be looked at
+        while True:
             try:
                 self.machine.check()
             except HarnessError as why:
                 return why
+            if time.monotonic() > deadline:
+                return dead
             time.sleep(0.1)
-        return dead
 
     def _answers(self) -> bool:
         """Say whether dom0 answers by SSH.  With snapshots there is no connection to try."""

@@ -89,6 +89,13 @@ def test_what_was_in_flight_is_known(tmp_path: Path) -> None:
     assert found.in_flight == "CLOSE of port 22"
 
 
+def test_a_record_that_is_just_being_written_does_not_count(tmp_path: Path) -> None:
+    pages = thread_pages(5)
+    pages["records"]["op"][-1, -1] = 0  # a running thread's page, caught halfway
+    [found] = recover(written(tmp_path / "m", pages), run=1)
+    assert len(found.records) == 5 * 127 - 1 and found.in_flight == ""
+
+
 def test_records_end_where_a_page_is_missing(tmp_path: Path) -> None:
     pages = thread_pages(5)
     [found] = recover(written(tmp_path / "m", np.delete(pages, 3)), run=1)
