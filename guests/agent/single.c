@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define WAIT_MS 5000u
 #define REQUIRED UINT64_MAX
@@ -240,12 +241,11 @@ static int close_all(struct actor *a)
     return left;
 }
 
-int release_all(struct actor *a, struct request *q)
+/* Ask Xen about every port ever owned, and keep those that are not closed. */
+static void ask_for_all(struct actor *a, struct request *q)
 {
     q->a = 0;
     q->count = 0;
-    for (int pass = 0; pass < CLOSE_PASSES && close_all(a); pass++)
-        ;
     for (uint32_t port = 0; port < MAX_PORTS; port++) {
         struct channel_status status;
         if (!port_owner(port))
@@ -254,6 +254,20 @@ int release_all(struct actor *a, struct request *q)
         if (raw_status(a, port, &status) != 0 || status.state != EVTCHNSTAT_CLOSED)
             if (q->count < MAX_EVENTS)
                 q->ports[q->count++] = port;
+    }
+}
+
+int release_all(struct actor *a, struct request *q)
+{
+    struct timespec nap = {0, 50000000};
+
+    for (int pass = 0; pass < CLOSE_PASSES && close_all(a); pass++)
+        ;
+    ask_for_all(a, q);
+    /* A kernel may close what its device gave back a little later. */
+    for (int pass = 0; pass < CLOSE_PASSES && q->count; pass++) {
+        nanosleep(&nap, NULL);
+        ask_for_all(a, q);
     }
     forget_closed_ports();
     return (int)q->count;
