@@ -36,25 +36,14 @@ class Output:
 
 
 class ExecChannel:
-    """A program in dom0 as a byte stream (the agents' AgentChannel)."""
+    """A program in dom0 as a byte stream."""
 
-    def __init__(self, channel: paramiko.Channel, what: str) -> None:
+    def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
-        self._what = what
 
     def write(self, data: bytes) -> None:
         """Send all of ``data``; OSError when the connection is gone."""
         self._channel.sendall(data)
-
-    def read(self, limit: int, timeout: float) -> bytes:
-        """Return 1..``limit`` bytes, b"" at the end; TimeoutError after ``timeout`` seconds."""
-        self._channel.settimeout(timeout)
-        try:
-            return self._channel.recv(limit)
-        except TimeoutError:
-            raise TimeoutError(f"{self._what}: silent for {timeout:.1f} s") from None
-        except (OSError, EOFError):
-            return b""
 
     def close(self) -> None:
         """Close the stream; the program sees the end of its input."""
@@ -163,7 +152,7 @@ class Dom0:
     def start(self, command: str | list[str]) -> ExecChannel:
         """Start a program and return its stdin/stdout as a byte stream."""
         line = command if isinstance(command, str) else shlex.join(command)
-        return ExecChannel(self._open(line), f"dom0: {line.split()[0]}")
+        return ExecChannel(self._open(line))
 
     def shell(self, columns: int, lines: int) -> paramiko.Channel:
         """Return an interactive shell with a terminal of that size."""

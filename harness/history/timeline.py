@@ -150,16 +150,18 @@ class _Changes:
 def timeline(columns: Columns, ports: Ports, scope: Scope, past: Past = NO_PAST) -> Timeline:
     """Return the chains of all agent-owned ports: bounds tightened along each, nothing judged."""
     born = lives(columns, ports, scope)
-    links, linked, since, remotes, anywhere = _connect(columns, ports, scope, born)
+    following = _following(columns, born)
+    over = _over(columns, born, following)
+    links, since, remotes, anywhere = _connect(columns, ports, scope, born, following)
     old = columns.row[born.born] < past.since
     earlier = old & np.isin(born.keys[born.group], past.vague)
-    linked &= ~earlier
     since[earlier] = born.axis.low
+    linked = ~born.doubtful & (since == NEVER)
     anywhere |= earlier
     parts = (
         _births(columns, ports, born, links, linked),
-        _deaths(columns, born),
-        *_connections(columns, ports, born, links),
+        _deaths(born, over),
+        *_connections(columns, ports, born, links, over),
     )
     merged = _doubted(_merged(*parts), since)
     made = Timeline(
@@ -256,7 +258,7 @@ def birth_state(columns: Columns, ports: Ports, operation: Int64) -> Int64:
     return np.select([op == kind for kind in kinds], states, ANYTHING)
 
 
-def _deaths(columns: Columns, born: Lives) -> _Changes:
+def _deaths(born: Lives, over: Int64) -> _Changes:
     life = np.flatnonzero(~born.doubtful)
     low, high = born.end_low[life], born.end_high[life]
     operation = np.where(high == NEVER, -1, born.end[life])
@@ -271,18 +273,17 @@ def _deaths(columns: Columns, born: Lives) -> _Changes:
         zero + ANYTHING,
         zero - 1,
         low,
-        _over(born, columns, life),
+        over[life],
     )
 
 
-def _over(born: Lives, columns: Columns, life: Int64) -> Int64:
-    """Return when the close of ``life`` was surely over; NEVER if it is not known which it was.
+def _over(columns: Columns, born: Lives, following: Int64) -> Int64:
+    """Return by life when its close was surely over; NEVER if it is not known which it was.
 
     Whoever was given the port next came to its lock after the close had left it.
     """
-    end = born.end[life]
-    over = np.where(end >= 0, columns.ret[end], NEVER)
-    return np.minimum(over, _following(columns, born)[life])
+    closed = np.where(born.end >= 0, columns.ret[born.end], NEVER)
+    return np.minimum(closed, following)
 
 
 def _following(columns: Columns, born: Lives) -> Int64:
@@ -294,14 +295,13 @@ def _following(columns: Columns, born: Lives) -> Int64:
 
 
 def _connect(
-    columns: Columns, ports: Ports, scope: Scope, born: Lives
-) -> tuple[_Links, Bool, Int64, Int64, Bool]:
-    """Find the life that each bind connected to, and the lives whose connections are known.
+    columns: Columns, ports: Ports, scope: Scope, born: Lives, following: Int64
+) -> tuple[_Links, Int64, Int64, Bool]:
+    """Find the life that each bind connected to.
 
-    Of the others comes the time from which on they are not, and then ``Timeline.remotes``
-    and ``Timeline.anywhere``.
+    Then comes by life from when on its connections are not known (NEVER: they always are),
+    ``Timeline.remotes`` and ``Timeline.anywhere``.
     """
-    linked = ~born.doubtful
     binding = np.flatnonzero(columns.op == Op.BIND_INTERDOMAIN)
     unknown = may_have_happened(columns)[binding]
     client_of = np.full(len(columns), -1)
@@ -311,13 +311,13 @@ def _connect(
     client = client_of[binding]
     slack = scope.slack(ports.caller[binding], ports.remote[binding] >> PORT_BITS)
     low, high = columns.call[binding] - slack, later(columns.ret[binding], slack)
-    first, last = _candidates(columns, born, born.find(ports.remote[binding]), low, high)
+    first, last = _candidates(columns, born, following, born.find(ports.remote[binding]), low, high)
     sure = np.flatnonzero((first == last) & ~unknown)
     server, theirs = first[sure], client[sure]
     inside = (columns.ret[born.born[server]] < low[sure]) & (born.end_low[server] > high[sure])
     sure = sure[inside & ~born.doubtful[server] & ~born.doubtful[theirs]]
     loose = np.setdiff1d(np.arange(len(binding)), sure)
-    since = np.full(len(linked), NEVER)
+    since = np.full(len(born.born), NEVER)
     perhaps = np.maximum(last[loose] - first[loose] + 1, 0)
     touched = _ranges(first[loose], last[loose] + 1)
     np.minimum.at(since, touched, np.repeat(low[loose], perhaps))
@@ -328,7 +328,6 @@ def _connect(
     reserved = (state >> PORT_BITS) & 0xFFFF
     for_others = (stat(state) == UNBOUND) & ~np.isin(reserved, agents)
     since[for_others] = born.axis.low
-    linked &= since == NEVER
     sure = sure[np.lexsort((columns.ret[binding[sure]], first[sure]))]
     links = _Links(first[sure], client[sure], binding[sure], slack[sure])
     times = np.maximum(last - first + 1, 0)
@@ -342,19 +341,19 @@ def _connect(
             client[own] << PORT_BITS | ports.remote[binding[own]] & _PORT,
         ]
     )
-    return links, linked, since, np.unique(remotes), anywhere
+    return links, since, np.unique(remotes), anywhere
 
 
 _PORT = (1 << PORT_BITS) - 1
 
 
 def _candidates(
-    columns: Columns, born: Lives, group: Int64, low: Int64, high: Int64
+    columns: Columns, born: Lives, following: Int64, group: Int64, low: Int64, high: Int64
 ) -> tuple[Int64, Int64]:
     """Return the first and last life of ``group`` that [low, high] can touch, if any."""
     axis = born.axis
     ended = np.where(born.doubtful, NEVER, born.end_high)
-    ended = axis.at(born.group, np.minimum(ended, _following(columns, born)))
+    ended = axis.at(born.group, np.minimum(ended, following))
     begun = np.maximum.accumulate(axis.at(born.group, _begun(columns, born)))
     first = np.searchsorted(ended, axis.at(group, low))
     last = np.searchsorted(begun, axis.at(group, high), side="right") - 1
@@ -378,7 +377,7 @@ def _ranges(begin: Int64, end: Int64) -> Int64:
 
 
 def _connections(
-    columns: Columns, ports: Ports, born: Lives, links: _Links
+    columns: Columns, ports: Ports, born: Lives, links: _Links, over: Int64
 ) -> tuple[_Changes, _Changes, _Changes]:
     """Return what links change: the server when bound, each end when the other is closed."""
     server, client = links.server, links.client
@@ -399,14 +398,14 @@ def _connections(
     serves = np.zeros(len(born.born), bool)
     serves[server] = True
     final = np.append(np.diff(server) != 0, True)[: len(server)]
-    left = _released(columns, born, server, client, 4 * turn + 6, links.slack, final)
-    lost = _released(columns, born, client, server, 0 * turn + 2, links.slack, ~serves[client])
+    left = _released(born, over, server, client, 4 * turn + 6, links.slack, final)
+    lost = _released(born, over, client, server, 0 * turn + 2, links.slack, ~serves[client])
     return bound, left, lost
 
 
 def _released(
-    columns: Columns,
     born: Lives,
+    closed: Int64,
     life: Int64,
     peer: Int64,
     slot: Int64,
@@ -419,8 +418,8 @@ def _released(
     and its bounds say nothing about the peer's close.
     """
     low, high = born.end_low[peer] - slack, later(born.end_high[peer], slack)
-    begin, over = low, later(_over(born, columns, peer), slack)
-    own = _over(born, columns, life)
+    begin, over = low, later(closed[peer], slack)
+    own = closed[life]
     gone = begin > own  # the own close was over by then: nobody came to this lock any more
     begin, over = np.where(gone, born.end_low[life], begin), np.where(gone, own, over)
     operation = np.where(final | (born.end_high[peer] == NEVER), -1, born.end[peer])

@@ -42,6 +42,7 @@ class Build:
 
     arch: Arch
     flavour: str
+    design: str  # the flavour whose rules it should keep
     source: Source
     directory: Path
     image: Path  # x86-64: uncompressed multiboot ELF (`qemu -kernel`); arm64: flat Image
@@ -85,6 +86,7 @@ def build(
     return Build(
         arch=arch,
         flavour=chosen.name,
+        design=chosen.design,
         source=source,
         directory=directory,
         image=directory / _IMAGE,

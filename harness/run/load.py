@@ -13,7 +13,6 @@ from harness.history import history as histories
 from harness.history.checker import CheckResult, check
 from harness.history.history import History
 from harness.history.record import Op
-from harness.hypervisor import flavour as flavours
 from harness.results import records
 from harness.run.session import Session
 from harness.verdict import HarnessError, HypervisorError, LabError, Verdict
@@ -51,7 +50,7 @@ class Load:
             history = run_load(
                 session.agents,
                 chosen,
-                flavour=flavours.find(session.build.flavour, session.build.source).design,
+                flavour=session.build.design,
                 release=session.build.source.release,
                 arch=session.host.arch,
                 host=session.host.name,

@@ -6,7 +6,6 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +49,6 @@ _SSH_SECONDS = 240.0  # a busy machine under TCG is slow, not dead
 _TOOLSTACK_SECONDS = 180.0
 _DOMU_SECONDS = 180.0
 _TRIAL_SECONDS = 45.0
-_ALIVE_SECONDS = 2.0
 _LATE_SECONDS = 1.0
 _YOUNG_SECONDS = 20  # a machine just restored has not lived longer than this since it was saved
 
@@ -135,14 +133,11 @@ class Session:
             return self._behind(dead)
         if not isinstance(error, OperationInFlight | AgentLost):
             return error
-        with ThreadPoolExecutor(1, "alive") as pool:  # both take seconds
-            answers = pool.submit(self._answers)
-            try:
-                self.diagnose(error)
-            except HarnessError as seen:
-                return seen
-        if not answers.result():
-            return LabError("dom0 does not answer by SSH any more", where=self.host.name)
+        try:
+            self.diagnose(error)
+            self.check()
+        except HarnessError as seen:
+            return seen
         return LabError(
             f"{error}; no CPU spins in a lock of Xen: a slow machine or a dead guest",
             where=self.host.name,
@@ -168,15 +163,6 @@ class Session:
             if time.monotonic() > deadline:
                 return dead
             time.sleep(0.1)
-
-    def _answers(self) -> bool:
-        """Say whether dom0 answers by SSH.  With snapshots there is no connection to try."""
-        try:
-            if not self.saved:
-                self.dom0.run("true", timeout=_ALIVE_SECONDS)
-        except LabError:
-            return False
-        return True
 
     def diagnose(self, error: BaseException) -> None:
         """Raise HypervisorError if a CPU is seen spinning in a lock of Xen, which explains

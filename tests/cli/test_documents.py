@@ -26,7 +26,7 @@ def test_build() -> None:
     tree = Path("/tree")
     source = Source("dir", tree, "4.17", (4, 17), "00")
     built = Build(
-        Arch.ARM64, "counter", source, tree, tree, tree, tree, "ab", "cd", "gcc", 1.0, True
+        Arch.ARM64, "counter", "counter", source, *(tree,) * 4, "ab", "cd", "gcc", 1.0, True
     )
     made = document(built)
     assert list(made) == _keys("build")

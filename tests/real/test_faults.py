@@ -61,10 +61,9 @@ def test_a_hang_under_load_is_xens_fault_and_loses_no_record(tmp_path: Path) -> 
     (failed,) = [test for test in host["tests"] if test["name"] == "load"]
     assert failed["verdict"] == "FAIL" and "never released" in failed["message"]
     partial = out / "history" / HOST / "load-partial.parquet"
-    counts = {log.domain: 0 for log in read_history(partial).threads}
+    counts = dict.fromkeys(("dom0", "domu1", "domu2"), 0)
     for log in read_history(partial).threads:
         counts[log.domain] += len(log.records)
-    assert set(counts) == {"dom0", "domu1", "domu2"}
     assert all(count > 100 for count in counts.values()), counts
     checked = harness("check", str(partial), "--json")
     assert checked.document["histories"][0]["in_flight"]
