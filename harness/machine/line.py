@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
+from collections.abc import Callable
+
+_LOOK_SECONDS = 0.25  # between two looks at the machine, while nothing comes
 
 
 class Line:
-    """This end of one line; ``name`` is what the guest finds in /sys/class/virtio-ports."""
+    """This end of one line; ``name`` is what the guest finds in /sys/class/virtio-ports.
 
-    def __init__(self, end: socket.socket, name: str) -> None:
+    ``watch`` raises when the machine has died: nobody waits for an answer that cannot come.
+    """
+
+    def __init__(
+        self, end: socket.socket, name: str, watch: Callable[[], None] = lambda: None
+    ) -> None:
         self._end = end
+        self._watch = watch
         self.name = name
 
     def write(self, data: bytes) -> None:
@@ -23,14 +33,22 @@ class Line:
         self._end.sendall(data)
 
     def read(self, limit: int, timeout: float) -> bytes:
-        """Return 1..``limit`` bytes, b"" at the end; TimeoutError after ``timeout`` seconds."""
-        self._end.settimeout(timeout)
-        try:
-            return self._end.recv(limit)
-        except TimeoutError:
-            raise TimeoutError(f"{self.name}: silent for {timeout:.1f} s") from None
-        except OSError:
-            return b""
+        """Return 1..``limit`` bytes, b"" at the end; TimeoutError after ``timeout`` seconds.
+
+        Raises what ``watch`` raises.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            self._end.settimeout(max(0.001, min(left, _LOOK_SECONDS)))
+            try:
+                return self._end.recv(limit)
+            except TimeoutError:
+                self._watch()
+                if left <= _LOOK_SECONDS:
+                    raise TimeoutError(f"{self.name}: silent for {timeout:.1f} s") from None
+            except OSError:
+                return b""
 
     def close(self) -> None:
         """Nothing: the line stays for whoever talks to the program next."""

@@ -109,7 +109,8 @@ class QemuMachine:
                     f"QEMU did not start: {_last_line(message)}", where=self.name
                 ) from error
         self._console.attach(_connect_unix(self._folder / "serial"))
-        self.lines = [Line(_connect_unix(path), path.name) for path in self._line_paths()]
+        watch = self._console.check
+        self.lines = [Line(_connect_unix(path), path.name, watch) for path in self._line_paths()]
         assert self._domain is not None
         self._domain.resume()
 
@@ -157,13 +158,22 @@ class QemuMachine:
         What was on its way on a line is gone.  The console's earlier crashes no longer count.
         """
         domain = self._running()
-        if domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING:
-            domain.suspend()
-        _obey(domain, f"loadvm {_SNAPSHOT}", "cannot restore the machine")
-        for line in self.lines:
-            line.empty()
-        self._console.forget()
-        domain.resume()
+        try:
+            if domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING:
+                domain.suspend()
+            _obey(domain, f"loadvm {_SNAPSHOT}", "cannot restore the machine")
+            for line in self.lines:
+                line.empty()
+            self._console.forget()
+            domain.resume()
+        except libvirt.libvirtError as error:  # a Xen that crashed may have ended QEMU
+            message = error.get_error_message()
+            raise LabError(f"cannot restore the machine: {message}", where=self.name) from error
+
+    def freeze(self) -> None:
+        """Stop every CPU where it is, until ``restore`` or ``power_off``.  Never raises."""
+        with contextlib.suppress(LabError, libvirt.libvirtError):
+            self._running().suspend()
 
     def cpus(self) -> list[Cpu]:
         """Return where every physical CPU is now."""

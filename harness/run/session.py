@@ -52,15 +52,16 @@ _TRIAL_SECONDS = 45.0
 _LATE_SECONDS = 1.0
 _YOUNG_SECONDS = 20  # a machine just restored has not lived longer than this since it was saved
 
+# After a panic the machine must stay to be looked at.  On x86-64 ``noreboot`` lets it stand; on
+# Arm that switches it off, where without it Xen waits for five seconds: Session freezes it then.
 _XEN_ARGS = {
-    Arch.X86_64: "console=com1 com1=115200,8n1 spec-ctrl=no",
+    Arch.X86_64: "console=com1 com1=115200,8n1 spec-ctrl=no noreboot",
     Arch.ARM64: "console=dtuart dtuart=/pl011@9000000",
 }
 # guest_loglvl: a debug build would log every EVTCHNOP that fails, at the price of a serial line.
-# noreboot: after a panic the console must tell the whole story, once.
 # One run queue per CPU: with a shared one, two emulated CPUs fight for its lock all the time.
 _XEN_COMMON = (
-    f"{XEN_ARGUMENTS} credit2_runqueue=cpu loglvl=all guest_loglvl=error noreboot "
+    f"{XEN_ARGUMENTS} credit2_runqueue=cpu loglvl=all guest_loglvl=error "
     "dom0_mem={mib}M,max:{mib}M dom0_max_vcpus=2"
 )
 _LINUX_ARGS = f"console=hvc0 loglevel=5 panic=0 {LINUX_ARGUMENTS}"
@@ -81,9 +82,9 @@ class Session:
     domus: list[DomU] = field(default_factory=list)
     agents: dict[str, AgentClient] = field(default_factory=dict)
     operations: dict[str, int] = field(default_factory=dict)  # recorded, by domain
-    hung: str = ""  # once Xen was seen to hang: how
+    gone: str = ""  # once Xen was seen to hang or to crash: how
     _explained: tuple[BaseException, BaseException] | None = None  # the last error, and its cause
-    saved: dict[str, int] = field(default_factory=dict)  # by domain: its ticks in the snapshot
+    saved: dict[str, int] = field(default_factory=dict)  # by domain: its ticks before the snapshot
 
     @property
     def console(self) -> Console:
@@ -92,9 +93,9 @@ class Session:
 
     def check(self) -> None:
         """Raise for the first thing that died, the most telling first: a crash, QEMU, a domU."""
+        if self.gone:
+            raise LabError(f"Xen was lost before ({self.gone})", where=self.host.name)
         self.machine.check()
-        if self.hung:
-            raise LabError(f"an earlier test hung the machine ({self.hung})", where=self.host.name)
         if not self.saved:
             self.dom0.check()
             self.toolstack.check()
@@ -105,7 +106,7 @@ class Session:
         LabError when it does not come back alive and identical: then it must be booted anew.
         """
         self.machine.restore()
-        self.hung = ""
+        self.gone = ""
         _talk(self)
         for name, agent in self.agents.items():
             now, then = agent.ticks(), self.saved[name]
@@ -125,13 +126,16 @@ class Session:
         return self._explained[1]
 
     def _cause(self, error: BaseException) -> BaseException:
-        if isinstance(error, HypervisorError) and not isinstance(error, OperationInFlight):
-            return error  # judged already
+        judged = isinstance(error, HypervisorError) and not isinstance(error, OperationInFlight)
         try:
             self.check()
+        except HypervisorError as crash:
+            self.gone = str(crash)
+            self.machine.freeze()
+            return error if judged else crash
         except HarnessError as dead:
-            return self._behind(dead)
-        if not isinstance(error, OperationInFlight | AgentLost):
+            return error if judged else self._behind(dead)
+        if judged or not isinstance(error, OperationInFlight | AgentLost):
             return error
         try:
             self.diagnose(error)
@@ -146,7 +150,7 @@ class Session:
     def _behind(self, dead: HarnessError) -> HarnessError:
         """Return what is behind ``dead``: a hang of Xen silences dom0, too, and libvirt may be
         the last to learn that QEMU is gone."""
-        if self.hung:
+        if self.gone:
             return dead
         deadline = time.monotonic() + _LATE_SECONDS
         try:
@@ -169,8 +173,8 @@ class Session:
         ``error``; LabError if the CPUs cannot be seen."""
         spinning = hang.spins(self.host.arch, self.build, self.machine.cpus, self.machine.memory)
         if spinning:
-            self.hung = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
-            raise HypervisorError(self.hung, hint=f"seen when this did not come back: {error}")
+            self.gone = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
+            raise HypervisorError(self.gone, hint=f"seen when this did not come back: {error}")
 
 
 @contextmanager
@@ -374,8 +378,8 @@ def _save(live: Session) -> None:
         live.toolstack.expect_end(domu.name)
     live.toolstack.close()
     live.dom0.close()
-    live.machine.save()
     live.saved = {name: agent.ticks() for name, agent in live.agents.items()}
+    live.machine.save()
 
 
 def _record_domains(live: Session) -> None:

@@ -35,3 +35,19 @@ def test_two_good_and_three_bad_flavours(tmp_path: Path) -> None:
     assert json.loads((out / "corpus.json").read_text()) == cells
     assert "2 good ones pass" in (out / "corpus.html").read_text()
     assert machines(HOST) == []
+
+
+def test_every_repetition_meets_a_xen_of_its_own(tmp_path: Path) -> None:
+    """One panic must not be counted for all the tries that came after it."""
+    out = tmp_path / "run"
+    test = "testcases/test_hypercalls.py::test_life_of_a_channel"
+    words = ["--host", HOST, "--flavour", "peer-left", "--snapshot", "--repeat", "2"]
+    ran = harness("run", *words, "--keep-going", "--out", str(out), "--json", test)
+    assert ran.code == 1, ran.stderr
+    tests = [test for test in ran.document["hosts"][0]["tests"] if test["name"] != "boot"]
+    assert [(test["name"], test["verdict"]) for test in tests] == [
+        ("life-of-a-channel", "FAIL")
+    ] * 4  # twice in dom0, twice in a domU
+    panics = (out / "console" / HOST / "xen.log").read_text().count("Panic on CPU")
+    assert panics == 4
+    assert "booting anew" not in ran.stderr
