@@ -158,25 +158,29 @@ class Moves:
         self._read = np.full(len(columns), -1)
         self._read[reads.operation] = np.arange(len(reads.operation))
 
-    def of(self, which: Int64, keys: set[int]) -> list[Move]:
-        """Return the operations ``which`` (indices) as moves; ``keys``: the ports to follow."""
-        made = [(index, self._move(index, keys)) for index in which.tolist()]
+    def of(self, which: Int64, keys: set[int], since: int) -> list[Move]:
+        """Return the operations ``which`` (indices) as moves; ``keys``: the ports to follow.
+
+        What was called before ``since`` may have happened before the search begins.
+        """
+        made = [(index, self._move(index, keys, since)) for index in which.tolist()]
         real = [(index, move) for index, move in made if move is not None]
         masks = self._before(np.array([index for index, _ in real], np.int64))
         for (_, move), mask in zip(real, masks, strict=True):
             object.__setattr__(move, "before", mask)  # ours alone so far
         return [move for _, move in real]
 
-    def _move(self, index: int, keys: set[int]) -> Move | None:
+    def _move(self, index: int, keys: set[int], since: int) -> Move | None:
         columns, ports = self._columns, self._ports
         row, op = int(columns.row[index]), int(columns.op[index])
         mine, remote = int(ports.made[index]), int(ports.remote[index])
-        maybe = bool(self._unknown[index])
+        unknown = bool(self._unknown[index])
+        maybe = unknown or int(columns.call[index]) < since
         if self._read[index] >= 0:
             return self._answer(row, int(self._read[index]), index, keys)
-        if op == Op.CLOSE and (maybe or columns.result[index] == 0):
+        if op == Op.CLOSE and (unknown or columns.result[index] == 0):
             return Move(row, "close", maybe, int(ports.local[index]))
-        if op == Op.BIND_INTERDOMAIN and (maybe or mine != FOREIGN):
+        if op == Op.BIND_INTERDOMAIN and (unknown or mine != FOREIGN):
             domids = int(ports.caller[index]), remote >> PORT_BITS
             there = remote if remote in keys else FOREIGN
             return Move(row, "bind", maybe, mine, mine in keys, there, domids=domids)

@@ -67,7 +67,8 @@ def look_into(
         if window is None or len(window.which) > WIDEST:
             undecided += mine.tolist()
             continue
-        outcome = search(turned.of(window.which, window.keys), window.start or (), BUDGET)
+        moves = turned.of(window.which, window.keys, window.since)
+        outcome = search(moves, window.start or (), BUDGET)
         if outcome is Outcome.IMPOSSIBLE:
             impossible.append(index)
         elif outcome is Outcome.UNDECIDED or window.start is None:
@@ -80,6 +81,7 @@ class _Window:
     which: Int64  # operations
     keys: set[int]  # ports whose state the search follows
     start: States | None  # their states before; None: not certain, anything is assumed
+    since: int  # what was called earlier may have happened before ``start``
 
 
 class _Touched:
@@ -174,16 +176,17 @@ def _window(
     key = int(_key(ports, np.array([index]))[0])
     keys, which = _component(ports, touched, key)
     start: States | None = ()
+    since = -NEVER
     margin = 2 * max(scope.error.values())
     if len(which) > WHOLE:
         which = _overlapping(columns, touched, key, index, margin)
-        begin = int(columns.call[which].min()) - margin - 1
-        keys, start = {key}, before.states(key, begin)
+        since = int(columns.call[which].min())
+        keys, start = {key}, before.states(key, since - margin - 1)
         more = _releases(columns, ports, touched, which, start, margin)
         which = np.union1d(which, more) if len(more) else np.sort(which)
     if _outlives(columns, ports, scope, which, keys, margin):
         return None
-    return _Window(which, keys, start)
+    return _Window(which, keys, start, since)
 
 
 def _outlives(
@@ -227,7 +230,8 @@ def _releases(
 ) -> Int64:
     """Return closes of the other ends that can fall into the window.
 
-    Those can always happen last, so what overlaps them in turn does not matter.
+    What overlaps them in turn does not matter: those that the window does not hold as a whole
+    can happen before it or last.
     """
     peers = set(ports.made[which].tolist()) | set(ports.remote[which].tolist())
     peers |= {state & _KEY for _, state in start or () if state >> 48 == INTERDOMAIN}

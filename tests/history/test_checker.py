@@ -48,6 +48,11 @@ def test_no_false_alarm(first: int) -> None:
         assert result.verdict is Verdict.PASS, (seed, result.violations[0].story)
 
 
+@pytest.mark.parametrize("seed", [41436])
+def test_no_false_alarm_where_there_once_was(seed: int) -> None:
+    assert check(generate(recipe(seed))).verdict is Verdict.PASS
+
+
 @pytest.mark.parametrize("bug", BUGS)
 def test_visible_bugs_are_found_and_told_in_few_lines(bug: str) -> None:
     sizes = []
