@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from pathlib import Path
@@ -88,7 +89,9 @@ def _pytest(words: list[str], as_json: bool) -> int:
 
     watcher = _Watcher()
     signal.signal(signal.SIGTERM, _interrupt)
-    code = int(pytest.main(words, plugins=[watcher]))
+    # What a test prints belongs to the person, not to the program that reads the document.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        code = int(pytest.main(words, plugins=[watcher]))
     if watcher.run is None:  # pytest has said on stderr what is wrong with the options
         return EXIT_USAGE
     if as_json:

@@ -16,7 +16,7 @@ from harness.history.columns import NEVER, Bool, Columns, Int64
 from harness.history.lives import Axis, may_have_happened
 from harness.history.record import Op, Via
 from harness.history.scope import FOREIGN, PORT_BITS, Past, Ports, Scope
-from harness.history.timeline import Timeline, later
+from harness.history.timeline import Timeline, begun, later
 from harness.model.flavour import Site
 
 _EXPANDED = 1024  # from this port on the kernel grows FIFO's array: that may raise old events
@@ -96,9 +96,9 @@ def _about(columns: Columns, ports: Ports, made: Timeline, operation: Int64) -> 
     operation = operation[columns.ret[operation] != NEVER]
     group = lives.find(ports.local[operation])
     operation, group = operation[group != FOREIGN], group[group != FOREIGN]
-    begun = np.maximum.accumulate(lives.axis.at(lives.group, columns.call[lives.born]))
+    begins = np.maximum.accumulate(lives.axis.at(lives.group, begun(columns, lives)))
     ret = lives.axis.at(group, columns.ret[operation])
-    life = np.searchsorted(begun, ret, side="right") - 1
+    life = np.searchsorted(begins, ret, side="right") - 1
     known = (life >= 0) & (lives.group[np.maximum(life, 0)] == group)
     operation, life = operation[known], life[known]
     order = np.lexsort((columns.ret[operation], life))

@@ -16,7 +16,7 @@ import numpy as np
 from harness.history.columns import NEVER, Bool, Columns, Int64
 from harness.history.history import DOMID_SELF
 from harness.history.lives import Lives, lives, may_have_happened
-from harness.history.record import Op
+from harness.history.record import Op, Via
 from harness.history.scope import FOREIGN, NO_PAST, PORT_BITS, Past, Ports, Scope
 
 # A state is stat << 48 | domid << 32 | detail, with EVTCHNSTAT's numbers for stat, and
@@ -132,6 +132,15 @@ class _Links:
 
 
 @dataclass(frozen=True)
+class _Strangers:
+    """Ports bound to one of which it is not known which it was, whose number was given anew."""
+
+    life: Int64  # of the port that the bind made
+    gone: Int64  # when the other end was closed at the latest, in the port's clock
+    domid: Int64  # the other end's
+
+
+@dataclass(frozen=True)
 class _Changes:
     """Changes of one sort, as parallel arrays."""
 
@@ -152,16 +161,18 @@ def timeline(columns: Columns, ports: Ports, scope: Scope, past: Past = NO_PAST)
     born = lives(columns, ports, scope)
     following = _following(columns, born)
     over = _over(columns, born, following)
-    links, since, remotes, anywhere = _connect(columns, ports, scope, born, following)
+    links, strangers, since, remotes, anywhere = _connect(columns, ports, scope, born, following)
     old = columns.row[born.born] < past.since
     earlier = old & np.isin(born.keys[born.group], past.vague)
     since[earlier] = born.axis.low
     linked = ~born.doubtful & (since == NEVER)
+    linked[strangers.life] = False
     anywhere |= earlier
     parts = (
         _births(columns, ports, born, links, linked),
         _deaths(born, over),
         *_connections(columns, ports, born, links, over),
+        _deserted(columns, born, strangers, over),
     )
     merged = _doubted(_merged(*parts), since)
     made = Timeline(
@@ -296,11 +307,12 @@ def _following(columns: Columns, born: Lives) -> Int64:
 
 def _connect(
     columns: Columns, ports: Ports, scope: Scope, born: Lives, following: Int64
-) -> tuple[_Links, Int64, Int64, Bool]:
+) -> tuple[_Links, _Strangers, Int64, Int64, Bool]:
     """Find the life that each bind connected to.
 
-    Then comes by life from when on its connections are not known (NEVER: they always are),
-    ``Timeline.remotes`` and ``Timeline.anywhere``.
+    Then come the ports of which that is not known, but when it was over; by life from when on
+    its connections are not known (NEVER: they always are), ``Timeline.remotes`` and
+    ``Timeline.anywhere``.
     """
     binding = np.flatnonzero(columns.op == Op.BIND_INTERDOMAIN)
     unknown = may_have_happened(columns)[binding]
@@ -311,37 +323,83 @@ def _connect(
     client = client_of[binding]
     slack = scope.slack(ports.caller[binding], ports.remote[binding] >> PORT_BITS)
     low, high = columns.call[binding] - slack, later(columns.ret[binding], slack)
-    first, last = _candidates(columns, born, following, born.find(ports.remote[binding]), low, high)
-    sure = np.flatnonzero((first == last) & ~unknown)
-    server, theirs = first[sure], client[sure]
+    group = born.find(ports.remote[binding])
+    first, last = _candidates(columns, born, following, group, low, high)
+    pair = np.repeat(np.arange(len(binding)), np.maximum(last - first + 1, 0))
+    other = _ranges(first, last + 1)
+    left = _unbound_before(columns, ports, born, client, slack)
+    kept = born.doubtful[other] | (born.end_low[other] <= left[pair])
+    some = np.bincount(pair[kept], minlength=len(binding)) > 0
+    kept |= ~some[pair]  # none is left: an answer is wrong, and it may be that one
+    pair, other = pair[kept], other[kept]
+    count = np.bincount(pair, minlength=len(binding))
+    only = np.full(len(binding), -1)
+    only[pair] = other
+    sure = np.flatnonzero((count == 1) & ~unknown)
+    server, theirs = only[sure], client[sure]
     inside = (columns.ret[born.born[server]] < low[sure]) & (born.end_low[server] > high[sure])
     sure = sure[inside & ~born.doubtful[server] & ~born.doubtful[theirs]]
-    loose = np.setdiff1d(np.arange(len(binding)), sure)
+    loose = np.ones(len(binding), bool)
+    loose[sure] = False
     since = np.full(len(born.born), NEVER)
-    perhaps = np.maximum(last[loose] - first[loose] + 1, 0)
-    touched = _ranges(first[loose], last[loose] + 1)
-    np.minimum.at(since, touched, np.repeat(low[loose], perhaps))
-    since[client[loose][client[loose] >= 0]] = born.axis.low
+    np.minimum.at(since, other[loose[pair]], low[pair[loose[pair]]])
+    loose &= client >= 0
+    strange = np.flatnonzero(loose & (group != FOREIGN))
+    strange = strange[~born.doubtful[client[strange]]]
+    again = np.maximum(first, last + 1)[strange]  # the number's first life after the bind
+    there = again < len(born.born)
+    there[there] = born.group[again[there]] == group[strange[there]]
+    strange, again = strange[there], again[there]
+    strangers = _Strangers(
+        client[strange],
+        later(columns.ret[born.born[again]], slack[strange]),
+        ports.remote[binding[strange]] >> PORT_BITS,
+    )
+    loose[strange] = False
+    since[client[loose]] = born.axis.low
     # A port reserved for a domain without an agent: nobody records who binds to it.
     state = birth_state(columns, ports, born.born)
     agents = np.array(sorted(scope.end), np.int64)
     reserved = (state >> PORT_BITS) & 0xFFFF
     for_others = (stat(state) == UNBOUND) & ~np.isin(reserved, agents)
     since[for_others] = born.axis.low
-    sure = sure[np.lexsort((columns.ret[binding[sure]], first[sure]))]
-    links = _Links(first[sure], client[sure], binding[sure], slack[sure])
-    times = np.maximum(last - first + 1, 0)
-    server, bound = _ranges(first, last + 1), np.repeat(binding, times)
+    sure = sure[np.lexsort((columns.ret[binding[sure]], only[sure]))]
+    links = _Links(only[sure], client[sure], binding[sure], slack[sure])
+    bound = binding[pair]
     anywhere = for_others
-    anywhere[server[np.repeat(unknown, times)]] = True  # nobody was told the number
+    anywhere[other[unknown[pair]]] = True  # nobody was told the number
     own = np.flatnonzero(client >= 0)
     remotes = np.concatenate(
         [
-            server << PORT_BITS | ports.made[bound] & _PORT,
+            other << PORT_BITS | ports.made[bound] & _PORT,
             client[own] << PORT_BITS | ports.remote[binding[own]] & _PORT,
         ]
     )
-    return links, since, np.unique(remotes), anywhere
+    return links, strangers, since, np.unique(remotes), anywhere
+
+
+def _unbound_before(
+    columns: Columns, ports: Ports, born: Lives, client: Int64, slack: Int64
+) -> Int64:
+    """Return by bind when STATUS had told, at the earliest, that its port ``client`` had no
+    other end any more, in the other end's clock; NEVER if it never did.
+
+    Whatever lived on after that is not what the port was bound to.
+    """
+    told = np.flatnonzero((columns.op == Op.STATUS) & (columns.via == Via.RAW))
+    told = told[~may_have_happened(columns)[told] & ((columns.result[told] & 0xFF) == UNBOUND)]
+    told = told[columns.result[told] >= 0]
+    group = born.find(ports.local[told])
+    told, group = told[group != FOREIGN], group[group != FOREIGN]
+    axis = born.axis
+    there = axis.at(born.group, columns.ret[born.born])
+    life = np.searchsorted(there, axis.at(group, columns.call[told])) - 1
+    known = (life >= 0) & (born.group[np.maximum(life, 0)] == group)
+    told, life = told[known], life[known]
+    inside = ~born.doubtful[life] & (born.end_low[life] > columns.ret[told])
+    left = np.full(len(born.born) + 1, NEVER)  # the last one: of no port
+    np.minimum.at(left, life[inside], columns.ret[told[inside]])
+    return later(left[client], slack)
 
 
 _PORT = (1 << PORT_BITS) - 1
@@ -354,13 +412,13 @@ def _candidates(
     axis = born.axis
     ended = np.where(born.doubtful, NEVER, born.end_high)
     ended = axis.at(born.group, np.minimum(ended, following))
-    begun = np.maximum.accumulate(axis.at(born.group, _begun(columns, born)))
+    begins = np.maximum.accumulate(axis.at(born.group, begun(columns, born)))
     first = np.searchsorted(ended, axis.at(group, low))
-    last = np.searchsorted(begun, axis.at(group, high), side="right") - 1
+    last = np.searchsorted(begins, axis.at(group, high), side="right") - 1
     return np.where(group == FOREIGN, 0, first), np.where(group == FOREIGN, -1, last)
 
 
-def _begun(columns: Columns, born: Lives) -> Int64:
+def begun(columns: Columns, born: Lives) -> Int64:
     """Return when each life began at the earliest: not before the one before it ended."""
     before = np.append(0, born.end_low[:-1])[: len(born.born)]
     sure = np.append(True, born.doubtful[:-1])[: len(born.born)] | born.doubtful
@@ -401,6 +459,20 @@ def _connections(
     left = _released(born, over, server, client, 4 * turn + 6, links.slack, final)
     lost = _released(born, over, client, server, 0 * turn + 2, links.slack, ~serves[client])
     return bound, left, lost
+
+
+def _deserted(columns: Columns, born: Lives, strangers: _Strangers, closed: Int64) -> _Changes:
+    """Return the changes to UNBOUND of ports whose other end, whichever it was, is gone.
+
+    The own close may come first: then the change is the earlier of both.
+    """
+    life = strangers.life
+    low = columns.call[born.born[life]]
+    high = np.minimum(strangers.gone, born.end_high[life])
+    zero = np.zeros(len(life), np.int64)
+    over = np.minimum(strangers.gone, closed[life])
+    state = encode(UNBOUND, strangers.domid, 0)
+    return _Changes(life, zero + 2, low, high, zero - 1, zero, state, zero - 1, low, over)
 
 
 def _released(

@@ -8,12 +8,14 @@ the first line that says something died.
 from __future__ import annotations
 
 import contextlib
+import queue
 import re
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +64,7 @@ class Console:
         self._serial: socket.socket | None = None
         self._readers: list[threading.Thread] = []
         self._raw: list[Callable[[bytes], None]] = []
+        self._listeners: list[tuple[str, queue.Queue[str]]] = []
         self._ignored: set[str] = set()
         self._full: OSError | None = None
         self._forgotten = 0  # crashes of before the machine was last restored
@@ -142,6 +145,18 @@ class Console:
         """Also hand every raw byte of the serial line to ``sink`` (interactive console)."""
         self._raw.append(sink)
 
+    @contextmanager
+    def listen(self, stream: str) -> Iterator[queue.Queue[str]]:
+        """Collect every line of ``stream`` that comes while in the block."""
+        listener = (stream, queue.Queue[str]())
+        with self._changed:
+            self._listeners.append(listener)
+        try:
+            yield listener[1]
+        finally:
+            with self._changed:
+                self._listeners.remove(listener)
+
     def type(self, data: bytes) -> None:
         """Send ``data`` to the serial line (Ctrl-A three times switches to Xen's keys)."""
         if self._serial is None:
@@ -208,6 +223,9 @@ class Console:
                 self._full = error
             self._lines.append(line)
             self._count += 1
+            for wanted, heard in self._listeners:
+                if wanted == stream:
+                    heard.put(text)
             if event is not None:
                 self._events.append(ConsoleEvent(line, event))
             elif self._events and text.strip():

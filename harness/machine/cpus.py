@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import libvirt
 import libvirt_qemu
 
+from harness.hypervisor.cpu import Cpu
 from harness.verdict import LabError
 
 _CPU = re.compile(r"^\s*CPU#(\d+)", re.MULTILINE)
 _REGISTER = re.compile(r"\b([A-Z][A-Z0-9]{1,3})\s*=\s*([0-9a-f]{8,16})\b")
 _PC = ("RIP", "PC")
-
-
-@dataclass(frozen=True)
-class Cpu:
-    """One CPU at one moment."""
-
-    number: int
-    pc: int
-    registers: dict[str, int]  # names as QEMU prints them: RDI, R8, X00, SP...
 
 
 def parse(text: str) -> list[Cpu]:

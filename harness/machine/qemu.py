@@ -19,11 +19,11 @@ import libvirt
 from harness import command
 from harness.arch import Arch
 from harness.config.host import QemuHost
+from harness.hypervisor.cpu import Cpu
 from harness.machine import cpus, device_tree, emulator
 from harness.machine.accel import Choice
 from harness.machine.connection import connect, mend
 from harness.machine.console import Console
-from harness.machine.cpus import Cpu
 from harness.machine.line import Line
 from harness.verdict import LabError
 

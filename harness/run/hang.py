@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from harness.arch import Arch
 from harness.hypervisor.build import Build
+from harness.hypervisor.cpu import Cpu
 from harness.hypervisor.layout import Channel, Memory, channel_at
 from harness.hypervisor.symbols import Symbols, symbols
-from harness.machine.cpus import Cpu
 from harness.verdict import HarnessError
 
 _LOOKS = 10
@@ -35,22 +35,31 @@ class Spin:
     cpu: int
     where: str  # "evtchn_write_lock+0x1a/0x30"
     function: str
-    channel: Channel | None
+    channel: Channel | None  # None: its memory could not be read
+    word: int | None = None  # the channel's lock word; without memory, from a register
 
 
 def spins(
-    arch: Arch, build: Build, cpus: Callable[[], Sequence[Cpu]], memory: Memory
+    arch: Arch,
+    build: Build,
+    cpus: Callable[[], Sequence[Cpu]],
+    memory: Memory,
+    *,
+    looks: int = _LOOKS,
 ) -> list[Spin]:
-    """Look at every CPU for a while; return those that spin in a lock function of Xen."""
+    """Look at every CPU for a while; return those that spin in a lock function of Xen.
+
+    ``cpus`` says where they are now: QEMU's monitor, or Xen itself when a debug key is pressed.
+    """
     table = symbols(build.syms)
-    looks: dict[int, list[Cpu]] = {}
-    for look in range(_LOOKS):
+    every: dict[int, list[Cpu]] = {}
+    for look in range(looks):
         if look:
             time.sleep(_PAUSE)
         for cpu in cpus():
-            looks.setdefault(cpu.number, []).append(cpu)
+            every.setdefault(cpu.number, []).append(cpu)
     found = []
-    for _, seen in sorted(looks.items()):
+    for _, seen in sorted(every.items()):
         symbol = table.at(seen[0].pc)
         if (
             symbol is not None
@@ -75,7 +84,21 @@ def _spin(arch: Arch, build: Build, table: Symbols, name: str, cpu: Cpu, memory:
             channel = channel_at(build.syms, cpu.registers[_ARGUMENT[arch]], memory, cpu.number)
         except (HarnessError, KeyError, ValueError):
             channel = None  # the place is still worth telling
-    return Spin(cpu.number, table.describe(cpu.pc), name, channel)
+    word = _held(arch, name, cpu) if channel is None else channel.lock
+    return Spin(cpu.number, table.describe(cpu.pc), name, channel, word)
+
+
+def _held(arch: Arch, name: str, cpu: Cpu) -> int | None:
+    """Return the lock word that ``cpu`` has just read, if one register alone can be it.
+
+    A counter's writer waits for the word to become one writer's; so while it waits, the
+    register with what it read holds one writer and something more.
+    """
+    if name != "evtchn_write_lock":
+        return None
+    writer = _WRITER[arch]
+    words = {value for value in cpu.registers.values() if writer < value < 3 * writer}
+    return words.pop() if len(words) == 1 else None
 
 
 def explain(arch: Arch, spinning: Sequence[Spin]) -> str:
@@ -85,15 +108,15 @@ def explain(arch: Arch, spinning: Sequence[Spin]) -> str:
 
 def _sentence(arch: Arch, spin: Spin) -> str:
     head = f"CPU{spin.cpu} spins in {spin.function}"
-    channel = spin.channel
-    if channel is None:
+    head += f" on port {spin.channel.port}" if spin.channel else ""
+    word = spin.word
+    if word is None:
         return head
-    head += f" on port {channel.port}: lock word = {channel.lock}"
-    writer = _WRITER[arch]
-    if channel.lock is None or spin.function != "evtchn_write_lock":
+    head += f": lock word = {word}"
+    if spin.function != "evtchn_write_lock":
         return head
-    writers, readers = divmod(channel.lock, writer)
-    if channel.lock < 0:
+    writers, readers = divmod(word, _WRITER[arch])
+    if word < 0:
         return f"{head}, below zero: a read side was released more often than taken"
     if writers == 1 and readers:
         return (

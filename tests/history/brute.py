@@ -141,13 +141,15 @@ def _bind(step: Step, now: Reality) -> list[Reality]:
 
 def _vague(step: Step, now: Reality) -> list[Reality]:
     """A port that is unbound for, or connected to, a known domain."""
+    here = (step.domid, step.port)
     channel = _domain(now, step.domid).port(step.port)
     if step.op is Op.CLOSE and step.result == 0:
         closed = [r for result, r in _ask(step, now) if result.rc == 0]
-        return [replace(r, vague=r.vague - {(step.domid, step.port)}) for r in closed]
+        return [replace(r, vague=r.vague - {here}) for r in closed]
     if step.op is Op.STATUS:
         told = step.result & 0xFF in (1, 2) and step.result >> 16 == channel.remote_dom
-        return [now] if step.result >= 0 and told else []
+        itself = step.result & 0xFF == 2 and (channel.remote_dom, step.arg) == here
+        return [now] if step.result >= 0 and told and not itself else []
     return [now] if step.result == 0 else []
 
 

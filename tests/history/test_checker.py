@@ -85,9 +85,13 @@ def test_visible_bugs_are_found_and_told_in_few_lines(bug: str) -> None:
         ("event invented", 18974),
         ("event invented", 25486),
         ("send refused", 29968),
+        ("bind refused", 108569),  # STATUS told that it cannot have been that port
+        ("bind refused", 109657),  # the other end's number was given anew
+        ("event invented", 115950),  # as many closes as lives: none was to spare
+        ("event invented", 112206),  # an UNMASK of the life before
     ],
 )
-def test_bugs_beside_a_bind_that_overlaps_a_birth_or_a_close(bug: str, seed: int) -> None:
+def test_bugs_beside_what_overlaps_a_birth_or_a_close(bug: str, seed: int) -> None:
     injected = inject(recipe(seed, crash=bug in ANSWERS), bug)
     assert injected is not None
     assert check(injected[0]).verdict is Verdict.FAIL
@@ -98,6 +102,11 @@ def test_same_verdicts_as_brute_force(first: int) -> None:
     for seed in range(first, first + 50):
         history = tiny(seed)
         assert (check(history).verdict is Verdict.PASS) == explained(history), seed
+
+
+def test_no_port_is_connected_to_itself() -> None:
+    """Here brute force once believed everything of a port whose other end is a kernel's."""
+    assert not explained(tiny(30997)) and check(tiny(30997)).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("seed", [4084, 4889])

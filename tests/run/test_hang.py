@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from harness.arch import Arch
-from harness.hypervisor.layout import Channel
+from harness.hypervisor.cpu import Cpu
+from harness.hypervisor.layout import Channel, Memory
 from harness.hypervisor.symbols import Symbol, Symbols
-from harness.machine.cpus import Cpu
 from harness.run import hang
+from harness.verdict import LabError
 
 TABLE = Symbols(
     [
@@ -25,11 +26,16 @@ TABLE = Symbols(
 BUILD = SimpleNamespace(syms=Path("xen-syms"))
 
 
+def channel(_syms: Path, address: int, memory: Memory, cpu: int) -> Channel:
+    memory(cpu, address, 64)
+    return Channel(21, 0, 8193)
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hang, "_PAUSE", 0.0)
     monkeypatch.setattr(hang, "symbols", lambda _elf: TABLE)
-    monkeypatch.setattr(hang, "channel_at", lambda *_a: Channel(21, 0, 8193))
+    monkeypatch.setattr(hang, "channel_at", channel)
 
 
 def look(*rounds: Sequence[int], moving: bool = False) -> list[hang.Spin]:
@@ -76,7 +82,34 @@ def test_guest_code_does_not() -> None:
     ],
 )
 def test_the_lock_word_is_explained(arch: Arch, lock: int, words: str) -> None:
-    spin = hang.Spin(0, "evtchn_write_lock+0x4/0x40", "evtchn_write_lock", Channel(21, 0, lock))
+    spin = hang.Spin(
+        0, "evtchn_write_lock+0x4/0x40", "evtchn_write_lock", Channel(21, 0, lock), lock
+    )
     told = hang.explain(arch, [spin])
     assert told.startswith("CPU0 spins in evtchn_write_lock on port 21: ")
     assert words in told
+
+
+@pytest.mark.parametrize(
+    ("registers", "word"),
+    [
+        ({"RDI": 0xFFFF83009FFC78C0, "RAX": 8193, "RBX": 9}, 8193),
+        ({"RDI": 0xFFFF83009FFC78C0, "RAX": 8193, "RBX": 8195}, None),  # which of the two?
+        ({"RDI": 0xFFFF83009FFC78C0, "RAX": 8192, "RBX": 9}, None),  # a writer alone: no hang
+    ],
+)
+def test_without_memory_a_register_tells_the_lock_word(
+    registers: dict[str, int], word: int | None
+) -> None:
+    """A physical server shows its CPUs' registers on the console and nothing else."""
+
+    def nothing(*_: object) -> bytes:
+        raise LabError("memory cannot be read")
+
+    hang_spins = hang.spins(
+        Arch.X86_64,
+        BUILD,  # type: ignore[arg-type]
+        lambda: [Cpu(0, 0x1004, registers)],
+        nothing,
+    )
+    assert [(spin.channel, spin.word) for spin in hang_spins] == [(None, word)]

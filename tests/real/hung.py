@@ -1,0 +1,32 @@
+"""A test case that hangs Xen (flavour poll-leak) and asks its console; test_hang.py runs it."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.agent.wire import AgentRefused
+from harness.machine import keys
+from harness.run import hang
+from harness.run.session import Session
+from harness.verdict import LabError
+
+
+def test_the_console_explains(xen: Session) -> None:
+    """As on a physical server: no monitor, no memory, only what Xen prints."""
+    dom0 = xen.agents["dom0"]
+    port = dom0.raw.alloc_unbound(0)
+    dom0.raw.close(port)
+    with pytest.raises(AgentRefused):
+        dom0.raw.poll(port)
+    dom0.begin("alloc_unbound", on=1, remote=0)
+
+    def nothing(*_: object) -> bytes:
+        raise LabError("memory cannot be read")
+
+    spinning = hang.spins(
+        xen.host.arch, xen.build, lambda: keys.registers(xen.console), nothing, looks=3
+    )
+    print(hang.explain(xen.host.arch, spinning))
+    word = 8193 if "x86" in xen.host.arch else 129
+    (spin,) = [spin for spin in spinning if spin.function == "evtchn_write_lock"]
+    assert (spin.channel, spin.word) == (None, word)
