@@ -12,3 +12,4 @@ class Cpu:
     number: int
     pc: int
     registers: dict[str, int]  # by the names that QEMU prints: RDI, R8, X00, SP...
+    ran_ns: int | None = None  # CPU time that its emulation has taken so far; None: it is real

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import libvirt
@@ -30,7 +31,12 @@ def parse(text: str) -> list[Cpu]:
 
 def look(domain: libvirt.virDomain) -> list[Cpu]:
     """Return every CPU of ``domain`` now; it goes on running."""
-    return parse(human(domain, "info registers -a"))
+    seen = parse(human(domain, "info registers -a"))
+    try:
+        times = {number: nanoseconds for number, _, nanoseconds, _ in domain.vcpus()[0]}
+    except libvirt.libvirtError as error:
+        raise LabError(f"cannot look at the CPUs: {error}", where=domain.name()) from error
+    return [replace(cpu, ran_ns=times.get(cpu.number)) for cpu in seen]
 
 
 def memory(domain: libvirt.virDomain, cpu: int, address: int, size: int) -> bytes:

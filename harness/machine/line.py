@@ -17,15 +17,14 @@ _LOOK_SECONDS = 0.25  # between two looks at the machine, while nothing comes
 class Line:
     """This end of one line; ``name`` is what the guest finds in /sys/class/virtio-ports.
 
-    ``watch`` raises when the machine has died: nobody waits for an answer that cannot come.
+    ``watch`` is called while nothing comes, with the seconds of silence so far.  It raises
+    when the machine has died: nobody waits for an answer that cannot come.
     """
 
-    def __init__(
-        self, end: socket.socket, name: str, watch: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, end: socket.socket, name: str) -> None:
         self._end = end
-        self._watch = watch
         self.name = name
+        self.watch: Callable[[float], None] = lambda silent: None
 
     def write(self, data: bytes) -> None:
         """Send all of ``data``; OSError when the machine is gone."""
@@ -37,14 +36,14 @@ class Line:
 
         Raises what ``watch`` raises.
         """
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
         while True:
-            left = deadline - time.monotonic()
+            left = began + timeout - time.monotonic()
             self._end.settimeout(max(0.001, min(left, _LOOK_SECONDS)))
             try:
                 return self._end.recv(limit)
             except TimeoutError:
-                self._watch()
+                self.watch(time.monotonic() - began)
                 if left <= _LOOK_SECONDS:
                     raise TimeoutError(f"{self.name}: silent for {timeout:.1f} s") from None
             except OSError:

@@ -109,8 +109,7 @@ class QemuMachine:
                     f"QEMU did not start: {_last_line(message)}", where=self.name
                 ) from error
         self._console.attach(_connect_unix(self._folder / "serial"))
-        watch = self._console.check
-        self.lines = [Line(_connect_unix(path), path.name, watch) for path in self._line_paths()]
+        self.lines = [Line(_connect_unix(path), path.name) for path in self._line_paths()]
         assert self._domain is not None
         self._domain.resume()
 

@@ -21,8 +21,9 @@ from harness.hypervisor.layout import Channel, Memory, channel_at
 from harness.hypervisor.symbols import Symbols, symbols
 from harness.verdict import HarnessError
 
-_LOOKS = 10
+_LOOKS, _MOST_LOOKS = 10, 60
 _PAUSE = 0.15  # seconds between looks
+_RAN_NS = 300_000_000  # a CPU that did not run meanwhile stands still, whatever it is at
 _ARGUMENT = {Arch.X86_64: "RDI", Arch.ARM64: "X00"}  # first argument, by the C calling convention
 # One writer counts for so much in the counter flavours (MAX_VIRT_CPUS).
 _WRITER = {Arch.X86_64: 8192, Arch.ARM64: 128}
@@ -53,22 +54,28 @@ def spins(
     """
     table = symbols(build.syms)
     every: dict[int, list[Cpu]] = {}
-    for look in range(looks):
+    for look in range(_MOST_LOOKS):
         if look:
             time.sleep(_PAUSE)
         for cpu in cpus():
             every.setdefault(cpu.number, []).append(cpu)
-    found = []
-    for _, seen in sorted(every.items()):
-        symbol = table.at(seen[0].pc)
-        if (
-            symbol is not None
-            and "lock" in symbol.name
-            and all(cpu.pc in symbol for cpu in seen)
-            and _frozen(seen)
-        ):
-            found.append(_spin(arch, build, table, symbol.name, seen[-1], memory))
-    return found
+        stuck = {number: seen for number, seen in sorted(every.items()) if _stuck(table, seen)}
+        if look + 1 >= looks and all(_ran(seen) for seen in stuck.values()):
+            break
+    return [_spin(arch, build, table, seen[-1], memory) for seen in stuck.values() if _ran(seen)]
+
+
+def _stuck(table: Symbols, looks: Sequence[Cpu]) -> bool:
+    """Say whether a CPU was in one lock function all the time, and going round there."""
+    symbol = table.at(looks[0].pc)
+    inside = symbol is not None and "lock" in symbol.name and all(c.pc in symbol for c in looks)
+    return inside and _frozen(looks)
+
+
+def _ran(looks: Sequence[Cpu]) -> bool:
+    """Say whether a CPU ran between the first look and the last: a busy machine may stop it."""
+    first, last = looks[0].ran_ns, looks[-1].ran_ns
+    return first is None or last is None or last - first >= _RAN_NS
 
 
 def _frozen(looks: Sequence[Cpu]) -> bool:
@@ -77,7 +84,8 @@ def _frozen(looks: Sequence[Cpu]) -> bool:
     return all(at.setdefault(cpu.pc, cpu.registers) == cpu.registers for cpu in looks)
 
 
-def _spin(arch: Arch, build: Build, table: Symbols, name: str, cpu: Cpu, memory: Memory) -> Spin:
+def _spin(arch: Arch, build: Build, table: Symbols, cpu: Cpu, memory: Memory) -> Spin:
+    name = table.describe(cpu.pc).partition("+")[0]
     channel = None
     if name.startswith("evtchn_"):
         try:

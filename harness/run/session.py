@@ -34,6 +34,7 @@ from harness.images.dom0 import (
 )
 from harness.machine import accel
 from harness.machine.console import Console
+from harness.machine.line import Line
 from harness.machine.qemu import Boot, QemuMachine
 from harness.machine.slots import slot
 from harness.results import records
@@ -50,6 +51,7 @@ _TOOLSTACK_SECONDS = 180.0
 _DOMU_SECONDS = 180.0
 _TRIAL_SECONDS = 45.0
 _LATE_SECONDS = 1.0
+_SILENT_SECONDS = 3.0  # of an agent; operations of a healthy Xen take milliseconds
 _YOUNG_SECONDS = 20  # a machine just restored has not lived longer than this since it was saved
 
 # After a panic the machine must stay to be looked at.  On x86-64 ``noreboot`` lets it stand; on
@@ -99,6 +101,26 @@ class Session:
         if not self.saved:
             self.dom0.check()
             self.toolstack.check()
+
+    def listen(self, line: Line) -> None:
+        """While ``line`` is silent, look whether that is because Xen crashed or hangs.
+
+        The CPUs are looked at once per silence: a hang shows at any time, a slow machine
+        may yet answer.
+        """
+        looked = False
+
+        def watch(silent: float) -> None:
+            nonlocal looked
+            self.console.check()
+            if silent < _SILENT_SECONDS:
+                looked = False
+            elif not looked:
+                looked = True
+                with contextlib.suppress(LabError):  # no CPU can be looked at
+                    self.diagnose(f"no word from {line.name} for {silent:.0f} s")
+
+        line.watch = watch
 
     def restore(self) -> None:
         """Bring back the machine as it was before the first test.
@@ -168,13 +190,13 @@ class Session:
                 return dead
             time.sleep(0.1)
 
-    def diagnose(self, error: BaseException) -> None:
+    def diagnose(self, symptom: object) -> None:
         """Raise HypervisorError if a CPU is seen spinning in a lock of Xen, which explains
-        ``error``; LabError if the CPUs cannot be seen."""
+        ``symptom``; LabError if the CPUs cannot be seen."""
         spinning = hang.spins(self.host.arch, self.build, self.machine.cpus, self.machine.memory)
         if spinning:
             self.gone = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
-            raise HypervisorError(self.gone, hint=f"seen when this did not come back: {error}")
+            raise HypervisorError(self.gone, hint=f"seen after {symptom}")
 
 
 @contextmanager
@@ -360,6 +382,7 @@ def _talk(live: Session) -> None:
     """Greet the agents at the ends of the machine's lines."""
     names = ["dom0", *(domu.name for domu in live.domus)]
     for name, line in zip(names, live.machine.lines, strict=True):
+        live.listen(line)
         live.agents[name] = AgentClient(line, name)
         live.agents[name].hello()
 

@@ -35,18 +35,27 @@ def test_silence_lasts_as_long_as_was_said(ends: tuple[socket.socket, socket.soc
 
 
 def test_nobody_waits_for_a_machine_that_died(ends: tuple[socket.socket, socket.socket]) -> None:
-    def watch() -> None:
-        raise HypervisorError("Panic on CPU 0:")
+    line = Line(ends[0], "agent.0")
+    silences: list[float] = []
 
+    def watch(silent: float) -> None:
+        silences.append(silent)
+        if silent > 0.6:
+            raise HypervisorError("Panic on CPU 0:")
+
+    line.watch = watch
     began = time.monotonic()
     with pytest.raises(HypervisorError):
-        Line(ends[0], "agent.0", watch).read(100, 30.0)
+        line.read(100, 30.0)
     assert time.monotonic() - began < 5.0
+    assert silences == sorted(silences) and silences[0] < 0.6
 
 
 def test_what_came_before_the_death_is_read(ends: tuple[socket.socket, socket.socket]) -> None:
-    def watch() -> None:
+    def watch(silent: float) -> None:
         raise HypervisorError("Panic on CPU 0:")
 
+    line = Line(ends[0], "agent.0")
+    line.watch = watch
     ends[1].sendall(b"x")
-    assert Line(ends[0], "agent.0", watch).read(1, 1.0) == b"x"
+    assert line.read(1, 1.0) == b"x"

@@ -113,3 +113,15 @@ def test_without_memory_a_register_tells_the_lock_word(
         nothing,
     )
     assert [(spin.channel, spin.word) for spin in hang_spins] == [(None, word)]
+
+
+@pytest.mark.parametrize(("each", "found"), [(0, 0), (1_000_000, 0), (40_000_000, 1)])
+def test_a_cpu_that_did_not_run_does_not_spin(each: int, found: int) -> None:
+    """On a machine with too much to do an emulated CPU can stand still inside a lock."""
+    ticket = itertools.count()
+
+    def cpus() -> list[Cpu]:
+        return [Cpu(0, 0x1004, {"RDI": 0x5000}, ran_ns=next(ticket) * each)]
+
+    spinning = hang.spins(Arch.X86_64, BUILD, cpus, lambda *_a: b"")  # type: ignore[arg-type]
+    assert len(spinning) == found
