@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -59,6 +61,7 @@ def print_json(document: Any) -> None:
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the documented code; no error ends in a traceback."""
     words = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = cli.main(args=words, prog_name="evtchn-harness", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -73,6 +76,12 @@ def main(argv: list[str] | None = None) -> NoReturn:
         _fail(words, "interrupted", Verdict.MISS, EXIT_INTERRUPTED)
     except HarnessError as error:
         _fail(words, str(error), error.verdict, error.exit_code)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM is a normal way to end: the same path as Ctrl-C."""
+    sys.stderr.flush()
+    raise KeyboardInterrupt
 
 
 def _fail(words: list[str], message: str, verdict: Verdict, code: int) -> NoReturn:

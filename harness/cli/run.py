@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -88,7 +86,6 @@ def _pytest(words: list[str], as_json: bool) -> int:
     from harness.results.store import load
 
     watcher = _Watcher()
-    signal.signal(signal.SIGTERM, _interrupt)
     # What a test prints belongs to the person, not to the program that reads the document.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         code = int(pytest.main(words, plugins=[watcher]))
@@ -114,9 +111,3 @@ class _Watcher:
 
     def pytest_keyboard_interrupt(self) -> None:
         self.stopped = True
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM is a normal way to end: the same path as Ctrl-C."""
-    sys.stderr.flush()
-    raise KeyboardInterrupt

@@ -162,25 +162,30 @@ class Session:
         try:
             self.diagnose(error)
             self.check()
-        except HarnessError as seen:
+        except HypervisorError as seen:
             return seen
+        except LabError as seen:
+            return self._late(seen)
         return LabError(
             f"{error}; no CPU spins in a lock of Xen: a slow machine or a dead guest",
             where=self.host.name,
         )
 
     def _behind(self, dead: HarnessError) -> HarnessError:
-        """Return what is behind ``dead``: a hang of Xen silences dom0, too, and libvirt may be
-        the last to learn that QEMU is gone."""
+        """Return what is behind ``dead``: a hang of Xen silences dom0, too."""
         if self.gone:
             return dead
-        deadline = time.monotonic() + _LATE_SECONDS
         try:
             self.diagnose(dead)
         except HypervisorError as seen:
             return seen
         except LabError:
             pass  # no CPU can be looked at
+        return self._late(dead)
+
+    def _late(self, dead: HarnessError) -> HarnessError:
+        """Return what the machine died of: libvirt may be the last to learn that QEMU is gone."""
+        deadline = time.monotonic() + _LATE_SECONDS
         while True:
             try:
                 self.machine.check()
