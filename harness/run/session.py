@@ -84,7 +84,8 @@ class Session:
     domus: list[DomU] = field(default_factory=list)
     agents: dict[str, AgentClient] = field(default_factory=dict)
     operations: dict[str, int] = field(default_factory=dict)  # recorded, by domain
-    gone: str = ""  # once Xen was seen to hang or to crash: how
+    lost: HypervisorError | None = None  # once Xen was seen to hang or to crash: how
+    _told: bool = False  # a test has ended with that
     _explained: tuple[BaseException, BaseException] | None = None  # the last error, and its cause
     saved: dict[str, int] = field(default_factory=dict)  # by domain: its ticks before the snapshot
 
@@ -94,9 +95,14 @@ class Session:
         return self.machine.console
 
     def check(self) -> None:
-        """Raise for the first thing that died, the most telling first: a crash, QEMU, a domU."""
-        if self.gone:
-            raise LabError(f"Xen was lost before ({self.gone})", where=self.host.name)
+        """Raise for the first thing that died, the most telling first: a crash, QEMU, a domU.
+
+        Xen's death is the fault of Xen once, for the test that met it; then it is the lab's.
+        """
+        if self.lost and self._told:
+            raise LabError(f"Xen was lost before ({self.lost})", where=self.host.name)
+        if self.lost:
+            raise self.lost
         self.machine.check()
         if not self.saved:
             self.dom0.check()
@@ -128,7 +134,7 @@ class Session:
         LabError when it does not come back alive and identical: then it must be booted anew.
         """
         self.machine.restore()
-        self.gone = ""
+        self.lost, self._told = None, False
         _talk(self)
         for name, agent in self.agents.items():
             now, then = agent.ticks(), self.saved[name]
@@ -145,16 +151,18 @@ class Session:
         """
         if self._explained is None or self._explained[0] is not error:
             self._explained = error, self._cause(error)
+            self._told = self.lost is not None
         return self._explained[1]
 
     def _cause(self, error: BaseException) -> BaseException:
         judged = isinstance(error, HypervisorError) and not isinstance(error, OperationInFlight)
         try:
             self.check()
-        except HypervisorError as crash:
-            self.gone = str(crash)
-            self.machine.freeze()
-            return error if judged else crash
+        except HypervisorError as seen:
+            if self.lost is None:  # a crash, which the console told
+                self.lost = seen
+                self.machine.freeze()
+            return error if judged else seen
         except HarnessError as dead:
             return error if judged else self._behind(dead)
         if judged or not isinstance(error, OperationInFlight | AgentLost):
@@ -173,7 +181,7 @@ class Session:
 
     def _behind(self, dead: HarnessError) -> HarnessError:
         """Return what is behind ``dead``: a hang of Xen silences dom0, too."""
-        if self.gone:
+        if self.lost:
             return dead
         try:
             self.diagnose(dead)
@@ -200,8 +208,9 @@ class Session:
         ``symptom``; LabError if the CPUs cannot be seen."""
         spinning = hang.spins(self.host.arch, self.build, self.machine.cpus, self.machine.memory)
         if spinning:
-            self.gone = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
-            raise HypervisorError(self.gone, hint=f"seen after {symptom}")
+            what = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
+            self.lost = HypervisorError(what, hint=f"seen after {symptom}")
+            raise self.lost
 
 
 @contextmanager
