@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "report": "harness.cli.report",
     "model": "harness.cli.model",
     "corpus": "harness.cli.corpus",
+    "bisect": "harness.cli.bisect",
     "check": "harness.cli.check",
     "bench": "harness.cli.bench",
 }
@@ -71,11 +72,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
         if not words:  # click "fails" with the help text
             error.show()
             sys.exit(EXIT_USAGE)
-        _fail(words, _usage(error), Verdict.ERROR, EXIT_USAGE)
+        _fail(words, _usage(error), Verdict.ERROR, EXIT_USAGE, "ConfigError")
     except (KeyboardInterrupt, click.Abort):
-        _fail(words, "interrupted", Verdict.MISS, EXIT_INTERRUPTED)
+        _fail(words, "interrupted", Verdict.MISS, EXIT_INTERRUPTED, "Interrupted")
     except HarnessError as error:
-        _fail(words, str(error), error.verdict, error.exit_code)
+        _fail(words, str(error), error.verdict, error.exit_code, type(error).__name__)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -84,11 +85,11 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(words: list[str], message: str, verdict: Verdict, code: int) -> NoReturn:
+def _fail(words: list[str], message: str, verdict: Verdict, code: int, kind: str) -> NoReturn:
     for line in message.splitlines():  # a lab file can have several faults at once
         click.echo(f"error: {line}", err=True)
     if "--json" in words:
-        print_json({"verdict": verdict, "error": message})
+        print_json({"verdict": verdict, "error": message, "kind": kind})
     sys.exit(code)
 
 
