@@ -13,12 +13,11 @@ from typing import Any
 
 from harness.arch import Arch
 from harness.bisect.confirm import REVERT
+from harness.bisect.gitrun import own_flavour
 from harness.bisect.repository import Repository
 from harness.bisect.signature import signature
 from harness.bisect.tally import BOOT, Built, Outcome, Tested, Try
-from harness.hypervisor import flavour
 from harness.hypervisor.content import content
-from harness.hypervisor.source import Source
 from harness.run import child
 from harness.scratch import scratch
 from harness.verdict import BuildError, ConfigError, LabError, Verdict
@@ -64,12 +63,7 @@ class Trees:
                 where = [f"--xen-git={self.repository.home}", f"--xen-ref={revision}"]
         except ConfigError as error:  # no xen/Makefile in that commit, say
             raise BuildError(error.what, where=error.where) from error
-        return (*where, f"--flavour={_own_flavour(source)}")
-
-
-def _own_flavour(source: Source) -> str:
-    """Return what the tree is as it stands: a history may go through the lock's rework."""
-    return (flavour.own_lock(source.tree) or (flavour.AS_IT_STANDS,))[0]
+        return (*where, f"--flavour={own_flavour(source)}")
 
 
 class Builds:

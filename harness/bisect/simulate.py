@@ -37,7 +37,8 @@ class World:
     dead: frozenset[str] = frozenset()  # builds, does not boot
     faults: float = 0.0  # probability that a boot ends in a lab fault
     others: float = 0.0  # probability that a try fails in another way, anywhere
-    reverts: bool = True
+    reverts: bool = True  # git can take the culprit back on top of the bad end
+    cures: bool = True  # and then the failure is gone
     same: dict[str, str] = field(default_factory=dict)  # digests of builds that are the same
     boots: int = 0
     tries: int = 0
@@ -70,7 +71,7 @@ class World:
     def _try(self, revision: str) -> Try:
         if self.random.random() < self.others:
             return Try("race", "fail", OTHER)
-        bad = not revision.startswith(REVERT) and self.is_bad(revision)
+        bad = not self.cures if revision.startswith(REVERT) else self.is_bad(revision)
         failed = bad and self.random.random() < self.rate
         return Try("race", "fail", WANTED) if failed else Try("race", "pass")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from harness.bisect.signature import Signature
 
@@ -36,6 +36,7 @@ class Built:
 class Tested:
     """A revision was booted, or it was tried, and tested."""
 
+    __test__: ClassVar[bool] = False  # pytest: this is a value, not a test class
     revision: str
     tries: tuple[Try, ...]
     seconds: float  # of all tries together

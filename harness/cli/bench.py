@@ -14,6 +14,7 @@ from harness.verdict import ConfigError
 
 # Name -> module and function that returns metrics: name (with the unit in it) to number.
 BENCHES = {
+    "bisect": ("harness.bisect.bench", "run"),
     "check": ("harness.history.bench", "run"),
     "model": ("harness.model.bench", "run"),
 }
