@@ -25,15 +25,10 @@ def unbuildable(source: Source, flavour: str | None, archs: Sequence[Arch]) -> s
     """
     try:
         for arch in archs:
-            build(source, flavour or own_flavour(source), arch)
+            build(source, flavour or flavours.as_it_stands(source.tree), arch)
     except (BuildError, ConfigError) as error:
         return str(error)
     return ""
-
-
-def own_flavour(source: Source) -> str:
-    """Return what the tree is as it stands: a history may go through the lock's rework."""
-    return (flavours.own_lock(source.tree) or (flavours.AS_IT_STANDS,))[0]
 
 
 def code(run: Run) -> int:

@@ -13,10 +13,10 @@ from typing import Any
 
 from harness.arch import Arch
 from harness.bisect.confirm import REVERT
-from harness.bisect.gitrun import own_flavour
 from harness.bisect.repository import Repository
 from harness.bisect.signature import signature
 from harness.bisect.tally import BOOT, Built, Outcome, Tested, Try
+from harness.hypervisor import flavour as flavours
 from harness.hypervisor.content import content
 from harness.run import child
 from harness.scratch import scratch
@@ -63,7 +63,7 @@ class Trees:
                 where = [f"--xen-git={self.repository.home}", f"--xen-ref={revision}"]
         except ConfigError as error:  # no xen/Makefile in that commit, say
             raise BuildError(error.what, where=error.where) from error
-        return (*where, f"--flavour={own_flavour(source)}")
+        return (*where, f"--flavour={flavours.as_it_stands(source.tree)}")
 
 
 class Builds:

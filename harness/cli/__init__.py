@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "model": "harness.cli.model",
     "corpus": "harness.cli.corpus",
     "bisect": "harness.cli.bisect",
+    "compare": "harness.cli.compare",
     "check": "harness.cli.check",
     "bench": "harness.cli.bench",
 }

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from harness.cli import print_json
 from harness.cli.run import TESTCASES
-from harness.config.host import BUILT_IN, QemuHost
+from harness.config.host import BUILT_IN
 from harness.config.lab import host as find_host
-from harness.config.lab import load_lab
+from harness.config.lab import load_lab, write_without_domus
 from harness.corpus.entry import Entry, entries
 from harness.corpus.judge import Cell, exit_code
 from harness.corpus.loop import PAGE, run_corpus
@@ -64,7 +63,7 @@ def command(
         click.echo(f"-- {entry.name} on {host}", err=True)
         nodes = [str(TESTCASES / test) for test in tests]
         options = [f"--host={host}", f"--flavour={entry.name}", f"--repeat={repeat}"]
-        chosen = _without_domus(known_hosts, place) if entry.without_domus else lab
+        chosen = write_without_domus(known_hosts, place) if entry.without_domus else lab
         options += [f"--lab={chosen}"] if chosen else []
         return child.run([*words, *options, f"--out={folder}", *nodes])
 
@@ -84,17 +83,6 @@ def command(
         _print(cells)
         click.echo(str(place / PAGE))
     return exit_code(cells)
-
-
-def _without_domus(hosts: Mapping[str, QemuHost], place: Path) -> Path:
-    """Write a lab file of the same hosts that start no domU; return its path."""
-    file = place / "without-domus.yaml"
-    bare = {
-        name: host.model_dump(mode="json", exclude={"name"}, exclude_none=True) | {"domus": 0}
-        for name, host in hosts.items()
-    }
-    file.write_text(yaml.safe_dump({"hosts": bare}))
-    return file
 
 
 def _print(cells: Sequence[Cell]) -> None:

@@ -89,8 +89,9 @@ def _run(
 
 
 def _bisect_run(asked: dict[str, Any]) -> int:
-    """Run for `git bisect run`; a lab fault is tried once more, and then stops ``git bisect run``."""
+    """Run for ``git bisect run``; a lab fault is tried once more, and then stops it."""
     from harness.bisect import gitrun
+    from harness.hypervisor import flavour as flavours
     from harness.results.store import load
 
     given = click.get_current_context().get_parameter_source("flavour")
@@ -99,7 +100,7 @@ def _bisect_run(asked: dict[str, Any]) -> int:
         archs = [find_host(lab, name).arch for name in asked["hosts"] or ("qemu-x86_64",)]
         source = asked["tree"].source()
         if given is ParameterSource.DEFAULT:
-            asked["flavour"] = gitrun.own_flavour(source)
+            asked["flavour"] = flavours.as_it_stands(source.tree)
         if why := gitrun.unbuildable(source, asked["flavour"], archs):
             click.echo(f"skipped: {why}", err=True)
             return gitrun.SKIP

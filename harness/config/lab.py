@@ -56,6 +56,17 @@ def host(lab: Mapping[str, QemuHost], name: str) -> QemuHost:
     )
 
 
+def write_without_domus(lab: Mapping[str, QemuHost], place: Path) -> Path:
+    """Write a lab file into directory ``place`` of the same hosts that start no domU."""
+    file = place / "without-domus.yaml"
+    bare = {
+        name: host.model_dump(mode="json", exclude={"name"}, exclude_none=True) | {"domus": 0}
+        for name, host in lab.items()
+    }
+    file.write_text(yaml.safe_dump({"hosts": bare}))
+    return file
+
+
 def _find(path: Path | None) -> Path | None:
     if path is not None:
         return path
