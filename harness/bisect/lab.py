@@ -103,7 +103,7 @@ class Builds:
     def start(self, revision: str, *, nice: int) -> subprocess.Popen[str]:
         """Start a child that builds ``revision``; BuildError where there is nothing to build."""
         words = ["build", f"--arch={self._arch}", *self._trees.words(revision), "--json"]
-        return child.start(words, nice=nice)
+        return child.start(words, nice=nice, quiet=True)  # its document says it all
 
 
 class _Ahead:

@@ -15,8 +15,8 @@ from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
 _END_SECONDS = 60.0
 
 
-def start(words: Sequence[str], *, nice: int = 0) -> subprocess.Popen[str]:
-    """Start ``evtchn-harness WORDS``; its stdout is a pipe, its stderr ours.
+def start(words: Sequence[str], *, nice: int = 0, quiet: bool = False) -> subprocess.Popen[str]:
+    """Start ``evtchn-harness WORDS``; its stdout is a pipe, its stderr ours unless ``quiet``.
 
     Should we be killed, SIGKILL included, the kernel sends it a SIGTERM, which ends it in
     order.  (The kernel counts the thread that calls this: it has to outlive the child.)
@@ -27,6 +27,7 @@ def start(words: Sequence[str], *, nice: int = 0) -> subprocess.Popen[str]:
         [*slow, *tied, sys.executable, "-m", "harness.cli", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
         text=True,
     )
 

@@ -8,6 +8,7 @@ little, some only documentation or a comment, and for a few in a row nothing bui
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -37,13 +38,21 @@ class XenHistory:
 def git(repository: Path, *words: str) -> str:
     """Run git in ``repository`` and return what it says."""
     identity = ["-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "gc.auto=0"]
+    # The same history has the same commit ids: what is cached of it serves again.
+    when = {f"GIT_{who}_DATE": "2020-11-10T12:00:00Z" for who in ("AUTHOR", "COMMITTER")}
     done = subprocess.run(
-        ["git", "-C", repository, *identity, *words], check=True, capture_output=True, text=True
+        ["git", "-C", repository, *identity, *words],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | when,
     )
     return done.stdout.strip()
 
 
-def make(folder: Path, bug: str, seed: int, commits: int = COMMITS) -> XenHistory:
+def make(
+    folder: Path, bug: str, seed: int, commits: int = COMMITS, broken_run: int = BROKEN
+) -> XenHistory:
     """Make a history of ``commits`` commits in ``folder`` with flavour ``bug`` among them.
 
     The place is drawn from ``seed``, and so are those of the commits that do not build, which
@@ -65,17 +74,17 @@ def make(folder: Path, bug: str, seed: int, commits: int = COMMITS) -> XenHistor
     git(folder, "commit", "-q", "-m", "Xen as it was good")
     good = git(folder, "rev-parse", "HEAD")
     place = random.randrange(commits // 8, commits - commits // 8)
-    first_broken = place + 2 if random.random() < 0.5 else place - BROKEN - 1
+    first_broken = place + 2 if random.random() < 0.5 else place - broken_run - 1
     culprit, broken = "", []
     changes = _changes(folder, random)
     for number in range(commits):
         if number == place:
             _apply(folder, flavour.Flavour(bug, (fault,)))
             subject = f"event channels: {bug}"
-        elif number == first_broken:
+        elif number == first_broken and broken_run:
             _append(folder / "xen/common/version.c", "int broken_here(void) { return oops; }")
             subject = "version: something new"
-        elif number == first_broken + BROKEN:
+        elif number == first_broken + broken_run and broken_run:
             file = folder / "xen/common/version.c"
             file.write_text(file.read_text().replace("return oops;", "return 1;"))
             subject = "version: mend the build"
@@ -85,7 +94,7 @@ def make(folder: Path, bug: str, seed: int, commits: int = COMMITS) -> XenHistor
         git(folder, "commit", "-q", "-m", subject)
         head = git(folder, "rev-parse", "HEAD")
         culprit = head if number == place else culprit
-        if first_broken <= number < first_broken + BROKEN:
+        if first_broken <= number < first_broken + broken_run:
             broken.append(head)
     return XenHistory(folder, good, head, culprit, tuple(broken), commits)
 
