@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.bisect.belief import Belief, Contradiction, Floats, belief
 from harness.bisect.commits import Bools, Commits
-from harness.bisect.tally import State, Tally
+from harness.bisect.tally import BOOT, State, Tally, Tested
 
 # The good end's part of the doubt that is allowed: a fifth.
 _GOOD_END = 0.2
@@ -129,8 +129,12 @@ def _costs(question: Question, state: State) -> Costs:
         return question.costs
     return Costs(
         statistics.median(event.boot_seconds for event in booted),
-        statistics.median(event.seconds / len(event.tries) for event in booted),
+        statistics.median(event.seconds / _counted(event) for event in booted),
     )
+
+
+def _counted(event: Tested) -> int:
+    return max(1, sum(one.test != BOOT for one in event.tries))
 
 
 def _tallies(commits: Commits, state: State) -> dict[str, Tally]:

@@ -9,7 +9,7 @@ from typing import Any
 from harness.bisect.confirm import Finding
 from harness.bisect.plan import Question
 from harness.bisect.repository import Repository
-from harness.bisect.tally import State
+from harness.bisect.tally import BOOT, State
 
 
 def document(
@@ -38,7 +38,11 @@ def document(
         "inert": len(commits.inert),
         "steps": sum(event.stage == "search" for event in state.tested),
         "boots": len(state.tested),
-        "tries": sum(one.outcome != "fault" for event in state.tested for one in event.tries),
+        "tries": sum(
+            one.outcome != "fault" and one.test != BOOT
+            for event in state.tested
+            for one in event.tries
+        ),
         "skipped": [{"commit": name, "why": why} for name, why in state.skipped.items()],
         "failure": str(wanted),
         "failure_rate": round(answer.rate, 3),
