@@ -83,10 +83,14 @@ class Contradiction(Exception):
 
 
 def belief(
-    commits: Commits, tallies: Mapping[str, Tally], content: Mapping[str, str] | None = None
+    commits: Commits,
+    tallies: Mapping[str, Tally],
+    content: Mapping[str, str] | None = None,
+    forced: bool = False,
 ) -> Belief:
     """Return the belief after ``tallies`` (by revision).
 
+    ``forced``: the test forces the failure, so p is 1.
     ``content``: digests of what was built.  Two revisions with the same bytes are either both
     bad or both good, so no commit that only one of them contains is the culprit.
     """
@@ -97,6 +101,8 @@ def belief(
     prior *= (1 - _OUTSIDE) / prior.sum()
     with np.errstate(divide="ignore"):
         log = np.log(np.append(prior, _OUTSIDE))[:, None] + np.log(_RATE_PRIOR)[None, :]
+        if forced:
+            log[:, :-1] = -np.inf
         hit, miss = np.log(_RATES), np.log(1 - _RATES)
     for name, tally in tallies.items():
         inside = commits.contains[commits.place[name]]

@@ -18,6 +18,9 @@ from harness.bisect.signature import signature
 from harness.bisect.tally import BOOT, Built, Outcome, Tested, Try
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor.content import content
+from harness.results.directory import RunDirectory
+from harness.results.document import run_document
+from harness.results.store import load
 from harness.run import child
 from harness.scratch import scratch
 from harness.verdict import BuildError, ConfigError, LabError, Verdict
@@ -155,14 +158,23 @@ def _built(revision: str, document: Mapping[str, Any]) -> Built:
 
 
 class Runs:
-    """Runs the chosen tests on a revision, each run in a directory of its own."""
+    """Runs the chosen tests, or a forced scenario, on a revision, each run in a directory of
+    its own."""
 
     def __init__(
-        self, trees: Trees, *, host: str, tests: Sequence[str], options: Sequence[str], out: Path
+        self,
+        trees: Trees,
+        *,
+        host: str,
+        tests: Sequence[str],
+        scenario: str = "",
+        options: Sequence[str] = (),
+        out: Path,
     ) -> None:
         self._trees = trees
         self._host = host
         self._tests = tests
+        self._scenario = scenario
         self._options = options
         self._out = out
         self._each = 1.0  # tries that one repetition of the tests is
@@ -171,12 +183,13 @@ class Runs:
         """Boot ``revision`` once and test it so often, or until it fails."""
         repeat = max(1, math.ceil(tries / self._each))
         place = self._place(revision)
-        words = [f"--host={self._host}", f"--repeat={repeat}", "--snapshot", f"--out={place}"]
-        words += [*self._options, *self._trees.words(revision)]
-        if on:
-            words.append("--keep-going")
-        document = child.run([*words, *self._tests])
-        tested = of_document(revision, document, str(place))
+        words = [f"--host={self._host}", f"--repeat={repeat}", f"--out={place}", *self._options]
+        words += self._trees.words(revision)
+        if self._scenario:
+            child.run(words, ("interleave", "run", self._scenario))
+            return of_document(revision, _kept(place), str(place))
+        words += ["--snapshot", *(["--keep-going"] if on else []), *self._tests]
+        tested = of_document(revision, child.run(words), str(place))
         counted = [one for one in tested.tries if one.test != BOOT]
         if len(counted) >= repeat and all(one.outcome == "pass" for one in counted):
             self._each = len(counted) / repeat
@@ -187,6 +200,11 @@ class Runs:
         name = revision.removeprefix(REVERT)[:12] + ("-reverted" if ":" in revision else "")
         taken = len(list(self._out.glob("*"))) if self._out.is_dir() else 0
         return self._out / f"{taken + 1:03}-{name}"
+
+
+def _kept(place: Path) -> Mapping[str, Any]:
+    """Return the document of the run in ``place``, {} if it did not get that far."""
+    return run_document(load(place)) if RunDirectory(place).journal.exists() else {}
 
 
 def of_document(revision: str, document: Mapping[str, Any], place: str) -> Tested:

@@ -52,6 +52,7 @@ class Question:
 
     commits: Commits
     confidence: float = 0.95
+    forced: bool = False  # the test forces the failure: one try tells
     costs: Costs = Costs()
 
 
@@ -85,7 +86,8 @@ class Stop:
 
 def think(question: Question, state: State) -> Belief:
     """Return what is believed after ``state``; Contradiction if nothing explains it."""
-    return belief(question.commits, _tallies(question.commits, state), state.content)
+    tallies = _tallies(question.commits, state)
+    return belief(question.commits, tallies, state.content, question.forced)
 
 
 def next_step(question: Question, state: State) -> Step | Answer | Stop:
@@ -95,9 +97,10 @@ def next_step(question: Question, state: State) -> Step | Answer | Stop:
     if odd := _blocked(commits, state):
         return odd
     bad = state.tally(commits.bad, signature)
-    if bad.fails < _LESSONS and bad.told < PATIENCE:
-        seen = max(4, 2 * bad.told)
-        return Step("bad", commits.bad, min(seen, PATIENCE - bad.told), on=True)
+    lessons, patience = (1, 1) if question.forced else (_LESSONS, PATIENCE)
+    if bad.fails < lessons and bad.told < patience:
+        tries = max(lessons, 2 * bad.told)
+        return Step("bad", commits.bad, min(tries, patience - bad.told), on=True)
     if not bad.fails:
         return Stop(f"the failure did not show in {bad.told} tries", "bad")
     if state.tally(commits.good, signature).fails:

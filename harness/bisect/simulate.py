@@ -9,7 +9,7 @@ from random import Random
 from harness.bisect import loop
 from harness.bisect.commits import Commits
 from harness.bisect.confirm import REVERT, Finding
-from harness.bisect.plan import Costs, Question, Step, Stop
+from harness.bisect.plan import Question, Step, Stop
 from harness.bisect.signature import Signature
 from harness.bisect.tally import BOOT, Built, State, Tested, Try
 from harness.verdict import BuildError
@@ -97,9 +97,9 @@ class Result:
     steps: int  # revisions tested between the ends, until the answer was there
 
 
-def bisect(world: World, *, confidence: float = 0.95, costs: Costs | None = None) -> Result:
+def bisect(world: World, *, forced: bool = False) -> Result:
     """Run one bisection to its end."""
-    question = Question(world.commits, confidence, costs or Costs())
+    question = Question(world.commits, forced=forced)
     steps = 0
 
     def count(step: Step, state: State) -> None:

@@ -14,9 +14,10 @@ from harness.bisect.confirm import Finding
 from harness.bisect.journal import Head, Journal
 from harness.bisect.plan import Question, Step, Stop
 from harness.bisect.repository import Repository
+from harness.bisect.signature import Signature
 from harness.bisect.tally import State
 from harness.bisect.wanted import node, wanted
-from harness.cli import print_json
+from harness.cli import COMMANDS, print_json
 from harness.cli.run import TESTCASES
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
@@ -35,6 +36,7 @@ from harness.verdict import (
 @click.option("--good", required=True, metavar="REV", help="Revision without the failure.")
 @click.option("--bad", required=True, metavar="REV", help="Later revision that shows it.")
 @click.option("--test", "tests", multiple=True, metavar="TEST", help="FILE[::NAME]; repeatable.")
+@click.option("--scenario", metavar="NAME", help="Forced interleavings instead of a test.")
 @click.option(
     "--history-signature",
     "seen",
@@ -50,6 +52,7 @@ def command(
     good: str,
     bad: str,
     tests: tuple[str, ...],
+    scenario: str | None,
     seen: Path | None,
     host_name: str,
     lab_file: Path | None,
@@ -64,9 +67,12 @@ def command(
     host = find_host(load_lab(lab_file), host_name)
     repository = Repository.open(xen_git)
     ends = repository.commit(good, "--good"), repository.commit(bad, "--bad")
-    question = Question(repository.between(*ends))
+    question = Question(repository.between(*ends), forced=scenario is not None)
     failure = wanted(seen) if seen else None
-    nodes = _nodes(tests) or ([node(failure, TESTCASES)] if failure else [str(TESTCASES)])
+    nodes = [scenario] if scenario else _nodes(tests, failure)
+    if scenario and (tests or "interleave" not in COMMANDS):
+        why = "excludes --test" if tests else "this harness forces no interleavings"
+        raise ConfigError(why, where="--scenario", hint="give one of the two")
     head = Head(*ends, tuple(nodes), host.name, str(failure or ""))
     place = (out or SHELF / f"bisect-{cache.key(*head.__dict__.values())[:10]}").absolute()
     place.mkdir(parents=True, exist_ok=True)
@@ -75,7 +81,14 @@ def command(
     trees = lab.Trees(repository, question.commits.bad)
     options = [f"--lab={lab_file}"] if lab_file else []
     builds = lab.Builds(trees, host.arch)
-    runs = lab.Runs(trees, host=host.name, tests=nodes, options=options, out=place / "runs")
+    runs = lab.Runs(
+        trees,
+        host=host.name,
+        tests=nodes,
+        scenario=scenario or "",
+        options=options,
+        out=place / "runs",
+    )
     with Journal(place / "bisect.jsonl", head, State(failure)) as journal:
         try:
             found, state = loop.run(
@@ -107,8 +120,13 @@ def _is_alone(found: Finding) -> bool:
     return found.answer.culprit is not None
 
 
-def _nodes(tests: tuple[str, ...]) -> list[str]:
-    """Return the tests as paths: one of ours may be named without its folder."""
+def _nodes(tests: tuple[str, ...], failure: Signature | None) -> list[str]:
+    """Return the tests as paths: one of ours may be named without its folder.
+
+    Without any, the test that showed ``failure``, or all.
+    """
+    if not tests:
+        return [node(failure, TESTCASES)] if failure else [str(TESTCASES)]
     nodes = []
     for test in tests:
         file = test.partition("::")[0]

@@ -32,12 +32,14 @@ def start(words: Sequence[str], *, nice: int = 0, quiet: bool = False) -> subpro
     )
 
 
-def run(words: Sequence[str]) -> dict[str, Any]:
+def run(words: Sequence[str], command: Sequence[str] = ("run",)) -> dict[str, Any]:
     """Run ``evtchn-harness run --json WORDS``; return its document, {} if it left none.
+
+    Or another ``command`` that boots and tests.
 
     ConfigError when it could not begin; KeyboardInterrupt when it or we were interrupted.
     """
-    child = start(["run", "--json", *words])
+    child = start([*command, "--json", *words])
     try:
         said, _ = child.communicate()
     except KeyboardInterrupt:

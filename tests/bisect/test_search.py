@@ -35,6 +35,17 @@ def test_a_deterministic_failure_takes_as_many_steps_as_halving(count: int) -> N
         assert result.steps <= math.ceil(math.log2(count)), culprit
 
 
+def test_a_forced_failure_takes_one_try_each() -> None:
+    for culprit in range(1, 65):
+        result = bisect(world(64, culprit), forced=True)
+        assert finding(result.found).answer.culprit == f"c{culprit}"
+        assert finding(result.found).confirmation.confirmed
+        assert result.steps <= 6
+        assert result.tries == result.boots <= 6 + 2 + 2  # both ends, parent and reverted
+    never = bisect(world(64, 20, rate=0.0), forced=True).found
+    assert never == Stop("the failure did not show in 1 tries", "bad")
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.6, 0.9])
 def test_a_flaky_failure_is_found_as_surely_as_is_claimed(rate: float) -> None:
     right = claimed = by_git = 0
