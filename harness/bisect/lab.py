@@ -152,9 +152,8 @@ class _Ahead:
 
 
 def _built(revision: str, document: Mapping[str, Any]) -> Built:
-    syms = Path(document["syms"])
-    names = bytes.fromhex(document["build_id"]), str(document["source_digest"]).encode()
-    return Built(revision, content(syms, *names), float(document["seconds"]))
+    digest = content(Path(document["syms"]), document["build_id"], document["source_digest"])
+    return Built(revision, digest, float(document["seconds"]))
 
 
 class Runs:

@@ -11,12 +11,13 @@ from elftools.elf.elffile import ELFFile
 from harness import cache
 
 
-def content(syms: Path, *names: bytes) -> str:
+def content(syms: Path, build_id: str, changeset: str) -> str:
     """Return a digest of the loaded sections of ``syms`` (xen-syms).
 
-    ``names`` (build id, changeset) are taken out first: they tell two builds apart that are
-    otherwise the same bytes.
+    The two names of a build (hex; what .scmversion said) are taken out first: they tell two
+    builds apart that are otherwise the same bytes.  Xen's EFI loader has one in UTF-16.
     """
+    names = bytes.fromhex(build_id), changeset.encode(), changeset.encode("utf-16-le")
     digests = []
     with syms.open("rb") as file:
         for section in ELFFile(file).iter_sections():

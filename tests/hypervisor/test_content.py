@@ -24,9 +24,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def of(tree: Path) -> tuple[str, str]:
     """Return the content of what ``tree`` builds, and its build id."""
     made = build(from_dir(tree), "rwlock", Arch.X86_64)
-    return content(made.syms, bytes.fromhex(made.build_id), made.source.digest.encode()), (
-        made.build_id
-    )
+    return content(made.syms, made.build_id, made.source.digest), made.build_id
 
 
 def change(tree: Path, old: str, new: str) -> None:
@@ -37,7 +35,10 @@ def change(tree: Path, old: str, new: str) -> None:
 
 def test_a_remark_changes_nothing_that_runs(tree: Path) -> None:
     # What Xen does with its changeset: the name of the source is in the image.
-    scm = "const char changeset[] = CHANGESET;\n"
+    scm = """\
+const char changeset[] = CHANGESET;
+const unsigned short for_efi[] = u"" CHANGESET;
+"""
     makefile = tree / "xen/Makefile"
     makefile.write_text(
         makefile.read_text().replace(
