@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from harness.model.releases import Errno
+from harness.results.directory import RunDirectory
 from harness.results.records import Latency
 from harness.results.store import HostRun, load
 from harness.verdict import LabError, Verdict
@@ -60,8 +61,8 @@ class Measured:
 
 
 def measured(place: Path) -> Measured:
-    """Return what the run in directory ``place`` (of one host) showed."""
-    hosts = load(place).hosts
+    """Return what the run in directory ``place`` (of one host) showed; nothing if it left none."""
+    hosts = load(place).hosts if RunDirectory(place).journal.exists() else ()
     if not hosts:
         return Measured()
     host = hosts[0]

@@ -85,6 +85,10 @@ def test_a_run_s_directory_is_measured(tmp_path: Path) -> None:
     assert not any(answer.startswith("read") for answer in got.answers)  # Linux's, not Xen's
 
 
+def test_a_run_that_left_nothing_is_a_lab_fault(tmp_path: Path) -> None:
+    assert measured(tmp_path / "nowhere").fault == "no test ran"
+
+
 def test_sides(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "xen")
     assert side(str(tree), "BASE").flavour == "rwlock"
