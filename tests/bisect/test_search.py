@@ -7,6 +7,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.bisect import loop
 from harness.bisect.commits import Commits
@@ -152,6 +154,36 @@ def test_a_culprit_on_a_branch(culprit: str, rate: float) -> None:
     found = finding(bisect(World(branches(), culprit, rate, Random(7))).found)
     assert found.answer.culprit == culprit
     assert found.confirmation.confirmed
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> Commits:
+    """A history of up to 14 commits with merges."""
+    count = draw(st.integers(1, 14))
+    parents: dict[str, tuple[str, ...]] = {}
+    for number in range(1, count + 1):
+        older = [f"c{n}" for n in range(number)]
+        chosen = draw(st.lists(st.sampled_from(older), min_size=1, max_size=2, unique=True))
+        parents[f"c{number}"] = tuple(chosen)
+    heads = set(parents) - {name for above in parents.values() for name in above}
+    parents["top"] = tuple(sorted(heads))  # the bad end has them all
+    return Commits("c0", tuple(parents), parents)
+
+
+@settings(deadline=None, max_examples=60)
+@given(commits=histories(), data=st.data())
+def test_any_history_is_searched_to_an_end_and_never_wrongly(
+    commits: Commits, data: st.DataObject
+) -> None:
+    culprit = data.draw(st.sampled_from(commits.ids))
+    broken = data.draw(st.frozensets(st.sampled_from(commits.ids[:-1] or ("c0x",)), max_size=4))
+    lab = World(commits, culprit, 1.0, Random(1), broken=broken)
+    found = finding(bisect(lab).found)
+    suspects = {name for name, _ in found.answer.suspects}
+    assert culprit in suspects
+    assert lab.boots <= 4 + len(commits.ids)
+    if not broken:
+        assert suspects == {culprit} and found.confirmation.confirmed
 
 
 def test_what_builds_the_same_as_its_parent_is_no_suspect() -> None:
