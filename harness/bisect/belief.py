@@ -31,6 +31,13 @@ _RATES = np.append(np.geomspace(0.02, 0.97, 24), 1.0)
 _FLAT = np.gradient(_RATES[:-1])
 _RATE_PRIOR = np.append((1 - _ALWAYS) * (0.5 / 24 + 0.5 * _FLAT / _FLAT.sum()), _ALWAYS)
 
+# A race needs a timing, and that can change with a commit that has nothing to do with it: in
+# one revision of ten the failure may show only a third as often.  So passes of one revision
+# prove less the more of them there are, and those of two are worth more than twice as many
+# of one.  (200 simulated histories for each p whose older half has a third of p: 87 to 91 %
+# right; without this 81 to 88 %.)
+_ODD, _SELDOM = 0.1, 1 / 3
+
 # That the good end is bad as well: people mix revisions up.  Small, for they seldom do, but
 # not nothing: it is what makes the search look at the good end at all.
 _OUTSIDE = 0.05
@@ -68,11 +75,11 @@ class Belief:
 
     def passes_all(self, tries: int) -> float:
         """Return the probability that ``tries`` of a revision with the culprit all pass."""
-        return float(self.joint.sum(axis=0) @ (1 - self.rates) ** tries)
+        return float(self.joint.sum(axis=0) @ _all_pass(self.rates, tries))
 
     def failing(self, tries: int) -> Floats:
         """Return, for each culprit, the probability that one of ``tries`` fails where it is."""
-        fails = self.joint @ (1 - (1 - self.rates) ** tries)
+        fails = self.joint @ (1 - _all_pass(self.rates, tries))
         sure = np.maximum(self.culprit, np.finfo(np.float64).tiny)
         chance: Floats = np.clip(fails / sure, 0.0, 1.0)
         return chance
@@ -103,14 +110,12 @@ def belief(
         log = np.log(np.append(prior, _OUTSIDE))[:, None] + np.log(_RATE_PRIOR)[None, :]
         if forced:
             log[:, :-1] = -np.inf
-        hit, miss = np.log(_RATES), np.log(1 - _RATES)
     for name, tally in tallies.items():
         inside = commits.contains[commits.place[name]]
         if tally.fails:
             log[~inside] = -np.inf
-            log[inside] += tally.fails * hit
-        if tally.passes:  # not "+= 0 * miss": the last is minus infinity
-            log[inside] += tally.passes * miss
+        with np.errstate(divide="ignore"):
+            log[inside] += np.log(_likelihood(_RATES, tally.passes, tally.fails))
     for one, other in _twins(commits, content or {}):
         log[commits.contains[one] != commits.contains[other]] = -np.inf
     top = log.max(initial=-np.inf)
@@ -119,6 +124,19 @@ def belief(
     joint = np.exp(log - top)
     assert joint.shape == (count + 1, len(_RATES))
     return Belief(commits, joint / joint.sum(), _RATES)
+
+
+def _likelihood(rates: Floats, passes: int, fails: int) -> Floats:
+    """Return the probability of such tries of one revision with the culprit, for each p."""
+    usual: Floats = rates**fails * (1 - rates) ** passes
+    seldom = rates * _SELDOM
+    odd = seldom**fails * (1 - seldom) ** passes
+    odd[-1] = usual[-1]  # what always shows does so in every revision
+    return (1 - _ODD) * usual + _ODD * odd
+
+
+def _all_pass(rates: Floats, tries: int) -> Floats:
+    return _likelihood(rates, tries, 0)
 
 
 def _twins(commits: Commits, content: Mapping[str, str]) -> list[tuple[int, int]]:

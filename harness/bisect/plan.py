@@ -148,9 +148,8 @@ def _tallies(commits: Commits, state: State) -> dict[str, Tally]:
 
 def _tries_for(seen: Belief, doubt: float) -> int:
     """Return after how many passes of the good end less than ``doubt`` of it is left."""
-    share = seen.joint[-1]
     for tries in _BATCHES:
-        left = float(share @ (1 - seen.rates) ** tries)
+        left = float(seen.culprit[-1] * (1 - seen.failing(tries)[-1]))
         if left <= doubt * (left + 1 - seen.outside):
             return tries
     return _BATCHES[-1]

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.bisect.belief import _OUTSIDE, _RATE_PRIOR, _RATES, Contradiction, belief
+from harness.bisect.belief import (
+    _ODD,
+    _OUTSIDE,
+    _RATE_PRIOR,
+    _RATES,
+    _SELDOM,
+    Contradiction,
+    belief,
+)
 from harness.bisect.simulate import line
 from harness.bisect.tally import Tally
 
@@ -27,7 +35,10 @@ def by_hand(seen: dict[int, tuple[int, int]]) -> list[float]:
             likely = share
             for revision, (passes, fails) in seen.items():
                 if culprit <= revision:
-                    likely *= (1 - rate) ** passes * rate**fails
+                    odd = rate if rate == 1 else rate * _SELDOM
+                    likely *= (1 - _ODD) * (1 - rate) ** passes * rate**fails + _ODD * (
+                        (1 - odd) ** passes * odd**fails
+                    )
                 elif fails:
                     likely = 0.0
             total += likely
