@@ -21,7 +21,7 @@ from harness.cli import COMMANDS, print_json
 from harness.cli.run import TESTCASES
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
-from harness.results.directory import SHELF, write_whole
+from harness.results.directory import SHELF, cannot_write, write_whole
 from harness.verdict import (
     EXIT_LAB,
     EXIT_PASS,
@@ -75,7 +75,10 @@ def command(
         raise ConfigError(why, where="--scenario", hint="give one of the two")
     head = Head(*ends, tuple(nodes), host.name, str(failure or ""))
     place = (out or SHELF / f"bisect-{cache.key(*head.__dict__.values())[:10]}").absolute()
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(place, error) from error
     click.echo(f"-- {len(question.commits.ids)} commits; everything is in {place}", err=True)
     began = time.monotonic()
     trees = lab.Trees(repository, question.commits.bad)
