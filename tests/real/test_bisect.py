@@ -1,4 +1,4 @@
-"""A real bisection: a git history of a real Xen, killed in the middle, and gone on with."""
+"""A real bisection, killed in the middle and gone on with; a real comparison."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from tests.real.conftest import harness, machines, start
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
-HOST = "qemu-arm64"  # builds in 25 s
+HOST = "no-domus"  # arm64 builds in 25 s; without domUs it boots in as many
+LAB = f"hosts:\n  {HOST}:\n    arch: arm64\n    domus: 0\n"
 TEST = "test_hypercalls.py::test_binding_makes_the_local_end_pending"
 
 
 def test_the_culprit_is_found_although_the_bisection_was_killed(tmp_path: Path) -> None:
     history = make(tmp_path / "xen", "bind-not-pending", seed=3, commits=3, broken_run=0)
     out = tmp_path / "out"
+    (tmp_path / "lab.yaml").write_text(LAB)
     words = ["bisect", "--xen-git", str(history.repository), "--good", history.good]
-    words += ["--bad", history.bad, "--test", TEST, "--host", HOST, "--out", str(out), "--json"]
+    words += ["--bad", history.bad, "--test", TEST, "--out", str(out), "--json"]
+    words += ["--host", HOST, "--lab", str(tmp_path / "lab.yaml")]
     child = start(*words)
     journal = out / "bisect.jsonl"
     deadline = time.monotonic() + 600
@@ -46,4 +49,22 @@ def test_the_culprit_is_found_although_the_bisection_was_killed(tmp_path: Path) 
     assert lines[: len(before)] == before  # nothing was done twice
     assert told["boots"] == sum(json.loads(line)["kind"] == "tested" for line in lines)
     assert f"# first bad commit: [{history.culprit}]" in (out / "bisect.log").read_text()
+    assert machines(HOST) == []
+
+
+def test_a_known_bad_is_worse_and_is_told_why(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "lab.yaml").write_text(LAB)
+    words = ["compare", "counter", "bind-not-pending", "--lab", str(tmp_path / "lab.yaml")]
+    words += ["--host", HOST, "--rounds", "3", "--duration", "3", "--seed", "11"]
+    ran = harness(*words, "--out", str(out), "--json")
+    assert ran.code == 1, ran.stderr
+    told = ran.document
+    assert told["verdict"] == "worse"
+    assert "without the first event" in told["summary"]
+    assert told["rounds"] == 1  # a failure is enough
+    assert any(one["subject"] == "binding-makes-the-local-end-pending" and one["worse"]
+               for one in told["differences"])  # fmt: skip
+    assert {one["name"] for one in told["ratios"]} >= {"throughput"}
+    assert json.loads((out / "compare.json").read_text()) == told
     assert machines(HOST) == []
