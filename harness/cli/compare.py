@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import secrets
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cli import print_json
-from harness.cli.run import TESTCASES, interrupt
+from harness.cli.run import TESTCASES
 from harness.cli.tree import words as tree_words
 from harness.compare.companions import missing, table
 from harness.compare.judge import Comparison, Ratio, details, judge
@@ -77,7 +76,6 @@ def command(
     or one of these and a flavour (4.14:counter).  Exit code 1: CANDIDATE is worse; 3: more
     rounds are needed to know.
     """
-    signal.signal(signal.SIGTERM, interrupt)
     lab = load_lab(lab_file)
     host = find_host(lab, host_name)
     sides = side(base, "BASE"), side(candidate, "CANDIDATE")
