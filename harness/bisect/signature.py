@@ -22,7 +22,7 @@ class Signature:
         return f"{self.test}: {self.kind} in {self.site}{shape}"
 
 
-_SPIN = re.compile(r"CPU\d+ spins in (\w+)(?: on port \d+: lock word = -?\d+,?(.*))?")
+_SPIN = re.compile(r"CPU\d+ spins in (\w+)(?: on port \d+)?(?:: lock word = -?\d+(.*))?")
 _CRASH = re.compile(
     r"(?:^|: )(assertion|bug|lock check|watchdog|double fault|fatal trap|panic): (.*)"
 )
@@ -47,13 +47,14 @@ def signature(test: Mapping[str, Any]) -> Signature:
 
 
 def _of_hang(name: str, message: str) -> Signature:
-    """The CPU whose lock word is known is the one to blame; the others wait for it, or do not."""
-    spins = _SPIN.findall(message.partition("; seen when ")[0])
+    """The CPU at a channel's lock is the one to blame; the others wait for it, or do not."""
+    said = message.partition("; seen when ")[0].removeprefix("Xen hangs: ")
+    spins = [spin for spin in map(_SPIN.match, said.split("; ")) if spin]
     if not spins:
         return Signature(name, "hang", "", "")
-    function, word = next((spin for spin in spins if spin[1]), spins[0])
-    shape = _plain(word.partition(";")[0].strip(" =")).replace("readers:", "reader:")
-    return Signature(name, "hang", function, shape)
+    blamed = min(spins, key=lambda spin: (not spin[1].startswith("evtchn_"), not spin[2]))
+    shape = _plain(blamed[2] or "").strip(" =,").replace("readers:", "reader:")
+    return Signature(name, "hang", blamed[1], shape)
 
 
 def _of_crash(name: str, kind: str, text: str) -> Signature:

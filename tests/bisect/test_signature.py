@@ -35,6 +35,11 @@ STORY = (
 def test_ports_cpus_and_counts_do_not_matter() -> None:
     assert of(LEAK) == of(LEAK_ELSEWHERE)
     assert (of(LEAK).kind, of(LEAK).site) == ("hang", "evtchn_write_lock")
+    waits = LEAK.replace(
+        "CPU0 spins in queue_read_lock_slowpath", "CPU0 spins in _write_lock: lock word = 3"
+    )
+    assert of(waits) == of(LEAK)
+    assert of(UNDERFLOW).shape.startswith("below zero")
     assert of("lost (3 in all)", STORY) == of("lost (1 in all)", STORY.replace("12", "99"))
     assert of("lost (3 in all)", STORY).shape == "send"
     assert of("round 17: the unmask was dropped") == of("round 4: the unmask was dropped")
