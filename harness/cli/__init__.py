@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "model": "harness.cli.model",
     "corpus": "harness.cli.corpus",
     "check": "harness.cli.check",
+    "nightly": "harness.cli.nightly",
     "bench": "harness.cli.bench",
 }
 
