@@ -212,7 +212,7 @@ def _words(detail: ErrorDetails, model: type[BaseModel], known: tuple[str, ...])
         case "greater_than_equal":
             return f"{value} is too small", f"use {limits['ge']} or more"
         case "greater_than":
-            return f"{value} is too small", f"use more than {limits['gt']}"
+            return f"{value} is too small", f"use more than {limits['gt']:g}"
         case "less_than_equal":
             return f"{value} is too big", f"use {limits['le']} or less"
         case "string_type":

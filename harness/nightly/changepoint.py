@@ -36,6 +36,7 @@ SMALLEST = 0.05  # of a shift, as a share of the level before
 LEVEL = 0.01  # of the rank test: chance that nights of one level pass it
 NOISE = 4.5  # shift over its own standard error; docs/nightly.md says what that buys
 _NEAR = 1  # nights by which the best place may miss the new hypervisor that it is due to
+_HIDING = 18  # values that can hide a change that was undone: three levels of six
 _SHUFFLES = 20_000
 _SEED = 20201012  # the null distribution is the same wherever it is computed
 
@@ -73,7 +74,13 @@ def changes(values: Sequence[float], builds: Sequence[str]) -> list[Change]:
 
 def _segment(logs: _Array, is_new: npt.NDArray[np.bool_], offset: int) -> list[int]:
     """Return where ``logs``, whose first index is ``offset``, changes its level."""
+    count = len(logs)
     at = _best(logs, is_new)
+    if at is None and count >= _HIDING:  # down and up again: no single place parts the levels
+        third = count // 3
+        at = _best(logs[: count - third], is_new[: count - third])
+        if at is None and (later := _best(logs[third:], is_new[third:])) is not None:
+            at = third + later
     if at is None:
         return []
     left = _segment(logs[:at], is_new[:at], offset)

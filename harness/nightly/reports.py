@@ -32,7 +32,9 @@ def write_night(store: Store, night: Night, labels: Kcidb) -> Report:
     write_whole(folder / "kcidb.json", json.dumps(kcidb_document(report, labels), indent=1) + "\n")
     page = store.home / dashboard.FILE
     place = f"{labels.url.rstrip('/')}/{dashboard.FILE}" if labels.url else str(page)
-    write_whole(folder / "summary.txt", render_summary(report, place))
+    summary = render_summary(report, place)
+    write_whole(folder / "summary.txt", summary)
+    write_whole(store.home / "summary.txt", summary)
     dashboard.write_dashboard(store)
     return report
 

@@ -252,8 +252,14 @@ class Store:
 
     def begin_night(self, plan: str, keys: Iterable[Key], started: float, seconds: float) -> Night:
         """Write down a new night of ``seconds`` with the cells ``keys``, all waiting."""
-        name = f"{datetime.fromtimestamp(started, UTC):%Y%m%dT%H%M%SZ}"
         with self.transaction() as cursor:
+            begin = started
+            while True:  # two nights within a second: the name says one later
+                name = f"{datetime.fromtimestamp(begin, UTC):%Y%m%dT%H%M%SZ}"
+                taken = cursor.execute("SELECT 1 FROM night WHERE id = ?", (name,)).fetchone()
+                if not taken:
+                    break
+                begin += 1
             cursor.execute(
                 "INSERT INTO night (id, plan, started, deadline) VALUES (?, ?, ?, ?)",
                 (name, plan, started, started + seconds),
