@@ -17,7 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.nightly.changepoint import WINDOW
-from harness.nightly.history import TEST_WINDOW, Finding
+from harness.nightly.history import TEST_WINDOW, Finding, alike
 from harness.nightly.night import Report, duration, read_night, tally
 from harness.nightly.outcome import THROUGHPUT
 from harness.nightly.sparkline import strip, trend
@@ -85,7 +85,9 @@ def render_dashboard(store: Store) -> str:
     if not nights:
         raise ConfigError("the store has no night yet", where=str(store.home))
     report = read_night(store, nights[-1])
-    columns = list(dict.fromkeys((cell.xen, cell.suite) for cell in report.cells))
+    xens = list(dict.fromkeys(cell.xen for cell in report.cells))
+    pairs = dict.fromkeys((cell.xen, cell.suite) for cell in report.cells)
+    columns = sorted(pairs, key=lambda pair: xens.index(pair[0]))
     tiles = _tiles(store, report, nights[-TEST_WINDOW:])
     trends = _trends(store, report, nights)
     loaders = [jinja2.PackageLoader("harness.nightly"), jinja2.PackageLoader("harness.results")]
@@ -101,7 +103,8 @@ def render_dashboard(store: Store) -> str:
     return environment.get_template("dashboard.html.j2").render(
         report=report,
         tally=tally(report.cells),
-        groups=_groups(store.home, report),
+        told=_told(store.home, report),
+        news=_news(report),
         troubles=troubles[:_MOST_TROUBLES],
         more_troubles=max(0, len(troubles) - _MOST_TROUBLES),
         columns=columns,
@@ -115,14 +118,16 @@ def render_dashboard(store: Store) -> str:
     )
 
 
-def _groups(home: Path, report: Report) -> list[tuple[str, bool, list[tuple[Finding, str]]]]:
-    """Return (kind, is new, findings with their links), in the order of the report."""
+def _told(home: Path, report: Report) -> list[tuple[list[Finding], str]]:
+    """Return the findings in groups, each with the link to tonight's run of its cell."""
     runs = {cell.key: cell for cell in report.cells}
-    groups = itertools.groupby(report.findings, key=lambda f: (f.found.kind, f.is_new))
-    return [
-        (kind, is_new, [(finding, _report(home, runs.get(finding.key))) for finding in group])
-        for (kind, is_new), group in groups
-    ]
+    return [(group, _report(home, runs.get(group[0].key))) for group in alike(report.findings)]
+
+
+def _news(report: Report) -> list[tuple[str, int]]:
+    """Return how many new findings there are of each kind, in the order of the report."""
+    fresh = [finding.found.kind for finding in report.findings if finding.is_new]
+    return [(kind, fresh.count(kind)) for kind in dict.fromkeys(fresh)]
 
 
 def _troubles(home: Path, report: Report) -> list[Trouble]:

@@ -146,9 +146,7 @@ def judge_metric(name: str, points: Sequence[Point]) -> Found | None:
         return None
     before, after = points[last.at - 1], points[last.at]
     kind: Kind = "drift" if last.same_build else "slower"
-    text = f"{_change(last)} since {after.night}"
-    if last.same_build:
-        text += "; the hypervisor is the same: it is the machine"
+    text = _change(last)
     return Found(
         kind, after.night, text, before.build, after.build, last.low, last.ratio, last.high
     )

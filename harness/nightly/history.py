@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,6 +31,16 @@ class Finding:
     def key(self) -> Key:
         """The cell."""
         return self.host, self.xen, self.suite
+
+
+def alike(found: Sequence[Finding]) -> Iterator[list[Finding]]:
+    """Yield ordered findings in groups: of one kind, one cell, and since the same night."""
+
+    def about(finding: Finding) -> tuple[object, ...]:
+        return finding.found.kind, finding.is_new, finding.key, finding.found.since
+
+    for _, group in itertools.groupby(found, key=about):
+        yield list(group)
 
 
 def find(store: Store, night: Night) -> list[Finding]:

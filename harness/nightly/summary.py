@@ -6,7 +6,7 @@ import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from harness.nightly.history import Finding
+from harness.nightly.history import Finding, alike
 from harness.nightly.night import Report, duration, tally
 from harness.nightly.store import CellRow
 from harness.verdict import Verdict
@@ -51,7 +51,7 @@ def render_summary(report: Report, place: str) -> str:
         lines.append("The night has not ended: what is not here yet is not PASS.")
     for (kind, is_new), found in _groups(report.findings):
         lines += ["", f"{_TITLES[kind, is_new]} ({len(found)})"]
-        lines += _limited([_line(group) for group in _alike(found)])
+        lines += _limited([_line(group) for group in alike(found)])
     faults = [c for c in report.done if c.verdict in (Verdict.MISS, Verdict.ERROR)]
     lines += _cells("Nothing learnt", faults)
     lines += _cells("Not run", report.left)
@@ -65,16 +65,10 @@ def _groups(
         yield key, list(group)
 
 
-def _alike(findings: Sequence[Finding]) -> Iterator[list[Finding]]:
-    """Yield the findings of one cell that began in the same night together."""
-    for _, group in itertools.groupby(findings, key=lambda f: (f.key, f.found.since)):
-        yield list(group)
-
-
 def _line(group: Sequence[Finding]) -> str:
     first = group[0]
     if first.found.kind in ("slower", "drift"):
-        names = ", ".join(f"{one.name} {one.found.text.partition(' since')[0]}" for one in group)
+        names = ", ".join(f"{one.name} {one.found.text}" for one in group)
         return f"{' '.join(first.key)} since {first.found.since}: {names}"
     return "; ".join(f"{' '.join(one.key)} {one.name}: {one.found.text}" for one in group)
 
