@@ -11,7 +11,6 @@ from harness.cli.run import TESTCASES
 from harness.config.lab import load_lab
 from harness.config.nightly import NightlyPlan
 from harness.machine.slots import slots
-from harness.nightly import history
 from harness.nightly.child import ChildRunner
 from harness.nightly.collect import CollectRunner
 from harness.nightly.loop import Runner, open_night, run_night
@@ -81,7 +80,6 @@ def _night(
         return 0
     try:
         run_night(plan, night, store, runner, parallel=parallel, notice=_notice)
-        history.find(store, night)
     except KeyboardInterrupt:
         write_night(store, night, plan.kcidb)
         _notice(f"stopped; the same command goes on with night {night.id}")

@@ -11,7 +11,8 @@ import numpy as np
 
 from harness.nightly import dashboard, history
 from harness.nightly.outcome import THROUGHPUT
-from harness.nightly.store import FILE, Night, Store
+from harness.nightly.rows import Night
+from harness.nightly.store import FILE, Store
 from harness.verdict import Verdict
 
 HOSTS, NIGHTS = 1000, 365

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ from harness.verdict import EXIT_USAGE, ConfigError, LabError
 
 _END_SECONDS = 60.0  # for a run that was told to stop, to power off and write its reports
 _TICK = 0.2
-_LOCK_SECONDS = 3600.0  # an acquire may wait for others; it cannot use up the night
 
 
 @dataclass(frozen=True)
@@ -38,43 +37,30 @@ class ChildRunner:
         """Run ``cell``; its terminal goes to a file beside ``out``."""
         deadline = time.monotonic() + seconds
         out.parent.mkdir(parents=True, exist_ok=True)
-        with self._host(cell, seconds):
-            self._run(cell, out, deadline, stop)
+        with self._host(cell, out, deadline, stop):
+            log = out.with_name(f"{out.name}.log")
+            argv = [sys.executable, "-m", "harness.cli", "run", *self.words(cell), f"--out={out}"]
+            code = _run(argv, log, deadline, stop)
+        if code == EXIT_USAGE:
+            raise ConfigError(_last_line(log))
+        if code < 0:
+            raise LabError(f"the run was killed by signal {-code}", where=str(log))
 
     @contextmanager
-    def _host(self, cell: Cell, seconds: float) -> Iterator[None]:
+    def _host(self, cell: Cell, out: Path, deadline: float, stop: Event) -> Iterator[None]:
         """Have the host to ourselves."""
-        if cell.host.acquire:
-            try:
-                _shell(cell.host.acquire, min(seconds, _LOCK_SECONDS))
-            except command.CommandFailed as error:
-                raise LabError(f"acquire: {error.what}", where=cell.host.name) from error
+        host = cell.host
+        if host.acquire:
+            log = out.with_name(f"{out.name}.acquire.log")
+            if _run(["sh", "-c", host.acquire], log, deadline, stop) != 0:
+                raise LabError(f"acquire: {_last_line(log)}", where=host.name)
         try:
             yield
         finally:
-            if cell.host.release:
-                try:
-                    _shell(cell.host.release, _END_SECONDS)
-                except command.CommandFailed as error:
-                    self.notice(f"{cell.host.name} is still ours: release: {error.what}")
-
-    def _run(self, cell: Cell, out: Path, deadline: float, stop: Event) -> None:
-        log = out.with_name(f"{out.name}.log")
-        argv = [sys.executable, "-m", "harness.cli", "run", *self.words(cell), f"--out={out}"]
-        began = time.monotonic()
-        with command.child(argv, log=log) as child:
-            while child.poll() is None:
-                if stop.is_set():
-                    _end(child)
-                    raise LabError("stopped")
-                if time.monotonic() > deadline:
-                    _end(child)
-                    raise LabError(f"did not end within {time.monotonic() - began:.0f} s")
-                stop.wait(_TICK)
-        if child.returncode == EXIT_USAGE:
-            raise ConfigError(_last_line(log))
-        if child.returncode < 0:
-            raise LabError(f"the run was killed by signal {-child.returncode}", where=str(log))
+            if host.release:
+                log = out.with_name(f"{out.name}.release.log")
+                if error := _release(host.release, log):
+                    self.notice(f"{host.name} is still ours: release: {error}")
 
     def words(self, cell: Cell) -> list[str]:
         """Return the options and tests of ``run`` that say ``cell``."""
@@ -110,9 +96,29 @@ def tree(xen: Xen, home: Path) -> dict[str, str | None]:
     }
 
 
-def _shell(line: str, seconds: float) -> None:
-    """Run a shell command of the plan's."""
-    command.run(["sh", "-c", line], timeout=seconds)
+def _run(argv: Sequence[str], log: Path, deadline: float, stop: Event) -> int:
+    """Run ``argv`` to its end and return its exit code; LabError if it was told to end early,
+    at ``deadline`` or by ``stop``."""
+    began = time.monotonic()
+    with command.child(argv, log=log) as child:
+        while child.poll() is None:
+            if stop.is_set():
+                _end(child)
+                raise LabError("stopped")
+            if time.monotonic() > deadline:
+                _end(child)
+                raise LabError(f"did not end within {time.monotonic() - began:.0f} s")
+            stop.wait(_TICK)
+        return child.returncode
+
+
+def _release(line: str, log: Path) -> str:
+    """Give a host back, whatever else is to stop; return what went wrong."""
+    try:
+        code = _run(["sh", "-c", line], log, time.monotonic() + _END_SECONDS, Event())
+    except LabError as error:
+        return str(error)
+    return _last_line(log) if code else ""
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

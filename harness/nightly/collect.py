@@ -9,7 +9,8 @@ from pathlib import Path
 from threading import Event
 
 from harness.config.nightly import Cell
-from harness.nightly.store import CellRow, Key, Store
+from harness.nightly.rows import CellRow, Key
+from harness.nightly.store import Store
 from harness.results.directory import cannot_write
 from harness.verdict import LabError, Verdict
 

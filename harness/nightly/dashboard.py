@@ -20,8 +20,9 @@ from harness.nightly.changepoint import WINDOW
 from harness.nightly.history import TEST_WINDOW, Finding, alike
 from harness.nightly.night import Report, duration, read_night, tally
 from harness.nightly.outcome import THROUGHPUT
+from harness.nightly.rows import CellRow, Key, Night, TestRow
 from harness.nightly.sparkline import strip, trend
-from harness.nightly.store import CellRow, Key, Night, Store, TestRow
+from harness.nightly.store import Store
 from harness.results.directory import write_whole
 from harness.verdict import ConfigError, Verdict
 

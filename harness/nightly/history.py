@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from harness.nightly.changepoint import WINDOW
 from harness.nightly.findings import Found, Point, Try, judge_metric, judge_test
-from harness.nightly.store import Key, Night, Store
+from harness.nightly.rows import Key, Night
+from harness.nightly.store import Store
 
 _T = TypeVar("_T")
 
@@ -135,16 +136,16 @@ def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[Try]]]:
 
 
 def _points(store: Store, night: Night) -> Iterator[tuple[_Series, list[Point]]]:
-    """Yield the values of every metric of ``night``, with those of the nights before."""
+    """Yield the values of every metric of the cells of ``night``, run tonight or not."""
     rows = store.db.execute(
-        "SELECT host, xen, suite, text, night, build, value FROM cell"
+        "WITH mine AS (SELECT host, xen, suite FROM cell WHERE night = :night)"
+        " SELECT host, xen, suite, text, night, build, value FROM mine"
+        " JOIN cell USING (host, xen, suite)"
         " JOIN metric ON metric.cell = cell.id JOIN name ON name.id = metric.name"
-        " WHERE night BETWEEN ? AND ? ORDER BY host, xen, suite, text, night",
-        (_first(store, night, WINDOW), night.id),
+        " WHERE night BETWEEN :first AND :night ORDER BY host, xen, suite, text, night",
+        {"night": night.id, "first": _first(store, night, WINDOW)},
     )
-    for series, points in _grouped(rows, lambda row: Point(*row)):
-        if points[-1].night == night.id:
-            yield series, points
+    yield from _grouped(rows, lambda row: Point(*row))
 
 
 def _first(store: Store, night: Night, window: int) -> str:

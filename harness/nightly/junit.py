@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.nightly.night import Report
-from harness.nightly.store import CellRow
+from harness.nightly.rows import CellRow
 from harness.results import junit, records
 from harness.results.directory import RunDirectory
 from harness.results.store import HostRun, Run

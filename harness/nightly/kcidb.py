@@ -16,7 +16,7 @@ from kcidb_io import schema
 
 from harness.config.nightly import Kcidb
 from harness.nightly.night import Report
-from harness.nightly.store import CellRow, TestRow
+from harness.nightly.rows import CellRow, TestRow
 from harness.verdict import HarnessError, Verdict
 
 _EXCERPT = 16384  # the schema's limit for a log excerpt

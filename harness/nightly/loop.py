@@ -17,9 +17,11 @@ from threading import Event
 from typing import Protocol
 
 from harness.config.nightly import Cell, NightlyPlan
+from harness.nightly import history
 from harness.nightly.outcome import Outcome, is_finished, read_outcome
+from harness.nightly.rows import Attempt, CellRow, Key, Night
 from harness.nightly.schedule import BROKEN_AFTER, Waiting, next_cell
-from harness.nightly.store import Attempt, CellRow, Key, Night, Store
+from harness.nightly.store import Store
 from harness.verdict import HarnessError, Verdict, combine
 
 _STOPPED = "the nightly was stopped"
@@ -86,6 +88,7 @@ def _close(store: Store, night: Night, why: str) -> Verdict:
     """End ``night``; cells that still wait are left for ``why``."""
     waiting = [cell for cell in store.cells(night.id) if cell.state == "waiting"]
     _give_up(store, night, waiting, why)
+    history.find(store, night)
     done = [cell for cell in store.cells(night.id) if cell.state == "done"]
     verdict = combine(Verdict(cell.verdict) for cell in done)
     store.end_night(night.id, verdict, why if waiting else "")
@@ -107,7 +110,8 @@ def _give_up(store: Store, night: Night, cells: Sequence[CellRow], why: str) -> 
 def run_night(
     plan: NightlyPlan, night: Night, store: Store, runner: Runner, *, parallel: int, notice: Notice
 ) -> Verdict:
-    """Run what ``night`` still has to run, ``parallel`` cells at a time; return its verdict.
+    """Run what ``night`` still has to run, ``parallel`` cells at a time; work out what it found;
+    return its verdict.
 
     On KeyboardInterrupt the runs are ended and written down as not having been: the next
     call begins them again.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from harness.nightly.history import Finding, findings
-from harness.nightly.store import Attempt, CellRow, Night, Store, TestRow
+from harness.nightly.rows import Attempt, CellRow, Night, TestRow
+from harness.nightly.store import Store
 from harness.verdict import EXIT_FAIL, SEVERITY, Verdict, combine, exit_code
 
 

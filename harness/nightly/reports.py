@@ -11,7 +11,8 @@ from harness.nightly import dashboard
 from harness.nightly.junit import render_junit
 from harness.nightly.kcidb import kcidb_document
 from harness.nightly.night import Report, read_night
-from harness.nightly.store import Night, Store
+from harness.nightly.rows import Night
+from harness.nightly.store import Store
 from harness.nightly.summary import render_summary
 from harness.results.directory import write_whole
 from harness.verdict import LabError

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from harness.config.nightly import Cell
-from harness.nightly.store import CellRow, Key
+from harness.nightly.rows import CellRow, Key
 
 _OVERHEAD_SECONDS = 90.0  # of a run nobody has timed yet: images, boot, domains, the end
 BROKEN_AFTER = 3  # lab faults in a row, after which a host is left alone for the night

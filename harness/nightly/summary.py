@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.nightly.history import Finding, alike
 from harness.nightly.night import Report, duration, tally
-from harness.nightly.store import CellRow
+from harness.nightly.rows import CellRow
 from harness.verdict import Verdict
 
 _WIDTH = 72

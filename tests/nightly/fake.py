@@ -9,10 +9,10 @@ from pathlib import Path
 from threading import Event
 
 from harness.config.nightly import Cell, Kcidb, NightlyPlan, PlanHost, Suite, Xen
-from harness.nightly import history
 from harness.nightly.loop import open_night, run_night
 from harness.nightly.reports import write_night
-from harness.nightly.store import Night, Store
+from harness.nightly.rows import Night
+from harness.nightly.store import Store
 from harness.results.directory import RunDirectory
 from harness.results.journal import Journal
 from harness.results.records import HostEnd, HostStart, Latency, RunEnd, RunStart, Sample, Test
@@ -117,7 +117,6 @@ def night(asked: NightlyPlan, store: Store, runner: FakeRunner, *, parallel: int
     begun = open_night(asked, store, lambda text: None, resume=False)
     assert begun is not None
     run_night(asked, begun, store, runner, parallel=parallel, notice=lambda text: None)
-    history.find(store, begun)
     return store.night(begun.id)
 
 

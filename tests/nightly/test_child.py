@@ -144,6 +144,15 @@ def test_a_run_is_stopped_when_the_night_is(tmp_path: Path, long_run: Path) -> N
     assert long_run.with_suffix(".ended").exists()
 
 
+def test_waiting_for_a_host_can_be_stopped(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    host = PlanHost(name="nobody", acquire=f"echo 1 > {begun}; sleep 300")
+    stop = Event()
+    threading.Thread(target=lambda: (_wait_for(begun), stop.set())).start()
+    with pytest.raises(LabError, match="stopped"):
+        _runner(tmp_path)(_cell(host=host), tmp_path / "out", 400.0, stop)
+
+
 def test_a_run_dies_with_us(tmp_path: Path, long_run: Path) -> None:
     """kill -9 of the nightly leaves no run behind."""
     pid = os.fork()

@@ -34,7 +34,7 @@ def test_one_night_of_many_stores(tmp_path: Path) -> None:
         begun = open_night(asked, store, lambda text: None, resume=False)
         assert begun is not None
         run_night(asked, begun, store, runner, parallel=3, notice=lambda text: None)
-        found = history.find(store, begun)
+        found = history.findings(store, begun)
         cells = {cell.host: cell for cell in store.cells(begun.id)}
     assert {host: (cell.verdict, cell.message) for host, cell in cells.items()} == {
         "h1": ("PASS", ""),

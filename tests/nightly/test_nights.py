@@ -14,6 +14,7 @@ from harness.config.nightly import Cell, Kcidb, Suite
 from harness.nightly import history
 from harness.nightly.dashboard import render_dashboard
 from harness.nightly.history import Finding
+from harness.nightly.loop import open_night
 from harness.nightly.night import read_night
 from harness.nightly.reports import document, write_night
 from harness.nightly.store import Store
@@ -197,6 +198,24 @@ def test_a_slower_xen_is_no_success(tmp_path: Path) -> None:
         page = render_dashboard(store)
     assert sum(codes) >= 1 and codes[:14] == [0] * 14 and codes[-1] == 0
     assert "still slower" in page and 'class="since"' in page
+
+
+def test_what_was_not_run_tonight_is_not_new_tomorrow(tmp_path: Path) -> None:
+    """A budget that reaches some cells only, and a night that is closed because it was cut."""
+    lab = Lab(new_on=12, slower=1.25)
+    asked = plan(hosts=("h1",), retries=0)
+    with Store(tmp_path, write=True) as store:
+        for lab.night in range(20):
+            known = history.findings(store, night(asked, store, FakeRunner(lab)))
+        assert {f.found.kind for f in known} == {"slower"}
+        lost = night(asked, store, FakeRunner(lambda cell: LabError("no power")))
+        assert [f.is_new for f in history.findings(store, lost)] == [False] * len(known)
+        begun = open_night(asked, store, lambda text: None, resume=False)
+        assert begun is not None
+        store.db.execute("UPDATE night SET deadline = started - 1 WHERE id = ?", (begun.id,))
+        after = history.findings(store, night(asked, store, FakeRunner(lab)))
+        assert store.night(begun.id).ended is not None
+    assert {(f.name, f.is_new) for f in after} == {(f.name, False) for f in known}
 
 
 def test_a_night_that_goes_on_can_be_looked_at(tmp_path: Path) -> None:

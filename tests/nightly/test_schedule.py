@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.config.nightly import Cell, PlanHost, Suite, Xen
+from harness.nightly.rows import CellRow
 from harness.nightly.schedule import Waiting, expected, next_cell
-from harness.nightly.store import CellRow
 
 
 def _waiting(host: str, suite: str, *, priority: int = 0, attempts: int = 0) -> Waiting:

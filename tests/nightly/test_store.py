@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.nightly.outcome import Outcome
-from harness.nightly.store import FILE, SCHEMA, Store
+from harness.nightly.rows import SCHEMA
+from harness.nightly.store import FILE, Store
 from harness.verdict import EXIT_USAGE, ConfigError, LabError, Verdict
 
 KEYS = [("h1", "counter", "load"), ("h2", "counter", "load")]
