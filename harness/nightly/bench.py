@@ -22,7 +22,11 @@ _METRICS = (
 )  # fmt: skip
 _MISSES, _FLAKES = 0.004, 0.00002  # chances: of a lab fault per cell, of a FAIL per test
 _REGRESSED = 5  # hosts on which one test fails since a week, and as many that are a fifth slower
-_BEGIN = 1_790_000_000.0
+_MESSAGES = {
+    Verdict.PASS: "",
+    Verdict.FAIL: "an event was lost",
+    Verdict.MISS: "dom0 does not answer",
+}
 _DAY = 86400.0
 _ROUNDS = 3
 
@@ -57,19 +61,26 @@ def run() -> dict[str, float]:
 def fill(home: Path, hosts: int, nights: int) -> None:
     """Make a store of so many ``hosts`` (one cell each) and ``nights`` in ``home``."""
     random = np.random.default_rng(20201012)
+    first = time.time() - nights * _DAY
     with Store(home, write=True) as store:
         store.db.execute("PRAGMA synchronous=OFF")  # nobody's results: made in a minute again
         names = [f"test-{number}" for number in range(_TESTS)] + list(_METRICS)
         store.db.executemany("INSERT INTO name (text) VALUES (?)", [(name,) for name in names])
         for number in range(nights):
-            _night(store, hosts, number, nights - number <= 7, random)
+            begin = first + number * _DAY
+            _night(store, hosts, number, begin, nights - number <= 7, random)
 
 
 def _night(
-    store: Store, hosts: int, number: int, is_late: bool, random: np.random.Generator
+    store: Store,
+    hosts: int,
+    number: int,
+    begin: float,
+    is_late: bool,
+    random: np.random.Generator,
 ) -> None:
     keys = [(f"host{host:04}", "staging", "nightly") for host in range(hosts)]
-    night = store.begin_night("bench", keys, _BEGIN + number * _DAY, _DAY / 3)
+    night = store.begin_night("bench", keys, begin, _DAY / 3)
     cells = store.cells(night.id)
     missed = random.random(hosts) < _MISSES
     failed = random.random((hosts, _TESTS)) < _FLAKES
@@ -87,7 +98,7 @@ def _night(
                     cell.id,
                     test + 1,
                     (Verdict.FAIL if failed[host, test] else Verdict.PASS).value,
-                    "an event was lost" if failed[host, test] else "",
+                    _MESSAGES[Verdict.FAIL] if failed[host, test] else "",
                 )
                 for host, cell in enumerate(cells)
                 if not missed[host]
@@ -104,18 +115,20 @@ def _night(
             ],
         )
     store.end_night(night.id, Verdict.FAIL if failed.any() else Verdict.PASS, "")
+    store.db.execute("UPDATE night SET ended = started + ? WHERE id = ?", (_DAY / 4, night.id))
 
 
 def _end_cells(
     store: Store, night: Night, number: int, missed: np.ndarray, failed: np.ndarray
 ) -> None:
+    build = f"{number * 2654435761 % 2**32:08x}" * 5
     rows = []
     for host, cell in enumerate(store.cells(night.id)):
         verdict = Verdict.FAIL if failed[host].any() else Verdict.PASS
         verdict = Verdict.MISS if missed[host] else verdict
-        message = "" if verdict is Verdict.PASS else "an event was lost"
+        message = _MESSAGES[verdict]
         seconds = 300.0 + 30 * math.sin(host)
-        rows.append((verdict.value, message, seconds, f"{number:040x}", cell.id))
+        rows.append((verdict.value, message, seconds, build, cell.id))
     store.db.executemany(
         "UPDATE cell SET state = 'done', verdict = ?, message = ?, seconds = ?, build = ?,"
         " arch = 'x86_64', flavour = 'rwlock', version = '4.19', source = 'git 4.19'"

@@ -29,7 +29,7 @@ from harness.verdict import ConfigError, Verdict
 FILE = "dashboard.html"
 _SHOWN = (THROUGHPUT, "send.domu.p50_us")  # of every cell; the others where they changed
 _BAD = (Verdict.FAIL, Verdict.ERROR, Verdict.MISS)
-_MOST_TROUBLES = 200  # a lab whose power failed has a thousand of the same kind
+_MOST = 200  # of a list: a lab whose power failed has a thousand of the same kind
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,16 @@ def render_dashboard(store: Store) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(duration=duration, figure=_figure)
+    told = _told(store.home, report)
     troubles = _troubles(store.home, report)
     return environment.get_template("dashboard.html.j2").render(
         report=report,
         tally=tally(report.cells),
-        told=_told(store.home, report),
+        told=told[:_MOST],
+        more_told=max(0, len(told) - _MOST),
         news=_news(report),
-        troubles=troubles[:_MOST_TROUBLES],
-        more_troubles=max(0, len(troubles) - _MOST_TROUBLES),
+        troubles=troubles[:_MOST],
+        more_troubles=max(0, len(troubles) - _MOST),
         columns=columns,
         xens=[(xen, len(list(group))) for xen, group in itertools.groupby(columns, lambda c: c[0])],
         hosts=list(dict.fromkeys(cell.host for cell in report.cells)),
