@@ -14,6 +14,7 @@ from harness.verdict import ConfigError
 
 # Name -> module and function that returns metrics: name (with the unit in it) to number.
 BENCHES = {
+    "changes": ("harness.nightly.simulate", "run"),
     "check": ("harness.history.bench", "run"),
     "dashboard": ("harness.nightly.bench", "run"),
     "model": ("harness.model.bench", "run"),
