@@ -54,6 +54,7 @@ class ChildRunner:
             log = out.with_name(f"{out.name}.acquire.log")
             if _run(["sh", "-c", host.acquire], log, deadline, stop) != 0:
                 raise LabError(f"acquire: {_last_line(log)}", where=host.name)
+            log.unlink()
         try:
             yield
         finally:
@@ -118,7 +119,10 @@ def _release(line: str, log: Path) -> str:
         code = _run(["sh", "-c", line], log, time.monotonic() + _END_SECONDS, Event())
     except LabError as error:
         return str(error)
-    return _last_line(log) if code else ""
+    if code:
+        return _last_line(log)
+    log.unlink()
+    return ""
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
