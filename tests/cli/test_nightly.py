@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import psutil
 import pytest
 
 from harness.cli import nightly
@@ -118,3 +121,33 @@ def test_usage_errors(words: list[str], message: str) -> None:
     )
     assert ran.returncode == 2 and ran.stdout == ""
     assert ran.stderr.startswith(message) and len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whatever_stops_it_leaves_nothing_behind_and_can_be_gone_on_with(
+    blow: signal.Signals, tmp_path: Path
+) -> None:
+    """The real command, with a host that somebody else has for a long time."""
+    busy = "hosts: {qemu-arm64: {acquire: 'echo $$ > begun; exec sleep 300'}}"
+    Path("plan.yaml").write_text(PLAN.replace("hosts: {qemu-arm64: }", busy))
+    words = [sys.executable, "-m", "harness.cli", "nightly", "plan.yaml", "--json"]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    begun = tmp_path / "begun"
+    deadline = time.monotonic() + 60
+    while not begun.exists() or not begun.read_text().strip():
+        assert time.monotonic() < deadline and child.poll() is None
+        time.sleep(0.05)
+    waiting = psutil.Process(int(begun.read_text()))
+    child.send_signal(blow)
+    out, err = child.communicate(timeout=30)
+    _, alive = psutil.wait_procs([waiting], timeout=5)
+    assert alive == []
+    with Store(Path("nightly"), write=True) as store:
+        (night,) = store.unfinished()
+        states = sorted(cell.state for cell in store.cells(night.id))
+    if blow is signal.SIGKILL:
+        assert child.returncode == -signal.SIGKILL and states == ["running", "waiting"]
+        return
+    assert child.returncode == 130 and states == ["waiting", "waiting"]
+    assert json.loads(out)["verdict"] == "MISS" and f"goes on with night {night.id}" in err
+    assert "has not ended" in Path("nightly/dashboard.html").read_text()
