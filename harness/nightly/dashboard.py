@@ -123,8 +123,9 @@ def render_dashboard(store: Store) -> str:
 
 def _told(home: Path, report: Report) -> list[tuple[list[Finding], str]]:
     """Return the findings in groups, each with the link to tonight's run of its cell."""
-    runs = {cell.key: cell for cell in report.cells}
-    return [(group, _report(home, runs.get(group[0].key))) for group in alike(report.findings)]
+    runs = {cell.key: cell.run for cell in report.cells}
+    groups = alike(report.findings)
+    return [(group, _report(home, runs.get(group[0].key, ""))) for group in groups]
 
 
 def _news(report: Report) -> list[tuple[str, int]]:
@@ -145,7 +146,7 @@ def _troubles(home: Path, report: Report) -> list[Trouble]:
 
 def _links(home: Path, cell: CellRow, tests: Iterable[TestRow]) -> Iterable[Link]:
     """Yield what is there to look at: the report, the witnesses, the consoles, the terminal."""
-    if href := _report(home, cell):
+    if href := _report(home, cell.run):
         yield Link(href, "report")
     for artifact in dict.fromkeys(file for test in tests for file in test.artifacts):
         if (home / cell.run / artifact).is_file():
@@ -156,10 +157,10 @@ def _links(home: Path, cell: CellRow, tests: Iterable[TestRow]) -> Iterable[Link
         yield Link(quote(f"{cell.run}.log"), "terminal")
 
 
-def _report(home: Path, cell: CellRow | None) -> str:
-    if cell is None or not cell.run or not (home / cell.run / "report.html").is_file():
-        return ""
-    return quote(f"{cell.run}/report.html")
+def _report(home: Path, run: str) -> str:
+    """Return the link to the report of ``run``; "" when there is none (any more)."""
+    there = bool(run) and (home / run / "report.html").is_file()
+    return quote(f"{run}/report.html") if there else ""
 
 
 def _tiles(
@@ -167,10 +168,10 @@ def _tiles(
 ) -> dict[tuple[str, tuple[str, str]], Tile]:
     """Return the tile of every host and column."""
     numbers = {night.id: number for number, night in enumerate(nights)}
-    seen: dict[Key, list[str]] = {}
-    for night, verdict, *key in store.verdicts(nights[0].id):
-        row = seen.setdefault((key[0], key[1], key[2]), [""] * len(nights))
-        row[numbers[night]] = verdict
+    seen: dict[Key, list[tuple[str, str]]] = {}
+    for night, verdict, run, *key in store.verdicts(nights[0].id):
+        row = seen.setdefault((key[0], key[1], key[2]), [("", "")] * len(nights))
+        row[numbers[night]] = verdict, _report(store.home, run) if verdict in _BAD else ""
     tiles = {}
     for cell in report.cells:
         shown = cell.verdict if cell.state == "done" else cell.state
@@ -178,7 +179,7 @@ def _tiles(
         tiles[cell.host, (cell.xen, cell.suite)] = Tile(
             verdict=shown,
             title=f"{' '.join(cell.key)}: {shown}{took} {cell.message}".rstrip(),
-            href=_report(store.home, cell),
+            href=_report(store.home, cell.run),
             strip=Markup(strip(seen.get(cell.key, []))),
         )
     return tiles

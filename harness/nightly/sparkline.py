@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -11,24 +12,25 @@ _WIDTH, _TALL = 260, 34  # of a trend
 _MARGIN = 3
 
 
-def strip(verdicts: Sequence[str]) -> str:
-    """Return one tile per night, oldest first; "" is a night without the cell.
+def strip(nights: Sequence[tuple[str, str]]) -> str:
+    """Return one tile per night, oldest first, of (verdict, link); both may be "".
 
-    Nights with the same verdict are one rectangle: a thousand rows stay a small page.
+    A night without a verdict is one without the cell.  Equal nights are one rectangle: a
+    thousand rows stay a small page.
     """
     parts = []
     at = 0
-    for verdict, group in itertools.groupby(verdicts):
+    for (verdict, link), group in itertools.groupby(nights):
         count = len(list(group))
         if verdict:
-            width = count * _TILE - 1
-            parts.append(
+            tile = (
                 f'<rect class="{verdict.lower()}" x="{at * _TILE}" '
-                f'width="{width}" height="{_HEIGHT}"/>'
+                f'width="{count * _TILE - 1}" height="{_HEIGHT}"/>'
             )
+            parts.append(f'<a href="{html.escape(link)}">{tile}</a>' if link else tile)
         at += count
     return (
-        f'<svg class="strip" width="{len(verdicts) * _TILE}" height="{_HEIGHT}">'
+        f'<svg class="strip" width="{len(nights) * _TILE}" height="{_HEIGHT}">'
         f"{''.join(parts)}</svg>"
     )
 

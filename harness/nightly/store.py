@@ -271,10 +271,11 @@ class Store:
             found.setdefault(cell, []).append(row)
         return found
 
-    def verdicts(self, first: str) -> Iterator[tuple[str, str, str, str, str]]:
-        """Yield night, verdict, host, Xen and suite of every cell run since night ``first``."""
+    def verdicts(self, first: str) -> Iterator[tuple[str, str, str, str, str, str]]:
+        """Yield night, verdict, run, host, Xen and suite of every cell run since ``first``."""
         yield from self.db.execute(
-            "SELECT night, verdict, host, xen, suite FROM cell WHERE night >= ? AND state = 'done'",
+            "SELECT night, verdict, run, host, xen, suite FROM cell WHERE night >= ?"
+            " AND state = 'done'",
             (first,),
         )
 

@@ -32,6 +32,8 @@ def test_every_link_leads_to_a_file(tmp_path: Path) -> None:
     assert any(link.endswith("witness-1.html") for link in links)
     assert any(link.endswith("summary.txt") for link in links)
     assert [link for link in links if not (tmp_path / link).is_file()] == []
+    strips = re.findall(r'<svg class="strip".*?</svg>', page)
+    assert sum(strip.count("<a href") for strip in strips) == 2  # both bad nights of h1
     assert "http" not in page  # it loads nothing from anywhere
 
 
@@ -71,17 +73,21 @@ def test_a_big_lab(tmp_path: Path) -> None:
     assert page.count('<tr class="row" data-host="host0099"') == 2  # matrix and trends
 
 
-@given(st.lists(st.sampled_from(["", "PASS", "FAIL", "MISS"]), max_size=40))
-def test_a_strip_has_one_rectangle_per_stretch(verdicts: list[str]) -> None:
-    picture = ElementTree.fromstring(strip(verdicts))
-    tiles = [
-        (int(r.get("x", "")), int(r.get("width", "")), r.get("class")) for r in picture.iter("rect")
-    ]
-    shown = [""] * len(verdicts)
-    for x, width, kind in tiles:
+@given(
+    st.lists(
+        st.sampled_from([("", ""), ("PASS", ""), ("FAIL", "a"), ("FAIL", "b?x=1&y"), ("MISS", "")]),
+        max_size=40,
+    )
+)
+def test_a_strip_shows_every_night_and_its_link(nights: list[tuple[str, str]]) -> None:
+    picture = ElementTree.fromstring(strip(nights))
+    shown = [("", "")] * len(nights)
+    for part in picture:
+        (tile,) = part if part.tag == "a" else [part]
+        x, width = int(tile.get("x", "")), int(tile.get("width", ""))
         for index in range(x // 7, (x + width + 1) // 7):
-            shown[index] = (kind or "").upper()
-    assert shown == verdicts
+            shown[index] = (tile.get("class") or "").upper(), part.get("href") or ""
+    assert shown == nights
 
 
 @given(
