@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +21,7 @@ from harness.nightly.rows import SCHEMA, TABLES, Attempt, CellRow, Key, Night, S
 from harness.verdict import ConfigError, LabError, Verdict
 
 FILE = "nightly.sqlite"
+_NAME = "%Y%m%dT%H%M%SZ"  # of a night: UTC, in the order of time
 
 _NIGHT = ", ".join(Night.__dataclass_fields__)
 _CELL = ", ".join(CellRow.__dataclass_fields__)
@@ -119,13 +120,11 @@ class Store:
     def begin_night(self, plan: str, keys: Iterable[Key], started: float, seconds: float) -> Night:
         """Write down a new night of ``seconds`` with the cells ``keys``, all waiting."""
         with self.transaction() as cursor:
-            begin = started
-            while True:  # two nights within a second: the name says one later
-                name = f"{datetime.fromtimestamp(begin, UTC):%Y%m%dT%H%M%SZ}"
-                taken = cursor.execute("SELECT 1 FROM night WHERE id = ?", (name,)).fetchone()
-                if not taken:
-                    break
-                begin += 1
+            (last,) = cursor.execute("SELECT max(id) FROM night").fetchone()
+            name = f"{datetime.fromtimestamp(started, UTC):{_NAME}}"
+            if last is not None and name <= last:  # the same second, or a clock that was set back
+                after = datetime.strptime(last, _NAME) + timedelta(seconds=1)
+                name = f"{after:{_NAME}}"
             cursor.execute(
                 "INSERT INTO night (id, plan, started, deadline) VALUES (?, ?, ?, ?)",
                 (name, plan, started, started + seconds),

@@ -62,9 +62,12 @@ def test_a_transaction_is_whole_or_not_at_all(tmp_path: Path) -> None:
         assert store.db.execute("SELECT count(*) FROM name").fetchone() == (0,)
 
 
-def test_nights_of_one_second_have_different_names(tmp_path: Path) -> None:
+def test_the_names_of_nights_only_rise(tmp_path: Path) -> None:
+    """Also within one second, and when the clock is set back."""
     with Store(tmp_path, write=True) as store:
-        names = [store.begin_night("p", KEYS, 1_800_000_000.0, 60).id for _ in range(3)]
+        clock = (1_800_000_000.0, 1_800_000_000.5, 1_700_000_000.0)
+        names = [store.begin_night("p", KEYS, begin, 60).id for begin in clock]
+        assert [night.id for night in store.nights(9)] == names
     assert names == ["20270115T080000Z", "20270115T080001Z", "20270115T080002Z"]
 
 
