@@ -59,7 +59,8 @@ def open_night(plan: NightlyPlan, store: Store, notice: Notice, *, resume: bool)
             _settle(store, night)
             return night
         _settle(store, night)
-        _close(store, night, "stopped, and its time has run out")
+        is_late = time.time() >= night.deadline
+        _close(store, night, f"stopped, and {'no time left' if is_late else 'the plan is another'}")
     if resume:
         return None
     keys = (cell.key for cell in plan.cells())
@@ -190,6 +191,9 @@ class _Turns:
 
     def _judge(self, waiting: Waiting, attempt: Attempt, outcome: Outcome) -> None:
         is_fault = outcome.verdict is Verdict.MISS
+        if is_fault and time.time() >= self.night.deadline:  # we ended it: no fault of the lab's
+            self.store.end_attempt(attempt, Outcome(Verdict.MISS, _STOPPED), state="waiting")
+            return
         host = waiting.cell.host.name
         self._faults[host] = self._faults.get(host, 0) + 1 if is_fault else 0
         again = is_fault and waiting.attempts < self.plan.retries
