@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def _running(store: Path, xen: str) -> Path | None:
     """Return the directory of the run of ``xen`` once its machine is powered on."""
     if not (store / "nightly.sqlite").is_file():
         return None
-    with sqlite3.connect(store / "nightly.sqlite") as db:
+    with closing(sqlite3.connect(store / "nightly.sqlite")) as db:
         rows = db.execute("SELECT run FROM cell WHERE xen = ? AND state = 'running'", (xen,))
         for (run,) in rows:
             journal = store / run / "results.jsonl"
