@@ -16,6 +16,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
 from harness.config.document import Document, did_you_mean, shown
 from harness.config.host import BUILT_IN, QemuHost
 from harness.verdict import ConfigError

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.corpus.judge import interval
 from harness.nightly.changepoint import Change, changes
 from harness.nightly.outcome import THROUGHPUT
+from harness.stats import share
 
 Kind = Literal["failing", "flaky", "fixed", "slower", "drift"]
 
@@ -110,7 +110,7 @@ def _is_over(earlier: Sequence[Try], tail: int, failed: bool) -> bool:
 
 
 def _flaky(tries: Sequence[Try], fails: Sequence[int]) -> Found:
-    low, high = interval(len(fails), len(tries))
+    low, high = share(len(fails), len(tries))
     value = len(fails) / len(tries)
     text = (
         f"failed {len(fails)} of {len(tries)} times: {100 * value:.0f} % "
