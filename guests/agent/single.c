@@ -182,6 +182,7 @@ static void begin(struct session *s, struct command *c, size_t i)
     unsigned wait_ms = (unsigned)optional(c, "wait_ms", 600000, WAIT_MS);
     int error;
 
+    q.meet = (unsigned)optional(c, "meet", hands_count(), 0);
     q.a = (uint32_t)argument(c, operations[i].a, operations[i].a_otherwise);
     q.b = (uint32_t)argument(c, operations[i].b, operations[i].b_otherwise);
     if (strcmp(operations[i].via, "device") == 0)

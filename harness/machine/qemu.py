@@ -49,17 +49,26 @@ class Boot:
 class QemuMachine:
     """One QEMU under libvirt; see harness.machine.Machine.
 
-    ``folder`` is a scratch directory of the run; ``console`` records.
+    ``folder`` is a scratch directory of the run; ``console`` records.  ``stub``: QEMU's gdbstub
+    listens at the socket of that name in ``folder``.
     """
 
     def __init__(
-        self, host: QemuHost, boot: Boot, accel: Choice, *, folder: Path, console: Console
+        self,
+        host: QemuHost,
+        boot: Boot,
+        accel: Choice,
+        *,
+        folder: Path,
+        console: Console,
+        stub: bool = False,
     ) -> None:
         self.host = host
         self.boot = boot
         self.accel = accel
         self._folder = folder
         self._console = console
+        self.stub = folder / "stub" if stub else None
         self._connection: libvirt.virConnect | None = None
         self._domain: libvirt.virDomain | None = None
         self._port = 0
@@ -236,12 +245,14 @@ class QemuMachine:
 
     def _extra(self) -> list[str]:
         """QEMU arguments that libvirt's XML has no words for."""
+        stub = ["-gdb", f"unix:{self.stub},server=on,wait=off"] if self.stub else []
         forward = f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-10.0.2.15:22"
         boot = self.boot
         if self.host.arch is Arch.X86_64:
             module = f"{boot.kernel} {boot.dom0_args}".replace(",", ",,")
             modules = f"{module},{str(boot.initramfs).replace(',', ',,')}"
             return [
+                *stub,
                 *("-netdev", forward, "-device", "virtio-net-pci,netdev=net0,addr=0x1d,romfile="),
                 *("-kernel", str(boot.xen), "-append", boot.xen_args, "-initrd", modules),
             ]
@@ -260,6 +271,7 @@ class QemuMachine:
         )
         loader = "loader,force-raw=on,addr={:#x},file={}"
         return [
+            *stub,
             *("-machine", "virtualization=on"),
             *("-netdev", forward, "-device", "virtio-net-device,netdev=net0"),
             *("-kernel", str(boot.xen), "-dtb", str(tree)),

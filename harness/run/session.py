@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness import cache
@@ -63,6 +63,7 @@ _XEN_COMMON = (
     f"{XEN_ARGUMENTS} credit2_runqueue=cpu loglvl=all guest_loglvl=error noreboot "
     "dom0_mem={mib}M,max:{mib}M dom0_max_vcpus=2"
 )
+_PINNED = "dom0_vcpus_pin"
 _LINUX_ARGS = f"console=hvc0 loglevel=5 panic=0 {LINUX_ARGUMENTS}"
 
 
@@ -192,11 +193,15 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
         stack.enter_context(slot(host.cpus, progress.update))
         with recorder.phase(host.name, "boot"):
             boot = _boot_files(folder, host, built, image, agent, keys)
+            if plan.stub:
+                boot = replace(boot, xen_args=f"{boot.xen_args} {_PINNED}")
             choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
             recorder.add(_host_start(host, built, choice))
             progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
             console = Console(recorder.directory.console(host.name))
-            machine = QemuMachine(host, boot, choice, folder=folder, console=console)
+            machine = QemuMachine(
+                host, boot, choice, folder=folder, console=console, stub=plan.stub
+            )
             stack.callback(_note_console, recorder, host, console)
             stack.callback(machine.power_off)
             machine.power_on()

@@ -1,0 +1,220 @@
+"""Scenarios: what each CPU does to one channel.  The model supplies the orders.
+
+A scenario is a preparation, the port whose lock is under test, and one operation per CPU.  Each
+operation is a call site of the model (harness.model.flavour) and what it does under the lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from harness.arch import Arch
+from harness.model.flavour import Site
+from harness.model.locks import LOCKS, WRITER, Section
+from harness.model.program import Branch, Kind, Program, Role, Step, System, Variable
+from harness.model.scenarios import site_program, without_claims
+
+FREE, UNBOUND, INTERDOMAIN = 0, 2, 3  # Xen's ECS_*
+EINVAL = -22
+SELF = 0x7FF0  # DOMID_SELF
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation of the guest agent; ``ports`` names its port arguments.
+
+    ``makes`` names the port that it returns.
+    """
+
+    verb: str
+    ports: tuple[tuple[str, str], ...] = ()
+    numbers: tuple[tuple[str, int], ...] = ()
+    makes: str = ""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What one CPU does: the call, where it takes the lock, and what it then does."""
+
+    call: Call
+    site: Site
+    inside: Callable[[str], Section]  # given the name of the variable for its result
+
+    def program(self, design: str, number: int, event_lock: bool) -> Program:
+        """Return the lane as the model has it, run once."""
+        name = f"{self.call.verb} on CPU{number}"
+        section = self.inside(f"rc{number}")
+        if self.site is Site.WRITER:
+            made = LOCKS[design].write(name, section, f"evtchn_{self.call.verb}", event_lock)
+        else:
+            made = without_claims(site_program(design, self.site, section, name))
+        return made.once()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One situation; see the module."""
+
+    name: str
+    what: str
+    given: tuple[Call, ...]
+    lock: str  # the port whose lock is under test
+    lanes: tuple[Lane, ...]
+    state: int  # of that port at first
+    pending: str = ""  # the port whose pending bit is watched
+    masked: bool = False  # watch the mask of the port under test; it is set at first
+    spoils: tuple[str, ...] = field(default=())  # ports that no lane closes
+
+    @property
+    def writers(self) -> int:
+        return sum(lane.site is Site.WRITER for lane in self.lanes)
+
+    def system(self, design: str, arch: Arch) -> System:
+        """Return the scenario as a system of the model."""
+        lock = LOCKS[design]
+        several = self.writers > 1  # one writer alone needs no event_lock to be right
+        roles = tuple(
+            Role(lane.program(design, number, several), 1) for number, lane in enumerate(self.lanes)
+        )
+        seen = [Variable("state", self.state, 0, 6)]
+        if self.pending:
+            seen.append(Variable("pending"))
+        if self.masked:
+            seen.append(Variable("mask", 1))
+        results = [Variable(f"rc{number}", 0, EINVAL, 0) for number in range(len(roles))]
+        words = [v for v in lock.variables if several or v.name != "elock"]
+        return System(self.name, roles, (*words, *seen, *results), (("W", WRITER[arch.value]),))
+
+
+# -- operations ----------------------------------------------------------------------------
+
+
+def _alloc(port: str) -> Call:
+    return Call("alloc_unbound", makes=port)
+
+
+def _bind(to: str, port: str) -> Call:
+    return Call("bind_interdomain", (("port", to),), makes=port)
+
+
+def _put(**values: int) -> tuple[tuple[str, int], ...]:
+    return tuple(values.items())
+
+
+def send(port: str) -> Lane:
+    """EVTCHNOP_send: what it does depends on the state it finds."""
+
+    def inside(rc: str) -> Section:
+        branches = (
+            Branch(f"state == {INTERDOMAIN}", "", put=_put(pending=1)),
+            Branch(f"state == {UNBOUND}", ""),
+            Branch(f"state == {FREE}", "", put=_put(**{rc: EINVAL})),
+        )
+        return (Step("deliver", Kind.RMW, "state", branches, "evtchn_send: switch on state"),)
+
+    return Lane(Call("send", (("port", port),)), Site.SEND, inside)
+
+
+def _changes(verb: str, port: str, site: str, **values: int) -> Lane:
+    """A writer that leaves the channel under test with ``values``."""
+
+    def inside(_: str) -> Section:
+        branch = Branch("", "", put=_put(**values))
+        return (Step("change", Kind.STORE, "state", (branch,), site),)
+
+    return Lane(Call(verb, (("port", port),)), Site.WRITER, inside)
+
+
+def close(port: str) -> Lane:
+    """EVTCHNOP_close of the channel under test."""
+    return _changes("close", port, "evtchn_close: evtchn_free", state=FREE)
+
+
+def close_peer(port: str) -> Lane:
+    """EVTCHNOP_close of the other end: ours becomes UNBOUND."""
+    return _changes("close", port, "evtchn_close: the peer becomes UNBOUND", state=UNBOUND)
+
+
+def bind(port: str) -> Lane:
+    """EVTCHNOP_bind_interdomain to the channel under test."""
+    lane = _changes("bind_interdomain", port, "evtchn_bind_interdomain", state=INTERDOMAIN)
+    return replace(lane, call=replace(lane.call, makes="r"))
+
+
+def alloc(port: str) -> Lane:
+    """EVTCHNOP_alloc_unbound, which returns the channel under test."""
+    lane = _changes("alloc_unbound", "", "evtchn_alloc_unbound: state", state=UNBOUND)
+    return replace(lane, call=Call("alloc_unbound", makes=port))
+
+
+def unmask(port: str) -> Lane:
+    """EVTCHNOP_unmask."""
+
+    def inside(_: str) -> Section:
+        clear = Branch(f"state != {FREE}", "", put=_put(mask=0))
+        nothing = Branch(f"state == {FREE}", "")
+        return (
+            Step("clear", Kind.RMW, "mask", (clear, nothing), "evtchn_unmask: evtchn_port_unmask"),
+        )
+
+    return Lane(Call("unmask", (("port", port),)), Site.UNMASK, inside)
+
+
+def poll(port: str) -> Lane:
+    """SCHEDOP_poll: EINVAL for a port that is not usable."""
+
+    def inside(rc: str) -> Section:
+        branches = (
+            Branch(f"state == {FREE}", "", put=_put(**{rc: EINVAL})),
+            Branch(f"state != {FREE}", ""),
+        )
+        return (Step("test", Kind.RMW, "state", branches, "evtchn_port_poll: evtchn_usable"),)
+
+    return Lane(Call("poll", (("port", port),)), Site.POLL, inside)
+
+
+# -- the scenarios -------------------------------------------------------------------------
+
+_PAIR = (_alloc("p"), _bind("p", "q"))
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            "send-close",
+            "a send on a port that is being closed",
+            _PAIR,
+            "q",
+            (send("q"), close("q")),
+            INTERDOMAIN,
+            pending="p",
+        ),
+        Scenario(
+            "send-close-peer",
+            "a send on a port whose other end is being closed",
+            _PAIR,
+            "q",
+            (send("q"), close_peer("p")),
+            INTERDOMAIN,
+            pending="p",
+        ),
+        Scenario(
+            "unmask-bind",
+            "an unmask of an UNBOUND port that is being bound to",
+            (_alloc("p"),),
+            "p",
+            (unmask("p"), bind("p")),
+            UNBOUND,
+            masked=True,
+        ),
+        Scenario(
+            "poll-alloc",
+            "a poll of a closed port that is being allocated",
+            (_alloc("p"), Call("close", (("port", "p"),))),
+            "p",
+            (poll("p"), alloc("p")),
+            FREE,
+        ),
+    )
+}

@@ -1,0 +1,215 @@
+"""A machine under the debugger, in terms of stop points: where a CPU is, and on to the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.arch import Arch
+from harness.hypervisor.symbols import symbols
+from harness.interleave.rsp import Stub
+from harness.interleave.stops import Access, StopPoint
+from harness.interleave.view import Words
+from harness.verdict import LabError
+
+STEP_SECONDS = 2.0  # a CPU that runs alone for so long waits for another one
+ARRIVE_SECONDS = 3.0  # from the agent's command to the lock
+_LONGEST = 64  # instructions of one access
+
+# Where Xen is about to go back to the guest, whatever the guest came for.
+_EXIT = {Arch.X86_64: "test_all_events", Arch.ARM64: "leave_hypervisor_to_guest"}
+# The registers at the front of the stub's answer to "g", 8 bytes each.
+_REGISTERS = {
+    Arch.X86_64: (
+        *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
+        *(f"r{number}" for number in range(8, 16)),
+        "rip",
+    ),
+    Arch.ARM64: (*(f"x{number}" for number in range(31)), "sp", "pc"),
+}
+# One instruction that the model has as two steps: the look before the first try, and the next.
+_SAME = {("evtchn_tryread_lock", "read"): ("read", "again")}
+_PC = {Arch.X86_64: "rip", Arch.ARM64: "pc"}
+
+
+class Stuck(LabError):
+    """A CPU did not come to where it was expected in time."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a CPU stands: at a stop point of the lock under test, or on its way out of Xen."""
+
+    point: StopPoint | None  # None: it goes back to the guest
+    where: str  # "evtchn_tryread_lock+0x13/0x35"
+
+    @property
+    def label(self) -> str:
+        """The model's step that is about to happen; "" on the way out."""
+        return self.point.label if self.point else ""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names that the model may have for the step."""
+        return _SAME.get((self.point.function, self.label), (self.label,)) if self.point else ()
+
+
+class Target:
+    """The stop points of one hypervisor, in a machine that a stub holds."""
+
+    def __init__(
+        self,
+        stub: Stub,
+        arch: Arch,
+        syms: Path,
+        cpus: int,
+        points: Mapping[str, tuple[StopPoint, ...]],
+    ) -> None:
+        """``points``: the stop points of each lock word that is watched."""
+        self.stub = stub
+        self._arch = arch
+        self._symbols = symbols(syms)
+        self._cpus = cpus
+        self._exit = self._symbols[_EXIT[arch]].address
+        self._points: dict[int, list[tuple[str, StopPoint]]] = {}
+        for word, listed in points.items():
+            for point in listed:
+                self._points.setdefault(point.address, []).append((word, point))
+        self._words = Words({})
+        self._set: set[int] = set()
+        self.stops = 0
+
+    # -- stop points -----------------------------------------------------------------------
+
+    def watch(self, words: Words) -> None:
+        """Stop at accesses of ``words`` from now on.  The machine stands still."""
+        self._words = words
+        for address in self._points:
+            self._insert(address)
+
+    def watch_exit(self) -> None:
+        """Stop CPUs that go back to the guest, too."""
+        self._insert(self._exit)
+
+    def unwatch(self) -> None:
+        """Forget every stop point.  The machine stands still."""
+        for address in tuple(self._set):
+            self.stub.remove(address)
+            self._set.discard(address)
+
+    def _insert(self, address: int) -> None:
+        if address not in self._set:
+            self.stub.insert(address)
+            self._set.add(address)
+
+    # -- CPUs ------------------------------------------------------------------------------
+
+    def place(self, cpu: int) -> Place | None:
+        """Return where ``cpu`` stands; None if that is nowhere that matters."""
+        registers = self.registers(cpu)
+        pc = registers[_PC[self._arch]]
+        if pc == self._exit:
+            return Place(None, self._symbols.describe(pc))
+        for word, point in self._points.get(pc, ()):
+            address = (registers[point.register] + point.offset) & (1 << 64) - 1
+            if self._is(word, point, address):
+                return Place(point, self._symbols.describe(pc))
+        return None
+
+    def _is(self, word: str, point: StopPoint, address: int) -> bool:
+        found = self._words.at(address)
+        return found == word or (
+            found == "qlock" and word == "cnts" and point.access is Access.CALL
+        )
+
+    def describe(self, cpu: int) -> str:
+        """Return where ``cpu`` is, as Xen prints it."""
+        return self._symbols.describe(self.registers(cpu)[_PC[self._arch]])
+
+    def registers(self, cpu: int) -> dict[str, int]:
+        """Return the general registers of ``cpu``."""
+        data = self.stub.registers(cpu)
+        names = _REGISTERS[self._arch]
+        return {
+            name: int.from_bytes(data[number * 8 : number * 8 + 8], "little")
+            for number, name in enumerate(names)
+        }
+
+    def arrive(self, lanes: Iterable[int]) -> dict[int, Place]:
+        """Let the machine run until each CPU of ``lanes`` stands before its first access.
+
+        Who has arrived stays frozen.  Stuck names the CPUs that have not come in time.
+        """
+        missing, places = set(lanes), dict[int, Place]()
+        deadline = time.monotonic() + ARRIVE_SECONDS
+        while missing:
+            self.stub.go_only(cpu for cpu in range(self._cpus) if cpu not in places)
+            stop = self._wait(deadline)
+            if stop is None:
+                names = ", ".join(f"CPU{cpu}" for cpu in sorted(missing))
+                raise Stuck(f"{names} did not come to the lock within {ARRIVE_SECONDS:.0f} s")
+            place = self.place(stop) if stop in missing else None
+            if place is None or place.point is None:
+                self.stub.step(stop)
+            else:
+                places[stop] = place
+                missing.discard(stop)
+        return places
+
+    def access(self, cpu: int, place: Place) -> None:
+        """Let ``cpu`` make the access it stands before, and nothing more."""
+        point = place.point
+        assert point is not None
+        if point.access is Access.CALL:
+            self._call(cpu, point)
+            return
+        for _ in range(_LONGEST):
+            self.stub.step(cpu)
+            self.stops += 1
+            pc = self.registers(cpu)[_PC[self._arch]] if point.access is Access.RMW else point.end
+            if not point.address <= pc < point.end or self._arch is Arch.X86_64:
+                return
+        raise Stuck(f"CPU{cpu} does not get through its access at {place.where}")
+
+    def _call(self, cpu: int, point: StopPoint) -> None:
+        self.stub.step(cpu)
+        self.stub.insert(point.end)
+        try:
+            deadline = time.monotonic() + STEP_SECONDS
+            while True:
+                self.stub.go_only([cpu])
+                if self._wait(deadline) is None:
+                    raise Stuck(
+                        f"CPU{cpu} waits in {self.describe(cpu)}, called by {point.function}"
+                    )
+                if self.registers(cpu)[_PC[self._arch]] == point.end:
+                    return
+                self.stub.step(cpu)
+        finally:
+            self.stub.remove(point.end)
+
+    def advance(self, cpu: int) -> Place:
+        """Let ``cpu`` alone run to its next access of the lock, or out of Xen; return where."""
+        deadline = time.monotonic() + STEP_SECONDS
+        while True:
+            self.stub.go_only([cpu])
+            if self._wait(deadline) is None:
+                raise Stuck(
+                    f"CPU{cpu} alone did not come to its next step within {STEP_SECONDS:.0f} s: "
+                    f"it is in {self.describe(cpu)}"
+                )
+            place = self.place(cpu)
+            if place is not None:
+                return place
+            self.stub.step(cpu)  # another channel's lock
+
+    def _wait(self, deadline: float) -> int | None:
+        """Return the CPU that stopped; None at the deadline, the machine then halted."""
+        stop = self.stub.wait(max(0.0, deadline - time.monotonic()))
+        self.stops += 1
+        if stop is not None:
+            return stop.cpu
+        self.stub.halt()
+        return None
