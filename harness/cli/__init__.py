@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "model": "harness.cli.model",
     "corpus": "harness.cli.corpus",
     "check": "harness.cli.check",
+    "interleave": "harness.cli.interleave",
     "bench": "harness.cli.bench",
 }
 

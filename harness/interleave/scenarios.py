@@ -7,7 +7,7 @@ operation is a call site of the model (harness.model.flavour) and what it does u
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from harness.arch import Arch
 from harness.model.flavour import Site
@@ -40,16 +40,33 @@ class Lane:
     call: Call
     site: Site
     inside: Callable[[str], Section]  # given the name of the variable for its result
+    # A writer under the event_lock, before it takes the channel's: (when it goes on, its result
+    # when it does not).
+    test: tuple[str, int] | None = None
 
     def program(self, design: str, number: int, event_lock: bool) -> Program:
         """Return the lane as the model has it, run once."""
-        name = f"{self.call.verb} on CPU{number}"
-        section = self.inside(f"rc{number}")
+        name, rc = f"{self.call.verb} on CPU{number}", f"rc{number}"
+        section = self.inside(rc)
         if self.site is Site.WRITER:
             made = LOCKS[design].write(name, section, f"evtchn_{self.call.verb}", event_lock)
+            if event_lock and self.test is not None:
+                made = _tested(made, *self.test, rc)
         else:
             made = without_claims(site_program(design, self.site, section, name))
         return made.once()
+
+
+def _tested(program: Program, when: str, otherwise: int, rc: str) -> Program:
+    """Put a look at the state between the event_lock and the channel's lock."""
+    first = program.steps[1].name
+    branches = (
+        Branch(when, first),
+        Branch(f"not ({when})", "unlock", put=((rc, otherwise),)),
+    )
+    look = Step("test", Kind.RMW, "state", branches, f"{program.name}: looks at the state")
+    lock = replace(program.steps[0], branches=(replace(program.steps[0].branches[0], then="test"),))
+    return replace(program, steps=(lock, look, *program.steps[1:]))
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,6 @@ class Scenario:
     state: int  # of that port at first
     pending: str = ""  # the port whose pending bit is watched
     masked: bool = False  # watch the mask of the port under test; it is set at first
-    spoils: tuple[str, ...] = field(default=())  # ports that no lane closes
 
     @property
     def writers(self) -> int:
@@ -78,7 +94,7 @@ class Scenario:
             Role(lane.program(design, number, several), 1) for number, lane in enumerate(self.lanes)
         )
         seen = [Variable("state", self.state, 0, 6)]
-        if self.pending:
+        if self.pending or any(lane.site is Site.SEND for lane in self.lanes):
             seen.append(Variable("pending"))
         if self.masked:
             seen.append(Variable("mask", 1))
@@ -128,18 +144,21 @@ def _changes(verb: str, port: str, site: str, **values: int) -> Lane:
 
 def close(port: str) -> Lane:
     """EVTCHNOP_close of the channel under test."""
-    return _changes("close", port, "evtchn_close: evtchn_free", state=FREE)
+    lane = _changes("close", port, "evtchn_close: evtchn_free", state=FREE)
+    return replace(lane, test=(f"state != {FREE}", EINVAL))
 
 
 def close_peer(port: str) -> Lane:
     """EVTCHNOP_close of the other end: ours becomes UNBOUND."""
-    return _changes("close", port, "evtchn_close: the peer becomes UNBOUND", state=UNBOUND)
+    lane = _changes("close", port, "evtchn_close: the peer becomes UNBOUND", state=UNBOUND)
+    return replace(lane, test=(f"state == {INTERDOMAIN}", 0))  # else the other end has no peer
 
 
 def bind(port: str) -> Lane:
     """EVTCHNOP_bind_interdomain to the channel under test."""
     lane = _changes("bind_interdomain", port, "evtchn_bind_interdomain", state=INTERDOMAIN)
-    return replace(lane, call=replace(lane.call, makes="r"))
+    lane = replace(lane, call=replace(lane.call, makes="r"))
+    return replace(lane, test=(f"state == {UNBOUND}", EINVAL))
 
 
 def alloc(port: str) -> Lane:
@@ -178,43 +197,100 @@ def poll(port: str) -> Lane:
 
 _PAIR = (_alloc("p"), _bind("p", "q"))
 
-SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario
-    for scenario in (
-        Scenario(
-            "send-close",
-            "a send on a port that is being closed",
-            _PAIR,
-            "q",
-            (send("q"), close("q")),
-            INTERDOMAIN,
-            pending="p",
-        ),
-        Scenario(
-            "send-close-peer",
-            "a send on a port whose other end is being closed",
-            _PAIR,
-            "q",
-            (send("q"), close_peer("p")),
-            INTERDOMAIN,
-            pending="p",
-        ),
-        Scenario(
-            "unmask-bind",
-            "an unmask of an UNBOUND port that is being bound to",
-            (_alloc("p"),),
-            "p",
-            (unmask("p"), bind("p")),
-            UNBOUND,
-            masked=True,
-        ),
-        Scenario(
-            "poll-alloc",
-            "a poll of a closed port that is being allocated",
-            (_alloc("p"), Call("close", (("port", "p"),))),
-            "p",
-            (poll("p"), alloc("p")),
-            FREE,
-        ),
-    )
-}
+_ALL = (
+    Scenario(
+        "send-close",
+        "a send on a port that is being closed",
+        _PAIR,
+        "q",
+        (send("q"), close("q")),
+        INTERDOMAIN,
+        pending="p",
+    ),
+    Scenario(
+        "send-close-peer",
+        "a send on a port whose other end is being closed",
+        _PAIR,
+        "q",
+        (send("q"), close_peer("p")),
+        INTERDOMAIN,
+        pending="p",
+    ),
+    Scenario(
+        "send-bind",
+        "a send on an UNBOUND port that is being bound to",
+        (_alloc("p"),),
+        "p",
+        (send("p"), bind("p")),
+        UNBOUND,
+    ),
+    Scenario(
+        "unmask-bind",
+        "an unmask of an UNBOUND port that is being bound to",
+        (_alloc("p"),),
+        "p",
+        (unmask("p"), bind("p")),
+        UNBOUND,
+        masked=True,
+    ),
+    Scenario(
+        "unmask-close",
+        "an unmask of a port that is being closed",
+        _PAIR,
+        "p",
+        (unmask("p"), close("p")),
+        INTERDOMAIN,
+        masked=True,
+    ),
+    Scenario(
+        "unmask-close-peer",
+        "an unmask of a port whose other end is being closed",
+        _PAIR,
+        "p",
+        (unmask("p"), close_peer("q")),
+        INTERDOMAIN,
+        masked=True,
+    ),
+    Scenario(
+        "poll-alloc",
+        "a poll of a closed port that is being allocated",
+        (_alloc("p"), Call("close", (("port", "p"),))),
+        "p",
+        (poll("p"), alloc("p")),
+        FREE,
+    ),
+    Scenario(
+        "poll-bind",
+        "a poll of an UNBOUND port that is being bound to",
+        (_alloc("p"),),
+        "p",
+        (poll("p"), bind("p")),
+        UNBOUND,
+    ),
+    Scenario(
+        "close-bind",
+        "two writers of one domain: one closes the port that the other binds to",
+        (_alloc("p"),),
+        "p",
+        (close("p"), bind("p")),
+        UNBOUND,
+    ),
+    Scenario(
+        "close-close",
+        "two writers of one domain: both ends are being closed",
+        _PAIR,
+        "q",
+        (close("q"), close_peer("p")),
+        INTERDOMAIN,
+    ),
+    Scenario(
+        "sends-close",
+        "two sends on a port that is being closed",
+        _PAIR,
+        "q",
+        (send("q"), send("q"), close("q")),
+        INTERDOMAIN,
+        pending="p",
+    ),
+)
+SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}

@@ -85,15 +85,21 @@ class Walker:
     def __init__(
         self, scenario: Scenario, system: System, target: Target, view: View, agent: AgentClient
     ) -> None:
-        self._scenario = scenario
+        self.scenario = scenario
         self._system = system
         self._target = target
         self._view = view
         self._agent = agent
-        self._names = {variable.name for variable in system.variables}
+        unseen = set() if scenario.pending else {"pending"}  # of a port that only a lane will make
+        self._names = {variable.name for variable in system.variables} - unseen
         self._places: dict[int, Place | None] = {}  # None: behind its access, in the section
         self._rows: list[Row] = []
         self._probe: Probe | None = None
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The turns of the latest walk so far."""
+        return tuple(self._rows)
 
     def walk(self, path: Path) -> Walked:
         """Prepare the channel, take ``path``, let everything go and clean up.
@@ -131,7 +137,7 @@ class Walker:
 
     def _prepare(self) -> _Ports:
         ports = _Ports()
-        for call in self._scenario.given:
+        for call in self.scenario.given:
             arguments = {"remote": SELF} if call.verb == "bind_interdomain" else {}
             result = self._agent.connection.ask(call.verb, arguments | ports.arguments(call))
             if call.makes:
@@ -140,7 +146,7 @@ class Walker:
 
     def _begin(self, ports: _Ports) -> None:
         """Bring every lane to its first access."""
-        scenario = self._scenario
+        scenario = self.scenario
         port = ports.numbers[scenario.lock]
         self._target.stub.halt()
         self._target.watch(self._view.words(port))
@@ -165,10 +171,10 @@ class Walker:
         """Let everything go; return the lanes' results and close the ports that are left."""
         self._target.unwatch()
         self._target.stub.go()
-        self._agent.connection.collect(len(self._scenario.lanes))
-        results = tuple(self._join(cpu) for cpu in range(len(self._scenario.lanes)))
+        self._agent.connection.collect(len(self.scenario.lanes))
+        results = tuple(self._join(cpu) for cpu in range(len(self.scenario.lanes)))
         if None not in results:
-            for lane, result in zip(self._scenario.lanes, results, strict=True):
+            for lane, result in zip(self.scenario.lanes, results, strict=True):
                 if lane.call.makes and result is not None and result > 0:
                     ports.numbers[lane.call.makes] = result
             for port in ports.numbers.values():
@@ -195,14 +201,14 @@ class Walker:
         for lane, result in enumerate(results):
             assert result is not None
             if min(result, 0) != final[f"rc{lane}"]:
-                name = self._scenario.lanes[lane].call.verb
+                name = self.scenario.lanes[lane].call.verb
                 return f"{name} on CPU{lane} returns {result}, not {final[f'rc{lane}']}"
         return ""
 
     def _lost(self, results: tuple[int | None, ...]) -> str:
         lost = [
             f"{lane.call.verb} on CPU{cpu}"
-            for cpu, (lane, result) in enumerate(zip(self._scenario.lanes, results, strict=True))
+            for cpu, (lane, result) in enumerate(zip(self.scenario.lanes, results, strict=True))
             if result is None
         ]
         return f"{' and '.join(lost)} never comes back"

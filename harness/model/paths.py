@@ -10,7 +10,7 @@ thread is left that could have gone on (Musuvathi and Qadeer 2007).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.model.formula import compile_numpy, names_of
@@ -74,6 +74,27 @@ def paths(
     yield from walk.onward((), _State(places, tuple(values.items())), frozenset(), preemptions)
 
 
+def follow(system: System, order: Iterable[int]) -> Path:
+    """Return the path in which the threads take their turns in ``order``.
+
+    A thread that has to wait at a plain read looks, and stays.  ValueError when a thread that is
+    done, or cannot go on, has the turn.
+    """
+    places, values = begin(system)
+    walk = _Walk(system, True, False)
+    state, done = _State(places, tuple(values.items())), list[Turn]()
+    for thread in order:
+        fresh = _State(state.places, state.values)
+        turn = next((turn for turn in walk.turns(fresh) if turn.thread == thread), None)
+        if turn is None:
+            raise ValueError(f"turn {len(done) + 1}: thread {thread} cannot go on")
+        done.append(turn)
+        state = walk.after(state, turn)
+    if any(place != DONE for place in state.places):
+        raise ValueError("some threads have not ended")
+    return tuple(done)
+
+
 class _Walk:
     def __init__(self, system: System, waits: bool, reduce: bool) -> None:
         self._system = system
@@ -85,10 +106,11 @@ class _Walk:
     def onward(
         self, done: Path, state: _State, asleep: frozenset[int], preemptions: int | None
     ) -> Iterator[Path]:
+        """Yield every order that goes on from ``state`` after ``done``."""
         if all(place == DONE for place in state.places):
             yield done
             return
-        turns = {turn.thread: turn for turn in self._turns(state)}
+        turns = {turn.thread: turn for turn in self.turns(state)}
         last = done[-1].thread if done else None
         slept = set(asleep)
         for thread, turn in turns.items():
@@ -105,10 +127,12 @@ class _Walk:
                 if self._reduce
                 else frozenset[int]()
             )
-            yield from self.onward((*done, turn), self._after(state, turn), sleepers, left)
-            slept.add(thread) if self._reduce else None
+            yield from self.onward((*done, turn), self.after(state, turn), sleepers, left)
+            if self._reduce:
+                slept.add(thread)
 
-    def _turns(self, state: _State) -> Iterator[Turn]:
+    def turns(self, state: _State) -> Iterator[Turn]:
+        """Yield the turn that each thread could take now."""
         values = dict(state.values)
         names = values | self._constants
         for thread, place in enumerate(state.places):
@@ -127,7 +151,8 @@ class _Walk:
                 if self._waits and step.kind is Kind.LOAD and thread not in state.looked:
                     yield Turn(thread, step, None, state.values, place)
 
-    def _after(self, state: _State, turn: Turn) -> _State:
+    def after(self, state: _State, turn: Turn) -> _State:
+        """Return the state after ``turn``."""
         places = list(state.places)
         places[turn.thread] = turn.then
         looked = state.looked | {turn.thread} if turn.branch is None else state.looked

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.model.explore import explore
 from harness.model.locks import LOCKS
-from harness.model.paths import Path, begin, independent, paths, threads
+from harness.model.paths import Path, begin, follow, independent, paths, threads
 from harness.model.program import DONE, Kind, Program, Role, Step, System, Variable, chain, on, rmw
 from harness.model.scenarios import Bounds, lock
 
@@ -120,3 +120,18 @@ def test_independence_is_by_variable() -> None:
 
     assert independent(step("x", x=1), step("y", y=1))
     assert not independent(step("x", x=1), step("x", x=1))
+
+
+@pytest.mark.parametrize("flavour", LOCKS)
+def test_an_order_can_be_followed_again(flavour: str) -> None:
+    system = once(flavour, 1, 1)
+    for path in paths(system, waits=True):
+        assert follow(system, [turn.thread for turn in path]) == path
+
+
+def test_an_order_that_the_model_cannot_take_is_refused() -> None:
+    system = once("counter", 1, 1)
+    with pytest.raises(ValueError, match="turn 1: thread 7"):
+        follow(system, [7])
+    with pytest.raises(ValueError, match="not ended"):
+        follow(system, [0])

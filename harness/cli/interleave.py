@@ -1,0 +1,173 @@
+"""``evtchn-harness interleave``: make a real Xen take the orders that the model hands out."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from harness.cli import print_json
+from harness.cli.tree import tree_options
+from harness.config.lab import host as find_host
+from harness.config.lab import load_lab
+from harness.interleave.scenarios import SCENARIOS, Scenario
+from harness.run.plan import DEFAULT_FLAVOUR, Plan, Tree
+from harness.verdict import ConfigError, exit_code
+
+_OPTIONS = (
+    click.option("--host", default="qemu-x86_64", show_default=True, metavar="NAME"),
+    click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts."),
+    click.option("--out", type=click.Path(path_type=Path), help="New directory for the results."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
+)
+
+
+def _common(command: Any) -> Any:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.group("interleave")
+def command() -> None:
+    """Walk the model's orders of a scenario on a real Xen, step by step, and compare."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def list_(as_json: bool) -> int:
+    """List the scenarios, and how many orders the model has of each, by lock flavour."""
+    from harness.interleave.session import orders_by_design
+
+    rows = [
+        {
+            "name": scenario.name,
+            "what": scenario.what,
+            "cpus": len(scenario.lanes),
+            "orders": orders_by_design(scenario),
+        }
+        for scenario in SCENARIOS.values()
+    ]
+    if as_json:
+        print_json({"scenarios": rows})
+        return 0
+    designs = list(orders_by_design(next(iter(SCENARIOS.values()))))
+    table = Table("scenario", "what meets", "CPUs", *designs)
+    for scenario in SCENARIOS.values():
+        counts = (str(count) for count in orders_by_design(scenario).values())
+        table.add_row(scenario.name, scenario.what, str(len(scenario.lanes)), *counts)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return 0
+
+
+@command.command("run")
+@click.argument("names", metavar="SCENARIO...", nargs=-1, required=True)
+@click.option("--flavour", default=DEFAULT_FLAVOUR, show_default=True, help="Lock flavour.")
+@click.option("--preemptions", type=click.IntRange(0), metavar="N", help="At most so many.  [all]")
+@click.option("--reduce", is_flag=True, help="One order of those that differ in nothing.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N orders only.")
+@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, metavar="N")
+@tree_options
+@_common
+def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> int:
+    """Walk the orders of SCENARIO (or ``all``) on a real Xen.
+
+    Exit code 1: an order did not go as the model says.  An order that the machine cannot take
+    is infeasible, never a failure.
+    """
+    from harness.interleave.session import Choice, run_scenarios
+
+    if options["reduce"] and options["preemptions"] is not None:
+        raise ConfigError(
+            "--reduce and --preemptions exclude each other",
+            hint="the one order that --reduce keeps may have too many preemptions",
+        )
+    choice = Choice(options["preemptions"], options["reduce"], options["limit"], options["repeat"])
+    plan = _plan(options, options["flavour"], tree)
+    with _interruptible():
+        document = run_scenarios(plan, _scenarios(names), choice)
+    return _tell(document, as_json)
+
+
+@command.command("replay")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--flavour", help="Another flavour of the same lock.  [the file's]")
+@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, metavar="N")
+@tree_options
+@click.option("--host", metavar="NAME", help="Another host.  [the file's]")
+@click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
+@click.option("--out", type=click.Path(path_type=Path), help="New directory for the results.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def replay(file: Path, tree: Tree, as_json: bool, **options: Any) -> int:
+    """Take the steps of a schedule again that ``run`` has kept.
+
+    Exit code 0: it went as in FILE, every time, and FILE is of an order that was walked.  1: as
+    in FILE, which is of a mismatch, or otherwise than in FILE.
+    """
+    from harness.interleave.schedule import read_file
+    from harness.interleave.session import replay_file
+
+    schedule = read_file(file)
+    options["host"] = options["host"] or schedule.host
+    plan = _plan(options, options["flavour"] or schedule.flavour, tree)
+    with _interruptible():
+        document = replay_file(plan, schedule, options["repeat"])
+    return _tell(document, as_json)
+
+
+def _plan(options: dict[str, Any], flavour: str, tree: Tree) -> Plan:
+    host = find_host(load_lab(options["lab"]), options["host"])
+    bare = host.model_copy(update={"domus": 0})
+    plan = Plan((bare,), flavour, tree, out=options["out"], snapshot=True, stub=True)
+    plan.check()
+    return plan
+
+
+def _scenarios(names: tuple[str, ...]) -> list[Scenario]:
+    if names == ("all",):
+        return list(SCENARIOS.values())
+    for name in names:
+        if name not in SCENARIOS:
+            raise ConfigError(
+                f"no scenario {name}", where="SCENARIO", hint=f"there are {', '.join(SCENARIOS)}"
+            )
+    return [SCENARIOS[name] for name in names]
+
+
+def _tell(document: dict[str, Any], as_json: bool) -> int:
+    from harness.verdict import Verdict
+
+    if as_json:
+        print_json(document)
+    else:
+        for part in document["scenarios"]:
+            click.echo(
+                f"{part['verdict']}  {part['scenario']}: {part['walked']} of {part['schedules']} "
+                f"walked, {len(part['infeasible'])} infeasible, {len(part['mismatches'])} "
+                f"mismatches, {part['schedules_per_second']} a second  {part['page']}"
+            )
+            for each in part["mismatches"][:3]:
+                click.echo(f"      schedule {each['schedule']}: {each['why']}")
+    return exit_code(Verdict(document["verdict"]))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM is a normal way to end: the same path as Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,118 @@
+"""The loop over a scenario's orders on a booted machine; a machine that is wedged is restored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from harness.agent.wire import AgentLost
+from harness.hypervisor.layout import fields
+from harness.interleave import stops
+from harness.interleave.rsp import Stub
+from harness.interleave.scenarios import Scenario
+from harness.interleave.stops import Labels, StopPoint
+from harness.interleave.target import Target
+from harness.interleave.view import View
+from harness.interleave.walk import Outcome, Walked, Walker
+from harness.model.paths import Path
+from harness.run.session import Session
+from harness.verdict import HypervisorError, LabError
+
+# The word of each lock that its functions access, and what these are in the model.
+_LABELS: dict[str, tuple[str, Labels]] = {
+    "counter": ("L", stops.COUNTER),
+    "counter-v2": ("L", stops.COUNTER),
+    "rwlock": ("cnts", stops.RWLOCK),
+    "spinlock": ("lock", stops.SPINLOCK),
+}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One order, and what became of it."""
+
+    number: int  # from 1
+    order: Path
+    walked: Walked
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A booted machine with its stub: what scenarios are run on."""
+
+    live: Session
+    stub: Stub
+    points: dict[str, tuple[StopPoint, ...]]
+
+
+@contextmanager
+def bench(live: Session) -> Iterator[Bench]:
+    """Connect to the stub of ``live``, which must have been booted with one."""
+    path = live.machine.stub
+    if path is None:
+        raise LabError("the machine was started without a gdbstub", where=live.host.name)
+    word, labels = _LABELS[live.build.design]
+    syms, arch = live.build.syms, live.host.arch
+    event_lock = fields(syms, "domain")["event_lock"][0]
+    points = {
+        word: stops.stop_points(syms, arch, labels),
+        "elock": stops.stop_points(syms, arch, stops.EVENT_LOCK, event_lock),
+    }
+    stub = Stub(path)
+    try:
+        stub.go()
+        yield Bench(live, stub, points)
+    finally:
+        stub.close()
+
+
+def run_orders(
+    on: Bench,
+    scenario: Scenario,
+    orders: Iterable[Path],
+    notice: Callable[[Tried], None],
+) -> list[Tried]:
+    """Take every one of ``orders``; tell each to ``notice`` as soon as it is over."""
+    tried = []
+    walker: Walker | None = None
+    for number, order in enumerate(orders, 1):
+        walker = walker or _walker(on, scenario)
+        walked = _walk(on, walker, order)
+        if walked.wedged:
+            on.live.restore()
+            walker = None
+        tried.append(Tried(number, order, walked))
+        notice(tried[-1])
+    return tried
+
+
+def _walk(on: Bench, walker: Walker, order: Path) -> Walked:
+    """Take one order; what the machine dies of is a mismatch, if Xen is to blame."""
+    began = time.monotonic()
+    try:
+        return walker.walk(order)
+    except AgentLost as error:
+        cause = on.live.cause(error)
+        if not isinstance(cause, HypervisorError):
+            raise cause from error
+        lost = (None,) * len(walker.scenario.lanes)
+        return Walked(Outcome.MISMATCH, cause.what, walker.rows, lost, time.monotonic() - began, 0)
+
+
+def _walker(on: Bench, scenario: Scenario) -> Walker:
+    live, stub = on.live, on.stub
+    system = scenario.system(live.build.design, live.host.arch)
+    words = {step.word for role in system.roles for step in role.program.steps}
+    points = {word: listed for word, listed in on.points.items() if word in words}
+    target = Target(stub, live.host.arch, live.build.syms, live.host.cpus, points)
+    stub.halt()
+    view = View(
+        live.build.syms,
+        live.build.design,
+        lambda address, size: stub.read(0, address, size),
+        lambda address, data: stub.write(0, address, data),
+    )
+    stub.go()
+    return Walker(scenario, system, target, view, live.agents["dom0"])
