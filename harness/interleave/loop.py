@@ -80,11 +80,13 @@ def run_orders(
     for number, order in enumerate(orders, 1):
         walker = walker or _walker(on, scenario)
         walked = _walk(on, walker, order)
-        if walked.wedged:
+        if walked.spoilt:
             on.live.restore()
             walker = None
         tried.append(Tried(number, order, walked))
         notice(tried[-1])
+    if walker is not None:
+        walker.close()
     return tried
 
 

@@ -43,6 +43,8 @@ class Stub:
         self._end = _connect(path)
         self._pending = bytearray()
         supported = self.ask("qSupported:multiprocess+;vContSupported+")
+        while supported.startswith("T"):  # that it stopped, which the connecting has caused
+            supported = self._packet(time.monotonic() + _ANSWER_SECONDS)
         if "multiprocess+" not in supported or "vContSupported+" not in supported:
             raise StubLost(f"cannot run one CPU alone: {supported!r}", where="gdbstub")
 

@@ -16,6 +16,7 @@ from harness.verdict import LabError
 
 STEP_SECONDS = 2.0  # a CPU that runs alone for so long waits for another one
 ARRIVE_SECONDS = 3.0  # from the agent's command to the lock
+_QUIET_SECONDS = 1.0
 _LONGEST = 64  # instructions of one access
 
 # Where Xen is about to go back to the guest, whatever the guest came for.
@@ -36,6 +37,15 @@ _PC = {Arch.X86_64: "rip", Arch.ARM64: "pc"}
 
 class Stuck(LabError):
     """A CPU did not come to where it was expected in time."""
+
+
+class Missing(Stuck):
+    """Some CPUs never came to the lock."""
+
+    def __init__(self, cpus: set[int]) -> None:
+        names = ", ".join(f"CPU{cpu}" for cpu in sorted(cpus))
+        super().__init__(f"{names} did not come to the lock within {ARRIVE_SECONDS:.0f} s")
+        self.cpus = cpus
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ class Target:
     def arrive(self, lanes: Iterable[int]) -> dict[int, Place]:
         """Let the machine run until each CPU of ``lanes`` stands before its first access.
 
-        Who has arrived stays frozen.  Stuck names the CPUs that have not come in time.
+        Who has arrived stays frozen.  Missing has the CPUs that have not come in time.
         """
         missing, places = set(lanes), dict[int, Place]()
         deadline = time.monotonic() + ARRIVE_SECONDS
@@ -148,8 +158,7 @@ class Target:
             self.stub.go_only(cpu for cpu in range(self._cpus) if cpu not in places)
             stop = self._wait(deadline)
             if stop is None:
-                names = ", ".join(f"CPU{cpu}" for cpu in sorted(missing))
-                raise Stuck(f"{names} did not come to the lock within {ARRIVE_SECONDS:.0f} s")
+                raise Missing(missing)
             place = self.place(stop) if stop in missing else None
             if place is None or place.point is None:
                 self.stub.step(stop)
@@ -157,6 +166,19 @@ class Target:
                 places[stop] = place
                 missing.discard(stop)
         return places
+
+    def let_go(self) -> set[int]:
+        """Let all CPUs run until none has touched the lock for a while; return those that did."""
+        touched = set[int]()
+        while True:
+            self.stub.go()
+            stop = self._wait(time.monotonic() + _QUIET_SECONDS)
+            if stop is None:
+                return touched
+            place = self.place(stop)
+            if place is not None and place.point is not None:
+                touched.add(stop)
+            self.stub.step(stop)
 
     def access(self, cpu: int, place: Place) -> None:
         """Let ``cpu`` make the access it stands before, and nothing more."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.agent.client import AgentClient
-from harness.agent.wire import AgentRefused, Answer, Arguments
+from harness.agent.wire import AgentRefused, Answer, Arguments, Connection
 from harness.interleave.scenarios import EINVAL, SELF, Call, Scenario
 from harness.interleave.stops import Access
-from harness.interleave.target import Place, Stuck, Target
+from harness.interleave.target import Missing, Place, Stuck, Target
 from harness.interleave.view import Probe, View
 from harness.model.paths import Path, Turn, begin
 from harness.model.program import DONE, Kind, System
@@ -60,23 +60,95 @@ class Walked:
     stops: int
 
     @property
-    def wedged(self) -> bool:
-        """Whether a CPU is lost for good: the machine must be replaced."""
-        return None in self.results
+    def spoilt(self) -> bool:
+        """Whether the machine must be replaced: a CPU is lost, or the next one may be."""
+        return self.outcome is Outcome.MISMATCH or None in self.results
 
 
 class _Mismatch(Exception):
     """The machine is not where the model is."""
 
 
-@dataclass
-class _Ports:
-    numbers: dict[str, int] = field(default_factory=dict)
+class _Channels:
+    """The ports of a scenario, made anew for every walk.
+
+    Xen gives the lowest free port, so their numbers are the same each time: that saves waiting for
+    one answer before the next command, which is most of the time of a short walk.
+    """
+
+    def __init__(self, scenario: Scenario, connection: Connection) -> None:
+        self._scenario = scenario
+        self._connection = connection
+        self._made = tuple(call.makes for call in scenario.given if call.makes)
+        self._ready = False
+        self.numbers: dict[str, int] = {}
 
     def arguments(self, call: Call) -> dict[str, int]:
         """Return the arguments of ``call`` as the agent takes them."""
         named = {key: self.numbers[name] for key, name in call.ports if name}
-        return dict(call.numbers) | named
+        remote = {"remote": SELF} if call.verb == "bind_interdomain" else {}
+        return remote | dict(call.numbers) | named
+
+    def prepare(self) -> None:
+        """Make the channels, unless ``turn_over`` has."""
+        if self._ready:
+            return
+        for call in self._scenario.given:
+            result = self._connection.ask(call.verb, self.arguments(call))
+            if call.makes:
+                self.numbers[call.makes] = result.integer("result")
+        self._ready = True
+
+    def join(self) -> tuple[int | None, ...]:
+        """Return the results of the lanes' operations, which may not come back."""
+        joins = self._joins()
+        self._connection.post(joins)
+        results = tuple(_result(answer) for answer in self._connection.collect(len(joins)))
+        self._note(results)
+        self._ready = False
+        return results
+
+    def turn_over(self) -> tuple[int | None, ...]:
+        """The same where all is well; close what is open and make it anew, in one go."""
+        lanes, given = self._scenario.lanes, self._scenario.given
+        commands = self._joins()
+        commands += [("close", {"port": port}) for port in self.numbers.values()]
+        commands += [(call.verb, self.arguments(call)) for call in given]
+        self._connection.post(commands)
+        answers = self._connection.collect(len(commands))
+        results = tuple(_result(answer) for answer in answers[: len(lanes)])
+        made = answers[len(commands) - len(given) :]
+        self._ready = self._note(results) and all(
+            answer.ok and (not call.makes or answer.integer("result") == self.numbers[call.makes])
+            for call, answer in zip(given, made, strict=True)
+        )
+        if None not in results and not self._ready:
+            self.close()
+        return results
+
+    def _joins(self) -> list[tuple[str, Arguments]]:
+        lanes = range(len(self._scenario.lanes))
+        return [("join", {"on": cpu, "wait_ms": _JOIN_MS}) for cpu in lanes]
+
+    def _note(self, results: tuple[int | None, ...]) -> bool:
+        """Note the ports that lanes made; say whether they were known before."""
+        known = None not in results
+        for lane, result in zip(self._scenario.lanes, results, strict=True):
+            name = lane.call.makes
+            if name and name not in self._made and result and result > 0:
+                known = known and self.numbers.get(name) == result
+                self.numbers[name] = result
+        return known
+
+    def close(self) -> None:
+        """Close every port."""
+        self._ready = False
+        for port in self.numbers.values():
+            try:
+                self._connection.ask("close", {"port": port})
+            except AgentRefused as error:
+                if error.errno != errno.EINVAL:  # closed by a lane
+                    raise
 
 
 class Walker:
@@ -89,7 +161,8 @@ class Walker:
         self._system = system
         self._target = target
         self._view = view
-        self._agent = agent
+        self._connection = agent.connection
+        self._channels = _Channels(scenario, agent.connection)
         unseen = set() if scenario.pending else {"pending"}  # of a port that only a lane will make
         self._names = {variable.name for variable in system.variables} - unseen
         self._places: dict[int, Place | None] = {}  # None: behind its access, in the section
@@ -108,20 +181,28 @@ class Walker:
         """
         began, stops = time.monotonic(), self._target.stops
         self._rows = []
-        outcome, why = Outcome.WALKED, ""
-        ports = self._prepare()
+        outcome, why, avoided = Outcome.WALKED, "", set[int]()
+        self._channels.prepare()
         try:
-            self._begin(ports)
+            self._begin()
             for turn in path:
                 self._take(turn)
+        except Missing as missing:
+            outcome, why = Outcome.INFEASIBLE, missing.what
+            avoided = missing.cpus - self._target.let_go()
         except Stuck as stuck:
             outcome, why = Outcome.INFEASIBLE, stuck.what
         except _Mismatch as mismatch:
             outcome, why = Outcome.MISMATCH, str(mismatch)
-        results = self._end(ports)
+        results = self._end(outcome)
+        if outcome is Outcome.INFEASIBLE and None not in results and not avoided:
+            self._channels.close()
         if outcome is Outcome.WALKED:
             why = self._wrong_results(path, results)
             outcome = Outcome.MISMATCH if why else outcome
+        elif any(results[cpu] is not None for cpu in avoided):
+            names = " and ".join(self._lane_name(cpu) for cpu in sorted(avoided))
+            outcome, why = Outcome.MISMATCH, f"{names} comes back and has never touched the lock"
         elif None in results:
             outcome, why = Outcome.MISMATCH, f"{why}; {self._lost(results)}"
         return Walked(
@@ -135,18 +216,13 @@ class Walker:
 
     # -- before and after ------------------------------------------------------------------
 
-    def _prepare(self) -> _Ports:
-        ports = _Ports()
-        for call in self.scenario.given:
-            arguments = {"remote": SELF} if call.verb == "bind_interdomain" else {}
-            result = self._agent.connection.ask(call.verb, arguments | ports.arguments(call))
-            if call.makes:
-                ports.numbers[call.makes] = result.integer("result")
-        return ports
+    def close(self) -> None:
+        """Close the ports that are left."""
+        self._channels.close()
 
-    def _begin(self, ports: _Ports) -> None:
+    def _begin(self) -> None:
         """Bring every lane to its first access."""
-        scenario = self.scenario
+        scenario, ports = self.scenario, self._channels
         port = ports.numbers[scenario.lock]
         self._target.stub.halt()
         self._target.watch(self._view.words(port))
@@ -159,39 +235,21 @@ class Walker:
         for cpu, lane in enumerate(scenario.lanes):
             words = {"on": cpu, "meet": count, "wait_ms": 0} | ports.arguments(lane.call)
             commands.append((lane.call.verb, words))
-        self._agent.connection.post(commands)
+        self._connection.post(commands)
         places, values = begin(self._system)
         self._places = dict(self._target.arrive(range(count)))
         self._target.watch_exit()
-        self._check({name: values[name] for name in self._names})
         for cpu, name in enumerate(places):
             self._expect(cpu, name)
+        _compare(*self._look(values))
 
-    def _end(self, ports: _Ports) -> tuple[int | None, ...]:
-        """Let everything go; return the lanes' results and close the ports that are left."""
+    def _end(self, outcome: Outcome) -> tuple[int | None, ...]:
+        """Let everything go; return the lanes' results."""
         self._target.unwatch()
         self._target.stub.go()
-        self._agent.connection.collect(len(self.scenario.lanes))
-        results = tuple(self._join(cpu) for cpu in range(len(self.scenario.lanes)))
-        if None not in results:
-            for lane, result in zip(self.scenario.lanes, results, strict=True):
-                if lane.call.makes and result is not None and result > 0:
-                    ports.numbers[lane.call.makes] = result
-            for port in ports.numbers.values():
-                self._close(port)
-        return results
-
-    def _join(self, cpu: int) -> int | None:
-        words = {"on": cpu, "wait_ms": _JOIN_MS}
-        self._agent.connection.post([("join", words)])
-        return _result(self._agent.connection.collect(1)[0])
-
-    def _close(self, port: int) -> None:
-        try:
-            self._agent.connection.ask("close", {"port": port})
-        except AgentRefused as error:
-            if error.errno != errno.EINVAL:  # closed by a lane
-                raise
+        self._connection.collect(len(self.scenario.lanes))
+        well = outcome is Outcome.WALKED
+        return self._channels.turn_over() if well else self._channels.join()
 
     def _wrong_results(self, path: Path, results: tuple[int | None, ...]) -> str:
         """Return how the operations' results differ from the model's; "" if they do not."""
@@ -201,17 +259,15 @@ class Walker:
         for lane, result in enumerate(results):
             assert result is not None
             if min(result, 0) != final[f"rc{lane}"]:
-                name = self.scenario.lanes[lane].call.verb
-                return f"{name} on CPU{lane} returns {result}, not {final[f'rc{lane}']}"
+                return f"{self._lane_name(lane)} returns {result}, not {final[f'rc{lane}']}"
         return ""
 
     def _lost(self, results: tuple[int | None, ...]) -> str:
-        lost = [
-            f"{lane.call.verb} on CPU{cpu}"
-            for cpu, (lane, result) in enumerate(zip(self.scenario.lanes, results, strict=True))
-            if result is None
-        ]
+        lost = [self._lane_name(cpu) for cpu, result in enumerate(results) if result is None]
         return f"{' and '.join(lost)} never comes back"
+
+    def _lane_name(self, cpu: int) -> str:
+        return f"{self.scenario.lanes[cpu].call.verb} on CPU{cpu}"
 
     # -- turns -----------------------------------------------------------------------------
 
@@ -220,12 +276,17 @@ class Walker:
         lane, step = turn.thread, turn.step
         if step.word in LOCK_WORDS:
             self._access(lane, step.kind is not Kind.LOAD)
-        if turn.branch is None or not self._is_section(lane, turn.then):
-            if self._places[lane] is None:
-                self._places[lane] = self._target.advance(lane)
+        stays = turn.branch is not None and self._is_section(lane, turn.then)
+        if self._places[lane] is None and not stays:
+            self._places[lane] = self._target.advance(lane)
+        model, machine = self._look(dict(turn.values))
+        place = self._places[lane]
+        where = place.where if place else "under the lock"
+        waited = turn.branch is None
+        self._rows.append(Row(lane, step.name, waited, step.xen, model, machine, where))
+        if not self._is_section(lane, turn.then):
             self._expect(lane, turn.then)
-        model = {name: value for name, value in turn.values if name in self._names}
-        self._check(model, turn)
+        _compare(model, machine)
 
     def _access(self, lane: int, changes: bool) -> None:
         """Let a lane make the access it stands before."""
@@ -258,31 +319,21 @@ class Walker:
         elif name not in place.labels:
             raise _Mismatch(f"CPU{lane} stands at {place.where}, the model has it at {name!r}")
 
-    def _check(self, model: Mapping[str, int], turn: Turn | None = None) -> None:
-        """Compare the variables; keep the turn as a row."""
+    def _look(self, values: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the variables that memory shows: in the model (``values``), and there."""
         assert self._probe is not None
         machine = self._probe.values()
-        shown = {name: model[name] for name in machine}
-        if turn is not None:
-            place = self._places[turn.thread]
-            self._rows.append(
-                Row(
-                    turn.thread,
-                    turn.step.name,
-                    turn.branch is None,
-                    turn.step.xen,
-                    shown,
-                    machine,
-                    place.where if place else "under the lock",
-                )
-            )
-        if machine != shown:
-            differing = [
-                f"{name} is {machine[name]}, not {value}"
-                for name, value in shown.items()
-                if machine[name] != value
-            ]
-            raise _Mismatch(", ".join(differing))
+        return {name: values[name] for name in machine}, machine
+
+
+def _compare(model: Mapping[str, int], machine: Mapping[str, int]) -> None:
+    differing = [
+        f"{name} is {machine[name]}, not {value}"
+        for name, value in model.items()
+        if machine[name] != value
+    ]
+    if differing:
+        raise _Mismatch(", ".join(differing))
 
 
 def _result(answer: Answer) -> int | None:
