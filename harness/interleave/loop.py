@@ -20,12 +20,13 @@ from harness.model.paths import Path
 from harness.run.session import Session
 from harness.verdict import HypervisorError, LabError
 
-# The word of each lock that its functions access, and what these are in the model.
-_LABELS: dict[str, tuple[str, Labels]] = {
-    "counter": ("L", stops.COUNTER),
-    "counter-v2": ("L", stops.COUNTER),
-    "rwlock": ("cnts", stops.RWLOCK),
-    "spinlock": ("lock", stops.SPINLOCK),
+# The word of each lock that its functions access, and what these are in the model; then the same
+# of functions that serve other locks, too.
+_LABELS: dict[str, tuple[str, Labels, Labels]] = {
+    "counter": ("L", stops.COUNTER, {}),
+    "counter-v2": ("L", stops.COUNTER, {}),
+    "rwlock": ("cnts", stops.RWLOCK, {}),
+    "spinlock": ("lock", stops.SPINLOCK_GATES, stops.SPINLOCK),
 }
 
 
@@ -45,6 +46,7 @@ class Bench:
     live: Session
     stub: Stub
     points: dict[str, tuple[StopPoint, ...]]
+    inner: dict[str, tuple[StopPoint, ...]]
 
 
 @contextmanager
@@ -53,17 +55,18 @@ def bench(live: Session) -> Iterator[Bench]:
     path = live.machine.stub
     if path is None:
         raise LabError("the machine was started without a gdbstub", where=live.host.name)
-    word, labels = _LABELS[live.build.design]
+    word, labels, shared = _LABELS[live.build.design]
     syms, arch = live.build.syms, live.host.arch
     event_lock = fields(syms, "domain")["event_lock"][0]
     points = {
         word: stops.stop_points(syms, arch, labels),
         "elock": stops.stop_points(syms, arch, stops.EVENT_LOCK, event_lock),
     }
+    inner = {word: stops.stop_points(syms, arch, shared)} if shared else {}
     stub = Stub(path)
     try:
         stub.go()
-        yield Bench(live, stub, points)
+        yield Bench(live, stub, points, inner)
     finally:
         stub.close()
 
@@ -106,9 +109,9 @@ def _walk(on: Bench, walker: Walker, order: Path) -> Walked:
 def _walker(on: Bench, scenario: Scenario) -> Walker:
     live, stub = on.live, on.stub
     system = scenario.system(live.build.design, live.host.arch)
-    words = {step.word for role in system.roles for step in role.program.steps}
-    points = {word: listed for word, listed in on.points.items() if word in words}
-    target = Target(stub, live.host.arch, live.build.syms, live.host.cpus, points)
+    several = any(variable.name == "elock" for variable in system.variables)
+    points = {word: p for word, p in on.points.items() if several or word != "elock"}
+    target = Target(stub, live.host.arch, live.build.syms, live.host.cpus, points, on.inner)
     stub.halt()
     view = View(
         live.build.syms,

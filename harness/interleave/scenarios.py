@@ -14,6 +14,7 @@ from harness.model.flavour import Site
 from harness.model.locks import LOCKS, WRITER, Section
 from harness.model.program import Branch, Kind, Program, Role, Step, System, Variable
 from harness.model.scenarios import site_program, without_claims
+from harness.model.tickets import ticketed
 
 FREE, UNBOUND, INTERDOMAIN = 0, 2, 3  # Xen's ECS_*
 EINVAL = -22
@@ -100,7 +101,9 @@ class Scenario:
             seen.append(Variable("mask", 1))
         results = [Variable(f"rc{number}", 0, EINVAL, 0) for number in range(len(roles))]
         words = [v for v in lock.variables if several or v.name != "elock"]
-        return System(self.name, roles, (*words, *seen, *results), (("W", WRITER[arch.value]),))
+        constants = (("W", WRITER[arch.value]),)
+        made = System(self.name, roles, (*words, *seen, *results), constants)
+        return ticketed(made, "lock") if design == "spinlock" else made
 
 
 # -- operations ----------------------------------------------------------------------------

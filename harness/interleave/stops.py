@@ -23,7 +23,12 @@ from elftools.elf.elffile import ELFFile
 from harness.arch import Arch
 from harness.verdict import HarnessError
 
-_UNITS = ("common/event_channel.c", "common/rwlock.c", "common/sched/core.c")
+_UNITS = (
+    "common/event_channel.c",
+    "common/rwlock.c",
+    "common/sched/core.c",
+    "common/spinlock.c",
+)
 _SPINLOCK = ("_spin_lock", "_spin_unlock", "_spin_trylock")  # and their _irq... variants
 
 
@@ -34,6 +39,8 @@ class Access(StrEnum):
     RMW = "atomic"
     CALL = "call"  # of a spinlock function, taken as one
 
+
+TICKET = "take N"  # for any N: the wait of whoever has drawn ticket N
 
 # What the accesses of one kind are in the model, in the order of their addresses.
 Labels = Mapping[str, Mapping[Access, tuple[str, ...]]]
@@ -61,11 +68,13 @@ RWLOCK: Labels = {
         Access.CALL: ("queue", "unqueue"),
     },
 }
-SPINLOCK: Labels = {
+# The spinlock's own code serves all of Xen's locks: it is watched only once all have come to a
+# gate, a call of it that is for the lock under test.
+SPINLOCK_GATES: Labels = {
     "evtchn_lock": {Access.CALL: ("take",)},
-    "evtchn_trylock": {Access.CALL: ("take",)},
     "evtchn_unlock": {Access.CALL: ("leave",)},
 }
+SPINLOCK: Labels = {"_spin_lock_cb": {Access.RMW: ("take",), Access.LOAD: (TICKET, TICKET)}}
 EVENT_LOCK: Labels = {
     "_write_lock": {Access.RMW: ("lock",)},
     "_write_unlock": {Access.RMW: ("unlock",)},
@@ -249,7 +258,7 @@ def _x86(instruction: capstone.CsInsn) -> Iterator[_Found]:
 
 
 def _arm(instruction: capstone.CsInsn, following: list[capstone.CsInsn]) -> Iterator[_Found]:
-    if instruction.mnemonic not in ("ldr", "ldxr", "ldaxr"):
+    if instruction.mnemonic not in ("ldr", "ldrh", "ldxr", "ldaxr"):
         return
     operand = instruction.operands[-1]
     if operand.type != arm64_const.ARM64_OP_MEM or operand.mem.index:
@@ -258,7 +267,7 @@ def _arm(instruction: capstone.CsInsn, following: list[capstone.CsInsn]) -> Iter
     if register == "sp":
         return
     end, access = address + instruction.size, Access.LOAD
-    if instruction.mnemonic != "ldr":
+    if instruction.mnemonic in ("ldxr", "ldaxr"):
         access = Access.RMW
         for later in following:  # ... stxr; cbnz back
             if later.mnemonic == "cbnz" and later.operands[-1].imm == address:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.arch import Arch
 from harness.hypervisor.symbols import symbols
 from harness.interleave.rsp import Stub
-from harness.interleave.stops import Access, StopPoint
+from harness.interleave.stops import TICKET, Access, StopPoint
 from harness.interleave.view import Words
 from harness.verdict import LabError
 
@@ -32,6 +32,7 @@ _REGISTERS = {
 }
 # One instruction that the model has as two steps: the look before the first try, and the next.
 _SAME = {("evtchn_tryread_lock", "read"): ("read", "again")}
+_MOST_TICKETS = 9
 _PC = {Arch.X86_64: "rip", Arch.ARM64: "pc"}
 
 
@@ -63,7 +64,11 @@ class Place:
     @property
     def labels(self) -> tuple[str, ...]:
         """The names that the model may have for the step."""
-        return _SAME.get((self.point.function, self.label), (self.label,)) if self.point else ()
+        if self.point is None:
+            return ()
+        if self.label == TICKET:
+            return tuple(f"take {number}" for number in range(_MOST_TICKETS))
+        return _SAME.get((self.point.function, self.label), (self.label,))
 
 
 class Target:
@@ -76,17 +81,19 @@ class Target:
         syms: Path,
         cpus: int,
         points: Mapping[str, tuple[StopPoint, ...]],
+        inner: Mapping[str, tuple[StopPoint, ...]],
     ) -> None:
-        """``points``: the stop points of each lock word that is watched."""
+        """``points``: the stop points of each lock word that is watched; ``inner``: more of them,
+        in code that serves other locks, too, and not watched before all lanes have arrived."""
         self.stub = stub
         self._arch = arch
         self._symbols = symbols(syms)
         self._cpus = cpus
         self._exit = self._symbols[_EXIT[arch]].address
         self._points: dict[int, list[tuple[str, StopPoint]]] = {}
-        for word, listed in points.items():
-            for point in listed:
-                self._points.setdefault(point.address, []).append((word, point))
+        for word, point in _pairs(points, inner):
+            self._points.setdefault(point.address, []).append((word, point))
+        self._outer = {point.address for _, point in _pairs(points)}
         self._words = Words({})
         self._set: set[int] = set()
         self.stops = 0
@@ -96,12 +103,13 @@ class Target:
     def watch(self, words: Words) -> None:
         """Stop at accesses of ``words`` from now on.  The machine stands still."""
         self._words = words
-        for address in self._points:
+        for address in self._outer:
             self._insert(address)
 
-    def watch_exit(self) -> None:
-        """Stop CPUs that go back to the guest, too."""
-        self._insert(self._exit)
+    def watch_more(self) -> None:
+        """Stop CPUs that go back to the guest, too, and inside what all locks share."""
+        for address in (*self._points, self._exit):
+            self._insert(address)
 
     def unwatch(self) -> None:
         """Forget every stop point.  The machine stands still."""
@@ -235,3 +243,9 @@ class Target:
             return stop.cpu
         self.stub.halt()
         return None
+
+
+def _pairs(*many: Mapping[str, tuple[StopPoint, ...]]) -> Iterator[tuple[str, StopPoint]]:
+    for points in many:
+        for word, listed in points.items():
+            yield from ((word, point) for point in listed)

@@ -18,6 +18,7 @@ _BUCKET, _CHANNEL, _GROUP, _POINTER = 64, 64, 512, 8
 # The FIFO ABI's event words (docs/misc and xen/include/public/event_channel.h).
 _PENDING, _MASKED, _WORDS = 31, 30, 1024
 # xen/include/xen/rwlock.h: writer's CPU (12 bits), writer's mode (2), readers.
+_HALF = 0xFFFF  # of a ticket lock's word: head; the other half: tail
 _MODE_SHIFT, _MODE, _READERS_SHIFT = 12, 3, 14
 
 
@@ -83,21 +84,24 @@ class View:
         own = "lock" if self._design == "spinlock" else "L"
         return Words({own: lock, "elock": event_lock})
 
-    def probe(self, port: int, names: Container[str], pending: int = 0) -> Probe:
+    def probe(self, port: int, names: Container[str], pending: int = 0, tickets: int = 1) -> Probe:
         """Return where those of the model's variables ``names`` are that memory shows.
 
-        ``port`` has the lock; ``pending`` is the port whose event is watched.
+        ``port`` has the lock; ``pending`` is the port whose event is watched; ticket locks count
+        modulo ``tickets``, from where they are now.
         """
         offset, size = fields(self._syms, "evtchn")["state"]
         cells = [
-            *self._lock_cells(self.words(port)),
+            *self._lock_cells(self.words(port), tickets),
             ("state", self.channel(port) + offset, size, _plain),
             ("mask", self.word(port), 4, _bit(_MASKED)),
             ("pending", self.word(pending or port), 4, _bit(_PENDING)),
         ]
         return Probe(self._read, tuple(cell for cell in cells if cell[0] in names))
 
-    def _lock_cells(self, words: Words) -> Iterator[tuple[str, int, int, Callable[[int], int]]]:
+    def _lock_cells(
+        self, words: Words, tickets: int
+    ) -> Iterator[tuple[str, int, int, Callable[[int], int]]]:
         at = words.addresses
         yield "elock", at["elock"], 4, lambda value: int(_mode(value) == _MODE)
         if "L" in at:
@@ -107,7 +111,9 @@ class View:
             yield "readers", at["cnts"], 4, lambda value: value >> _READERS_SHIFT
             yield "qlock", at["qlock"], 4, _taken
         if "lock" in at:
-            yield "lock", at["lock"], 4, _taken
+            now = self._number(at["lock"], 4)
+            yield "lock_head", at["lock"], 4, lambda value: (value - now & _HALF) % tickets
+            yield "lock_tail", at["lock"], 4, lambda value: ((value >> 16) - (now >> 16)) % tickets
 
     def word(self, port: int) -> int:
         """Return the address of the guest's event word of ``port``."""

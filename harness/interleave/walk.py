@@ -23,7 +23,7 @@ from harness.model.paths import Path, Turn, begin
 from harness.model.program import DONE, Kind, System
 from harness.verdict import HarnessError
 
-LOCK_WORDS = ("L", "cnts", "qlock", "lock", "elock")
+LOCK_WORDS = ("L", "cnts", "qlock", "lock_head", "lock_tail", "elock")
 _JOIN_MS = 3000
 
 
@@ -227,7 +227,8 @@ class Walker:
         self._target.stub.halt()
         self._target.watch(self._view.words(port))
         pending = ports.numbers[scenario.pending] if scenario.pending else 0
-        self._probe = self._view.probe(port, self._names, pending)
+        tickets = len(scenario.lanes) + 1
+        self._probe = self._view.probe(port, self._names, pending, tickets)
         if scenario.masked:
             self._view.mask(port)
         count = len(scenario.lanes)
@@ -238,7 +239,7 @@ class Walker:
         self._connection.post(commands)
         places, values = begin(self._system)
         self._places = dict(self._target.arrive(range(count)))
-        self._target.watch_exit()
+        self._target.watch_more()
         for cpu, name in enumerate(places):
             self._expect(cpu, name)
         _compare(*self._look(values))
@@ -292,6 +293,8 @@ class Walker:
         """Let a lane make the access it stands before."""
         place = self._places[lane]
         assert place is not None
+        if place.label == "take" and place.point and place.point.access is Access.CALL:
+            place = self._target.advance(lane)  # through the gate
         self._target.access(lane, place)
         self._places[lane] = None
         if changes and place.point is not None and place.point.access is Access.LOAD:

@@ -38,7 +38,7 @@ class Machine:
     def watch(self, words: object) -> None:
         self.reset()
 
-    def watch_exit(self) -> None: ...
+    def watch_more(self) -> None: ...
 
     def unwatch(self) -> None: ...
 
@@ -131,7 +131,7 @@ class Agent:
 
     def mask(self, port: int) -> None: ...
 
-    def probe(self, port: int, names: set[str], pending: int) -> Any:
+    def probe(self, port: int, names: set[str], pending: int, tickets: int) -> Any:
         shown = [name for name in names if not name.startswith("rc")]
         return SimpleNamespace(values=lambda: {n: self.machine.values[n] for n in shown})
 
