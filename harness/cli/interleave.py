@@ -123,6 +123,55 @@ def replay(file: Path, tree: Tree, as_json: bool, **options: Any) -> int:
     return _tell(document, as_json)
 
 
+@command.command("expose")
+@click.argument("name", metavar="SCENARIO")
+@click.option("--flavour", required=True, help="The flavour with a fault.")
+@click.option("--repeat", type=click.IntRange(1), default=20, show_default=True, metavar="N")
+@click.option("--stress", default="load", show_default=True, help="load, close-duel, unmask-duel.")
+@click.option("--stress-repeat", type=click.IntRange(0), default=3, show_default=True, metavar="N")
+@click.option("--patience", type=float, default=60.0, show_default=True, help="Seconds of stress.")
+@tree_options
+@_common
+def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
+    """Find an order of SCENARIO that shows the fault, take it N times, and stress beside it.
+
+    Exit code 1: the fault was shown.
+    """
+    from harness.interleave.expose import STRESSES
+    from harness.interleave.session import Choice, run_expose
+    from harness.verdict import Verdict
+
+    if options["stress"] not in STRESSES:
+        known = ", ".join(STRESSES)
+        raise ConfigError(
+            f"no stress {options['stress']}", where="--stress", hint=f"there are {known}"
+        )
+    (scenario,) = _scenarios((name,))
+    plan = _plan(options, options["flavour"], tree)
+    with _interruptible():
+        document = run_expose(
+            plan,
+            scenario,
+            Choice(),
+            options["stress"],
+            forced=options["repeat"],
+            stressed=options["stress_repeat"],
+            patience=options["patience"],
+        )
+    if as_json:
+        print_json(document)
+    elif not document["exposed"]:
+        click.echo(f"no order of {name} shows anything in {options['flavour']}")
+    else:
+        click.echo(
+            f"{document['reproduced']} of {options['repeat']} by its schedule, median "
+            f"{document['median_seconds_forced']} s; {document['shown_under_stress']} of "
+            f"{options['stress_repeat']} under stress, median "
+            f"{document['median_seconds_stressed']} s: {document['times_faster']} times faster"
+        )
+    return exit_code(Verdict(document["verdict"]))
+
+
 def _plan(options: dict[str, Any], flavour: str, tree: Tree) -> Plan:
     host = find_host(load_lab(options["lab"]), options["host"])
     bare = host.model_copy(update={"domus": 0})

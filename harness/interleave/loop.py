@@ -112,12 +112,7 @@ def _walker(on: Bench, scenario: Scenario) -> Walker:
     several = any(variable.name == "elock" for variable in system.variables)
     points = {word: p for word, p in on.points.items() if several or word != "elock"}
     target = Target(stub, live.host.arch, live.build.syms, live.host.cpus, points, on.inner)
-    stub.halt()
-    view = View(
-        live.build.syms,
-        live.build.design,
-        lambda address, size: stub.read(0, address, size),
-        lambda address, data: stub.write(0, address, data),
-    )
+    target.reader = target.halt_in_xen()
+    view = View(live.build.syms, live.build.design, target.read, target.write)
     stub.go()
     return Walker(scenario, system, target, view, live.agents["dom0"])

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import shlex
+import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness import __version__
 from harness.arch import Arch
+from harness.config.host import QemuHost
+from harness.interleave.expose import STRESSES, Shown, expose
 from harness.interleave.loop import Bench, Tried, bench, run_orders
 from harness.interleave.page import About, write_page
-from harness.interleave.scenarios import Scenario
+from harness.interleave.scenarios import SCENARIOS, Scenario
 from harness.interleave.schedule import ScheduleFile, to_file
 from harness.interleave.walk import Outcome
 from harness.model.locks import LOCKS
@@ -27,7 +30,7 @@ from harness.results.report import write_reports
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.run.session import session
-from harness.verdict import HarnessError, Verdict
+from harness.verdict import HarnessError, Verdict, combine
 
 _FEW = 2  # CPUs of which all orders are walked unless told otherwise
 _BOUND = 2  # preemptions of more
@@ -130,8 +133,6 @@ def run_scenarios(plan: Plan, scenarios: Sequence[Scenario], choice: Choice) -> 
 
 def replay_file(plan: Plan, schedule: ScheduleFile, repeat: int) -> dict[str, Any]:
     """Take ``schedule`` again, ``repeat`` times; return the document of ``interleave replay``."""
-    from harness.interleave.scenarios import SCENARIOS
-
     order = schedule.order()
     with _run(plan) as run:
         result = run.scenario(SCENARIOS[schedule.scenario], [order] * repeat)
@@ -140,6 +141,75 @@ def replay_file(plan: Plan, schedule: ScheduleFile, repeat: int) -> dict[str, An
     if same < repeat:
         document["verdict"] = Verdict.FAIL
     return document | {"replayed": repeat, "same": same, "expected": schedule.outcome}
+
+
+def run_expose(
+    plan: Plan,
+    scenario: Scenario,
+    choice: Choice,
+    stress: str,
+    *,
+    forced: int,
+    stressed: int,
+    patience: float,
+) -> dict[str, Any]:
+    """Return the document of ``interleave expose --json``."""
+    with _run(plan) as run:
+        live = run.bench.live
+        orders = choice.orders(scenario, live.build.design, live.host.arch)
+        note = live.recorder.progress.note
+        with live.recorder.phase(live.host.name, "load"):
+            found = expose(
+                run.bench,
+                scenario,
+                orders,
+                STRESSES[stress],
+                forced=forced,
+                stressed=stressed,
+                patience=patience,
+                notice=note,
+            )
+        verdict = Verdict.DONE if found is None else Verdict.FAIL
+        message = "" if found is None else f"{scenario.name}: {found.forced[0].how}"
+        live.recorder.add(
+            records.Test(live.host.name, f"expose-{scenario.name}", verdict, 0.0, message)
+        )
+    head = {"scenario": scenario.name, "flavour": plan.flavour, "host": plan.hosts[0].name}
+    if found is None:
+        return head | {"verdict": verdict, "exposed": False}
+    return head | {
+        "verdict": verdict,
+        "exposed": True,
+        "order": [turn.thread for turn in found.order],
+        "forced": [asdict(shown) for shown in found.forced],
+        "reproduced": sum(bool(shown.how) for shown in found.forced),
+        "stress": stress,
+        "stressed": [asdict(shown) for shown in found.stressed],
+        "shown_under_stress": sum(bool(shown.how) for shown in found.stressed),
+        "median_seconds_forced": _median(found.forced),
+        "median_seconds_stressed": _median(found.stressed),
+        "times_faster": found.ratio and round(found.ratio, 1),
+    }
+
+
+def _median(shown: Sequence[Shown]) -> float | None:
+    return round(statistics.median(each.seconds for each in shown), 3) if shown else None
+
+
+def rate(host: QemuHost) -> dict[str, float]:
+    """Return schedules per second of the small scenarios, and where the time of one goes."""
+    plan = Plan((host.model_copy(update={"domus": 0}),), snapshot=True, stub=True)
+    small = [SCENARIOS[name] for name in ("send-close", "send-bind", "unmask-bind", "poll-alloc")]
+    document = run_scenarios(plan, small, Choice())
+    return {
+        "schedules": document["schedules"],
+        "walked": document["walked"],
+        "schedules_per_second": document["schedules_per_second"],
+        "stops_per_schedule": document["stops_per_schedule"],
+    } | {
+        f"schedules_per_second_{part['scenario']}": part["schedules_per_second"]
+        for part in document["scenarios"]
+    }
 
 
 def _same(schedule: ScheduleFile, tried: Tried) -> bool:
@@ -242,9 +312,10 @@ class _Run:
         parts = [result.document() for result in self._results]
         seconds = sum(result.seconds for result in self._results)
         tried = sum(len(result.tried) for result in self._results)
+        stops = sum(each.walked.stops for result in self._results for each in result.tried)
         verdicts = [result.verdict for result in self._results]
         return {
-            "verdict": min(verdicts, key=list(Verdict).index),
+            "verdict": combine(verdicts),
             "host": self._plan.hosts[0].name,
             "flavour": self._plan.flavour,
             "design": self.bench.live.build.design,
@@ -255,6 +326,7 @@ class _Run:
             "infeasible": [each for part in parts for each in part["infeasible"]],
             "mismatches": [each for part in parts for each in part["mismatches"]],
             "schedules_per_second": round(tried / seconds, 2) if seconds else 0.0,
+            "stops_per_schedule": round(stops / tried, 1) if tried else 0.0,
             "scenarios": parts,
         }
 

@@ -33,6 +33,8 @@ _REGISTERS = {
 # One instruction that the model has as two steps: the look before the first try, and the next.
 _SAME = {("evtchn_tryread_lock", "read"): ("read", "again")}
 _MOST_TICKETS = 9
+_CPSR, _EL2 = 33 * 8, 2  # where arm64's program status is in "g"; its exception level in Xen
+_HALT_SECONDS = 5.0
 _PC = {Arch.X86_64: "rip", Arch.ARM64: "pc"}
 
 
@@ -97,6 +99,7 @@ class Target:
         self._words = Words({})
         self._set: set[int] = set()
         self.stops = 0
+        self.reader = 0  # a CPU that sees Xen's memory
 
     # -- stop points -----------------------------------------------------------------------
 
@@ -141,6 +144,31 @@ class Target:
         return found == word or (
             found == "qlock" and word == "cnts" and point.access is Access.CALL
         )
+
+    def halt_in_xen(self) -> int:
+        """Stop the machine while a CPU is in Xen, and so sees Xen's memory; return that CPU."""
+        deadline = time.monotonic() + _HALT_SECONDS
+        while time.monotonic() < deadline:
+            self.stub.halt()
+            for cpu in range(self._cpus):
+                if self._in_xen(cpu):
+                    return cpu
+            self.stub.go()
+        raise Stuck("no CPU was found in Xen")
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return ``size`` bytes of Xen's memory."""
+        return self.stub.read(self.reader, address, size)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write to Xen's memory."""
+        self.stub.write(self.reader, address, data)
+
+    def _in_xen(self, cpu: int) -> bool:
+        if self._arch is Arch.X86_64:  # Xen is mapped in every PV guest's page tables
+            return True
+        state = self.stub.registers(cpu)[_CPSR : _CPSR + 4]
+        return int.from_bytes(state, "little") >> 2 & 3 == _EL2
 
     def describe(self, cpu: int) -> str:
         """Return where ``cpu`` is, as Xen prints it."""

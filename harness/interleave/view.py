@@ -64,9 +64,19 @@ class View:
         self._read = read
         self._write = write
         self._domain = self._find(domid)
+        self._channels: dict[int, int] = {}
 
     def channel(self, port: int) -> int:
-        """Return the address of the ``struct evtchn`` of ``port``."""
+        """Return the address of the ``struct evtchn`` of ``port``, which never moves."""
+        if port not in self._channels:
+            self._channels[port] = self._channel(port)
+        return self._channels[port]
+
+    def knows(self, port: int) -> bool:
+        """Say whether ``channel`` and ``words`` of ``port`` need no look at the memory."""
+        return port in self._channels
+
+    def _channel(self, port: int) -> int:
         domain = fields(self._syms, "domain")
         if port < _BUCKET:
             return self._pointer(self._domain + domain["evtchn"][0]) + port * _CHANNEL

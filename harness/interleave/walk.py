@@ -224,13 +224,11 @@ class Walker:
         """Bring every lane to its first access."""
         scenario, ports = self.scenario, self._channels
         port = ports.numbers[scenario.lock]
-        self._target.stub.halt()
+        if self._view.knows(port):
+            self._target.stub.halt()
+        else:
+            self._target.reader = self._target.halt_in_xen()
         self._target.watch(self._view.words(port))
-        pending = ports.numbers[scenario.pending] if scenario.pending else 0
-        tickets = len(scenario.lanes) + 1
-        self._probe = self._view.probe(port, self._names, pending, tickets)
-        if scenario.masked:
-            self._view.mask(port)
         count = len(scenario.lanes)
         commands: list[tuple[str, Arguments]] = []
         for cpu, lane in enumerate(scenario.lanes):
@@ -239,7 +237,13 @@ class Walker:
         self._connection.post(commands)
         places, values = begin(self._system)
         self._places = dict(self._target.arrive(range(count)))
+        self._target.reader = 0  # a lane's, and so in Xen until all is over
         self._target.watch_more()
+        pending = ports.numbers[scenario.pending] if scenario.pending else 0
+        tickets = len(scenario.lanes) + 1
+        self._probe = self._view.probe(port, self._names, pending, tickets)
+        if scenario.masked:
+            self._view.mask(port)
         for cpu, name in enumerate(places):
             self._expect(cpu, name)
         _compare(*self._look(values))

@@ -129,6 +129,9 @@ class Agent:
 
     def words(self, port: int) -> None: ...
 
+    def knows(self, port: int) -> bool:
+        return True
+
     def mask(self, port: int) -> None: ...
 
     def probe(self, port: int, names: set[str], pending: int, tickets: int) -> Any:
