@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -91,9 +91,10 @@ def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> in
             hint="the one order that --reduce keeps may have too many preemptions",
         )
     choice = Choice(options["preemptions"], options["reduce"], options["limit"], options["repeat"])
-    plan = _plan(options, options["flavour"], tree)
+    scenarios = _scenarios(names)
+    plan = _plan(options, options["flavour"], tree, scenarios)
     with _interruptible():
-        document = run_scenarios(plan, _scenarios(names), choice)
+        document = run_scenarios(plan, scenarios, choice)
     return _tell(document, as_json)
 
 
@@ -117,7 +118,8 @@ def replay(file: Path, tree: Tree, as_json: bool, **options: Any) -> int:
 
     schedule = read_file(file)
     options["host"] = options["host"] or schedule.host
-    plan = _plan(options, options["flavour"] or schedule.flavour, tree)
+    scenarios = [SCENARIOS[schedule.scenario]]
+    plan = _plan(options, options["flavour"] or schedule.flavour, tree, scenarios)
     with _interruptible():
         document = replay_file(plan, schedule, options["repeat"])
     return _tell(document, as_json)
@@ -147,7 +149,7 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
             f"no stress {options['stress']}", where="--stress", hint=f"there are {known}"
         )
     (scenario,) = _scenarios((name,))
-    plan = _plan(options, options["flavour"], tree)
+    plan = _plan(options, options["flavour"], tree, [scenario])
     with _interruptible():
         document = run_expose(
             plan,
@@ -172,9 +174,11 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
     return exit_code(Verdict(document["verdict"]))
 
 
-def _plan(options: dict[str, Any], flavour: str, tree: Tree) -> Plan:
+def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence[Scenario]) -> Plan:
+    """Return the plan: the host without domUs, with a CPU for each lane."""
     host = find_host(load_lab(options["lab"]), options["host"])
-    bare = host.model_copy(update={"domus": 0})
+    cpus = max(host.cpus, *(len(scenario.lanes) for scenario in scenarios))
+    bare = host.model_copy(update={"domus": 0, "cpus": cpus})
     plan = Plan((bare,), flavour, tree, out=options["out"], snapshot=True, stub=True)
     plan.check()
     return plan

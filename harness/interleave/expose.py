@@ -77,7 +77,7 @@ def expose(
         notice(f"forced {number + 1} of {forced}: {shown[-1].how or 'nothing seen'}")
     under = []
     for number in range(stressed):
-        under.append(_stress(on.live, stress, number * 1000, patience))
+        under.append(_stress(on, stress, number * 1000, patience))
         notice(
             f"stressed {number + 1} of {stressed}: {under[-1].seconds:.1f} s, "
             f"{under[-1].how or 'nothing seen'}"
@@ -96,24 +96,24 @@ def _first(
     return None
 
 
-def _stress(live: Session, stress: Stress, seed: int, patience: float) -> Shown:
+def _stress(on: Bench, stress: Stress, seed: int, patience: float) -> Shown:
     """Stress a pristine machine until something shows; what a restore takes does not count."""
-    live.restore()
+    on.live.restore(on.stub.held())
     spent = 0.0
     while spent < patience:
         began = time.monotonic()
         try:
-            how = stress(live, seed + int(spent))
+            how = stress(on.live, seed + int(spent))
         except HarnessError as error:
-            cause = live.cause(error)
+            cause = on.live.cause(error)
             if not isinstance(cause, HypervisorError):
                 raise
             how = cause.what
         spent += time.monotonic() - began
         if how:
-            live.restore()
+            on.live.restore(on.stub.held())
             return Shown(spent, how)
-    live.restore()
+    on.live.restore(on.stub.held())
     return Shown(spent, "")
 
 

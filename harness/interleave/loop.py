@@ -30,6 +30,9 @@ _LABELS: dict[str, tuple[str, Labels, Labels]] = {
 }
 
 
+_TRIES = 2  # of an order: an interrupt or a busy machine may have been in the way
+
+
 @dataclass(frozen=True)
 class Tried:
     """One order, and what became of it."""
@@ -81,11 +84,14 @@ def run_orders(
     tried = []
     walker: Walker | None = None
     for number, order in enumerate(orders, 1):
-        walker = walker or _walker(on, scenario)
-        walked = _walk(on, walker, order)
-        if walked.spoilt:
-            on.live.restore()
-            walker = None
+        for _ in range(_TRIES):
+            walker = walker or _walker(on, scenario)
+            walked = _walk(on, walker, order)
+            if walked.spoilt:
+                on.live.restore(on.stub.held())
+                walker = None
+            if walked.outcome is not Outcome.INFEASIBLE:
+                break
         tried.append(Tried(number, order, walked))
         notice(tried[-1])
     if walker is not None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class Stub:
         """Connect to the UNIX socket ``path``; StubLost when nobody listens there."""
         self._end = _connect(path)
         self._pending = bytearray()
+        self._running = False
         supported = self.ask("qSupported:multiprocess+;vContSupported+")
         while supported.startswith("T"):  # that it stopped, which the connecting has caused
             supported = self._packet(time.monotonic() + _ANSWER_SECONDS)
@@ -84,15 +86,15 @@ class Stub:
 
     def go(self) -> None:
         """Let every CPU run; ``wait`` says when one stops."""
-        self._send("vCont;c")
+        self._run("vCont;c")
 
     def go_only(self, cpus: Iterable[int]) -> None:
         """Let ``cpus`` run, all others stay frozen; ``wait`` says when one stops."""
-        self._send("vCont" + "".join(f";c:p1.{cpu + 1:x}" for cpu in cpus))
+        self._run("vCont" + "".join(f";c:p1.{cpu + 1:x}" for cpu in cpus))
 
     def step(self, cpu: int) -> Stop:
         """Let ``cpu`` alone execute one instruction, interrupts held back."""
-        self._send(f"vCont;s:p1.{cpu + 1:x}")
+        self._run(f"vCont;s:p1.{cpu + 1:x}")
         stop = self.wait(_ANSWER_SECONDS)
         if stop is None:
             raise StubLost(f"CPU{cpu} does not make one step", where="gdbstub")
@@ -104,6 +106,7 @@ class Stub:
             answer = self._packet(time.monotonic() + seconds)
         except TimeoutError:
             return None
+        self._running = False
         return _stop(answer)
 
     def halt(self) -> Stop:
@@ -114,14 +117,28 @@ class Stub:
             raise StubLost("does not stop the machine", where="gdbstub")
         return stop
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the machine still while in the block."""
+        if self._running:
+            self.halt()
+        yield
+        self.go()
+
     def close(self) -> None:
-        """End the connection; QEMU forgets the stop points and lets the machine run."""
+        """Let the machine run, without stop points, and end the connection.  Never raises."""
         try:
-            self._send("D;1")
-        except OSError:
-            pass
+            if self._running:
+                self.halt()
+            self.ask("D;1")
+        except (OSError, StubLost):
+            pass  # the machine is gone
         finally:
             self._end.close()
+
+    def _run(self, packet: str) -> None:
+        self._send(packet)
+        self._running = True
 
     # -- packets ---------------------------------------------------------------------------
 

@@ -48,11 +48,11 @@ class Choice:
 
     def orders(self, scenario: Scenario, design: str, arch: Arch) -> list[Path]:
         """Return the orders of ``scenario`` that were chosen."""
-        bound = self.preemptions
-        if bound is None and not self.reduce and len(scenario.lanes) > _FEW:
+        bound, few = self.preemptions, len(scenario.lanes) <= _FEW
+        if bound is None and not self.reduce and not few:
             bound = _BOUND
         system = scenario.system(design, arch)
-        every = paths(system, waits=True, reduce=self.reduce, preemptions=bound)
+        every = paths(system, waits=few, reduce=self.reduce, preemptions=bound)
         return list(itertools.islice(every, self.limit)) * self.repeat
 
 

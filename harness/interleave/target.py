@@ -16,7 +16,7 @@ from harness.verdict import LabError
 
 STEP_SECONDS = 2.0  # a CPU that runs alone for so long waits for another one
 ARRIVE_SECONDS = 3.0  # from the agent's command to the lock
-_QUIET_SECONDS = 1.0
+_LATE_SECONDS = 2.0  # after that: to tell who is late from who never comes
 _LONGEST = 64  # instructions of one access
 
 # Where Xen is about to go back to the guest, whatever the guest came for.
@@ -204,11 +204,11 @@ class Target:
         return places
 
     def let_go(self) -> set[int]:
-        """Let all CPUs run until none has touched the lock for a while; return those that did."""
-        touched = set[int]()
+        """Let all CPUs run on for a while; return those that then touched the lock."""
+        touched, deadline = set[int](), time.monotonic() + _LATE_SECONDS
         while True:
             self.stub.go()
-            stop = self._wait(time.monotonic() + _QUIET_SECONDS)
+            stop = self._wait(deadline)
             if stop is None:
                 return touched
             place = self.place(stop)

@@ -195,14 +195,13 @@ class Walker:
         except _Mismatch as mismatch:
             outcome, why = Outcome.MISMATCH, str(mismatch)
         results = self._end(outcome)
-        if outcome is Outcome.INFEASIBLE and None not in results and not avoided:
+        if outcome is Outcome.INFEASIBLE and None not in results:
             self._channels.close()
         if outcome is Outcome.WALKED:
             why = self._wrong_results(path, results)
             outcome = Outcome.MISMATCH if why else outcome
         elif any(results[cpu] is not None for cpu in avoided):
-            names = " and ".join(self._lane_name(cpu) for cpu in sorted(avoided))
-            outcome, why = Outcome.MISMATCH, f"{names} comes back and has never touched the lock"
+            outcome, why = self._avoided(avoided)
         elif None in results:
             outcome, why = Outcome.MISMATCH, f"{why}; {self._lost(results)}"
         return Walked(
@@ -266,6 +265,15 @@ class Walker:
             if min(result, 0) != final[f"rc{lane}"]:
                 return f"{self._lane_name(lane)} returns {result}, not {final[f'rc{lane}']}"
         return ""
+
+    def _avoided(self, cpus: set[int]) -> tuple[Outcome, str]:
+        """Say what it means that the operations of ``cpus`` came back without the lock."""
+        names = " and ".join(self._lane_name(cpu) for cpu in sorted(cpus))
+        what = f"{names} comes back and has never touched the lock"
+        excuses = {self.scenario.lanes[cpu].excuse for cpu in cpus}
+        if "" in excuses:
+            return Outcome.MISMATCH, what
+        return Outcome.INFEASIBLE, f"{what}: {', '.join(excuses)}"
 
     def _lost(self, results: tuple[int | None, ...]) -> str:
         lost = [self._lane_name(cpu) for cpu, result in enumerate(results) if result is None]

@@ -10,6 +10,8 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,7 +147,10 @@ class QemuMachine:
             raise LabError(
                 f"QEMU is gone: {error.get_error_message()}", where=f"host {self.host.name}"
             ) from error
-        if state not in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED):
+        well = [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED]
+        if self.stub:  # whose stops libvirt learns of a little late
+            well.append(libvirt.VIR_DOMAIN_PAUSED)
+        if state not in well:
             raise LabError(
                 f"QEMU does not run (libvirt state {state}, reason {reason})",
                 where=f"host {self.host.name}",
@@ -160,18 +165,24 @@ class QemuMachine:
         finally:
             domain.resume()
 
-    def restore(self) -> None:
+    def restore(self, held: AbstractContextManager[None] | None = None) -> None:
         """Bring back the machine that was saved, whatever has become of it since.
 
         What was on its way on a line is gone.  The console's earlier crashes no longer count.
+        ``held`` keeps the machine still meanwhile, instead of libvirt: for who has the stub.
         """
+        with held or self._suspended():
+            _obey(self._running(), f"loadvm {_SNAPSHOT}", "cannot restore the machine")
+            for line in self.lines:
+                line.empty()
+            self._console.forget()
+
+    @contextlib.contextmanager
+    def _suspended(self) -> Iterator[None]:
         domain = self._running()
         if domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING:
             domain.suspend()
-        _obey(domain, f"loadvm {_SNAPSHOT}", "cannot restore the machine")
-        for line in self.lines:
-            line.empty()
-        self._console.forget()
+        yield
         domain.resume()
 
     def cpus(self) -> list[Cpu]:

@@ -6,8 +6,8 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import cache
@@ -61,9 +61,10 @@ _XEN_ARGS = {
 # One run queue per CPU: with a shared one, two emulated CPUs fight for its lock all the time.
 _XEN_COMMON = (
     f"{XEN_ARGUMENTS} credit2_runqueue=cpu loglvl=all guest_loglvl=error noreboot "
-    "dom0_mem={mib}M,max:{mib}M dom0_max_vcpus=2"
+    "dom0_mem={mib}M,max:{mib}M"
 )
-_PINNED = "dom0_vcpus_pin"
+_DOM0_VCPUS = "dom0_max_vcpus=2"
+_PINNED = "dom0_max_vcpus={cpus} dom0_vcpus_pin"  # each CPU has a vCPU of dom0, always the same
 _LINUX_ARGS = f"console=hvc0 loglevel=5 panic=0 {LINUX_ARGUMENTS}"
 
 
@@ -100,12 +101,12 @@ class Session:
             self.dom0.check()
             self.toolstack.check()
 
-    def restore(self) -> None:
-        """Bring back the machine as it was before the first test.
+    def restore(self, held: AbstractContextManager[None] | None = None) -> None:
+        """Bring back the machine as it was before the first test; ``held`` as for the machine's.
 
         LabError when it does not come back alive and identical: then it must be booted anew.
         """
-        self.machine.restore()
+        self.machine.restore(held)
         self.hung = ""
         _talk(self)
         for name, agent in self.agents.items():
@@ -192,9 +193,8 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
         keys = RunKeys.new()
         stack.enter_context(slot(host.cpus, progress.update))
         with recorder.phase(host.name, "boot"):
-            boot = _boot_files(folder, host, built, image, agent, keys)
-            if plan.stub:
-                boot = replace(boot, xen_args=f"{boot.xen_args} {_PINNED}")
+            vcpus = _PINNED.format(cpus=host.cpus) if plan.stub else _DOM0_VCPUS
+            boot = _boot_files(folder, host, built, image, agent, keys, vcpus)
             choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
             recorder.add(_host_start(host, built, choice))
             progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
@@ -253,7 +253,13 @@ def _build(plan: Plan, host: QemuHost, update: Callable[[str], None]) -> Build:
 
 
 def _boot_files(
-    folder: Path, host: QemuHost, built: Build, image: Dom0Image, agent: Path, keys: RunKeys
+    folder: Path,
+    host: QemuHost,
+    built: Build,
+    image: Dom0Image,
+    agent: Path,
+    keys: RunKeys,
+    vcpus: str,
 ) -> Boot:
     payload = {
         "host_key": cpio.File(keys.host_private.encode(), 0o600),
@@ -269,7 +275,7 @@ def _boot_files(
         kernel=image.kernel,
         initramfs=initramfs,
         root=image.root,
-        xen_args=f"{_XEN_ARGS[host.arch]} {common}",
+        xen_args=f"{_XEN_ARGS[host.arch]} {common} {vcpus}",
         dom0_args=_linux_args(host.arch),
     )
 
