@@ -44,6 +44,7 @@ class Stub:
         self._end = _connect(path)
         self._pending = bytearray()
         self._running = False
+        self._selected: int | None = None  # the CPU that registers and memory are asked of
         supported = self.ask("qSupported:multiprocess+;vContSupported+")
         while supported.startswith("T"):  # that it stopped, which the connecting has caused
             supported = self._packet(time.monotonic() + _ANSWER_SECONDS)
@@ -107,7 +108,9 @@ class Stub:
         except TimeoutError:
             return None
         self._running = False
-        return _stop(answer)
+        stop = _stop(answer)
+        self._selected = stop.cpu
+        return stop
 
     def halt(self) -> Stop:
         """Stop the running machine.  The stop may be another than the one asked for."""
@@ -143,8 +146,10 @@ class Stub:
     # -- packets ---------------------------------------------------------------------------
 
     def _select(self, cpu: int) -> None:
-        packet = f"Hgp1.{cpu + 1:x}"
-        self._good(self.ask(packet), packet)
+        if cpu != self._selected:
+            packet = f"Hgp1.{cpu + 1:x}"
+            self._good(self.ask(packet), packet)
+            self._selected = cpu
 
     def _good(self, answer: str, packet: str) -> str:
         if not answer or re.fullmatch(r"E[0-9a-fA-F]{2}", answer):

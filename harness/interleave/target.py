@@ -17,7 +17,7 @@ from harness.verdict import LabError
 STEP_SECONDS = 2.0  # a CPU that runs alone for so long waits for another one
 ARRIVE_SECONDS = 3.0  # from the agent's command to the lock
 _LATE_SECONDS = 2.0  # after that: to tell who is late from who never comes
-_LONGEST = 64  # instructions of one access
+_ONE_INSTRUCTION = {Arch.X86_64: 15, Arch.ARM64: 4}  # bytes, at most
 
 # Where Xen is about to go back to the guest, whatever the guest came for.
 _EXIT = {Arch.X86_64: "test_all_events", Arch.ARM64: "leave_hypervisor_to_guest"}
@@ -220,33 +220,30 @@ class Target:
         """Let ``cpu`` make the access it stands before, and nothing more."""
         point = place.point
         assert point is not None
-        if point.access is Access.CALL:
-            self._call(cpu, point)
-            return
-        for _ in range(_LONGEST):
-            self.stub.step(cpu)
-            self.stops += 1
-            pc = self.registers(cpu)[_PC[self._arch]] if point.access is Access.RMW else point.end
-            if not point.address <= pc < point.end or self._arch is Arch.X86_64:
-                return
-        raise Stuck(f"CPU{cpu} does not get through its access at {place.where}")
-
-    def _call(self, cpu: int, point: StopPoint) -> None:
         self.stub.step(cpu)
-        self.stub.insert(point.end)
+        self.stops += 1
+        if point.access is Access.CALL or point.end - point.address > _ONE_INSTRUCTION[self._arch]:
+            self._run_to(cpu, point)
+
+    def _run_to(self, cpu: int, point: StopPoint) -> None:
+        """Let ``cpu`` alone run to the end of ``point``: a call, or a loop around an access."""
+        fresh = point.end not in self._set
+        self._insert(point.end)
         try:
             deadline = time.monotonic() + STEP_SECONDS
-            while True:
+            while self.registers(cpu)[_PC[self._arch]] != point.end:
                 self.stub.go_only([cpu])
                 if self._wait(deadline) is None:
                     raise Stuck(
-                        f"CPU{cpu} waits in {self.describe(cpu)}, called by {point.function}"
+                        f"CPU{cpu} alone did not come through its step in {point.function} within "
+                        f"{STEP_SECONDS:.0f} s: it is in {self.describe(cpu)}"
                     )
-                if self.registers(cpu)[_PC[self._arch]] == point.end:
-                    return
-                self.stub.step(cpu)
+                if self.registers(cpu)[_PC[self._arch]] != point.end:
+                    self.stub.step(cpu)  # another stop point, or the loop once more
         finally:
-            self.stub.remove(point.end)
+            if fresh:
+                self.stub.remove(point.end)
+                self._set.discard(point.end)
 
     def advance(self, cpu: int) -> Place:
         """Let ``cpu`` alone run to its next access of the lock, or out of Xen; return where."""
