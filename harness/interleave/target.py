@@ -225,6 +225,11 @@ class Target:
         if point.access is Access.CALL or point.end - point.address > _ONE_INSTRUCTION[self._arch]:
             self._run_to(cpu, point)
 
+    def enter(self, cpu: int) -> Place:
+        """Let ``cpu``, which stands before a call, run to its first access in there."""
+        self.stub.step(cpu)
+        return self.advance(cpu)
+
     def _run_to(self, cpu: int, point: StopPoint) -> None:
         """Let ``cpu`` alone run to the end of ``point``: a call, or a loop around an access."""
         fresh = point.end not in self._set

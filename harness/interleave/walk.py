@@ -306,7 +306,7 @@ class Walker:
         place = self._places[lane]
         assert place is not None
         if place.label == "take" and place.point and place.point.access is Access.CALL:
-            place = self._target.advance(lane)  # through the gate
+            place = self._target.enter(lane)
         self._target.access(lane, place)
         self._places[lane] = None
         if changes and place.point is not None and place.point.access is Access.LOAD:

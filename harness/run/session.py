@@ -385,8 +385,9 @@ def _save(live: Session) -> None:
         live.toolstack.expect_end(domu.name)
     live.toolstack.close()
     live.dom0.close()
+    saved = {name: agent.ticks() for name, agent in live.agents.items()}  # a restored one is older
     live.machine.save()
-    live.saved = {name: agent.ticks() for name, agent in live.agents.items()}
+    live.saved = saved
 
 
 def _record_domains(live: Session) -> None:
