@@ -12,7 +12,7 @@ from harness.hypervisor.layout import fields
 from harness.interleave import stops
 from harness.interleave.rsp import Stub
 from harness.interleave.scenarios import Scenario
-from harness.interleave.stops import Labels, StopPoint
+from harness.interleave.stops import Access, Labels, StopPoint
 from harness.interleave.target import Target
 from harness.interleave.view import View
 from harness.interleave.walk import Outcome, Walked, Walker
@@ -20,16 +20,13 @@ from harness.model.paths import Path
 from harness.run.session import Session
 from harness.verdict import HypervisorError, LabError
 
-# The word of each lock that its functions access, and what these are in the model; then the same
-# of functions that serve other locks, too.
-_LABELS: dict[str, tuple[str, Labels, Labels]] = {
-    "counter": ("L", stops.COUNTER, {}),
-    "counter-v2": ("L", stops.COUNTER, {}),
-    "rwlock": ("cnts", stops.RWLOCK, {}),
-    "spinlock": ("lock", stops.SPINLOCK_GATES, stops.SPINLOCK),
+# The word of each lock that its functions access, and what these are in the model.
+_LABELS: dict[str, tuple[str, Labels]] = {
+    "counter": ("L", stops.COUNTER),
+    "counter-v2": ("L", stops.COUNTER),
+    "rwlock": ("cnts", stops.RWLOCK),
+    "spinlock": ("lock", stops.SPINLOCK),
 }
-
-
 _TRIES = 2  # of an order: an interrupt or a busy machine may have been in the way
 
 
@@ -49,7 +46,6 @@ class Bench:
     live: Session
     stub: Stub
     points: dict[str, tuple[StopPoint, ...]]
-    inner: dict[str, tuple[StopPoint, ...]]
 
 
 @contextmanager
@@ -58,18 +54,17 @@ def bench(live: Session) -> Iterator[Bench]:
     path = live.machine.stub
     if path is None:
         raise LabError("the machine was started without a gdbstub", where=live.host.name)
-    word, labels, shared = _LABELS[live.build.design]
+    word, labels = _LABELS[live.build.design]
     syms, arch = live.build.syms, live.host.arch
     event_lock = fields(syms, "domain")["event_lock"][0]
     points = {
         word: stops.stop_points(syms, arch, labels),
         "elock": stops.stop_points(syms, arch, stops.EVENT_LOCK, event_lock),
     }
-    inner = {word: stops.stop_points(syms, arch, shared)} if shared else {}
     stub = Stub(path)
     try:
         stub.go()
-        yield Bench(live, stub, points, inner)
+        yield Bench(live, stub, points)
     finally:
         stub.close()
 
@@ -117,7 +112,12 @@ def _walker(on: Bench, scenario: Scenario) -> Walker:
     system = scenario.system(live.build.design, live.host.arch)
     several = any(variable.name == "elock" for variable in system.variables)
     points = {word: p for word, p in on.points.items() if several or word != "elock"}
-    target = Target(stub, live.host.arch, live.build.syms, live.host.cpus, points, on.inner)
+    syms, arch = live.build.syms, live.host.arch
+    callers = {name for lane in scenario.lanes for name in lane.functions}
+    gates = {word: stops.gates(syms, arch, callers, listed) for word, listed in points.items()}
+    if several:  # the event_lock comes first
+        gates = {"elock": tuple(p for p in gates["elock"] if p.access is not Access.CALL)}
+    target = Target(stub, arch, syms, live.host.cpus, points, gates)
     target.reader = target.halt_in_xen()
     view = View(live.build.syms, live.build.design, target.read, target.write)
     stub.go()

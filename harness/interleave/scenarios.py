@@ -47,6 +47,14 @@ class Lane:
     # What may send the call back before it comes to the lock, though nothing is wrong.
     excuse: str = ""
 
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions of Xen in which the call takes the lock."""
+        if self.call.verb == "poll":
+            return ("do_poll", "do_sched_op")  # the one may be inlined into the other
+        own = f"evtchn_{self.call.verb}"
+        return (own, "double_evtchn_lock") if self.site is Site.WRITER else (own,)
+
     def program(self, design: str, number: int, event_lock: bool) -> Program:
         """Return the lane as the model has it, run once."""
         name, rc = f"{self.call.verb} on CPU{number}", f"rc{number}"
@@ -153,9 +161,9 @@ def close(port: str) -> Lane:
     return replace(lane, test=(f"state != {FREE}", EINVAL))
 
 
-def close_peer(port: str) -> Lane:
-    """EVTCHNOP_close of the other end: ours becomes UNBOUND."""
-    lane = _changes("close", port, "evtchn_close: the peer becomes UNBOUND", state=UNBOUND)
+def close_peer(port: str, **its: int) -> Lane:
+    """EVTCHNOP_close of the other end: ours becomes UNBOUND; ``its`` own variables are reset."""
+    lane = _changes("close", port, "evtchn_close: the peer becomes UNBOUND", state=UNBOUND, **its)
     return replace(lane, test=(f"state == {INTERDOMAIN}", 0))  # else the other end has no peer
 
 
@@ -218,7 +226,7 @@ _ALL = (
         "a send on a port whose other end is being closed",
         _PAIR,
         "q",
-        (send("q"), close_peer("p")),
+        (send("q"), close_peer("p", pending=0)),
         INTERDOMAIN,
         pending="p",
     ),

@@ -8,7 +8,7 @@ model is in Xen's functions is a table; the rest is the same for all flavours an
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +21,7 @@ from elftools.dwarf.ranges import RangeEntry
 from elftools.elf.elffile import ELFFile
 
 from harness.arch import Arch
+from harness.hypervisor.symbols import symbols
 from harness.verdict import HarnessError
 
 _UNITS = (
@@ -68,17 +69,24 @@ RWLOCK: Labels = {
         Access.CALL: ("queue", "unqueue"),
     },
 }
-# The spinlock's own code serves all of Xen's locks: it is watched only once all have come to a
-# gate, a call of it that is for the lock under test.
-SPINLOCK_GATES: Labels = {
-    "evtchn_lock": {Access.CALL: ("take",)},
+SPINLOCK: Labels = {
+    "_spin_lock_cb": {Access.RMW: ("take",), Access.LOAD: (TICKET, TICKET)},
     "evtchn_unlock": {Access.CALL: ("leave",)},
 }
-SPINLOCK: Labels = {"_spin_lock_cb": {Access.RMW: ("take",), Access.LOAD: (TICKET, TICKET)}}
 EVENT_LOCK: Labels = {
     "_write_lock": {Access.RMW: ("lock",)},
     "_write_unlock": {Access.RMW: ("unlock",)},
 }
+
+
+# Functions that take a lock, whose calls are gates: the step that comes first in them.
+TAKING = {
+    "evtchn_write_lock": "claim",
+    "evtchn_tryread_lock": "read",
+    "evtchn_lock": "take",
+    "evtchn_lock_change": "take",
+}
+_FIRST = ("claim", "read", "take", "lock")
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,30 @@ def stop_points(elf: Path, arch: Arch, labels: Labels, offset: int = 0) -> tuple
                     found.setdefault(address, point)
     if not found:
         raise HarnessError(f"has no lock function of {', '.join(labels)}", where=str(elf))
+    return tuple(found[address] for address in sorted(found))
+
+
+def gates(
+    elf: Path, arch: Arch, callers: Collection[str], points: Iterable[StopPoint]
+) -> tuple[StopPoint, ...]:
+    """Return where ``callers``, functions of Xen, are about to take a lock, lowest address first.
+
+    Of ``points`` those that are inlined there; else calls of functions that take one.  Every
+    timer tick takes some channel's lock: who stops at all of them never gets anywhere.
+    """
+    found = {p.address: p for p in points if p.caller in callers and p.label in _FIRST}
+    table = symbols(elf)
+    taking = {symbol.address: symbol.name for name in TAKING for symbol in table.named(name)}
+    with elf.open("rb") as source:
+        code = _Code(ELFFile(source), arch)
+        for caller in (symbol for name in callers for symbol in table.named(name)):
+            span = ((caller.address, caller.address + caller.size),)
+            for address, end, target in code.calls(span):
+                if target in taking:
+                    name = taking[target]
+                    found[address] = StopPoint(
+                        address, end, TAKING[name], Access.CALL, code.argument, 0, name, caller.name
+                    )
     return tuple(found[address] for address in sorted(found))
 
 
@@ -227,17 +259,34 @@ class _Code:
                 return bytes(data[low - address : high - address])
         return b""
 
+    @property
+    def argument(self) -> str:
+        """The register of a call's first argument."""
+        return "rdi" if self._arch is Arch.X86_64 else "x0"
+
+    def calls(self, ranges: tuple[_Range, ...]) -> Iterator[tuple[int, int, int]]:
+        """Yield (address, address after it, target) of every direct call in ``ranges``."""
+        for low, high in ranges:
+            for instruction in self._engine.disasm(self._bytes(low, high), low):
+                target = _target(instruction)
+                if target is not None:
+                    yield instruction.address, instruction.address + instruction.size, target
+
     def _call(self, instruction: capstone.CsInsn) -> _Found | None:
-        if instruction.mnemonic not in ("call", "bl"):
+        if _target(instruction) not in self._spins:
             return None
-        operand = instruction.operands[0]
-        if operand.type not in (x86_const.X86_OP_IMM, arm64_const.ARM64_OP_IMM):
-            return None
-        if operand.imm & (1 << 64) - 1 not in self._spins:
-            return None
-        register = "rdi" if self._arch is Arch.X86_64 else "x0"
         address = instruction.address
-        return Access.CALL, address, address + instruction.size, register, 0
+        return Access.CALL, address, address + instruction.size, self.argument, 0
+
+
+def _target(instruction: capstone.CsInsn) -> int | None:
+    """Return what a direct call calls; None for anything else."""
+    if instruction.mnemonic not in ("call", "bl"):
+        return None
+    operand = instruction.operands[0]
+    if operand.type not in (x86_const.X86_OP_IMM, arm64_const.ARM64_OP_IMM):
+        return None
+    return int(operand.imm & (1 << 64) - 1)
 
 
 def _x86(instruction: capstone.CsInsn) -> Iterator[_Found]:

@@ -83,19 +83,21 @@ class Target:
         syms: Path,
         cpus: int,
         points: Mapping[str, tuple[StopPoint, ...]],
-        inner: Mapping[str, tuple[StopPoint, ...]],
+        gates: Mapping[str, tuple[StopPoint, ...]],
     ) -> None:
-        """``points``: the stop points of each lock word that is watched; ``inner``: more of them,
-        in code that serves other locks, too, and not watched before all lanes have arrived."""
+        """``points``: the stop points of each lock word that is watched; ``gates``: where the
+        lanes' own functions are about to take it."""
         self.stub = stub
         self._arch = arch
         self._symbols = symbols(syms)
         self._cpus = cpus
         self._exit = self._symbols[_EXIT[arch]].address
         self._points: dict[int, list[tuple[str, StopPoint]]] = {}
-        for word, point in _pairs(points, inner):
-            self._points.setdefault(point.address, []).append((word, point))
-        self._outer = {point.address for _, point in _pairs(points)}
+        self._inner = {point.address for _, point in _pairs(points)}
+        self._gates = {point.address for _, point in _pairs(gates)}
+        for word, point in _pairs(points, gates):
+            if (word, point) not in self._points.setdefault(point.address, []):
+                self._points[point.address].append((word, point))
         self._words = Words({})
         self._set: set[int] = set()
         self.stops = 0
@@ -104,14 +106,17 @@ class Target:
     # -- stop points -----------------------------------------------------------------------
 
     def watch(self, words: Words) -> None:
-        """Stop at accesses of ``words`` from now on.  The machine stands still."""
+        """Stop where ``words`` are about to be taken.  The machine stands still."""
         self._words = words
-        for address in self._outer:
+        for address in self._gates:
             self._insert(address)
 
-    def watch_more(self) -> None:
-        """Stop CPUs that go back to the guest, too, and inside what all locks share."""
-        for address in (*self._points, self._exit):
+    def _watch_more(self) -> None:
+        """Stop at every access instead, and at CPUs that go back to the guest."""
+        for address in self._set - self._inner:
+            self.stub.remove(address)
+        self._set &= self._inner
+        for address in (*self._inner, self._exit):
             self._insert(address)
 
     def unwatch(self) -> None:
@@ -201,7 +206,16 @@ class Target:
             else:
                 places[stop] = place
                 missing.discard(stop)
-        return places
+        self._watch_more()
+        return {cpu: self._inside(cpu, place) for cpu, place in places.items()}
+
+    def _inside(self, cpu: int, place: Place) -> Place:
+        """Let ``cpu``, if it stands before a call, run to its first access in there."""
+        point = place.point
+        if point is None or point.address in self._inner:
+            return place
+        self.stub.step(cpu)
+        return self.advance(cpu)
 
     def let_go(self) -> set[int]:
         """Let all CPUs run on for a while; return those that then touched the lock."""
@@ -224,11 +238,6 @@ class Target:
         self.stops += 1
         if point.access is Access.CALL or point.end - point.address > _ONE_INSTRUCTION[self._arch]:
             self._run_to(cpu, point)
-
-    def enter(self, cpu: int) -> Place:
-        """Let ``cpu``, which stands before a call, run to its first access in there."""
-        self.stub.step(cpu)
-        return self.advance(cpu)
 
     def _run_to(self, cpu: int, point: StopPoint) -> None:
         """Let ``cpu`` alone run to the end of ``point``: a call, or a loop around an access."""

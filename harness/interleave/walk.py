@@ -237,7 +237,6 @@ class Walker:
         places, values = begin(self._system)
         self._places = dict(self._target.arrive(range(count)))
         self._target.reader = 0  # a lane's, and so in Xen until all is over
-        self._target.watch_more()
         pending = ports.numbers[scenario.pending] if scenario.pending else 0
         tickets = len(scenario.lanes) + 1
         self._probe = self._view.probe(port, self._names, pending, tickets)
@@ -305,8 +304,6 @@ class Walker:
         """Let a lane make the access it stands before."""
         place = self._places[lane]
         assert place is not None
-        if place.label == "take" and place.point and place.point.access is Access.CALL:
-            place = self._target.enter(lane)
         self._target.access(lane, place)
         self._places[lane] = None
         if changes and place.point is not None and place.point.access is Access.LOAD:

@@ -38,8 +38,6 @@ class Machine:
     def watch(self, words: object) -> None:
         self.reset()
 
-    def watch_more(self) -> None: ...
-
     def unwatch(self) -> None: ...
 
     def let_go(self) -> set[int]:
