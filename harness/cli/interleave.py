@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from harness.arch import Arch
 from harness.cli import print_json
 from harness.cli.tree import tree_options
 from harness.config.lab import host as find_host
@@ -91,7 +92,7 @@ def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> in
             hint="the one order that --reduce keeps may have too many preemptions",
         )
     choice = Choice(options["preemptions"], options["reduce"], options["limit"], options["repeat"])
-    scenarios = _scenarios(names)
+    scenarios = _scenarios(names, find_host(load_lab(options["lab"]), options["host"]).arch)
     plan = _plan(options, options["flavour"], tree, scenarios)
     with _interruptible():
         document = run_scenarios(plan, scenarios, choice)
@@ -177,6 +178,13 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
 def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence[Scenario]) -> Plan:
     """Return the plan: the host without domUs, with a CPU for each lane."""
     host = find_host(load_lab(options["lab"]), options["host"])
+    for scenario in scenarios:
+        if host.arch not in scenario.arches:
+            raise ConfigError(
+                f"{scenario.name} is for {', '.join(scenario.arches)}",
+                where=f"host {host.name}",
+                hint="choose another host",
+            )
     cpus = max(host.cpus, *(len(scenario.lanes) for scenario in scenarios))
     bare = host.model_copy(update={"domus": 0, "cpus": cpus})
     plan = Plan((bare,), flavour, tree, out=options["out"], snapshot=True, stub=True)
@@ -184,9 +192,9 @@ def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence
     return plan
 
 
-def _scenarios(names: tuple[str, ...]) -> list[Scenario]:
+def _scenarios(names: tuple[str, ...], arch: Arch | None = None) -> list[Scenario]:
     if names == ("all",):
-        return list(SCENARIOS.values())
+        return [each for each in SCENARIOS.values() if arch in each.arches]
     for name in names:
         if name not in SCENARIOS:
             raise ConfigError(

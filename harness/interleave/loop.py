@@ -121,4 +121,6 @@ def _walker(on: Bench, scenario: Scenario) -> Walker:
     target.reader = target.halt_in_xen()
     view = View(live.build.syms, live.build.design, target.read, target.write)
     stub.go()
-    return Walker(scenario, system, target, view, live.agents["dom0"])
+    needs_irq = any(call.irq for call in scenario.given)
+    irq = live.machine.raise_interrupt() if needs_irq else 0
+    return Walker(scenario, system, target, view, live.agents["dom0"], irq)

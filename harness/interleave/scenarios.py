@@ -16,22 +16,27 @@ from harness.model.program import Branch, Kind, Program, Role, Step, System, Var
 from harness.model.scenarios import site_program, without_claims
 from harness.model.tickets import ticketed
 
-FREE, UNBOUND, INTERDOMAIN = 0, 2, 3  # Xen's ECS_*
+FREE, UNBOUND, INTERDOMAIN, PIRQ = 0, 2, 3, 4  # Xen's ECS_*
 EINVAL = -22
 SELF = 0x7FF0  # DOMID_SELF
 
 
 @dataclass(frozen=True)
 class Call:
-    """An operation of the guest agent; ``ports`` names its port arguments.
-
-    ``makes`` names the port that it returns.
-    """
+    """An operation of the guest agent: ``ports`` names its port arguments, ``irq`` its argument
+    that is the number of the spare interrupt, ``makes`` the port that it returns."""
 
     verb: str
     ports: tuple[tuple[str, str], ...] = ()
-    numbers: tuple[tuple[str, int], ...] = ()
+    irq: str = ""
     makes: str = ""
+
+
+# Where a call takes the lock, if not in evtchn_CALL; the one may be inlined into the other.
+_FUNCTIONS = {
+    "poll": ("do_poll", "do_sched_op"),
+    "irq_unmask_notify": ("pirq_guest_unmask", "do_physdev_op"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,8 @@ class Lane:
     @property
     def functions(self) -> tuple[str, ...]:
         """The functions of Xen in which the call takes the lock."""
-        if self.call.verb == "poll":
-            return ("do_poll", "do_sched_op")  # the one may be inlined into the other
-        own = f"evtchn_{self.call.verb}"
-        return (own, "double_evtchn_lock") if self.site is Site.WRITER else (own,)
+        own = _FUNCTIONS.get(self.call.verb, (f"evtchn_{self.call.verb}",))
+        return (*own, "double_evtchn_lock") if self.site is Site.WRITER else own
 
     def program(self, design: str, number: int, event_lock: bool) -> Program:
         """Return the lane as the model has it, run once."""
@@ -92,6 +95,7 @@ class Scenario:
     state: int  # of that port at first
     pending: str = ""  # the port whose pending bit is watched
     masked: bool = False  # watch the mask of the port under test; it is set at first
+    arches: tuple[Arch, ...] = tuple(Arch)  # where there is such a thing
 
     @property
     def writers(self) -> int:
@@ -207,6 +211,16 @@ def poll(port: str) -> Lane:
     return Lane(Call("poll", (("port", port),)), Site.POLL, inside, excuse=upcall)
 
 
+def asks_whether_masked(port: str) -> Lane:
+    """PHYSDEVOP_IRQ_UNMASK_NOTIFY, which asks whether the port of an interrupt that is in flight
+    is masked: it is."""
+
+    def inside(_: str) -> Section:
+        return (Step("ask", Kind.RMW, "mask", (Branch("", ""),), "evtchn_port_is_masked"),)
+
+    return Lane(Call("irq_unmask_notify"), Site.MASKED, inside)
+
+
 # -- the scenarios -------------------------------------------------------------------------
 
 _PAIR = (_alloc("p"), _bind("p", "q"))
@@ -296,6 +310,16 @@ _ALL = (
         "q",
         (close("q"), close_peer("p")),
         INTERDOMAIN,
+    ),
+    Scenario(
+        "masked-close",
+        "a look whether an interrupt's port is masked, while that is being closed",
+        (Call("bind_pirq", irq="pirq", makes="v"),),
+        "v",
+        (close("v"), asks_whether_masked("v")),
+        PIRQ,
+        masked=True,
+        arches=(Arch.X86_64,),
     ),
     Scenario(
         "sends-close",

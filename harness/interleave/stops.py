@@ -29,6 +29,7 @@ _UNITS = (
     "common/rwlock.c",
     "common/sched/core.c",
     "common/spinlock.c",
+    "arch/x86/irq.c",
 )
 _SPINLOCK = ("_spin_lock", "_spin_unlock", "_spin_trylock")  # and their _irq... variants
 

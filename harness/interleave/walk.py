@@ -76,8 +76,9 @@ class _Channels:
     one answer before the next command, which is most of the time of a short walk.
     """
 
-    def __init__(self, scenario: Scenario, connection: Connection) -> None:
+    def __init__(self, scenario: Scenario, connection: Connection, irq: int) -> None:
         self._scenario = scenario
+        self._irq = irq
         self._connection = connection
         self._made = tuple(call.makes for call in scenario.given if call.makes)
         self._ready = False
@@ -87,7 +88,8 @@ class _Channels:
         """Return the arguments of ``call`` as the agent takes them."""
         named = {key: self.numbers[name] for key, name in call.ports if name}
         remote = {"remote": SELF} if call.verb == "bind_interdomain" else {}
-        return remote | dict(call.numbers) | named
+        irq = {call.irq: self._irq} if call.irq else {}
+        return remote | irq | named
 
     def prepare(self) -> None:
         """Make the channels, unless ``turn_over`` has."""
@@ -155,14 +157,20 @@ class Walker:
     """Walks the orders of one scenario on one machine.  ``view`` reads through ``target``."""
 
     def __init__(
-        self, scenario: Scenario, system: System, target: Target, view: View, agent: AgentClient
+        self,
+        scenario: Scenario,
+        system: System,
+        target: Target,
+        view: View,
+        agent: AgentClient,
+        irq: int = 0,
     ) -> None:
         self.scenario = scenario
         self._system = system
         self._target = target
         self._view = view
         self._connection = agent.connection
-        self._channels = _Channels(scenario, agent.connection)
+        self._channels = _Channels(scenario, agent.connection, irq)
         unseen = set() if scenario.pending else {"pending"}  # of a port that only a lane will make
         self._names = {variable.name for variable in system.variables} - unseen
         self._places: dict[int, Place | None] = {}  # None: behind its access, in the section

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -33,6 +34,12 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
 _CONNECT_SECONDS = 20.0
 _MENDED_SECONDS = 0.5  # a daemon just started needs a moment
 _SNAPSHOT = "pristine"
+SPARE, _SPARE_AT = "spare-serial", "0x1c"
+# Of the monitor's "info pci": what the BIOS has given to the device in that slot.
+_SPARE_PORT = re.compile(
+    r"device\s+28, function 0:(?:(?!\n\s*Bus).)*?IRQ (?P<irq>\d+),.*?I/O at (?P<io>0x[0-9a-f]+)",
+    re.DOTALL,
+)
 _MEMORY_AT = {Arch.X86_64: 0, Arch.ARM64: 0x4000_0000}  # QEMU's pc (below 3 GiB) and virt
 
 
@@ -205,6 +212,19 @@ class QemuMachine:
         _obey(self._running(), line, "cannot read the machine's memory")
         return image
 
+    def raise_interrupt(self) -> int:
+        """Let the spare serial port interrupt (x86-64 with a stub); return its interrupt's number.
+
+        It goes on doing so: its line is level-triggered, and nobody takes what it has to say.
+        """
+        found = _SPARE_PORT.search(cpus.human(self._running(), "info pci"))
+        if found is None:
+            raise LabError("has no spare serial port", where=self.name)
+        for register, value in ((1, 0), (1, 2)):  # IER: ask for "transmitter empty" anew
+            port = int(found["io"], 16) + register
+            _obey(self._running(), f"o /b {port:#x} {value}", "cannot reach the serial port")
+        return int(found["irq"])
+
     def pid(self) -> int:
         """Return QEMU's process id (0 when it cannot be told)."""
         assert self._connection is not None
@@ -254,9 +274,17 @@ class QemuMachine:
             extra=self._extra(),
         )
 
+    def _stub_arguments(self) -> list[str]:
+        """The stub, and (x86-64) a serial port that nobody uses: a source of interrupts."""
+        words = ["-gdb", f"unix:{self.stub},server=on,wait=off"]
+        if self.host.arch is Arch.X86_64:
+            words += ["-chardev", "null,id=spare"]
+            words += ["-device", f"pci-serial,chardev=spare,id={SPARE},addr={_SPARE_AT}"]
+        return words
+
     def _extra(self) -> list[str]:
         """QEMU arguments that libvirt's XML has no words for."""
-        stub = ["-gdb", f"unix:{self.stub},server=on,wait=off"] if self.stub else []
+        stub = self._stub_arguments() if self.stub else []
         forward = f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-10.0.2.15:22"
         boot = self.boot
         if self.host.arch is Arch.X86_64:

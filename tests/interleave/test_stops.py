@@ -10,7 +10,7 @@ import pytest
 
 from harness.agent.build import compiler
 from harness.arch import NAMES, Arch
-from harness.interleave.stops import Access, Labels, StopPoint, stop_points
+from harness.interleave.stops import Access, Labels, StopPoint, gates, stop_points
 from harness.verdict import HarnessError
 
 # The counter out of line, a lock that is inlined and lies at an offset, and a spinlock's callers.
@@ -27,6 +27,11 @@ __attribute__((noinline)) int evtchn_tryread_lock(int *lock)
         return 1;
     __atomic_sub_fetch(lock, 1, __ATOMIC_RELAXED);
     return 0;
+}
+
+int evtchn_unmask(int *lock)
+{
+    return evtchn_tryread_lock(lock) + 1;
 }
 
 static inline __attribute__((always_inline)) void _read_lock(int *lock)
@@ -136,3 +141,16 @@ def test_calls_of_a_spinlock_count_as_one_step(built: Path) -> None:
 def test_what_is_not_there_is_told_of(built: Path) -> None:
     with pytest.raises(HarnessError, match="no lock function of evtchn_lock"):
         found(built, {"evtchn_lock": {Access.CALL: ("take",)}})
+
+
+def test_a_gate_is_a_call_of_the_lock_in_one_function(built: Path) -> None:
+    (gate,) = gates(built, arch_of(built), ["evtchn_unmask", "evtchn_send"], found(built, READ))
+    assert (gate.label, gate.access, gate.caller) == ("read", Access.CALL, "evtchn_unmask")
+    assert re.match(r"(call|bl)\b.*evtchn_tryread_lock", listing(built)[gate.address])
+    assert gate.end in listing(built)
+
+
+def test_where_the_lock_is_inlined_its_first_access_is_the_gate(built: Path) -> None:
+    points = found(built, INLINED, 4)
+    assert list(gates(built, arch_of(built), ["evtchn_send"], points)) == points
+    assert gates(built, arch_of(built), ["evtchn_close"], points) == ()
