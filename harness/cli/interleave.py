@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -173,6 +174,31 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
             f"{document['median_seconds_stressed']} s: {document['times_faster']} times faster"
         )
     return exit_code(Verdict(document["verdict"]))
+
+
+@command.command("suggest")
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def suggest(run: Path, as_json: bool) -> int:
+    """Say which scenarios are worth walking after the run in directory RUN failed."""
+    from harness.interleave.suggest import meetings
+    from harness.results.store import load
+
+    found = [
+        {"host": host.name, "test": test.name, **asdict(meeting)}
+        for host in load(run).hosts
+        for test in host.tests
+        for meeting in meetings(test.story)
+    ]
+    if as_json:
+        print_json({"meetings": found})
+        return 0
+    for each in found:
+        click.echo(f"{each['host']} {each['test']}: {each['one']} met {each['other']}")
+        click.echo(f"    evtchn-harness interleave run {' '.join(each['scenarios'])}")
+    if not found:
+        click.echo("no witness tells of two operations that met as in a scenario")
+    return 0
 
 
 def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence[Scenario]) -> Plan:

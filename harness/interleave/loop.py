@@ -15,7 +15,7 @@ from harness.interleave.scenarios import Scenario
 from harness.interleave.stops import Access, Labels, StopPoint
 from harness.interleave.target import Target
 from harness.interleave.view import View
-from harness.interleave.walk import Outcome, Walked, Walker
+from harness.interleave.walk import Outcome, Spare, Walked, Walker
 from harness.model.paths import Path
 from harness.run.session import Session
 from harness.verdict import HypervisorError, LabError
@@ -121,6 +121,12 @@ def _walker(on: Bench, scenario: Scenario) -> Walker:
     target.reader = target.halt_in_xen()
     view = View(live.build.syms, live.build.design, target.read, target.write)
     stub.go()
-    needs_irq = any(call.irq for call in scenario.given)
-    irq = live.machine.raise_interrupt() if needs_irq else 0
-    return Walker(scenario, system, target, view, live.agents["dom0"], irq)
+    return Walker(scenario, system, target, view, live.agents["dom0"], _spare(live, scenario))
+
+
+def _spare(live: Session, scenario: Scenario) -> Spare:
+    """Return the machine's spare interrupt if ``scenario`` is about one, its line raised."""
+    calls = (*scenario.given, *(lane.call for lane in scenario.lanes))
+    if not any(call.irq for call in calls):
+        return Spare()
+    return Spare(live.machine.spare_interrupt(True), live.machine.spare_interrupt)

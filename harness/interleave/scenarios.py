@@ -13,7 +13,13 @@ from harness.arch import Arch
 from harness.model.flavour import Site
 from harness.model.locks import LOCKS, WRITER, Section
 from harness.model.program import Branch, Kind, Program, Role, Step, System, Variable
-from harness.model.scenarios import site_program, without_claims
+from harness.model.scenarios import (
+    as_interrupt,
+    interruptible,
+    lets_same_cpu_in,
+    site_program,
+    without_claims,
+)
 from harness.model.tickets import ticketed
 
 FREE, UNBOUND, INTERDOMAIN, PIRQ = 0, 2, 3, 4  # Xen's ECS_*
@@ -35,6 +41,7 @@ class Call:
 # Where a call takes the lock, if not in evtchn_CALL; the one may be inlined into the other.
 _FUNCTIONS = {
     "poll": ("do_poll", "do_sched_op"),
+    "bind_pirq": ("evtchn_bind_pirq", "do_event_channel_op"),
     "irq_unmask_notify": ("pirq_guest_unmask", "do_physdev_op"),
 }
 
@@ -71,6 +78,20 @@ class Lane:
         return made.once()
 
 
+@dataclass(frozen=True)
+class Interrupt:
+    """A physical interrupt whose channel is the one under test: send_guest_pirq, which tries."""
+
+    section: Section
+
+    def program(self, design: str) -> Program:
+        """Return the handler as the model has it."""
+        made = without_claims(site_program(design, Site.PIRQ, self.section, "send_guest_pirq"))
+        if design == "rwlock":
+            made = lets_same_cpu_in(made)
+        return as_interrupt(made).once()
+
+
 def _tested(program: Program, when: str, otherwise: int, rc: str) -> Program:
     """Put a look at the state between the event_lock and the channel's lock."""
     first = program.steps[1].name
@@ -96,6 +117,8 @@ class Scenario:
     pending: str = ""  # the port whose pending bit is watched
     masked: bool = False  # watch the mask of the port under test; it is set at first
     arches: tuple[Arch, ...] = tuple(Arch)  # where there is such a thing
+    # An interrupt on the first lane's CPU, once, at any moment: what it does to the channel.
+    interrupt: Interrupt | None = None
 
     @property
     def writers(self) -> int:
@@ -105,15 +128,18 @@ class Scenario:
         """Return the scenario as a system of the model."""
         lock = LOCKS[design]
         several = self.writers > 1  # one writer alone needs no event_lock to be right
-        roles = tuple(
-            Role(lane.program(design, number, several), 1) for number, lane in enumerate(self.lanes)
-        )
+        programs = [lane.program(design, number, several) for number, lane in enumerate(self.lanes)]
+        if self.interrupt is not None:
+            programs = [interruptible(programs[0]), *programs[1:], self.interrupt.program(design)]
+        roles = tuple(Role(program, 1) for program in programs)
         seen = [Variable("state", self.state, 0, 6)]
         if self.pending or any(lane.site is Site.SEND for lane in self.lanes):
             seen.append(Variable("pending"))
         if self.masked:
             seen.append(Variable("mask", 1))
-        results = [Variable(f"rc{number}", 0, EINVAL, 0) for number in range(len(roles))]
+        if self.interrupt is not None:
+            seen.append(Variable("irq"))
+        results = [Variable(f"rc{number}", 0, EINVAL, 0) for number in range(len(self.lanes))]
         words = [v for v in lock.variables if several or v.name != "elock"]
         constants = (("W", WRITER[arch.value]),)
         made = System(self.name, roles, (*words, *seen, *results), constants)
@@ -221,6 +247,17 @@ def asks_whether_masked(port: str) -> Lane:
     return Lane(Call("irq_unmask_notify"), Site.MASKED, inside)
 
 
+def bind_pirq(port: str) -> Lane:
+    """EVTCHNOP_bind_pirq of the spare interrupt, which returns the channel under test."""
+    lane = _changes("bind_pirq", "", "evtchn_bind_pirq: state", state=PIRQ)
+    return replace(lane, call=Call("bind_pirq", irq="pirq", makes=port))
+
+
+_PENDS: Section = (
+    Step("pend", Kind.STORE, "pending", (Branch("", "", put=_put(pending=1)),), "send_guest_pirq"),
+)
+
+
 # -- the scenarios -------------------------------------------------------------------------
 
 _PAIR = (_alloc("p"), _bind("p", "q"))
@@ -320,6 +357,17 @@ _ALL = (
         PIRQ,
         masked=True,
         arches=(Arch.X86_64,),
+    ),
+    Scenario(
+        "bind-interrupt",
+        "an interrupt on the CPU that is just binding it",
+        (_alloc("v"), Call("close", (("port", "v"),))),
+        "v",
+        (bind_pirq("v"),),
+        FREE,
+        pending="v",
+        arches=(Arch.X86_64,),
+        interrupt=Interrupt(_PENDS),
     ),
     Scenario(
         "sends-close",

@@ -175,9 +175,13 @@ class Target:
         state = self.stub.registers(cpu)[_CPSR : _CPSR + 4]
         return int.from_bytes(state, "little") >> 2 & 3 == _EL2
 
+    def pc(self, cpu: int) -> int:
+        """Return the address of the instruction that ``cpu`` executes next."""
+        return self.registers(cpu)[_PC[self._arch]]
+
     def describe(self, cpu: int) -> str:
         """Return where ``cpu`` is, as Xen prints it."""
-        return self._symbols.describe(self.registers(cpu)[_PC[self._arch]])
+        return self._symbols.describe(self.pc(cpu))
 
     def registers(self, cpu: int) -> dict[str, int]:
         """Return the general registers of ``cpu``."""
@@ -245,22 +249,36 @@ class Target:
         self._insert(point.end)
         try:
             deadline = time.monotonic() + STEP_SECONDS
-            while self.registers(cpu)[_PC[self._arch]] != point.end:
+            while self.pc(cpu) != point.end:
                 self.stub.go_only([cpu])
                 if self._wait(deadline) is None:
                     raise Stuck(
                         f"CPU{cpu} alone did not come through its step in {point.function} within "
                         f"{STEP_SECONDS:.0f} s: it is in {self.describe(cpu)}"
                     )
-                if self.registers(cpu)[_PC[self._arch]] != point.end:
+                if self.pc(cpu) != point.end:
                     self.stub.step(cpu)  # another stop point, or the loop once more
         finally:
             if fresh:
                 self.stub.remove(point.end)
                 self._set.discard(point.end)
 
-    def advance(self, cpu: int) -> Place:
-        """Let ``cpu`` alone run to its next access of the lock, or out of Xen; return where."""
+    def advance(self, cpu: int, until: int | None = None) -> Place:
+        """Let ``cpu`` alone run to its next access of the lock, or out of Xen; return where.
+
+        ``until``: in an interrupt, the address that it goes back to, which is as good as out.
+        """
+        fresh = until is not None and until not in self._set
+        if until is not None:
+            self._insert(until)
+        try:
+            return self._advance(cpu, until)
+        finally:
+            if until is not None and fresh:
+                self.stub.remove(until)
+                self._set.discard(until)
+
+    def _advance(self, cpu: int, until: int | None) -> Place:
         deadline = time.monotonic() + STEP_SECONDS
         while True:
             self.stub.go_only([cpu])
@@ -269,6 +287,8 @@ class Target:
                     f"CPU{cpu} alone did not come to its next step within {STEP_SECONDS:.0f} s: "
                     f"it is in {self.describe(cpu)}"
                 )
+            if until is not None and self.pc(cpu) == until:
+                return Place(None, self._symbols.describe(until))
             place = self.place(cpu)
             if place is not None:
                 return place

@@ -7,24 +7,22 @@ where the model says so (the "section"): until then the CPU stays right behind i
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.agent.client import AgentClient
-from harness.agent.wire import AgentRefused, Answer, Arguments, Connection
-from harness.interleave.scenarios import EINVAL, SELF, Call, Scenario
+from harness.agent.wire import Arguments
+from harness.interleave.channels import Channels
+from harness.interleave.scenarios import Scenario
 from harness.interleave.stops import Access
 from harness.interleave.target import Missing, Place, Stuck, Target
 from harness.interleave.view import Probe, View
 from harness.model.paths import Path, Turn, begin
 from harness.model.program import DONE, Kind, System
-from harness.verdict import HarnessError
 
 LOCK_WORDS = ("L", "cnts", "qlock", "lock_head", "lock_tail", "elock")
-_JOIN_MS = 3000
 
 
 class Outcome(StrEnum):
@@ -69,88 +67,12 @@ class _Mismatch(Exception):
     """The machine is not where the model is."""
 
 
-class _Channels:
-    """The ports of a scenario, made anew for every walk.
+@dataclass(frozen=True)
+class Spare:
+    """The machine's spare interrupt: its number (0: there is none), and what sets its line."""
 
-    Xen gives the lowest free port, so their numbers are the same each time: that saves waiting for
-    one answer before the next command, which is most of the time of a short walk.
-    """
-
-    def __init__(self, scenario: Scenario, connection: Connection, irq: int) -> None:
-        self._scenario = scenario
-        self._irq = irq
-        self._connection = connection
-        self._made = tuple(call.makes for call in scenario.given if call.makes)
-        self._ready = False
-        self.numbers: dict[str, int] = {}
-
-    def arguments(self, call: Call) -> dict[str, int]:
-        """Return the arguments of ``call`` as the agent takes them."""
-        named = {key: self.numbers[name] for key, name in call.ports if name}
-        remote = {"remote": SELF} if call.verb == "bind_interdomain" else {}
-        irq = {call.irq: self._irq} if call.irq else {}
-        return remote | irq | named
-
-    def prepare(self) -> None:
-        """Make the channels, unless ``turn_over`` has."""
-        if self._ready:
-            return
-        for call in self._scenario.given:
-            result = self._connection.ask(call.verb, self.arguments(call))
-            if call.makes:
-                self.numbers[call.makes] = result.integer("result")
-        self._ready = True
-
-    def join(self) -> tuple[int | None, ...]:
-        """Return the results of the lanes' operations, which may not come back."""
-        joins = self._joins()
-        self._connection.post(joins)
-        results = tuple(_result(answer) for answer in self._connection.collect(len(joins)))
-        self._note(results)
-        self._ready = False
-        return results
-
-    def turn_over(self) -> tuple[int | None, ...]:
-        """The same where all is well; close what is open and make it anew, in one go."""
-        lanes, given = self._scenario.lanes, self._scenario.given
-        commands = self._joins()
-        commands += [("close", {"port": port}) for port in self.numbers.values()]
-        commands += [(call.verb, self.arguments(call)) for call in given]
-        self._connection.post(commands)
-        answers = self._connection.collect(len(commands))
-        results = tuple(_result(answer) for answer in answers[: len(lanes)])
-        made = answers[len(commands) - len(given) :]
-        self._ready = self._note(results) and all(
-            answer.ok and (not call.makes or answer.integer("result") == self.numbers[call.makes])
-            for call, answer in zip(given, made, strict=True)
-        )
-        if None not in results and not self._ready:
-            self.close()
-        return results
-
-    def _joins(self) -> list[tuple[str, Arguments]]:
-        lanes = range(len(self._scenario.lanes))
-        return [("join", {"on": cpu, "wait_ms": _JOIN_MS}) for cpu in lanes]
-
-    def _note(self, results: tuple[int | None, ...]) -> bool:
-        """Note the ports that lanes made; say whether they were known before."""
-        known = None not in results
-        for lane, result in zip(self._scenario.lanes, results, strict=True):
-            name = lane.call.makes
-            if name and name not in self._made and result and result > 0:
-                known = known and self.numbers.get(name) == result
-                self.numbers[name] = result
-        return known
-
-    def close(self) -> None:
-        """Close every port."""
-        self._ready = False
-        for port in self.numbers.values():
-            try:
-                self._connection.ask("close", {"port": port})
-            except AgentRefused as error:
-                if error.errno != errno.EINVAL:  # closed by a lane
-                    raise
+    number: int = 0
+    line: Callable[[bool], object] = bool
 
 
 class Walker:
@@ -163,14 +85,16 @@ class Walker:
         target: Target,
         view: View,
         agent: AgentClient,
-        irq: int = 0,
+        spare: Spare,
     ) -> None:
         self.scenario = scenario
         self._system = system
         self._target = target
         self._view = view
         self._connection = agent.connection
-        self._channels = _Channels(scenario, agent.connection, irq)
+        self._channels = Channels(scenario, agent.connection, spare.number)
+        self._spare = spare
+        self._interrupted = 0  # where the interrupt has come, and goes back to
         unseen = set() if scenario.pending else {"pending"}  # of a port that only a lane will make
         self._names = {variable.name for variable in system.variables} - unseen
         self._places: dict[int, Place | None] = {}  # None: behind its access, in the section
@@ -191,6 +115,8 @@ class Walker:
         self._rows = []
         outcome, why, avoided = Outcome.WALKED, "", set[int]()
         self._channels.prepare()
+        if self.scenario.interrupt is not None:
+            self._spare.line(False)
         try:
             self._begin()
             for turn in path:
@@ -244,14 +170,16 @@ class Walker:
         self._connection.post(commands)
         places, values = begin(self._system)
         self._places = dict(self._target.arrive(range(count)))
+        if scenario.interrupt is not None:
+            self._places[count] = None
         self._target.reader = 0  # a lane's, and so in Xen until all is over
         pending = ports.numbers[scenario.pending] if scenario.pending else 0
         tickets = len(scenario.lanes) + 1
         self._probe = self._view.probe(port, self._names, pending, tickets)
         if scenario.masked:
             self._view.mask(port)
-        for cpu, name in enumerate(places):
-            self._expect(cpu, name)
+        for number, name in enumerate(places[:count]):
+            self._expect(number, name)
         _compare(*self._look(values))
 
     def _end(self, outcome: Outcome) -> tuple[int | None, ...]:
@@ -286,6 +214,9 @@ class Walker:
         lost = [self._lane_name(cpu) for cpu, result in enumerate(results) if result is None]
         return f"{' and '.join(lost)} never comes back"
 
+    def _who(self, lane: int) -> str:
+        return f"CPU{lane}" if self._cpu(lane) == lane else f"the interrupt on CPU{self._cpu(lane)}"
+
     def _lane_name(self, cpu: int) -> str:
         return f"{self.scenario.lanes[cpu].call.verb} on CPU{cpu}"
 
@@ -294,11 +225,13 @@ class Walker:
     def _take(self, turn: Turn) -> None:
         """Take one turn on the machine, and compare."""
         lane, step = turn.thread, turn.step
-        if step.word in LOCK_WORDS:
+        if step.kind is Kind.LOCAL:
+            self._interrupt(lane)
+        elif step.word in LOCK_WORDS:
             self._access(lane, step.kind is not Kind.LOAD)
         stays = turn.branch is not None and self._is_section(lane, turn.then)
         if self._places[lane] is None and not stays:
-            self._places[lane] = self._target.advance(lane)
+            self._places[lane] = self._advance(lane)
         model, machine = self._look(dict(turn.values))
         place = self._places[lane]
         where = place.where if place else "under the lock"
@@ -312,15 +245,28 @@ class Walker:
         """Let a lane make the access it stands before."""
         place = self._places[lane]
         assert place is not None
-        self._target.access(lane, place)
+        self._target.access(self._cpu(lane), place)
         self._places[lane] = None
         if changes and place.point is not None and place.point.access is Access.LOAD:
             # Xen looks first, and makes the model's atomic access only if it can succeed.
-            following = self._target.advance(lane)
+            following = self._advance(lane)
             if following.label == place.label:
-                self._target.access(lane, following)
+                self._target.access(self._cpu(lane), following)
             else:
                 self._places[lane] = following
+
+    def _cpu(self, lane: int) -> int:
+        """Return the CPU of a lane; the interrupt, after the others, comes to the first."""
+        return lane if lane < len(self.scenario.lanes) else 0
+
+    def _advance(self, lane: int) -> Place:
+        cpu = self._cpu(lane)
+        return self._target.advance(cpu, self._interrupted if cpu != lane else None)
+
+    def _interrupt(self, lane: int) -> None:
+        """Raise the spare interrupt's line: the CPU takes it before its next instruction."""
+        self._interrupted = self._target.pc(self._cpu(lane))
+        self._spare.line(True)
 
     def _is_section(self, lane: int, name: str) -> bool:
         if name == DONE:
@@ -333,11 +279,17 @@ class Walker:
         assert place is not None
         if name == DONE:
             if place.point is not None:
-                raise _Mismatch(f"CPU{lane} is done in the model, but stands at {place.where}")
+                raise _Mismatch(
+                    f"{self._who(lane)} is done in the model, but stands at {place.where}"
+                )
         elif place.point is None:
-            raise _Mismatch(f"CPU{lane} goes back to the guest, the model has it at {name!r}")
+            raise _Mismatch(
+                f"{self._who(lane)} goes back to the guest, the model has it at {name!r}"
+            )
         elif name not in place.labels:
-            raise _Mismatch(f"CPU{lane} stands at {place.where}, the model has it at {name!r}")
+            raise _Mismatch(
+                f"{self._who(lane)} stands at {place.where}, the model has it at {name!r}"
+            )
 
     def _look(self, values: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
         """Return the variables that memory shows: in the model (``values``), and there."""
@@ -354,14 +306,3 @@ def _compare(model: Mapping[str, int], machine: Mapping[str, int]) -> None:
     ]
     if differing:
         raise _Mismatch(", ".join(differing))
-
-
-def _result(answer: Answer) -> int | None:
-    """Return what an operation returned; None when it has not come back."""
-    if answer.ok:
-        return answer.integer("result")
-    if answer.integer("errno") == errno.ETIME and answer.fields.get("what") == "in-flight":
-        return None
-    if answer.integer("errno") == errno.EINVAL:
-        return EINVAL
-    raise HarnessError(f"a lane's operation failed: {dict(answer.fields)}", where="agent")

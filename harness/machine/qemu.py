@@ -212,17 +212,15 @@ class QemuMachine:
         _obey(self._running(), line, "cannot read the machine's memory")
         return image
 
-    def raise_interrupt(self) -> int:
-        """Let the spare serial port interrupt (x86-64 with a stub); return its interrupt's number.
-
-        It goes on doing so: its line is level-triggered, and nobody takes what it has to say.
-        """
+    def spare_interrupt(self, raised: bool) -> int:
+        """Set the line of the spare serial port's interrupt (x86-64 with a stub); return its
+        number.  It is level-triggered: a raised one interrupts whenever it is let to."""
         found = _SPARE_PORT.search(cpus.human(self._running(), "info pci"))
         if found is None:
             raise LabError("has no spare serial port", where=self.name)
-        for register, value in ((1, 0), (1, 2)):  # IER: ask for "transmitter empty" anew
-            port = int(found["io"], 16) + register
-            _obey(self._running(), f"o /b {port:#x} {value}", "cannot reach the serial port")
+        enable = int(found["io"], 16) + 1  # IER: 2 asks to be told when the transmitter is empty
+        for value in (0, 2) if raised else (0,):
+            _obey(self._running(), f"o /b {enable:#x} {value}", "cannot reach the serial port")
         return int(found["irq"])
 
     def pid(self) -> int:

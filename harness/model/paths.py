@@ -10,7 +10,7 @@ thread is left that could have gone on (Musuvathi and Qadeer 2007).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.model.formula import compile_numpy, names_of
@@ -57,6 +57,23 @@ def begin(system: System) -> tuple[tuple[str, ...], Mapping[str, int]]:
     return places, {variable.name: variable.initial for variable in system.variables}
 
 
+class Names(dict[str, int]):
+    """What the names in a formula stand for; a tag that nobody carries now is 0."""
+
+    def __missing__(self, _: str) -> int:
+        return 0
+
+
+def names(system: System, places: Sequence[str], values: Mapping[str, int]) -> Names:
+    """Return what the names in the system's formulas stand for with its threads at ``places``."""
+    found = Names(dict(system.constants) | dict(values))
+    programs = [role.program for role in system.roles for _ in range(role.count)]
+    for program, place in zip(programs, places, strict=True):
+        for tag in program.tags_of(place):
+            found[tag] = found[tag] + 1
+    return found
+
+
 def paths(
     system: System,
     *,
@@ -99,9 +116,15 @@ class _Walk:
     def __init__(self, system: System, waits: bool, reduce: bool) -> None:
         self._system = system
         self._waits = waits
-        self._reduce = reduce
         self._programs = [role.program for role in system.roles for _ in range(role.count)]
-        self._constants = dict(system.constants)
+        self._reduce = reduce and not self._looks_at_threads()
+
+    def _looks_at_threads(self) -> bool:
+        """Say whether a step depends on where other threads are, not on variables alone."""
+        known = {variable.name for variable in self._system.variables}
+        known |= {name for name, _ in self._system.constants}
+        branches = (b for program in self._programs for s in program.steps for b in s.branches)
+        return any(set(names_of(b.when)) - known for b in branches if b.when)
 
     def onward(
         self, done: Path, state: _State, asleep: frozenset[int], preemptions: int | None
@@ -134,13 +157,13 @@ class _Walk:
     def turns(self, state: _State) -> Iterator[Turn]:
         """Yield the turn that each thread could take now."""
         values = dict(state.values)
-        names = values | self._constants
+        now = names(self._system, state.places, values)
         for thread, place in enumerate(state.places):
             if place == DONE:
                 continue
             step = self._programs[thread].step(place)
             for branch in step.branches:
-                if not branch.when or compile_numpy(branch.when)(names):
+                if not branch.when or compile_numpy(branch.when)(now):
                     for name, added in branch.do:
                         values[name] += self._system.constant(added)
                     values.update(branch.put)

@@ -14,12 +14,12 @@ from harness.arch import Arch
 from harness.interleave.scenarios import SCENARIOS, Scenario
 from harness.interleave.stops import Access, StopPoint
 from harness.interleave.target import Missing, Place, Stuck
-from harness.interleave.walk import LOCK_WORDS, Outcome, Walked, Walker
+from harness.interleave.walk import LOCK_WORDS, Outcome, Spare, Walked, Walker
 from harness.model.formula import compile_numpy
 from harness.model.locks import LOCKS
 from harness.model.mutants import MUTANTS, edited
-from harness.model.paths import Path, begin, paths
-from harness.model.program import DONE, Program, Step, System
+from harness.model.paths import Path, begin, names, paths
+from harness.model.program import DONE, Kind, Program, Step, System
 
 
 class Machine:
@@ -60,19 +60,28 @@ class Machine:
         return places
 
     def access(self, cpu: int, place: Place) -> None:
+        if self.values.get("irq"):
+            cpu = len(self.places) - 1  # of the interrupt, on the first lane's CPU
         assert self.step(cpu).word in LOCK_WORDS
         self.take(cpu)
 
-    def advance(self, cpu: int) -> Place:
+    def pc(self, cpu: int) -> int:
+        return 0
+
+    def advance(self, cpu: int, until: int | None = None) -> Place:
         self.stops += 1
+        if until is not None:
+            cpu = len(self.places) - 1
+            if self.places[cpu] != DONE and self.step(cpu).kind is Kind.LOCAL:
+                self.take(cpu)
         while self.places[cpu] != DONE and self.step(cpu).word not in LOCK_WORDS:
             self.take(cpu)
         return self.place(cpu)
 
     def take(self, cpu: int) -> None:
-        names = self.values | dict(self.system.constants)
+        now = names(self.system, self.places, self.values)
         for branch in self.step(cpu).branches:
-            if not branch.when or compile_numpy(branch.when)(names):
+            if not branch.when or compile_numpy(branch.when)(now):
                 for name, added in branch.do:
                     self.values[name] += self.system.constant(added)
                 self.values.update(branch.put)
@@ -87,7 +96,7 @@ class Machine:
                 if place != DONE:
                     self.take(cpu)
         return [
-            self.values[f"rc{cpu}"] if place == DONE else None
+            self.values.get(f"rc{cpu}", 0) if place == DONE else None
             for cpu, place in enumerate(self.places)
         ]
 
@@ -142,7 +151,7 @@ def walks(
 ) -> list[Walked]:
     simulated: Any = Machine(machine)
     agent: Any = Agent(simulated, scenario)
-    walker = Walker(scenario, model, simulated, agent, agent)
+    walker = Walker(scenario, model, simulated, agent, agent, Spare())
     return [walker.walk(order) for order in orders]
 
 
