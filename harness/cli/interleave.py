@@ -20,7 +20,9 @@ from harness.cli import print_json
 from harness.cli.tree import tree_options
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
+from harness.hypervisor import flavour as flavours
 from harness.interleave.scenarios import SCENARIOS, Scenario
+from harness.interleave.schedule import ScheduleFile, read_file
 from harness.run.plan import DEFAULT_FLAVOUR, Plan, Tree
 from harness.verdict import ConfigError, exit_code
 
@@ -115,13 +117,13 @@ def replay(file: Path, tree: Tree, as_json: bool, **options: Any) -> int:
     Exit code 0: it went as in FILE, every time, and FILE is of an order that was walked.  1: as
     in FILE, which is of a mismatch, or otherwise than in FILE.
     """
-    from harness.interleave.schedule import read_file
     from harness.interleave.session import replay_file
 
     schedule = read_file(file)
     options["host"] = options["host"] or schedule.host
     scenarios = [SCENARIOS[schedule.scenario]]
     plan = _plan(options, options["flavour"] or schedule.flavour, tree, scenarios)
+    _fits(plan, schedule)
     with _interruptible():
         document = replay_file(plan, schedule, options["repeat"])
     return _tell(document, as_json)
@@ -216,6 +218,21 @@ def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence
     plan = Plan((bare,), flavour, tree, out=options["out"], snapshot=True, stub=True)
     plan.check()
     return plan
+
+
+def _fits(plan: Plan, schedule: ScheduleFile) -> None:
+    """ConfigError unless ``plan`` runs what the schedule is an order of."""
+    host = plan.hosts[0]
+    if host.arch is not schedule.arch:
+        raise ConfigError(
+            f"the schedule is for {schedule.arch}, {host.name} is {host.arch}", where="--host"
+        )
+    design = flavours.find(plan.flavour, plan.tree.source()).design
+    if design != schedule.design:
+        raise ConfigError(
+            f"the schedule is an order of {schedule.design}, {plan.flavour} is made from {design}",
+            where="--flavour",
+        )
 
 
 def _scenarios(names: tuple[str, ...], arch: Arch | None = None) -> list[Scenario]:
