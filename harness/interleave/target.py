@@ -15,8 +15,8 @@ from harness.interleave.view import Words
 from harness.verdict import LabError
 
 STEP_SECONDS = 2.0  # a CPU that runs alone for so long waits for another one
-ARRIVE_SECONDS = 3.0  # from the agent's command to the lock
-_LATE_SECONDS = 2.0  # after that: to tell who is late from who never comes
+ARRIVE_SECONDS = 2.0  # from the agent's command to the lock
+_LATE_SECONDS = 1.0  # after that: to tell who is late from who never comes
 _ONE_INSTRUCTION = {Arch.X86_64: 15, Arch.ARM64: 4}  # bytes, at most
 
 # Where Xen is about to go back to the guest, whatever the guest came for.
