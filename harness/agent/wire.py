@@ -71,6 +71,7 @@ class Connection:
         self._pending = bytearray()
         self._lost: AgentLost | None = None
         self._turn = threading.Lock()
+        self._posted = False
 
     def ask(
         self, verb: str, arguments: Arguments = _NONE, *, timeout: float = ANSWER_TIMEOUT
@@ -110,7 +111,13 @@ class Connection:
             self._turn.release()
             raise self._lost
         self._lost = AgentLost("a posted command was never answered", where=self.name)
+        self._posted = True
         self._channel.write("".join(f"{_line(*each)}\n" for each in commands).encode("ascii"))
+
+    @property
+    def posted(self) -> bool:
+        """Whether there are posted commands whose answers were not collected."""
+        return self._posted
 
     def collect(self, count: int, timeout: float = ANSWER_TIMEOUT) -> list[Answer]:
         """Return the answers to ``count`` posted commands, whatever they say."""
@@ -121,6 +128,7 @@ class Connection:
             self._lost = AgentLost(f"no answer to what was posted: {error}", where=self.name)
             raise self._lost from None
         finally:
+            self._posted = False
             self._turn.release()
         return answers
 

@@ -21,7 +21,7 @@ from harness.cli.tree import tree_options
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
 from harness.hypervisor import flavour as flavours
-from harness.interleave.scenarios import SCENARIOS, Scenario
+from harness.interleave.scenarios import DOM0, SCENARIOS, Scenario
 from harness.interleave.schedule import ScheduleFile, read_file
 from harness.run.plan import DEFAULT_FLAVOUR, Plan, Tree
 from harness.verdict import ConfigError, exit_code
@@ -204,7 +204,7 @@ def suggest(run: Path, as_json: bool) -> int:
 
 
 def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence[Scenario]) -> Plan:
-    """Return the plan: the host without domUs, with a CPU for each lane."""
+    """Return the plan: the host with the domUs and the CPUs that the scenarios need, no more."""
     host = find_host(load_lab(options["lab"]), options["host"])
     for scenario in scenarios:
         if host.arch not in scenario.arches:
@@ -213,8 +213,10 @@ def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence
                 where=f"host {host.name}",
                 hint="choose another host",
             )
-    cpus = max(host.cpus, *(len(scenario.lanes) for scenario in scenarios))
-    bare = host.model_copy(update={"domus": 0, "cpus": cpus})
+    domus = max(len(set(scenario.domains) - {DOM0}) for scenario in scenarios)
+    vcpus = max(2, *(scenario.vcpus for scenario in scenarios))
+    cpus = vcpus + domus
+    bare = host.model_copy(update={"domus": domus, "domu_vcpus": 1, "cpus": cpus})
     plan = Plan((bare,), flavour, tree, out=options["out"], snapshot=True, stub=True)
     plan.check()
     return plan

@@ -119,9 +119,11 @@ def _walker(on: Bench, scenario: Scenario) -> Walker:
         gates = {"elock": tuple(p for p in gates["elock"] if p.access is not Access.CALL)}
     target = Target(stub, arch, syms, live.host.cpus, points, gates)
     target.reader = target.halt_in_xen()
-    view = View(live.build.syms, live.build.design, target.read, target.write)
+    domid = live.agents[scenario.owner(scenario.lock)].domid
+    view = View(live.build.syms, live.build.design, target.read, target.write, domid)
     stub.go()
-    return Walker(scenario, system, target, view, live.agents["dom0"], _spare(live, scenario))
+    vcpus = live.host.cpus - live.host.domus * live.host.domu_vcpus
+    return Walker(scenario, system, target, view, live.agents, vcpus, _spare(live, scenario))
 
 
 def _spare(live: Session, scenario: Scenario) -> Spare:

@@ -24,18 +24,21 @@ from harness.model.tickets import ticketed
 
 FREE, UNBOUND, INTERDOMAIN, PIRQ = 0, 2, 3, 4  # Xen's ECS_*
 EINVAL = -22
+DOM0, DOMU = "dom0", "domu1"
 SELF = 0x7FF0  # DOMID_SELF
 
 
 @dataclass(frozen=True)
 class Call:
-    """An operation of the guest agent: ``ports`` names its port arguments, ``irq`` its argument
+    """An operation of a guest agent: ``ports`` names its port arguments, ``irq`` its argument
     that is the number of the spare interrupt, ``makes`` the port that it returns."""
 
     verb: str
     ports: tuple[tuple[str, str], ...] = ()
     irq: str = ""
     makes: str = ""
+    domain: str = DOM0  # whose agent
+    remote: str = ""  # the domain at the other end; "" its own
 
 
 # Where a call takes the lock, if not in evtchn_CALL; the one may be inlined into the other.
@@ -121,6 +124,27 @@ class Scenario:
     interrupt: Interrupt | None = None
 
     @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains whose agents take part."""
+        calls = (*self.given, *(lane.call for lane in self.lanes))
+        return tuple(dict.fromkeys(call.domain for call in calls))
+
+    @property
+    def vcpus(self) -> int:
+        """How many vCPUs dom0 needs; a domU has one."""
+        return sum(lane.call.domain == DOM0 for lane in self.lanes)
+
+    def vcpu(self, lane: int) -> int:
+        """Return which vCPU of its domain makes the call of ``lane``."""
+        domain = self.lanes[lane].call.domain
+        return sum(each.call.domain == domain for each in self.lanes[:lane])
+
+    def owner(self, port: str) -> str:
+        """Return the domain whose port it is."""
+        calls = (*self.given, *(lane.call for lane in self.lanes))
+        return next(call.domain for call in calls if call.makes == port)
+
+    @property
     def writers(self) -> int:
         return sum(lane.site is Site.WRITER for lane in self.lanes)
 
@@ -149,19 +173,19 @@ class Scenario:
 # -- operations ----------------------------------------------------------------------------
 
 
-def _alloc(port: str) -> Call:
-    return Call("alloc_unbound", makes=port)
+def _alloc(port: str, domain: str = DOM0, remote: str = "") -> Call:
+    return Call("alloc_unbound", makes=port, domain=domain, remote=remote)
 
 
-def _bind(to: str, port: str) -> Call:
-    return Call("bind_interdomain", (("port", to),), makes=port)
+def _bind(to: str, port: str, remote: str = "") -> Call:
+    return Call("bind_interdomain", (("port", to),), makes=port, remote=remote)
 
 
 def _put(**values: int) -> tuple[tuple[str, int], ...]:
     return tuple(values.items())
 
 
-def send(port: str) -> Lane:
+def send(port: str, domain: str = DOM0) -> Lane:
     """EVTCHNOP_send: what it does depends on the state it finds."""
 
     def inside(rc: str) -> Section:
@@ -172,7 +196,7 @@ def send(port: str) -> Lane:
         )
         return (Step("deliver", Kind.RMW, "state", branches, "evtchn_send: switch on state"),)
 
-    return Lane(Call("send", (("port", port),)), Site.SEND, inside)
+    return Lane(Call("send", (("port", port),), domain=domain), Site.SEND, inside)
 
 
 def _changes(verb: str, port: str, site: str, **values: int) -> Lane:
@@ -368,6 +392,14 @@ _ALL = (
         pending="v",
         arches=(Arch.X86_64,),
         interrupt=Interrupt(_PENDS),
+    ),
+    Scenario(
+        "domu-send-close-peer",
+        "a domU's send on a port whose other end dom0 closes",
+        (_alloc("u", DOMU, DOM0), _bind("u", "p", DOMU)),
+        "u",
+        (send("u", DOMU), close_peer("p")),
+        INTERDOMAIN,
     ),
     Scenario(
         "sends-close",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,15 +192,17 @@ class Target:
             for number, name in enumerate(names)
         }
 
-    def arrive(self, lanes: Iterable[int]) -> dict[int, Place]:
-        """Let the machine run until each CPU of ``lanes`` stands before its first access.
+    def arrive(self, cpus: Iterable[int], frozen: Collection[int]) -> dict[int, Place]:
+        """Let the machine run until each of ``cpus`` stands at a gate; return where.
 
-        Who has arrived stays frozen.  Missing has the CPUs that have not come in time.
+        Who has arrived stays frozen, as do those of ``frozen``.  Missing has the CPUs that have
+        not come in time.
         """
-        missing, places = set(lanes), dict[int, Place]()
+        missing, places = set(cpus), dict[int, Place]()
         deadline = time.monotonic() + ARRIVE_SECONDS
         while missing:
-            self.stub.go_only(cpu for cpu in range(self._cpus) if cpu not in places)
+            still = {*places, *frozen}
+            self.stub.go_only(cpu for cpu in range(self._cpus) if cpu not in still)
             stop = self._wait(deadline)
             if stop is None:
                 raise Missing(missing)
@@ -210,6 +212,10 @@ class Target:
             else:
                 places[stop] = place
                 missing.discard(stop)
+        return places
+
+    def settle(self, places: Mapping[int, Place]) -> dict[int, Place]:
+        """Let the CPUs at ``places``, gates, go on to their first accesses, one by one."""
         self._watch_more()
         return {cpu: self._inside(cpu, place) for cpu, place in places.items()}
 

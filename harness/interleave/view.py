@@ -104,9 +104,11 @@ class View:
         cells = [
             *self._lock_cells(self.words(port), tickets),
             ("state", self.channel(port) + offset, size, _plain),
-            ("mask", self.word(port), 4, _bit(_MASKED)),
-            ("pending", self.word(pending or port), 4, _bit(_PENDING)),
         ]
+        if "mask" in names:
+            cells.append(("mask", self.word(port), 4, _bit(_MASKED)))
+        if "pending" in names:
+            cells.append(("pending", self.word(pending or port), 4, _bit(_PENDING)))
         return Probe(self._read, tuple(cell for cell in cells if cell[0] in names))
 
     def _lock_cells(

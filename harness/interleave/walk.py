@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.agent.client import AgentClient
-from harness.agent.wire import Arguments
 from harness.interleave.channels import Channels
-from harness.interleave.scenarios import Scenario
+from harness.interleave.scenarios import DOM0, Scenario
 from harness.interleave.stops import Access
 from harness.interleave.target import Missing, Place, Stuck, Target
 from harness.interleave.view import Probe, View
@@ -84,15 +83,20 @@ class Walker:
         system: System,
         target: Target,
         view: View,
-        agent: AgentClient,
+        agents: Mapping[str, AgentClient],
+        vcpus: int,
         spare: Spare,
     ) -> None:
+        """``vcpus`` of dom0 are pinned to as many CPUs; the rest are domUs'."""
         self.scenario = scenario
         self._system = system
         self._target = target
         self._view = view
-        self._connection = agent.connection
-        self._channels = Channels(scenario, agent.connection, spare.number)
+        self._cpus = [
+            scenario.vcpu(number) + (vcpus if lane.call.domain != DOM0 else 0)
+            for number, lane in enumerate(scenario.lanes)
+        ]
+        self._channels = Channels(scenario, agents, spare.number)
         self._spare = spare
         self._interrupted = 0  # where the interrupt has come, and goes back to
         unseen = set() if scenario.pending else {"pending"}  # of a port that only a lane will make
@@ -123,7 +127,8 @@ class Walker:
                 self._take(turn)
         except Missing as missing:
             outcome, why = Outcome.INFEASIBLE, missing.what
-            avoided = missing.cpus - self._target.let_go()
+            cpus = missing.cpus - self._target.let_go()
+            avoided = {lane for lane, cpu in enumerate(self._cpus) if cpu in cpus}
         except Stuck as stuck:
             outcome, why = Outcome.INFEASIBLE, stuck.what
         except _Mismatch as mismatch:
@@ -134,7 +139,7 @@ class Walker:
         if outcome is Outcome.WALKED:
             why = self._wrong_results(path, results)
             outcome = Outcome.MISMATCH if why else outcome
-        elif any(results[cpu] is not None for cpu in avoided):
+        elif avoided and any(results[lane] is not None for lane in avoided):
             outcome, why = self._avoided(avoided)
         elif None in results:
             outcome, why = Outcome.MISMATCH, f"{why}; {self._lost(results)}"
@@ -162,17 +167,18 @@ class Walker:
         else:
             self._target.reader = self._target.halt_in_xen()
         self._target.watch(self._view.words(port))
-        count = len(scenario.lanes)
-        commands: list[tuple[str, Arguments]] = []
-        for cpu, lane in enumerate(scenario.lanes):
-            words = {"on": cpu, "meet": count, "wait_ms": 0} | ports.arguments(lane.call)
-            commands.append((lane.call.verb, words))
-        self._connection.post(commands)
         places, values = begin(self._system)
-        self._places = dict(self._target.arrive(range(count)))
+        arrived: dict[int, Place] = {}
+        for domain in sorted(scenario.domains, reverse=True):  # dom0 passes on what domUs are told
+            self._channels.begin(domain)
+            lanes = (n for n, lane in enumerate(scenario.lanes) if lane.call.domain == domain)
+            arrived |= self._target.arrive([self._cpus[lane] for lane in lanes], arrived)
+        arrived = self._target.settle(arrived)
+        self._places = {lane: arrived[cpu] for lane, cpu in enumerate(self._cpus)}
+        count = len(scenario.lanes)
         if scenario.interrupt is not None:
             self._places[count] = None
-        self._target.reader = 0  # a lane's, and so in Xen until all is over
+        self._target.reader = self._cpus[0]  # a lane's, and so in Xen until all is over
         pending = ports.numbers[scenario.pending] if scenario.pending else 0
         tickets = len(scenario.lanes) + 1
         self._probe = self._view.probe(port, self._names, pending, tickets)
@@ -186,7 +192,7 @@ class Walker:
         """Let everything go; return the lanes' results."""
         self._target.unwatch()
         self._target.stub.go()
-        self._connection.collect(len(self.scenario.lanes))
+        self._channels.begun()
         well = outcome is Outcome.WALKED
         return self._channels.turn_over() if well else self._channels.join()
 
@@ -201,24 +207,25 @@ class Walker:
                 return f"{self._lane_name(lane)} returns {result}, not {final[f'rc{lane}']}"
         return ""
 
-    def _avoided(self, cpus: set[int]) -> tuple[Outcome, str]:
-        """Say what it means that the operations of ``cpus`` came back without the lock."""
-        names = " and ".join(self._lane_name(cpu) for cpu in sorted(cpus))
+    def _avoided(self, lanes: set[int]) -> tuple[Outcome, str]:
+        """Say what it means that the operations of ``lanes`` came back without the lock."""
+        names = " and ".join(self._lane_name(lane) for lane in sorted(lanes))
         what = f"{names} comes back and has never touched the lock"
-        excuses = {self.scenario.lanes[cpu].excuse for cpu in cpus}
+        excuses = {self.scenario.lanes[lane].excuse for lane in lanes}
         if "" in excuses:
             return Outcome.MISMATCH, what
         return Outcome.INFEASIBLE, f"{what}: {', '.join(excuses)}"
 
     def _lost(self, results: tuple[int | None, ...]) -> str:
-        lost = [self._lane_name(cpu) for cpu, result in enumerate(results) if result is None]
+        lost = [self._lane_name(lane) for lane, result in enumerate(results) if result is None]
         return f"{' and '.join(lost)} never comes back"
 
     def _who(self, lane: int) -> str:
-        return f"CPU{lane}" if self._cpu(lane) == lane else f"the interrupt on CPU{self._cpu(lane)}"
+        name = f"CPU{self._cpu(lane)}"
+        return name if lane < len(self._cpus) else f"the interrupt on {name}"
 
-    def _lane_name(self, cpu: int) -> str:
-        return f"{self.scenario.lanes[cpu].call.verb} on CPU{cpu}"
+    def _lane_name(self, lane: int) -> str:
+        return f"{self.scenario.lanes[lane].call.verb} on CPU{self._cpus[lane]}"
 
     # -- turns -----------------------------------------------------------------------------
 
@@ -257,11 +264,11 @@ class Walker:
 
     def _cpu(self, lane: int) -> int:
         """Return the CPU of a lane; the interrupt, after the others, comes to the first."""
-        return lane if lane < len(self.scenario.lanes) else 0
+        return self._cpus[lane] if lane < len(self._cpus) else self._cpus[0]
 
     def _advance(self, lane: int) -> Place:
-        cpu = self._cpu(lane)
-        return self._target.advance(cpu, self._interrupted if cpu != lane else None)
+        back = self._interrupted if lane >= len(self._cpus) else None
+        return self._target.advance(self._cpu(lane), back)
 
     def _interrupt(self, lane: int) -> None:
         """Raise the spare interrupt's line: the CPU takes it before its next instruction."""

@@ -63,7 +63,8 @@ _XEN_COMMON = (
     "dom0_mem={mib}M,max:{mib}M"
 )
 _DOM0_VCPUS = "dom0_max_vcpus=2"
-_PINNED = "dom0_max_vcpus={cpus} dom0_vcpus_pin"  # each CPU has a vCPU of dom0, always the same
+# For a debugger: a vCPU has a CPU of its own, always the same, dom0's the first ones.
+_PINNED = "dom0_max_vcpus={cpus} dom0_vcpus_pin"
 _LINUX_ARGS = f"console=hvc0 loglevel=5 panic=0 {LINUX_ARGUMENTS}"
 
 
@@ -192,7 +193,8 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
         keys = RunKeys.new()
         stack.enter_context(slot(host.cpus, progress.update))
         with recorder.phase(host.name, "boot"):
-            vcpus = _PINNED.format(cpus=host.cpus) if plan.stub else _DOM0_VCPUS
+            own = host.cpus - host.domus * host.domu_vcpus
+            vcpus = _PINNED.format(cpus=own) if plan.stub else _DOM0_VCPUS
             boot = _boot_files(folder, host, built, image, agent, keys, vcpus)
             choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
             recorder.add(_host_start(host, built, choice))
@@ -344,8 +346,11 @@ def _same_build(dom0: Dom0, built: Build) -> None:
 
 def _start_domus(live: Session) -> None:
     boot = DomUBoot(live.image.domu_kernel, DOMU_INITRAMFS, _linux_args(live.host.arch))
-    for number in range(1, live.host.domus + 1):
-        domu = live.toolstack.start(f"domu{number}", live.host, boot, live.console)
+    host = live.host
+    for number in range(1, host.domus + 1):
+        first = host.cpus - (host.domus - number + 1) * host.domu_vcpus
+        cpuset = f"{first}-{first + host.domu_vcpus - 1}" if live.plan.stub else ""
+        domu = live.toolstack.start(f"domu{number}", host, boot, live.console, cpuset)
         live.domus.append(domu)
         live.recorder.progress.update(f"{domu.name} started")
     for domu in live.domus:

@@ -28,6 +28,7 @@ class Machine:
     def __init__(self, system: System) -> None:
         self.system = system
         self.stops = 0
+        self.has_domu = False
         self.stub = SimpleNamespace(halt=lambda: None, go=lambda: None)
         self.reset()
 
@@ -52,14 +53,22 @@ class Machine:
         point = StopPoint(0, 0, self.step(cpu).name, Access.RMW, "", 0, "f", "f")
         return Place(point, f"f+{self.places[cpu]}")
 
-    def arrive(self, cpus: Iterable[int]) -> dict[int, Place]:
+    def settle(self, places: dict[int, Place]) -> dict[int, Place]:
+        return places
+
+    def arrive(self, cpus: Iterable[int], frozen: object) -> dict[int, Place]:
         places = {cpu: self.advance(cpu) for cpu in cpus}
         missing = {cpu for cpu, place in places.items() if place.point is None}
         if missing:
             raise Missing(missing)
         return places
 
+    def lane(self, cpu: int) -> int:
+        """A domU's CPU comes after the two of dom0's vCPUs; its lane is the first."""
+        return cpu if not self.has_domu else {2: 0, 0: 1}[cpu]
+
     def access(self, cpu: int, place: Place) -> None:
+        cpu = self.lane(cpu)
         if self.values.get("irq"):
             cpu = len(self.places) - 1  # of the interrupt, on the first lane's CPU
         assert self.step(cpu).word in LOCK_WORDS
@@ -70,6 +79,7 @@ class Machine:
 
     def advance(self, cpu: int, until: int | None = None) -> Place:
         self.stops += 1
+        cpu = self.lane(cpu)
         if until is not None:
             cpu = len(self.places) - 1
             if self.places[cpu] != DONE and self.step(cpu).kind is Kind.LOCAL:
@@ -102,30 +112,44 @@ class Machine:
 
 
 class Agent:
-    """The agent and the view of a Machine."""
+    """The agent of one domain, and the view, of a Machine."""
 
-    def __init__(self, machine: Machine, scenario: Scenario) -> None:
-        self.machine, self.scenario = machine, scenario
+    domid = 3
+
+    def __init__(self, machine: Machine, scenario: Scenario, domain: str) -> None:
+        self.machine, self.scenario, self.domain = machine, scenario, domain
         self.connection = self
         self._posted: list[tuple[str, Mapping[str, Any]]] = []
-        self.results: list[int | None] = []
+
+    @property
+    def posted(self) -> bool:
+        return bool(self._posted)
 
     def ask(self, verb: str, arguments: Mapping[str, Any]) -> Answer:
         return Answer(True, {"result": "7"})
 
     def post(self, commands: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        assert not self._posted
         self._posted = list(commands)
 
     def collect(self, count: int) -> list[Answer]:
+        assert count == len(self._posted)
         answers = []
-        for verb, arguments in self._posted[:count]:
+        for verb, arguments in self._posted:
             if verb == "join":
-                if arguments["on"] == 0:
-                    self.results = self.machine.finish()
-                answers.append(self._joined(self.results[arguments["on"]]))
+                results = self.machine.finish()
+                answers.append(self._joined(results[self._lane(arguments["on"])]))
             else:
                 answers.append(Answer(True, {"result": "7"}))
+        self._posted = []
         return answers
+
+    def _lane(self, vcpu: int) -> int:
+        return next(
+            number
+            for number, lane in enumerate(self.scenario.lanes)
+            if (lane.call.domain, self.scenario.vcpu(number)) == (self.domain, vcpu)
+        )
 
     def _joined(self, result: int | None) -> Answer:
         if result is None:
@@ -150,8 +174,10 @@ def walks(
     scenario: Scenario, model: System, machine: System, orders: Iterable[Path]
 ) -> list[Walked]:
     simulated: Any = Machine(machine)
-    agent: Any = Agent(simulated, scenario)
-    walker = Walker(scenario, model, simulated, agent, agent, Spare())
+    agents: Any = {domain: Agent(simulated, scenario, domain) for domain in scenario.domains}
+    simulated.has_domu = "domu1" in agents
+    view = agents[scenario.domains[0]]
+    walker = Walker(scenario, model, simulated, view, agents, 2, Spare())
     return [walker.walk(order) for order in orders]
 
 
@@ -224,7 +250,7 @@ def test_what_does_not_come_in_time_is_infeasible(monkeypatch: pytest.MonkeyPatc
 
     model = system("send-close", "counter")
     order = next(paths(model))
-    monkeypatch.setattr(Machine, "arrive", lambda self, cpus: stuck(self, 0))
+    monkeypatch.setattr(Machine, "arrive", lambda self, cpus, frozen: stuck(self, 0))
     (walked,) = walks(SCENARIOS["send-close"], model, model, [order])
     assert (walked.outcome, walked.why, walked.rows) == (Outcome.INFEASIBLE, "CPU0 waits", ())
 
