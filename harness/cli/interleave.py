@@ -216,7 +216,8 @@ def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence
     domus = max(len(set(scenario.domains) - {DOM0}) for scenario in scenarios)
     vcpus = max(2, *(scenario.vcpus for scenario in scenarios))
     cpus = vcpus + domus
-    bare = host.model_copy(update={"domus": domus, "domu_vcpus": 1, "cpus": cpus})
+    machine = {"accel": "tcg", "domus": domus, "domu_vcpus": 1, "cpus": cpus}
+    bare = host.model_copy(update=machine)
     plan = Plan((bare,), flavour, tree, out=options["out"], snapshot=True, stub=True)
     plan.check()
     return plan

@@ -198,7 +198,7 @@ def _median(shown: Sequence[Shown]) -> float | None:
 
 def rate(host: QemuHost) -> dict[str, float]:
     """Return schedules per second of the small scenarios, and where the time of one goes."""
-    plan = Plan((host.model_copy(update={"domus": 0}),), snapshot=True, stub=True)
+    plan = Plan((host.model_copy(update={"accel": "tcg", "domus": 0}),), snapshot=True, stub=True)
     small = [SCENARIOS[name] for name in ("send-close", "send-bind", "unmask-bind", "poll-alloc")]
     document = run_scenarios(plan, small, Choice())
     return {
