@@ -47,6 +47,7 @@ _FUNCTIONS = {
     "bind_pirq": ("evtchn_bind_pirq", "do_event_channel_op"),
     "irq_unmask_notify": ("pirq_guest_unmask", "do_physdev_op"),
 }
+_WHOLE = ("close", "bind_interdomain", "alloc_unbound")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Lane:
         """The functions of Xen in which the call takes the lock."""
         own = _FUNCTIONS.get(self.call.verb, (f"evtchn_{self.call.verb}",))
         return (*own, "double_evtchn_lock") if self.site is Site.WRITER else own
+
+    @property
+    def whole(self) -> str:
+        """The function of Xen that a writer's call is all in, if only we make such calls; ""."""
+        return f"evtchn_{self.call.verb}" if self.call.verb in _WHOLE else ""
 
     def program(self, design: str, number: int, event_lock: bool) -> Program:
         """Return the lane as the model has it, run once."""

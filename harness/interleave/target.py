@@ -43,12 +43,14 @@ class Stuck(LabError):
 
 
 class Missing(Stuck):
-    """Some CPUs never came to the lock."""
+    """Some CPUs never came to the lock; ``back``: they were seen to return from their call."""
 
-    def __init__(self, cpus: set[int]) -> None:
+    def __init__(self, cpus: set[int], back: bool = False) -> None:
         names = ", ".join(f"CPU{cpu}" for cpu in sorted(cpus))
-        super().__init__(f"{names} did not come to the lock within {ARRIVE_SECONDS:.0f} s")
+        how = "came back without the lock" if back else "did not come to the lock"
+        super().__init__(f"{names} {how} within {ARRIVE_SECONDS:.0f} s")
         self.cpus = cpus
+        self.back = back
 
 
 @dataclass(frozen=True)
@@ -192,13 +194,21 @@ class Target:
             for number, name in enumerate(names)
         }
 
-    def arrive(self, cpus: Iterable[int], frozen: Collection[int]) -> dict[int, Place]:
+    def arrive(
+        self, cpus: Iterable[int], frozen: Collection[int], calls: Mapping[int, str]
+    ) -> dict[int, Place]:
         """Let the machine run until each of ``cpus`` stands at a gate; return where.
 
-        Who has arrived stays frozen, as do those of ``frozen``.  Missing has the CPUs that have
-        not come in time.
+        Who has arrived stays frozen, as do those of ``frozen``.  ``calls``: functions of Xen that
+        some of the CPUs are about to call; if one returns, its CPU will not arrive any more.
+        Missing has the CPUs that have not come in time, or have come back.
         """
-        missing, places = set(cpus), dict[int, Place]()
+        missing, places, back = set(cpus), dict[int, Place](), dict[int, int]()
+        entries = {
+            cpu: self._symbols[name].address for cpu, name in calls.items() if name in self._symbols
+        }
+        for address in entries.values():
+            self._insert(address)
         deadline = time.monotonic() + ARRIVE_SECONDS
         while missing:
             still = {*places, *frozen}
@@ -207,12 +217,25 @@ class Target:
             if stop is None:
                 raise Missing(missing)
             place = self.place(stop) if stop in missing else None
-            if place is None or place.point is None:
-                self.stub.step(stop)
-            else:
+            if place is not None and place.point is not None:
                 places[stop] = place
                 missing.discard(stop)
+                continue
+            pc = self.pc(stop)
+            if stop in missing and pc == back.get(stop):
+                raise Missing({stop}, back=True)
+            if stop in missing and pc == entries.get(stop) and stop not in back:
+                back[stop] = self._return_address(stop)
+                self._insert(back[stop])
+            self.stub.step(stop)
         return places
+
+    def _return_address(self, cpu: int) -> int:
+        """Return where ``cpu``, which stands at the first instruction of a function, returns to."""
+        registers = self.registers(cpu)
+        if self._arch is Arch.ARM64:
+            return registers["x30"]
+        return int.from_bytes(self.stub.read(cpu, registers["rsp"], 8), "little")
 
     def settle(self, places: Mapping[int, Place]) -> dict[int, Place]:
         """Let the CPUs at ``places``, gates, go on to their first accesses, one by one."""

@@ -127,7 +127,7 @@ class Walker:
                 self._take(turn)
         except Missing as missing:
             outcome, why = Outcome.INFEASIBLE, missing.what
-            cpus = missing.cpus - self._target.let_go()
+            cpus = missing.cpus if missing.back else missing.cpus - self._target.let_go()
             avoided = {lane for lane, cpu in enumerate(self._cpus) if cpu in cpus}
         except Stuck as stuck:
             outcome, why = Outcome.INFEASIBLE, stuck.what
@@ -171,8 +171,10 @@ class Walker:
         arrived: dict[int, Place] = {}
         for domain in sorted(scenario.domains, reverse=True):  # dom0 passes on what domUs are told
             self._channels.begin(domain)
-            lanes = (n for n, lane in enumerate(scenario.lanes) if lane.call.domain == domain)
-            arrived |= self._target.arrive([self._cpus[lane] for lane in lanes], arrived)
+            lanes = [n for n, lane in enumerate(scenario.lanes) if lane.call.domain == domain]
+            cpus = {self._cpus[lane]: scenario.lanes[lane].whole for lane in lanes}
+            calls = {cpu: whole for cpu, whole in cpus.items() if whole}
+            arrived |= self._target.arrive(cpus, arrived, calls)
         arrived = self._target.settle(arrived)
         self._places = {lane: arrived[cpu] for lane, cpu in enumerate(self._cpus)}
         count = len(scenario.lanes)
