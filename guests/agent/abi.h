@@ -13,16 +13,19 @@
 #define HYPERCALL_XEN_VERSION 17
 #define HYPERCALL_SCHED_OP 29
 #define HYPERCALL_EVENT_CHANNEL_OP 32
+#define HYPERCALL_PHYSDEV_OP 33
 #define HYPERCALL_SYSCTL 35
 #define XENVER_VERSION 0
 #define SCHEDOP_POLL 3
 #define SYSCTL_DEBUG_KEYS 7
+#define PHYSDEVOP_IRQ_UNMASK_NOTIFY 4
 
 #define DOMID_SELF 0x7ff0u
 
 enum {
     EVTCHNOP_BIND_INTERDOMAIN = 0,
     EVTCHNOP_BIND_VIRQ = 1,
+    EVTCHNOP_BIND_PIRQ = 2,
     EVTCHNOP_CLOSE = 3,
     EVTCHNOP_SEND = 4,
     EVTCHNOP_STATUS = 5,
@@ -59,6 +62,11 @@ union hypercall_arg {
         uint32_t vcpu;
         uint32_t port; /* out */
     } bind_virq;
+    struct {
+        uint32_t pirq;
+        uint32_t flags;
+        uint32_t port; /* out */
+    } bind_pirq;
     struct {
         uint32_t vcpu;
         uint32_t port; /* out */

@@ -25,6 +25,17 @@ static int do_raw_bind_virq(struct actor *a, struct request *q)
     return raw_bind_virq(a, q->a, q->b);
 }
 
+static int do_raw_bind_pirq(struct actor *a, struct request *q)
+{
+    return raw_bind_pirq(a, q->a);
+}
+
+static int do_raw_irq_unmask_notify(struct actor *a, struct request *q)
+{
+    (void)q;
+    return raw_irq_unmask_notify(a);
+}
+
 static int do_raw_bind_ipi(struct actor *a, struct request *q)
 {
     return raw_bind_ipi(a, q->a);
@@ -116,6 +127,8 @@ static const struct {
     {"alloc_unbound", "raw", do_raw_alloc_unbound, "remote", "owner", DOMID_SELF, DOMID_SELF},
     {"bind_interdomain", "raw", do_raw_bind_interdomain, "remote", "port", DOMID_SELF, REQUIRED},
     {"bind_virq", "raw", do_raw_bind_virq, "virq", "vcpu", REQUIRED, 0},
+    {"bind_pirq", "raw", do_raw_bind_pirq, "pirq", NULL, REQUIRED, 0},
+    {"irq_unmask_notify", "raw", do_raw_irq_unmask_notify, NULL, NULL, 0, 0},
     {"bind_ipi", "raw", do_raw_bind_ipi, "vcpu", NULL, REQUIRED, 0},
     {"close", "raw", do_raw_close, "port", NULL, REQUIRED, 0},
     {"send", "raw", do_raw_send, "port", NULL, REQUIRED, 0},
@@ -182,6 +195,7 @@ static void begin(struct session *s, struct command *c, size_t i)
     unsigned wait_ms = (unsigned)optional(c, "wait_ms", 600000, WAIT_MS);
     int error;
 
+    q.meet = (unsigned)optional(c, "meet", hands_count(), 0);
     q.a = (uint32_t)argument(c, operations[i].a, operations[i].a_otherwise);
     q.b = (uint32_t)argument(c, operations[i].b, operations[i].b_otherwise);
     if (strcmp(operations[i].via, "device") == 0)

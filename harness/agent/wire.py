@@ -71,6 +71,7 @@ class Connection:
         self._pending = bytearray()
         self._lost: AgentLost | None = None
         self._turn = threading.Lock()
+        self._posted = False
 
     def ask(
         self, verb: str, arguments: Arguments = _NONE, *, timeout: float = ANSWER_TIMEOUT
@@ -92,10 +93,7 @@ class Connection:
         and answers must fit into what the channel holds (a few KiB): nobody reads meanwhile.
         Raises as ``ask`` does, for the first that failed, once all have been answered.
         """
-        commands = [
-            " ".join([verb, *(f"{key}={_word(value)}" for key, value in arguments.items())])
-            for arguments in many
-        ]
+        commands = [_line(verb, arguments) for arguments in many]
         answers = self._exchange(verb, commands, timeout)
         for command, answer in zip(commands, answers, strict=True):
             if answer.ok:
@@ -103,6 +101,35 @@ class Connection:
             if answer.fields.get("what") == "in-flight" and answer.integer("errno") == errno.ETIME:
                 raise OperationInFlight(f"{command!r} has not come back from Xen", where=self.name)
             raise AgentRefused(self.name, command, answer)
+        return answers
+
+    def post(self, commands: Sequence[tuple[str, Arguments]]) -> None:
+        """Send ``commands`` and return at once; ``collect`` must follow before anything else."""
+        if not self._turn.acquire(timeout=ANSWER_TIMEOUT):
+            raise AgentLost("an earlier answer is overdue", where=self.name)
+        if self._lost:
+            self._turn.release()
+            raise self._lost
+        self._lost = AgentLost("a posted command was never answered", where=self.name)
+        self._posted = True
+        self._channel.write("".join(f"{_line(*each)}\n" for each in commands).encode("ascii"))
+
+    @property
+    def posted(self) -> bool:
+        """Whether there are posted commands whose answers were not collected."""
+        return self._posted
+
+    def collect(self, count: int, timeout: float = ANSWER_TIMEOUT) -> list[Answer]:
+        """Return the answers to ``count`` posted commands, whatever they say."""
+        try:
+            answers = [self._answer(timeout) for _ in range(count)]
+            self._lost = None
+        except (TimeoutError, OSError, EOFError) as error:
+            self._lost = AgentLost(f"no answer to what was posted: {error}", where=self.name)
+            raise self._lost from None
+        finally:
+            self._posted = False
+            self._turn.release()
         return answers
 
     def _exchange(self, verb: str, commands: Sequence[str], timeout: float) -> list[Answer]:
@@ -166,6 +193,10 @@ class Connection:
         if not data:
             raise EOFError
         self._pending += data
+
+
+def _line(verb: str, arguments: Arguments) -> str:
+    return " ".join([verb, *(f"{key}={_word(value)}" for key, value in arguments.items())])
 
 
 def _word(value: int | str | Sequence[int]) -> str:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "bisect": "harness.cli.bisect",
     "compare": "harness.cli.compare",
     "check": "harness.cli.check",
+    "interleave": "harness.cli.interleave",
     "nightly": "harness.cli.nightly",
     "bench": "harness.cli.bench",
 }

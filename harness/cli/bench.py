@@ -24,6 +24,7 @@ BENCHES = {
 HOST_BENCHES = {
     "restore": ("harness.run.bench", "restore"),
     "recording": ("harness.run.bench", "recording"),
+    "interleave": ("harness.interleave.session", "rate"),
 }
 
 
