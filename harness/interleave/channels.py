@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from harness.agent.client import AgentClient
 from harness.agent.wire import AgentRefused, Answer, Arguments, Connection
-from harness.interleave.scenarios import EINVAL, SELF, Call, Scenario
+from harness.interleave.scenarios import SELF, Call, Scenario
 from harness.verdict import HarnessError
 
+NOT_MET = -errno.ETIMEDOUT  # the agent's: the lanes' operations did not begin together
 _JOIN_MS = 3000
 
 
@@ -138,6 +139,6 @@ def _result(answer: Answer) -> int | None:
         return answer.integer("result")
     if answer.integer("errno") == errno.ETIME and answer.fields.get("what") == "in-flight":
         return None
-    if answer.integer("errno") == errno.EINVAL:
-        return EINVAL
+    if answer.integer("errno") in (errno.EINVAL, errno.ETIMEDOUT):
+        return -answer.integer("errno")
     raise HarnessError(f"a lane's operation failed: {dict(answer.fields)}", where="agent")

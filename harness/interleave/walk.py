@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.agent.client import AgentClient
-from harness.interleave.channels import Channels
+from harness.interleave.channels import NOT_MET, Channels
 from harness.interleave.scenarios import DOM0, Scenario
 from harness.interleave.stops import Access
 from harness.interleave.target import Missing, Place, Stuck, Target
@@ -136,7 +136,9 @@ class Walker:
         results = self._end(outcome)
         if outcome is Outcome.INFEASIBLE and None not in results:
             self._channels.close()
-        if outcome is Outcome.WALKED:
+        if NOT_MET in results:
+            outcome, why = Outcome.INFEASIBLE, "the operations did not begin together within 3 s"
+        elif outcome is Outcome.WALKED:
             why = self._wrong_results(path, results)
             outcome = Outcome.MISMATCH if why else outcome
         elif avoided and any(results[lane] is not None for lane in avoided):
