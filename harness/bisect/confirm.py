@@ -58,14 +58,14 @@ def _confirm(question: Question, state: State, answer: Answer, culprit: str) -> 
     doubt = 1 - question.confidence
     at = state.tally(culprit, signature)
     why = []
-    if culprit in state.skipped:
-        why.append(f"the culprit: {state.skipped[culprit]}")
+    if unknown := state.untestable(culprit, signature):
+        why.append(f"the culprit: {unknown}")
     elif not at.fails:
         return Step("culprit", culprit, _tries(seen, doubt / 5, at.passes))
     parents_pass: bool | None = None
     for parent in commits.parents[culprit]:
-        if parent in state.skipped:
-            why.append(f"the parent: {state.skipped[parent]}")
+        if unknown := state.untestable(parent, signature):
+            why.append(f"the parent: {unknown}")
             parents_pass = None
             break
         passes = state.tally(parent, signature).passes
@@ -75,8 +75,8 @@ def _confirm(question: Question, state: State, answer: Answer, culprit: str) -> 
     on_top = REVERT + culprit
     tally = state.tally(on_top, signature)
     reverted: bool | None = None
-    if on_top in state.skipped:
-        why.append(f"reverted: {state.skipped[on_top]}")
+    if unknown := state.untestable(on_top, signature):
+        why.append(f"reverted: {unknown}")
     elif tally.fails:
         reverted = False
     elif more := _tries(seen, doubt, tally.passes):
@@ -87,7 +87,7 @@ def _confirm(question: Question, state: State, answer: Answer, culprit: str) -> 
         state.content.get(parent, "?") == state.content.get(culprit)
         for parent in commits.parents[culprit]
     )
-    fails = None if culprit in state.skipped else True
+    fails = True if at.fails else None
     return Finding(answer, Confirmation(fails, parents_pass, reverted, same, tuple(why)))
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from harness.bisect.confirm import Finding, next_step
 from harness.bisect.plan import FAULTS, Question, Step, Stop
+from harness.bisect.signature import Signature
 from harness.bisect.tally import BOOT, Built, Event, Skipped, State, Tested, Try
 from harness.verdict import BuildError
 
@@ -67,17 +68,19 @@ def run(
         add(tested)
         if _no_boot(tested, question, state):
             add(Skipped(step.revision, f"does not boot: {tested.tries[-1].message}"))
-        faults[step.revision] = 0 if _told(tested) else faults[step.revision] + 1
+        wanted = state.signature(question.commits.bad)
+        faults[step.revision] = 0 if _told(tested, wanted) else faults[step.revision] + 1
         if faults[step.revision] < FAULTS:
             continue
-        control = next((one.revision for one in reversed(state.tested) if _told(one)), None)
+        told = (one.revision for one in reversed(state.tested) if _told(one, wanted))
+        control = next(told, None)
         why = tested.tries[-1].message if tested.tries else "no test ran"
         if control is None:
             return Stop(f"the lab failed {FAULTS} times: {why}", "lab"), state
         check = Step("control", control, 1)
         notice(check, state)
         add(_test(machine, check))
-        if not _told(state.tested[-1]):
+        if not _told(state.tested[-1], wanted):
             return Stop(f"the lab fails, also with what worked before: {why}", "lab"), state
         add(Skipped(step.revision, f"cannot be tested, others can: {why}"))
         faults[step.revision] = 0
@@ -87,11 +90,15 @@ def _test(machine: Machine, step: Step) -> Tested:
     return replace(machine.test(step.revision, step.tries, step.on), stage=step.stage)
 
 
-def _told(tested: Tested) -> bool:
-    """Say whether anything was learnt: one fault after it does not spoil what came before."""
-    return any(one.outcome != "fault" and one.test != BOOT for one in tested.tries) or any(
-        one.outcome == "fail" for one in tested.tries
-    )
+def _told(tested: Tested, wanted: Signature | None) -> bool:
+    """Say whether the test that counts said anything (it may be skipped, or never reached), or
+    anything failed; one fault after it does not spoil what came before."""
+
+    def counts(one: Try) -> bool:
+        return one.test == wanted.test if wanted else one.test != BOOT
+
+    outcomes = {one.outcome for one in tested.tries if counts(one) or one.outcome == "fail"}
+    return bool(outcomes & {"pass", "fail"})
 
 
 def _no_boot(tested: Tested, question: Question, state: State) -> bool:

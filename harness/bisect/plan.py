@@ -28,8 +28,6 @@ _LESSONS = 4
 PATIENCE = 80
 # How often a revision may end in a lab fault before it is asked whether it is to blame.
 FAULTS = 3
-# Tries that all end with another failure: the one that is looked for cannot be seen there.
-_OTHERS = 3
 # Bits that a step must promise; less is rounding noise, or a revision that tells nothing new.
 _WORTH = 1e-4
 _BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -120,8 +118,8 @@ def next_step(question: Question, state: State) -> Step | Answer | Stop:
 def _blocked(commits: Commits, state: State) -> Stop | None:
     ends: tuple[tuple[str, End], ...] = ((commits.bad, "bad"), (commits.good, "good"))
     for end, which in ends:
-        if end in state.skipped:
-            return Stop(f"cannot be tested: {state.skipped[end]}", which)
+        if why := state.untestable(end, state.signature(commits.bad)):
+            return Stop(f"cannot be tested: {why}", which)
     return None
 
 
@@ -176,11 +174,8 @@ def _testable(commits: Commits, state: State) -> Bools:
     signature = state.signature(commits.bad)
     ok = np.ones(len(commits.ids) + 1, np.bool_)
     ok[-1] = False
-    for name in state.skipped:
-        if name in commits.place:
-            ok[commits.place[name]] = False
-    for name, tally in _tallies(commits, state).items():
-        if tally.others >= _OTHERS and not state.tally(name, signature).told:
+    for name in {*state.skipped, *(event.revision for event in state.tested)}:
+        if name in commits.place and state.untestable(name, signature):
             ok[commits.place[name]] = False
     return ok
 

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from harness.bisect.signature import Signature
 
+OTHERS = 3  # tries that all end with another failure
 BOOT = "boot"  # the test that a host comes up: one try each time
 Outcome = Literal["pass", "fail", "fault"]
 
@@ -70,6 +71,11 @@ class Tally:
         """Tries from which something was learnt."""
         return self.passes + self.fails
 
+    @property
+    def blind(self) -> bool:
+        """Whether another failure always comes first: what is looked for cannot be seen there."""
+        return self.others >= OTHERS and not self.told
+
 
 @dataclass(frozen=True)
 class State:
@@ -101,6 +107,15 @@ class State:
             return self.wanted
         seen = Counter(t.signature for t in self.tries(bad) if t.signature is not None)
         return seen.most_common(1)[0][0] if seen else None
+
+    def untestable(self, revision: str, signature: Signature | None) -> str:
+        """Return why nothing can be learnt of ``revision``; "" if something can."""
+        if revision in self.skipped:
+            return self.skipped[revision]
+        if self.tally(revision, signature).blind:
+            others = (t.signature for t in self.tries(revision) if t.outcome == "fail")
+            return f"another failure comes first: {next(others)}"
+        return ""
 
     def tries(self, revision: str) -> Iterable[Try]:
         """Yield the tries of ``revision``, oldest first."""

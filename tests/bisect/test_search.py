@@ -15,7 +15,7 @@ from harness.bisect.commits import Commits
 from harness.bisect.confirm import Finding
 from harness.bisect.plan import Question, Stop
 from harness.bisect.simulate import OTHER, WANTED, World, bisect, by_halves, line
-from harness.bisect.tally import Event, State
+from harness.bisect.tally import Event, State, Try
 
 
 def world(count: int, culprit: int, rate: float = 1.0, seed: int = 1, **more: Any) -> World:
@@ -118,6 +118,50 @@ def test_the_wanted_failure_may_be_the_rarer_one() -> None:
     question = Question(odd.commits)
     found, _ = loop.run(question, State(WANTED), odd, odd, record=lambda event: None)
     assert finding(found).answer.culprit == "c20"
+
+
+class Masked(World):
+    """A world in which some revisions fail in another way before the test can say anything."""
+
+    masked: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()  # the test that counts is skipped there
+
+    def _try(self, revision: str) -> Try:
+        if revision in self.masked:
+            return Try("race", "fail", OTHER)
+        return Try("others", "pass") if revision in self.silent else super()._try(revision)
+
+
+def masked(culprit: int, masked: set[str], silent: set[str] = frozenset()) -> Masked:  # type: ignore[assignment]
+    made = Masked(line(64), f"c{culprit}", 1.0, Random(1))
+    made.masked, made.silent = frozenset(masked), frozenset(silent)
+    return made
+
+
+def test_a_revision_that_always_fails_otherwise_is_stepped_around() -> None:
+    result = bisect(masked(20, {"c32", "c33"}))
+    assert finding(result.found).answer.culprit == "c20"
+    found = finding(bisect(masked(32, {"c32"})).found)
+    assert {name for name, _ in found.answer.suspects} == {"c32", "c33"}
+    seen = finding(bisect(masked(20, {"revert:c20"})).found).confirmation
+    assert seen.reverted_passes is None and "another failure comes first" in seen.why[0]
+    parent = finding(bisect(masked(20, {"c19"})).found)
+    assert {name for name, _ in parent.answer.suspects} == {"c19", "c20"}
+
+
+@pytest.mark.parametrize(("end", "at"), [("c64", "bad"), ("c0", "good")])
+def test_an_end_that_always_fails_otherwise_is_told_of(end: str, at: str) -> None:
+    lab = masked(20, {end})
+    question = Question(lab.commits)
+    found, _ = loop.run(question, State(WANTED), lab, lab, record=lambda event: None)
+    assert isinstance(found, Stop) and found.at == at
+    assert "another failure comes first: race: crash" in found.why
+
+
+def test_a_revision_that_skips_the_test_is_stepped_around() -> None:
+    result = bisect(masked(20, set(), {"c32"}))
+    assert finding(result.found).answer.culprit == "c20"
+    assert result.state.skipped["c32"].startswith("cannot be tested, others can")
 
 
 def test_ends_are_checked_first() -> None:
