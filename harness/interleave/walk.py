@@ -176,7 +176,8 @@ class Walker:
             lanes = [n for n, lane in enumerate(scenario.lanes) if lane.call.domain == domain]
             cpus = {self._cpus[lane]: scenario.lanes[lane].whole for lane in lanes}
             calls = {cpu: whole for cpu, whole in cpus.items() if whole}
-            arrived |= self._target.arrive(cpus, arrived, calls)
+            last = None if scenario.last is None else self._cpus[scenario.last]
+            arrived |= self._target.arrive(cpus, arrived, calls, last)
         arrived = self._target.settle(arrived)
         self._places = {lane: arrived[cpu] for lane, cpu in enumerate(self._cpus)}
         count = len(scenario.lanes)

@@ -56,7 +56,9 @@ class Machine:
     def settle(self, places: dict[int, Place]) -> dict[int, Place]:
         return places
 
-    def arrive(self, cpus: Iterable[int], frozen: object, calls: object) -> dict[int, Place]:
+    def arrive(
+        self, cpus: Iterable[int], frozen: object, calls: object, last: object
+    ) -> dict[int, Place]:
         places = {cpu: self.advance(cpu) for cpu in cpus}
         missing = {cpu for cpu, place in places.items() if place.point is None}
         if missing:
@@ -250,7 +252,7 @@ def test_what_does_not_come_in_time_is_infeasible(monkeypatch: pytest.MonkeyPatc
 
     model = system("send-close", "counter")
     order = next(paths(model))
-    monkeypatch.setattr(Machine, "arrive", lambda self, cpus, frozen, calls: stuck(self, 0))
+    monkeypatch.setattr(Machine, "arrive", lambda self, cpus, frozen, calls, last: stuck(self, 0))
     (walked,) = walks(SCENARIOS["send-close"], model, model, [order])
     assert (walked.outcome, walked.why, walked.rows) == (Outcome.INFEASIBLE, "CPU0 waits", ())
 
