@@ -90,6 +90,10 @@ class Machine:
             self.take(cpu)
         return self.place(cpu)
 
+    def proceed(self, cpu: int, place: Place, until: int | None = None) -> Place:
+        self.access(cpu, place)
+        return self.advance(cpu, until)
+
     def take(self, cpu: int) -> None:
         now = names(self.system, self.places, self.values)
         for branch in self.step(cpu).branches:
