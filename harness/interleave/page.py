@@ -50,7 +50,7 @@ def render(about: About, tried: Sequence[Tried], files: dict[int, str]) -> str:
     ordered = sorted(tried, key=lambda each: (_RANK[each.walked.outcome], each.number))
     return environment.get_template("scenario.html.j2").render(
         about=about,
-        lanes=[_lane(about.scenario, number) for number in range(len(about.scenario.lanes))],
+        lanes=_lanes(about.scenario),
         tried=ordered,
         counts={outcome: outcomes.count(outcome) for outcome in Outcome},
         files=files,
@@ -61,7 +61,12 @@ def render(about: About, tried: Sequence[Tried], files: dict[int, str]) -> str:
 _RANK = {Outcome.MISMATCH: 0, Outcome.INFEASIBLE: 1, Outcome.WALKED: 2}
 
 
-def _lane(scenario: Scenario, number: int) -> str:
-    call = scenario.lanes[number].call
-    ports = " ".join(name for _, name in call.ports if name)
-    return f"CPU{number}: {call.verb} {ports}".rstrip()
+def _lanes(scenario: Scenario) -> list[str]:
+    names = []
+    for number, lane in enumerate(scenario.lanes):
+        ports = " ".join(name for _, name in lane.call.ports if name)
+        where = f"{lane.call.domain} vCPU{scenario.vcpu(number)}"
+        names.append(f"{where}: {lane.call.verb} {ports}".rstrip())
+    if scenario.interrupt is not None:
+        names.append("an interrupt there")
+    return names

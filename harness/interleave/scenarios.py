@@ -126,6 +126,7 @@ class Scenario:
     pending: str = ""  # the port whose pending bit is watched
     masked: bool = False  # watch the mask of the port under test; it is set at first
     arches: tuple[Arch, ...] = tuple(Arch)  # where there is such a thing
+    last: int | None = None  # the lane that would send others home before they come to the lock
     # An interrupt on the first lane's CPU, once, at any moment: what it does to the channel.
     interrupt: Interrupt | None = None
 
@@ -284,7 +285,13 @@ def bind_pirq(port: str) -> Lane:
 
 
 _PENDS: Section = (
-    Step("pend", Kind.STORE, "pending", (Branch("", "", put=_put(pending=1)),), "send_guest_pirq"),
+    Step(
+        "pend",
+        Kind.RMW,
+        "pending",
+        (Branch(f"state != {FREE}", "", put=_put(pending=1)), Branch(f"state == {FREE}", "")),
+        "send_guest_pirq: evtchn_port_set_pending",
+    ),
 )
 
 
@@ -387,6 +394,7 @@ _ALL = (
         PIRQ,
         masked=True,
         arches=(Arch.X86_64,),
+        last=0,
     ),
     Scenario(
         "bind-interrupt",

@@ -92,6 +92,12 @@ class _Result:
             return f"{times} did not go as the model says: {bad[0].walked.why}"
         return "" if self.of(Outcome.WALKED) else "no order could be walked"
 
+    @property
+    def story(self) -> str:
+        """The first schedule that went wrong, a line per turn."""
+        bad = self.of(Outcome.MISMATCH)
+        return "\n".join(_told(bad[0])) if bad else ""
+
     def document(self) -> dict[str, Any]:
         """Return it for --json."""
 
@@ -120,6 +126,15 @@ class _Result:
             "schedules_per_second": round(rate, 2),
             "page": self.page,
         }
+
+
+def _told(tried: Tried) -> Iterator[str]:
+    """Yield what was done and seen, a line per turn, and what was wrong at the end."""
+    for number, row in enumerate(tried.walked.rows, 1):
+        seen = " ".join(f"{name}={value}" for name, value in row.machine.items())
+        waits = ", has to wait" if row.waited else ""
+        yield f"{number:3}. lane {row.lane}: {row.step}{waits}  [{seen}]  {row.xen}; at {row.where}"
+    yield f"  => {tried.walked.why}"
 
 
 def run_scenarios(plan: Plan, scenarios: Sequence[Scenario], choice: Choice) -> dict[str, Any]:
@@ -268,6 +283,7 @@ class _Run:
                     result.verdict,
                     round(result.seconds, 3),
                     result.message,
+                    result.story,
                     artifacts=tuple(str(p.relative_to(self._run.path)) for p in artifacts),
                 )
             )

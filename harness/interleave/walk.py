@@ -176,7 +176,8 @@ class Walker:
             lanes = [n for n, lane in enumerate(scenario.lanes) if lane.call.domain == domain]
             cpus = {self._cpus[lane]: scenario.lanes[lane].whole for lane in lanes}
             calls = {cpu: whole for cpu, whole in cpus.items() if whole}
-            arrived |= self._target.arrive(cpus, arrived, calls)
+            last = None if scenario.last is None else self._cpus[scenario.last]
+            arrived |= self._target.arrive(cpus, arrived, calls, last)
         arrived = self._target.settle(arrived)
         self._places = {lane: arrived[cpu] for lane, cpu in enumerate(self._cpus)}
         count = len(scenario.lanes)
@@ -236,11 +237,11 @@ class Walker:
     def _take(self, turn: Turn) -> None:
         """Take one turn on the machine, and compare."""
         lane, step = turn.thread, turn.step
+        stays = turn.branch is not None and self._is_section(lane, turn.then)
         if step.kind is Kind.LOCAL:
             self._interrupt(lane)
         elif step.word in LOCK_WORDS:
-            self._access(lane, step.kind is not Kind.LOAD)
-        stays = turn.branch is not None and self._is_section(lane, turn.then)
+            self._access(lane, step.kind is not Kind.LOAD, stays)
         if self._places[lane] is None and not stays:
             self._places[lane] = self._advance(lane)
         model, machine = self._look(dict(turn.values))
@@ -252,13 +253,16 @@ class Walker:
             self._expect(lane, turn.then)
         _compare(model, machine)
 
-    def _access(self, lane: int, changes: bool) -> None:
-        """Let a lane make the access it stands before."""
+    def _access(self, lane: int, changes: bool, stays: bool) -> None:
+        """Let a lane make the access it stands before, and go on unless it ``stays``."""
         place = self._places[lane]
-        assert place is not None
+        assert place is not None and place.point is not None
+        if changes and not stays and place.point.access is not Access.LOAD:
+            self._places[lane] = self._target.proceed(self._cpu(lane), place, self._back(lane))
+            return
         self._target.access(self._cpu(lane), place)
         self._places[lane] = None
-        if changes and place.point is not None and place.point.access is Access.LOAD:
+        if changes and place.point.access is Access.LOAD:
             # Xen looks first, and makes the model's atomic access only if it can succeed.
             following = self._advance(lane)
             if following.label == place.label:
@@ -271,8 +275,11 @@ class Walker:
         return self._cpus[lane] if lane < len(self._cpus) else self._cpus[0]
 
     def _advance(self, lane: int) -> Place:
-        back = self._interrupted if lane >= len(self._cpus) else None
-        return self._target.advance(self._cpu(lane), back)
+        return self._target.advance(self._cpu(lane), self._back(lane))
+
+    def _back(self, lane: int) -> int | None:
+        """Return where the interrupt goes back to; None for any other lane."""
+        return self._interrupted if lane >= len(self._cpus) else None
 
     def _interrupt(self, lane: int) -> None:
         """Raise the spare interrupt's line: the CPU takes it before its next instruction."""

@@ -19,7 +19,7 @@ def test_operations_that_overlapped_become_scenarios() -> None:
     found = meetings(STORY)
     assert [meeting.scenarios for meeting in found] == [
         ("unmask-bind",),
-        ("send-close", "send-close-peer"),
+        ("send-close", "send-close-peer", "domu-send-close-peer"),
     ]
     assert found[0].one == "dom0 cpu0 bind_interdomain(dom0 port 5)"
     assert found[1].other == "domu1 cpu1 send(port 6)"

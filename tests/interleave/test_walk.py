@@ -56,7 +56,9 @@ class Machine:
     def settle(self, places: dict[int, Place]) -> dict[int, Place]:
         return places
 
-    def arrive(self, cpus: Iterable[int], frozen: object, calls: object) -> dict[int, Place]:
+    def arrive(
+        self, cpus: Iterable[int], frozen: object, calls: object, last: object
+    ) -> dict[int, Place]:
         places = {cpu: self.advance(cpu) for cpu in cpus}
         missing = {cpu for cpu, place in places.items() if place.point is None}
         if missing:
@@ -87,6 +89,10 @@ class Machine:
         while self.places[cpu] != DONE and self.step(cpu).word not in LOCK_WORDS:
             self.take(cpu)
         return self.place(cpu)
+
+    def proceed(self, cpu: int, place: Place, until: int | None = None) -> Place:
+        self.access(cpu, place)
+        return self.advance(cpu, until)
 
     def take(self, cpu: int) -> None:
         now = names(self.system, self.places, self.values)
@@ -250,7 +256,7 @@ def test_what_does_not_come_in_time_is_infeasible(monkeypatch: pytest.MonkeyPatc
 
     model = system("send-close", "counter")
     order = next(paths(model))
-    monkeypatch.setattr(Machine, "arrive", lambda self, cpus, frozen, calls: stuck(self, 0))
+    monkeypatch.setattr(Machine, "arrive", lambda self, cpus, frozen, calls, last: stuck(self, 0))
     (walked,) = walks(SCENARIOS["send-close"], model, model, [order])
     assert (walked.outcome, walked.why, walked.rows) == (Outcome.INFEASIBLE, "CPU0 waits", ())
 
