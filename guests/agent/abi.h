@@ -23,6 +23,7 @@
 enum {
     EVTCHNOP_BIND_INTERDOMAIN = 0,
     EVTCHNOP_BIND_VIRQ = 1,
+    EVTCHNOP_BIND_PIRQ = 2,
     EVTCHNOP_CLOSE = 3,
     EVTCHNOP_SEND = 4,
     EVTCHNOP_STATUS = 5,
@@ -30,7 +31,11 @@ enum {
     EVTCHNOP_BIND_IPI = 7,
     EVTCHNOP_BIND_VCPU = 8,
     EVTCHNOP_UNMASK = 9,
+    EVTCHNOP_RESET = 10,
+    EVTCHNOP_INIT_CONTROL = 11,
+    EVTCHNOP_EXPAND_ARRAY = 12,
     EVTCHNOP_SET_PRIORITY = 13,
+    EVTCHNOP_RESET_CONT = 14,
 };
 
 enum {
@@ -64,6 +69,23 @@ union hypercall_arg {
         uint32_t port; /* out */
     } bind_ipi;
     struct {
+        uint32_t pirq;
+        uint32_t flags;
+        uint32_t port; /* out */
+    } bind_pirq;
+    struct {
+        uint16_t domid;
+    } reset;
+    struct {
+        uint64_t frame;
+        uint32_t offset;
+        uint32_t vcpu;
+        uint8_t link_bits; /* out */
+    } init_control;
+    struct {
+        uint64_t frame;
+    } expand_array;
+    struct {
         uint32_t port;
     } one_port; /* close, send, unmask */
     struct {
@@ -90,7 +112,6 @@ union hypercall_arg {
         uint64_t ports; /* address of an array of uint32_t */
         uint32_t count;
         uint64_t timeout; /* absolute, ns of Xen's system time */
-        uint32_t array[1];
     } poll;
     struct {
         uint32_t command;

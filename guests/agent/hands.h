@@ -20,6 +20,7 @@ typedef int (*operation)(struct actor *a, struct request *q);
 struct request {
     operation run;
     unsigned handle;
+    enum fault fault;
     uint32_t a, b; /* the operation's own two arguments */
     uint32_t ports[MAX_EVENTS]; /* events to write back, or that were read */
     unsigned count;

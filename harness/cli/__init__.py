@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "boot": "harness.cli.boot",
     "doctor": "harness.cli.doctor",
     "report": "harness.cli.report",
+    "coverage": "harness.cli.coverage",
     "model": "harness.cli.model",
     "corpus": "harness.cli.corpus",
     "check": "harness.cli.check",

@@ -21,6 +21,7 @@ from harness.run.plan import DEFAULT_DURATION, DEFAULT_FLAVOUR, Plan, Tree
 from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
 
 TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
+SUITES = {"lock": [TESTCASES], "conformance": [TESTCASES / "conformance"]}
 
 
 @click.command("run")
@@ -35,6 +36,13 @@ TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
 @click.option("--out", type=click.Path(path_type=Path), help="New directory for the results.")
 @click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
 @tree_options
+@click.option(
+    "--suite",
+    type=click.Choice(list(SUITES)),
+    default="lock",
+    show_default=True,
+    help="Which of our test cases, if no TESTS are given.",
+)
 @click.option("--snapshot", is_flag=True, help="Restore the booted machine before every test.")
 @click.option("--repeat", type=int, default=1, show_default=True, help="Run every test so often.")
 @click.option("--keep-going", is_flag=True, help="Go on after a test that did not pass.")
@@ -43,6 +51,7 @@ TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
 def command(
     hosts: tuple[str, ...],
     tests: tuple[Path, ...],
+    suite: str,
     snapshot: bool,
     keep_going: bool,
     as_json: bool,
@@ -51,7 +60,7 @@ def command(
 ) -> int:
     """Build, boot, test; ends with a verdict and the path of the report.
 
-    TESTS are pytest files or directories; by default those in testcases/.
+    TESTS are pytest files or directories; by default those of the suite in testcases/.
     """
     chosen = hosts or ("qemu-x86_64",)
     lab = load_lab(options["lab"])
@@ -63,7 +72,9 @@ def command(
         out=options["out"],
         repeat=options["repeat"],
     ).check()
-    words = [str(test) for test in tests] or [str(TESTCASES)]
+    words = [str(test) for test in tests or SUITES[suite]]
+    if suite == "lock" and not tests:
+        words.append(f"--ignore={SUITES['conformance'][0]}")
     for test in tests:
         if not Path(str(test).partition("::")[0]).exists():
             raise ConfigError("no such test file", where=str(test))

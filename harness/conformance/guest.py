@@ -1,0 +1,292 @@
+"""A domain as a conformance test sees it: every method is one hypercall, judged by the model.
+
+    port = guest.alloc_unbound(guest.domid)
+    guest.close(port)
+    guest.send(port)        # Xen must say EINVAL: the oracle sees to it
+
+A method returns what the hypercall does: 0, the new port, or -errno.  What the model says has
+changed is looked at at once, through EVTCHNOP_status and SCHEDOP_poll.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.agent.client import AgentClient
+from harness.conformance.hypercalls import FOREVER, IN_THE_PAST, Observed, call, observed
+from harness.conformance.oracle import Oracle
+from harness.conformance.survey import survey
+from harness.model.domain import BUCKET, Channel, Domain, State, World
+from harness.model.operations import (
+    DOMID_SELF,
+    AllocUnbound,
+    BindInterdomain,
+    BindIpi,
+    BindPirq,
+    BindVcpu,
+    BindVirq,
+    Close,
+    ExpandArray,
+    Fault,
+    InitControl,
+    Operation,
+    Poll,
+    Reset,
+    Send,
+    SetPriority,
+    Status,
+    StatusReply,
+    UnknownOp,
+    Unmask,
+)
+from harness.model.outcome import Outcome
+from harness.verdict import LabError
+
+_POLLS = 7  # of which the median counts: any event of the guest's own ends a poll early
+_ASLEEP = 1e-3  # seconds; a poll that finds something takes a tenth of it, Linux's tick is 4 ms
+_UNSURE = (0.25, 0.75)  # share of slow polls that tells nothing
+_POLL_BATCHES = 5
+
+
+@dataclass
+class Guest:
+    """One domain and its agent; make them with ``Domains``."""
+
+    domains: Domains
+    agent: AgentClient
+    type: str  # dom0, pv, pvh, hvm, arm
+
+    @property
+    def name(self) -> str:
+        """dom0, domu1, ..."""
+        return self.agent.name
+
+    @property
+    def domid(self) -> int:
+        """The domain's number."""
+        return self.agent.domid
+
+    @property
+    def now(self) -> Domain:
+        """The domain as the model believes it is now."""
+        return self.domains.oracle.domain(self.domid)
+
+    def alloc_unbound(
+        self, remote: int = DOMID_SELF, dom: int = DOMID_SELF, fault: Fault = Fault.NONE
+    ) -> int:
+        """EVTCHNOP_alloc_unbound."""
+        return self._do(AllocUnbound(self.domid, dom, remote, fault))
+
+    def bind_interdomain(self, remote_dom: int, remote_port: int, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_bind_interdomain."""
+        return self._do(BindInterdomain(self.domid, remote_dom, remote_port, fault))
+
+    def bind_virq(self, virq: int, vcpu: int = 0, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_bind_virq."""
+        return self._do(BindVirq(self.domid, virq, vcpu, fault))
+
+    def bind_ipi(self, vcpu: int, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_bind_ipi."""
+        return self._do(BindIpi(self.domid, vcpu, fault))
+
+    def bind_pirq(self, pirq: int, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_bind_pirq."""
+        return self._do(BindPirq(self.domid, pirq, fault))
+
+    def close(self, port: int, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_close."""
+        return self._do(Close(self.domid, port, fault))
+
+    def send(self, port: int, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_send."""
+        return self._do(Send(self.domid, port, fault))
+
+    def status(
+        self, port: int, dom: int = DOMID_SELF, fault: Fault = Fault.NONE
+    ) -> StatusReply | int:
+        """EVTCHNOP_status: what Xen says, or -errno."""
+        taken = self.domains.do(self, Status(self.domid, dom, port, fault))
+        return taken.result.status or taken.result.rc
+
+    def bind_vcpu(self, port: int, vcpu: int, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_bind_vcpu."""
+        return self._do(BindVcpu(self.domid, port, vcpu, fault))
+
+    def unmask(self, port: int, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_unmask."""
+        return self._do(Unmask(self.domid, port, fault))
+
+    def set_priority(self, port: int, priority: int, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_set_priority."""
+        return self._do(SetPriority(self.domid, port, priority, fault))
+
+    def reset(self, dom: int, resume: bool = False, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_reset, EVTCHNOP_reset_cont."""
+        return self._do(Reset(self.domid, dom, resume, fault))
+
+    def init_control(self, vcpu: int, offset: int = 0, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_init_control with a frame that does not exist."""
+        return self._do(InitControl(self.domid, vcpu, offset, page_ok=False, fault=fault))
+
+    def expand_array(self, fault: Fault = Fault.NONE) -> int:
+        """EVTCHNOP_expand_array with a frame that does not exist."""
+        return self._do(ExpandArray(self.domid, page_ok=False, fault=fault))
+
+    def unknown(self, command: int) -> int:
+        """event_channel_op with a command that is none."""
+        return self._do(UnknownOp(self.domid, command))
+
+    def poll(self, *ports: int, vcpu: int = 0, fault: Fault = Fault.NONE) -> bool:
+        """SCHEDOP_poll without time-out; say whether it returned at once, with 0."""
+        taken = self.domains.do(self, Poll(self.domid, ports, vcpu, fault))
+        return taken.result.rc == 0 and not taken.result.blocked
+
+    def poll_past(self, *ports: int) -> int:
+        """SCHEDOP_poll with a time-out in the past: 0 whatever is pending, or -errno."""
+        return self.domains.do(self, Poll(self.domid, ports), timeout=IN_THE_PAST).result.rc
+
+    def fill(self, most: int) -> tuple[int, int]:
+        """Allocate unbound ports until Xen refuses; return how many there were, and the errno.
+
+        Xen is asked for all of the domain's ports afterwards.
+        """
+        return self.domains.fill(self, most)
+
+    def _do(self, operation: Operation) -> int:
+        return self.domains.do(self, operation).result.code
+
+
+@dataclass
+class Domains:
+    """All domains of a host during one test, and the oracle that watches them."""
+
+    oracle: Oracle
+    guests: dict[str, Guest] = field(default_factory=dict)
+    before: World | None = None
+
+    def add(self, agent: AgentClient, type_: str) -> Guest:
+        """Take in a domain; its state is in the oracle's world already."""
+        guest = self.guests[agent.name] = Guest(self, agent, type_)
+        self.oracle.names[agent.domid] = agent.name
+        return guest
+
+    def do(self, guest: Guest, operation: Operation, timeout: int = FOREVER) -> Outcome:
+        """Make ``operation`` in ``guest``; judge its answer and look at what it changed."""
+        before = self.oracle.world
+        if isinstance(operation, Poll):
+            seen = _poll(guest.agent, operation, timeout)
+        else:
+            verb, arguments = call(operation)
+            seen = observed(operation, guest.agent.connection.attempt(verb, arguments))
+        taken = self.oracle.judge(operation, seen)
+        self.oracle.world = _settled(self.oracle.world)
+        self._look(before)
+        return taken
+
+    def fill(self, guest: Guest, most: int) -> tuple[int, int]:
+        """See ``Guest.fill``."""
+        answer = guest.agent.connection.ask("fill", {"max": most, "wait_ms": 60000}, timeout=70.0)
+        count, (_, _, errno) = answer.integer("result"), answer.integers("ports")
+        self.oracle.world = self.oracle.world.with_domain(_filled(guest.now, count))
+        if errno:
+            self.oracle.judge(AllocUnbound(guest.domid, DOMID_SELF, DOMID_SELF), Observed(-errno))
+        self.agree(guest)
+        return count, errno
+
+    def agree(self, guest: Guest) -> None:
+        """Ask Xen for every port of ``guest``'s domain: all must be as the model says."""
+        found = survey(guest.agent)
+        now = guest.now
+        assert found.valid == now.valid, (
+            f"{guest.name} has {found.valid} ports, the model says {now.valid}"
+        )
+        believed = {port: _visible(channel) for port, channel in now.ports if channel.state}
+        seen = {port: _visible(channel) for port, channel in found.ports.items()}
+        wrong = sorted(dict(believed.items() ^ seen.items()))
+        assert not wrong, (
+            f"{guest.name}'s port {wrong[0]} is {seen.get(wrong[0])}, "
+            f"the model says {believed.get(wrong[0])}"
+        )
+
+    def close_all(self) -> list[str]:
+        """Close what a test has left open in any guest; return what cannot be closed."""
+        left = []
+        for guest in self.guests.values():
+            for port, channel in guest.now.ports:
+                if self.before is not None and channel.state > 1:
+                    was = self.before.domain(guest.domid)
+                    if was is not None and not was.port(port).state:
+                        guest.agent.connection.attempt("close", {"port": port})
+            left += [f"{guest.name}: port {port}" for port in guest.agent.release()]
+        return left
+
+    def _look(self, before: World) -> None:
+        """Compare what the model says has changed since ``before`` with the real Xen."""
+        for guest in list(self.guests.values()):
+            old, new = before.domain(guest.domid), self.oracle.world.domain(guest.domid)
+            if old is None or new is None or old.ports == new.ports:
+                continue
+            for port in sorted(dict(set(old.ports) ^ set(new.ports))):
+                if _visible(old.port(port)) != _visible(new.port(port)):
+                    guest.status(port)
+                if old.pending(port) != new.pending(port) and new.port(port).usable:
+                    guest.poll(port)
+
+
+def _poll(agent: AgentClient, operation: Poll, timeout: int) -> Observed:
+    """Poll many times: one poll alone may be ended by any event of the guest's own."""
+    verb, arguments = call(operation)
+    words = {**arguments, "timeout": timeout}
+    times: list[float] = []
+    for _ in range(_POLL_BATCHES):
+        answers = agent.connection.attempt_in_a_row(verb, [words] * _POLLS)
+        refused = next((answer for answer in answers if not answer.ok), None)
+        if refused is not None:
+            return observed(operation, refused)
+        if timeout == IN_THE_PAST:
+            return Observed(0)
+        hz = agent.info.tick_hz
+        times += [(a.integer("ret") - a.integer("call")) / hz for a in answers]
+        slow = statistics.fmean(time > _ASLEEP for time in times)
+        if not _UNSURE[0] < slow < _UNSURE[1]:
+            return Observed(0, blocked=slow > 0.5)
+    raise LabError(
+        f"cannot tell whether a poll of {operation.ports} sleeps: {slow:.0%} took over 1 ms",
+        where=agent.name,
+    )
+
+
+def _filled(domain: Domain, count: int) -> Domain:
+    """Return ``domain`` after ``count`` unbound ports were allocated, lowest first."""
+    ports = dict(domain.ports)
+    free = (port for port in itertools.count() if not domain.port(port).state)
+    for port in itertools.islice(free, count):
+        ports[port] = replace(domain.port(port), state=State.UNBOUND, remote_dom=domain.domid)
+    valid = max(domain.valid, (max(ports) // BUCKET + 1) * BUCKET)
+    return replace(domain, ports=tuple(sorted(ports.items())), valid=valid)
+
+
+def _visible(channel: Channel) -> tuple[int, ...]:
+    """What EVTCHNOP_status shows of a channel."""
+    c = channel
+    return (c.state, c.remote_dom, c.remote_port, c.number, c.vcpu)
+
+
+def _settled(world: World) -> World:
+    """Linux takes every event that comes up at once: it unlinks its port, which nobody has
+    bound, and leaves it pending.  A poll is over when its answer is there."""
+    for domain in world.domains:
+        vcpus = tuple(replace(v, polling=None, upcall=True) for v in domain.vcpus)
+        ports = tuple(_unlinked(domain.ports))
+        world = world.with_domain(replace(domain, vcpus=vcpus, ports=ports))
+    return world
+
+
+def _unlinked(ports: Sequence[tuple[int, Channel]]) -> Iterator[tuple[int, Channel]]:
+    for port, channel in ports:
+        if channel.word.linked:
+            channel = replace(channel, word=replace(channel.word, linked=False), queue=None)
+        yield port, channel
