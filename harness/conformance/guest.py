@@ -58,6 +58,7 @@ class Guest:
     domains: Domains
     agent: AgentClient
     type: str  # dom0, pv, pvh, hvm, arm
+    linux: bool = True
 
     @property
     def name(self) -> str:
@@ -155,6 +156,10 @@ class Guest:
         """
         return self.domains.fill(self, most)
 
+    def compare(self, old: Domain, new: Domain) -> None:
+        """Compare what else can be seen with the model's change from ``old`` to ``new``: Linux
+        keeps its shared memory to itself."""
+
     def _do(self, operation: Operation) -> int:
         return self.domains.do(self, operation).result.code
 
@@ -167,13 +172,14 @@ class Domains:
     guests: dict[str, Guest] = field(default_factory=dict)
     before: World | None = None
 
-    def add(self, agent: AgentClient, type_: str) -> Guest:
+    def add(self, guest: Guest) -> None:
         """Take in a domain; its state is in the oracle's world already."""
-        guest = self.guests[agent.name] = Guest(self, agent, type_)
-        self.oracle.names[agent.domid] = agent.name
-        return guest
+        self.guests[guest.name] = guest
+        self.oracle.names[guest.domid] = guest.name
 
-    def do(self, guest: Guest, operation: Operation, timeout: int = FOREVER) -> Outcome:
+    def do(
+        self, guest: Guest, operation: Operation, timeout: int = FOREVER, *, look: bool = True
+    ) -> Outcome:
         """Make ``operation`` in ``guest``; judge its answer and look at what it changed."""
         before = self.oracle.world
         if isinstance(operation, Poll):
@@ -182,9 +188,14 @@ class Domains:
             verb, arguments = call(operation)
             seen = observed(operation, guest.agent.connection.attempt(verb, arguments))
         taken = self.oracle.judge(operation, seen)
-        self.oracle.world = _settled(self.oracle.world)
-        self._look(before)
+        self.oracle.world = _settled(self.oracle.world, self._linux)
+        if look:
+            self.look(before)
         return taken
+
+    @property
+    def _linux(self) -> frozenset[int]:
+        return frozenset(guest.domid for guest in self.guests.values() if guest.linux)
 
     def fill(self, guest: Guest, most: int) -> tuple[int, int]:
         """See ``Guest.fill``."""
@@ -211,10 +222,23 @@ class Domains:
             f"the model says {believed.get(wrong[0])}"
         )
 
+    def refresh(self) -> None:
+        """Ask Xen again for the ports of every Linux domain: something has changed them that
+        was no operation of a test's, such as a domain that came or went."""
+        for guest in self.guests.values():
+            if guest.linux:
+                found = survey(guest.agent)
+                ports = tuple(sorted(found.ports.items()))
+                now = replace(guest.now, valid=found.valid, ports=ports)
+                self.oracle.world = self.oracle.world.with_domain(now)
+        self.before = self.oracle.world
+
     def close_all(self) -> list[str]:
         """Close what a test has left open in any guest; return what cannot be closed."""
         left = []
         for guest in self.guests.values():
+            if not guest.linux:  # it begins anew with every test
+                continue
             for port, channel in guest.now.ports:
                 if self.before is not None and channel.state > 1:
                     was = self.before.domain(guest.domid)
@@ -223,7 +247,7 @@ class Domains:
             left += [f"{guest.name}: port {port}" for port in guest.agent.release()]
         return left
 
-    def _look(self, before: World) -> None:
+    def look(self, before: World) -> None:
         """Compare what the model says has changed since ``before`` with the real Xen."""
         for guest in list(self.guests.values()):
             old, new = before.domain(guest.domid), self.oracle.world.domain(guest.domid)
@@ -234,6 +258,7 @@ class Domains:
                     guest.status(port)
                 if old.pending(port) != new.pending(port) and new.port(port).usable:
                     guest.poll(port)
+            guest.compare(old, new)
 
 
 def _poll(agent: AgentClient, operation: Poll, timeout: int) -> Observed:
@@ -275,12 +300,13 @@ def _visible(channel: Channel) -> tuple[int, ...]:
     return (c.state, c.remote_dom, c.remote_port, c.number, c.vcpu)
 
 
-def _settled(world: World) -> World:
+def _settled(world: World, linux: frozenset[int]) -> World:
     """Linux takes every event that comes up at once: it unlinks its port, which nobody has
     bound, and leaves it pending.  A poll is over when its answer is there."""
     for domain in world.domains:
-        vcpus = tuple(replace(v, polling=None, upcall=True) for v in domain.vcpus)
-        ports = tuple(_unlinked(domain.ports))
+        runs_linux = domain.domid in linux
+        vcpus = tuple(replace(v, polling=None, upcall=v.upcall or runs_linux) for v in domain.vcpus)
+        ports = tuple(_unlinked(domain.ports)) if runs_linux else domain.ports
         world = world.with_domain(replace(domain, vcpus=vcpus, ports=ports))
     return world
 

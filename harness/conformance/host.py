@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
+from harness.agent.client import AgentClient
 from harness.arch import Arch
+from harness.conformance.bare import Bare, new_bare
 from harness.conformance.cells import Scope, why_not
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.oracle import Oracle, rows
 from harness.conformance.survey import linux_domain
-from harness.model.domain import Kind, World
+from harness.domains.toolstack import DomU
+from harness.model.domain import Domain, Kind, World
 from harness.model.releases import Release
+from harness.run.bare import end_bare, start_bare
 from harness.run.session import Session
 
 _KINDS = {"pv": Kind.PV, "pvh": Kind.HVM, "hvm": Kind.HVM, "arm": Kind.ARM}
@@ -19,17 +24,57 @@ _DOM0 = {Arch.X86_64: Kind.PV, Arch.ARM64: Kind.ARM}
 
 
 def domains_of(live: Session) -> Domains:
-    """Ask Xen what every domain of ``live`` is like now; the oracle's release is the Xen's that
-    booted."""
+    """Ask Xen what every domain of ``live`` is like now, the bare guest left out; the oracle's
+    release is the Xen's that booted."""
     types = {"dom0": "dom0"} | {domu.name: domu.type for domu in live.domus}
     kinds = {name: _KINDS.get(type_, _DOM0[live.host.arch]) for name, type_ in types.items()}
     described = tuple(linux_domain(live.agents[name], kind) for name, kind in kinds.items())
     release = Release(*live.agents["dom0"].info.xen)
     found = Domains(Oracle(World(described, release)))
     for name, type_ in types.items():
-        found.add(live.agents[name], type_)
+        found.add(Guest(found, live.agents[name], type_))
     found.before = found.oracle.world
     return found
+
+
+class BareHost:
+    """The bare guest of one host, from test to test: started once, and again if it died.
+
+    What Xen remembers of its ports beyond a reset is kept with it.
+    """
+
+    def __init__(self, live: Session) -> None:
+        self._live = live
+        self._running: tuple[DomU, AgentClient] | None = None
+        self._known: Domain | None = None
+
+    def join(self, domains: Domains) -> Bare:
+        """Take the guest into ``domains``, as new; start it if need be."""
+        if self._running is None or self._known is None:
+            self.end()
+            domu, agent = self._running = start_bare(self._live)
+            kind = _KINDS[domu.type]
+            self._known = new_bare(domu.domid, kind, agent.info.vcpus)
+        domu, agent = self._running
+        oracle = domains.oracle
+        oracle.world = replace(oracle.world, domains=(*oracle.world.domains, self._known))
+        bare = Bare(domains, agent, domu.type, linux=False)
+        domains.add(bare)
+        bare.begin()
+        domains.refresh()
+        return bare
+
+    def leave(self, bare: Bare, *, well: bool) -> None:
+        """A test is over; a guest that a test has not left ``well`` is destroyed."""
+        self._known = bare.now if well else None
+        if not well:
+            self.end()
+
+    def end(self) -> None:
+        """Destroy the guest, if it runs."""
+        if self._running is not None:
+            end_bare(self._live, self._running[0])
+        self._running = self._known = None
 
 
 def scope(guest: Guest, *, fifo: bool) -> Scope:

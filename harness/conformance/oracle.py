@@ -75,7 +75,7 @@ class Oracle:
         if not fitting:
             allowed = "; ".join(dict.fromkeys(f"{_result(o.result)} ({o.row})" for o in outcomes))
             raise Disagreement(
-                f"{self.describe(operation)}: Xen answered {_code(seen)}, "
+                f"{_text(operation)}: Xen answered {_code(seen)}, "
                 f"the model of {self.world.release} allows {allowed}",
                 self.story(),
                 where=self.names.get(_domid(operation), "xen"),
@@ -95,10 +95,14 @@ class Oracle:
     def describe(self, operation: Operation) -> str:
         """Return ``operation`` as a person would write it."""
         name = self.names.get(_domid(operation), f"domain {_domid(operation)}")
-        text = repr(operation)
-        for noise in (f"caller={_domid(operation)}, ", ", fault=<Fault.NONE: 'none'>"):
-            text = text.replace(noise, "")
-        return f"{name}: {text}"
+        return f"{name}: {_text(operation)}"
+
+
+def _text(operation: Operation) -> str:
+    text = repr(operation)
+    for noise in (f"caller={_domid(operation)}, ", ", fault=<Fault.NONE: 'none'>"):
+        text = text.replace(noise, "")
+    return text
 
 
 def _domid(operation: Operation) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import cache
-from harness.agent.build import agent_binary
+from harness.agent.build import agent_binary, bare_guest
 from harness.agent.client import AgentClient
 from harness.agent.wire import AgentLost, OperationInFlight
 from harness.arch import Arch
@@ -82,6 +82,7 @@ class Session:
     dom0: Dom0
     toolstack: Toolstack
     domus: list[DomU] = field(default_factory=list)
+    guests: list[DomU] = field(default_factory=list)  # that tests have started besides
     agents: dict[str, AgentClient] = field(default_factory=dict)
     operations: dict[str, int] = field(default_factory=dict)  # recorded, by domain
     gone: str = ""  # once Xen was seen to hang or to crash: how
@@ -210,14 +211,16 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
         built = _build(plan, host, progress.update)
     with recorder.phase(host.name, "images"):
         image = dom0_image(host.arch, notice=progress.update)
-        agent = agent_binary(host.arch)
+        agent, bare = agent_binary(host.arch), bare_guest(host.arch)
     recorder.used(*_ingredients(built, image, agent))
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
         keys = RunKeys.new()
         stack.enter_context(slot(host.cpus, progress.update))
         with recorder.phase(host.name, "boot"):
-            boot = _boot_files(folder, host, built, image, agent, keys)
+            payload = {"agent": cpio.File(agent, 0o755), "bare": cpio.File(bare)}
+            payload["domu.cpio"] = cpio.File(domu_initramfs(image, agent))
+            boot = _boot_files(folder, host, built, image, payload, keys)
             choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
             recorder.add(_host_start(host, built, choice))
             progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
@@ -274,16 +277,19 @@ def _build(plan: Plan, host: QemuHost, update: Callable[[str], None]) -> Build:
 
 
 def _boot_files(
-    folder: Path, host: QemuHost, built: Build, image: Dom0Image, agent: Path, keys: RunKeys
+    folder: Path,
+    host: QemuHost,
+    built: Build,
+    image: Dom0Image,
+    payload: Mapping[str, cpio.File],
+    keys: RunKeys,
 ) -> Boot:
-    payload = {
+    ours = {
         "host_key": cpio.File(keys.host_private.encode(), 0o600),
         "authorized_keys": cpio.File(keys.user_public.encode(), 0o600),
-        "agent": cpio.File(agent, 0o755),
-        "domu.cpio": cpio.File(domu_initramfs(image, agent)),
     }
     initramfs = folder / "initramfs.cpio"
-    write_initramfs(image, initramfs, payload)
+    write_initramfs(image, initramfs, {**payload, **ours})
     common = _XEN_COMMON.format(mib=host.dom0_memory_mib)
     return Boot(
         xen=built.image,
@@ -291,13 +297,14 @@ def _boot_files(
         initramfs=initramfs,
         root=image.root,
         xen_args=f"{_XEN_ARGS[host.arch]} {common}",
-        dom0_args=_linux_args(host.arch),
+        dom0_args=_linux_args(host),
     )
 
 
-def _linux_args(arch: Arch) -> str:
+def _linux_args(host: QemuHost) -> str:
     """Return the kernel arguments of dom0 and domUs."""
-    return f"{_LINUX_ARGS} {ONE_CPU_ARGUMENTS[arch]}".rstrip()
+    abi = "xen.fifo_events=0" if host.abi == "2l" else ""
+    return " ".join(filter(None, (_LINUX_ARGS, ONE_CPU_ARGUMENTS[host.arch], abi)))
 
 
 def _trial(host: QemuHost, boot: Boot) -> str:
@@ -359,9 +366,17 @@ def _same_build(dom0: Dom0, built: Build) -> None:
 
 
 def _start_domus(live: Session) -> None:
-    boot = DomUBoot(live.image.domu_kernel, DOMU_INITRAMFS, _linux_args(live.host.arch))
-    for number in range(1, live.host.domus + 1):
-        domu = live.toolstack.start(f"domu{number}", live.host, boot, live.console)
+    host = live.host
+    boot = DomUBoot(
+        live.image.domu_kernel,
+        DOMU_INITRAMFS,
+        _linux_args(host),
+        type="pv" if host.arch is Arch.X86_64 else "arm",
+        memory_mib=host.domu_memory_mib,
+        vcpus=host.domu_vcpus,
+    )
+    for number in range(1, host.domus + 1):
+        domu = live.toolstack.start(f"domu{number}", host.arch, boot, live.console)
         live.domus.append(domu)
         live.recorder.progress.update(f"{domu.name} started")
     for domu in live.domus:
@@ -373,21 +388,21 @@ def _start_agents(live: Session) -> None:
     programs = {"dom0": [agent, "serve"]} | {
         domu.name: [agent, "relay", "--domid", str(domu.domid)] for domu in live.domus
     }
-    for line, words in zip(live.machine.lines, programs.values(), strict=True):
-        live.dom0.run(_on_line(line.name, words))
+    for line, words in zip(live.machine.lines, programs.values(), strict=False):
+        live.dom0.run(on_line(line.name, words))
     _talk(live)
 
 
 def _talk(live: Session) -> None:
     """Greet the agents at the ends of the machine's lines."""
     names = ["dom0", *(domu.name for domu in live.domus)]
-    for name, line in zip(names, live.machine.lines, strict=True):
+    for name, line in zip(names, live.machine.lines, strict=False):
         live.listen(line)
         live.agents[name] = AgentClient(line, name)
         live.agents[name].hello()
 
 
-def _on_line(line: str, words: list[str]) -> str:
+def on_line(line: str, words: list[str]) -> str:
     """Return a command that leaves ``words`` running with the virtio port ``line`` as stdin
     and stdout.  (The links in /dev/virtio-ports are udev's, which dom0 has not.)"""
     find = f'for p in /sys/class/virtio-ports/*; do [ "$(cat $p/name)" != {line} ] || break; done'
@@ -426,7 +441,7 @@ def _healthy(live: Session) -> bool:
 
 
 def _destroy_domus(live: Session) -> None:
-    for domu in live.domus:
+    for domu in (*live.domus, *live.guests):
         live.toolstack.expect_end(domu.name)
         domu.destroy()
 

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains, Guest
-from harness.conformance.host import declared_but_unseen, domains_of, scopes
+from harness.conformance.host import BareHost, declared_but_unseen, domains_of, scopes
 from harness.run.session import Session
+
+_WELL = pytest.StashKey[bool]()
 
 
 @pytest.fixture
@@ -55,10 +58,32 @@ def other(domains: Domains) -> Guest:
     return domains.guests["domu2"]
 
 
+@pytest.fixture(scope="session")
+def bare_hosts() -> dict[str, BareHost]:
+    """The bare guest of each host, once it was asked for."""
+    return {}
+
+
+@pytest.fixture
+def bare(
+    request: pytest.FixtureRequest,
+    xen: Session,
+    domains: Domains,
+    bare_hosts: dict[str, BareHost],
+) -> Iterator[Bare]:
+    """The bare guest, in 2L and without any port."""
+    host = bare_hosts.setdefault(xen.host.name, BareHost(xen))
+    guest = host.join(domains)
+    yield guest
+    if not xen.hung:
+        host.leave(guest, well=request.node.stash.get(_WELL, False))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """Hold a test that went well against what it says it is there for."""
     result = yield
+    pyfuncitem.stash[_WELL] = True
     domains = pyfuncitem.funcargs.get("domains")
     if isinstance(domains, Domains):
         wanted = [row for mark in pyfuncitem.iter_markers("cells") for row in mark.args]

@@ -23,7 +23,6 @@ def test_reset_of_others(dom0: Guest, domu: Guest) -> None:
 @pytest.mark.cells(
     "init_control: ENOENT vcpu",
     "init_control: EINVAL offset",
-    "init_control: EINVAL bad page",
     "init_control: EINVAL already mapped",
 )
 def test_control_blocks(guest: Guest) -> None:

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "xen.h"
+
+#define STEP_NS 100000000ull
+#define ASLEEP_NS 5000000ull /* a poll that takes longer has slept */
+
+static char shared_info[PAGE_BYTES] PAGE;
+static struct vcpu_info infos[VCPUS] PAGE;
+struct vcpu_info *const vcpu_info[VCPUS] = {&infos[0], &infos[1]};
+static uint64_t time_at_tick_0;
+
+static void map_shared_info(void)
+{
+    struct {
+        uint16_t domid;
+        uint16_t size;
+        uint32_t space;
+        uint64_t index;
+        uint64_t frame;
+    } add = {DOMID_SELF, 0, SPACE_SHARED_INFO, 0, (uintptr_t)shared_info / PAGE_BYTES};
+
+    hypercall(MEMORY_OP, ADD_TO_PHYSMAP, &add, NULL);
+}
+
+void vcpu_register(unsigned vcpu)
+{
+    struct {
+        uint64_t frame;
+        uint32_t offset;
+        uint32_t reserved;
+    } place = {(uintptr_t)&infos[vcpu] / PAGE_BYTES, (uintptr_t)&infos[vcpu] % PAGE_BYTES, 0};
+
+    hypercall(VCPU_OP, REGISTER_VCPU_INFO, (void *)(uintptr_t)vcpu, &place);
+}
+
+volatile uint64_t *bitmap(unsigned which)
+{
+    return (volatile uint64_t *)(shared_info + bitmaps_at) + which * 64;
+}
+
+static void sleep_until(uint64_t time)
+{
+    struct {
+        uint64_t ports;
+        uint32_t count;
+        uint64_t timeout;
+    } poll = {0, 0, time};
+
+    hypercall(SCHED_OP, POLL, &poll, NULL);
+}
+
+static uint64_t ns_of(uint64_t count)
+{
+    uint64_t hz = ticks_hz();
+
+    return count / hz * 1000000000 + count % hz * 1000000000 / hz;
+}
+
+/* Nobody tells a guest Xen's time on both architectures alike; but a poll ends when it comes. */
+static void learn_time(void)
+{
+    for (uint64_t time = STEP_NS;; time += STEP_NS) {
+        uint64_t before = ticks();
+        sleep_until(time);
+        if (ns_of(ticks() - before) > ASLEEP_NS) {
+            time_at_tick_0 = time - ns_of(ticks());
+            return;
+        }
+    }
+}
+
+uint64_t xen_time(void)
+{
+    return time_at_tick_0 + ns_of(ticks());
+}
+
+void doze(uint64_t ns)
+{
+    if (ns)
+        sleep_until(xen_time() + ns);
+    else
+        hypercall(SCHED_OP, YIELD, NULL, NULL);
+}
+
+int xen_version(void)
+{
+    return (int)hypercall(XEN_VERSION, 0, NULL, NULL);
+}
+
+void xen_start(void)
+{
+    cpu_start();
+    map_shared_info();
+    vcpu_register(0);
+    learn_time();
+}
