@@ -83,7 +83,7 @@ class Bare(Guest):
         port, nothing pending, nothing masked."""
         self.domains.do(self, Reset(self.domid, DOMID_SELF), look=False)
         self.agent.connection.ask("wipe")
-        self.domains.oracle.world = self.domains.oracle.world.with_domain(_wiped(self.now))
+        self.domains.oracle.world = self.domains.oracle.world.with_domain(wiped(self.now))
 
     def compare(self, old: Domain, new: Domain) -> None:
         """Compare shared memory with what the model says has changed from ``old`` to ``new``."""
@@ -139,8 +139,8 @@ def expected_events(domain: Domain, vcpu: int) -> list[int]:
     ]
 
 
-def _wiped(domain: Domain) -> Domain:
-    """Shared memory is all zero; what Xen itself remembers of a port stays."""
+def wiped(domain: Domain) -> Domain:
+    """Return ``domain`` when its shared memory is all zero: what Xen remembers itself stays."""
     vcpus = tuple(replace(v, upcall=False, selectors=frozenset()) for v in domain.vcpus)
     ports = tuple(
         (p, Channel(c.state, saved=c.saved)) for p, c in domain.ports if c.state or c.saved

@@ -188,7 +188,7 @@ class Domains:
             verb, arguments = call(operation)
             seen = observed(operation, guest.agent.connection.attempt(verb, arguments))
         taken = self.oracle.judge(operation, seen)
-        self.oracle.world = _settled(self.oracle.world, self._linux)
+        self.oracle.world = settled(self.oracle.world, self._linux)
         if look:
             self.look(before)
         return taken
@@ -232,6 +232,14 @@ class Domains:
                 now = replace(guest.now, valid=found.valid, ports=ports)
                 self.oracle.world = self.oracle.world.with_domain(now)
         self.before = self.oracle.world
+
+    def close_opened(self) -> None:
+        """Close, judged, every port of a Linux domain that was not there before the test."""
+        for guest in self.guests.values():
+            was = self.before.domain(guest.domid) if self.before is not None else None
+            for port, channel in guest.now.ports if guest.linux and was is not None else ():
+                if channel.state and was is not None and not was.port(port).state:
+                    self.do(guest, Close(guest.domid, port), look=False)
 
     def close_all(self) -> list[str]:
         """Close what a test has left open in any guest; return what cannot be closed."""
@@ -300,7 +308,7 @@ def _visible(channel: Channel) -> tuple[int, ...]:
     return (c.state, c.remote_dom, c.remote_port, c.number, c.vcpu)
 
 
-def _settled(world: World, linux: frozenset[int]) -> World:
+def settled(world: World, linux: frozenset[int]) -> World:
     """Linux takes every event that comes up at once: it unlinks its port, which nobody has
     bound, and leaves it pending.  A poll is over when its answer is there."""
     for domain in world.domains:

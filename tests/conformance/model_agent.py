@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from harness.agent.client import AgentClient
-from harness.conformance.bare import expected_events
+from harness.conformance.bare import expected_events, wiped
+from harness.conformance.guest import settled
 from harness.model import operations as ops
 from harness.model.channels import predict
 from harness.model.domain import Domain, State, World
 from harness.model.operations import Operation, Result
 from harness.model.outcome import Outcome
 
+LINUX = frozenset({0, 1})  # domids
 HZ = 1_000_000_000
 _QUICK, _SLOW = 50_000, 4_000_000  # ns of a poll
 _STATUS = {State.UNBOUND: 1, State.INTERDOMAIN: 2, State.PIRQ: 3, State.VIRQ: 4, State.IPI: 5}
@@ -36,7 +38,7 @@ class ModelHost:
         """Let ``operation`` happen."""
         self.made.append(operation)
         outcome = self.lie(operation, predict(self.world, operation)[-1])
-        self.world = outcome.world
+        self.world = settled(outcome.world, LINUX)
         return outcome.result
 
     def domain(self, domid: int) -> Domain:
@@ -114,9 +116,7 @@ class _Channel:
         return "ok result=0"
 
     def _wipe(self, _: dict[str, str]) -> str:
-        domain = self._host.domain(self._domid)
-        idle = tuple(replace(v, upcall=False, selectors=frozenset()) for v in domain.vcpus)
-        self._host.world = self._host.world.with_domain(replace(domain, vcpus=idle))
+        self._host.world = self._host.world.with_domain(wiped(self._host.domain(self._domid)))
         return "ok result=0"
 
     def _take(self, words: dict[str, str]) -> str:
