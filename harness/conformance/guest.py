@@ -34,6 +34,7 @@ from harness.model.operations import (
     InitControl,
     Operation,
     Poll,
+    RaiseVirq,
     Reset,
     Send,
     SetPriority,
@@ -221,6 +222,13 @@ class Domains:
             f"{guest.name}'s port {wrong[0]} is {seen.get(wrong[0])}, "
             f"the model says {believed.get(wrong[0])}"
         )
+
+    def raised(self, guest: Guest, virq: int, vcpu: int = 0) -> None:
+        """Xen has raised ``virq`` for ``guest``: see to it that the event is there."""
+        before = self.oracle.world
+        self.oracle.judge(RaiseVirq(guest.domid, virq, vcpu), Observed(0))
+        self.oracle.world = settled(self.oracle.world, self._linux)
+        self.look(before)
 
     def refresh(self) -> None:
         """Ask Xen again for the ports of every Linux domain: something has changed them that

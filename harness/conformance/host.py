@@ -6,18 +6,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from harness.agent.client import AgentClient
 from harness.arch import Arch
 from harness.conformance.bare import Bare, new_bare
 from harness.conformance.cells import Scope, why_not
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.oracle import Oracle, rows
 from harness.conformance.survey import linux_domain
-from harness.domains.toolstack import DomU
-from harness.model.domain import Domain, Kind, World
+from harness.model.closing import closed
+from harness.model.domain import Domain, Kind, State, World
+from harness.model.outcome import own
 from harness.model.releases import Release
-from harness.run.bare import end_bare, start_bare
+from harness.run.bare import BareGuest, destroy_bare, end_bare, start_bare
 from harness.run.session import Session
+from harness.verdict import HarnessError
 
 _KINDS = {"pv": Kind.PV, "pvh": Kind.HVM, "hvm": Kind.HVM, "arm": Kind.ARM}
 _DOM0 = {Arch.X86_64: Kind.PV, Arch.ARM64: Kind.ARM}
@@ -45,20 +46,20 @@ class BareHost:
 
     def __init__(self, live: Session) -> None:
         self._live = live
-        self._running: tuple[DomU, AgentClient] | None = None
+        self._running: BareGuest | None = None
         self._known: Domain | None = None
 
     def join(self, domains: Domains) -> Bare:
         """Take the guest into ``domains``, as new; start it if need be."""
         if self._running is None or self._known is None:
             self.end()
-            domu, agent = self._running = start_bare(self._live)
-            kind = _KINDS[domu.type]
-            self._known = new_bare(domu.domid, kind, agent.info.vcpus)
-        domu, agent = self._running
+            running = self._running = start_bare(self._live)
+            kind = _KINDS[running.domu.type]
+            self._known = new_bare(running.domu.domid, kind, running.agent.info.vcpus)
+        running = self._running
         oracle = domains.oracle
         oracle.world = replace(oracle.world, domains=(*oracle.world.domains, self._known))
-        bare = Bare(domains, agent, domu.type, linux=False)
+        bare = Bare(domains, running.agent, running.domu.type, linux=False)
         domains.add(bare)
         bare.begin()
         domains.refresh()
@@ -70,10 +71,24 @@ class BareHost:
         if not well:
             self.end()
 
+    def destroy(self, bare: Bare) -> None:
+        """Destroy the guest while dom0 maps pages of its: it is dying, and not yet gone."""
+        if self._running is None:
+            raise HarnessError("the bare guest does not run")
+        destroy_bare(self._live, self._running)
+        oracle = bare.domains.oracle
+        world = oracle.world
+        for port, channel in bare.now.ports:
+            if channel.state > State.RESERVED:
+                world = closed(world, bare.domid, port)
+        dying = replace(own(world, bare.domid), dying=True)
+        oracle.world = world.with_domain(dying)
+        del bare.domains.guests[bare.name]
+
     def end(self) -> None:
         """Destroy the guest, if it runs."""
         if self._running is not None:
-            end_bare(self._live, self._running[0])
+            end_bare(self._live, self._running)
         self._running = self._known = None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from harness.agent.client import AgentClient
 from harness.arch import Arch
 from harness.domains.toolstack import DomU, DomUBoot
@@ -14,8 +16,17 @@ _MEMORY_MIB = 32
 _TYPES = {Arch.X86_64: "pvh", Arch.ARM64: "arm"}
 
 
-def start_bare(live: Session) -> tuple[DomU, AgentClient]:
-    """Start the bare guest, wait for its first answer, and return both.
+@dataclass(frozen=True)
+class BareGuest:
+    """The running guest, its agent, and the process in dom0 that carries the agent's words."""
+
+    domu: DomU
+    agent: AgentClient
+    relay: int
+
+
+def start_bare(live: Session) -> BareGuest:
+    """Start the bare guest and wait for its first answer.
 
     LabError when the machine has no line left to it, or the guest does not come up.
     """
@@ -33,14 +44,23 @@ def start_bare(live: Session) -> tuple[DomU, AgentClient]:
     domu = live.toolstack.start(NAME, live.host.arch, boot, live.console)
     live.guests.append(domu)
     line = live.machine.lines[1 + live.host.domus]
-    live.dom0.run(on_line(line.name, [f"{PAYLOAD}/agent", "relay", "--domid", str(domu.domid)]))
+    line.empty()
+    words = [f"{PAYLOAD}/agent", "relay", "--domid", str(domu.domid)]
+    relay = int(live.dom0.run(f"{on_line(line.name, words)} echo $!").stdout)
     agent = AgentClient(line, NAME)
     agent.hello()
-    return domu, agent
+    return BareGuest(domu, agent, relay)
 
 
-def end_bare(live: Session, domu: DomU) -> None:
-    """Destroy the guest; its line is free again once the relay has seen it go."""
-    live.toolstack.expect_end(domu.name)
-    live.guests.remove(domu)
-    domu.destroy()
+def destroy_bare(live: Session, guest: BareGuest) -> None:
+    """Destroy the domain.  The relay still maps its pages: until it ends, the domain is dying."""
+    live.toolstack.expect_end(guest.domu.name)
+    live.guests.remove(guest.domu)
+    guest.domu.destroy()
+
+
+def end_bare(live: Session, guest: BareGuest) -> None:
+    """Destroy the domain, if that has not been done, and let go of it."""
+    if guest.domu in live.guests:
+        destroy_bare(live, guest)
+    live.dom0.run(["kill", str(guest.relay)])

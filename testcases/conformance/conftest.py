@@ -76,7 +76,8 @@ def bare(
     guest = host.join(domains)
     yield guest
     if not xen.hung:
-        host.leave(guest, well=request.node.stash.get(_WELL, False))
+        well = request.node.stash.get(_WELL, False) and guest.name in domains.guests
+        host.leave(guest, well=well)
 
 
 @pytest.hookimpl(wrapper=True)
