@@ -50,6 +50,7 @@ _POLLS = 7  # of which the median counts: any event of the guest's own ends a po
 _ASLEEP = 1e-3  # seconds; a poll that finds something takes a tenth of it, Linux's tick is 4 ms
 _UNSURE = (0.25, 0.75)  # share of slow polls that tells nothing
 _POLL_BATCHES = 5
+_IN_A_ROW = 20  # commands in one message
 
 
 @dataclass
@@ -196,7 +197,7 @@ class Domains:
 
     @property
     def _linux(self) -> frozenset[int]:
-        return frozenset(guest.domid for guest in self.guests.values() if guest.linux)
+        return frozenset(guest.domid for guest in self.linux())
 
     def fill(self, guest: Guest, most: int) -> tuple[int, int]:
         """See ``Guest.fill``."""
@@ -233,35 +234,32 @@ class Domains:
     def refresh(self) -> None:
         """Ask Xen again for the ports of every Linux domain: something has changed them that
         was no operation of a test's, such as a domain that came or went."""
-        for guest in self.guests.values():
-            if guest.linux:
-                found = survey(guest.agent)
-                ports = tuple(sorted(found.ports.items()))
-                now = replace(guest.now, valid=found.valid, ports=ports)
-                self.oracle.world = self.oracle.world.with_domain(now)
+        for guest in self.linux():
+            found = survey(guest.agent)
+            ports = tuple(sorted(found.ports.items()))
+            now = replace(guest.now, valid=found.valid, ports=ports)
+            self.oracle.world = self.oracle.world.with_domain(now)
         self.before = self.oracle.world
 
-    def close_opened(self) -> None:
-        """Close, judged, every port of a Linux domain that was not there before the test."""
-        for guest in self.guests.values():
-            was = self.before.domain(guest.domid) if self.before is not None else None
-            for port, channel in guest.now.ports if guest.linux and was is not None else ():
-                if channel.state and was is not None and not was.port(port).state:
-                    self.do(guest, Close(guest.domid, port), look=False)
+    def linux(self) -> list[Guest]:
+        """Return the guests that run Linux."""
+        return [guest for guest in self.guests.values() if guest.linux]
 
-    def close_all(self) -> list[str]:
-        """Close what a test has left open in any guest; return what cannot be closed."""
-        left = []
-        for guest in self.guests.values():
-            if not guest.linux:  # it begins anew with every test
-                continue
-            for port, channel in guest.now.ports:
-                if self.before is not None and channel.state > 1:
-                    was = self.before.domain(guest.domid)
-                    if was is not None and not was.port(port).state:
-                        guest.agent.connection.attempt("close", {"port": port})
-            left += [f"{guest.name}: port {port}" for port in guest.agent.release()]
-        return left
+    def close_opened(self) -> None:
+        """Close every port of a Linux guest that was not there before the test; judged."""
+        for guest in self.linux():
+            was = self.before.domain(guest.domid) if self.before is not None else guest.now
+            now = {port for port, channel in guest.now.ports if channel.state}
+            known = {port for port, channel in was.ports if channel.state} if was else now
+            opened = sorted(now - known)
+            for at in range(0, len(opened), _IN_A_ROW):
+                some = opened[at : at + _IN_A_ROW]
+                calls = [call(Close(guest.domid, port)) for port in some]
+                words = [arguments for _, arguments in calls]
+                answers = guest.agent.connection.attempt_in_a_row("close", words)
+                for port, answer in zip(some, answers, strict=True):
+                    operation = Close(guest.domid, port)
+                    self.oracle.judge(operation, observed(operation, answer))
 
     def look(self, before: World) -> None:
         """Compare what the model says has changed since ``before`` with the real Xen."""

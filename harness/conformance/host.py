@@ -16,6 +16,7 @@ from harness.model.closing import closed
 from harness.model.domain import Domain, Kind, State, World
 from harness.model.outcome import own
 from harness.model.releases import Release
+from harness.run.bare import NAME as BARE
 from harness.run.bare import BareGuest, destroy_bare, end_bare, start_bare
 from harness.run.session import Session
 from harness.verdict import HarnessError
@@ -24,72 +25,97 @@ _KINDS = {"pv": Kind.PV, "pvh": Kind.HVM, "hvm": Kind.HVM, "arm": Kind.ARM}
 _DOM0 = {Arch.X86_64: Kind.PV, Arch.ARM64: Kind.ARM}
 
 
-def domains_of(live: Session) -> Domains:
-    """Ask Xen what every domain of ``live`` is like now, the bare guest left out; the oracle's
-    release is the Xen's that booted."""
-    types = {"dom0": "dom0"} | {domu.name: domu.type for domu in live.domus}
-    kinds = {name: _KINDS.get(type_, _DOM0[live.host.arch]) for name, type_ in types.items()}
-    described = tuple(linux_domain(live.agents[name], kind) for name, kind in kinds.items())
-    release = Release(*live.agents["dom0"].info.xen)
-    found = Domains(Oracle(World(described, release)))
-    for name, type_ in types.items():
-        found.add(Guest(found, live.agents[name], type_))
-    found.before = found.oracle.world
-    return found
+class Watched:
+    """The domains of one booted host, from test to test: what is known of them stays known.
 
-
-class BareHost:
-    """The bare guest of one host, from test to test: started once, and again if it died.
-
-    What Xen remembers of its ports beyond a reset is kept with it.
+    Xen is asked for everything once, and again after a test that did not go well.  The bare
+    guest is started when a test first asks for it.
     """
 
     def __init__(self, live: Session) -> None:
         self._live = live
-        self._running: BareGuest | None = None
-        self._known: Domain | None = None
+        self._kept: World | None = None
+        self._bare: BareGuest | None = None
+        self._bare_domain: Domain | None = None
 
-    def join(self, domains: Domains) -> Bare:
-        """Take the guest into ``domains``, as new; start it if need be."""
-        if self._running is None or self._known is None:
-            self.end()
-            running = self._running = start_bare(self._live)
-            kind = _KINDS[running.domu.type]
-            self._known = new_bare(running.domu.domid, kind, running.agent.info.vcpus)
-        running = self._running
+    def begin(self) -> Domains:
+        """Return the domains for a test, the bare guest left out; the oracle's release is that
+        of the Xen that booted."""
+        live = self._live
+        types = {"dom0": "dom0"} | {domu.name: domu.type for domu in live.domus}
+        if self._kept is None:
+            self._kept = self._ask(types)
+        found = Domains(Oracle(self._kept))
+        for name, type_ in types.items():
+            found.add(Guest(found, live.agents[name], type_))
+        found.before = self._kept
+        return found
+
+    def end(self, domains: Domains, *, well: bool) -> None:
+        """A test is over: close what it has left open.  AssertionError if Xen does not let us."""
+        bare = domains.guests.get(BARE)
+        if not well:
+            self._kept = None
+            if bare is not None:
+                self.end_bare()
+            left = [f"{g.name}: {p}" for g in domains.linux() for p in g.agent.release()]
+            assert left == [], "ports that Xen does not report as closed"
+            return
+        self._bare_domain = bare.now if bare is not None else None
+        destroyed = bare is None and BARE in domains.oracle.names.values()
+        domains.close_opened()
+        world = domains.oracle.world
+        linux = {guest.domid for guest in domains.linux()}
+        self._kept = replace(world, domains=tuple(d for d in world.domains if d.domid in linux))
+        if destroyed:
+            self.end_bare()
+
+    def bare(self, domains: Domains) -> Bare:
+        """Take the bare guest into ``domains``, as new; start it if need be."""
+        new = self._bare is None or self._bare_domain is None
+        running, known = self._start() if new else (self._bare, self._bare_domain)
+        assert running is not None and known is not None
         oracle = domains.oracle
-        oracle.world = replace(oracle.world, domains=(*oracle.world.domains, self._known))
+        oracle.world = replace(oracle.world, domains=(*oracle.world.domains, known))
         bare = Bare(domains, running.agent, running.domu.type, linux=False)
         domains.add(bare)
         bare.begin()
-        domains.refresh()
+        if new:
+            domains.refresh()  # its birth, and the loss of its console, have changed dom0's ports
         return bare
-
-    def leave(self, bare: Bare, *, well: bool) -> None:
-        """A test is over; a guest that a test has not left ``well`` is destroyed."""
-        self._known = bare.now if well else None
-        if not well:
-            self.end()
 
     def destroy(self, bare: Bare) -> None:
         """Destroy the guest while dom0 maps pages of its: it is dying, and not yet gone."""
-        if self._running is None:
+        if self._bare is None:
             raise HarnessError("the bare guest does not run")
-        destroy_bare(self._live, self._running)
+        destroy_bare(self._live, self._bare)
         oracle = bare.domains.oracle
         world = oracle.world
         for port, channel in bare.now.ports:
             if channel.state > State.RESERVED:
                 world = closed(world, bare.domid, port)
-        dying = replace(own(world, bare.domid), dying=True)
-        oracle.world = world.with_domain(dying)
+        oracle.world = world.with_domain(replace(own(world, bare.domid), dying=True))
         del bare.domains.guests[bare.name]
 
-    def end(self) -> None:
-        """Destroy the guest, if it runs."""
-        if self._running is not None:
-            end_bare(self._live, self._running)
-        self._running = self._known = None
+    def end_bare(self) -> None:
+        """Destroy the bare guest, if it runs."""
+        if self._bare is not None:
+            end_bare(self._live, self._bare)
+            self._kept = None  # dom0's daemons have closed their ends
+        self._bare = self._bare_domain = None
+
+    def _start(self) -> tuple[BareGuest, Domain]:
+        self.end_bare()
+        running = self._bare = start_bare(self._live)
+        kind = _KINDS[running.domu.type]
+        self._bare_domain = new_bare(running.domu.domid, kind, running.agent.info.vcpus)
+        return running, self._bare_domain
+
+    def _ask(self, types: dict[str, str]) -> World:
+        agents, dom0 = self._live.agents, _DOM0[self._live.host.arch]
+        kinds = {name: _KINDS.get(type_, dom0) for name, type_ in types.items()}
+        described = tuple(linux_domain(agents[name], kind) for name, kind in kinds.items())
+        return World(described, Release(*agents["dom0"].info.xen))
 
 
 def scope(guest: Guest, *, fifo: bool) -> Scope:

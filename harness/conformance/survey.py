@@ -20,6 +20,8 @@ from harness.model.releases import Errno
 from harness.verdict import LabError
 
 DOMU_MAX_PORT = 1023  # libxl's default of max_event_channels
+_SERIAL = 4  # Xen's own console
+_DOM0_PIRQS = frozenset(range(16)) - {_SERIAL}
 _WORDS = 5  # of each port in an answer: port, EVTCHNSTAT_*, vCPU, remote, detail
 _HIDDEN = 255  # Xen does not tell the state: its own consumer
 _MASKED = Channel(bits=Word(masked=True), word=Word(masked=True))
@@ -89,7 +91,7 @@ def linux_domain(agent: AgentClient, kind: Kind) -> Domain:
         vcpus=(Vcpu(upcall=True, control_block=fifo),) * agent.info.vcpus,
         privileged=dom0,
         max_port=INT_MAX if dom0 else DOMU_MAX_PORT,
-        pirqs=frozenset(range(16)) if dom0 else frozenset(),
+        pirqs=_DOM0_PIRQS if dom0 else frozenset(),
         fifo=fifo,
         array_pages=1 if fifo else 0,
         valid=found.valid,

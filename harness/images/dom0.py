@@ -91,9 +91,7 @@ class Dom0Image:
     digest: str
 
 
-def dom0_image(
-    arch: Arch, *, codename: str = "", notice: apt.Notice = lambda _: None
-) -> Dom0Image:
+def dom0_image(arch: Arch, *, codename: str = "", notice: apt.Notice = lambda _: None) -> Dom0Image:
     """Return dom0's images for ``arch``, made if the cache lacks them; ``notice`` gets progress.
 
     They are made of release ``codename`` of the distribution (default: the machine's).

@@ -21,6 +21,7 @@ from harness.domains.keys import RunKeys
 from harness.domains.toolstack import DomU, DomUBoot, Toolstack
 from harness.hypervisor import build as builds
 from harness.hypervisor.build import Build
+from harness.hypervisor.source import Source
 from harness.images import cpio
 from harness.images.dom0 import (
     DOMU_INITRAMFS,
@@ -32,6 +33,7 @@ from harness.images.dom0 import (
     domu_initramfs,
     write_initramfs,
 )
+from harness.images.toolstack import Interfaces, choose
 from harness.machine import accel
 from harness.machine.console import Console
 from harness.machine.line import Line
@@ -80,7 +82,8 @@ class Session:
     recorder: Recorder
     machine: QemuMachine
     dom0: Dom0
-    toolstack: Toolstack
+    tools: Toolstack | None  # None: no dom0 has one that fits
+    why_no_tools: str = ""
     domus: list[DomU] = field(default_factory=list)
     guests: list[DomU] = field(default_factory=list)  # that tests have started besides
     agents: dict[str, AgentClient] = field(default_factory=dict)
@@ -88,6 +91,13 @@ class Session:
     gone: str = ""  # once Xen was seen to hang or to crash: how
     _explained: tuple[BaseException, BaseException] | None = None  # the last error, and its cause
     saved: dict[str, int] = field(default_factory=dict)  # by domain: its ticks before the snapshot
+
+    @property
+    def toolstack(self) -> Toolstack:
+        """dom0's libvirt; LabError where no dom0's toolstack fits this Xen."""
+        if self.tools is None:
+            raise LabError(f"no toolstack: {self.why_no_tools}", where=self.host.name)
+        return self.tools
 
     @property
     def console(self) -> Console:
@@ -101,7 +111,8 @@ class Session:
         self.machine.check()
         if not self.saved:
             self.dom0.check()
-            self.toolstack.check()
+            if self.tools is not None:
+                self.tools.check()
 
     def listen(self, line: Line) -> None:
         """While ``line`` is silent, look whether that is because Xen crashed or hangs.
@@ -210,7 +221,11 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
     with recorder.phase(host.name, "build"):
         built = _build(plan, host, progress.update)
     with recorder.phase(host.name, "images"):
-        image = dom0_image(host.arch, notice=progress.update)
+        fit = choose(_interfaces(built.source))
+        if fit.why_not:
+            progress.note(f"{host.name:12} only dom0 can be tested: {fit.why_not}")
+            host = host.model_copy(update={"domus": 0})
+        image = dom0_image(host.arch, codename=fit.codename, notice=progress.update)
         agent, bare = agent_binary(host.arch), bare_guest(host.arch)
     recorder.used(*_ingredients(built, image, agent))
     with contextlib.ExitStack() as stack:
@@ -234,17 +249,16 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
             dom0 = Dom0.connect(machine.ssh, keys, timeout=_SSH_SECONDS, check=machine.check)
             stack.callback(dom0.close)
             _same_build(dom0, built)
-            progress.update("dom0 answers; waiting for its libvirt")
-            console.expect(
-                "harness: dom0 (libvirtd up|.* failed)", _TOOLSTACK_SECONDS, check=machine.check
-            )
-            toolstack = Toolstack.connect(
-                dom0, folder, timeout=_TOOLSTACK_SECONDS, check=machine.check
-            )
-            stack.callback(toolstack.close)
-            before = state.observe(dom0, toolstack)
+            if fit.why_not:
+                tools = None
+                console.expect("harness: dom0 cpus up", _TOOLSTACK_SECONDS, check=machine.check)
+            else:
+                progress.update("dom0 answers; waiting for its libvirt")
+                tools = _toolstack(dom0, machine, folder)
+                stack.callback(tools.close)
+            before = state.observe(dom0, tools)
         ready = False
-        live = Session(host, plan, built, image, recorder, machine, dom0, toolstack)
+        live = Session(host, plan, built, image, recorder, machine, dom0, tools, fit.why_not)
         try:
             with recorder.phase(host.name, "domains"):
                 _start_domus(live)
@@ -274,6 +288,17 @@ def _build(plan: Plan, host: QemuHost, update: Callable[[str], None]) -> Build:
         host.arch,
         progress=lambda objects: update(f"{objects} objects compiled"),
     )
+
+
+def _interfaces(source: Source) -> Interfaces | None:
+    domctl, sysctl = source.interface("domctl"), source.interface("sysctl")
+    return None if domctl is None or sysctl is None else Interfaces(domctl, sysctl)
+
+
+def _toolstack(dom0: Dom0, machine: QemuMachine, folder: Path) -> Toolstack:
+    console, check = machine.console, machine.check
+    console.expect("harness: dom0 (libvirtd up|.* failed)", _TOOLSTACK_SECONDS, check=check)
+    return Toolstack.connect(dom0, folder, timeout=_TOOLSTACK_SECONDS, check=check)
 
 
 def _boot_files(
@@ -414,7 +439,8 @@ def _save(live: Session) -> None:
     """Let go of what would not survive a restore (SSH and all that runs through it), and save."""
     for domu in live.domus:
         live.toolstack.expect_end(domu.name)
-    live.toolstack.close()
+    if live.tools is not None:
+        live.tools.close()
     live.dom0.close()
     live.saved = {name: agent.ticks() for name, agent in live.agents.items()}
     live.machine.save()
@@ -449,7 +475,7 @@ def _destroy_domus(live: Session) -> None:
 def _compare(live: Session, before: state.State) -> None:
     """Record what is not as it was; a leak is a test of its own."""
     name = live.host.name
-    leaks = state.settle(before, lambda: state.observe(live.dom0, live.toolstack))
+    leaks = state.settle(before, lambda: state.observe(live.dom0, live.tools))
     for leak in leaks:
         live.recorder.add(records.Leak(name, leak.what, leak.before, leak.after))
     verdict, message, story = state.judge(leaks)

@@ -13,26 +13,38 @@ import pytest
 
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains, Guest
-from harness.conformance.host import BareHost, declared_but_unseen, domains_of, scopes
+from harness.conformance.host import Watched, declared_but_unseen, scopes
 from harness.run.session import Session
 
 _WELL = pytest.StashKey[bool]()
 
 
+@pytest.fixture(scope="session")
+def hosts() -> dict[str, Watched]:
+    """What is known of each host, from test to test."""
+    return {}
+
+
 @pytest.fixture
-def domains(xen: Session) -> Iterator[Domains]:
-    """All domains of the host; what a test leaves open is closed."""
-    found = domains_of(xen)
+def watched(xen: Session, hosts: dict[str, Watched]) -> Watched:
+    """What is known of the host's domains."""
+    return hosts.setdefault(xen.host.name, Watched(xen))
+
+
+@pytest.fixture
+def domains(request: pytest.FixtureRequest, xen: Session, watched: Watched) -> Iterator[Domains]:
+    """All Linux domains of the host; what a test leaves open is closed."""
+    found = watched.begin()
     yield found
     if not xen.hung:
-        assert found.close_all() == [], "ports that Xen does not report as closed"
+        watched.end(found, well=request.node.stash.get(_WELL, False))
 
 
 @pytest.fixture(params=["dom0", "domu1"])
-def guest(request: pytest.FixtureRequest, domains: Domains) -> Guest:
+def guest(request: pytest.FixtureRequest, xen: Session, domains: Domains) -> Guest:
     """dom0, then a domU."""
     if request.param not in domains.guests:
-        pytest.skip(f"this host has no {request.param}")
+        pytest.skip(xen.why_no_tools or f"this host has no {request.param}")
     return domains.guests[request.param]
 
 
@@ -43,41 +55,27 @@ def dom0(domains: Domains) -> Guest:
 
 
 @pytest.fixture
-def domu(domains: Domains) -> Guest:
+def domu(xen: Session, domains: Domains) -> Guest:
     """A domU."""
     if "domu1" not in domains.guests:
-        pytest.skip("this host has no domU")
+        pytest.skip(xen.why_no_tools or "this host has no domU")
     return domains.guests["domu1"]
 
 
 @pytest.fixture
-def other(domains: Domains) -> Guest:
+def other(xen: Session, domains: Domains) -> Guest:
     """Another domU."""
     if "domu2" not in domains.guests:
-        pytest.skip("this host has no second domU")
+        pytest.skip(xen.why_no_tools or "this host has no second domU")
     return domains.guests["domu2"]
 
 
-@pytest.fixture(scope="session")
-def bare_hosts() -> dict[str, BareHost]:
-    """The bare guest of each host, once it was asked for."""
-    return {}
-
-
 @pytest.fixture
-def bare(
-    request: pytest.FixtureRequest,
-    xen: Session,
-    domains: Domains,
-    bare_hosts: dict[str, BareHost],
-) -> Iterator[Bare]:
+def bare(xen: Session, domains: Domains, watched: Watched) -> Bare:
     """The bare guest, in 2L and without any port."""
-    host = bare_hosts.setdefault(xen.host.name, BareHost(xen))
-    guest = host.join(domains)
-    yield guest
-    if not xen.hung:
-        well = request.node.stash.get(_WELL, False) and guest.name in domains.guests
-        host.leave(guest, well=well)
+    if xen.tools is None:
+        pytest.skip(xen.why_no_tools)
+    return watched.bare(domains)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -119,6 +119,13 @@ def test_pirqs_of_others(domu: Guest) -> None:
     domu.bind_pirq(3)
 
 
+@pytest.mark.cells("bind_pirq: EPERM no access", "bind_pirq: error from the host irq")
+def test_pirqs_of_xen_and_of_nobody(dom0: Guest) -> None:
+    """Xen keeps its serial line's interrupt to itself; 5 and 7 have no device."""
+    for pirq in (4, 5, 7):
+        dom0.bind_pirq(pirq)
+
+
 @pytest.mark.cells("bind_pirq: EEXIST")
 def test_pirqs_are_bound_once(dom0: Guest) -> None:
     bound = [c.number for _, c in dom0.now.ports if c.state is State.PIRQ and c.number < 16]

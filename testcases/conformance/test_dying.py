@@ -6,18 +6,15 @@ import pytest
 
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Guest
-from harness.conformance.host import BareHost
-from harness.run.session import Session
+from harness.conformance.host import Watched
 
 
 @pytest.mark.cells("alloc: EINVAL domain dying", "send: dropped: UNBOUND")
-def test_a_dying_domain(
-    xen: Session, bare: Bare, bare_hosts: dict[str, BareHost], dom0: Guest, domu: Guest
-) -> None:
+def test_a_dying_domain(bare: Bare, watched: Watched, dom0: Guest, domu: Guest) -> None:
     ours = dom0.alloc_unbound(bare.domid)
     bare.bind_interdomain(0, ours)
     dom0.send(ours)
-    bare_hosts[xen.host.name].destroy(bare)
+    watched.destroy(bare)
     dom0.alloc_unbound(dom=bare.domid)
     domu.alloc_unbound(dom=bare.domid)  # dying comes before permission
     dom0.status(ours)

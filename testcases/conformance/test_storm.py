@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.conformance.guest import Guest
 from harness.run.session import Session
 
-ROUNDS = 12
+ROUNDS = 4
 
 
 def test_close_and_rebind(guest: Guest) -> None:
