@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.arch import Arch
 from harness.conformance.bare import Bare, new_bare
-from harness.conformance.cells import Scope, why_not
+from harness.conformance.cells import RELEASES, Scope, why_not
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.oracle import Oracle, rows
 from harness.conformance.survey import linux_domain
@@ -45,7 +45,8 @@ class Watched:
         types = {"dom0": "dom0"} | {domu.name: domu.type for domu in live.domus}
         if self._kept is None:
             self._kept = self._ask(types)
-        found = Domains(Oracle(self._kept))
+        others = tuple(release for release in RELEASES if release != self._kept.release)
+        found = Domains(Oracle(self._kept, others=others))
         for name, type_ in types.items():
             found.add(Guest(found, live.agents[name], type_))
         found.before = self._kept
@@ -154,6 +155,11 @@ def scopes(domains: Domains) -> list[dict[str, Any]]:
                         "abi": place.abi,
                         "release": str(place.release),
                         "rows": tuple(sorted(there)),
+                        "differs": tuple(
+                            f"{release}: {row}"
+                            for release, row in sorted(domains.oracle.differences)
+                            if row in there
+                        ),
                     }
                 )
     return met

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.conformance.hypercalls import Observed
 from harness.model.channels import predict
+from harness.model.differences import differing_rows
 from harness.model.domain import Domain, World
 from harness.model.operations import Operation, Result
 from harness.model.outcome import Outcome
+from harness.model.releases import Release
 from harness.verdict import HarnessError, HypervisorError
 
 _TOLD = 24  # operations that led to a disagreement, in its story
@@ -51,6 +53,8 @@ class Oracle:
     world: World
     names: dict[int, str] = field(default_factory=dict)
     exercised: list[Exercised] = field(default_factory=list)
+    others: tuple[Release, ...] = ()  # releases whose models are asked, too
+    differences: set[tuple[Release, str]] = field(default_factory=set)  # release, row
     operations: int = 0
     _told: list[str] = field(default_factory=list)
 
@@ -85,8 +89,28 @@ class Oracle:
         domid = _domid(operation)
         fifo = self.domain(domid).fifo
         self.exercised += [Exercised(domid, fifo, row) for row in taken.rows]
+        self._compare_releases(operation, seen, taken)
         self.world = taken.world
         return taken
+
+    def _compare_releases(self, operation: Operation, seen: Observed, taken: Outcome) -> None:
+        """Note which other releases' models would not have allowed this."""
+        for release in self.others:
+            outcomes = predict(replace(self.world, release=release), operation)
+            as_here = (
+                replace(o, world=replace(o.world, release=self.world.release)) for o in outcomes
+            )
+            if not any(seen.fits(o.result) and o.world == taken.world for o in as_here):
+                self.differences.add((release, taken.row))
+
+    def unlisted(self) -> list[str]:
+        """Return differences between releases that the model's list does not have."""
+        own = self.world.release
+        return [
+            f"{row}: {own} does what the model of {other} does not allow"
+            for other, row in sorted(self.differences)
+            if row not in differing_rows(own, other)
+        ]
 
     def story(self) -> str:
         """Return the latest operations, one a line, in order."""

@@ -150,6 +150,7 @@ class Cells:
     abi: str  # 2L or FIFO
     release: str  # of the Xen that ran: 4.17
     rows: tuple[str, ...]
+    differs: tuple[str, ...] = ()  # "4.20: row": what that release's model would not have allowed
 
 
 @dataclass(frozen=True)

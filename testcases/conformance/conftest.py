@@ -88,5 +88,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         wanted = [row for mark in pyfuncitem.iter_markers("cells") for row in mark.args]
         unseen = declared_but_unseen(domains, wanted)
         assert not unseen, f"the test is there for {unseen[0]!r}, and did not meet it"
+        assert domains.oracle.unlisted() == [], "harness/model/differences.py does not say so"
         pyfuncitem.user_properties.append(("cells", scopes(domains)))
     return result
