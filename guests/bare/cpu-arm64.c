@@ -6,6 +6,7 @@
 #define PSCI_CPU_ON 0xc4000003ull
 
 extern char other_entry[];
+const struct platform *platform = &hvm;
 
 const size_t bitmaps_at = 48; /* behind the vcpu_info of one vCPU */
 
@@ -51,7 +52,7 @@ int cpu_start_other(void)
     return (int)x0;
 }
 
-void *read_only(const volatile void *memory)
+void *cpu_read_only(const volatile void *memory)
 {
     return (void *)((uintptr_t)memory - FIRST_RAM + FOUR_GIB);
 }

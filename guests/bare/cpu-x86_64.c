@@ -6,10 +6,12 @@
 #define UP 3u
 #define MODE_64B 2u
 
+extern const struct platform pv;
 extern char hypercall_page[], top_table[], other_stack_top[], other_entry[];
 
 const size_t bitmaps_at = 32 * 64; /* behind the vcpu_info of 32 vCPUs */
-static uint64_t hz;
+const struct platform *platform;
+void *start_info; /* a PV guest's; Xen gives a PVH guest another thing */
 
 static void cpuid(uint32_t leaf, uint32_t out[4])
 {
@@ -38,13 +40,8 @@ uint64_t ticks(void)
     return (uint64_t)high << 32 | low;
 }
 
-uint64_t ticks_hz(void)
-{
-    return hz;
-}
-
-/* Xen's CPUID leaves begin at the one that says XenVMMXenVMM. */
-void cpu_start(void)
+/* Xen's CPUID leaves begin at the one that says XenVMMXenVMM; a PV guest has its page already. */
+static void fill_hypercall_page(void)
 {
     uint32_t base = 0x40000000, leaf[4];
     uint64_t page = (uintptr_t)hypercall_page;
@@ -53,9 +50,23 @@ void cpu_start(void)
         base += 0x100;
     cpuid(base + 2, leaf);
     __asm__ volatile("wrmsr" ::"c"(leaf[1]), "a"((uint32_t)page), "d"((uint32_t)(page >> 32)));
-    __asm__ volatile("cpuid" : "=a"(leaf[0]), "=b"(leaf[1]), "=c"(leaf[2]), "=d"(leaf[3])
-                     : "a"(base + 3), "c"(0)); /* [2]: kHz of the counter */
-    hz = leaf[2] * 1000ull;
+}
+
+void cpu_start(void)
+{
+    platform = start_info ? &pv : &hvm;
+    if (!start_info)
+        fill_hypercall_page();
+}
+
+/* A tick is (2^shift * multiplier / 2^32) ns, says Xen to every vCPU. */
+uint64_t ticks_hz(void)
+{
+    uint32_t multiplier = (uint32_t)vcpu_info[0]->time[3];
+    int8_t shift = (int8_t)(vcpu_info[0]->time[3] >> 32);
+    uint64_t hz = (1000000000ull << 32) / (multiplier ? multiplier : 1);
+
+    return shift < 0 ? hz << -shift : hz >> shift;
 }
 
 int cpu_start_other(void)
@@ -80,7 +91,7 @@ int cpu_start_other(void)
     return (int)(error ? error : hypercall(VCPU_OP, UP, (void *)1, NULL));
 }
 
-void *read_only(const volatile void *memory)
+void *cpu_read_only(const volatile void *memory)
 {
     return (void *)((uintptr_t)memory + FOUR_GIB);
 }

@@ -12,7 +12,7 @@ static bool fifo;
 int event_channel_op_fault(uint64_t op, void *argument, enum fault fault)
 {
     void *given = fault == FAULT_IN    ? NOT_MAPPED
-                  : fault == FAULT_OUT ? read_only(argument)
+                  : fault == FAULT_OUT ? platform->read_only(argument)
                                        : argument;
 
     return (int)hypercall(EVENT_CHANNEL_OP, op, given, NULL);
@@ -31,7 +31,7 @@ int events_init_control(unsigned vcpu, uint32_t offset, bool good_frame, enum fa
         uint32_t offset;
         uint32_t vcpu;
         uint8_t link_bits;
-    } init = {good_frame ? (uintptr_t)page / PAGE_BYTES : NO_FRAME, offset, vcpu, 0};
+    } init = {good_frame ? platform->frame(page) : NO_FRAME, offset, vcpu, 0};
     int result = event_channel_op_fault(INIT_CONTROL, &init, fault);
 
     if (result == 0 || (fault == FAULT_OUT && good_frame)) {
@@ -45,7 +45,7 @@ int events_expand_array(bool good_frame, enum fault fault)
 {
     static uint32_t spare[1024] PAGE; /* for the page that is one too many */
     uint32_t *page = array_pages < ARRAY_PAGES ? array + array_pages * 1024 : spare;
-    uint64_t frame = good_frame ? (uintptr_t)page / PAGE_BYTES : NO_FRAME;
+    uint64_t frame = good_frame ? platform->frame(page) : NO_FRAME;
     int result;
 
     if (good_frame && fault == FAULT_NONE)

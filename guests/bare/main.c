@@ -19,7 +19,6 @@ static struct job *for_other;
 
 void other_main(void)
 {
-    vcpu_register(1);
     for (;;) {
         struct job *job = __atomic_load_n(&for_other, __ATOMIC_ACQUIRE);
         if (job) {
@@ -89,7 +88,7 @@ void main(void)
     struct control *control;
 
     xen_start();
-    cpu_start_other();
+    platform->start_other();
     control = offer();
     for (;;) {
         struct command *c = listen(control);

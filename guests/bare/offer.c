@@ -22,52 +22,23 @@ struct xenstore_ring {
 };
 
 static struct grant grants[PAGE_BYTES / sizeof(struct grant)] PAGE;
-static struct {
-    char control[PAGE_BYTES];
-    char rings[SHARED_PAGES * PAGE_BYTES];
-} shared PAGE;
+static char shared[(1 + SHARED_PAGES) * PAGE_BYTES] PAGE; /* the control page, and the rings */
 
 static uint32_t grant(unsigned page)
 {
     uint32_t ref = FIRST_REF + page;
 
     grants[ref].domid = 0;
-    grants[ref].frame = (uint32_t)((uintptr_t)&shared / PAGE_BYTES) + page;
+    grants[ref].frame = (uint32_t)platform->frame(shared + page * PAGE_BYTES);
     __atomic_store_n(&grants[ref].flags, PERMIT_ACCESS, __ATOMIC_RELEASE);
     return ref;
-}
-
-static void map_grants(void)
-{
-    struct {
-        uint16_t domid;
-        uint16_t size;
-        uint32_t space;
-        uint64_t index;
-        uint64_t frame;
-    } add = {DOMID_SELF, 0, SPACE_GRANT_TABLE, 0, (uintptr_t)grants / PAGE_BYTES};
-
-    hypercall(MEMORY_OP, ADD_TO_PHYSMAP, &add, NULL);
-}
-
-static uint64_t parameter(uint32_t index)
-{
-    struct {
-        uint16_t domid;
-        uint32_t index;
-        uint64_t value;
-    } get = {DOMID_SELF, index, 0};
-
-    hypercall(HVM_OP, GET_PARAM, &get, NULL);
-    return get.value;
 }
 
 /* Write a key of ours, and wait until xenstored has answered. */
 static void xenstore_write(const char *key, const char *value)
 {
-    struct xenstore_ring *ring =
-        (struct xenstore_ring *)(uintptr_t)(parameter(PARAM_XENSTORE_FRAME) * PAGE_BYTES);
-    uint32_t port = (uint32_t)parameter(PARAM_XENSTORE_PORT);
+    uint32_t port;
+    struct xenstore_ring *ring = platform->map_xenstore(&port);
     uint32_t length = (uint32_t)(strlen(key) + 1 + strlen(value));
     uint32_t header[] = {XS_WRITE, 1, 0, length};
     char message[128];
@@ -87,10 +58,10 @@ static void xenstore_write(const char *key, const char *value)
 
 struct control *offer(void)
 {
-    struct control *control = (struct control *)shared.control;
+    struct control *control = (struct control *)shared;
     char note[] = "1 8"; /* SHARED_VERSION FIRST_REF */
 
-    map_grants();
+    platform->map_grants(grants);
     grant(0);
     for (unsigned page = 0; page < SHARED_PAGES; page++)
         control->refs[page] = grant(1 + page);

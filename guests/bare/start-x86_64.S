@@ -1,16 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A PVH guest begins in 32-bit protected mode, without paging.  Map the first 4 GiB one to one,
- * and the first GiB once more, read-only, at 4 GiB; then go to 64-bit mode and to C.
+ * and the first GiB once more, read-only, at 4 GiB; then go to 64-bit mode and to C.  A PV guest
+ * is there already: what is loaded is mapped one to one.
  */
 #define PRESENT 1
 #define WRITABLE 2
 #define LARGE 0x80
 
+        .macro  note number, size, value:vararg
+        .long   4, \size, \number
+        .asciz  "Xen"
+        \value
+        .endm
+
         .section .note.Xen, "a", @note
-        .long 4, 4, 18                  /* XEN_ELFNOTE_PHYS32_ENTRY */
-        .asciz "Xen"
-        .long entry
+        note    18, 4, .long entry              /* PVH */
+        note    1, 8, .quad pv_entry
+        note    2, 8, .quad hypercall_page
+        note    3, 8, .quad 0                   /* our addresses are those of our memory */
+        note    5, 8, .asciz "xen-3.0"
+        note    8, 8, .asciz "generic"
 
         .section .data
         .balign 4096
@@ -83,6 +93,12 @@ entry64:
         lea     stack_top(%rip), %rsp
         call    main
 stop:   hlt
+        jmp     stop
+
+pv_entry:
+        mov     %rsi, start_info(%rip)
+        lea     stack_top(%rip), %rsp
+        call    main
         jmp     stop
 
         .globl other_entry

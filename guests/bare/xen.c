@@ -9,28 +9,17 @@ static struct vcpu_info infos[VCPUS] PAGE;
 struct vcpu_info *const vcpu_info[VCPUS] = {&infos[0], &infos[1]};
 static uint64_t time_at_tick_0;
 
-static void map_shared_info(void)
-{
-    struct {
-        uint16_t domid;
-        uint16_t size;
-        uint32_t space;
-        uint64_t index;
-        uint64_t frame;
-    } add = {DOMID_SELF, 0, SPACE_SHARED_INFO, 0, (uintptr_t)shared_info / PAGE_BYTES};
-
-    hypercall(MEMORY_OP, ADD_TO_PHYSMAP, &add, NULL);
-}
-
-void vcpu_register(unsigned vcpu)
+/* Its memory is at hand, and no event ever calls it. */
+static void vcpu_register(unsigned vcpu)
 {
     struct {
         uint64_t frame;
         uint32_t offset;
         uint32_t reserved;
-    } place = {(uintptr_t)&infos[vcpu] / PAGE_BYTES, (uintptr_t)&infos[vcpu] % PAGE_BYTES, 0};
+    } place = {platform->frame(&infos[vcpu]), (uintptr_t)&infos[vcpu] % PAGE_BYTES, 0};
 
     hypercall(VCPU_OP, REGISTER_VCPU_INFO, (void *)(uintptr_t)vcpu, &place);
+    infos[vcpu].upcall_mask = 1;
 }
 
 volatile uint64_t *bitmap(unsigned which)
@@ -90,7 +79,8 @@ int xen_version(void)
 void xen_start(void)
 {
     cpu_start();
-    map_shared_info();
-    vcpu_register(0);
+    platform->map_shared_info(shared_info);
+    for (unsigned vcpu = 0; vcpu < VCPUS; vcpu++)
+        vcpu_register(vcpu);
     learn_time();
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Xen's interface as far as this guest uses it: numbers, layouts, and how a hypercall is made.
- * Memory is mapped one to one below 4 GiB, so a guest frame number is an address >> 12.
  */
 #ifndef BARE_XEN_H
 #define BARE_XEN_H
@@ -26,12 +25,6 @@ enum hypercall {
 };
 
 #define DOMID_SELF 0x7ff0u
-#define ADD_TO_PHYSMAP 7u /* of MEMORY_OP */
-#define SPACE_SHARED_INFO 0u
-#define SPACE_GRANT_TABLE 1u
-#define GET_PARAM 1u /* of HVM_OP */
-#define PARAM_XENSTORE_FRAME 1u
-#define PARAM_XENSTORE_PORT 2u
 #define REGISTER_VCPU_INFO 10u /* of VCPU_OP */
 #define YIELD 0u /* of SCHED_OP */
 #define POLL 3u
@@ -59,7 +52,8 @@ struct vcpu_info {
     uint8_t upcall_pending;
     uint8_t upcall_mask;
     uint64_t pending_sel; /* 2L: words of the pending bitmap that have news */
-    uint8_t rest[48];
+    uint64_t arch[2];
+    uint64_t time[4]; /* x86: how Xen's time follows from the CPU's counter */
 };
 
 #define CONTROL_BYTES 72u
@@ -77,19 +71,28 @@ struct control_block { /* FIFO, one per vCPU */
 /* The CPU (start-*.S, cpu-*.c). */
 int64_t hypercall(enum hypercall number, uint64_t a, const volatile void *b, const volatile void *c);
 void cpu_start(void); /* what hypercalls need, once */
-int cpu_start_other(void); /* vCPU 1 begins in other_main(), on its own stack */
 uint64_t ticks(void);
 uint64_t ticks_hz(void);
-void *read_only(const volatile void *memory); /* the same memory where Xen may not write */
 extern const size_t bitmaps_at; /* where in the shared info page 2L's bitmaps are */
 void other_main(void);
 
 #define NOT_MAPPED ((void *)0x7000000000ull)
 
+/* What depends on who manages the guest's memory: Xen (hvm.c), or the guest (pv-x86_64.c). */
+struct platform {
+    uint64_t (*frame)(const volatile void *memory); /* as Xen knows it */
+    void *(*read_only)(const volatile void *memory); /* the same, where Xen may not write */
+    void (*map_shared_info)(void *page);
+    void (*map_grants)(void *page);
+    void *(*map_xenstore)(uint32_t *port);
+    int (*start_other)(void); /* vCPU 1 begins in other_main(), on its own stack */
+};
+extern const struct platform hvm;
+extern const struct platform *platform; /* chosen by cpu_start() */
+
 /* What every guest must set up (xen.c). */
 extern struct vcpu_info *const vcpu_info[VCPUS];
 void xen_start(void);
-void vcpu_register(unsigned vcpu);
 uint64_t xen_time(void); /* ns of Xen's system time */
 void doze(uint64_t ns); /* sleep without any event channel */
 int xen_version(void); /* major << 16 | minor */

@@ -71,10 +71,11 @@ class Watched:
         if destroyed:
             self.end_bare()
 
-    def bare(self, domains: Domains) -> Bare:
-        """Take the bare guest into ``domains``, as new; start it if need be."""
-        new = self._bare is None or self._bare_domain is None
-        running, known = self._start() if new else (self._bare, self._bare_domain)
+    def bare(self, domains: Domains, type_: str) -> Bare:
+        """Take the bare guest, of ``type_``, into ``domains``, as new; start it if need be."""
+        runs = self._bare is not None and self._bare.domu.type == type_
+        new = not runs or self._bare_domain is None
+        running, known = self._start(type_) if new else (self._bare, self._bare_domain)
         assert running is not None and known is not None
         oracle = domains.oracle
         oracle.world = replace(oracle.world, domains=(*oracle.world.domains, known))
@@ -105,9 +106,9 @@ class Watched:
             self._kept = None  # dom0's daemons have closed their ends
         self._bare = self._bare_domain = None
 
-    def _start(self) -> tuple[BareGuest, Domain]:
+    def _start(self, type_: str) -> tuple[BareGuest, Domain]:
         self.end_bare()
-        running = self._bare = start_bare(self._live)
+        running = self._bare = start_bare(self._live, type_)
         kind = _KINDS[running.domu.type]
         self._bare_domain = new_bare(running.domu.domid, kind, running.agent.info.vcpus)
         return running, self._bare_domain

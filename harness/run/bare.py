@@ -13,7 +13,8 @@ from harness.verdict import LabError
 NAME = "bare"
 VCPUS = 2  # guests/bare/xen.h
 _MEMORY_MIB = 32
-_TYPES = {Arch.X86_64: "pvh", Arch.ARM64: "arm"}
+# As which types of guest it boots.
+TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "pv"), Arch.ARM64: ("arm",)}
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class BareGuest:
     relay: int
 
 
-def start_bare(live: Session) -> BareGuest:
-    """Start the bare guest and wait for its first answer.
+def start_bare(live: Session, type_: str) -> BareGuest:
+    """Start the bare guest as a guest of ``type_`` and wait for its first answer.
 
     LabError when the machine has no line left to it, or the guest does not come up.
     """
@@ -36,7 +37,7 @@ def start_bare(live: Session) -> BareGuest:
         f"{PAYLOAD}/bare",
         "",
         "",
-        type=_TYPES[live.host.arch],
+        type=type_,
         memory_mib=_MEMORY_MIB,
         vcpus=VCPUS,
         template="bare",

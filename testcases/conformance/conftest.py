@@ -14,6 +14,7 @@ import pytest
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.host import Watched, declared_but_unseen, scopes
+from harness.run.bare import TYPES
 from harness.run.session import Session
 
 _WELL = pytest.StashKey[bool]()
@@ -70,12 +71,20 @@ def other(xen: Session, domains: Domains) -> Guest:
     return domains.guests["domu2"]
 
 
+@pytest.fixture(scope="module", params=["pvh", "pv", "arm"])
+def bare_type(request: pytest.FixtureRequest) -> str:
+    """As which type of guest the bare one boots: all tests of a module as one, then the next."""
+    return str(request.param)
+
+
 @pytest.fixture
-def bare(xen: Session, domains: Domains, watched: Watched) -> Bare:
+def bare(xen: Session, domains: Domains, watched: Watched, bare_type: str) -> Bare:
     """The bare guest, in 2L and without any port."""
     if xen.tools is None:
         pytest.skip(xen.why_no_tools)
-    return watched.bare(domains)
+    if bare_type not in TYPES[xen.host.arch]:
+        pytest.skip(f"{xen.host.arch} has no {bare_type} guests")
+    return watched.bare(domains, bare_type)
 
 
 @pytest.hookimpl(wrapper=True)
