@@ -37,7 +37,7 @@ def domains(request: pytest.FixtureRequest, xen: Session, watched: Watched) -> I
     """All Linux domains of the host; what a test leaves open is closed."""
     found = watched.begin()
     yield found
-    if not xen.hung:
+    if not xen.gone:
         watched.end(found, well=request.node.stash.get(_WELL, False))
 
 
