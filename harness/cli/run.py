@@ -91,10 +91,12 @@ def command(
         words.append("--snapshot")
     if not keep_going:
         words.append("--exitfirst")
-    return _pytest(words, as_json)
+    return _pytest(words, as_json, cover=suite == "conformance" and not tests)
 
 
-def _pytest(words: list[str], as_json: bool) -> int:
+def _pytest(words: list[str], as_json: bool, *, cover: bool) -> int:
+    from harness.conformance.report import coverage
+    from harness.conformance.report import write as write_coverage
     from harness.results.document import run_document
     from harness.results.store import load
 
@@ -105,6 +107,9 @@ def _pytest(words: list[str], as_json: bool) -> int:
         code = int(pytest.main(words, plugins=[watcher]))
     if watcher.run is None:  # pytest has said on stderr what is wrong with the options
         return EXIT_USAGE
+    if cover:
+        page = write_coverage(coverage([watcher.run.directory.path]), watcher.run.directory.path)
+        watcher.run.recorder.progress.note(f"cells of the catalogue: {page}")
     if as_json:
         print_json(run_document(load(watcher.run.directory.path)))
     else:
