@@ -14,9 +14,14 @@
 #define HYPERCALL_SCHED_OP 29
 #define HYPERCALL_EVENT_CHANNEL_OP 32
 #define HYPERCALL_SYSCTL 35
+#define HYPERCALL_DOMCTL 36
 #define XENVER_VERSION 0
 #define SCHEDOP_POLL 3
 #define SYSCTL_DEBUG_KEYS 7
+#define DOMCTL_VM_EVENT 56
+#define DOMCTL_MONITOR 77
+#define VM_EVENT_MONITOR 2
+#define MONITOR_GUEST_REQUEST 4
 
 #define DOMID_SELF 0x7ff0u
 
@@ -121,6 +126,26 @@ union hypercall_arg {
         uint8_t rest[116];
         char key;
     } debug_keys; /* sysctl */
+    struct {
+        uint32_t command;
+        uint32_t version; /* of the interface: another one in each release */
+        uint16_t domain;
+        uint16_t pad[3];
+        union {
+            struct {
+                uint32_t op; /* 0: enable, 1: disable */
+                uint32_t mode;
+                uint32_t port; /* out */
+            } vm_event;
+            struct {
+                uint32_t op;
+                uint32_t event;
+                uint8_t sync;
+                uint8_t user;
+            } monitor;
+            uint8_t rest[128];
+        } u;
+    } domctl;
 };
 
 /* /dev/xen/privcmd */

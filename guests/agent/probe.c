@@ -64,6 +64,45 @@ int probe_command(struct actor *a, struct request *q)
     return q->a < FIRST_UNKNOWN ? -EPERM : event_channel_op(a, q->a);
 }
 
+/* A wrong version is refused with EACCES, and changes nothing. */
+static int domctl(struct actor *a, uint32_t command, uint32_t domain)
+{
+    int result = -EACCES;
+
+    for (uint32_t version = 0x10; version < 0x30 && result == -EACCES; version++) {
+        a->arg->domctl.command = command;
+        a->arg->domctl.version = version;
+        a->arg->domctl.domain = (uint16_t)domain;
+        memset(a->arg->domctl.pad, 0, sizeof(a->arg->domctl.pad));
+        result = raw_hypercall(a, HYPERCALL_DOMCTL, (uintptr_t)a->arg);
+    }
+    return result;
+}
+
+static int watch_requests(struct actor *a, uint32_t domain, bool enable)
+{
+    memset(&a->arg->domctl, 0, sizeof(a->arg->domctl));
+    a->arg->domctl.u.monitor.op = !enable;
+    a->arg->domctl.u.monitor.event = MONITOR_GUEST_REQUEST;
+    return domctl(a, DOMCTL_MONITOR, domain);
+}
+
+int probe_monitor(struct actor *a, struct request *q)
+{
+    int result, port;
+
+    if (!q->b)
+        watch_requests(a, q->a, false);
+    memset(&a->arg->domctl, 0, sizeof(a->arg->domctl));
+    a->arg->domctl.u.vm_event.op = !q->b;
+    a->arg->domctl.u.vm_event.mode = VM_EVENT_MONITOR;
+    result = domctl(a, DOMCTL_VM_EVENT, q->a);
+    port = (int)a->arg->domctl.u.vm_event.port;
+    if (result == 0 && q->b)
+        result = watch_requests(a, q->a, true);
+    return result ? result : q->b ? port : 0;
+}
+
 int probe_fill(struct actor *a, struct request *q)
 {
     uint32_t count;

@@ -27,6 +27,12 @@ int probe_expand_array(struct actor *a, struct request *q);
 int probe_command(struct actor *a, struct request *q);
 
 /*
+ * dom0's, of domain q->a: have Xen watch it (q->b 1) or no longer (0).  Xen then has a channel of
+ * its own there, whose port is returned, and sends an event to dom0 for each request of the guest.
+ */
+int probe_monitor(struct actor *a, struct request *q);
+
+/*
  * Allocate unbound ports until Xen refuses, or q->a have been allocated.  Returns how many;
  * q->ports: the first, the last, and Xen's error number or 0.
  */

@@ -133,6 +133,7 @@ static const struct {
     {"init_control", "raw", probe_init_control, "vcpu", "offset", REQUIRED, 0},
     {"expand_array", "raw", probe_expand_array, NULL, NULL, 0, 0},
     {"command", "raw", probe_command, "number", NULL, REQUIRED, 0},
+    {"monitor", "raw", probe_monitor, "owner", "enable", REQUIRED, REQUIRED},
     {"fill", "raw", probe_fill, "max", NULL, REQUIRED, 0},
     {"survey", "raw", probe_survey, "first", "owner", 0, DOMID_SELF},
     {"alloc_unbound", "device", do_device_alloc_unbound, "remote", NULL, REQUIRED, 0},

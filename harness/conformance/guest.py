@@ -42,6 +42,9 @@ from harness.model.operations import (
     StatusReply,
     UnknownOp,
     Unmask,
+    XenAlloc,
+    XenFree,
+    XenNotify,
 )
 from harness.model.outcome import Outcome
 from harness.verdict import LabError
@@ -230,6 +233,27 @@ class Domains:
         self.oracle.judge(RaiseVirq(guest.domid, virq, vcpu), Observed(0))
         self.oracle.world = settled(self.oracle.world, self._linux)
         self.look(before)
+
+    def watch(self, guest: Guest, watched: Guest) -> int:
+        """Let Xen watch ``watched`` for ``guest``, which is dom0: Xen has a channel of its own
+        then, which only dom0 may bind to.  Return its port in ``watched``."""
+        before = self.oracle.world
+        words = {"owner": watched.domid, "enable": 1}
+        port = guest.agent.connection.ask("monitor", words).integer("result")
+        self.oracle.judge(XenAlloc(watched.domid, guest.domid), Observed(port))
+        self.look(before)
+        return port
+
+    def unwatch(self, guest: Guest, watched: Guest, port: int) -> None:
+        """Xen gives its channel up."""
+        before = self.oracle.world
+        guest.agent.connection.ask("monitor", {"owner": watched.domid, "enable": 0})
+        self.oracle.judge(XenFree(watched.domid, port), Observed(0))
+        self.look(before)
+
+    def notified(self, watched: Guest, port: int) -> None:
+        """Xen has sent an event on its own channel, to whoever is there."""
+        self.oracle.judge(XenNotify(watched.domid, port), Observed(0))
 
     def refresh(self) -> None:
         """Ask Xen again for the ports of every Linux domain: something has changed them that
