@@ -100,6 +100,16 @@ _LIMITS = (
         lambda s: s.dom0 or s.guest == "x86_64 pv",
         "Xen has no channel of its own in such a domain",
     ),
+    _Limit(
+        r"send: Xen consumer called",
+        lambda s: not s.dom0,
+        "only the domain that has Xen watch another may bind to Xen's channel: dom0",
+    ),
+    _Limit(
+        r"xen: (freed nothing|notify: domain dying).*",
+        _always,
+        "happens while a domain is torn down, where nobody sees it",
+    ),
     _Limit(r"bind_pirq: no PIRQs on Arm", lambda s: not s.arm, "Arm only"),
     _Limit(
         r"(bind_pirq: (EEXIST|PIRQ on vcpu 0|error from the host irq)|raise_pirq: .*)",

@@ -236,13 +236,14 @@ class Domains:
 
     def watch(self, guest: Guest, watched: Guest) -> int:
         """Let Xen watch ``watched`` for ``guest``, which is dom0: Xen has a channel of its own
-        then, which only dom0 may bind to.  Return its port in ``watched``."""
+        then, which only dom0 may bind to.  Return its port in ``watched``, or -errno."""
         before = self.oracle.world
         words = {"owner": watched.domid, "enable": 1}
-        port = guest.agent.connection.ask("monitor", words).integer("result")
-        self.oracle.judge(XenAlloc(watched.domid, guest.domid), Observed(port))
+        answer = guest.agent.connection.attempt("monitor", words)
+        code = answer.integer("result") if answer.ok else -answer.integer("errno")
+        self.oracle.judge(XenAlloc(watched.domid, guest.domid), Observed(code))
         self.look(before)
-        return port
+        return code
 
     def unwatch(self, guest: Guest, watched: Guest, port: int) -> None:
         """Xen gives its channel up."""

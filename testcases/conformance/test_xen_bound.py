@@ -77,3 +77,15 @@ def test_it_outlives_a_reset(bare: Bare, dom0: Guest, port: int) -> None:
     bare.domains.unwatch(dom0, bare, port)
     dom0.status(other)
     assert bare.domains.watch(dom0, bare) == port
+
+
+@pytest.mark.cells("xen: allocation failed", "alloc: ENOSPC no port below the limits")
+def test_no_port_is_left_for_xen(bare: Bare, dom0: Guest) -> None:
+    if bare.type == "pv":
+        pytest.skip("Xen watches no PV guest")
+    bare.fill(2000)
+    assert bare.domains.watch(dom0, bare) < 0
+    bare.close(1023)
+    port = bare.domains.watch(dom0, bare)
+    assert port == 1023
+    bare.domains.unwatch(dom0, bare, port)
