@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "ops.h"
 
-#define FOREVER_NS 5000000ull /* no tick would ever end a poll */
+#define FOREVER_NS 8000000ull /* no tick would ever end a poll */
 #define CLOSED 0u
 #define HIDDEN 255u
 #define FIRST_UNKNOWN 15u

@@ -2,7 +2,9 @@
 #include "xen.h"
 
 #define STEP_NS 100000000ull
-#define ASLEEP_NS 5000000ull /* a poll that takes longer has slept */
+#define ASLEEP_NS 5000000ull /* a poll that takes longer may have slept */
+#define NAP_NS 10000000ull
+#define SHORT_NAP_NS 8500000ull /* ... as it has if it sleeps so long when told to sleep NAP_NS */
 
 static char shared_info[PAGE_BYTES] PAGE;
 static struct vcpu_info infos[VCPUS] PAGE;
@@ -45,22 +47,33 @@ static uint64_t ns_of(uint64_t count)
     return count / hz * 1000000000 + count % hz * 1000000000 / hz;
 }
 
-/* Nobody tells a guest Xen's time on both architectures alike; but a poll ends when it comes. */
-static void learn_time(void)
-{
-    for (uint64_t time = STEP_NS;; time += STEP_NS) {
-        uint64_t before = ticks();
-        sleep_until(time);
-        if (ns_of(ticks() - before) > ASLEEP_NS) {
-            time_at_tick_0 = time - ns_of(ticks());
-            return;
-        }
-    }
-}
-
 uint64_t xen_time(void)
 {
     return time_at_tick_0 + ns_of(ticks());
+}
+
+static uint64_t slept_until(uint64_t time)
+{
+    uint64_t before = ticks();
+
+    sleep_until(time);
+    return ns_of(ticks() - before);
+}
+
+/*
+ * Nobody tells a guest Xen's time on both architectures alike; but a poll ends when it comes.
+ * One that took long may only have waited for a CPU: then a nap does not last.
+ */
+static void learn_time(void)
+{
+    uint64_t time = 0;
+
+    do {
+        do
+            time += STEP_NS;
+        while (slept_until(time) < ASLEEP_NS);
+        time_at_tick_0 = time - ns_of(ticks());
+    } while (slept_until(xen_time() + NAP_NS) < SHORT_NAP_NS);
 }
 
 void doze(uint64_t ns)

@@ -8,7 +8,7 @@ from harness.agent.client import AgentClient
 from harness.arch import Arch
 from harness.domains.toolstack import DomU, DomUBoot
 from harness.run.session import PAYLOAD, Session, on_line
-from harness.verdict import LabError
+from harness.verdict import HarnessError, LabError
 
 NAME = "bare"
 VCPUS = 2  # guests/bare/xen.h
@@ -48,9 +48,13 @@ def start_bare(live: Session, type_: str) -> BareGuest:
     line.empty()
     words = [f"{PAYLOAD}/agent", "relay", "--domid", str(domu.domid)]
     relay = int(live.dom0.run(f"{on_line(line.name, words)} echo $!").stdout)
-    agent = AgentClient(line, NAME)
-    agent.hello()
-    return BareGuest(domu, agent, relay)
+    guest = BareGuest(domu, AgentClient(line, NAME), relay)
+    try:
+        guest.agent.hello()
+    except HarnessError:
+        end_bare(live, guest)
+        raise
+    return guest
 
 
 def destroy_bare(live: Session, guest: BareGuest) -> None:

@@ -71,7 +71,16 @@ def other(xen: Session, domains: Domains) -> Guest:
     return domains.guests["domu2"]
 
 
-@pytest.fixture(scope="module", params=["pvh", "pv", "arm"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of the bare guest run once for each type that it can be on the hosts of this run."""
+    if "bare" in metafunc.fixturenames:
+        run = metafunc.config.pluginmanager.get_plugin("xen-evtchn-harness-run")
+        archs = [host.arch for host in run.plan.hosts] if run is not None else []
+        types = dict.fromkeys(type_ for arch in archs for type_ in TYPES[arch])
+        metafunc.parametrize("bare_type", list(types) or ["pvh"], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def bare_type(request: pytest.FixtureRequest) -> str:
     """As which type of guest the bare one boots: all tests of a module as one, then the next."""
     return str(request.param)
@@ -90,7 +99,11 @@ def bare(xen: Session, domains: Domains, watched: Watched, bare_type: str) -> Ba
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """Hold a test that went well against what it says it is there for."""
-    result = yield
+    try:
+        result = yield
+    except pytest.skip.Exception:
+        pyfuncitem.stash[_WELL] = True
+        raise
     pyfuncitem.stash[_WELL] = True
     domains = pyfuncitem.funcargs.get("domains")
     if isinstance(domains, Domains):
