@@ -28,6 +28,7 @@ from harness.model.operations import (
     Reset,
 )
 
+_IN_A_ROW = 20  # commands in one message
 _SELECTOR = 64  # ports one bit of evtchn_pending_sel stands for
 
 
@@ -87,9 +88,13 @@ class Bare(Guest):
 
     def compare(self, old: Domain, new: Domain) -> None:
         """Compare shared memory with what the model says has changed from ``old`` to ``new``."""
-        for port in sorted(dict(set(old.ports) ^ set(new.ports))):
-            for vcpu in range(len(new.vcpus)):
-                seen = self.agent.connection.ask("look", {"port": port, "vcpu": vcpu})
+        ports = sorted(dict(set(old.ports) ^ set(new.ports)))
+        asked = [(port, vcpu) for port in ports for vcpu in range(len(new.vcpus))]
+        for at in range(0, len(asked), _IN_A_ROW):
+            some = asked[at : at + _IN_A_ROW]
+            words = [{"port": port, "vcpu": vcpu} for port, vcpu in some]
+            answers = self.agent.connection.ask_in_a_row("look", words)
+            for (port, vcpu), seen in zip(some, answers, strict=True):
                 self._agree(new, port, vcpu, {k: int(v) for k, v in seen.fields.items()})
 
     def _agree(self, new: Domain, port: int, vcpu: int, seen: dict[str, int]) -> None:

@@ -276,15 +276,17 @@ class Domains:
             was = self.before.domain(guest.domid) if self.before is not None else guest.now
             now = {port for port, channel in guest.now.ports if channel.state}
             known = {port for port, channel in was.ports if channel.state} if was else now
-            opened = sorted(now - known)
-            for at in range(0, len(opened), _IN_A_ROW):
-                some = opened[at : at + _IN_A_ROW]
-                calls = [call(Close(guest.domid, port)) for port in some]
-                words = [arguments for _, arguments in calls]
-                answers = guest.agent.connection.attempt_in_a_row("close", words)
-                for port, answer in zip(some, answers, strict=True):
-                    operation = Close(guest.domid, port)
-                    self.oracle.judge(operation, observed(operation, answer))
+            self._in_a_row(guest, [Close(guest.domid, port) for port in sorted(now - known)])
+
+    def _in_a_row(self, guest: Guest, operations: Sequence[Operation]) -> None:
+        """Make operations of one kind, many in one message; judge each."""
+        for at in range(0, len(operations), _IN_A_ROW):
+            some = operations[at : at + _IN_A_ROW]
+            calls = [call(operation) for operation in some]
+            words = [arguments for _, arguments in calls]
+            answers = guest.agent.connection.attempt_in_a_row(calls[0][0], words)
+            for operation, answer in zip(some, answers, strict=True):
+                self.oracle.judge(operation, observed(operation, answer))
 
     def look(self, before: World) -> None:
         """Compare what the model says has changed since ``before`` with the real Xen."""
@@ -292,9 +294,10 @@ class Domains:
             old, new = before.domain(guest.domid), self.oracle.world.domain(guest.domid)
             if old is None or new is None or old.ports == new.ports:
                 continue
-            for port in sorted(dict(set(old.ports) ^ set(new.ports))):
-                if _visible(old.port(port)) != _visible(new.port(port)):
-                    guest.status(port)
+            ports = sorted(dict(set(old.ports) ^ set(new.ports)))
+            changed = [p for p in ports if _visible(old.port(p)) != _visible(new.port(p))]
+            self._in_a_row(guest, [Status(guest.domid, DOMID_SELF, port) for port in changed])
+            for port in ports:
                 if old.pending(port) != new.pending(port) and new.port(port).usable:
                     guest.poll(port)
             guest.compare(old, new)

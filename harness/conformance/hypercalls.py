@@ -37,7 +37,7 @@ from harness.model.operations import (
 from harness.verdict import HarnessError
 
 FOREVER, IN_THE_PAST = 0, 1  # time-outs of a poll
-_NO_FRAME, _A_FRAME = 0, 1
+_A_FRAME = 1  # a page of the guest's own, whichever
 
 _Call = tuple[str, dict[str, int | str | list[int]]]
 
