@@ -32,8 +32,11 @@ int events_init_control(unsigned vcpu, uint32_t offset, bool good_frame, enum fa
         uint32_t vcpu;
         uint8_t link_bits;
     } init = {good_frame ? platform->frame(page) : NO_FRAME, offset, vcpu, 0};
-    int result = event_channel_op_fault(INIT_CONTROL, &init, fault);
+    int result;
 
+    if (vcpu < VCPUS && !block[vcpu])
+        memset(page, 0, PAGE_BYTES); /* what an earlier life has left */
+    result = event_channel_op_fault(INIT_CONTROL, &init, fault);
     if (result == 0 || (fault == FAULT_OUT && good_frame)) {
         block[vcpu] = (struct control_block *)(page + offset);
         fifo = true;

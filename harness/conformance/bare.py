@@ -75,8 +75,7 @@ class Bare(Guest):
             )
         for port in ports:
             oracle.judge(Consume(self.domid, port), Observed(0))
-        idle = replace(self.now.vcpus[vcpu], upcall=False, selectors=frozenset(), ready=frozenset())
-        oracle.world = oracle.world.with_domain(self.now.with_vcpu(vcpu, idle))
+        oracle.world = oracle.world.with_domain(taken(self.now, vcpu))
         return ports
 
     def begin(self) -> None:
@@ -142,6 +141,16 @@ def expected_events(domain: Domain, vcpu: int) -> list[int]:
         for port, channel in domain.ports
         if channel.bits.pending and not channel.bits.masked and port // _SELECTOR in there.selectors
     ]
+
+
+def taken(domain: Domain, vcpu: int) -> Domain:
+    """Return ``domain`` when ``vcpu`` knows of no event any more, in the ABI that it uses."""
+    idle = replace(domain.vcpus[vcpu], upcall=False)
+    if domain.fifo:
+        idle = replace(idle, ready=frozenset())
+    else:
+        idle = replace(idle, selectors=frozenset())
+    return domain.with_vcpu(vcpu, idle)
 
 
 def wiped(domain: Domain) -> Domain:

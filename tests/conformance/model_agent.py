@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from harness.agent.client import AgentClient
-from harness.conformance.bare import expected_events, wiped
+from harness.conformance.bare import expected_events, taken, wiped
 from harness.conformance.guest import settled
 from harness.model import operations as ops
 from harness.model.channels import predict
@@ -125,8 +125,7 @@ class _Channel:
         for port in ports:
             self._host.make(ops.Consume(self._domid, port))
         domain = self._host.domain(self._domid)
-        there = replace(domain.vcpus[vcpu], upcall=False, selectors=frozenset(), ready=frozenset())
-        self._host.world = self._host.world.with_domain(domain.with_vcpu(vcpu, there))
+        self._host.world = self._host.world.with_domain(taken(domain, vcpu))
         return f"ok result={len(ports)} ports={','.join(map(str, ports))}"
 
     def _look(self, words: dict[str, str]) -> str:
