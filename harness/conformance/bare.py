@@ -145,11 +145,13 @@ def expected_events(domain: Domain, vcpu: int) -> list[int]:
 
 def taken(domain: Domain, vcpu: int) -> Domain:
     """Return ``domain`` when ``vcpu`` knows of no event any more, in the ABI that it uses."""
-    idle = replace(domain.vcpus[vcpu], upcall=False)
+    knows = domain.vcpus[vcpu]
+    ready, selectors = knows.ready, knows.selectors
     if domain.fifo:
-        idle = replace(idle, ready=frozenset())
+        ready = frozenset()
     else:
-        idle = replace(idle, selectors=frozenset())
+        selectors = frozenset()
+    idle = replace(knows, upcall=False, ready=ready, selectors=selectors)
     return domain.with_vcpu(vcpu, idle)
 
 
