@@ -37,7 +37,7 @@ int events_init_control(unsigned vcpu, uint32_t offset, bool good_frame, enum fa
     if (vcpu < VCPUS && !block[vcpu])
         memset(page, 0, PAGE_BYTES); /* what an earlier life has left */
     result = event_channel_op_fault(INIT_CONTROL, &init, fault);
-    if (result == 0 || (fault == FAULT_OUT && good_frame)) {
+    if (result == 0 || (fault == FAULT_OUT && result == -EFAULT)) {
         block[vcpu] = (struct control_block *)(page + offset);
         fifo = true;
     }

@@ -13,7 +13,7 @@
 #define PAGE __attribute__((aligned(PAGE_BYTES)))
 #define VCPUS 2u
 
-enum errno { EPERM = 1, ENOENT = 2, EINVAL = 22, ENOSYS = 38, EMSGSIZE = 90 };
+enum errno { EPERM = 1, ENOENT = 2, EFAULT = 14, EINVAL = 22, ENOSYS = 38, EMSGSIZE = 90 };
 
 enum hypercall {
     MEMORY_OP = 12,

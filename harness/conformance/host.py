@@ -58,8 +58,7 @@ class Watched:
         bare = domains.guests.get(BARE)
         if not well:
             self._kept = None
-            if bare is not None:
-                self.end_bare()
+            self.end_bare()
             left = [f"{g.name}: {p}" for g in domains.linux() for p in g.agent.release()]
             assert left == [], "ports that Xen does not report as closed"
             return
