@@ -62,7 +62,8 @@ class Watched:
             left = [f"{g.name}: {p}" for g in domains.linux() for p in g.agent.release()]
             assert left == [], "ports that Xen does not report as closed"
             return
-        self._bare_domain = bare.now if bare is not None else None
+        if bare is not None:
+            self._bare_domain = bare.now
         destroyed = bare is None and BARE in domains.oracle.names.values()
         domains.close_opened()
         world = domains.oracle.world
