@@ -4,7 +4,7 @@
 #define FOUR_GIB 0x100000000ull
 #define INITIALISE 0u /* of VCPU_OP */
 #define UP 3u
-#define MODE_64B 2u
+#define MODE_64B 1u
 
 extern const struct platform pv;
 extern char hypercall_page[], top_table[], other_stack_top[], other_entry[];
