@@ -108,8 +108,14 @@ class Connection:
         self, verb: str, many: Sequence[Arguments], *, timeout: float = ANSWER_TIMEOUT
     ) -> list[Answer]:
         """As ``ask_in_a_row``; refusals are answers like any other."""
-        commands = [_command(verb, arguments) for arguments in many]
-        answers = self._exchange(verb, commands, timeout)
+        return self.attempt_all([(verb, arguments) for arguments in many], timeout=timeout)
+
+    def attempt_all(
+        self, many: Sequence[tuple[str, Arguments]], *, timeout: float = ANSWER_TIMEOUT
+    ) -> list[Answer]:
+        """As ``attempt_in_a_row``, of different verbs."""
+        commands = [_command(verb, arguments) for verb, arguments in many]
+        answers = self._exchange(many[0][0], commands, timeout)
         for command, answer in zip(commands, answers, strict=True):
             lost = not answer.ok and answer.fields.get("what") == "in-flight"
             if lost and answer.integer("errno") == errno.ETIME:

@@ -12,9 +12,11 @@ by one: pending, masked, linked, the selectors, the priorities that are ready, t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from harness.conformance.guest import Guest
+from harness.agent.wire import Answer
+from harness.conformance.guest import Guest, Inspection, changed_ports
 from harness.conformance.hypercalls import Observed
 from harness.conformance.oracle import Disagreement
 from harness.model.domain import Channel, Domain, Kind, Vcpu
@@ -28,7 +30,6 @@ from harness.model.operations import (
     Reset,
 )
 
-_IN_A_ROW = 20  # commands in one message
 _SELECTOR = 64  # ports one bit of evtchn_pending_sel stands for
 
 
@@ -47,11 +48,14 @@ class Bare(Guest):
         return self._do(ExpandArray(self.domid, page_ok=frame, fault=fault))
 
     def to_fifo(self, vcpus: int = 2, pages: int = 1) -> None:
-        """Switch to FIFO as a kernel does."""
+        """Switch to FIFO as a kernel does, and take the events that Xen had kept for it: even
+        those of an earlier life, which nothing ever clears."""
         for vcpu in range(vcpus):
             self.init_control(vcpu)
         for _ in range(pages):
             self.expand_array()
+        for vcpu in range(vcpus):
+            self.take(vcpu)
 
     def mask(self, port: int) -> None:
         """Set the port's MASKED bit in shared memory."""
@@ -85,18 +89,19 @@ class Bare(Guest):
         self.agent.connection.ask("wipe")
         self.domains.oracle.world = self.domains.oracle.world.with_domain(wiped(self.now))
 
-    def compare(self, old: Domain, new: Domain) -> None:
-        """Compare shared memory with what the model says has changed from ``old`` to ``new``."""
-        ports = sorted(dict(set(old.ports) ^ set(new.ports)))
-        asked = [(port, vcpu) for port in ports for vcpu in range(len(new.vcpus))]
-        for at in range(0, len(asked), _IN_A_ROW):
-            some = asked[at : at + _IN_A_ROW]
-            words = [{"port": port, "vcpu": vcpu} for port, vcpu in some]
-            answers = self.agent.connection.ask_in_a_row("look", words)
-            for (port, vcpu), seen in zip(some, answers, strict=True):
-                self._agree(new, port, vcpu, {k: int(v) for k, v in seen.fields.items()})
+    def inspections(self, old: Domain, new: Domain) -> list[Inspection]:
+        """Return what to ask about a change: ports' states, and their words in memory."""
+        looks = (
+            Inspection("look", {"port": port, "vcpu": vcpu}, self._compare(new, port, vcpu))
+            for port in changed_ports(old, new)
+            for vcpu in range(len(new.vcpus))
+        )
+        return [*super().inspections(old, new), *looks]
 
-    def _agree(self, new: Domain, port: int, vcpu: int, seen: dict[str, int]) -> None:
+    def _compare(self, new: Domain, port: int, vcpu: int) -> Callable[[Answer], object]:
+        return lambda answer: self._agree(new, port, vcpu, answer)
+
+    def _agree(self, new: Domain, port: int, vcpu: int, answer: Answer) -> None:
         channel, upcall = new.port(port), new.vcpus[vcpu]
         word = channel.word if new.fifo else channel.bits
         has_word = not new.fifo or new.has_word(port)
@@ -108,6 +113,7 @@ class Bare(Guest):
             "selectors": sum(1 << word for word in upcall.selectors),
             "ready": sum(1 << priority for priority in upcall.ready),
         }
+        seen = {name: answer.integer(name) for name in believed}
         wrong = [name for name, value in believed.items() if int(value) != seen[name]]
         if wrong:
             oracle = self.domains.oracle

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.agent.client import AgentClient
+from harness.agent.wire import Answer, Arguments
 from harness.conformance.hypercalls import FOREVER, IN_THE_PAST, Observed, call, observed
 from harness.conformance.oracle import Oracle
 from harness.conformance.survey import survey
@@ -53,6 +54,15 @@ _POLLS = 9  # in a row: any event of the guest's own may end one early, a busy m
 _UNSURE = (0.2, 0.35)  # share of quick polls that tells nothing
 _POLL_BATCHES = 5
 _IN_A_ROW = 20  # commands in one message
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A question about the state of things, and what to do with the answer."""
+
+    verb: str
+    arguments: Arguments
+    digest: Callable[[Answer], object]
 
 
 @dataclass
@@ -161,9 +171,18 @@ class Guest:
         """
         return self.domains.fill(self, most)
 
-    def compare(self, old: Domain, new: Domain) -> None:
-        """Compare what else can be seen with the model's change from ``old`` to ``new``: Linux
-        keeps its shared memory to itself."""
+    def inspections(self, old: Domain, new: Domain) -> list[Inspection]:
+        """Return what to ask about a change from ``old`` to ``new``: the status of each port."""
+        return [
+            Inspection(*call(status), self._judge(status))
+            for port in changed_ports(old, new)
+            if _visible(old.port(port)) != _visible(new.port(port))
+            for status in (Status(self.domid, DOMID_SELF, port),)
+        ]
+
+    def _judge(self, operation: Operation) -> Callable[[Answer], object]:
+        oracle = self.domains.oracle
+        return lambda answer: oracle.judge(operation, observed(operation, answer))
 
     def _do(self, operation: Operation) -> int:
         return self.domains.do(self, operation).result.code
@@ -187,16 +206,32 @@ class Domains:
     ) -> Outcome:
         """Make ``operation`` in ``guest``; judge its answer and look at what it changed."""
         before = self.oracle.world
+        asked: list[Inspection] = []
+        answers: list[Answer] = []
         if isinstance(operation, Poll):
             seen = _poll(guest, operation, timeout)
         else:
-            verb, arguments = call(operation)
-            seen = observed(operation, guest.agent.connection.attempt(verb, arguments))
+            asked = self._foreseen(guest, operation) if look else []
+            commands = [call(operation), *((each.verb, each.arguments) for each in asked)]
+            first, *answers = guest.agent.connection.attempt_all(commands)
+            seen = observed(operation, first)
         taken = self.oracle.judge(operation, seen)
         self.oracle.world = settled(self.oracle.world, self._linux)
+        for each, answer in zip(asked, answers, strict=True):
+            each.digest(answer)
         if look:
-            self.look(before)
+            self.look(before, asked=guest if asked else None)
         return taken
+
+    def _foreseen(self, guest: Guest, operation: Operation) -> list[Inspection]:
+        """Return what to ask right behind ``operation``, if only one thing can come of it: that
+        saves the way there and back."""
+        outcomes = self.oracle.expected(operation)
+        if len(outcomes) != 1:
+            return []
+        then = settled(outcomes[0].world, self._linux).domain(guest.domid)
+        asked = guest.inspections(guest.now, then) if then is not None else []
+        return asked if len(asked) < _IN_A_ROW else []
 
     @property
     def _linux(self) -> frozenset[int]:
@@ -279,28 +314,35 @@ class Domains:
             self._in_a_row(guest, [Close(guest.domid, port) for port in sorted(now - known)])
 
     def _in_a_row(self, guest: Guest, operations: Sequence[Operation]) -> None:
-        """Make operations of one kind, many in one message; judge each."""
+        """Make operations, many in one message; judge each."""
         for at in range(0, len(operations), _IN_A_ROW):
             some = operations[at : at + _IN_A_ROW]
-            calls = [call(operation) for operation in some]
-            words = [arguments for _, arguments in calls]
-            answers = guest.agent.connection.attempt_in_a_row(calls[0][0], words)
+            answers = guest.agent.connection.attempt_all([call(each) for each in some])
             for operation, answer in zip(some, answers, strict=True):
                 self.oracle.judge(operation, observed(operation, answer))
 
-    def look(self, before: World) -> None:
-        """Compare what the model says has changed since ``before`` with the real Xen."""
+    def look(self, before: World, asked: Guest | None = None) -> None:
+        """Compare what the model says has changed since ``before`` with the real Xen; ``asked``
+        has been, but for what is pending."""
         for guest in list(self.guests.values()):
             old, new = before.domain(guest.domid), self.oracle.world.domain(guest.domid)
             if old is None or new is None or old.ports == new.ports:
                 continue
-            ports = sorted(dict(set(old.ports) ^ set(new.ports)))
-            changed = [p for p in ports if _visible(old.port(p)) != _visible(new.port(p))]
-            self._in_a_row(guest, [Status(guest.domid, DOMID_SELF, port) for port in changed])
-            for port in ports:
+            todo = guest.inspections(old, new) if guest is not asked else []
+            for at in range(0, len(todo), _IN_A_ROW):
+                some = todo[at : at + _IN_A_ROW]
+                commands = [(each.verb, each.arguments) for each in some]
+                answers = guest.agent.connection.attempt_all(commands)
+                for each, answer in zip(some, answers, strict=True):
+                    each.digest(answer)
+            for port in changed_ports(old, new) if guest.linux else ():
                 if old.pending(port) != new.pending(port) and new.port(port).usable:
                     guest.poll(port)
-            guest.compare(old, new)
+
+
+def changed_ports(old: Domain, new: Domain) -> list[int]:
+    """Return the ports that are not the same in both."""
+    return sorted(dict(set(old.ports) ^ set(new.ports)))
 
 
 def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
