@@ -20,6 +20,7 @@ from harness.agent.wire import Answer, Arguments
 from harness.conformance.hypercalls import FOREVER, IN_THE_PAST, Observed, call, observed
 from harness.conformance.oracle import Oracle
 from harness.conformance.survey import survey
+from harness.model.binding import allocatable
 from harness.model.domain import BUCKET, Channel, Domain, State, World
 from harness.model.operations import (
     DOMID_SELF,
@@ -372,7 +373,7 @@ def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
 def _filled(domain: Domain, count: int) -> Domain:
     """Return ``domain`` after ``count`` unbound ports were allocated, lowest first."""
     ports = dict(domain.ports)
-    free = (port for port in itertools.count() if not domain.port(port).state)
+    free = (port for port in itertools.count() if allocatable(domain, port))
     for port in itertools.islice(free, count):
         ports[port] = replace(domain.port(port), state=State.UNBOUND, remote_dom=domain.domid)
     valid = max(domain.valid, (max(ports) // BUCKET + 1) * BUCKET)
