@@ -4,7 +4,8 @@
 #define STEP_NS 100000000ull
 #define ASLEEP_NS 5000000ull /* a poll that takes longer may have slept */
 #define NAP_NS 10000000ull
-#define SHORT_NAP_NS 8500000ull /* ... as it has if it sleeps so long when told to sleep NAP_NS */
+#define SHORT_NAP_NS 8500000ull /* ... as it has if naps of NAP_NS are no shorter */
+#define NAPS 5u /* a busy machine makes short ones look long, but not that many in a row */
 
 static char shared_info[PAGE_BYTES] PAGE;
 static struct vcpu_info infos[VCPUS] PAGE;
@@ -60,9 +61,18 @@ static uint64_t slept_until(uint64_t time)
     return ns_of(ticks() - before);
 }
 
+/* A nap that is too short tells that Xen's time is later than we think. */
+static bool naps_last(void)
+{
+    for (unsigned i = 0; i < NAPS; i++)
+        if (slept_until(xen_time() + NAP_NS) < SHORT_NAP_NS)
+            return false;
+    return true;
+}
+
 /*
  * Nobody tells a guest Xen's time on both architectures alike; but a poll ends when it comes.
- * One that took long may only have waited for a CPU: then a nap does not last.
+ * One that took long may only have waited for a CPU: then naps do not last.
  */
 static void learn_time(void)
 {
@@ -73,7 +83,7 @@ static void learn_time(void)
             time += STEP_NS;
         while (slept_until(time) < ASLEEP_NS);
         time_at_tick_0 = time - ns_of(ticks());
-    } while (slept_until(xen_time() + NAP_NS) < SHORT_NAP_NS);
+    } while (!naps_last());
 }
 
 void doze(uint64_t ns)
