@@ -59,6 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "cells(*rows): rows of the specification a test is there for"
+    )
     if not config.getoption("--host") or config.option.collectonly:
         return
     try:
@@ -183,7 +186,7 @@ class HostRun:
     def _record(
         self, host: str, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
     ) -> None:
-        from harness.results.records import Test
+        from harness.results.records import Cells, Test
 
         name = item.name.partition("[")[0].removeprefix("test_").replace("_", "-")
         if call.when == "teardown":
@@ -201,7 +204,10 @@ class HostRun:
         self.recorder.add(
             Test(host, name, verdict, round(call.duration, 3), message, story, artifacts)
         )
-        if verdict is not Verdict.PASS:
+        if verdict is Verdict.PASS:
+            for met in properties.get("cells", ()):
+                self.recorder.add(Cells(host=host, test=name, **met))
+        else:
             self.recorder.progress.note(f"{host:12} {name}: {verdict} {message}")
 
     def _blame(self, host: str, error: BaseException) -> tuple[Verdict, str, str]:

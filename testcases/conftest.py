@@ -14,7 +14,7 @@ from harness.run.session import Session
 def guest(request: pytest.FixtureRequest, xen: Session) -> Iterator[AgentClient]:
     """An agent in dom0, then one in a domU; every port it still owns at the end is closed."""
     if request.param not in xen.agents:
-        pytest.skip(f"this host has no {request.param}")
+        pytest.skip(xen.why_no_tools or f"this host has no {request.param}")
     agent = xen.agents[request.param]
     yield agent
     if not xen.lost:
@@ -25,7 +25,7 @@ def guest(request: pytest.FixtureRequest, xen: Session) -> Iterator[AgentClient]
 def peers(xen: Session) -> Iterator[tuple[AgentClient, AgentClient]]:
     """The agents of two different domains; their ports are closed at the end."""
     if "domu1" not in xen.agents:
-        pytest.skip("this host has no domU")
+        pytest.skip(xen.why_no_tools or "this host has no domU")
     pair = xen.agents["dom0"], xen.agents["domu1"]
     yield pair
     for agent in () if xen.lost else pair:

@@ -15,10 +15,15 @@
 #define HYPERCALL_EVENT_CHANNEL_OP 32
 #define HYPERCALL_PHYSDEV_OP 33
 #define HYPERCALL_SYSCTL 35
+#define HYPERCALL_DOMCTL 36
 #define XENVER_VERSION 0
 #define SCHEDOP_POLL 3
 #define SYSCTL_DEBUG_KEYS 7
 #define PHYSDEVOP_IRQ_UNMASK_NOTIFY 4
+#define DOMCTL_VM_EVENT 56
+#define DOMCTL_MONITOR 77
+#define VM_EVENT_MONITOR 2
+#define MONITOR_GUEST_REQUEST 4
 
 #define DOMID_SELF 0x7ff0u
 
@@ -33,7 +38,11 @@ enum {
     EVTCHNOP_BIND_IPI = 7,
     EVTCHNOP_BIND_VCPU = 8,
     EVTCHNOP_UNMASK = 9,
+    EVTCHNOP_RESET = 10,
+    EVTCHNOP_INIT_CONTROL = 11,
+    EVTCHNOP_EXPAND_ARRAY = 12,
     EVTCHNOP_SET_PRIORITY = 13,
+    EVTCHNOP_RESET_CONT = 14,
 };
 
 enum {
@@ -72,6 +81,23 @@ union hypercall_arg {
         uint32_t port; /* out */
     } bind_ipi;
     struct {
+        uint32_t pirq;
+        uint32_t flags;
+        uint32_t port; /* out */
+    } bind_pirq;
+    struct {
+        uint16_t domid;
+    } reset;
+    struct {
+        uint64_t frame;
+        uint32_t offset;
+        uint32_t vcpu;
+        uint8_t link_bits; /* out */
+    } init_control;
+    struct {
+        uint64_t frame;
+    } expand_array;
+    struct {
         uint32_t port;
     } one_port; /* close, send, unmask */
     struct {
@@ -98,7 +124,6 @@ union hypercall_arg {
         uint64_t ports; /* address of an array of uint32_t */
         uint32_t count;
         uint64_t timeout; /* absolute, ns of Xen's system time */
-        uint32_t array[1];
     } poll;
     struct {
         uint32_t command;
@@ -108,6 +133,26 @@ union hypercall_arg {
         uint8_t rest[116];
         char key;
     } debug_keys; /* sysctl */
+    struct {
+        uint32_t command;
+        uint32_t version; /* of the interface: another one in each release */
+        uint16_t domain;
+        uint16_t pad[3];
+        union {
+            struct {
+                uint32_t op; /* 0: enable, 1: disable */
+                uint32_t mode;
+                uint32_t port; /* out */
+            } vm_event;
+            struct {
+                uint32_t op;
+                uint32_t event;
+                uint8_t sync;
+                uint8_t user;
+            } monitor;
+            uint8_t rest[128];
+        } u;
+    } domctl;
 };
 
 /* /dev/xen/privcmd */

@@ -53,8 +53,10 @@ static void *hand_main(void *argument)
         while (sem_wait(&h->go) < 0)
             ;
         first = h->actor.log.next;
+        h->actor.fault = h->request.fault;
         h->request.result = meet(h->request.meet) ? h->request.run(&h->actor, &h->request)
                                                   : -ETIMEDOUT;
+        h->actor.fault = FAULT_NONE;
         /* Several records (events read): the first has the call, all have the same return. */
         h->request.record = first < h->actor.log.end ? *first : h->actor.log.spare;
         sem_post(&h->done);

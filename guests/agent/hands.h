@@ -21,6 +21,7 @@ struct request {
     operation run;
     unsigned meet; /* how many hands begin together; 0: this one alone */
     unsigned handle;
+    enum fault fault;
     uint32_t a, b; /* the operation's own two arguments */
     uint32_t ports[MAX_EVENTS]; /* events to write back, or that were read */
     unsigned count;

@@ -10,6 +10,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#define NOT_MAPPED ((void *)16)
+#define POLLED_AT (PAGE_BYTES / 2) /* in the argument's page: the ports to poll */
 
 static int privcmd = -1;
 static int handle_fd[HANDLES];
@@ -53,6 +55,36 @@ static void *resident_page(void)
     return page;
 }
 
+/* A copy of the argument that Xen can only read. */
+static void *read_only_copy(struct actor *a)
+{
+    if (!a->read_only)
+        a->read_only = resident_page();
+    if (!a->read_only || mprotect(a->read_only, PAGE_BYTES, PROT_READ | PROT_WRITE) < 0)
+        return NOT_MAPPED;
+    memcpy(a->read_only, a->arg, PAGE_BYTES);
+    mprotect(a->read_only, PAGE_BYTES, PROT_READ);
+    return a->read_only;
+}
+
+/* The address of its argument that Xen is given. */
+static void *argument(struct actor *a)
+{
+    switch (a->fault) {
+    case FAULT_IN:
+        return NOT_MAPPED;
+    case FAULT_OUT:
+        return read_only_copy(a);
+    default:
+        return a->arg;
+    }
+}
+
+int raw_hypercall(struct actor *a, uint64_t number, uint64_t first)
+{
+    return (int)hypercall(number, first, argument(a));
+}
+
 int actor_create(struct actor *a, uint16_t thread, uint16_t vcpu, size_t records)
 {
     memset(a, 0, sizeof(*a));
@@ -65,6 +97,8 @@ int actor_create(struct actor *a, uint16_t thread, uint16_t vcpu, size_t records
 void actor_destroy(struct actor *a)
 {
     munmap(a->arg, PAGE_BYTES);
+    if (a->read_only)
+        munmap(a->read_only, PAGE_BYTES);
     buffer_destroy(&a->log);
 }
 
@@ -129,6 +163,11 @@ static void take(int port, uint8_t how, unsigned handle)
     __atomic_fetch_or(&owned[port], how | EVER_OWNED, __ATOMIC_ACQ_REL);
 }
 
+void raw_take(int port)
+{
+    take(port, OWNED_RAW, 0);
+}
+
 /* Before the close: another thread may be given the same number as soon as Xen has freed it. */
 static bool release(uint32_t port, uint8_t how)
 {
@@ -163,7 +202,7 @@ void forget_closed_ports(void)
 static int raw(struct actor *a, enum op op, uint32_t port, uint32_t arg, unsigned command)
 {
     struct record *r = record_call(&a->log, op, VIA_RAW, port, arg, a->vcpu);
-    int result = (int)hypercall(HYPERCALL_EVENT_CHANNEL_OP, command, a->arg);
+    int result = raw_hypercall(a, HYPERCALL_EVENT_CHANNEL_OP, command);
 
     record_return(&a->log, r, result);
     return result;
@@ -174,7 +213,7 @@ static int raw_new(struct actor *a, enum op op, uint32_t port, uint32_t arg, uns
                    const uint32_t *new_port)
 {
     struct record *r = record_call(&a->log, op, VIA_RAW, port, arg, a->vcpu);
-    int result = (int)hypercall(HYPERCALL_EVENT_CHANNEL_OP, command, a->arg);
+    int result = raw_hypercall(a, HYPERCALL_EVENT_CHANNEL_OP, command);
 
     if (result == 0)
         result = (int)*new_port;
@@ -276,14 +315,19 @@ int raw_send_unrecorded(struct actor *a, uint32_t port)
 
 int raw_status(struct actor *a, uint32_t port, struct channel_status *status)
 {
+    return raw_status_of(a, DOMID_SELF, port, status);
+}
+
+int raw_status_of(struct actor *a, uint16_t owner, uint32_t port, struct channel_status *status)
+{
     struct record *r;
     int result;
 
     memset(a->arg, 0, sizeof(*a->arg));
-    a->arg->status.owner = DOMID_SELF;
+    a->arg->status.owner = owner;
     a->arg->status.port = port;
     r = record_call(&a->log, OP_STATUS, VIA_RAW, port, 0, a->vcpu);
-    result = (int)hypercall(HYPERCALL_EVENT_CHANNEL_OP, EVTCHNOP_STATUS, a->arg);
+    result = raw_hypercall(a, HYPERCALL_EVENT_CHANNEL_OP, EVTCHNOP_STATUS);
     memset(status, 0, sizeof(*status));
     if (result == 0) {
         status->state = a->arg->status.state;
@@ -348,15 +392,21 @@ int raw_debug_key(struct actor *a, char key)
  */
 int raw_poll(struct actor *a, uint32_t port)
 {
+    return raw_poll_many(a, &port, 1, 1); /* 0 would mean: for ever */
+}
+
+int raw_poll_many(struct actor *a, const uint32_t *ports, unsigned count, uint64_t timeout)
+{
+    uint32_t *polled = (uint32_t *)((char *)a->arg + POLLED_AT);
     struct record *r;
     int result;
 
-    a->arg->poll.ports = (uintptr_t)a->arg->poll.array;
-    a->arg->poll.count = 1;
-    a->arg->poll.array[0] = port;
-    a->arg->poll.timeout = 1; /* 0 would mean: for ever */
-    r = record_call(&a->log, OP_POLL, VIA_RAW, port, 0, a->vcpu);
-    result = (int)hypercall(HYPERCALL_SCHED_OP, SCHEDOP_POLL, a->arg);
+    memcpy(polled, ports, count * sizeof(*ports));
+    a->arg->poll.ports = (uintptr_t)polled;
+    a->arg->poll.count = count;
+    a->arg->poll.timeout = timeout;
+    r = record_call(&a->log, OP_POLL, VIA_RAW, count ? ports[0] : 0, 0, a->vcpu);
+    result = raw_hypercall(a, HYPERCALL_SCHED_OP, SCHEDOP_POLL);
     record_return(&a->log, r, result);
     return result;
 }

@@ -13,10 +13,19 @@
 #include "abi.h"
 #include "buffer.h"
 
+/* What is wrong with the address of the argument that Xen is given. */
+enum fault {
+    FAULT_NONE,
+    FAULT_IN, /* nothing is there */
+    FAULT_OUT, /* Xen can read it, and not write it */
+};
+
 /* Somebody who makes operations: one thread, pinned to one vCPU. */
 struct actor {
     struct buffer log;
     union hypercall_arg *arg; /* resident memory that Xen reads and writes */
+    void *read_only; /* a page for FAULT_OUT, made when first used */
+    enum fault fault; /* of the next operations */
     uint16_t vcpu;
     uint16_t thread;
 };
@@ -65,16 +74,27 @@ int raw_bind_ipi(struct actor *a, uint32_t vcpu);
 int raw_close(struct actor *a, uint32_t port); /* -EPERM for ports the device has bound */
 int raw_send(struct actor *a, uint32_t port);
 int raw_send_unrecorded(struct actor *a, uint32_t port); /* to measure what recording costs */
-int raw_status(struct actor *a, uint32_t port, struct channel_status *status);
+int raw_status(struct actor *a, uint32_t port, struct channel_status *status); /* of our own */
+int raw_status_of(struct actor *a, uint16_t owner, uint32_t port, struct channel_status *status);
 int raw_bind_vcpu(struct actor *a, uint32_t port, uint32_t vcpu);
 int raw_unmask(struct actor *a, uint32_t port);
 int raw_set_priority(struct actor *a, uint32_t port, uint32_t priority);
 
-/*
- * SCHEDOP_poll of one port.  timeout_us 0 asks for a time-out in the past.  Blocks the whole
- * vCPU until the port is pending, any unmasked event arrives, or the time is over.
- */
+/* SCHEDOP_poll of one port, with a time-out in the past. */
 int raw_poll(struct actor *a, uint32_t port);
+
+/*
+ * The same of several ports.  The time-out is an absolute time of Xen's, in ns; 0: for ever.
+ * Blocks the whole vCPU until a port is pending, any unmasked event arrives (Linux's tick is
+ * one), or the time is over.
+ */
+int raw_poll_many(struct actor *a, const uint32_t *ports, unsigned count, uint64_t timeout);
+
+/* A hypercall with the actor's argument as its second, with the actor's fault; not recorded. */
+int raw_hypercall(struct actor *a, uint64_t number, uint64_t first);
+
+/* Note that a port is ours, to be closed with the others. */
+void raw_take(int port);
 
 /*
  * Press a debug key of Xen's, as `xl debug-keys` does.  Whatever Xen then prints raises

@@ -6,8 +6,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "probe.h"
+
 #define WAIT_MS 5000u
 #define REQUIRED UINT64_MAX
+#define IN_THE_PAST 1 /* ns of Xen's time; 0 would mean: for ever */
 #define CLOSE_PASSES 5 /* Xen refuses a close that meets the other end's own close */
 
 static int do_raw_alloc_unbound(struct actor *a, struct request *q)
@@ -53,7 +56,7 @@ static int do_raw_send(struct actor *a, struct request *q)
 
 static int do_raw_status(struct actor *a, struct request *q)
 {
-    return raw_status(a, q->a, &q->status);
+    return raw_status_of(a, (uint16_t)q->b, q->a, &q->status);
 }
 
 static int do_raw_bind_vcpu(struct actor *a, struct request *q)
@@ -73,7 +76,7 @@ static int do_raw_set_priority(struct actor *a, struct request *q)
 
 static int do_raw_poll(struct actor *a, struct request *q)
 {
-    return raw_poll(a, q->a);
+    return raw_poll_many(a, q->ports, q->count, q->a);
 }
 
 static int do_device_alloc_unbound(struct actor *a, struct request *q)
@@ -132,11 +135,20 @@ static const struct {
     {"bind_ipi", "raw", do_raw_bind_ipi, "vcpu", NULL, REQUIRED, 0},
     {"close", "raw", do_raw_close, "port", NULL, REQUIRED, 0},
     {"send", "raw", do_raw_send, "port", NULL, REQUIRED, 0},
-    {"status", "raw", do_raw_status, "port", NULL, REQUIRED, 0},
+    {"status", "raw", do_raw_status, "port", "owner", REQUIRED, DOMID_SELF},
     {"bind_vcpu", "raw", do_raw_bind_vcpu, "port", "vcpu", REQUIRED, REQUIRED},
     {"unmask", "raw", do_raw_unmask, "port", NULL, REQUIRED, 0},
     {"set_priority", "raw", do_raw_set_priority, "port", "priority", REQUIRED, REQUIRED},
-    {"poll", "raw", do_raw_poll, "port", NULL, REQUIRED, 0},
+    {"poll", "raw", do_raw_poll, "timeout", NULL, IN_THE_PAST, 0},
+    {"bind_pirq", "raw", probe_bind_pirq, "pirq", "flags", REQUIRED, 0},
+    {"reset", "raw", probe_reset, "owner", NULL, REQUIRED, 0},
+    {"reset_cont", "raw", probe_reset_cont, "owner", NULL, REQUIRED, 0},
+    {"init_control", "raw", probe_init_control, "vcpu", "offset", REQUIRED, 0},
+    {"expand_array", "raw", probe_expand_array, NULL, NULL, 0, 0},
+    {"command", "raw", probe_command, "number", NULL, REQUIRED, 0},
+    {"monitor", "raw", probe_monitor, "owner", "enable", REQUIRED, REQUIRED},
+    {"fill", "raw", probe_fill, "max", NULL, REQUIRED, 0},
+    {"survey", "raw", probe_survey, "first", "owner", 0, DOMID_SELF},
     {"alloc_unbound", "device", do_device_alloc_unbound, "remote", NULL, REQUIRED, 0},
     {"bind_interdomain", "device", do_device_bind_interdomain, "remote", "port", REQUIRED, REQUIRED},
     {"bind_virq", "device", do_device_bind_virq, "virq", NULL, REQUIRED, 0},
@@ -154,6 +166,19 @@ static uint64_t argument(struct command *c, const char *key, uint64_t otherwise)
                                  : optional(c, key, UINT32_MAX, otherwise);
 }
 
+static enum fault fault(struct command *c)
+{
+    const char *word = text(c, "fault", "none");
+
+    if (strcmp(word, "in") == 0)
+        return FAULT_IN;
+    if (strcmp(word, "out") == 0)
+        return FAULT_OUT;
+    if (strcmp(word, "none") != 0)
+        c->bad = "fault";
+    return FAULT_NONE;
+}
+
 static void report(struct session *s, const char *verb, const struct request *q)
 {
     char extra[MAX_EVENTS * 11 + 64] = "";
@@ -162,8 +187,10 @@ static void report(struct session *s, const char *verb, const struct request *q)
     if (q->run == do_raw_status && q->result == 0)
         snprintf(extra, sizeof(extra), " state=%u vcpu=%u remote=%u detail=%u", q->status.state,
                  q->status.vcpu, q->status.remote, q->status.detail);
-    if (q->run == do_device_read) {
-        n = (size_t)snprintf(extra, sizeof(extra), " ports=");
+    if (q->run == probe_survey)
+        n = (size_t)snprintf(extra, sizeof(extra), " more=%u", q->a ? 1 : 0);
+    if (q->run == do_device_read || q->run == probe_fill || q->run == probe_survey) {
+        n += (size_t)snprintf(extra + n, sizeof(extra) - n, " ports=");
         for (unsigned i = 0; i < q->count; i++)
             n += (size_t)snprintf(extra + n, sizeof(extra) - n, i ? ",%u" : "%u", q->ports[i]);
     }
@@ -200,8 +227,10 @@ static void begin(struct session *s, struct command *c, size_t i)
     q.b = (uint32_t)argument(c, operations[i].b, operations[i].b_otherwise);
     if (strcmp(operations[i].via, "device") == 0)
         q.handle = (unsigned)optional(c, "handle", HANDLES - 1, 0);
-    if (operations[i].run == do_device_enable)
+    if (operations[i].run == do_device_enable || operations[i].run == do_raw_poll)
         q.count = (unsigned)numbers(c, "ports", q.ports, MAX_EVENTS);
+    if (strcmp(operations[i].via, "raw") == 0)
+        q.fault = fault(c);
     if (refuse(s, c))
         return;
     error = hand_begin(on, &q);

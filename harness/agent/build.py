@@ -1,4 +1,5 @@
-"""The guest agent's binary: compiled once per compiler and source, kept in the cache."""
+"""What runs in guests, compiled once per compiler and source, and kept in the cache: the agent
+for Linux, and the guest of our own that speaks its protocol."""
 
 from __future__ import annotations
 
@@ -10,10 +11,21 @@ from harness.command import CommandFailed, run, which
 from harness.verdict import BuildError
 
 SOURCES = Path(__file__).resolve().parents[2] / "guests" / "agent"
+BARE_SOURCES = SOURCES.parent / "bare"
 FLAGS = (
     *("-std=c11", "-D_GNU_SOURCE", "-O2", "-static", "-pthread"),
     *("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion"),
 )
+_BARE_FLAGS = (
+    *("-std=c11", "-O2", "-ffreestanding", "-nostdlib", "-static", "-no-pie", "-fno-pic"),
+    *("-fno-stack-protector", "-fno-tree-loop-distribute-patterns", "-mgeneral-regs-only"),
+    *("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion"),
+    *("-Wno-main", "-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments"),
+)
+_BARE_ARCH_FLAGS = {
+    Arch.X86_64: ("-mno-red-zone", "-fcf-protection=none", "-Wl,--defsym=start=0x100000"),
+    Arch.ARM64: ("-mno-outline-atomics", "-Wl,--defsym=start=0x40080000"),
+}
 _PACKAGES = {Arch.X86_64: "gcc libc6-dev", Arch.ARM64: "gcc-aarch64-linux-gnu"}
 _TIMEOUT = 120.0
 
@@ -46,6 +58,39 @@ def agent_binary(arch: Arch, sources: Path = SOURCES) -> Path:
             ) from error
 
     return cache.entry("agent", name, compile_into) / "agent"
+
+
+def bare_guest(arch: Arch) -> Path:
+    """Return the bare guest as the toolstack boots it: ELF with a PVH entry, or an arm64 Image.
+
+    Raises as ``agent_binary`` does.
+    """
+    gcc = compiler(arch)
+    shared = [SOURCES / "shared.h", SOURCES / "record.h"]
+    units = [
+        *sorted(BARE_SOURCES.glob(f"*-{arch}.[cS]")),
+        *(path for path in sorted(BARE_SOURCES.glob("*.c")) if "-" not in path.name),
+    ]
+    script = BARE_SOURCES / "bare.lds"
+    files = [*sorted(BARE_SOURCES.iterdir()), *shared]
+    version = run([gcc, "--version"]).partition("\n")[0]
+    flags = (*_BARE_FLAGS, *_BARE_ARCH_FLAGS[arch])
+    name = cache.key(cache.digest_files(files, base=SOURCES.parent), version, flags)
+
+    def compile_into(folder: Path) -> None:
+        try:
+            elf = folder / "bare"
+            run([gcc, *flags, f"-Wl,-T,{script}", "-o", elf, *units], timeout=_TIMEOUT)
+            if arch is Arch.ARM64:  # an Image ends where its file does: .bss has to be in it
+                keep = "--set-section-flags=.bss=alloc,load,contents"
+                run([gcc.removesuffix("gcc") + "objcopy", keep, "-O", "binary", elf])
+        except CommandFailed as error:
+            raise BuildError(
+                f"the bare guest does not compile for {arch}: {_first_error(error.output)}",
+                where=str(BARE_SOURCES),
+            ) from error
+
+    return cache.entry("bare", name, compile_into) / "bare"
 
 
 def _first_error(output: str) -> str:

@@ -158,7 +158,7 @@ class RawOperations(_Operations):
 
     def polls(self, ports: Sequence[int]) -> list[float]:
         """Poll one port after the other, as ``poll`` does; return how long each took."""
-        asked = [self._words({"port": port}) for port in ports]
+        asked = [self._words({"ports": [port]}) for port in ports]
         done = [outcome(answer) for answer in self._connection.ask_in_a_row("poll", asked)]
         self.last = done[-1]
         return [(each.ret - each.call) / self._tick_hz for each in done]

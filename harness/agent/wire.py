@@ -93,14 +93,34 @@ class Connection:
         and answers must fit into what the channel holds (a few KiB): nobody reads meanwhile.
         Raises as ``ask`` does, for the first that failed, once all have been answered.
         """
-        commands = [_line(verb, arguments) for arguments in many]
-        answers = self._exchange(verb, commands, timeout)
+        answers = self.attempt_in_a_row(verb, many, timeout=timeout)
+        for arguments, answer in zip(many, answers, strict=True):
+            if not answer.ok:
+                raise AgentRefused(self.name, _command(verb, arguments), answer)
+        return answers
+
+    def attempt(
+        self, verb: str, arguments: Arguments = _NONE, *, timeout: float = ANSWER_TIMEOUT
+    ) -> Answer:
+        """As ``ask``, for those who want to see a refusal: it is an answer like any other."""
+        return self.attempt_in_a_row(verb, [arguments], timeout=timeout)[0]
+
+    def attempt_in_a_row(
+        self, verb: str, many: Sequence[Arguments], *, timeout: float = ANSWER_TIMEOUT
+    ) -> list[Answer]:
+        """As ``ask_in_a_row``; refusals are answers like any other."""
+        return self.attempt_all([(verb, arguments) for arguments in many], timeout=timeout)
+
+    def attempt_all(
+        self, many: Sequence[tuple[str, Arguments]], *, timeout: float = ANSWER_TIMEOUT
+    ) -> list[Answer]:
+        """As ``attempt_in_a_row``, of different verbs."""
+        commands = [_command(verb, arguments) for verb, arguments in many]
+        answers = self._exchange(many[0][0], commands, timeout)
         for command, answer in zip(commands, answers, strict=True):
-            if answer.ok:
-                continue
-            if answer.fields.get("what") == "in-flight" and answer.integer("errno") == errno.ETIME:
+            lost = not answer.ok and answer.fields.get("what") == "in-flight"
+            if lost and answer.integer("errno") == errno.ETIME:
                 raise OperationInFlight(f"{command!r} has not come back from Xen", where=self.name)
-            raise AgentRefused(self.name, command, answer)
         return answers
 
     def post(self, commands: Sequence[tuple[str, Arguments]]) -> None:
@@ -112,7 +132,7 @@ class Connection:
             raise self._lost
         self._lost = AgentLost("a posted command was never answered", where=self.name)
         self._posted = True
-        self._channel.write("".join(f"{_line(*each)}\n" for each in commands).encode("ascii"))
+        self._channel.write("".join(f"{_command(*each)}\n" for each in commands).encode("ascii"))
 
     @property
     def posted(self) -> bool:
@@ -195,7 +215,7 @@ class Connection:
         self._pending += data
 
 
-def _line(verb: str, arguments: Arguments) -> str:
+def _command(verb: str, arguments: Arguments) -> str:
     return " ".join([verb, *(f"{key}={_word(value)}" for key, value in arguments.items())])
 
 

@@ -106,23 +106,32 @@ def download(arch: Arch, debs: Iterable[Deb], *, notice: Notice = _quiet) -> dic
 
 
 def fetch(
-    arch: Arch, packages: Iterable[str], *, recommends: bool = False, notice: Notice = _quiet
+    arch: Arch,
+    packages: Iterable[str],
+    *,
+    recommends: bool = False,
+    codename: str = "",
+    notice: Notice = _quiet,
 ) -> dict[Deb, Path]:
     """Resolve ``packages`` and download them; return each package's file.
 
+    They are those of release ``codename`` of the distribution (default: the machine's).
     If the archive lacks a file that its index lists (404) the index is fetched again;
     if that does not help, the suites that list it (security, updates) are done without
     until the next refresh, with a notice.
     """
     wanted = sorted(set(packages))
-    root = open_root(NAMES[arch].debian, types="deb", notice=notice)
+    debian = NAMES[arch].debian
+    root = open_root(debian, types="deb", notice=notice, codename=codename)
     for attempt in range(4):
         debs = _resolve(root, wanted, recommends)
         try:
             files = _download(root, debs, notice)
         except _Gone as gone:
             if attempt == 0:
-                root = open_root(NAMES[arch].debian, types="deb", notice=notice, refresh=True)
+                root = open_root(
+                    debian, types="deb", notice=notice, refresh=True, codename=codename
+                )
                 continue
             _give_up_suites(root, gone.debs, notice)
             continue

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "boot": "harness.cli.boot",
     "doctor": "harness.cli.doctor",
     "report": "harness.cli.report",
+    "coverage": "harness.cli.coverage",
     "model": "harness.cli.model",
     "corpus": "harness.cli.corpus",
     "bisect": "harness.cli.bisect",

@@ -20,6 +20,7 @@ from harness.run.plan import DEFAULT_DURATION, DEFAULT_FLAVOUR, Plan, Tree
 from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, ConfigError, HarnessError
 
 TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
+SUITES = {"lock": [TESTCASES], "conformance": [TESTCASES / "conformance"]}
 
 
 @click.command("run")
@@ -34,6 +35,13 @@ TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
 @click.option("--out", type=click.Path(path_type=Path), help="New directory for the results.")
 @click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
 @tree_options
+@click.option(
+    "--suite",
+    type=click.Choice(list(SUITES)),
+    default="lock",
+    show_default=True,
+    help="Which of our test cases, if no TESTS are given.",
+)
 @click.option("--snapshot", is_flag=True, help="Restore the booted machine before every test.")
 @click.option("--repeat", type=int, default=1, show_default=True, help="Run every test so often.")
 @click.option("--keep-going", is_flag=True, help="Go on after a test that did not pass.")
@@ -43,7 +51,7 @@ TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
 def command(bisect_run: bool, **asked: Any) -> int:
     """Build, boot, test; ends with a verdict and the path of the report.
 
-    TESTS are pytest files or directories; by default those in testcases/.
+    TESTS are pytest files or directories; by default those of the suite in testcases/.
     """
     return _bisect_run(asked) if bisect_run else _run(**asked)[0]
 
@@ -51,6 +59,7 @@ def command(bisect_run: bool, **asked: Any) -> int:
 def _run(
     hosts: tuple[str, ...],
     tests: tuple[Path, ...],
+    suite: str,
     snapshot: bool,
     keep_going: bool,
     as_json: bool,
@@ -68,7 +77,9 @@ def _run(
         out=options["out"],
         repeat=options["repeat"],
     ).check()
-    words = [str(test) for test in tests] or [str(TESTCASES)]
+    words = [str(test) for test in tests or SUITES[suite]]
+    if suite == "lock" and not tests:
+        words.append(f"--ignore={SUITES['conformance'][0]}")
     for test in tests:
         if not Path(str(test).partition("::")[0]).exists():
             raise ConfigError("no such test file", where=str(test))
@@ -85,7 +96,7 @@ def _run(
         words.append("--snapshot")
     if not keep_going:
         words.append("--exitfirst")
-    return _pytest(words, as_json)
+    return _pytest(words, as_json, cover=suite == "conformance" and not tests)
 
 
 def _bisect_run(asked: dict[str, Any]) -> int:
@@ -115,7 +126,9 @@ def _bisect_run(asked: dict[str, Any]) -> int:
     return gitrun.STOP
 
 
-def _pytest(words: list[str], as_json: bool) -> tuple[int, Path | None]:
+def _pytest(words: list[str], as_json: bool, *, cover: bool) -> tuple[int, Path | None]:
+    from harness.conformance.report import coverage
+    from harness.conformance.report import write as write_coverage
     from harness.results.document import run_document
     from harness.results.store import load
 
@@ -126,6 +139,9 @@ def _pytest(words: list[str], as_json: bool) -> tuple[int, Path | None]:
     if watcher.run is None:  # pytest has said on stderr what is wrong with the options
         return EXIT_USAGE, None
     place: Path = watcher.run.directory.path
+    if cover:
+        page = write_coverage(coverage([place]), place)
+        watcher.run.recorder.progress.note(f"cells of the catalogue: {page}")
     if as_json:
         print_json(run_document(load(place)))
     else:

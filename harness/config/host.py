@@ -31,6 +31,7 @@ class QemuHost(_Section):
     domus: Annotated[int, Field(ge=0, le=8)] = 2
     domu_memory_mib: Annotated[int, Field(ge=96)] = 192
     domu_vcpus: Annotated[int, Field(ge=1, le=4)] = 2
+    abi: Literal["fifo", "2l"] = "fifo"  # which event-channel ABI Linux uses, dom0 and domUs
     ssh_port: Annotated[int, Field(ge=1, le=65535)] | None = None  # None: any free one
     libvirt_uri: str | None = None  # None: qemu:///system for root, else qemu:///session
 

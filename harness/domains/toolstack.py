@@ -13,7 +13,6 @@ import jinja2
 import libvirt
 
 from harness.arch import Arch
-from harness.config.host import QemuHost
 from harness.domains.dom0 import Dom0, ExecChannel
 from harness.domains.tunnel import Tunnel
 from harness.machine.connection import start_event_loop
@@ -26,11 +25,15 @@ _KEEPALIVE = (5, 6)  # seconds between probes, probes unanswered: a busy machine
 
 @dataclass(frozen=True)
 class DomUBoot:
-    """Paths inside dom0 of what a domU boots, and its kernel's arguments."""
+    """Paths inside dom0 of what a domU boots, its kernel's arguments, and how big it is."""
 
     kernel: str
     initramfs: str
     cmdline: str
+    type: str  # pv, pvh, arm
+    memory_mib: int
+    vcpus: int
+    template: str = "domu"  # images/libvirt/TEMPLATE-ARCH.xml.j2
 
 
 class DomU:
@@ -112,7 +115,7 @@ class Toolstack:
                 time.sleep(0.3)
 
     def start(
-        self, name: str, host: QemuHost, boot: DomUBoot, console: Console, cpuset: str = ""
+        self, name: str, arch: Arch, boot: DomUBoot, console: Console, cpuset: str = ""
     ) -> DomU:
         """Define and start a domU; its console is recorded as stream ``name``.
 
@@ -120,12 +123,12 @@ class Toolstack:
         """
         xml = (
             _environment()
-            .get_template(f"domu-{host.arch}.xml.j2")
+            .get_template(f"{boot.template}-{arch}.xml.j2")
             .render(
                 name=name,
                 boot=boot,
-                memory_mib=host.domu_memory_mib,
-                vcpus=host.domu_vcpus,
+                memory_mib=boot.memory_mib,
+                vcpus=boot.vcpus,
                 cpuset=cpuset,
             )
         )
@@ -142,7 +145,7 @@ class Toolstack:
                 where=name,
                 hint="see /var/log/libvirt/libxl in dom0 (`evtchn-harness boot`)",
             ) from error
-        return DomU(name, "pv" if host.arch is Arch.X86_64 else "arm", domain, recorded)
+        return DomU(name, boot.type, domain, recorded)
 
     def expect_end(self, name: str) -> None:
         """The next end of domU ``name`` is wanted."""

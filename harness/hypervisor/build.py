@@ -20,6 +20,7 @@ from pathlib import Path
 
 from harness import cache, command
 from harness.arch import Arch
+from harness.hypervisor import binary
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor import source as sources
 from harness.hypervisor.flavour import Flavour
@@ -46,8 +47,8 @@ class Build:
     source: Source
     directory: Path
     image: Path  # x86-64: uncompressed multiboot ELF (`qemu -kernel`); arm64: flat Image
-    syms: Path  # ELF with symbols and DWARF
-    config: Path  # the Kconfig answers it was built with
+    syms: Path | None  # ELF with symbols and DWARF; None: the distribution's build has none
+    config: Path | None  # the Kconfig answers it was built with
     build_id: str  # hex, as the running Xen reports it
     digest: str  # of everything that went in
     compiler: str
@@ -72,6 +73,8 @@ def build(
     """
     began = time.monotonic()
     chosen = flavours.find(flavour, source) if isinstance(flavour, str) else flavour
+    if source.kind == "deb":
+        return _ready_made(source, chosen, arch)
     how = recipe(arch, source.release, debug=debug)
     compiler = _compiler(how)
     digest = cache.key(source.digest, chosen.digest, chosen.name, arch, how.as_data(), compiler)
@@ -97,6 +100,26 @@ def build(
         compiler=compiler,
         seconds=round(time.monotonic() - began, 3),
         cached=not made,
+    )
+
+
+def _ready_made(source: Source, chosen: Flavour, arch: Arch) -> Build:
+    """The distribution's own build: there is nothing to do."""
+    image = binary.image(source.tree, arch)
+    return Build(
+        arch=arch,
+        flavour=chosen.name,
+        design=chosen.design,
+        source=source,
+        directory=image.parent,
+        image=image,
+        syms=None,
+        config=None,
+        build_id=binary.image_build_id(image),
+        digest=source.digest,
+        compiler="the distribution's",
+        seconds=0.0,
+        cached=True,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from filelock import FileLock
 
 from harness import apt, cache, command
+from harness.hypervisor import binary
 from harness.verdict import ConfigError, LabError
 
 # Xen's releases -> the release of Debian that has them.
@@ -31,22 +32,45 @@ _PRODUCT = re.compile(r".*\.o|\..*\.(cmd|d)|\.config(\.old)?")
 class Source:
     """A Xen source tree.  Nothing of ours ever writes to ``tree``."""
 
-    kind: Literal["apt", "dir", "git"]
+    kind: Literal["apt", "dir", "git", "deb"]  # deb: no source, but the distribution's own build
     tree: Path
     version: str  # Debian's version, xen/Makefile's, or that and the commit
     release: tuple[int, int]  # as xen/Makefile says
     digest: str  # of what a hypervisor build reads
 
+    def interface(self, name: Literal["domctl", "sysctl"]) -> int | None:
+        """Return the version of an interface to the toolstack; None if the tree has none."""
+        header = self.tree / "xen" / "include" / "public" / f"{name}.h"
+        try:
+            text = header.read_text(errors="replace")
+        except OSError:
+            return None
+        macro = f"XEN_{name.upper()}_INTERFACE_VERSION"
+        found = re.search(rf"^#define\s+{macro}\s+(0x[0-9a-fA-F]+|\d+)\s*$", text, re.MULTILINE)
+        return int(found[1], 0) if found else None
+
 
 def from_apt(prefix: str = DEFAULT_RELEASE) -> Source:
     """Return the distribution's source package of Xen ``prefix``, fetched into the cache.
 
-    On Debian the other releases of Xen come from the other releases of Debian.
+    On Debian the other releases of Xen come from the other releases of Debian.  Where the
+    archive has lost the source of one, its binary packages stand in for it (kind "deb").
     LabError when apt offers none, or cannot be reached.
     """
     codename = RELEASES.get(prefix, "") if apt.machine_release().distribution == "debian" else ""
-    package = apt.source_package("xen", prefix, codename=codename)
+    try:
+        package = apt.source_package("xen", prefix, codename=codename)
+    except LabError as error:
+        found = binary.from_packages(prefix, codename) if codename else None
+        if found is None:
+            raise error
+        return Source("deb", found.tree, found.version, _numbers(prefix), found.digest)
     return _describe("apt", package.tree, package.version)
+
+
+def _numbers(release: str) -> tuple[int, int]:
+    major, _, minor = release.partition(".")
+    return int(major), int(minor)
 
 
 def from_dir(tree: Path) -> Source:

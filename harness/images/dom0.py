@@ -91,11 +91,17 @@ class Dom0Image:
     digest: str
 
 
-def dom0_image(arch: Arch, *, notice: apt.Notice = lambda _: None) -> Dom0Image:
-    """Return dom0's images for ``arch``, made if the cache lacks them; ``notice`` gets progress."""
+def dom0_image(arch: Arch, *, codename: str = "", notice: apt.Notice = lambda _: None) -> Dom0Image:
+    """Return dom0's images for ``arch``, made if the cache lacks them; ``notice`` gets progress.
+
+    They are made of release ``codename`` of the distribution (default: the machine's).
+    """
     data = packagelist.FOLDER
     lists = {who: packagelist.read(data / who / "packages.txt", NAMES[arch].debian) for who in _WHO}
-    files = {who: apt.fetch(arch, wanted.wanted, notice=notice) for who, wanted in lists.items()}
+    files = {
+        who: apt.fetch(arch, wanted.wanted, codename=codename, notice=notice)
+        for who, wanted in lists.items()
+    }
     ours = [*data.glob("dom*/*.txt"), *Path(__file__).parent.glob("*.py")]
     what = sorted({(who, deb.name, deb.sha256) for who, debs in files.items() for deb in debs})
     digest = cache.key(arch, what, cache.digest_files(ours, base=data.parent))

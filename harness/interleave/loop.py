@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from harness.interleave.view import View
 from harness.interleave.walk import Outcome, Spare, Walked, Walker
 from harness.model.paths import Path
 from harness.run.session import Session
-from harness.verdict import HypervisorError, LabError
+from harness.verdict import ConfigError, HypervisorError, LabError
 
 # The word of each lock that its functions access, and what these are in the model.
 _LABELS: dict[str, tuple[str, Labels]] = {
@@ -55,7 +56,7 @@ def bench(live: Session) -> Iterator[Bench]:
     if path is None:
         raise LabError("the machine was started without a gdbstub", where=live.host.name)
     word, labels = _LABELS[live.build.design]
-    syms, arch = live.build.syms, live.host.arch
+    syms, arch = _symbols(live), live.host.arch
     event_lock = fields(syms, "domain")["event_lock"][0]
     points = {
         word: stops.stop_points(syms, arch, labels),
@@ -107,12 +108,23 @@ def _walk(on: Bench, walker: Walker, order: Path) -> Walked:
         return Walked(Outcome.MISMATCH, cause.what, walker.rows, lost, time.monotonic() - began, 0)
 
 
+def _symbols(live: Session) -> pathlib.Path:
+    """Return the file with Xen's symbols; ConfigError for a build that has none."""
+    if live.build.syms is None:
+        raise ConfigError(
+            "no symbols: the stop points of this Xen cannot be found",
+            where=str(live.build.image),
+            hint="take a Xen that is built from source",
+        )
+    return live.build.syms
+
+
 def _walker(on: Bench, scenario: Scenario) -> Walker:
     live, stub = on.live, on.stub
     system = scenario.system(live.build.design, live.host.arch)
     several = any(variable.name == "elock" for variable in system.variables)
     points = {word: p for word, p in on.points.items() if several or word != "elock"}
-    syms, arch = live.build.syms, live.host.arch
+    syms, arch = _symbols(live), live.host.arch
     callers = {name for lane in scenario.lanes for name in lane.functions}
     gates = {word: stops.gates(syms, arch, callers, listed) for word, listed in points.items()}
     if several:  # the event_lock comes first
@@ -120,7 +132,7 @@ def _walker(on: Bench, scenario: Scenario) -> Walker:
     target = Target(stub, arch, syms, live.host.cpus, points, gates)
     target.reader = target.halt_in_xen()
     domid = live.agents[scenario.owner(scenario.lock)].domid
-    view = View(live.build.syms, live.build.design, target.read, target.write, domid)
+    view = View(syms, live.build.design, target.read, target.write, domid)
     stub.go()
     vcpus = live.host.cpus - live.host.domus * live.host.domu_vcpus
     return Walker(scenario, system, target, view, live.agents, vcpus, _spare(live, scenario))

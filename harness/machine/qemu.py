@@ -81,7 +81,8 @@ class QemuMachine:
         self._connection: libvirt.virConnect | None = None
         self._domain: libvirt.virDomain | None = None
         self._port = 0
-        self.lines: list[Line] = []  # to dom0's /dev/vport*, by the name agent.0, agent.1...
+        # To dom0's /dev/vport*, by the name agent.0, agent.1... one per domain, and a spare one.
+        self.lines: list[Line] = []
 
     @property
     def console(self) -> Console:
@@ -247,7 +248,7 @@ class QemuMachine:
             return 0
 
     def _line_paths(self) -> list[Path]:
-        return [self._folder / f"agent.{number}" for number in range(1 + self.host.domus)]
+        return [self._folder / f"agent.{number}" for number in range(2 + self.host.domus)]
 
     def _running(self) -> libvirt.virDomain:
         if self._domain is None:

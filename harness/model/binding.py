@@ -40,7 +40,7 @@ def allocate(world: World, domain: Domain) -> tuple[list[_Allocated], list[Outco
         errors.append(error(world, "alloc: ENOMEM no bucket", Errno.ENOMEM))
     if domain.partial:
         errors.append(error(world, "alloc: ENOSPC no port below the limits", Errno.ENOSPC))
-        candidates = [port for port in range(1, domain.valid) if _allocatable(domain, port)]
+        candidates = [port for port in range(1, domain.valid) if allocatable(domain, port)]
     else:
         free = _first_free(domain)
         candidates = [] if free is None else [free]
@@ -55,7 +55,8 @@ def allocate(world: World, domain: Domain) -> tuple[list[_Allocated], list[Outco
     return grown, errors
 
 
-def _allocatable(domain: Domain, port: int) -> bool:
+def allocatable(domain: Domain, port: int) -> bool:
+    """evtchn_allocate_port(): FREE, and with FIFO not busy, which means still linked."""
     channel = domain.port(port)
     return channel.state is State.FREE and not (domain.fifo and channel.word.linked)
 
@@ -64,7 +65,7 @@ def _first_free(domain: Domain) -> int | None:
     top = min(domain.limit, domain.max_port + 1)
     taken = dict(domain.ports)
     for port in range(top):
-        if port not in taken or _allocatable(domain, port):
+        if port not in taken or allocatable(domain, port):
             return port
     return None
 

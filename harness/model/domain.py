@@ -110,15 +110,16 @@ class Domain:
     valid: int = BUCKET  # valid_evtchns
     ports: tuple[tuple[int, Channel], ...] = ((0, Channel(state=State.RESERVED)),)
     partial: bool = False  # only some ports are described; vCPUs' words are not tracked
+    untouched: Channel = FREE  # what every other port is: Linux, say, masks them all
 
     def port(self, port: int) -> Channel:
-        """Return the channel of ``port``; FREE when nothing was ever written there."""
-        return next((channel for number, channel in self.ports if number == port), FREE)
+        """Return the channel of ``port``; ``untouched`` when nothing was ever written there."""
+        return next((channel for number, channel in self.ports if number == port), self.untouched)
 
     def with_port(self, port: int, channel: Channel) -> Domain:
         """Return a copy in which ``port`` is ``channel``."""
         rest = [(number, old) for number, old in self.ports if number != port]
-        if channel != FREE:
+        if channel != self.untouched:
             rest.append((port, channel))
         return replace(self, ports=tuple(sorted(rest, key=lambda item: item[0])))
 

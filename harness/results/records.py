@@ -140,6 +140,20 @@ class Leak:
 
 
 @dataclass(frozen=True)
+class Cells:
+    """Rows of the specification that one kind of guest met in a test that passed."""
+
+    kind: ClassVar[str] = "cells"
+    host: str
+    test: str
+    guest: str  # x86_64 pv, arm64 dom0...: harness.conformance.cells
+    abi: str  # 2L or FIFO
+    release: str  # of the Xen that ran: 4.17
+    rows: tuple[str, ...]
+    differs: tuple[str, ...] = ()  # "4.20: row": what that release's model would not have allowed
+
+
+@dataclass(frozen=True)
 class HostEnd:
     """``host`` is done with; ``message`` is one line on why it is not a PASS."""
 
@@ -171,6 +185,7 @@ Record = (
     | ConsoleEvent
     | Broken
     | Leak
+    | Cells
     | HostEnd
     | RunEnd
 )
@@ -188,6 +203,7 @@ KINDS: dict[str, type[Record]] = {
         ConsoleEvent,
         Broken,
         Leak,
+        Cells,
         HostEnd,
         RunEnd,
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import cache
-from harness.agent.build import agent_binary
+from harness.agent.build import agent_binary, bare_guest
 from harness.agent.client import AgentClient
 from harness.agent.wire import AgentLost, OperationInFlight
 from harness.arch import Arch
@@ -21,6 +21,7 @@ from harness.domains.keys import RunKeys
 from harness.domains.toolstack import DomU, DomUBoot, Toolstack
 from harness.hypervisor import build as builds
 from harness.hypervisor.build import Build
+from harness.hypervisor.source import Source
 from harness.images import cpio
 from harness.images.dom0 import (
     DOMU_INITRAMFS,
@@ -32,6 +33,7 @@ from harness.images.dom0 import (
     domu_initramfs,
     write_initramfs,
 )
+from harness.images.toolstack import Interfaces, choose
 from harness.machine import accel
 from harness.machine.console import Console
 from harness.machine.line import Line
@@ -82,14 +84,23 @@ class Session:
     recorder: Recorder
     machine: QemuMachine
     dom0: Dom0
-    toolstack: Toolstack
+    tools: Toolstack | None  # None: no dom0 has one that fits
+    why_no_tools: str = ""
     domus: list[DomU] = field(default_factory=list)
+    guests: list[DomU] = field(default_factory=list)  # that tests have started besides
     agents: dict[str, AgentClient] = field(default_factory=dict)
     operations: dict[str, int] = field(default_factory=dict)  # recorded, by domain
     lost: HypervisorError | None = None  # once Xen was seen to hang or to crash: how
     _told: bool = False  # a test has ended with that
     _explained: tuple[BaseException, BaseException] | None = None  # the last error, and its cause
     saved: dict[str, int] = field(default_factory=dict)  # by domain: operations until the snapshot
+
+    @property
+    def toolstack(self) -> Toolstack:
+        """dom0's libvirt; LabError where no dom0's toolstack fits this Xen."""
+        if self.tools is None:
+            raise LabError(f"no toolstack: {self.why_no_tools}", where=self.host.name)
+        return self.tools
 
     @property
     def console(self) -> Console:
@@ -108,7 +119,8 @@ class Session:
         self.machine.check()
         if not self.saved:
             self.dom0.check()
-            self.toolstack.check()
+            if self.tools is not None:
+                self.tools.check()
 
     def listen(self, line: Line) -> None:
         """While ``line`` is silent, look whether that is because Xen crashed or hangs.
@@ -225,8 +237,12 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
     with recorder.phase(host.name, "build"):
         built = _build(plan, host, progress.update)
     with recorder.phase(host.name, "images"):
-        image = dom0_image(host.arch, notice=progress.update)
-        agent = agent_binary(host.arch)
+        fit = choose(_interfaces(built.source))
+        if fit.why_not:
+            progress.note(f"{host.name:12} only dom0 can be tested: {fit.why_not}")
+            host = host.model_copy(update={"domus": 0})
+        image = dom0_image(host.arch, codename=fit.codename, notice=progress.update)
+        agent, bare = agent_binary(host.arch), bare_guest(host.arch)
     recorder.used(*_ingredients(built, image, agent))
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
@@ -235,7 +251,9 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
         with recorder.phase(host.name, "boot"):
             own = host.cpus - host.domus * host.domu_vcpus
             vcpus = _PINNED.format(cpus=own) if plan.stub else _DOM0_VCPUS
-            boot = _boot_files(folder, host, built, image, agent, keys, vcpus)
+            payload = {"agent": cpio.File(agent, 0o755), "bare": cpio.File(bare)}
+            payload["domu.cpio"] = cpio.File(domu_initramfs(image, agent))
+            boot = _boot_files(folder, host, built, image, payload, keys, vcpus)
             choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
             recorder.add(_host_start(host, built, choice))
             progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
@@ -251,17 +269,16 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
             dom0 = Dom0.connect(machine.ssh, keys, timeout=_SSH_SECONDS, check=machine.check)
             stack.callback(dom0.close)
             _same_build(dom0, built)
-            progress.update("dom0 answers; waiting for its libvirt")
-            console.expect(
-                "harness: dom0 (libvirtd up|.* failed)", _TOOLSTACK_SECONDS, check=machine.check
-            )
-            toolstack = Toolstack.connect(
-                dom0, folder, timeout=_TOOLSTACK_SECONDS, check=machine.check
-            )
-            stack.callback(toolstack.close)
-            before = state.observe(dom0, toolstack)
+            if fit.why_not:
+                tools = None
+                console.expect("harness: dom0 cpus up", _TOOLSTACK_SECONDS, check=machine.check)
+            else:
+                progress.update("dom0 answers; waiting for its libvirt")
+                tools = _toolstack(dom0, machine, folder)
+                stack.callback(tools.close)
+            before = state.observe(dom0, tools)
         ready = False
-        live = Session(host, plan, built, image, recorder, machine, dom0, toolstack)
+        live = Session(host, plan, built, image, recorder, machine, dom0, tools, fit.why_not)
         try:
             with recorder.phase(host.name, "domains"):
                 _start_domus(live)
@@ -293,23 +310,32 @@ def _build(plan: Plan, host: QemuHost, update: Callable[[str], None]) -> Build:
     )
 
 
+def _interfaces(source: Source) -> Interfaces | None:
+    domctl, sysctl = source.interface("domctl"), source.interface("sysctl")
+    return None if domctl is None or sysctl is None else Interfaces(domctl, sysctl)
+
+
+def _toolstack(dom0: Dom0, machine: QemuMachine, folder: Path) -> Toolstack:
+    console, check = machine.console, machine.check
+    console.expect("harness: dom0 (libvirtd up|.* failed)", _TOOLSTACK_SECONDS, check=check)
+    return Toolstack.connect(dom0, folder, timeout=_TOOLSTACK_SECONDS, check=check)
+
+
 def _boot_files(
     folder: Path,
     host: QemuHost,
     built: Build,
     image: Dom0Image,
-    agent: Path,
+    payload: Mapping[str, cpio.File],
     keys: RunKeys,
     vcpus: str,
 ) -> Boot:
-    payload = {
+    ours = {
         "host_key": cpio.File(keys.host_private.encode(), 0o600),
         "authorized_keys": cpio.File(keys.user_public.encode(), 0o600),
-        "agent": cpio.File(agent, 0o755),
-        "domu.cpio": cpio.File(domu_initramfs(image, agent)),
     }
     initramfs = folder / "initramfs.cpio"
-    write_initramfs(image, initramfs, payload)
+    write_initramfs(image, initramfs, {**payload, **ours})
     common = _XEN_COMMON.format(mib=host.dom0_memory_mib)
     return Boot(
         xen=built.image,
@@ -317,13 +343,14 @@ def _boot_files(
         initramfs=initramfs,
         root=image.root,
         xen_args=f"{_XEN_ARGS[host.arch]} {common} {vcpus}",
-        dom0_args=_linux_args(host.arch),
+        dom0_args=_linux_args(host),
     )
 
 
-def _linux_args(arch: Arch) -> str:
+def _linux_args(host: QemuHost) -> str:
     """Return the kernel arguments of dom0 and domUs."""
-    return f"{_LINUX_ARGS} {ONE_CPU_ARGUMENTS[arch]}".rstrip()
+    abi = "xen.fifo_events=0" if host.abi == "2l" else ""
+    return " ".join(filter(None, (_LINUX_ARGS, ONE_CPU_ARGUMENTS[host.arch], abi)))
 
 
 def _trial(host: QemuHost, boot: Boot) -> str:
@@ -385,12 +412,19 @@ def _same_build(dom0: Dom0, built: Build) -> None:
 
 
 def _start_domus(live: Session) -> None:
-    boot = DomUBoot(live.image.domu_kernel, DOMU_INITRAMFS, _linux_args(live.host.arch))
     host = live.host
+    boot = DomUBoot(
+        live.image.domu_kernel,
+        DOMU_INITRAMFS,
+        _linux_args(host),
+        type="pv" if host.arch is Arch.X86_64 else "arm",
+        memory_mib=host.domu_memory_mib,
+        vcpus=host.domu_vcpus,
+    )
     for number in range(1, host.domus + 1):
         first = host.cpus - (host.domus - number + 1) * host.domu_vcpus
         cpuset = f"{first}-{first + host.domu_vcpus - 1}" if live.plan.stub else ""
-        domu = live.toolstack.start(f"domu{number}", host, boot, live.console, cpuset)
+        domu = live.toolstack.start(f"domu{number}", host.arch, boot, live.console, cpuset)
         live.domus.append(domu)
         live.recorder.progress.update(f"{domu.name} started")
     for domu in live.domus:
@@ -402,21 +436,21 @@ def _start_agents(live: Session) -> None:
     programs = {"dom0": [agent, "serve"]} | {
         domu.name: [agent, "relay", "--domid", str(domu.domid)] for domu in live.domus
     }
-    for line, words in zip(live.machine.lines, programs.values(), strict=True):
-        live.dom0.run(_on_line(line.name, words))
+    for line, words in zip(live.machine.lines, programs.values(), strict=False):
+        live.dom0.run(on_line(line.name, words))
     _talk(live)
 
 
 def _talk(live: Session) -> None:
     """Greet the agents at the ends of the machine's lines."""
     names = ["dom0", *(domu.name for domu in live.domus)]
-    for name, line in zip(names, live.machine.lines, strict=True):
+    for name, line in zip(names, live.machine.lines, strict=False):
         live.listen(line)
         live.agents[name] = AgentClient(line, name)
         live.agents[name].hello()
 
 
-def _on_line(line: str, words: list[str]) -> str:
+def on_line(line: str, words: list[str]) -> str:
     """Return a command that leaves ``words`` running with the virtio port ``line`` as stdin
     and stdout.  (The links in /dev/virtio-ports are udev's, which dom0 has not.)"""
     find = f'for p in /sys/class/virtio-ports/*; do [ "$(cat $p/name)" != {line} ] || break; done'
@@ -437,7 +471,8 @@ def _save(live: Session) -> None:
     """Let go of what would not survive a restore (SSH and all that runs through it), and save."""
     for domu in live.domus:
         live.toolstack.expect_end(domu.name)
-    live.toolstack.close()
+    if live.tools is not None:
+        live.tools.close()
     live.dom0.close()
     saved = {name: _records(agent) for name, agent in live.agents.items()}
     live.machine.save()
@@ -465,7 +500,7 @@ def _healthy(live: Session) -> bool:
 
 
 def _destroy_domus(live: Session) -> None:
-    for domu in live.domus:
+    for domu in (*live.domus, *live.guests):
         live.toolstack.expect_end(domu.name)
         domu.destroy()
 
@@ -473,7 +508,7 @@ def _destroy_domus(live: Session) -> None:
 def _compare(live: Session, before: state.State) -> None:
     """Record what is not as it was; a leak is a test of its own."""
     name = live.host.name
-    leaks = state.settle(before, lambda: state.observe(live.dom0, live.toolstack))
+    leaks = state.settle(before, lambda: state.observe(live.dom0, live.tools))
     for leak in leaks:
         live.recorder.add(records.Leak(name, leak.what, leak.before, leak.after))
     verdict, message, story = state.judge(leaks)

@@ -37,12 +37,13 @@ class Leak:
 State = dict[str, Counter[str]]
 
 
-def observe(dom0: Dom0, toolstack: Toolstack) -> State:
+def observe(dom0: Dom0, toolstack: Toolstack | None) -> State:
     """Return what dom0 holds now."""
     answer = dom0.run(_LOOK, timeout=30)
     if "== temporary files" not in answer.stdout:
         raise LabError(f"dom0 cannot be inspected: {answer.stderr.strip()}", where="dom0")
-    return parse(answer.stdout) | {"libvirt domains": Counter(toolstack.domains())}
+    domains = toolstack.domains() if toolstack is not None else []
+    return parse(answer.stdout) | {"libvirt domains": Counter(domains)}
 
 
 def parse(text: str) -> State:

@@ -112,7 +112,7 @@ def test_anchors_and_merges_work() -> None:
         (
             "hosts:\n  a:\n    arch: x86_64\n    cpuss: 3\n",
             "4: hosts.a.cpuss: unknown field; did you mean cpus? known: kind, arch, accel, cpus,"
-            " memory_mib, dom0_memory_mib, domus, domu_memory_mib, domu_vcpus, ssh_port,"
+            " memory_mib, dom0_memory_mib, domus, domu_memory_mib, domu_vcpus, abi, ssh_port,"
             " libvirt_uri",
         ),
         ("hosts:\n  a: {}\n", "2: hosts.a.arch: missing; add it, for example `arch: x86_64`"),

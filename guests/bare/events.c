@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "events.h"
+
+#define NO_FRAME 0xfffffffffull
+
+static char block_pages[VCPUS][PAGE_BYTES] PAGE;
+static struct control_block *block[VCPUS]; /* NULL until Xen knows it */
+static uint32_t array[MAX_PORTS] PAGE;
+static unsigned array_pages;
+static bool fifo;
+
+int event_channel_op_fault(uint64_t op, void *argument, enum fault fault)
+{
+    void *given = fault == FAULT_IN    ? NOT_MAPPED
+                  : fault == FAULT_OUT ? platform->read_only(argument)
+                                       : argument;
+
+    return (int)hypercall(EVENT_CHANNEL_OP, op, given, NULL);
+}
+
+int event_channel_op(enum event_channel_op op, void *argument)
+{
+    return event_channel_op_fault(op, argument, FAULT_NONE);
+}
+
+int events_init_control(unsigned vcpu, uint32_t offset, bool good_frame, enum fault fault)
+{
+    char *page = block_pages[vcpu < VCPUS ? vcpu : 0];
+    struct {
+        uint64_t frame;
+        uint32_t offset;
+        uint32_t vcpu;
+        uint8_t link_bits;
+    } init = {good_frame ? platform->frame(page) : NO_FRAME, offset, vcpu, 0};
+    int result;
+
+    if (vcpu < VCPUS && !block[vcpu])
+        memset(page, 0, PAGE_BYTES); /* what an earlier life has left */
+    result = event_channel_op_fault(INIT_CONTROL, &init, fault);
+    if (result == 0 || (fault == FAULT_OUT && result == -EFAULT)) {
+        block[vcpu] = (struct control_block *)(page + offset);
+        fifo = true;
+    }
+    return result;
+}
+
+int events_expand_array(bool good_frame, enum fault fault)
+{
+    static uint32_t spare[1024] PAGE; /* for the page that is one too many */
+    uint32_t *page = array_pages < ARRAY_PAGES ? array + array_pages * 1024 : spare;
+    uint64_t frame = good_frame ? platform->frame(page) : NO_FRAME;
+    int result;
+
+    if (good_frame && fault == FAULT_NONE)
+        memset(page, 0, PAGE_BYTES);
+    result = event_channel_op_fault(EXPAND_ARRAY, &frame, fault);
+    if (result == 0)
+        array_pages++;
+    return result;
+}
+
+void events_after_reset(void)
+{
+    memset(block, 0, sizeof(block));
+    array_pages = 0;
+    fifo = false;
+}
+
+bool events_fifo(void)
+{
+    return fifo;
+}
+
+static bool has_word(uint32_t port)
+{
+    return port < array_pages * 1024;
+}
+
+static bool bit(unsigned which, uint32_t port)
+{
+    return bitmap(which)[port / 64] >> port % 64 & 1;
+}
+
+struct word events_word(uint32_t port)
+{
+    uint32_t word = has_word(port) ? __atomic_load_n(&array[port], __ATOMIC_ACQUIRE) : 0;
+
+    if (!fifo)
+        return port < 4096 ? (struct word){bit(0, port), bit(1, port), false} : (struct word){0};
+    return (struct word){word & FIFO_PENDING, word & FIFO_MASKED, word & FIFO_LINKED};
+}
+
+void events_mask(uint32_t port)
+{
+    if (fifo)
+        __atomic_fetch_or(&array[port], FIFO_MASKED, __ATOMIC_SEQ_CST);
+    else
+        __atomic_fetch_or(&bitmap(1)[port / 64], 1ull << port % 64, __ATOMIC_SEQ_CST);
+}
+
+void events_unmask(uint32_t port)
+{
+    if (fifo)
+        __atomic_fetch_and(&array[port], ~FIFO_MASKED, __ATOMIC_SEQ_CST);
+    else
+        __atomic_fetch_and(&bitmap(1)[port / 64], ~(1ull << port % 64), __ATOMIC_SEQ_CST);
+}
+
+void events_wipe(void)
+{
+    for (unsigned word = 0; word < 64; word++)
+        bitmap(0)[word] = bitmap(1)[word] = 0;
+    for (unsigned vcpu = 0; vcpu < VCPUS; vcpu++)
+        vcpu_info[vcpu]->pending_sel = vcpu_info[vcpu]->upcall_pending = 0;
+}
+
+bool events_upcall(unsigned vcpu)
+{
+    return __atomic_load_n(&vcpu_info[vcpu]->upcall_pending, __ATOMIC_ACQUIRE);
+}
+
+uint64_t events_selectors(unsigned vcpu)
+{
+    return __atomic_load_n(&vcpu_info[vcpu]->pending_sel, __ATOMIC_ACQUIRE);
+}
+
+uint32_t events_ready(unsigned vcpu)
+{
+    return block[vcpu] ? __atomic_load_n(&block[vcpu]->ready, __ATOMIC_ACQUIRE) : 0;
+}
+
+struct list {
+    uint32_t *ports;
+    unsigned room, count;
+};
+
+static void add(struct list *list, uint32_t port)
+{
+    if (list->count < list->room)
+        list->ports[list->count] = port;
+    list->count++;
+}
+
+static void take_2l(unsigned vcpu, struct list *list)
+{
+    uint64_t words = __atomic_exchange_n(&vcpu_info[vcpu]->pending_sel, 0, __ATOMIC_SEQ_CST);
+
+    for (unsigned word = 0; word < 64; word++) {
+        uint64_t events = words >> word & 1 ? bitmap(0)[word] & ~bitmap(1)[word] : 0;
+        for (unsigned i = 0; i < 64; i++)
+            if (events >> i & 1)
+                add(list, word * 64 + i);
+        __atomic_fetch_and(&bitmap(0)[word], ~events, __ATOMIC_SEQ_CST);
+    }
+}
+
+/* A queue is a chain: each word has the number of the next port, 0 at the end. */
+static void take_queue(struct control_block *b, unsigned priority, struct list *list)
+{
+    uint32_t port = __atomic_load_n(&b->head[priority], __ATOMIC_ACQUIRE);
+
+    while (port) {
+        uint32_t word = __atomic_fetch_and(&array[port], ~(FIFO_LINKED | FIFO_LINK | FIFO_PENDING),
+                                           __ATOMIC_SEQ_CST);
+        add(list, port);
+        port = word & FIFO_LINK;
+    }
+}
+
+unsigned events_take(unsigned vcpu, uint32_t *ports, unsigned room)
+{
+    struct list list = {ports, room, 0};
+    uint32_t ready;
+
+    __atomic_store_n(&vcpu_info[vcpu]->upcall_pending, 0, __ATOMIC_SEQ_CST);
+    if (!fifo) {
+        take_2l(vcpu, &list);
+        return list.count;
+    }
+    ready = block[vcpu] ? __atomic_exchange_n(&block[vcpu]->ready, 0, __ATOMIC_SEQ_CST) : 0;
+    for (unsigned priority = 0; priority < 16; priority++)
+        if (ready >> priority & 1)
+            take_queue(block[vcpu], priority, &list);
+    return list.count;
+}

@@ -1,0 +1,71 @@
+"""The bare guest (guests/bare) on a booted host: started when a test first asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.agent.client import AgentClient
+from harness.arch import Arch
+from harness.domains.toolstack import DomU, DomUBoot
+from harness.run.session import PAYLOAD, Session, on_line
+from harness.verdict import HarnessError, LabError
+
+NAME = "bare"
+VCPUS = 2  # guests/bare/xen.h
+_MEMORY_MIB = 32
+# As which types of guest it boots.
+TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "pv"), Arch.ARM64: ("arm",)}
+
+
+@dataclass(frozen=True)
+class BareGuest:
+    """The running guest, its agent, and the process in dom0 that carries the agent's words."""
+
+    domu: DomU
+    agent: AgentClient
+    relay: int
+
+
+def start_bare(live: Session, type_: str) -> BareGuest:
+    """Start the bare guest as a guest of ``type_`` and wait for its first answer.
+
+    LabError when the machine has no line left to it, or the guest does not come up.
+    """
+    if live.saved:
+        raise LabError("no bare guest in a machine that is to be restored", where=live.host.name)
+    boot = DomUBoot(
+        f"{PAYLOAD}/bare",
+        "",
+        "",
+        type=type_,
+        memory_mib=_MEMORY_MIB,
+        vcpus=VCPUS,
+        template="bare",
+    )
+    domu = live.toolstack.start(NAME, live.host.arch, boot, live.console)
+    live.guests.append(domu)
+    line = live.machine.lines[1 + live.host.domus]
+    line.empty()
+    words = [f"{PAYLOAD}/agent", "relay", "--domid", str(domu.domid)]
+    relay = int(live.dom0.run(f"{on_line(line.name, words)} echo $!").stdout)
+    guest = BareGuest(domu, AgentClient(line, NAME), relay)
+    try:
+        guest.agent.hello()
+    except HarnessError:
+        end_bare(live, guest)
+        raise
+    return guest
+
+
+def destroy_bare(live: Session, guest: BareGuest) -> None:
+    """Destroy the domain.  The relay still maps its pages: until it ends, the domain is dying."""
+    live.toolstack.expect_end(guest.domu.name)
+    live.guests.remove(guest.domu)
+    guest.domu.destroy()
+
+
+def end_bare(live: Session, guest: BareGuest) -> None:
+    """Destroy the domain, if that has not been done, and let go of it."""
+    if guest.domu in live.guests:
+        destroy_bare(live, guest)
+    live.dom0.run(["kill", str(guest.relay)])

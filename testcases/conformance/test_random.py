@@ -1,0 +1,38 @@
+"""Random sequences of operations, as long as ``--duration`` says, the model as the judge."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.conformance.bare import Bare
+from harness.conformance.guest import Domains, Guest
+from harness.conformance.sequences import run_random
+from harness.run.session import Session
+
+
+def test_random_sequences(
+    xen: Session, domains: Domains, dom0: Guest, bare: Bare, request: pytest.FixtureRequest
+) -> None:
+    def begin() -> None:
+        domains.close_opened()
+        bare.begin()
+
+    tally = run_random([bare, dom0], begin, xen.plan.duration, xen.plan.seed)
+    told = {
+        "seed": xen.plan.seed,
+        "seconds": round(tally.seconds, 1),
+        "sequences": tally.sequences,
+        "operations": tally.operations,
+        "disagreements": [f"{each}\n{each.story}" for each in tally.disagreements],
+    }
+    file = xen.recorder.directory.path / f"random-{xen.host.name}.json"
+    file.write_text(json.dumps(told, indent=1) + "\n")
+    request.node.user_properties.append(("artifacts", (file.name,)))
+    xen.recorder.progress.note(
+        f"{xen.host.name:12} {tally.sequences} random sequences, {tally.operations} operations, "
+        f"{len(tally.disagreements)} disagreements"
+    )
+    if tally.disagreements:
+        raise tally.disagreements[0]

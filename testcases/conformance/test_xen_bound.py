@@ -1,0 +1,91 @@
+"""Channels whose consumer is Xen itself: it has one in every domain that is watched (vm_event)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness.conformance.bare import Bare
+from harness.conformance.guest import Guest
+from harness.conformance.hypercalls import Observed
+from harness.model.operations import BindInterdomain, Close, XenNotify
+
+
+@pytest.fixture(params=["2L", "FIFO"])
+def port(request: pytest.FixtureRequest, bare: Bare, dom0: Guest) -> Iterator[int]:
+    """Xen's own port in the bare guest, which dom0 has it watch."""
+    if bare.type == "pv":
+        pytest.skip("Xen watches no PV guest")
+    if request.param == "FIFO":
+        bare.to_fifo()
+    found = bare.domains.watch(dom0, bare)
+    yield found
+    bare.domains.unwatch(dom0, bare, found)
+
+
+@pytest.mark.cells(
+    "xen: port allocated",
+    "send: EINVAL Xen-bound",
+    "close: EINVAL Xen-bound",
+    "bind_vcpu: EINVAL Xen-bound",
+    "status: EACCES Xen-bound",
+)
+def test_the_guest_may_not_use_it(bare: Bare, dom0: Guest, port: int) -> None:
+    bare.send(port)
+    bare.close(port)
+    bare.bind_vcpu(port, 1)
+    bare.status(port)
+    dom0.status(port, dom=bare.domid)
+    bare.unmask(port)
+    bare.set_priority(port, 3)
+    bare.poll(port)
+    bare.bind_interdomain(bare.domid, port)
+
+
+@pytest.mark.cells("send: Xen consumer called", "xen: notify: no peer")
+def test_dom0_talks_to_xen(bare: Bare, dom0: Guest, port: int) -> None:
+    bare.agent.connection.ask("request")
+    bare.domains.notified(bare, port)  # to nobody yet
+    ours = dom0.bind_interdomain(bare.domid, port)
+    dom0.send(ours)
+    dom0.close(ours)
+    assert dom0.bind_interdomain(bare.domid, port) == ours
+
+
+@pytest.mark.cells("xen: peer pending")
+def test_xen_talks_to_dom0(bare: Bare, dom0: Guest, port: int) -> None:
+    """Through /dev/xen/evtchn, where Linux takes the first event that every new channel has."""
+    oracle, device = dom0.domains.oracle, dom0.agent.device
+    ours = device.bind_interdomain(bare.domid, port)
+    oracle.judge(BindInterdomain(0, bare.domid, port), Observed(ours))
+    assert device.read(timeout_s=2.0) == [ours]
+    device.enable([ours])
+    assert device.read(timeout_s=0.2) == []
+    bare.agent.connection.ask("request")
+    oracle.judge(XenNotify(bare.domid, port), Observed(0))
+    assert device.read(timeout_s=2.0) == [ours], "Xen's event did not come"
+    device.unbind(ours)
+    oracle.judge(Close(0, ours), Observed(0))
+
+
+@pytest.mark.cells("xen: port freed", "reset: all closed but Xen-bound, back to 2L")
+def test_it_outlives_a_reset(bare: Bare, dom0: Guest, port: int) -> None:
+    bare.reset(bare.domid)
+    bare.send(port)
+    other = dom0.bind_interdomain(bare.domid, port)
+    bare.domains.unwatch(dom0, bare, port)
+    dom0.status(other)
+    assert bare.domains.watch(dom0, bare) == port
+
+
+@pytest.mark.cells("xen: allocation failed", "alloc: ENOSPC no port below the limits")
+def test_no_port_is_left_for_xen(bare: Bare, dom0: Guest) -> None:
+    if bare.type == "pv":
+        pytest.skip("Xen watches no PV guest")
+    bare.fill(2000)
+    assert bare.domains.watch(dom0, bare) < 0
+    bare.close(1023)
+    port = bare.domains.watch(dom0, bare)
+    assert port == 1023
+    bare.domains.unwatch(dom0, bare, port)

@@ -1,0 +1,196 @@
+"""The judge: a Xen that keeps to the model passes, one that does not is found out, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from harness.conformance.bare import Bare, new_bare
+from harness.conformance.guest import Domains, Guest
+from harness.conformance.oracle import Disagreement, Oracle
+from harness.conformance.survey import linux_domain
+from harness.model.domain import INT_MAX, Channel, Domain, Kind, State, Vcpu, Word, World
+from harness.model.operations import (
+    DOMID_SELF,
+    BindInterdomain,
+    BindIpi,
+    BindVcpu,
+    Close,
+    Fault,
+    Operation,
+    Result,
+    Send,
+    SetPriority,
+    Unmask,
+)
+from harness.model.outcome import Outcome
+from harness.model.releases import Release
+
+from .model_agent import Lie, ModelHost
+
+RELEASE = Release(4, 17)
+BOTH = (Vcpu(), Vcpu())
+WORLD = World(
+    (
+        Domain(
+            0,
+            privileged=True,
+            vcpus=(Vcpu(control_block=True),) * 2,
+            max_port=INT_MAX,
+            fifo=True,
+            array_pages=1,
+            untouched=Channel(word=Word(masked=True)),
+        ),
+        Domain(1, vcpus=BOTH),
+        new_bare(2, Kind.HVM, 2),
+    ),
+    RELEASE,
+)
+
+
+def watched(host: ModelHost) -> Domains:
+    """Return the domains of ``host`` under the oracle's eyes, as on a real one."""
+    names = {0: "dom0", 1: "domu1"}
+    agents = {domid: host.agent(domid, name) for domid, name in names.items()}
+    described = tuple(linux_domain(agent, Kind.PV) for agent in agents.values())
+    domains = Domains(Oracle(World((*described, new_bare(2, Kind.HVM, 2)), RELEASE)))
+    for domid, agent in agents.items():
+        domains.add(Guest(domains, agent, "pv" if domid else "dom0"))
+    domains.add(Bare(domains, host.agent(2, "bare"), "pvh", linux=False))
+    domains.before = domains.oracle.world
+    return domains
+
+
+def story(guest: Guest) -> None:
+    """Operations of every kind, as the conformance tests make them."""
+    far = guest.alloc_unbound(guest.domid)
+    near = guest.bind_interdomain(guest.domid, far)
+    guest.send(near)
+    assert guest.poll(far)
+    guest.bind_vcpu(far, 1)
+    guest.unmask(far)
+    guest.set_priority(near, 3)
+    guest.close(near)
+    guest.close(near)
+    guest.status(far)
+    guest.bind_ipi(1, fault=Fault.OUT)
+    guest.alloc_unbound(dom=77)
+    guest.domains.agree(guest)
+
+
+@pytest.mark.parametrize("name", ["dom0", "domu1", "bare"])
+def test_the_model_agrees_with_itself(name: str) -> None:
+    domains = watched(ModelHost(WORLD))
+    story(domains.guests[name])
+    rows = {exercised.row for exercised in domains.oracle.exercised}
+    assert {
+        "close: FREE, peer UNBOUND for the closer",
+        "status: reply",
+        "poll: 0 at once, pending",
+    } <= rows
+    assert "any: EFAULT copy-out after success" in rows
+
+
+def test_the_bare_guest_sees_its_memory() -> None:
+    domains = watched(ModelHost(WORLD))
+    bare = domains.guests["bare"]
+    assert isinstance(bare, Bare)
+    bare.begin()
+    for _ in range(2):
+        far = bare.alloc_unbound(bare.domid)
+        near = bare.bind_interdomain(bare.domid, far)
+        assert bare.take(0) == [near]
+        bare.mask(far)
+        bare.send(near)
+        assert bare.take(0) == []
+        bare.unmask(far)
+        assert bare.take(0) == [far]
+        bare.to_fifo()
+
+
+def _answers(operation: type, code: int) -> Lie:
+    def lie(made: Operation, outcome: Outcome) -> Outcome:
+        if isinstance(made, operation):
+            return replace(outcome, result=Result(rc=code))
+        return outcome
+
+    return lie
+
+
+def _does_nothing(operation: type) -> Lie:
+    """Answers what it should, and leaves the world as it was."""
+    kept: list[World] = []
+
+    def lie(made: Operation, outcome: Outcome) -> Outcome:
+        world = kept[-1] if kept and isinstance(made, operation) else outcome.world
+        kept.append(world)
+        return replace(outcome, world=world)
+
+    return lie
+
+
+def _changes(operation: type, change: Callable[[Channel], Channel]) -> Lie:
+    """Does what it should, and something to port 1 besides."""
+
+    def lie(made: Operation, outcome: Outcome) -> Outcome:
+        caller = outcome.world.domain(getattr(made, "caller", -1))
+        if not isinstance(made, operation) or caller is None:
+            return outcome
+        changed = caller.with_port(1, change(caller.port(1)))
+        return replace(outcome, world=outcome.world.with_domain(changed))
+
+    return lie
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        (_answers(Send, -22), "Send.*answered -EINVAL"),
+        (_answers(Close, 0), "Close.*answered 0"),
+        (_answers(Unmask, -38), "Unmask.*ENOSYS"),
+        (_answers(SetPriority, -1), "SetPriority.*EPERM"),
+        (_does_nothing(Send), "Poll"),
+        (_does_nothing(BindVcpu), "Status"),
+        (_does_nothing(Close), "Status"),
+        (_changes(Close, lambda c: replace(c, remote_dom=7)), "Status"),
+        (_changes(BindInterdomain, lambda c: replace(c, state=State.UNBOUND)), "Status"),
+    ],
+)
+def test_a_lie_is_found_out(lie: Lie, words: str) -> None:
+    host = ModelHost(WORLD)
+    domains = watched(host)
+    host.lie = lie
+    with pytest.raises(Disagreement, match=words) as found:
+        story(domains.guests["dom0"])
+    assert "the model of 4.17 allows" in str(found.value)
+    assert "AllocUnbound" in found.value.story
+
+
+def test_a_wrong_word_in_memory_is_found_out() -> None:
+    host = ModelHost(WORLD)
+    domains = watched(host)
+    bare = domains.guests["bare"]
+    port = bare.bind_ipi(0)
+    host.lie = _changes(Send, lambda c: replace(c, bits=replace(c.bits, masked=True)))
+    with pytest.raises(Disagreement, match="masked is 0x1, not 0x0"):
+        bare.send(port)
+
+
+def test_a_port_that_nobody_opened_is_found_out() -> None:
+    host = ModelHost(WORLD)
+    domains = watched(host)
+    host.make(BindIpi(1, 0))
+    with pytest.raises(AssertionError, match="domu1's port 1"):
+        domains.agree(domains.guests["domu1"])
+
+
+def test_a_domain_without_ports_left() -> None:
+    domains = watched(ModelHost(WORLD))
+    domu = domains.guests["domu1"]
+    count, errno = domu.fill(2000)
+    assert (count, errno) == (1023, 28)
+    domu.alloc_unbound(DOMID_SELF)
+    domu.close(1023)
+    assert domu.bind_ipi(0) == 1023

@@ -1,0 +1,41 @@
+"""The bare guest and random sequences on real Xen, and the coverage that comes of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.real.conftest import ROOT, harness
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+FOLDER = ROOT / "testcases" / "conformance"
+GUESTS = {"qemu-x86_64": "x86_64 pvh", "qemu-arm64": "arm64 domU"}
+
+
+@pytest.mark.parametrize("host", list(GUESTS))
+def test_what_linux_would_not_survive(host: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tests = [str(FOLDER / "test_bare.py"), str(FOLDER / "test_random.py")]
+    options = ["--host", host, "--seed", "11", "--keep-going", "--json", "--out", str(out)]
+    ran = harness("run", *options, *tests)
+    assert ran.code == 0, ran.stderr
+    (result,) = ran.document["hosts"]
+    assert result["leaks"] == []
+
+    told = json.loads((out / f"random-{host}.json").read_text())
+    assert told["sequences"] >= 1 and told["operations"] >= 10 and told["disagreements"] == []
+
+    found = json.loads(harness("coverage", str(out), "--json", timeout=60).stdout)
+    assert found["contradictions"] == []
+    tested = {
+        (cell["row"], cell["abi"])
+        for cell in found["cells"]
+        if cell["state"] == "tested" and cell["guest"] == GUESTS[host]
+    }
+    for abi in ("2L", "FIFO"):
+        assert ("reset: all closed but Xen-bound, back to 2L", abi) in tested
+        assert ("guest: event taken", abi) in tested
+    assert ("init_control: switched to FIFO", "2L") in tested
+    assert ("alloc: busy port skipped", "FIFO") in tested
