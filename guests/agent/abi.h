@@ -72,11 +72,6 @@ union hypercall_arg {
         uint32_t port; /* out */
     } bind_virq;
     struct {
-        uint32_t pirq;
-        uint32_t flags;
-        uint32_t port; /* out */
-    } bind_pirq;
-    struct {
         uint32_t vcpu;
         uint32_t port; /* out */
     } bind_ipi;

@@ -257,25 +257,6 @@ int raw_bind_virq(struct actor *a, uint32_t virq, uint32_t vcpu)
     return port;
 }
 
-int raw_bind_pirq(struct actor *a, uint32_t pirq)
-{
-    int result;
-
-    a->arg->bind_pirq.pirq = pirq;
-    a->arg->bind_pirq.flags = 0;
-    result = (int)hypercall(HYPERCALL_EVENT_CHANNEL_OP, EVTCHNOP_BIND_PIRQ, a->arg);
-    if (result == 0)
-        result = (int)a->arg->bind_pirq.port;
-    take(result, OWNED_RAW, 0);
-    return result;
-}
-
-int raw_irq_unmask_notify(struct actor *a)
-{
-    (void)a;
-    return (int)hypercall(HYPERCALL_PHYSDEV_OP, PHYSDEVOP_IRQ_UNMASK_NOTIFY, NULL);
-}
-
 int raw_bind_ipi(struct actor *a, uint32_t vcpu)
 {
     int port;

@@ -67,9 +67,6 @@ int xen_version(struct actor *a);
 int raw_alloc_unbound(struct actor *a, uint16_t owner, uint16_t remote);
 int raw_bind_interdomain(struct actor *a, uint16_t remote, uint32_t remote_port);
 int raw_bind_virq(struct actor *a, uint32_t virq, uint32_t vcpu);
-/* These two are not recorded: no load makes them. */
-int raw_bind_pirq(struct actor *a, uint32_t pirq);
-int raw_irq_unmask_notify(struct actor *a);
 int raw_bind_ipi(struct actor *a, uint32_t vcpu);
 int raw_close(struct actor *a, uint32_t port); /* -EPERM for ports the device has bound */
 int raw_send(struct actor *a, uint32_t port);

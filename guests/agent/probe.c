@@ -26,6 +26,12 @@ int probe_bind_pirq(struct actor *a, struct request *q)
     return result;
 }
 
+int probe_irq_unmask_notify(struct actor *a, struct request *q)
+{
+    (void)q;
+    return raw_hypercall(a, HYPERCALL_PHYSDEV_OP, PHYSDEVOP_IRQ_UNMASK_NOTIFY);
+}
+
 static int reset(struct actor *a, uint32_t domain, unsigned command)
 {
     if (domain == DOMID_SELF || (int)domain == own_domid(a))

@@ -12,6 +12,7 @@
 #include "hands.h"
 
 int probe_bind_pirq(struct actor *a, struct request *q); /* q->a: pirq, q->b: flags */
+int probe_irq_unmask_notify(struct actor *a, struct request *q);
 
 /* q->a: domain.  -EPERM for our own. */
 int probe_reset(struct actor *a, struct request *q);

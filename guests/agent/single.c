@@ -28,17 +28,6 @@ static int do_raw_bind_virq(struct actor *a, struct request *q)
     return raw_bind_virq(a, q->a, q->b);
 }
 
-static int do_raw_bind_pirq(struct actor *a, struct request *q)
-{
-    return raw_bind_pirq(a, q->a);
-}
-
-static int do_raw_irq_unmask_notify(struct actor *a, struct request *q)
-{
-    (void)q;
-    return raw_irq_unmask_notify(a);
-}
-
 static int do_raw_bind_ipi(struct actor *a, struct request *q)
 {
     return raw_bind_ipi(a, q->a);
@@ -130,8 +119,6 @@ static const struct {
     {"alloc_unbound", "raw", do_raw_alloc_unbound, "remote", "owner", DOMID_SELF, DOMID_SELF},
     {"bind_interdomain", "raw", do_raw_bind_interdomain, "remote", "port", DOMID_SELF, REQUIRED},
     {"bind_virq", "raw", do_raw_bind_virq, "virq", "vcpu", REQUIRED, 0},
-    {"bind_pirq", "raw", do_raw_bind_pirq, "pirq", NULL, REQUIRED, 0},
-    {"irq_unmask_notify", "raw", do_raw_irq_unmask_notify, NULL, NULL, 0, 0},
     {"bind_ipi", "raw", do_raw_bind_ipi, "vcpu", NULL, REQUIRED, 0},
     {"close", "raw", do_raw_close, "port", NULL, REQUIRED, 0},
     {"send", "raw", do_raw_send, "port", NULL, REQUIRED, 0},
@@ -141,6 +128,7 @@ static const struct {
     {"set_priority", "raw", do_raw_set_priority, "port", "priority", REQUIRED, REQUIRED},
     {"poll", "raw", do_raw_poll, "timeout", NULL, IN_THE_PAST, 0},
     {"bind_pirq", "raw", probe_bind_pirq, "pirq", "flags", REQUIRED, 0},
+    {"irq_unmask_notify", "raw", probe_irq_unmask_notify, NULL, NULL, 0, 0},
     {"reset", "raw", probe_reset, "owner", NULL, REQUIRED, 0},
     {"reset_cont", "raw", probe_reset_cont, "owner", NULL, REQUIRED, 0},
     {"init_control", "raw", probe_init_control, "vcpu", "offset", REQUIRED, 0},

@@ -265,7 +265,7 @@ def poll(port: str) -> Lane:
         return (Step("test", Kind.RMW, "state", branches, "evtchn_port_poll: evtchn_usable"),)
 
     upcall = "SCHEDOP_poll returns at once when the vCPU has an event to take"
-    return Lane(Call("poll", (("port", port),)), Site.POLL, inside, excuse=upcall)
+    return Lane(Call("poll", (("ports", port),)), Site.POLL, inside, excuse=upcall)
 
 
 def asks_whether_masked(port: str) -> Lane:
