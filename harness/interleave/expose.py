@@ -14,7 +14,7 @@ from harness.interleave.walk import Outcome
 from harness.model.paths import Path
 from harness.run.load import Load
 from harness.run.session import Session
-from harness.verdict import HarnessError, HypervisorError
+from harness.verdict import HarnessError, HypervisorError, LabError
 
 _ROUND_SECONDS = 2.0  # of stress between two looks
 _LOAD_SECONDS = 5.0
@@ -77,7 +77,11 @@ def expose(
         notice(f"forced {number + 1} of {forced}: {shown[-1].how or 'nothing seen'}")
     under = []
     for number in range(stressed):
-        under.append(_stress(on, stress, number * 1000, patience))
+        try:
+            under.append(_stress(on, stress, number * 1000, patience))
+        except LabError as error:  # what was measured stands
+            notice(f"stressed {number + 1} of {stressed}: given up: {error}")
+            break
         notice(
             f"stressed {number + 1} of {stressed}: {under[-1].seconds:.1f} s, "
             f"{under[-1].how or 'nothing seen'}"
