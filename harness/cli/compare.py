@@ -18,7 +18,7 @@ from harness.cli import print_json
 from harness.cli.run import TESTCASES
 from harness.cli.tree import words as tree_words
 from harness.compare.companions import missing, table
-from harness.compare.judge import Comparison, Ratio, details, judge
+from harness.compare.judge import Comparison, Ratio, Rounds, details, judge, outcomes
 from harness.compare.measure import Measured, measured
 from harness.compare.rounds import Which, rounds
 from harness.compare.side import Side, side
@@ -109,11 +109,11 @@ def command(
         run, count=count, seed=first, notice=lambda text: click.echo(text, err=True)
     ):
         seen.append(pair)
-        _write(place, sides, judged(seen), details(seen, margin / 100))
+        _write(place, sides, judged(seen), seen, margin)
         if pair[0].failed or pair[1].failed:
             break  # no more rounds are needed to know that
     comparison = judged(seen)
-    told = _write(place, sides, comparison, details(seen, margin / 100))
+    told = _write(place, sides, comparison, seen, margin)
     if as_json:
         print_json(told)
     else:
@@ -127,9 +127,12 @@ def _release(one: Side) -> str:
 
 
 def _write(
-    place: Path, sides: tuple[Side, Side], comparison: Comparison, more: list[Ratio]
+    place: Path, sides: tuple[Side, Side], comparison: Comparison, seen: Rounds, margin: float
 ) -> dict[str, Any]:
-    told = document(sides, comparison, more) | {"path": str(place)}
+    told = document(sides, comparison, details(seen, margin / 100)) | {
+        "outcomes": outcomes(seen),
+        "path": str(place),
+    }
     write_whole(place / "compare.json", json.dumps(told, indent=2) + "\n")
     return told
 
@@ -149,6 +152,7 @@ def document(sides: tuple[Side, Side], comparison: Comparison, more: list[Ratio]
         "details": [_ratio(one) for one in more],
         "rounds": comparison.rounds,
         "rounds_needed": comparison.rounds_needed,
+        "seconds_needed": comparison.seconds_needed,
     }
 
 

@@ -7,7 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from harness import stats
 from harness.compare.companions import Missing
@@ -59,6 +59,7 @@ class Comparison:
     ratios: tuple[Ratio, ...]
     rounds: int
     rounds_needed: int | None  # to decide what is not; None: nothing is open, or nobody knows
+    seconds_needed: float | None  # how much longer that is
 
 
 Rounds = Sequence[tuple[Measured, Measured]]  # base, candidate: the same seed
@@ -98,8 +99,34 @@ def judge(
     needed = [ratio.pairs_needed for ratio in open_]
     known = [count for count in needed if count is not None]
     more = max(known) if known and len(known) == len(needed) else None
-    summary = _summary(verdict, worse or differences, open_, more, len(rounds), margin)
-    return Comparison(verdict, summary, tuple(differences), tuple(ratios), len(rounds), more)
+    longer = None if more is None else (more - len(rounds)) * _seconds(rounds)
+    summary = _summary(verdict, worse or differences, open_, longer, len(rounds), margin)
+    return Comparison(
+        verdict, summary, tuple(differences), tuple(ratios), len(rounds), more, longer
+    )
+
+
+def outcomes(rounds: Rounds) -> dict[str, dict[str, Any]]:
+    """Return how often each test ended how, and how often each answer was given: two of each."""
+    tests = {
+        name: [
+            dict(
+                Counter(
+                    t.verdict.value for pair in rounds for t in pair[side].tests if t.name == name
+                )
+            )
+            for side in (0, 1)
+        ]
+        for name in dict.fromkeys(t.name for pair in rounds for run in pair for t in run.tests)
+    }
+    given = [sum((Counter(pair[side].answers) for pair in rounds), Counter()) for side in (0, 1)]
+    answers = {name: [one[name] for one in given] for name in sorted({*given[0], *given[1]})}
+    return {"tests": tests, "answers": answers}
+
+
+def _seconds(rounds: Rounds) -> float:
+    """Return what a round takes."""
+    return statistics.fmean(pair[0].seconds + pair[1].seconds for pair in rounds)
 
 
 def _tests(rounds: Rounds) -> list[Difference]:
@@ -259,7 +286,7 @@ def _summary(
     verdict: Judgement,
     differences: Sequence[Difference],
     open_: Sequence[Ratio],
-    more: int | None,
+    longer: float | None,
     rounds: int,
     margin: float,
 ) -> str:
@@ -271,9 +298,9 @@ def _summary(
         if not open_:
             return "undecided: nothing was measured"
         names = " and ".join(ratio.name for ratio in open_)
-        if more is None:
+        if longer is None:
             return f"undecided: {names}; more rounds are needed to say how many"
-        return f"undecided: {names}; about {more - rounds} more rounds would tell"
+        return f"undecided: {names}; about {longer / 60:.0f} more minutes would tell"
     first = differences[0]
     rest = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
     why = f": {first.explained}" if first.explained else ""

@@ -40,6 +40,7 @@ class Measured:
     latency: Mapping[str, float] = field(default_factory=dict)  # us, median, by operation
     tail: Mapping[str, float] = field(default_factory=dict)  # us, 99th percentile
     answers: Mapping[str, int] = field(default_factory=dict)  # "poll: EINVAL" -> how often
+    seconds: float = 0.0  # what the run took
 
     @property
     def failed(self) -> bool:
@@ -62,10 +63,10 @@ class Measured:
 
 def measured(place: Path) -> Measured:
     """Return what the run in directory ``place`` (of one host) showed; nothing if it left none."""
-    hosts = load(place).hosts if RunDirectory(place).journal.exists() else ()
-    if not hosts:
+    run = load(place) if RunDirectory(place).journal.exists() else None
+    if run is None or not run.hosts:
         return Measured()
-    host = hosts[0]
+    host = run.hosts[0]
     rates = [sample.operations_per_second for sample in host.samples]
     return Measured(
         tests=tuple(TestSeen(test.name, test.verdict, test.message) for test in host.tests),
@@ -73,6 +74,7 @@ def measured(place: Path) -> Measured:
         latency=_over_domains(host, "p50_us"),
         tail=_over_domains(host, "p99_us"),
         answers=_answers((place / "history" / host.name).glob("*.parquet")),
+        seconds=run.seconds,
     )
 
 

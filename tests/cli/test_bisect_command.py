@@ -78,4 +78,4 @@ def test_the_documents_have_the_keys_that_are_documented(tree: Path) -> None:
     assert set(told) | {"seconds", "path"} == _documented("bisect.md")
     both = side(str(tree), "BASE"), side(str(tree), "CANDIDATE")
     compared = document(both, judge([], margin=0.1), [])
-    assert set(compared) | {"path"} == _documented("compare.md")
+    assert set(compared) | {"path", "outcomes"} == _documented("compare.md")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.compare.companions import missing, table
-from harness.compare.judge import Comparison, details, judge
+from harness.compare.judge import Comparison, details, judge, outcomes
 from harness.compare.measure import Measured, TestSeen
 from harness.model.releases import Release
 from harness.verdict import Verdict
@@ -25,7 +25,7 @@ def run(random: Random, speed: float = 1.0, noise: float = 0.02, **more: Any) ->
     latency = {op: 30 / rate for op in OPS}
     tail = {op: 90 / rate for op in OPS}
     answers = more.pop("answers", {"send: ok": 5000, "poll: EINVAL": 40})
-    return Measured(tests, 2000 * rate, latency, tail, answers)
+    return Measured(tests, 2000 * rate, latency, tail, answers, seconds=90)
 
 
 def pairs(
@@ -66,7 +66,8 @@ def test_noise_leaves_it_undecided_and_says_how_much_longer() -> None:
     seen = judged(pairs(4, noise=0.15))
     assert seen.verdict == "undecided"
     assert seen.rounds_needed is not None and seen.rounds_needed > 4
-    assert f"about {seen.rounds_needed - 4} more rounds" in seen.summary
+    assert seen.seconds_needed == (seen.rounds_needed - 4) * 180
+    assert f"about {seen.seconds_needed / 60:.0f} more minutes" in seen.summary
     enough = judged(pairs(seen.rounds_needed * 2, noise=0.15, seed=9))
     assert enough.verdict == "equivalent"
     one = judged(pairs(1))
@@ -166,6 +167,14 @@ def test_a_missing_companion_fix_is_worse(tmp_path: Any) -> None:
     assert judged(pairs(5), missing=(lone, whole)).verdict == "differs"
     spin = write(tmp_path / "c", "", "", "    spin_lock_irqsave(&lchn->lock, flags);\n")
     assert [one.companion.commit for one in missing(spin, known)] == ["5f2df45ead7c"]
+
+
+def test_outcomes_are_counted() -> None:
+    random = Random(1)
+    bad = (run(random), run(random, **failing("load", "lost"), answers={"send: ok": 7}))
+    told = outcomes([(run(random), run(random)), bad])
+    assert told["tests"]["load"] == [{"PASS": 2}, {"PASS": 1, "FAIL": 1}]
+    assert told["answers"] == {"poll: EINVAL": [80, 40], "send: ok": [10000, 5007]}
 
 
 def test_details_decide_nothing() -> None:
