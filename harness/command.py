@@ -85,6 +85,19 @@ def run(
 
 
 @contextlib.contextmanager
+def child(argv: Sequence[str | Path], *, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start ``argv``, which writes to ``log``; what is left of its group dies with the block.
+
+    For programs that one wants to end early and gently; others are for run().
+    """
+    with (
+        _sink(log) as sink,
+        _group([str(word) for word in argv], None, None, sink, False) as started,
+    ):
+        yield started
+
+
+@contextlib.contextmanager
 def _sink(log: Path | None) -> Iterator[IO[bytes] | int]:
     if log is None:
         yield subprocess.PIPE

@@ -17,7 +17,7 @@ def guest(request: pytest.FixtureRequest, xen: Session) -> Iterator[AgentClient]
         pytest.skip(xen.why_no_tools or f"this host has no {request.param}")
     agent = xen.agents[request.param]
     yield agent
-    if not xen.gone:
+    if not xen.lost:
         assert agent.release() == [], "ports that Xen does not report as closed"
 
 
@@ -28,5 +28,5 @@ def peers(xen: Session) -> Iterator[tuple[AgentClient, AgentClient]]:
         pytest.skip(xen.why_no_tools or "this host has no domU")
     pair = xen.agents["dom0"], xen.agents["domu1"]
     yield pair
-    for agent in () if xen.gone else pair:
+    for agent in () if xen.lost else pair:
         assert agent.release() == [], f"{agent.name}: ports that Xen does not report as closed"

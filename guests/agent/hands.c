@@ -6,7 +6,10 @@
 #include <semaphore.h>
 #include <time.h>
 
+#include "ticks.h"
+
 #define HAND_RECORDS (256u * RECORDS_PER_PAGE)
+#define MEET_SECONDS 3u
 
 struct hand {
     struct actor actor;
@@ -20,6 +23,23 @@ struct hand {
 
 static struct hand hands[MAX_VCPUS];
 static unsigned hand_total;
+static unsigned arrived; /* hands that wait for each other */
+
+/* Begin together with the others: each is on its vCPU, and nothing has to wake it up any more. */
+static bool meet(unsigned count)
+{
+    uint64_t begin = ticks();
+
+    if (count == 0)
+        return true;
+    __atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL);
+    while (__atomic_load_n(&arrived, __ATOMIC_ACQUIRE) < count) {
+        if (ticks() - begin > MEET_SECONDS * ticks_hz())
+            return false;
+        relax();
+    }
+    return true;
+}
 
 static void *hand_main(void *argument)
 {
@@ -34,7 +54,8 @@ static void *hand_main(void *argument)
             ;
         first = h->actor.log.next;
         h->actor.fault = h->request.fault;
-        h->request.result = h->request.run(&h->actor, &h->request);
+        h->request.result = meet(h->request.meet) ? h->request.run(&h->actor, &h->request)
+                                                  : -ETIMEDOUT;
         h->actor.fault = FAULT_NONE;
         /* Several records (events read): the first has the call, all have the same return. */
         h->request.record = first < h->actor.log.end ? *first : h->actor.log.spare;
@@ -82,12 +103,22 @@ bool hand_busy(unsigned vcpu)
     return h->busy;
 }
 
+static bool any_busy(void)
+{
+    for (unsigned i = 0; i < hand_total; i++)
+        if (hands[i].busy)
+            return true;
+    return false;
+}
+
 int hand_begin(unsigned vcpu, const struct request *q)
 {
     struct hand *h = &hands[vcpu];
 
     if (hand_busy(vcpu))
         return -EBUSY;
+    if (!any_busy())
+        __atomic_store_n(&arrived, 0, __ATOMIC_RELEASE);
     h->request = *q;
     h->busy = true;
     h->overdue = false;

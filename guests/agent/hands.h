@@ -19,6 +19,7 @@ typedef int (*operation)(struct actor *a, struct request *q);
 /* What to do, and what came of it. */
 struct request {
     operation run;
+    unsigned meet; /* how many hands begin together; 0: this one alone */
     unsigned handle;
     enum fault fault;
     uint32_t a, b; /* the operation's own two arguments */

@@ -163,11 +163,6 @@ static void take(int port, uint8_t how, unsigned handle)
     __atomic_fetch_or(&owned[port], how | EVER_OWNED, __ATOMIC_ACQ_REL);
 }
 
-void raw_take(int port)
-{
-    take(port, OWNED_RAW, 0);
-}
-
 /* Before the close: another thread may be given the same number as soon as Xen has freed it. */
 static bool release(uint32_t port, uint8_t how)
 {
@@ -255,6 +250,25 @@ int raw_bind_virq(struct actor *a, uint32_t virq, uint32_t vcpu)
     port = raw_new(a, OP_BIND_VIRQ, virq, vcpu, EVTCHNOP_BIND_VIRQ, &a->arg->bind_virq.port);
     take(port, OWNED_RAW, 0);
     return port;
+}
+
+int raw_bind_pirq(struct actor *a, uint32_t pirq)
+{
+    int result;
+
+    a->arg->bind_pirq.pirq = pirq;
+    a->arg->bind_pirq.flags = 0;
+    result = raw_hypercall(a, HYPERCALL_EVENT_CHANNEL_OP, EVTCHNOP_BIND_PIRQ);
+    if (result == 0)
+        result = (int)a->arg->bind_pirq.port;
+    take(result, OWNED_RAW, 0);
+    return result;
+}
+
+int raw_irq_unmask_notify(struct actor *a)
+{
+    (void)a;
+    return (int)hypercall(HYPERCALL_PHYSDEV_OP, PHYSDEVOP_IRQ_UNMASK_NOTIFY, NULL);
 }
 
 int raw_bind_ipi(struct actor *a, uint32_t vcpu)

@@ -67,6 +67,9 @@ int xen_version(struct actor *a);
 int raw_alloc_unbound(struct actor *a, uint16_t owner, uint16_t remote);
 int raw_bind_interdomain(struct actor *a, uint16_t remote, uint32_t remote_port);
 int raw_bind_virq(struct actor *a, uint32_t virq, uint32_t vcpu);
+/* These two are not recorded: no load makes them. */
+int raw_bind_pirq(struct actor *a, uint32_t pirq);
+int raw_irq_unmask_notify(struct actor *a);
 int raw_bind_ipi(struct actor *a, uint32_t vcpu);
 int raw_close(struct actor *a, uint32_t port); /* -EPERM for ports the device has bound */
 int raw_send(struct actor *a, uint32_t port);
@@ -89,9 +92,6 @@ int raw_poll_many(struct actor *a, const uint32_t *ports, unsigned count, uint64
 
 /* A hypercall with the actor's argument as its second, with the actor's fault; not recorded. */
 int raw_hypercall(struct actor *a, uint64_t number, uint64_t first);
-
-/* Note that a port is ours, to be closed with the others. */
-void raw_take(int port);
 
 /*
  * Press a debug key of Xen's, as `xl debug-keys` does.  Whatever Xen then prints raises

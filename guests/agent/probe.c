@@ -12,20 +12,6 @@ static int event_channel_op(struct actor *a, unsigned command)
     return raw_hypercall(a, HYPERCALL_EVENT_CHANNEL_OP, command);
 }
 
-int probe_bind_pirq(struct actor *a, struct request *q)
-{
-    int result;
-
-    a->arg->bind_pirq.pirq = q->a;
-    a->arg->bind_pirq.flags = q->b;
-    result = event_channel_op(a, EVTCHNOP_BIND_PIRQ);
-    if (result == 0) {
-        result = (int)a->arg->bind_pirq.port;
-        raw_take(result);
-    }
-    return result;
-}
-
 static int reset(struct actor *a, uint32_t domain, unsigned command)
 {
     if (domain == DOMID_SELF || (int)domain == own_domid(a))

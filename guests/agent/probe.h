@@ -11,8 +11,6 @@
 
 #include "hands.h"
 
-int probe_bind_pirq(struct actor *a, struct request *q); /* q->a: pirq, q->b: flags */
-
 /* q->a: domain.  -EPERM for our own. */
 int probe_reset(struct actor *a, struct request *q);
 int probe_reset_cont(struct actor *a, struct request *q);

@@ -28,6 +28,17 @@ static int do_raw_bind_virq(struct actor *a, struct request *q)
     return raw_bind_virq(a, q->a, q->b);
 }
 
+static int do_raw_bind_pirq(struct actor *a, struct request *q)
+{
+    return raw_bind_pirq(a, q->a);
+}
+
+static int do_raw_irq_unmask_notify(struct actor *a, struct request *q)
+{
+    (void)q;
+    return raw_irq_unmask_notify(a);
+}
+
 static int do_raw_bind_ipi(struct actor *a, struct request *q)
 {
     return raw_bind_ipi(a, q->a);
@@ -119,6 +130,8 @@ static const struct {
     {"alloc_unbound", "raw", do_raw_alloc_unbound, "remote", "owner", DOMID_SELF, DOMID_SELF},
     {"bind_interdomain", "raw", do_raw_bind_interdomain, "remote", "port", DOMID_SELF, REQUIRED},
     {"bind_virq", "raw", do_raw_bind_virq, "virq", "vcpu", REQUIRED, 0},
+    {"bind_pirq", "raw", do_raw_bind_pirq, "pirq", NULL, REQUIRED, 0},
+    {"irq_unmask_notify", "raw", do_raw_irq_unmask_notify, NULL, NULL, 0, 0},
     {"bind_ipi", "raw", do_raw_bind_ipi, "vcpu", NULL, REQUIRED, 0},
     {"close", "raw", do_raw_close, "port", NULL, REQUIRED, 0},
     {"send", "raw", do_raw_send, "port", NULL, REQUIRED, 0},
@@ -127,7 +140,6 @@ static const struct {
     {"unmask", "raw", do_raw_unmask, "port", NULL, REQUIRED, 0},
     {"set_priority", "raw", do_raw_set_priority, "port", "priority", REQUIRED, REQUIRED},
     {"poll", "raw", do_raw_poll, "timeout", NULL, IN_THE_PAST, 0},
-    {"bind_pirq", "raw", probe_bind_pirq, "pirq", "flags", REQUIRED, 0},
     {"reset", "raw", probe_reset, "owner", NULL, REQUIRED, 0},
     {"reset_cont", "raw", probe_reset_cont, "owner", NULL, REQUIRED, 0},
     {"init_control", "raw", probe_init_control, "vcpu", "offset", REQUIRED, 0},
@@ -209,12 +221,17 @@ static void begin(struct session *s, struct command *c, size_t i)
     unsigned wait_ms = (unsigned)optional(c, "wait_ms", 600000, WAIT_MS);
     int error;
 
+    q.meet = (unsigned)optional(c, "meet", hands_count(), 0);
     q.a = (uint32_t)argument(c, operations[i].a, operations[i].a_otherwise);
     q.b = (uint32_t)argument(c, operations[i].b, operations[i].b_otherwise);
     if (strcmp(operations[i].via, "device") == 0)
         q.handle = (unsigned)optional(c, "handle", HANDLES - 1, 0);
-    if (operations[i].run == do_device_enable || operations[i].run == do_raw_poll)
+    if (operations[i].run == do_raw_poll && text(c, "port", NULL)) {
+        q.ports[0] = (uint32_t)required(c, "port", UINT32_MAX);
+        q.count = 1;
+    } else if (operations[i].run == do_raw_poll || operations[i].run == do_device_enable) {
         q.count = (unsigned)numbers(c, "ports", q.ports, MAX_EVENTS);
+    }
     if (strcmp(operations[i].via, "raw") == 0)
         q.fault = fault(c);
     if (refuse(s, c))

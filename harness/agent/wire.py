@@ -71,6 +71,7 @@ class Connection:
         self._pending = bytearray()
         self._lost: AgentLost | None = None
         self._turn = threading.Lock()
+        self._posted = False
 
     def ask(
         self, verb: str, arguments: Arguments = _NONE, *, timeout: float = ANSWER_TIMEOUT
@@ -95,7 +96,7 @@ class Connection:
         answers = self.attempt_in_a_row(verb, many, timeout=timeout)
         for arguments, answer in zip(many, answers, strict=True):
             if not answer.ok:
-                raise AgentRefused(self.name, _command(verb, arguments), answer)
+                raise AgentRefused(self.name, _line(verb, arguments), answer)
         return answers
 
     def attempt(
@@ -114,12 +115,41 @@ class Connection:
         self, many: Sequence[tuple[str, Arguments]], *, timeout: float = ANSWER_TIMEOUT
     ) -> list[Answer]:
         """As ``attempt_in_a_row``, of different verbs."""
-        commands = [_command(verb, arguments) for verb, arguments in many]
+        commands = [_line(verb, arguments) for verb, arguments in many]
         answers = self._exchange(many[0][0], commands, timeout)
         for command, answer in zip(commands, answers, strict=True):
             lost = not answer.ok and answer.fields.get("what") == "in-flight"
             if lost and answer.integer("errno") == errno.ETIME:
                 raise OperationInFlight(f"{command!r} has not come back from Xen", where=self.name)
+        return answers
+
+    def post(self, commands: Sequence[tuple[str, Arguments]]) -> None:
+        """Send ``commands`` and return at once; ``collect`` must follow before anything else."""
+        if not self._turn.acquire(timeout=ANSWER_TIMEOUT):
+            raise AgentLost("an earlier answer is overdue", where=self.name)
+        if self._lost:
+            self._turn.release()
+            raise self._lost
+        self._lost = AgentLost("a posted command was never answered", where=self.name)
+        self._posted = True
+        self._channel.write("".join(f"{_line(*each)}\n" for each in commands).encode("ascii"))
+
+    @property
+    def posted(self) -> bool:
+        """Whether there are posted commands whose answers were not collected."""
+        return self._posted
+
+    def collect(self, count: int, timeout: float = ANSWER_TIMEOUT) -> list[Answer]:
+        """Return the answers to ``count`` posted commands, whatever they say."""
+        try:
+            answers = [self._answer(timeout) for _ in range(count)]
+            self._lost = None
+        except (TimeoutError, OSError, EOFError) as error:
+            self._lost = AgentLost(f"no answer to what was posted: {error}", where=self.name)
+            raise self._lost from None
+        finally:
+            self._posted = False
+            self._turn.release()
         return answers
 
     def _exchange(self, verb: str, commands: Sequence[str], timeout: float) -> list[Answer]:
@@ -185,7 +215,7 @@ class Connection:
         self._pending += data
 
 
-def _command(verb: str, arguments: Arguments) -> str:
+def _line(verb: str, arguments: Arguments) -> str:
     return " ".join([verb, *(f"{key}={_word(value)}" for key, value in arguments.items())])
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -23,7 +25,11 @@ COMMANDS: dict[str, str] = {
     "coverage": "harness.cli.coverage",
     "model": "harness.cli.model",
     "corpus": "harness.cli.corpus",
+    "bisect": "harness.cli.bisect",
+    "compare": "harness.cli.compare",
     "check": "harness.cli.check",
+    "interleave": "harness.cli.interleave",
+    "nightly": "harness.cli.nightly",
     "bench": "harness.cli.bench",
 }
 
@@ -60,6 +66,7 @@ def print_json(document: Any) -> None:
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the documented code; no error ends in a traceback."""
     words = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = cli.main(args=words, prog_name="evtchn-harness", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -69,18 +76,24 @@ def main(argv: list[str] | None = None) -> NoReturn:
         if not words:  # click "fails" with the help text
             error.show()
             sys.exit(EXIT_USAGE)
-        _fail(words, _usage(error), Verdict.ERROR, EXIT_USAGE)
+        _fail(words, _usage(error), Verdict.ERROR, EXIT_USAGE, "ConfigError")
     except (KeyboardInterrupt, click.Abort):
-        _fail(words, "interrupted", Verdict.MISS, EXIT_INTERRUPTED)
+        _fail(words, "interrupted", Verdict.MISS, EXIT_INTERRUPTED, "Interrupted")
     except HarnessError as error:
-        _fail(words, str(error), error.verdict, error.exit_code)
+        _fail(words, str(error), error.verdict, error.exit_code, type(error).__name__)
 
 
-def _fail(words: list[str], message: str, verdict: Verdict, code: int) -> NoReturn:
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM is a normal way to end: the same path as Ctrl-C."""
+    sys.stderr.flush()
+    raise KeyboardInterrupt
+
+
+def _fail(words: list[str], message: str, verdict: Verdict, code: int, kind: str) -> NoReturn:
     for line in message.splitlines():  # a lab file can have several faults at once
         click.echo(f"error: {line}", err=True)
     if "--json" in words:
-        print_json({"verdict": verdict, "error": message})
+        print_json({"verdict": verdict, "error": message, "kind": kind})
     sys.exit(code)
 
 

@@ -14,13 +14,17 @@ from harness.verdict import ConfigError
 
 # Name -> module and function that returns metrics: name (with the unit in it) to number.
 BENCHES = {
+    "bisect": ("harness.bisect.bench", "run"),
+    "changes": ("harness.nightly.simulate", "run"),
     "check": ("harness.history.bench", "run"),
+    "dashboard": ("harness.nightly.bench", "run"),
     "model": ("harness.model.bench", "run"),
 }
 # The same, on a booted host that the function is given.
 HOST_BENCHES = {
     "restore": ("harness.run.bench", "restore"),
     "recording": ("harness.run.bench", "recording"),
+    "interleave": ("harness.interleave.session", "rate"),
 }
 
 

@@ -64,6 +64,7 @@ def document(built: Build) -> dict[str, Any]:
         "image": str(built.image),
         "syms": str(built.syms),
         "digest": built.digest,
+        "source_digest": built.source.digest,
         "compiler": built.compiler,
         "seconds": built.seconds,
         "cached": built.cached,

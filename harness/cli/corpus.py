@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from harness.cli import print_json
 from harness.cli.run import TESTCASES
-from harness.config.host import BUILT_IN, QemuHost
+from harness.config.host import BUILT_IN
 from harness.config.lab import host as find_host
-from harness.config.lab import load_lab
+from harness.config.lab import load_lab, write_without_domus
 from harness.corpus.entry import Entry, entries
 from harness.corpus.judge import Cell, exit_code
 from harness.corpus.loop import PAGE, run_corpus
 from harness.hypervisor import source
 from harness.results import directory
-from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
-
-_END_SECONDS = 60.0
+from harness.run import child
+from harness.verdict import ConfigError
 
 
 @click.command()
@@ -67,9 +63,9 @@ def command(
         click.echo(f"-- {entry.name} on {host}", err=True)
         nodes = [str(TESTCASES / test) for test in tests]
         options = [f"--host={host}", f"--flavour={entry.name}", f"--repeat={repeat}"]
-        chosen = _without_domus(known_hosts, place) if entry.without_domus else lab
+        chosen = write_without_domus(known_hosts, place) if entry.without_domus else lab
         options += [f"--lab={chosen}"] if chosen else []
-        return _run([*words, *options, f"--out={folder}", *nodes])
+        return child.run([*words, *options, f"--out={folder}", *nodes])
 
     cells = run_corpus(
         [known[name] for name in names or tuple(known)],
@@ -87,45 +83,6 @@ def command(
         _print(cells)
         click.echo(str(place / PAGE))
     return exit_code(cells)
-
-
-def _without_domus(hosts: Mapping[str, QemuHost], place: Path) -> Path:
-    """Write a lab file of the same hosts that start no domU; return its path."""
-    file = place / "without-domus.yaml"
-    bare = {
-        name: host.model_dump(mode="json", exclude={"name"}, exclude_none=True) | {"domus": 0}
-        for name, host in hosts.items()
-    }
-    file.write_text(yaml.safe_dump({"hosts": bare}))
-    return file
-
-
-def _run(words: Sequence[str]) -> dict[str, Any]:
-    """Run the harness in a process of its own; return its JSON document.
-
-    A process each: a run ends with everything it started, whatever became of it.
-    """
-    child = subprocess.Popen(
-        [sys.executable, "-m", "harness.cli", "run", "--json", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        said, _ = child.communicate()
-    except KeyboardInterrupt:
-        child.terminate()  # a second Ctrl-C to it does no harm: it is on its way out already
-        child.communicate(timeout=_END_SECONDS)
-        raise
-    if child.returncode == EXIT_INTERRUPTED:
-        raise KeyboardInterrupt
-    try:
-        document: dict[str, Any] = json.loads(said)
-    except ValueError:
-        document = {}
-    if child.returncode == EXIT_USAGE:
-        raise ConfigError(str(document.get("error", "the run could not begin")))
-    return document
 
 
 def _print(cells: Sequence[Cell]) -> None:

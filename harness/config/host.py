@@ -23,7 +23,7 @@ class QemuHost(_Section):
 
     kind: Literal["qemu"] = "qemu"
     name: str = ""  # the key in lab.yaml
-    arch: Arch
+    arch: Annotated[Arch, Field(examples=["x86_64"])]
     accel: Accel = "auto"
     cpus: Annotated[int, Field(ge=2, le=64)] = 2  # physical CPUs as Xen sees them
     memory_mib: Annotated[int, Field(ge=1024, le=1 << 20)] = 2560

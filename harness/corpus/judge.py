@@ -7,13 +7,12 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 from harness.corpus.entry import Entry
+from harness.stats import share
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, Verdict
 
-_Z = NormalDist().inv_cdf(0.975)  # for intervals of 95 %
 _FRAME = ("boot", "teardown", "nothing-leaked")  # around the tests: no try of the entry's own
 _LESSONS = (Verdict.PASS, Verdict.FAIL)  # of these two something is learnt about Xen
 
@@ -65,7 +64,7 @@ def judge(entry: Entry, host: str, tests: Sequence[dict[str, Any]]) -> Cell:
         explanation=told,
         hits=len(hits),
         tries=len(tries),
-        probability=interval(len(hits), len(tries)),
+        probability=share(len(hits), len(tries)),
         seconds_for_95=None if entry.good else _seconds_for_95(len(hits), len(tries), spent),
     )
 
@@ -89,20 +88,6 @@ def _outcome_of_bad(own: _Tests, failed: _Tests, hits: _Tests, tests: _Tests) ->
     if own:
         return "missed", "every test passed"
     return "lab-fault", _first_fault(tests)
-
-
-def interval(hits: int, tries: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a probability from ``hits`` in ``tries``.
-
-    E. B. Wilson, Probable inference, J. Am. Stat. Assoc. 22 (1927): it stays inside 0..1 and
-    says something sensible for 10 of 10, where the normal approximation says "certain".
-    """
-    if tries == 0:
-        return 0.0, 1.0
-    share, weight = hits / tries, _Z * _Z / tries
-    middle = (share + weight / 2) / (1 + weight)
-    half = _Z / (1 + weight) * math.sqrt(share * (1 - share) / tries + weight / (4 * tries))
-    return round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)
 
 
 def exit_code(cells: Iterable[Cell]) -> int:

@@ -114,12 +114,23 @@ class Toolstack:
                     ) from error
                 time.sleep(0.3)
 
-    def start(self, name: str, arch: Arch, boot: DomUBoot, console: Console) -> DomU:
-        """Define and start a domU; its console is recorded as stream ``name``."""
+    def start(
+        self, name: str, arch: Arch, boot: DomUBoot, console: Console, cpuset: str = ""
+    ) -> DomU:
+        """Define and start a domU; its console is recorded as stream ``name``.
+
+        ``cpuset``: the CPUs that its vCPUs keep to, as libvirt writes them.
+        """
         xml = (
             _environment()
             .get_template(f"{boot.template}-{arch}.xml.j2")
-            .render(name=name, boot=boot, memory_mib=boot.memory_mib, vcpus=boot.vcpus)
+            .render(
+                name=name,
+                boot=boot,
+                memory_mib=boot.memory_mib,
+                vcpus=boot.vcpus,
+                cpuset=cpuset,
+            )
         )
         try:
             domain = self._connection.defineXML(xml)

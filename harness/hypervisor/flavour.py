@@ -86,6 +86,11 @@ def find(name: str, source: Source) -> Flavour:
     )
 
 
+def as_it_stands(tree: Path) -> str:
+    """Return the flavour to build ``tree`` as without any patch."""
+    return (own_lock(tree) or (AS_IT_STANDS,))[0]
+
+
 def own_lock(tree: Path) -> tuple[str, ...] | None:
     """Return the flavours that ``tree`` is without any patch; None if it is none of them."""
     try:

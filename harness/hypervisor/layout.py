@@ -1,4 +1,4 @@
-"""Where the fields of Xen's ``struct evtchn`` lie in a built hypervisor, from its DWARF."""
+"""Where the fields of Xen's structures lie in a built hypervisor, from its DWARF."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from harness.verdict import HarnessError
 Memory = Callable[[int, int, int], bytes]
 
 _UNIT = "event_channel.c"
+_STRUCTURES = ("DW_TAG_structure_type", "DW_TAG_typedef")
 
 
 @dataclass(frozen=True)
@@ -28,37 +29,45 @@ class Channel:
     lock: int | None  # the counter, signed; None where the lock is no plain integer
 
 
-@functools.lru_cache(maxsize=8)
 def offsets(elf: Path) -> dict[str, tuple[int, int]]:
     """Return offset and size in bytes of the fields of ``struct evtchn`` in ``elf``.
 
     Sizes are those of base types, 0 for anything else.  HarnessError without DWARF.
     """
+    return fields(elf, "evtchn")
+
+
+@functools.lru_cache(maxsize=32)
+def fields(elf: Path, name: str, unit_name: str = _UNIT) -> dict[str, tuple[int, int]]:
+    """Return the same of structure ``name`` (or of the structure it is a typedef of), as the
+    source file ``unit_name`` sees it."""
     with elf.open("rb") as source:
         file = ELFFile(source)
         if not file.has_dwarf_info():
             raise HarnessError("has no DWARF", where=str(elf))
         for unit in file.get_dwarf_info().iter_CUs():
-            if _text(unit.get_top_DIE(), "DW_AT_name").endswith(_UNIT):
-                return _fields(unit)
-    raise HarnessError(f"has no unit {_UNIT}", where=str(elf))
+            if _text(unit.get_top_DIE(), "DW_AT_name").endswith(unit_name):
+                return _fields(unit, name)
+    raise HarnessError(f"has no unit {unit_name}", where=str(elf))
 
 
 def channel_at(elf: Path, address: int, memory: Memory, cpu: int = 0) -> Channel:
     """Return the channel whose ``struct evtchn`` is at ``address``."""
-    fields = offsets(elf)
+    known = offsets(elf)
 
     def number(name: str, signed: bool = False) -> int:
-        offset, size = fields[name]
+        offset, size = known[name]
         return int.from_bytes(memory(cpu, address + offset, size or 4), "little", signed=signed)
 
     return Channel(number("port"), number("state"), number("lock", signed=True))
 
 
-def _fields(unit: CompileUnit) -> dict[str, tuple[int, int]]:
+def _fields(unit: CompileUnit, name: str) -> dict[str, tuple[int, int]]:
     for die in unit.get_top_DIE().iter_children():
-        if die.tag == "DW_TAG_structure_type" and _text(die, "DW_AT_name") == "evtchn":
-            return {
+        if die.tag in _STRUCTURES and _text(die, "DW_AT_name") == name:
+            if die.tag == "DW_TAG_typedef":
+                die = die.get_DIE_from_attribute("DW_AT_type")
+            members = {
                 _text(member, "DW_AT_name"): (
                     member.attributes["DW_AT_data_member_location"].value,
                     _size(member),
@@ -66,7 +75,9 @@ def _fields(unit: CompileUnit) -> dict[str, tuple[int, int]]:
                 for member in die.iter_children()
                 if "DW_AT_data_member_location" in member.attributes
             }
-    raise HarnessError("has no struct evtchn")
+            if members:
+                return members
+    raise HarnessError(f"has no struct {name}")
 
 
 def _size(member: DIE) -> int:

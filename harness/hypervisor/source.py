@@ -21,7 +21,7 @@ RELEASES = {"4.14": "bullseye", "4.17": "bookworm", "4.20": "trixie"}
 DEFAULT_RELEASE = "4.17"
 
 # What a hypervisor build reads of a Xen tree; everything else is toolstack.
-_PARTS = ("Config.mk", "config", "scripts", "tools/flask", "version.sh", "xen")
+PARTS = ("Config.mk", "config", "scripts", "tools/flask", "version.sh", "xen")
 
 # Left by an earlier build in the same tree, where git's ignore rules cannot tell us.  Only
 # what is many, and what would choose a configuration: `make distclean` sees to the rest.
@@ -103,7 +103,7 @@ def from_git(repo: str, ref: str) -> Source:
     def unpack(folder: Path) -> None:
         tarball = folder / "tree.tar"
         at: list[str | Path] = [git, "--git-dir", home]
-        listing = [*at, "ls-tree", "--name-only", commit, "--", *_PARTS]
+        listing = [*at, "ls-tree", "--name-only", commit, "--", *PARTS]
         there = command.run(listing).splitlines()
         archive = [*at, "archive", "--format=tar", "-o", tarball, commit, "--"]
         command.run([*archive, *there])
@@ -162,7 +162,7 @@ def _git_files(tree: Path) -> list[Path] | None:
     git = shutil.which("git")
     if git is None:
         return None
-    listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *_PARTS]
+    listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS]
     try:
         out = command.run([git, "-C", tree, *listing])
     except command.CommandFailed:
@@ -172,7 +172,7 @@ def _git_files(tree: Path) -> list[Path] | None:
 
 
 def _walk(tree: Path) -> Iterator[Path]:
-    for part in _PARTS:
+    for part in PARTS:
         if (tree / part).is_file():
             yield tree / part
         for folder, _, names in os.walk(tree / part):

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +34,12 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
 _CONNECT_SECONDS = 20.0
 _MENDED_SECONDS = 0.5  # a daemon just started needs a moment
 _SNAPSHOT = "pristine"
+SPARE, _SPARE_AT = "spare-serial", "0x1c"
+# Of the monitor's "info pci": what the BIOS has given to the device in that slot.
+_SPARE_PORT = re.compile(
+    r"device\s+28, function 0:(?:(?!\n\s*Bus).)*?IRQ (?P<irq>\d+),.*?I/O at (?P<io>0x[0-9a-f]+)",
+    re.DOTALL,
+)
 _MEMORY_AT = {Arch.X86_64: 0, Arch.ARM64: 0x4000_0000}  # QEMU's pc (below 3 GiB) and virt
 
 
@@ -49,17 +58,26 @@ class Boot:
 class QemuMachine:
     """One QEMU under libvirt; see harness.machine.Machine.
 
-    ``folder`` is a scratch directory of the run; ``console`` records.
+    ``folder`` is a scratch directory of the run; ``console`` records.  ``stub``: QEMU's gdbstub
+    listens at the socket of that name in ``folder``.
     """
 
     def __init__(
-        self, host: QemuHost, boot: Boot, accel: Choice, *, folder: Path, console: Console
+        self,
+        host: QemuHost,
+        boot: Boot,
+        accel: Choice,
+        *,
+        folder: Path,
+        console: Console,
+        stub: bool = False,
     ) -> None:
         self.host = host
         self.boot = boot
         self.accel = accel
         self._folder = folder
         self._console = console
+        self.stub = folder / "stub" if stub else None
         self._connection: libvirt.virConnect | None = None
         self._domain: libvirt.virDomain | None = None
         self._port = 0
@@ -137,7 +155,10 @@ class QemuMachine:
             raise LabError(
                 f"QEMU is gone: {error.get_error_message()}", where=f"host {self.host.name}"
             ) from error
-        if state not in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED):
+        well = [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED]
+        if self.stub:  # whose stops libvirt learns of a little late
+            well.append(libvirt.VIR_DOMAIN_PAUSED)
+        if state not in well:
             raise LabError(
                 f"QEMU does not run (libvirt state {state}, reason {reason})",
                 where=f"host {self.host.name}",
@@ -152,19 +173,25 @@ class QemuMachine:
         finally:
             domain.resume()
 
-    def restore(self) -> None:
+    def restore(self, held: AbstractContextManager[None] | None = None) -> None:
         """Bring back the machine that was saved, whatever has become of it since.
 
         What was on its way on a line is gone.  The console's earlier crashes no longer count.
+        ``held`` keeps the machine still meanwhile, instead of libvirt: for who has the stub.
         """
+        with held or self._suspended():
+            _obey(self._running(), f"loadvm {_SNAPSHOT}", "cannot restore the machine")
+            for line in self.lines:
+                line.empty()
+            self._console.forget()
+
+    @contextlib.contextmanager
+    def _suspended(self) -> Iterator[None]:
         domain = self._running()
         try:
             if domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING:
                 domain.suspend()
-            _obey(domain, f"loadvm {_SNAPSHOT}", "cannot restore the machine")
-            for line in self.lines:
-                line.empty()
-            self._console.forget()
+            yield
             domain.resume()
         except libvirt.libvirtError as error:  # a Xen that crashed may have ended QEMU
             message = error.get_error_message()
@@ -194,6 +221,17 @@ class QemuMachine:
         line = f'pmemsave {_MEMORY_AT[self.host.arch]:#x} {size:#x} "{image}"'
         _obey(self._running(), line, "cannot read the machine's memory")
         return image
+
+    def spare_interrupt(self, raised: bool) -> int:
+        """Set the line of the spare serial port's interrupt (x86-64 with a stub); return its
+        number.  It is level-triggered: a raised one interrupts whenever it is let to."""
+        found = _SPARE_PORT.search(cpus.human(self._running(), "info pci"))
+        if found is None:
+            raise LabError("has no spare serial port", where=self.name)
+        enable = int(found["io"], 16) + 1  # IER: 2 asks to be told when the transmitter is empty
+        for value in (0, 2) if raised else (0,):
+            _obey(self._running(), f"o /b {enable:#x} {value}", "cannot reach the serial port")
+        return int(found["irq"])
 
     def pid(self) -> int:
         """Return QEMU's process id (0 when it cannot be told)."""
@@ -244,14 +282,24 @@ class QemuMachine:
             extra=self._extra(),
         )
 
+    def _stub_arguments(self) -> list[str]:
+        """The stub, and (x86-64) a serial port that nobody uses: a source of interrupts."""
+        words = ["-gdb", f"unix:{self.stub},server=on,wait=off"]
+        if self.host.arch is Arch.X86_64:
+            words += ["-chardev", "null,id=spare"]
+            words += ["-device", f"pci-serial,chardev=spare,id={SPARE},addr={_SPARE_AT}"]
+        return words
+
     def _extra(self) -> list[str]:
         """QEMU arguments that libvirt's XML has no words for."""
+        stub = self._stub_arguments() if self.stub else []
         forward = f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-10.0.2.15:22"
         boot = self.boot
         if self.host.arch is Arch.X86_64:
             module = f"{boot.kernel} {boot.dom0_args}".replace(",", ",,")
             modules = f"{module},{str(boot.initramfs).replace(',', ',,')}"
             return [
+                *stub,
                 *("-netdev", forward, "-device", "virtio-net-pci,netdev=net0,addr=0x1d,romfile="),
                 *("-kernel", str(boot.xen), "-append", boot.xen_args, "-initrd", modules),
             ]
@@ -270,6 +318,7 @@ class QemuMachine:
         )
         loader = "loader,force-raw=on,addr={:#x},file={}"
         return [
+            *stub,
             *("-machine", "virtualization=on"),
             *("-netdev", forward, "-device", "virtio-net-device,netdev=net0"),
             *("-kernel", str(boot.xen), "-dtb", str(tree)),

@@ -56,6 +56,7 @@ class Plan:
     out: Path | None = None
     snapshot: bool = False  # a machine restored to before the first test, for every test
     repeat: int = 1  # how often every test runs
+    stub: bool = False  # a debugger can hold single CPUs still; vCPUs do not move between them
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.duration <= 86400:

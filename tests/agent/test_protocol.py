@@ -113,6 +113,34 @@ BAD_LINES = {
 }
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
+def test_operations_that_meet_begin_together(agent: AgentClient) -> None:
+    meeting = {"port": 1, "meet": 2, "wait_ms": 0}
+    connection = agent.connection
+    connection.post([("send", {"on": 0} | meeting), ("join", {"on": 0, "wait_ms": 200})])
+    begun, alone = connection.collect(2)
+    assert begun.ok
+    assert (alone.ok, alone.fields["what"]) == (False, "in-flight")
+    joins = [("join", {"on": cpu, "wait_ms": 2000}) for cpu in (0, 1)]
+    connection.post([("send", {"on": 1} | meeting), *joins])
+    answers = connection.collect(3)
+    assert [answer.integer("errno", 0) for answer in answers] == [0, errno.EBADF, errno.EBADF]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
+def test_an_operation_that_nobody_meets_gives_up(agent: AgentClient) -> None:
+    words = {"on": 1, "port": 1, "meet": 2, "wait_ms": 5000}
+    with pytest.raises(AgentRefused) as refused:
+        agent.connection.ask("send", words)
+    assert refused.value.errno == errno.ETIMEDOUT
+
+
+def test_nothing_is_sent_between_post_and_collect(agent: AgentClient) -> None:
+    agent.connection.post([("ticks", {})])
+    assert agent.connection.collect(1)[0].integer("ticks") > 0
+    assert agent.ticks() > 0
+
+
 @pytest.mark.parametrize("line", BAD_LINES)
 def test_a_bad_line_gets_one_error_answer(
     line: bytes, channel: ProcessChannel, agent: AgentClient

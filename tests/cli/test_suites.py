@@ -15,9 +15,9 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The words that pytest would be called with."""
     words: list[str] = []
 
-    def pytest_main(found: list[str], *_: object, **__: object) -> int:
+    def pytest_main(found: list[str], *_: object, **__: object) -> tuple[int, None]:
         words.extend(found)
-        return 0
+        return 0, None
 
     monkeypatch.setattr(run, "_pytest", pytest_main)
     monkeypatch.setattr(run.Plan, "check", lambda _: None)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.corpus.entry import Entry
-from harness.corpus.judge import exit_code, interval, judge
+from harness.corpus.judge import exit_code, judge
 
 BAD = Entry(
     name="leak", kind="deterministic", caught_by="t.py::test_x", shows=r"port \d+: one writer"
@@ -85,17 +83,3 @@ def test_exit_codes() -> None:
         1,
         1,
     ]
-
-
-@given(tries=st.integers(1, 500), data=st.data())
-def test_the_interval_holds_the_share_and_stays_a_probability(
-    tries: int, data: st.DataObject
-) -> None:
-    hits = data.draw(st.integers(0, tries))
-    low, high = interval(hits, tries)
-    assert 0 <= low <= hits / tries + 1e-4 and hits / tries - 1e-4 <= high <= 1
-
-
-def test_the_interval_of_a_known_case() -> None:
-    assert interval(10, 10) == (0.7225, 1.0)
-    assert interval(0, 0) == (0.0, 1.0)

@@ -1,0 +1,1 @@
+"""Which commit broke it: a search over commits that bears flaky failures and broken builds."""

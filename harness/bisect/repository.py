@@ -1,0 +1,138 @@
+"""The user's git repository: which commits there are, and a commit taken back.  Only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from harness import cache, command
+from harness.bisect.commits import Commits
+from harness.hypervisor import source
+from harness.hypervisor.source import PARTS, Source
+from harness.verdict import BuildError, ConfigError
+
+# Whoever takes the same commit back again gets the same commit id, and so the cached build.
+_IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (
+        ("NAME", "evtchn-harness"),
+        ("EMAIL", "evtchn-harness@localhost"),
+        ("DATE", "1970-01-01T00:00:00Z"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A git repository with the history of a Xen tree."""
+
+    name: str  # as the user gave it
+    home: Path  # its .git
+
+    @classmethod
+    def open(cls, name: str) -> Repository:
+        """Open a local repository, or fetch all of what ``git clone`` takes into the cache.
+
+        ConfigError when there is none.
+        """
+        git = command.which("git", "git")
+        local = Path(name).expanduser()
+        try:
+            if local.is_dir():
+                said = command.run([git, "-C", local, "rev-parse", "--absolute-git-dir"])
+                return cls(name, Path(said.splitlines()[-1]))
+            shelf = cache.root() / "xen-git-remotes"
+            shelf.mkdir(parents=True, exist_ok=True)
+            home = shelf / cache.key("whole", name)
+            with FileLock(f"{home}.lock"):
+                if not home.is_dir():
+                    command.run([git, "init", "-q", "--bare", home])
+                everything = ["+refs/*:refs/*"]
+                command.run([git, "--git-dir", home, "fetch", "-q", name, *everything])
+            return cls(name, home)
+        except command.CommandFailed as error:
+            raise ConfigError(
+                f"no git repository: {_last_line(error.output)}", where=name, hint="see --xen-git"
+            ) from error
+
+    def commit(self, ref: str, option: str) -> str:
+        """Return the full id of ``ref``; ConfigError names the ``option`` that gave it."""
+        try:
+            said = self._git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        except command.CommandFailed as error:
+            raise ConfigError(f"no commit {ref} in {self.name}", where=option) from error
+        return said.splitlines()[-1]
+
+    def between(self, good: str, bad: str) -> Commits:
+        """Return the commits of ``bad`` that ``good`` has not (full ids).
+
+        ConfigError unless ``good`` is an older commit of ``bad``'s own history: of a sibling
+        nothing follows, git says so, too.
+        """
+        base = self._git("merge-base", good, bad).strip() if good != bad else ""
+        if base != good:
+            older = f"try --good {base[:12]}" if base and base != bad else "exchange the two?"
+            raise ConfigError(
+                f"{good[:12]} is no older commit of {bad[:12]}'s history",
+                where="--good",
+                hint=older,
+            )
+        listing = self._git("rev-list", "--topo-order", "--reverse", "--parents", bad, f"^{good}")
+        rows = [line.split() for line in listing.splitlines()]
+        parents = {name: tuple(above) for name, *above in rows}
+        ids = tuple(row[0] for row in rows)
+        return Commits(good, ids, parents, self._inert(ids, parents))
+
+    def subject(self, commit: str) -> str:
+        """Return the first line of the message of ``commit``."""
+        return self._git("log", "-1", "--format=%s", commit).strip()
+
+    def source(self, commit: str) -> Source:
+        """Return the tree of ``commit``."""
+        return source.from_git(str(self.home), commit)
+
+    def reverted(self, culprit: str, top: str, folder: Path) -> Source:
+        """Return the tree of ``top`` with ``culprit`` taken back; a clone is made in ``folder``.
+
+        BuildError when git finds that it does not go.
+        """
+        git = command.which("git", "git")
+        clone = folder / "clone"
+        try:
+            command.run([git, "clone", "-q", "--shared", "--no-checkout", self.home, clone])
+            command.run([git, "-C", clone, "checkout", "-q", "--detach", top])
+            merge = len(self._git("log", "-1", "--format=%P", culprit).split()) > 1
+            side = ["-m", "1"] if merge else []
+            command.run([git, "-C", clone, "revert", "--no-edit", *side, culprit], env=_IDENTITY)
+        except command.CommandFailed as error:
+            first = next((line for line in error.output.splitlines() if line.strip()), error.what)
+            raise BuildError(f"does not revert on top: {first}") from error
+        return source.from_git(str(clone), "HEAD")
+
+    def _inert(self, ids: Sequence[str], parents: dict[str, tuple[str, ...]]) -> frozenset[str]:
+        """Return the commits of which a hypervisor build reads the same as of a parent."""
+        trees = self._trees({*ids, *(name for above in parents.values() for name in above)})
+        return frozenset(
+            name for name in ids if any(trees[name] == trees[above] for above in parents[name])
+        )
+
+    def _trees(self, commits: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Return git's digests of the parts of each commit that a build reads."""
+        names = sorted(commits)
+        words = "".join(f"{name}:{part}\n" for name in names for part in PARTS)
+        said = self._git("cat-file", "--batch-check=%(objectname)", stdin=words.encode())
+        lines = [line if " missing" not in line else "" for line in said.splitlines()]
+        step = len(PARTS)
+        return {name: tuple(lines[n * step : (n + 1) * step]) for n, name in enumerate(names)}
+
+    def _git(self, *words: str, stdin: bytes | None = None) -> str:
+        git = command.which("git", "git")
+        return command.run([git, "--git-dir", self.home, *words], stdin=stdin)
+
+
+def _last_line(output: str) -> str:
+    return (output.strip().splitlines() or ["git gave no reason"])[-1]

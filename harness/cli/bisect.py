@@ -1,0 +1,175 @@
+"""``evtchn-harness bisect``: which commit broke it?"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from harness import cache
+from harness.bisect import lab, loop, report
+from harness.bisect.confirm import Finding
+from harness.bisect.journal import Head, Journal
+from harness.bisect.plan import Question, Step, Stop
+from harness.bisect.repository import Repository
+from harness.bisect.signature import Signature
+from harness.bisect.tally import State
+from harness.bisect.wanted import node, wanted
+from harness.cli import COMMANDS, print_json
+from harness.cli.run import TESTCASES
+from harness.config.lab import host as find_host
+from harness.config.lab import load_lab
+from harness.results.directory import SHELF, cannot_write, write_whole
+from harness.verdict import (
+    EXIT_LAB,
+    EXIT_PASS,
+    ConfigError,
+    HarnessError,
+    LabError,
+)
+
+
+@click.command()
+@click.option("--xen-git", required=True, metavar="REPO", help="Git repository of Xen.")
+@click.option("--good", required=True, metavar="REV", help="Revision without the failure.")
+@click.option("--bad", required=True, metavar="REV", help="Later revision that shows it.")
+@click.option("--test", "tests", multiple=True, metavar="TEST", help="FILE[::NAME]; repeatable.")
+@click.option("--scenario", metavar="NAME", help="Forced interleavings instead of a test.")
+@click.option(
+    "--history-signature",
+    "seen",
+    type=click.Path(path_type=Path, exists=True),
+    help="Failed run, or recorded history: the failure to look for.",
+)
+@click.option("--host", "host_name", default="qemu-x86_64", show_default=True, metavar="NAME")
+@click.option("--lab", "lab_file", type=click.Path(path_type=Path), help="lab.yaml.")
+@click.option("--out", type=click.Path(path_type=Path), help="Directory; one that exists goes on.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def command(
+    xen_git: str,
+    good: str,
+    bad: str,
+    tests: tuple[str, ...],
+    scenario: str | None,
+    seen: Path | None,
+    host_name: str,
+    lab_file: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Find the commit that brought a failure, also one that shows only now and then.
+
+    The same command goes on with a bisection that was interrupted or killed.  Exit code 3:
+    the commit was not found, or not alone.
+    """
+    host = find_host(load_lab(lab_file), host_name)
+    repository = Repository.open(xen_git)
+    ends = repository.commit(good, "--good"), repository.commit(bad, "--bad")
+    question = Question(repository.between(*ends), forced=scenario is not None)
+    failure = wanted(seen) if seen else None
+    nodes = [scenario] if scenario else _nodes(tests, failure)
+    if scenario and (tests or "interleave" not in COMMANDS):
+        why = "excludes --test" if tests else "this harness forces no interleavings"
+        raise ConfigError(why, where="--scenario", hint="give one of the two")
+    head = Head(*ends, tuple(nodes), host.name, str(failure or ""))
+    place = (out or SHELF / f"bisect-{cache.key(*head.__dict__.values())[:10]}").absolute()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(place, error) from error
+    click.echo(f"-- {len(question.commits.ids)} commits; everything is in {place}", err=True)
+    began = time.monotonic()
+    trees = lab.Trees(repository, question.commits.bad)
+    options = [f"--lab={lab_file}"] if lab_file else []
+    builds = lab.Builds(trees, host.arch)
+    runs = lab.Runs(
+        trees,
+        host=host.name,
+        tests=nodes,
+        scenario=scenario or "",
+        options=options,
+        out=place / "runs",
+    )
+    with Journal(place / "bisect.jsonl", head, State(failure)) as journal:
+        try:
+            found, state = loop.run(
+                question,
+                journal.state,
+                builds,
+                runs,
+                record=journal.add,
+                notice=_notice(repository),
+            )
+        finally:
+            builds.close()
+    if isinstance(found, Stop):
+        raise _error(found, question)
+    told = report.document(question, state, found, repository)
+    told |= {"seconds": round(time.monotonic() - began, 1), "path": str(place)}
+    write_whole(place / "bisect.json", json.dumps(told, indent=2) + "\n")
+    write_whole(place / "bisect.log", report.git_log(question, state, found, repository))
+    if as_json:
+        print_json(told)
+    else:
+        for line in report.sentences(told):
+            click.echo(line)
+        click.echo(str(place))
+    return EXIT_PASS if _is_alone(found) else EXIT_LAB
+
+
+def _is_alone(found: Finding) -> bool:
+    return found.answer.culprit is not None
+
+
+def _nodes(tests: tuple[str, ...], failure: Signature | None) -> list[str]:
+    """Return the tests as paths: one of ours may be named without its folder.
+
+    Without any, the test that showed ``failure``, or all.
+    """
+    if not tests:
+        return [node(failure, TESTCASES)] if failure else [str(TESTCASES)]
+    nodes = []
+    for test in tests:
+        file = test.partition("::")[0]
+        if Path(file).exists():
+            nodes.append(str(Path(file).absolute()) + test.removeprefix(file))
+        elif (TESTCASES / file).exists():
+            nodes.append(str(TESTCASES / test))
+        else:
+            raise ConfigError("no such test file", where=test, hint=f"ours are in {TESTCASES}")
+    return nodes
+
+
+_PURPOSE = {
+    "bad": "does the bad end fail?",
+    "good": "does the good end pass?",
+    "search": "searching",
+    "culprit": "confirming: does the culprit fail?",
+    "parent": "confirming: does its parent pass?",
+    "revert": "confirming: does it pass with the culprit reverted?",
+    "control": "is it the lab, or the revision?",
+}
+
+
+def _notice(repository: Repository) -> loop.Notice:
+    def notice(step: Step, state: State) -> None:
+        name = step.revision.rpartition(":")[2]
+        boots = len(state.tested)
+        click.echo(
+            f"-- {_PURPOSE[step.stage]} {name[:12]} {repository.subject(name)} "
+            f"(up to {step.tries} tries, boot {boots + 1})",
+            err=True,
+        )
+
+    return notice
+
+
+def _error(stop: Stop, question: Question) -> HarnessError:
+    if stop.at in ("bad", "good"):
+        end = question.commits.bad if stop.at == "bad" else question.commits.good
+        return ConfigError(f"{end[:12]}: {stop.why}", where=f"--{stop.at}")
+    if stop.at == "lab":
+        return LabError(stop.why, hint="the same command goes on from here")
+    return HarnessError(stop.why)

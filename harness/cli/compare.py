@@ -1,0 +1,181 @@
+"""``evtchn-harness compare BASE CANDIDATE``: the same, different, or worse?"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from harness.cli import print_json
+from harness.cli.run import TESTCASES
+from harness.cli.tree import words as tree_words
+from harness.compare.companions import missing, table
+from harness.compare.judge import Comparison, Ratio, details, judge
+from harness.compare.measure import Measured, measured
+from harness.compare.rounds import Which, rounds
+from harness.compare.side import Side, side
+from harness.config.lab import host as find_host
+from harness.config.lab import load_lab, write_without_domus
+from harness.hypervisor.source import DEFAULT_RELEASE
+from harness.model.releases import Release
+from harness.results import directory
+from harness.results.directory import write_whole
+from harness.run import child
+from harness.run.plan import DEFAULT_DURATION
+from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS
+
+_EXITS = {"equivalent": EXIT_PASS, "differs": EXIT_PASS, "worse": EXIT_FAIL, "undecided": EXIT_LAB}
+
+
+@click.command()
+@click.argument("base")
+@click.argument("candidate")
+@click.option("--host", "host_name", default="qemu-x86_64", show_default=True, metavar="NAME")
+@click.option("--rounds", "count", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--duration",
+    type=click.FloatRange(0.5, 86400),
+    default=DEFAULT_DURATION,
+    show_default=True,
+    help="Seconds of load in each run.",
+)
+@click.option("--seed", type=int, help="Seed of the first round's load.  [a fresh one]")
+@click.option(
+    "--margin",
+    type=click.FloatRange(1, 100),
+    default=10.0,
+    show_default=True,
+    help="Per cent by which speed may differ and still be the same.",
+)
+@click.option("--lab", "lab_file", type=click.Path(path_type=Path), help="lab.yaml.")
+@click.option("--out", type=click.Path(path_type=Path), help="New directory for the results.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def command(
+    base: str,
+    candidate: str,
+    host_name: str,
+    count: int,
+    duration: float,
+    seed: int | None,
+    margin: float,
+    lab_file: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Run the same load on two Xens, in turns, and say what is different.
+
+    BASE and CANDIDATE are each a flavour (rwlock), a release (4.14), a directory, REPO@REF,
+    or one of these and a flavour (4.14:counter).  Exit code 1: CANDIDATE is worse; 3: more
+    rounds are needed to know.
+    """
+    lab = load_lab(lab_file)
+    host = find_host(lab, host_name)
+    sides = side(base, "BASE"), side(candidate, "CANDIDATE")
+    place = directory.create(out).path
+    options = [f"--host={host.name}", f"--duration={duration}", "--keep-going"]
+    if any(_release(one) != DEFAULT_RELEASE for one in sides):
+        lab_file = write_without_domus(lab, place)  # dom0's toolstack is of that release
+    options += [f"--lab={lab_file}"] if lab_file else []
+    words = {
+        "base": [*options, f"--flavour={sides[0].flavour}", *tree_words(sides[0].tree)],
+        "candidate": [*options, f"--flavour={sides[1].flavour}", *tree_words(sides[1].tree)],
+    }
+
+    def run(which: Which, number: int, attempt: int) -> Measured:
+        again = f"-{attempt + 1}" if attempt else ""
+        folder = place / "runs" / f"{which}-{number}{again}"
+        click.echo(f"-- {which}, seed {number}", err=True)
+        child.run([*words[which], f"--seed={number}", f"--out={folder}", str(TESTCASES)])
+        return measured(folder)
+
+    companions = table()
+    lacking = [missing(one.source.tree, companions) for one in sides]
+    releases = Release(*sides[0].source.release), Release(*sides[1].source.release)
+
+    def judged(seen: list[tuple[Measured, Measured]]) -> Comparison:
+        return judge(seen, margin=margin / 100, releases=releases, missing=(lacking[0], lacking[1]))
+
+    seen: list[tuple[Measured, Measured]] = []
+    first = secrets.randbits(31) if seed is None else seed
+    for pair in rounds(
+        run, count=count, seed=first, notice=lambda text: click.echo(text, err=True)
+    ):
+        seen.append(pair)
+        _write(place, sides, judged(seen), details(seen, margin / 100))
+        if pair[0].failed or pair[1].failed:
+            break  # no more rounds are needed to know that
+    comparison = judged(seen)
+    told = _write(place, sides, comparison, details(seen, margin / 100))
+    if as_json:
+        print_json(told)
+    else:
+        _print(comparison)
+        click.echo(str(place))
+    return _EXITS[comparison.verdict]
+
+
+def _release(one: Side) -> str:
+    return "{}.{}".format(*one.source.release)
+
+
+def _write(
+    place: Path, sides: tuple[Side, Side], comparison: Comparison, more: list[Ratio]
+) -> dict[str, Any]:
+    told = document(sides, comparison, more) | {"path": str(place)}
+    write_whole(place / "compare.json", json.dumps(told, indent=2) + "\n")
+    return told
+
+
+def document(sides: tuple[Side, Side], comparison: Comparison, more: list[Ratio]) -> dict[str, Any]:
+    """Return the JSON document of ``compare --json``; docs/compare.md has its keys."""
+    names = [
+        {"name": one.name, "flavour": one.flavour, "version": one.source.version} for one in sides
+    ]
+    return {
+        "verdict": comparison.verdict,
+        "summary": comparison.summary,
+        "base": names[0],
+        "candidate": names[1],
+        "differences": [asdict(one) for one in comparison.differences],
+        "ratios": [_ratio(one) for one in comparison.ratios],
+        "details": [_ratio(one) for one in more],
+        "rounds": comparison.rounds,
+        "rounds_needed": comparison.rounds_needed,
+    }
+
+
+def _ratio(one: Ratio) -> dict[str, Any]:
+    numbers = (one.ratio.estimate, one.ratio.low, one.ratio.high)
+    estimate, low, high = (round(n, 4) if math.isfinite(n) else None for n in numbers)
+    return {
+        "name": one.name,
+        "ratio": estimate,
+        "interval": [low, high],
+        "better": one.better,
+        "pairs": one.pairs,
+        "decided": one.decided,
+        "pairs_needed": one.pairs_needed,
+    }
+
+
+def _print(comparison: Comparison) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    if comparison.differences:
+        found = Table("difference", "", "base", "candidate", "", "why")
+        for one in comparison.differences:
+            words = "worse" if one.worse else ""
+            found.add_row(one.what, one.subject, one.base, one.candidate, words, one.explained)
+        console.print(found)
+    for ratio in comparison.ratios:
+        seen = ratio.ratio
+        interval = f"{seen.low:.3f} to {seen.high:.3f}, {ratio.better} is better"
+        console.print(f"{ratio.name}: {seen.estimate:.3f} times the base ({interval})")
+    console.print(comparison.summary)

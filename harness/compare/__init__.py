@@ -1,0 +1,1 @@
+"""Two hypervisors side by side: the same seeds, interleaved, and one verdict."""

@@ -1,0 +1,88 @@
+"""Fixes that belong together: who takes one back to an old branch needs the others, too.
+
+``images/xen/companions.yaml`` lists them, each with a sign by which a tree is known to have
+it: a backport has another commit id, and a package has none.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.hypervisor.flavour import SHELF
+from harness.verdict import HarnessError
+
+TABLE = SHELF / "companions.yaml"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Fix(_Model):
+    """A commit of Xen, and how a tree that has it looks."""
+
+    commit: str
+    what: str
+    file: str
+    has: str  # regular expression
+
+
+class Need(_Model):
+    """``fix`` alone is not enough."""
+
+    fix: str
+    needs: str
+    why: str
+
+
+class Table(_Model):
+    """The whole file."""
+
+    fixes: tuple[Fix, ...]
+    needs: tuple[Need, ...]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A tree has ``fix`` and not the companion it needs."""
+
+    fix: Fix
+    companion: Fix
+    why: str
+
+
+def table(path: Path = TABLE) -> Table:
+    """Return the table; HarnessError where it is wrong, for it is ours."""
+    try:
+        read = Table.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise HarnessError(str(error).splitlines()[0], where=str(path)) from error
+    known = {fix.commit for fix in read.fixes}
+    for need in read.needs:
+        if unknown := {need.fix, need.needs} - known:
+            raise HarnessError(f"no fix {unknown.pop()} in the table", where=str(path))
+    return read
+
+
+def missing(tree: Path, known: Table) -> list[Missing]:
+    """Return the companions that the Xen in ``tree`` lacks."""
+    fixes = {fix.commit: fix for fix in known.fixes}
+    there = {name for name, fix in fixes.items() if _has(tree, fix)}
+    return [
+        Missing(fixes[need.fix], fixes[need.needs], need.why)
+        for need in known.needs
+        if need.fix in there and need.needs not in there
+    ]
+
+
+def _has(tree: Path, fix: Fix) -> bool:
+    try:
+        text = (tree / fix.file).read_text(errors="replace")
+    except OSError:
+        return False
+    return re.search(fix.has, text) is not None

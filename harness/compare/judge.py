@@ -1,0 +1,282 @@
+"""The verdict on two hypervisors: equivalent, differs, worse, or undecided."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness import stats
+from harness.compare.companions import Missing
+from harness.compare.measure import Measured
+from harness.model.releases import Errno, Release
+from harness.stats import Interval
+from harness.verdict import Verdict
+
+Judgement = Literal["equivalent", "differs", "worse", "undecided"]
+
+# That two shares of failures as unlike as these come from the same probability: below this
+# they are told to differ.  Strict, for a compare looks at some 25 tests at once.
+_SURPRISE = 0.002
+# An answer that one side gave in every round, so many times in all, and the other never.
+_OFTEN = 20
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which the two are unlike."""
+
+    what: str  # test, answers, throughput, latency, model, companion
+    subject: str
+    base: str
+    candidate: str
+    worse: bool
+    explained: str = ""  # by the model, or what the failing test said
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Candidate over base."""
+
+    name: str
+    ratio: Interval
+    better: Literal["higher", "lower"]
+    pairs: int
+    decided: bool  # the interval is inside the margin, or outside
+    pairs_needed: int | None = None  # for that, where it is not
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison came to."""
+
+    verdict: Judgement
+    summary: str
+    differences: tuple[Difference, ...]
+    ratios: tuple[Ratio, ...]
+    rounds: int
+    rounds_needed: int | None  # to decide what is not; None: nothing is open, or nobody knows
+
+
+Rounds = Sequence[tuple[Measured, Measured]]  # base, candidate: the same seed
+
+
+def judge(
+    rounds: Rounds,
+    *,
+    margin: float,
+    releases: tuple[Release, Release] | None = None,
+    missing: tuple[Sequence[Missing], Sequence[Missing]] = ((), ()),
+) -> Comparison:
+    """Judge ``rounds``.  ``margin``: ratios closer to 1 than this are called the same.
+
+    ``releases`` of the two, so that what the model says of them is told and explains what
+    was seen; ``missing`` companions of the two.
+    """
+    ratios = _ratios(rounds, margin)
+    predicted = _predicted(*releases) if releases else []
+    differences = [
+        *_tests(rounds),
+        *_answers(rounds, bool(predicted)),
+        *predicted,
+        *_missing(*missing),
+        *(found for found in (_slower(ratio, margin) for ratio in ratios) if found),
+    ]
+    worse = [one for one in differences if one.worse]
+    open_ = [ratio for ratio in ratios if not ratio.decided]
+    if worse:
+        verdict: Judgement = "worse"
+    elif differences:
+        verdict = "differs"
+    elif open_ or not ratios:
+        verdict = "undecided"
+    else:
+        verdict = "equivalent"
+    needed = [ratio.pairs_needed for ratio in open_]
+    known = [count for count in needed if count is not None]
+    more = max(known) if known and len(known) == len(needed) else None
+    summary = _summary(verdict, worse or differences, open_, more, len(rounds), margin)
+    return Comparison(verdict, summary, tuple(differences), tuple(ratios), len(rounds), more)
+
+
+def _tests(rounds: Rounds) -> list[Difference]:
+    """Tests that fail more often on one side.
+
+    The model allows no failure at all, so the first one of a test that the other side passes
+    is enough; where both fail, chance must be ruled out.
+    """
+    found = []
+    names = dict.fromkeys(test.name for pair in rounds for side in pair for test in side.tests)
+    for name in names:
+        counts = [_count([pair[side] for pair in rounds], name) for side in (0, 1)]
+        (base, base_of, _), (other, other_of, message) = counts
+        if not base_of or not other_of or not (base or other):
+            continue
+        if base and other and stats.differs(base, base_of, other, other_of) > _SURPRISE:
+            continue
+        worse = other / other_of > base / base_of
+        why = message if worse else counts[0][2]
+        found.append(
+            Difference(
+                "test",
+                name,
+                f"fails {base} of {base_of}",
+                f"fails {other} of {other_of}",
+                worse,
+                why,
+            )
+        )
+    return found
+
+
+def _count(runs: Sequence[Measured], name: str) -> tuple[int, int, str]:
+    """Return how often test ``name`` failed, how often it said anything, its first message."""
+    told = [test for run in runs for test in run.tests if test.name == name]
+    told = [test for test in told if test.verdict in (Verdict.PASS, Verdict.FAIL)]
+    failed = [test for test in told if test.verdict is Verdict.FAIL]
+    return len(failed), len(told), failed[0].message if failed else ""
+
+
+def _answers(rounds: Rounds, explained: bool) -> list[Difference]:
+    """Answers that only one side gives, in every round and often: no chance of a schedule."""
+    whole = [pair for pair in rounds if pair[0].answers and pair[1].answers]
+    found = []
+    if any(side.failed for pair in whole for side in pair):
+        told = "see the tests that failed"
+    else:  # the checker has judged every one of them
+        told = "see the model's differences" if explained else "the model allows both"
+    totals = [sum((Counter(pair[side].answers) for pair in whole), Counter()) for side in (0, 1)]
+    for answer in sorted(totals[0].keys() | totals[1].keys()):
+        base, other = totals[0][answer], totals[1][answer]
+        if base and other:
+            continue
+        giver = 0 if base else 1
+        if base + other < _OFTEN or not all(pair[giver].answers.get(answer) for pair in whole):
+            continue
+        found.append(Difference("answers", answer, f"{base} times", f"{other} times", False, told))
+    return found
+
+
+def _predicted(base: Release, candidate: Release) -> list[Difference]:
+    """What the model says to be different between two releases."""
+    found = []
+    for name, rule in vars(Release).items():
+        if not isinstance(rule, property) or rule.fget is None:
+            continue
+        before, after = rule.fget(base), rule.fget(candidate)
+        if before != after:
+            words = (rule.__doc__ or name).strip().splitlines()[0]
+            found.append(Difference("model", name, _said(before), _said(after), False, words))
+    return found
+
+
+def _said(value: bool | Errno | None) -> str:
+    if isinstance(value, Errno):
+        return value.name
+    return {True: "yes", False: "no", None: "either"}[value]
+
+
+def _missing(base: Sequence[Missing], candidate: Sequence[Missing]) -> list[Difference]:
+    """Companions that one side lacks; those that both lack are no difference of the two."""
+    found = []
+    for one in dict.fromkeys([*base, *candidate]):
+        if one in base and one in candidate:
+            continue
+        lacks = f"{one.fix.commit} without {one.companion.commit}"
+        was, now = (lacks if one in side else "whole" for side in (base, candidate))
+        subject = f"{one.companion.commit} ({one.companion.what})"
+        found.append(Difference("companion", subject, was, now, one in candidate, one.why))
+    return found
+
+
+def _ratios(rounds: Rounds, margin: float) -> list[Ratio]:
+    """Speed, the middle of all latencies, their tails, and each operation's by itself."""
+    whole = [pair for pair in rounds if pair[0].throughput and pair[1].throughput]
+    if not whole:
+        return []
+    common = set.intersection(*(set(side.latency) for pair in whole for side in pair))
+    found = [_ratio("throughput", whole, lambda run: run.throughput, "higher", margin)]
+    if common:
+        found.append(
+            _ratio("latency", whole, lambda run: _middle(run.latency, common), "lower", margin)
+        )
+    return found
+
+
+def details(rounds: Rounds, margin: float) -> list[Ratio]:
+    """Return the ratios that decide nothing: so many would show differences by chance alone."""
+    whole = [pair for pair in rounds if pair[0].throughput and pair[1].throughput]
+    if not whole:
+        return []
+    common = set.intersection(*(set(side.latency) for pair in whole for side in pair))
+    found = []
+    if common:
+        found.append(
+            _ratio("tail latency", whole, lambda run: _middle(run.tail, common), "lower", margin)
+        )
+    for op in sorted(common):
+        found.append(
+            _ratio(f"latency of {op}", whole, lambda run, op=op: run.latency[op], "lower", margin)  # type: ignore[misc]
+        )
+    return found
+
+
+def _middle(values: Mapping[str, float], names: set[str]) -> float:
+    return math.exp(statistics.fmean(math.log(values[name]) for name in names))
+
+
+def _ratio(
+    name: str,
+    rounds: Rounds,
+    of: Callable[[Measured], float],
+    better: Literal["higher", "lower"],
+    margin: float,
+) -> Ratio:
+    base, candidate = [of(pair[0]) for pair in rounds], [of(pair[1]) for pair in rounds]
+    seen = stats.ratio(base, candidate)
+    low, high = 1 / (1 + margin), 1 + margin
+    decided = seen.within(low, high) or seen.high < low or seen.low > high
+    needed = None if decided else stats.pairs_needed(base, candidate, margin)
+    return Ratio(name, seen, better, len(rounds), decided, needed)
+
+
+def _slower(ratio: Ratio, margin: float) -> Difference | None:
+    seen = ratio.ratio
+    if not ratio.decided or seen.within(1 / (1 + margin), 1 + margin):
+        return None
+    worse = (seen.estimate < 1) is (ratio.better == "higher")
+    return Difference(ratio.name, ratio.name, "1", _times(seen), worse)
+
+
+def _times(seen: Interval) -> str:
+    return f"{seen.estimate:.3f} ({seen.low:.3f} to {seen.high:.3f})"
+
+
+def _summary(
+    verdict: Judgement,
+    differences: Sequence[Difference],
+    open_: Sequence[Ratio],
+    more: int | None,
+    rounds: int,
+    margin: float,
+) -> str:
+    if verdict == "equivalent":
+        return (
+            f"no difference in {rounds} rounds; speed and latency are the same within {margin:.0%}"
+        )
+    if verdict == "undecided":
+        if not open_:
+            return "undecided: nothing was measured"
+        names = " and ".join(ratio.name for ratio in open_)
+        if more is None:
+            return f"undecided: {names}; more rounds are needed to say how many"
+        return f"undecided: {names}; about {more - rounds} more rounds would tell"
+    first = differences[0]
+    rest = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
+    why = f": {first.explained}" if first.explained else ""
+    return (
+        f"{verdict}: {first.what} {first.subject}: {first.candidate}, was {first.base}{why}{rest}"
+    )

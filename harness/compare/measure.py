@@ -1,0 +1,107 @@
+"""What one run of one side showed: verdicts, speed, latencies, and the answers Xen gave."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from harness.model.releases import Errno
+from harness.results.directory import RunDirectory
+from harness.results.records import Latency
+from harness.results.store import HostRun, load
+from harness.verdict import LabError, Verdict
+
+_ERRNO = {-int(errno): errno.name for errno in Errno}
+_RAW = "RAW"  # the answer is Xen's own, not Linux's
+
+
+@dataclass(frozen=True)
+class TestSeen:
+    """One test's outcome in one run."""
+
+    __test__ = False  # pytest: this is a value, not a test class
+    name: str
+    verdict: Verdict
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run."""
+
+    tests: tuple[TestSeen, ...] = ()
+    throughput: float = 0.0  # operations per second under load; 0: there was none
+    latency: Mapping[str, float] = field(default_factory=dict)  # us, median, by operation
+    tail: Mapping[str, float] = field(default_factory=dict)  # us, 99th percentile
+    answers: Mapping[str, int] = field(default_factory=dict)  # "poll: EINVAL" -> how often
+
+    @property
+    def failed(self) -> bool:
+        """Whether Xen failed."""
+        return any(test.verdict is Verdict.FAIL for test in self.tests)
+
+    @property
+    def fault(self) -> str:
+        """Why nothing was learnt of some test; "" if there was no such fault.
+
+        What comes after a failure of Xen is its consequence, no fault of the lab.
+        """
+        bad = (Verdict.MISS, Verdict.ERROR)
+        seen = (test for test in self.tests if test.verdict in bad)
+        first = next(seen, None)
+        if self.failed:
+            return ""
+        return f"{first.name}: {first.message}" if first else "" if self.tests else "no test ran"
+
+
+def measured(place: Path) -> Measured:
+    """Return what the run in directory ``place`` (of one host) showed; nothing if it left none."""
+    hosts = load(place).hosts if RunDirectory(place).journal.exists() else ()
+    if not hosts:
+        return Measured()
+    host = hosts[0]
+    rates = [sample.operations_per_second for sample in host.samples]
+    return Measured(
+        tests=tuple(TestSeen(test.name, test.verdict, test.message) for test in host.tests),
+        throughput=statistics.fmean(rates) if rates else 0.0,
+        latency=_over_domains(host, "p50_us"),
+        tail=_over_domains(host, "p99_us"),
+        answers=_answers((place / "history" / host.name).glob("*.parquet")),
+    )
+
+
+def _over_domains(host: HostRun, name: str) -> dict[str, float]:
+    """Return quantile ``name`` of each operation: the geometric mean of its domains'."""
+    by_op: defaultdict[str, list[Latency]] = defaultdict(list)
+    for latency in host.latencies:
+        by_op[latency.op].append(latency)
+    return {
+        op: math.exp(statistics.fmean(math.log(max(getattr(one, name), 0.01)) for one in seen))
+        for op, seen in by_op.items()
+    }
+
+
+def _answers(histories: Iterable[Path]) -> dict[str, int]:
+    """Count what Xen answered to raw hypercalls: an error by name, or "ok"."""
+    counts: Counter[str] = Counter()
+    for path in histories:
+        try:
+            table = pq.read_table(path, columns=["op", "via", "result"])
+        except OSError as error:
+            raise LabError(f"cannot read the history: {error}", where=str(path)) from error
+        grouped = table.group_by(["op", "via", "result"]).aggregate([("result", "count")])
+        for row in grouped.to_pylist():
+            if row["via"] == _RAW:
+                said = "ok" if row["result"] >= 0 else _name(row["result"])
+                counts[f"{str(row['op']).lower()}: {said}"] += row["result_count"]
+    return dict(counts)
+
+
+def _name(result: int) -> str:
+    return _ERRNO.get(result, f"error {-result}")

@@ -1,0 +1,57 @@
+"""What is compared: ``rwlock``, ``4.14``, ``~/xen``, ``~/xen@stable-4.17``, ``4.14:counter``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.hypervisor import flavour as flavours
+from harness.hypervisor.source import DEFAULT_RELEASE, RELEASES, Source
+from harness.run.plan import Tree
+from harness.verdict import ConfigError
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two hypervisors."""
+
+    name: str  # as the user wrote it
+    tree: Tree
+    flavour: str
+    source: Source
+
+
+def side(text: str, argument: str) -> Side:
+    """Return what ``text`` names: [TREE:]FLAVOUR or TREE[:FLAVOUR].
+
+    TREE is a release of the distribution's, a directory, or REPO@REF of a git repository.
+    Without a flavour it is built as it stands, and a flavour alone is of the default
+    release.  ConfigError names ``argument`` when there is no such thing.
+    """
+    where, _, flavour = text.rpartition(":")
+    if not where:
+        where, flavour = (text, "") if _is_tree(text) else (DEFAULT_RELEASE, text)
+    if not _is_tree(where):
+        raise ConfigError(
+            f"{where} is no release, directory or REPO@REF",
+            where=argument,
+            hint=f"releases are {', '.join(RELEASES)}",
+        )
+    tree = _tree(where)
+    source = tree.source()
+    chosen = flavour or flavours.as_it_stands(source.tree)
+    flavours.find(chosen, source)
+    return Side(text, tree, chosen, source)
+
+
+def _is_tree(text: str) -> bool:
+    return text in RELEASES or Path(text.rpartition("@")[0] or text).expanduser().is_dir()
+
+
+def _tree(text: str) -> Tree:
+    if text in RELEASES:
+        return Tree(release=text)
+    if Path(text).expanduser().is_dir():
+        return Tree(directory=Path(text))
+    repository, _, ref = text.rpartition("@")
+    return Tree(repository=repository, ref=ref)

@@ -1,0 +1,224 @@
+"""A YAML file while it is being checked: its values, the line of each, and what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from harness.verdict import ConfigError
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class Document:
+    """One file; ``problems`` are (line, finished text), in the order they were found.
+
+    ``kind`` is what messages call the file, ``find`` how to name another one, ``example``
+    what a right one looks like.  Raises ConfigError for what is no YAML at all.
+    """
+
+    def __init__(self, path: Path, *, kind: str, find: str, example: str) -> None:
+        self.path = path
+        self.example = example
+        self.problems: list[tuple[int, str]] = []
+        self._root = _compose(_read(path, kind, find), path, example)
+        for where, line in _duplicates(self._root):  # first: merging "<<" adds keys to the nodes
+            self.problem(line, where, "given twice", "keep one of the two")
+        self.values = _construct(path, self._root)
+
+    def problem(self, line: int, where: str, what: str, hint: str) -> None:
+        """Note one more problem, at field ``where`` ("" for the whole file)."""
+        field = f"{where}: " if where else ""
+        self.problems.append((line, f"{self.path}:{line}: {field}{what}; {hint}"))
+
+    def problem_at(self, keys: Iterable[object], what: str, hint: str) -> None:
+        """Note one more problem, at the place that ``keys`` lead to."""
+        path = list(keys)
+        self.problem(self.line(*path), ".".join(str(key) for key in path), what, hint)
+
+    def line(self, *keys: object) -> int:
+        """Return the line (from 1) of the deepest of ``keys`` that the file has."""
+        return _line(self._root, keys)
+
+    def sections(self, known: Iterable[str]) -> dict[str, Any]:
+        """Return the file's top level; what is no mapping or not ``known`` is a problem."""
+        names = list(known)
+        if self.values is None:  # empty, or all commented out
+            return {}
+        if not isinstance(self.values, dict):
+            self.problem(1, "", f"must be a mapping, not {shown(self.values)}", self.example)
+            return {}
+        for section in self.values:
+            if section not in names:
+                hint = f"{did_you_mean(str(section), names)}known: {', '.join(names)}"
+                self.problem(self.line(section), str(section), "unknown section", hint)
+        return {name: self.values[name] for name in names if name in self.values}
+
+    def validate(
+        self, model: type[_M], keys: tuple[object, ...], fields: dict[str, Any], **given: Any
+    ) -> _M | None:
+        """Return ``fields``, which stand at ``keys``, as a ``model``; None if that has problems.
+
+        ``given`` are fields of the model that are not the file's to say.
+        """
+        # JSON's strict mode, not Python's: an int is an int, an enum is its string.
+        try:
+            text = json.dumps({**fields, **given}, default=str, skipkeys=True)
+        except ValueError:
+            hint = "write the values out instead of the alias"
+            self.problem_at(keys, "contains itself", hint)
+            return None
+        known = tuple(field for field in model.model_fields if field not in given)
+        try:
+            return model.model_validate_json(text, strict=True)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                self.problem_at((*keys, *detail["loc"]), *_words(detail, model, known))
+            return None
+
+    def finish(self) -> None:
+        """Raise ConfigError with every problem found, in the file's order."""
+        if self.problems:
+            raise ConfigError("\n".join(text for _, text in sorted(self.problems)))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the question that names the one of ``known`` next to ``word``, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as a message quotes it."""
+    is_word = value is None or isinstance(value, bool)  # as YAML writes them
+    text = json.dumps(value) if is_word else repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _read(path: Path, kind: str, find: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            "not UTF-8 text", where=f"{path}:{line}", hint="save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the {kind}: {error.strerror}", where=str(path), hint=find
+        ) from None
+
+
+def _compose(text: str, path: Path, example: str) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise _broken(path, error) from None
+    except RecursionError:
+        raise ConfigError("nested too deeply", where=str(path), hint=example) from None
+
+
+def _construct(path: Path, root: yaml.Node | None) -> object:
+    if root is None:
+        return None
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_document(root)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+        raise _broken(path, error) from None
+    finally:
+        loader.dispose()
+
+
+def _broken(path: Path, error: Exception) -> ConfigError:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    position = f":{mark.line + 1}" if mark else ""
+    what = getattr(error, "problem", None) or str(error).splitlines()[0]
+    context = getattr(error, "context", None)
+    said = f"{what} {context}" if context else what
+    column = f"look at column {mark.column + 1} and the lines above" if mark else "correct it"
+    return ConfigError(f"broken YAML: {said}", where=f"{path}{position}", hint=column)
+
+
+def _duplicates(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
+    """Yield (dotted path, line) of every key that its mapping has already had."""
+    visited: set[int] = set()  # an alias may even point at its own ancestor
+
+    def walk(node: yaml.Node, path: str) -> Iterator[tuple[str, int]]:
+        if id(node) in visited:
+            return
+        visited.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                yield from walk(item, f"{path}{index}.")
+        if not isinstance(node, yaml.MappingNode):
+            return
+        had: set[tuple[str, str]] = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if (key.tag, name) in had:
+                yield f"{path}{name}", key.start_mark.line + 1
+            had.add((key.tag, name))
+            yield from walk(value, f"{path}{name}.")
+
+    return walk(root, "") if root is not None else iter(())
+
+
+def _line(root: yaml.Node | None, keys: Iterable[object]) -> int:
+    node, line = root, 1
+    for key in keys:
+        if isinstance(node, yaml.SequenceNode):
+            if not isinstance(key, int) or key >= len(node.value):
+                break
+            node = node.value[key]
+            line = node.start_mark.line + 1
+            continue
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        same = [(k, v) for k, v in pairs if k.value == str(key)]
+        if not same:
+            break
+        line, node = same[-1][0].start_mark.line + 1, same[-1][1]  # YAML lets the last one win
+    return line
+
+
+def _words(detail: ErrorDetails, model: type[BaseModel], known: tuple[str, ...]) -> tuple[str, str]:
+    """Return (what is wrong, what to do) in plain words for one of pydantic's errors."""
+    limits = detail.get("ctx", {})
+    value = shown(detail["input"])
+    field = str(detail["loc"][-1]) if detail["loc"] else ""
+    match detail["type"]:
+        case "extra_forbidden":
+            return "unknown field", f"{did_you_mean(field, known)}known: {', '.join(known)}"
+        case "missing":
+            (example, *_) = model.model_fields[field].examples or ["..."]
+            return "missing", f"add it, for example `{field}: {example}`"
+        case "enum" | "literal_error":
+            return f"cannot be {value}", f"use {limits['expected']}"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return f"must be a whole number, not {value}", "write digits only, without quotes"
+        case "float_type" | "float_parsing":
+            return f"must be a number, not {value}", "write digits only, without quotes"
+        case "bool_type" | "bool_parsing":
+            return f"must be true or false, not {value}", "write one of the two, without quotes"
+        case "tuple_type" | "list_type":
+            return f"must be a list, not {value}", "write it as `[one, two]`"
+        case "greater_than_equal":
+            return f"{value} is too small", f"use {limits['ge']} or more"
+        case "greater_than":
+            return f"{value} is too small", f"use more than {limits['gt']:g}"
+        case "less_than_equal":
+            return f"{value} is too big", f"use {limits['le']} or less"
+        case "string_type":
+            return f"must be text, not {value}", "put it in quotes"
+        case "value_error":
+            what, _, hint = str(limits["error"]).partition("; ")
+            return what, hint
+        case _:
+            return detail["msg"], f"it is {value}"

@@ -1,0 +1,1 @@
+"""Forced interleavings: the model hands out schedules, a real Xen walks them under a debugger."""

@@ -1,0 +1,216 @@
+"""GDB's remote serial protocol, as far as a machine under QEMU needs it.
+
+QEMU's threads are the machine's CPUs, from 1 on.  Source: the protocol's description in GDB's
+manual ("Remote Serial Protocol") and what QEMU 7.2 was seen to answer.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.verdict import LabError
+
+_CONNECT_SECONDS = 10.0
+_ANSWER_SECONDS = 10.0
+_RUN_LENGTH = re.compile(rb"(.)\*(.)", re.DOTALL)
+_THREAD = re.compile(r"thread:p0*1\.([0-9a-f]+);")
+_CHUNK = 1 << 16
+BREAK = 5  # SIGTRAP: a breakpoint or a single step
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why the machine stands still."""
+
+    signal: int  # 5: a breakpoint or a single step; 2: we asked for it
+    cpu: int  # from 0
+
+
+class StubLost(LabError):
+    """The debugger's stub no longer answers."""
+
+
+class Stub:
+    """The connection to one machine's stub.  Connecting stops the machine."""
+
+    def __init__(self, path: Path) -> None:
+        """Connect to the UNIX socket ``path``; StubLost when nobody listens there."""
+        self._end = _connect(path)
+        self._pending = bytearray()
+        self._running = False
+        self._selected: int | None = None  # the CPU that registers and memory are asked of
+        supported = self.ask("qSupported:multiprocess+;vContSupported+")
+        while supported.startswith("T"):  # that it stopped, which the connecting has caused
+            supported = self._packet(time.monotonic() + _ANSWER_SECONDS)
+        if "multiprocess+" not in supported or "vContSupported+" not in supported:
+            raise StubLost(f"cannot run one CPU alone: {supported!r}", where="gdbstub")
+
+    # -- asking ----------------------------------------------------------------------------
+
+    def ask(self, packet: str) -> str:
+        """Send ``packet`` and return the answer; StubLost when there is none."""
+        self._send(packet)
+        return self._packet(time.monotonic() + _ANSWER_SECONDS)
+
+    def registers(self, cpu: int) -> bytes:
+        """Return the registers of ``cpu`` as the stub orders them."""
+        self._select(cpu)
+        return bytes.fromhex(self._good(self.ask("g"), "g"))
+
+    def read(self, cpu: int, address: int, size: int) -> bytes:
+        """Return ``size`` bytes at the virtual ``address`` that ``cpu`` sees."""
+        self._select(cpu)
+        packet = f"m{address:x},{size:x}"
+        return bytes.fromhex(self._good(self.ask(packet), packet))
+
+    def write(self, cpu: int, address: int, data: bytes) -> None:
+        """Write ``data`` to the virtual ``address`` that ``cpu`` sees."""
+        self._select(cpu)
+        packet = f"M{address:x},{len(data):x}:{data.hex()}"
+        self._good(self.ask(packet), packet)
+
+    def insert(self, address: int) -> None:
+        """Stop every CPU that is about to execute ``address``."""
+        self._good(self.ask(f"Z1,{address:x},1"), "Z1")
+
+    def remove(self, address: int) -> None:
+        """Forget the stop point at ``address``."""
+        self._good(self.ask(f"z1,{address:x},1"), "z1")
+
+    # -- running ---------------------------------------------------------------------------
+
+    def go(self) -> None:
+        """Let every CPU run; ``wait`` says when one stops."""
+        self._run("vCont;c")
+
+    def go_only(self, cpus: Iterable[int]) -> None:
+        """Let ``cpus`` run, all others stay frozen; ``wait`` says when one stops."""
+        self._run("vCont" + "".join(f";c:p1.{cpu + 1:x}" for cpu in cpus))
+
+    def step(self, cpu: int) -> Stop:
+        """Let ``cpu`` alone execute one instruction, interrupts held back."""
+        self._run(f"vCont;s:p1.{cpu + 1:x}")
+        stop = self.wait(_ANSWER_SECONDS)
+        if stop is None:
+            raise StubLost(f"CPU{cpu} does not make one step", where="gdbstub")
+        return stop
+
+    def wait(self, seconds: float) -> Stop | None:
+        """Return why the machine stopped; None when it has not within ``seconds``."""
+        try:
+            answer = self._packet(time.monotonic() + seconds)
+        except TimeoutError:
+            return None
+        self._running = False
+        stop = _stop(answer)
+        self._selected = stop.cpu
+        return stop
+
+    def halt(self) -> Stop:
+        """Stop the running machine.  The stop may be another than the one asked for."""
+        self._end.sendall(b"\x03")
+        stop = self.wait(_ANSWER_SECONDS)
+        if stop is None:
+            raise StubLost("does not stop the machine", where="gdbstub")
+        return stop
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the machine still while in the block."""
+        if self._running:
+            self.halt()
+        yield
+        self.go()
+
+    def close(self) -> None:
+        """Let the machine run, without stop points, and end the connection.  Never raises."""
+        try:
+            if self._running:
+                self.halt()
+            self.ask("D;1")
+        except (OSError, StubLost):
+            pass  # the machine is gone
+        finally:
+            self._end.close()
+
+    def _run(self, packet: str) -> None:
+        self._send(packet)
+        self._running = True
+
+    # -- packets ---------------------------------------------------------------------------
+
+    def _select(self, cpu: int) -> None:
+        if cpu != self._selected:
+            packet = f"Hgp1.{cpu + 1:x}"
+            self._good(self.ask(packet), packet)
+            self._selected = cpu
+
+    def _good(self, answer: str, packet: str) -> str:
+        if not answer or re.fullmatch(r"E[0-9a-fA-F]{2}", answer):
+            raise StubLost(f"answers {answer!r} to {packet}", where="gdbstub")
+        return answer
+
+    def _send(self, packet: str) -> None:
+        self._end.sendall(frame(packet))
+
+    def _packet(self, deadline: float) -> str:
+        """Return the next packet, acknowledged; TimeoutError at ``deadline``."""
+        while True:
+            taken = unframe(self._pending)
+            if taken is not None:
+                self._end.sendall(b"+")
+                return taken
+            self._end.settimeout(max(0.001, deadline - time.monotonic()))
+            data = self._end.recv(_CHUNK)
+            if not data:
+                raise StubLost("has hung up", where="gdbstub")
+            self._pending += data
+
+
+def frame(packet: str) -> bytes:
+    """Return ``packet`` as it goes over the line."""
+    body = packet.encode("ascii")
+    return b"$" + body + b"#%02x" % (sum(body) & 0xFF)
+
+
+def unframe(pending: bytearray) -> str | None:
+    """Take the first whole packet off ``pending`` and return its text; None while there is none.
+
+    StubLost when its check sum is wrong.
+    """
+    begin = pending.find(b"$")
+    end = pending.find(b"#", begin)
+    if begin < 0 or end < 0 or len(pending) < end + 3:
+        return None
+    body, check = bytes(pending[begin + 1 : end]), bytes(pending[end + 1 : end + 3])
+    del pending[: end + 3]
+    if int(check, 16) != sum(body) & 0xFF:
+        raise StubLost(f"garbled: {body[:40]!r}", where="gdbstub")
+    return _RUN_LENGTH.sub(lambda m: m[1] * (m[2][0] - 28), body).decode("ascii")
+
+
+def _stop(answer: str) -> Stop:
+    thread = _THREAD.search(answer)
+    if not answer.startswith("T") or thread is None:
+        raise StubLost(f"stops with {answer!r}", where="gdbstub")
+    return Stop(int(answer[1:3], 16), int(thread[1], 16) - 1)
+
+
+def _connect(path: Path) -> socket.socket:
+    deadline = time.monotonic() + _CONNECT_SECONDS
+    while True:
+        end = socket.socket(socket.AF_UNIX)
+        try:
+            end.connect(str(path))
+            return end
+        except OSError as error:
+            end.close()
+            if time.monotonic() > deadline:
+                raise StubLost(f"nobody listens: {error.strerror}", where=str(path)) from error
+            time.sleep(0.05)

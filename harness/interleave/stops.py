@@ -1,0 +1,325 @@
+"""Stop points: the instructions of a built Xen at which a model's step is about to happen.
+
+A lock function, out of line or inlined, is found through DWARF; in it, the instructions that
+access the lock word (or call the spinlock that guards it), by disassembling.  What a step of the
+model is in Xen's functions is a table; the rest is the same for all flavours and architectures.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import capstone
+from capstone import arm64_const, x86_const
+from elftools.dwarf.compileunit import CompileUnit
+from elftools.dwarf.die import DIE
+from elftools.dwarf.ranges import RangeEntry
+from elftools.elf.elffile import ELFFile
+
+from harness.arch import Arch
+from harness.hypervisor.symbols import symbols
+from harness.verdict import HarnessError
+
+_UNITS = (
+    "common/event_channel.c",
+    "common/rwlock.c",
+    "common/sched/core.c",
+    "common/spinlock.c",
+    "arch/x86/irq.c",
+)
+_SPINLOCK = ("_spin_lock", "_spin_unlock", "_spin_trylock")  # and their _irq... variants
+
+
+class Access(StrEnum):
+    """How an instruction touches a lock."""
+
+    LOAD = "read"
+    RMW = "atomic"
+    CALL = "call"  # of a spinlock function, taken as one
+
+
+TICKET = "take N"  # for any N: the wait of whoever has drawn ticket N
+
+# What the accesses of one kind are in the model, in the order of their addresses.
+Labels = Mapping[str, Mapping[Access, tuple[str, ...]]]
+
+COUNTER: Labels = {
+    "evtchn_write_lock": {Access.RMW: ("claim",), Access.LOAD: ("spin",)},
+    "evtchn_write_unlock": {Access.RMW: ("leave",)},
+    "evtchn_tryread_lock": {Access.LOAD: ("read",), Access.RMW: ("add", "undo")},
+    "evtchn_read_unlock": {Access.RMW: ("leave",)},
+}
+RWLOCK: Labels = {
+    "_read_lock": {Access.RMW: ("read",)},
+    "_read_trylock": {Access.LOAD: ("read",), Access.RMW: ("add", "undo")},
+    "_read_unlock": {Access.RMW: ("leave",)},
+    "_write_lock": {Access.RMW: ("claim",)},
+    "_write_unlock": {Access.RMW: ("leave",)},
+    "queue_read_lock_slowpath": {
+        Access.RMW: ("undo", "again"),
+        Access.LOAD: ("look", "look", "wait"),
+        Access.CALL: ("queue", "unqueue"),
+    },
+    "queue_write_lock_slowpath": {
+        Access.RMW: ("again", "mark", "drain"),
+        Access.LOAD: ("again", "mark", "drain"),
+        Access.CALL: ("queue", "unqueue"),
+    },
+}
+SPINLOCK: Labels = {
+    "_spin_lock_cb": {Access.RMW: ("take",), Access.LOAD: (TICKET, TICKET)},
+    "evtchn_unlock": {Access.CALL: ("leave",)},
+}
+EVENT_LOCK: Labels = {
+    "_write_lock": {Access.RMW: ("lock",)},
+    "_write_unlock": {Access.RMW: ("unlock",)},
+}
+
+
+# Functions that take a lock, whose calls are gates: the step that comes first in them.
+TAKING = {
+    "evtchn_write_lock": "claim",
+    "evtchn_tryread_lock": "read",
+    "evtchn_lock": "take",
+    "evtchn_lock_change": "take",
+}
+_FIRST = ("claim", "read", "take", "lock")
+
+
+@dataclass(frozen=True)
+class StopPoint:
+    """One instruction that touches a lock, and how to tell which one."""
+
+    address: int
+    end: int  # the first address after it; after its loop, where an access is a loop (arm64)
+    label: str  # the model's step
+    access: Access
+    register: str  # base of the word's address
+    offset: int
+    function: str  # the lock function
+    caller: str  # the function it is inlined into, or itself
+
+
+def stop_points(elf: Path, arch: Arch, labels: Labels, offset: int = 0) -> tuple[StopPoint, ...]:
+    """Return the stop points of the lock that ``labels`` describes, lowest address first.
+
+    ``offset``: where the lock lies in the structure that a register points to.  HarnessError when
+    the build has none of the lock's functions.
+    """
+    found: dict[int, StopPoint] = {}
+    with elf.open("rb") as source:
+        code = _Code(ELFFile(source), arch)
+        for name, caller, ranges in _instances(elf, tuple(labels)):
+            kinds: dict[Access, int] = {}
+            for access, address, end, register, at in code.accesses(ranges):
+                if at not in (0, offset):
+                    continue
+                known = labels[name].get(access, ())
+                number = kinds.get(access, 0)
+                kinds[access] = number + 1
+                if number < len(known):
+                    point = StopPoint(
+                        address, end, known[number], access, register, at, name, caller
+                    )
+                    found.setdefault(address, point)
+    if not found:
+        raise HarnessError(f"has no lock function of {', '.join(labels)}", where=str(elf))
+    return tuple(found[address] for address in sorted(found))
+
+
+def gates(
+    elf: Path, arch: Arch, callers: Collection[str], points: Iterable[StopPoint]
+) -> tuple[StopPoint, ...]:
+    """Return where ``callers``, functions of Xen, are about to take a lock, lowest address first.
+
+    Of ``points`` those that are inlined there; else calls of functions that take one.  Every
+    timer tick takes some channel's lock: who stops at all of them never gets anywhere.
+    """
+    found = {p.address: p for p in points if p.caller in callers and p.label in _FIRST}
+    table = symbols(elf)
+    taking = {symbol.address: symbol.name for name in TAKING for symbol in table.named(name)}
+    with elf.open("rb") as source:
+        code = _Code(ELFFile(source), arch)
+        for caller in (symbol for name in callers for symbol in table.named(name)):
+            span = ((caller.address, caller.address + caller.size),)
+            for address, end, target in code.calls(span):
+                if target in taking:
+                    name = taking[target]
+                    found[address] = StopPoint(
+                        address, end, TAKING[name], Access.CALL, code.argument, 0, name, caller.name
+                    )
+    return tuple(found[address] for address in sorted(found))
+
+
+_Range = tuple[int, int]
+_Instance = tuple[str, str, tuple[_Range, ...]]
+
+
+@functools.lru_cache(maxsize=8)
+def _instances(elf: Path, names: tuple[str, ...]) -> tuple[_Instance, ...]:
+    """Return (function, caller, address ranges) of every copy of the functions ``names``."""
+    found: list[_Instance] = []
+    with elf.open("rb") as source:
+        file = ELFFile(source)
+        if not file.has_dwarf_info():
+            raise HarnessError("has no DWARF", where=str(elf))
+        for unit in file.get_dwarf_info().iter_CUs():
+            if _name(unit.get_top_DIE()).endswith(_UNITS):
+                for die in unit.get_top_DIE().iter_children():
+                    if die.tag == "DW_TAG_subprogram":
+                        found += _copies(unit, die, _name(die), names)
+    return tuple(found)
+
+
+def _copies(
+    unit: CompileUnit, die: DIE, caller: str, names: tuple[str, ...]
+) -> Iterator[_Instance]:
+    if die.tag in ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine"):
+        name = _name(die)
+        ranges = _ranges(unit, die)
+        if name in names and ranges:
+            yield name, caller, ranges
+    for child in die.iter_children():
+        yield from _copies(unit, child, caller, names)
+
+
+def _name(die: DIE) -> str:
+    while "DW_AT_abstract_origin" in die.attributes:
+        die = die.get_DIE_from_attribute("DW_AT_abstract_origin")
+    if "DW_AT_name" not in die.attributes and "DW_AT_specification" in die.attributes:
+        die = die.get_DIE_from_attribute("DW_AT_specification")
+    value = die.attributes.get("DW_AT_name")
+    return value.value.decode(errors="replace") if value is not None else ""
+
+
+def _ranges(unit: CompileUnit, die: DIE) -> tuple[_Range, ...]:
+    attributes = die.attributes
+    if "DW_AT_ranges" in attributes:
+        lists = unit.dwarfinfo.range_lists()
+        base = unit.get_top_DIE().attributes.get("DW_AT_low_pc")
+        start = base.value if base is not None else 0
+        found = []
+        for entry in lists.get_range_list_at_offset(attributes["DW_AT_ranges"].value, unit):
+            if isinstance(entry, RangeEntry):
+                shift = 0 if entry.is_absolute else start
+                found.append((entry.begin_offset + shift, entry.end_offset + shift))
+            else:
+                start = entry.base_address
+        return tuple(sorted(found))
+    if "DW_AT_low_pc" not in attributes or "DW_AT_high_pc" not in attributes:
+        return ()
+    low, high = attributes["DW_AT_low_pc"].value, attributes["DW_AT_high_pc"]
+    return ((low, high.value if high.form == "DW_FORM_addr" else low + high.value),)
+
+
+_Found = tuple[Access, int, int, str, int]  # kind, address, end, base register, offset
+
+
+class _Code:
+    """The code of one hypervisor, disassembled where asked."""
+
+    def __init__(self, file: ELFFile, arch: Arch) -> None:
+        self._arch = arch
+        if arch is Arch.X86_64:
+            self._engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+        else:
+            self._engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
+        self._engine.detail = True
+        self._sections = [
+            (section["sh_addr"], section.data())
+            for section in file.iter_sections()
+            if section["sh_flags"] & 4 and section["sh_type"] == "SHT_PROGBITS"
+        ]
+        table = file.get_section_by_name(".symtab")
+        self._spins = {
+            symbol["st_value"]
+            for symbol in table.iter_symbols()
+            if symbol.name.startswith(_SPINLOCK) and symbol["st_info"]["type"] == "STT_FUNC"
+        }
+
+    def accesses(self, ranges: tuple[_Range, ...]) -> Iterator[_Found]:
+        """Yield what in ``ranges`` may touch a lock, lowest address first."""
+        for low, high in ranges:
+            listed = list(self._engine.disasm(self._bytes(low, high), low))
+            for number, instruction in enumerate(listed):
+                call = self._call(instruction)
+                if call is not None:
+                    yield call
+                elif self._arch is Arch.X86_64:
+                    yield from _x86(instruction)
+                else:
+                    yield from _arm(instruction, listed[number : number + 8])
+
+    def _bytes(self, low: int, high: int) -> bytes:
+        for address, data in self._sections:
+            if address <= low < address + len(data):
+                return bytes(data[low - address : high - address])
+        return b""
+
+    @property
+    def argument(self) -> str:
+        """The register of a call's first argument."""
+        return "rdi" if self._arch is Arch.X86_64 else "x0"
+
+    def calls(self, ranges: tuple[_Range, ...]) -> Iterator[tuple[int, int, int]]:
+        """Yield (address, address after it, target) of every direct call in ``ranges``."""
+        for low, high in ranges:
+            for instruction in self._engine.disasm(self._bytes(low, high), low):
+                target = _target(instruction)
+                if target is not None:
+                    yield instruction.address, instruction.address + instruction.size, target
+
+    def _call(self, instruction: capstone.CsInsn) -> _Found | None:
+        if _target(instruction) not in self._spins:
+            return None
+        address = instruction.address
+        return Access.CALL, address, address + instruction.size, self.argument, 0
+
+
+def _target(instruction: capstone.CsInsn) -> int | None:
+    """Return what a direct call calls; None for anything else."""
+    if instruction.mnemonic not in ("call", "bl"):
+        return None
+    operand = instruction.operands[0]
+    if operand.type not in (x86_const.X86_OP_IMM, arm64_const.ARM64_OP_IMM):
+        return None
+    return int(operand.imm & (1 << 64) - 1)
+
+
+def _x86(instruction: capstone.CsInsn) -> Iterator[_Found]:
+    for operand in instruction.operands:
+        if operand.type != x86_const.X86_OP_MEM or operand.mem.index or not operand.mem.base:
+            continue
+        register = instruction.reg_name(operand.mem.base)
+        if register in ("rsp", "rbp", "rip") or instruction.mnemonic in ("lea", "nop", "call"):
+            continue
+        if instruction.mnemonic.startswith("lock ") or instruction.mnemonic == "xchg":
+            access = Access.RMW
+        elif operand.access == capstone.CS_AC_READ:
+            access = Access.LOAD
+        else:
+            continue
+        address = instruction.address
+        yield access, address, address + instruction.size, register, operand.mem.disp
+
+
+def _arm(instruction: capstone.CsInsn, following: list[capstone.CsInsn]) -> Iterator[_Found]:
+    if instruction.mnemonic not in ("ldr", "ldrh", "ldxr", "ldaxr"):
+        return
+    operand = instruction.operands[-1]
+    if operand.type != arm64_const.ARM64_OP_MEM or operand.mem.index:
+        return
+    register, address = instruction.reg_name(operand.mem.base), instruction.address
+    if register == "sp":
+        return
+    end, access = address + instruction.size, Access.LOAD
+    if instruction.mnemonic in ("ldxr", "ldaxr"):
+        access = Access.RMW
+        for later in following:  # ... stxr; cbnz back
+            if later.mnemonic == "cbnz" and later.operands[-1].imm == address:
+                end = later.address + later.size
+    yield access, address, end, register, operand.mem.disp

@@ -1,0 +1,339 @@
+"""A machine under the debugger, in terms of stop points: where a CPU is, and on to the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.arch import Arch
+from harness.hypervisor.symbols import symbols
+from harness.interleave.rsp import Stub
+from harness.interleave.stops import TICKET, Access, StopPoint
+from harness.interleave.view import Words
+from harness.verdict import LabError
+
+STEP_SECONDS = 2.0  # a CPU that runs alone for so long waits for another one
+ARRIVE_SECONDS = 2.0  # from the agent's command to the lock
+_LATE_SECONDS = 1.0  # after that: to tell who is late from who never comes
+_ONE_INSTRUCTION = {Arch.X86_64: 15, Arch.ARM64: 4}  # bytes, at most
+
+# Where Xen is about to go back to the guest, whatever the guest came for.
+_EXIT = {Arch.X86_64: "test_all_events", Arch.ARM64: "leave_hypervisor_to_guest"}
+# The registers at the front of the stub's answer to "g", 8 bytes each.
+_REGISTERS = {
+    Arch.X86_64: (
+        *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
+        *(f"r{number}" for number in range(8, 16)),
+        "rip",
+    ),
+    Arch.ARM64: (*(f"x{number}" for number in range(31)), "sp", "pc"),
+}
+# One instruction that the model has as two steps: the look before the first try, and the next.
+_SAME = {("evtchn_tryread_lock", "read"): ("read", "again")}
+_MOST_TICKETS = 9
+_CPSR, _EL2 = 33 * 8, 2  # where arm64's program status is in "g"; its exception level in Xen
+_HALT_SECONDS = 5.0
+_PC = {Arch.X86_64: "rip", Arch.ARM64: "pc"}
+
+
+class Stuck(LabError):
+    """A CPU did not come to where it was expected in time."""
+
+
+class Missing(Stuck):
+    """Some CPUs never came to the lock; ``back``: they were seen to return from their call."""
+
+    def __init__(self, cpus: set[int], back: bool = False) -> None:
+        names = ", ".join(f"CPU{cpu}" for cpu in sorted(cpus))
+        how = "came back without the lock" if back else "did not come to the lock"
+        super().__init__(f"{names} {how} within {ARRIVE_SECONDS:.0f} s")
+        self.cpus = cpus
+        self.back = back
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a CPU stands: at a stop point of the lock under test, or on its way out of Xen."""
+
+    point: StopPoint | None  # None: it goes back to the guest
+    where: str  # "evtchn_tryread_lock+0x13/0x35"
+
+    @property
+    def label(self) -> str:
+        """The model's step that is about to happen; "" on the way out."""
+        return self.point.label if self.point else ""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names that the model may have for the step."""
+        if self.point is None:
+            return ()
+        if self.label == TICKET:
+            return tuple(f"take {number}" for number in range(_MOST_TICKETS))
+        return _SAME.get((self.point.function, self.label), (self.label,))
+
+
+class Target:
+    """The stop points of one hypervisor, in a machine that a stub holds."""
+
+    def __init__(
+        self,
+        stub: Stub,
+        arch: Arch,
+        syms: Path,
+        cpus: int,
+        points: Mapping[str, tuple[StopPoint, ...]],
+        gates: Mapping[str, tuple[StopPoint, ...]],
+    ) -> None:
+        """``points``: the stop points of each lock word that is watched; ``gates``: where the
+        lanes' own functions are about to take it."""
+        self.stub = stub
+        self._arch = arch
+        self._symbols = symbols(syms)
+        self._cpus = cpus
+        self._exit = self._symbols[_EXIT[arch]].address
+        self._points: dict[int, list[tuple[str, StopPoint]]] = {}
+        self._inner = {point.address for _, point in _pairs(points)}
+        self._gates = {point.address for _, point in _pairs(gates)}
+        for word, point in _pairs(points, gates):
+            if (word, point) not in self._points.setdefault(point.address, []):
+                self._points[point.address].append((word, point))
+        self._words = Words({})
+        self._set: set[int] = set()
+        self.stops = 0
+        self.reader = 0  # a CPU that sees Xen's memory
+
+    # -- stop points -----------------------------------------------------------------------
+
+    def watch(self, words: Words) -> None:
+        """Stop where ``words`` are about to be taken.  The machine stands still."""
+        self._words = words
+        for address in self._gates:
+            self._insert(address)
+
+    def _watch_more(self) -> None:
+        """Stop at every access instead, and at CPUs that go back to the guest."""
+        for address in self._set - self._inner:
+            self.stub.remove(address)
+        self._set &= self._inner
+        for address in (*self._inner, self._exit):
+            self._insert(address)
+
+    def unwatch(self) -> None:
+        """Forget every stop point.  The machine stands still."""
+        for address in tuple(self._set):
+            self.stub.remove(address)
+            self._set.discard(address)
+
+    def _insert(self, address: int) -> None:
+        if address not in self._set:
+            self.stub.insert(address)
+            self._set.add(address)
+
+    # -- CPUs ------------------------------------------------------------------------------
+
+    def place(self, cpu: int) -> Place | None:
+        """Return where ``cpu`` stands; None if that is nowhere that matters."""
+        registers = self.registers(cpu)
+        pc = registers[_PC[self._arch]]
+        if pc == self._exit:
+            return Place(None, self._symbols.describe(pc))
+        for word, point in self._points.get(pc, ()):
+            address = (registers[point.register] + point.offset) & (1 << 64) - 1
+            if self._is(word, point, address):
+                return Place(point, self._symbols.describe(pc))
+        return None
+
+    def _is(self, word: str, point: StopPoint, address: int) -> bool:
+        found = self._words.at(address)
+        return found == word or (
+            found == "qlock" and word == "cnts" and point.access is Access.CALL
+        )
+
+    def halt_in_xen(self) -> int:
+        """Stop the machine while a CPU is in Xen, and so sees Xen's memory; return that CPU."""
+        deadline = time.monotonic() + _HALT_SECONDS
+        while time.monotonic() < deadline:
+            self.stub.halt()
+            for cpu in range(self._cpus):
+                if self._in_xen(cpu):
+                    return cpu
+            self.stub.go()
+        raise Stuck("no CPU was found in Xen")
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return ``size`` bytes of Xen's memory."""
+        return self.stub.read(self.reader, address, size)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write to Xen's memory."""
+        self.stub.write(self.reader, address, data)
+
+    def _in_xen(self, cpu: int) -> bool:
+        if self._arch is Arch.X86_64:  # Xen is mapped in every PV guest's page tables
+            return True
+        state = self.stub.registers(cpu)[_CPSR : _CPSR + 4]
+        return int.from_bytes(state, "little") >> 2 & 3 == _EL2
+
+    def pc(self, cpu: int) -> int:
+        """Return the address of the instruction that ``cpu`` executes next."""
+        return self.registers(cpu)[_PC[self._arch]]
+
+    def describe(self, cpu: int) -> str:
+        """Return where ``cpu`` is, as Xen prints it."""
+        return self._symbols.describe(self.pc(cpu))
+
+    def registers(self, cpu: int) -> dict[str, int]:
+        """Return the general registers of ``cpu``."""
+        data = self.stub.registers(cpu)
+        names = _REGISTERS[self._arch]
+        return {
+            name: int.from_bytes(data[number * 8 : number * 8 + 8], "little")
+            for number, name in enumerate(names)
+        }
+
+    def arrive(
+        self, cpus: Iterable[int], frozen: Collection[int], calls: Mapping[int, str]
+    ) -> dict[int, Place]:
+        """Let the machine run until each of ``cpus`` stands at a gate; return where.
+
+        Who has arrived stays frozen, as do those of ``frozen``.  ``calls``: functions of Xen that
+        some of the CPUs are about to call; if one returns, its CPU will not arrive any more.
+        Missing has the CPUs that have not come in time, or have come back.
+        """
+        missing, places, back = set(cpus), dict[int, Place](), dict[int, int]()
+        entries = {
+            cpu: self._symbols[name].address for cpu, name in calls.items() if name in self._symbols
+        }
+        for address in entries.values():
+            self._insert(address)
+        deadline = time.monotonic() + ARRIVE_SECONDS
+        while missing:
+            still = {*places, *frozen}
+            self.stub.go_only(cpu for cpu in range(self._cpus) if cpu not in still)
+            stop = self._wait(deadline)
+            if stop is None:
+                raise Missing(missing)
+            place = self.place(stop) if stop in missing else None
+            if place is not None and place.point is not None:
+                places[stop] = place
+                missing.discard(stop)
+                continue
+            pc = self.pc(stop)
+            if stop in missing and pc == back.get(stop):
+                raise Missing({stop}, back=True)
+            if stop in missing and pc == entries.get(stop) and stop not in back:
+                back[stop] = self._return_address(stop)
+                self._insert(back[stop])
+            self.stub.step(stop)
+        return places
+
+    def _return_address(self, cpu: int) -> int:
+        """Return where ``cpu``, which stands at the first instruction of a function, returns to."""
+        registers = self.registers(cpu)
+        if self._arch is Arch.ARM64:
+            return registers["x30"]
+        return int.from_bytes(self.stub.read(cpu, registers["rsp"], 8), "little")
+
+    def settle(self, places: Mapping[int, Place]) -> dict[int, Place]:
+        """Let the CPUs at ``places``, gates, go on to their first accesses, one by one."""
+        self._watch_more()
+        return {cpu: self._inside(cpu, place) for cpu, place in places.items()}
+
+    def _inside(self, cpu: int, place: Place) -> Place:
+        """Let ``cpu``, if it stands before a call, run to its first access in there."""
+        point = place.point
+        if point is None or point.address in self._inner:
+            return place
+        self.stub.step(cpu)
+        return self.advance(cpu)
+
+    def let_go(self) -> set[int]:
+        """Let all CPUs run on for a while; return those that then touched the lock."""
+        touched, deadline = set[int](), time.monotonic() + _LATE_SECONDS
+        while True:
+            self.stub.go()
+            stop = self._wait(deadline)
+            if stop is None:
+                return touched
+            place = self.place(stop)
+            if place is not None and place.point is not None:
+                touched.add(stop)
+            self.stub.step(stop)
+
+    def access(self, cpu: int, place: Place) -> None:
+        """Let ``cpu`` make the access it stands before, and nothing more."""
+        point = place.point
+        assert point is not None
+        self.stub.step(cpu)
+        self.stops += 1
+        if point.access is Access.CALL or point.end - point.address > _ONE_INSTRUCTION[self._arch]:
+            self._run_to(cpu, point)
+
+    def _run_to(self, cpu: int, point: StopPoint) -> None:
+        """Let ``cpu`` alone run to the end of ``point``: a call, or a loop around an access."""
+        fresh = point.end not in self._set
+        self._insert(point.end)
+        try:
+            deadline = time.monotonic() + STEP_SECONDS
+            while self.pc(cpu) != point.end:
+                self.stub.go_only([cpu])
+                if self._wait(deadline) is None:
+                    raise Stuck(
+                        f"CPU{cpu} alone did not come through its step in {point.function} within "
+                        f"{STEP_SECONDS:.0f} s: it is in {self.describe(cpu)}"
+                    )
+                if self.pc(cpu) != point.end:
+                    self.stub.step(cpu)  # another stop point, or the loop once more
+        finally:
+            if fresh:
+                self.stub.remove(point.end)
+                self._set.discard(point.end)
+
+    def advance(self, cpu: int, until: int | None = None) -> Place:
+        """Let ``cpu`` alone run to its next access of the lock, or out of Xen; return where.
+
+        ``until``: in an interrupt, the address that it goes back to, which is as good as out.
+        """
+        fresh = until is not None and until not in self._set
+        if until is not None:
+            self._insert(until)
+        try:
+            return self._advance(cpu, until)
+        finally:
+            if until is not None and fresh:
+                self.stub.remove(until)
+                self._set.discard(until)
+
+    def _advance(self, cpu: int, until: int | None) -> Place:
+        deadline = time.monotonic() + STEP_SECONDS
+        while True:
+            self.stub.go_only([cpu])
+            if self._wait(deadline) is None:
+                raise Stuck(
+                    f"CPU{cpu} alone did not come to its next step within {STEP_SECONDS:.0f} s: "
+                    f"it is in {self.describe(cpu)}"
+                )
+            if until is not None and self.pc(cpu) == until:
+                return Place(None, self._symbols.describe(until))
+            place = self.place(cpu)
+            if place is not None:
+                return place
+            self.stub.step(cpu)  # another channel's lock
+
+    def _wait(self, deadline: float) -> int | None:
+        """Return the CPU that stopped; None at the deadline, the machine then halted."""
+        stop = self.stub.wait(max(0.0, deadline - time.monotonic()))
+        self.stops += 1
+        if stop is not None:
+            return stop.cpu
+        self.stub.halt()
+        return None
+
+
+def _pairs(*many: Mapping[str, tuple[StopPoint, ...]]) -> Iterator[tuple[str, StopPoint]]:
+    for points in many:
+        for word, listed in points.items():
+            yield from ((word, point) for point in listed)

@@ -1,0 +1,179 @@
+"""What the memory of a machine that stands still says of one domain's event channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.hypervisor.layout import fields
+from harness.hypervisor.symbols import symbols
+from harness.verdict import LabError
+
+Read = Callable[[int, int], bytes]  # (address, size)
+Write = Callable[[int, bytes], None]
+
+# xen/include/xen/sched.h: a bucket is a page, a group a page of pointers to buckets.
+_BUCKET, _CHANNEL, _GROUP, _POINTER = 64, 64, 512, 8
+# The FIFO ABI's event words (docs/misc and xen/include/public/event_channel.h).
+_PENDING, _MASKED, _WORDS = 31, 30, 1024
+# xen/include/xen/rwlock.h: writer's CPU (12 bits), writer's mode (2), readers.
+_HALF = 0xFFFF  # of a ticket lock's word: head; the other half: tail
+_MODE_SHIFT, _MODE, _READERS_SHIFT = 12, 3, 14
+
+
+@dataclass(frozen=True)
+class Words:
+    """Addresses of the lock words of one channel, by the model's names for words."""
+
+    addresses: Mapping[str, int]
+
+    def at(self, address: int) -> str | None:
+        """Return which word lies at ``address``."""
+        return next((word for word, at in self.addresses.items() if at == address), None)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Where the variables of a scenario are in memory, found once and read often."""
+
+    read: Read
+    cells: tuple[tuple[str, int, int, Callable[[int], int]], ...]  # name, address, size, decode
+
+    def values(self) -> dict[str, int]:
+        """Return the variables now, by the model's names."""
+        data: dict[tuple[int, int], int] = {}
+        values = {}
+        for name, address, size, decode in self.cells:
+            cell = address, size
+            if cell not in data:
+                data[cell] = int.from_bytes(self.read(address, size), "little")
+            values[name] = decode(data[cell])
+        return values
+
+
+class View:
+    """One domain's channels in the memory of a Xen whose symbols are ``syms``.
+
+    ``design`` says what the channel's lock is: counter, counter-v2, rwlock or spinlock.
+    """
+
+    def __init__(self, syms: Path, design: str, read: Read, write: Write, domid: int = 0) -> None:
+        self._syms = syms
+        self._design = design
+        self._read = read
+        self._write = write
+        self._domain = self._find(domid)
+        self._channels: dict[int, int] = {}
+
+    def channel(self, port: int) -> int:
+        """Return the address of the ``struct evtchn`` of ``port``, which never moves."""
+        if port not in self._channels:
+            self._channels[port] = self._channel(port)
+        return self._channels[port]
+
+    def knows(self, port: int) -> bool:
+        """Say whether ``channel`` and ``words`` of ``port`` need no look at the memory."""
+        return port in self._channels
+
+    def _channel(self, port: int) -> int:
+        domain = fields(self._syms, "domain")
+        if port < _BUCKET:
+            return self._pointer(self._domain + domain["evtchn"][0]) + port * _CHANNEL
+        group, bucket = divmod(port // _BUCKET, _GROUP)
+        buckets = self._pointer(self._domain + domain["evtchn_group"][0] + group * _POINTER)
+        return self._pointer(buckets + bucket * _POINTER) + port % _BUCKET * _CHANNEL
+
+    def words(self, port: int) -> Words:
+        """Return where the lock words of ``port`` are."""
+        lock = self.channel(port) + fields(self._syms, "evtchn")["lock"][0]
+        event_lock = self._domain + fields(self._syms, "domain")["event_lock"][0]
+        if self._design == "rwlock":
+            queue = fields(self._syms, "rwlock_t")["lock"][0]
+            return Words({"cnts": lock, "qlock": lock + queue, "elock": event_lock})
+        own = "lock" if self._design == "spinlock" else "L"
+        return Words({own: lock, "elock": event_lock})
+
+    def probe(self, port: int, names: Container[str], pending: int = 0, tickets: int = 1) -> Probe:
+        """Return where those of the model's variables ``names`` are that memory shows.
+
+        ``port`` has the lock; ``pending`` is the port whose event is watched; ticket locks count
+        modulo ``tickets``, from where they are now.
+        """
+        offset, size = fields(self._syms, "evtchn")["state"]
+        cells = [
+            *self._lock_cells(self.words(port), tickets),
+            ("state", self.channel(port) + offset, size, _plain),
+        ]
+        if "mask" in names:
+            cells.append(("mask", self.word(port), 4, _bit(_MASKED)))
+        if "pending" in names:
+            cells.append(("pending", self.word(pending or port), 4, _bit(_PENDING)))
+        return Probe(self._read, tuple(cell for cell in cells if cell[0] in names))
+
+    def _lock_cells(
+        self, words: Words, tickets: int
+    ) -> Iterator[tuple[str, int, int, Callable[[int], int]]]:
+        at = words.addresses
+        yield "elock", at["elock"], 4, lambda value: int(_mode(value) == _MODE)
+        if "L" in at:
+            yield "L", at["L"], 4, _signed
+        if "cnts" in at:
+            yield "wmode", at["cnts"], 4, _mode
+            yield "readers", at["cnts"], 4, lambda value: value >> _READERS_SHIFT
+            yield "qlock", at["qlock"], 4, _taken
+        if "lock" in at:
+            now = self._number(at["lock"], 4)
+            yield "lock_head", at["lock"], 4, lambda value: (value - now & _HALF) % tickets
+            yield "lock_tail", at["lock"], 4, lambda value: ((value >> 16) - (now >> 16)) % tickets
+
+    def word(self, port: int) -> int:
+        """Return the address of the guest's event word of ``port``."""
+        at = self._pointer(self._domain + fields(self._syms, "domain")["evtchn_fifo"][0])
+        if not at:
+            raise LabError("does not use the FIFO ABI", where="the domain under test")
+        array = fields(self._syms, "evtchn_fifo_domain", "event_fifo.c")["event_array"][0]
+        page, index = divmod(port, _WORDS)
+        return self._pointer(at + array + page * _POINTER) + index * 4
+
+    def mask(self, port: int) -> None:
+        """Set the guest's mask bit of ``port``, as its kernel does for unused ports."""
+        at = self.word(port)
+        self._write(at, (self._number(at, 4) | 1 << _MASKED).to_bytes(4, "little"))
+
+    def _find(self, domid: int) -> int:
+        domain = fields(self._syms, "domain")
+        at = self._pointer(symbols(self._syms)["domain_list"].address)
+        while at:
+            if self._number(at + domain["domain_id"][0], 2) == domid:
+                return at
+            at = self._pointer(at + domain["next_in_list"][0])
+        raise LabError(f"no domain {domid} in Xen's list", where="domain_list")
+
+    def _pointer(self, address: int) -> int:
+        return self._number(address, _POINTER)
+
+    def _number(self, address: int, size: int) -> int:
+        return int.from_bytes(self._read(address, size), "little")
+
+
+def _plain(value: int) -> int:
+    return value
+
+
+def _signed(value: int) -> int:
+    return value - (value >> 31 << 32)
+
+
+def _bit(number: int) -> Callable[[int], int]:
+    return lambda value: value >> number & 1
+
+
+def _mode(value: int) -> int:
+    """Return the writer's mode in a rwlock's word: 0 none, 1 waiting, 3 locked."""
+    return value >> _MODE_SHIFT & _MODE
+
+
+def _taken(value: int) -> int:
+    """Return 1 if somebody holds a ticket lock: its head is not its tail."""
+    return int(value & 0xFFFF != value >> 16)

@@ -1,0 +1,319 @@
+"""Walks one order of a scenario on a real Xen, and compares it with the model after every turn.
+
+A lane stands at a stop point: before the access that the model's thread is about to make.  A turn
+of the model lets that one CPU make its access.  What follows under the lock is a turn of its own
+where the model says so (the "section"): until then the CPU stays right behind its access.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harness.agent.client import AgentClient
+from harness.interleave.channels import NOT_MET, Channels
+from harness.interleave.scenarios import DOM0, Scenario
+from harness.interleave.stops import Access
+from harness.interleave.target import Missing, Place, Stuck, Target
+from harness.interleave.view import Probe, View
+from harness.model.paths import Path, Turn, begin
+from harness.model.program import DONE, Kind, System
+
+LOCK_WORDS = ("L", "cnts", "qlock", "lock_head", "lock_tail", "elock")
+
+
+class Outcome(StrEnum):
+    """What became of a schedule."""
+
+    WALKED = "walked"  # every step as the model has it
+    INFEASIBLE = "infeasible"  # the machine cannot take this order
+    MISMATCH = "mismatch"  # the machine did something else than the model
+
+
+@dataclass(frozen=True)
+class Row:
+    """One turn, model and machine side by side."""
+
+    lane: int
+    step: str  # the model's
+    waited: bool
+    xen: str
+    model: Mapping[str, int]
+    machine: Mapping[str, int]
+    where: str  # where the CPU stands afterwards
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A schedule, and what became of it."""
+
+    outcome: Outcome
+    why: str  # "" when it was walked
+    rows: tuple[Row, ...]
+    results: tuple[int | None, ...]  # of the lanes' operations; None: did not come back
+    seconds: float
+    stops: int
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether the machine must be replaced: a CPU is lost, or the next one may be."""
+        return self.outcome is Outcome.MISMATCH or None in self.results
+
+
+class _Mismatch(Exception):
+    """The machine is not where the model is."""
+
+
+@dataclass(frozen=True)
+class Spare:
+    """The machine's spare interrupt: its number (0: there is none), and what sets its line."""
+
+    number: int = 0
+    line: Callable[[bool], object] = bool
+
+
+class Walker:
+    """Walks the orders of one scenario on one machine.  ``view`` reads through ``target``."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        system: System,
+        target: Target,
+        view: View,
+        agents: Mapping[str, AgentClient],
+        vcpus: int,
+        spare: Spare,
+    ) -> None:
+        """``vcpus`` of dom0 are pinned to as many CPUs; the rest are domUs'."""
+        self.scenario = scenario
+        self._system = system
+        self._target = target
+        self._view = view
+        self._cpus = [
+            scenario.vcpu(number) + (vcpus if lane.call.domain != DOM0 else 0)
+            for number, lane in enumerate(scenario.lanes)
+        ]
+        self._channels = Channels(scenario, agents, spare.number)
+        self._spare = spare
+        self._interrupted = 0  # where the interrupt has come, and goes back to
+        unseen = set() if scenario.pending else {"pending"}  # of a port that only a lane will make
+        self._names = {variable.name for variable in system.variables} - unseen
+        self._places: dict[int, Place | None] = {}  # None: behind its access, in the section
+        self._rows: list[Row] = []
+        self._probe: Probe | None = None
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The turns of the latest walk so far."""
+        return tuple(self._rows)
+
+    def walk(self, path: Path) -> Walked:
+        """Prepare the channel, take ``path``, let everything go and clean up.
+
+        The machine runs before and after.  Raises what a lost agent or stub raises.
+        """
+        began, stops = time.monotonic(), self._target.stops
+        self._rows = []
+        outcome, why, avoided = Outcome.WALKED, "", set[int]()
+        self._channels.prepare()
+        if self.scenario.interrupt is not None:
+            self._spare.line(False)
+        try:
+            self._begin()
+            for turn in path:
+                self._take(turn)
+        except Missing as missing:
+            outcome, why = Outcome.INFEASIBLE, missing.what
+            cpus = missing.cpus if missing.back else missing.cpus - self._target.let_go()
+            avoided = {lane for lane, cpu in enumerate(self._cpus) if cpu in cpus}
+        except Stuck as stuck:
+            outcome, why = Outcome.INFEASIBLE, stuck.what
+        except _Mismatch as mismatch:
+            outcome, why = Outcome.MISMATCH, str(mismatch)
+        results = self._end(outcome)
+        if outcome is Outcome.INFEASIBLE and None not in results:
+            self._channels.close()
+        if NOT_MET in results:
+            outcome, why = Outcome.INFEASIBLE, "the operations did not begin together within 3 s"
+        elif outcome is Outcome.WALKED:
+            why = self._wrong_results(path, results)
+            outcome = Outcome.MISMATCH if why else outcome
+        elif avoided and any(results[lane] is not None for lane in avoided):
+            outcome, why = self._avoided(avoided)
+        elif None in results:
+            outcome, why = Outcome.MISMATCH, f"{why}; {self._lost(results)}"
+        return Walked(
+            outcome,
+            why,
+            tuple(self._rows),
+            results,
+            time.monotonic() - began,
+            self._target.stops - stops,
+        )
+
+    # -- before and after ------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the ports that are left."""
+        self._channels.close()
+
+    def _begin(self) -> None:
+        """Bring every lane to its first access."""
+        scenario, ports = self.scenario, self._channels
+        port = ports.numbers[scenario.lock]
+        if self._view.knows(port):
+            self._target.stub.halt()
+        else:
+            self._target.reader = self._target.halt_in_xen()
+        self._target.watch(self._view.words(port))
+        places, values = begin(self._system)
+        arrived: dict[int, Place] = {}
+        for domain in sorted(scenario.domains, reverse=True):  # dom0 passes on what domUs are told
+            self._channels.begin(domain)
+            lanes = [n for n, lane in enumerate(scenario.lanes) if lane.call.domain == domain]
+            cpus = {self._cpus[lane]: scenario.lanes[lane].whole for lane in lanes}
+            calls = {cpu: whole for cpu, whole in cpus.items() if whole}
+            arrived |= self._target.arrive(cpus, arrived, calls)
+        arrived = self._target.settle(arrived)
+        self._places = {lane: arrived[cpu] for lane, cpu in enumerate(self._cpus)}
+        count = len(scenario.lanes)
+        if scenario.interrupt is not None:
+            self._places[count] = None
+        self._target.reader = self._cpus[0]  # a lane's, and so in Xen until all is over
+        pending = ports.numbers[scenario.pending] if scenario.pending else 0
+        tickets = len(scenario.lanes) + 1
+        self._probe = self._view.probe(port, self._names, pending, tickets)
+        if scenario.masked:
+            self._view.mask(port)
+        for number, name in enumerate(places[:count]):
+            self._expect(number, name)
+        _compare(*self._look(values))
+
+    def _end(self, outcome: Outcome) -> tuple[int | None, ...]:
+        """Let everything go; return the lanes' results."""
+        self._target.unwatch()
+        self._target.stub.go()
+        self._channels.begun()
+        well = outcome is Outcome.WALKED
+        return self._channels.turn_over() if well else self._channels.join()
+
+    def _wrong_results(self, path: Path, results: tuple[int | None, ...]) -> str:
+        """Return how the operations' results differ from the model's; "" if they do not."""
+        if None in results:
+            return self._lost(results)
+        final = dict(path[-1].values)
+        for lane, result in enumerate(results):
+            assert result is not None
+            if min(result, 0) != final[f"rc{lane}"]:
+                return f"{self._lane_name(lane)} returns {result}, not {final[f'rc{lane}']}"
+        return ""
+
+    def _avoided(self, lanes: set[int]) -> tuple[Outcome, str]:
+        """Say what it means that the operations of ``lanes`` came back without the lock."""
+        names = " and ".join(self._lane_name(lane) for lane in sorted(lanes))
+        what = f"{names} comes back and has never touched the lock"
+        excuses = {self.scenario.lanes[lane].excuse for lane in lanes}
+        if "" in excuses:
+            return Outcome.MISMATCH, what
+        return Outcome.INFEASIBLE, f"{what}: {', '.join(excuses)}"
+
+    def _lost(self, results: tuple[int | None, ...]) -> str:
+        lost = [self._lane_name(lane) for lane, result in enumerate(results) if result is None]
+        return f"{' and '.join(lost)} never comes back"
+
+    def _who(self, lane: int) -> str:
+        name = f"CPU{self._cpu(lane)}"
+        return name if lane < len(self._cpus) else f"the interrupt on {name}"
+
+    def _lane_name(self, lane: int) -> str:
+        return f"{self.scenario.lanes[lane].call.verb} on CPU{self._cpus[lane]}"
+
+    # -- turns -----------------------------------------------------------------------------
+
+    def _take(self, turn: Turn) -> None:
+        """Take one turn on the machine, and compare."""
+        lane, step = turn.thread, turn.step
+        if step.kind is Kind.LOCAL:
+            self._interrupt(lane)
+        elif step.word in LOCK_WORDS:
+            self._access(lane, step.kind is not Kind.LOAD)
+        stays = turn.branch is not None and self._is_section(lane, turn.then)
+        if self._places[lane] is None and not stays:
+            self._places[lane] = self._advance(lane)
+        model, machine = self._look(dict(turn.values))
+        place = self._places[lane]
+        where = place.where if place else "under the lock"
+        waited = turn.branch is None
+        self._rows.append(Row(lane, step.name, waited, step.xen, model, machine, where))
+        if not self._is_section(lane, turn.then):
+            self._expect(lane, turn.then)
+        _compare(model, machine)
+
+    def _access(self, lane: int, changes: bool) -> None:
+        """Let a lane make the access it stands before."""
+        place = self._places[lane]
+        assert place is not None
+        self._target.access(self._cpu(lane), place)
+        self._places[lane] = None
+        if changes and place.point is not None and place.point.access is Access.LOAD:
+            # Xen looks first, and makes the model's atomic access only if it can succeed.
+            following = self._advance(lane)
+            if following.label == place.label:
+                self._target.access(self._cpu(lane), following)
+            else:
+                self._places[lane] = following
+
+    def _cpu(self, lane: int) -> int:
+        """Return the CPU of a lane; the interrupt, after the others, comes to the first."""
+        return self._cpus[lane] if lane < len(self._cpus) else self._cpus[0]
+
+    def _advance(self, lane: int) -> Place:
+        back = self._interrupted if lane >= len(self._cpus) else None
+        return self._target.advance(self._cpu(lane), back)
+
+    def _interrupt(self, lane: int) -> None:
+        """Raise the spare interrupt's line: the CPU takes it before its next instruction."""
+        self._interrupted = self._target.pc(self._cpu(lane))
+        self._spare.line(True)
+
+    def _is_section(self, lane: int, name: str) -> bool:
+        if name == DONE:
+            return False
+        return self._system.roles[lane].program.step(name).word not in LOCK_WORDS
+
+    def _expect(self, lane: int, name: str) -> None:
+        """Raise _Mismatch unless the lane stands where the model has it."""
+        place = self._places[lane]
+        assert place is not None
+        if name == DONE:
+            if place.point is not None:
+                raise _Mismatch(
+                    f"{self._who(lane)} is done in the model, but stands at {place.where}"
+                )
+        elif place.point is None:
+            raise _Mismatch(
+                f"{self._who(lane)} goes back to the guest, the model has it at {name!r}"
+            )
+        elif name not in place.labels:
+            raise _Mismatch(
+                f"{self._who(lane)} stands at {place.where}, the model has it at {name!r}"
+            )
+
+    def _look(self, values: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the variables that memory shows: in the model (``values``), and there."""
+        assert self._probe is not None
+        machine = self._probe.values()
+        return {name: values[name] for name in machine}, machine
+
+
+def _compare(model: Mapping[str, int], machine: Mapping[str, int]) -> None:
+    differing = [
+        f"{name} is {machine[name]}, not {value}"
+        for name, value in model.items()
+        if machine[name] != value
+    ]
+    if differing:
+        raise _Mismatch(", ".join(differing))

@@ -1,0 +1,1 @@
+"""The loop that runs a matrix of hosts, Xens and suites every night, and what it finds."""

@@ -1,0 +1,186 @@
+"""Has a figure changed for good?  Change points in a series of one value a night.
+
+A change must pass three tests, because each alone is fooled by something that labs do:
+
+- *rank*: the nights before and after hardly overlap.  Mann and Whitney's U for every
+  place that a change can have, with its exact distribution.  It does not care how the
+  noise is distributed: a night that is ten times slower is one rank.
+- *noise*: the shift is many times what nights of one level differ by.  Ranks alone find
+  levels in noise that wanders slowly.
+- *size*: the shift matters to a person.
+
+Looking in many places finds something in pure noise, and is paid for: where only few
+nights had a new hypervisor, only those places are looked at, with the chance divided among
+them; else the best place is compared with the best place of shuffled series.  A change where
+the hypervisor was the same is the machine's.
+
+Several changes are found by looking again in the parts (binary segmentation).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+_Array = npt.NDArray[np.float64]
+
+WINDOW = 60  # nights that are looked at; what happened before is history
+FEWEST = 3  # nights that a level is made of: two slow ones can be one bad weekend
+SMALLEST = 0.05  # of a shift, as a share of the level before
+LEVEL = 0.01  # of the rank test: chance that nights of one level pass it
+NOISE = 4.5  # shift over its own standard error; docs/nightly.md says what that buys
+_NEAR = 1  # nights by which the best place may miss the new hypervisor that it is due to
+_HIDING = 18  # values that can hide a change that was undone: three levels of six
+_SHUFFLES = 20_000
+_SEED = 20201012  # the null distribution is the same wherever it is computed
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of level."""
+
+    at: int  # index of the first value of the new level
+    ratio: float  # new level over the old one
+    low: float  # 95 % interval of the ratio
+    high: float
+    same_build: bool  # the hypervisor did not change there: the machine did
+
+
+def changes(values: Sequence[float], builds: Sequence[str]) -> list[Change]:
+    """Return the changes of level in ``values`` (positive; oldest first), in their order.
+
+    ``builds`` says what was measured, one a value.  Only the last WINDOW values count.
+    Ratios are of medians: each level goes on to the next change, or to the end.
+    """
+    skipped = max(0, len(values) - WINDOW)
+    logs = np.log(np.asarray(values[skipped:], dtype=np.float64))
+    names = list(builds[skipped:])
+    is_new = np.array([True, *(a != b for a, b in itertools.pairwise(names))])
+    cuts = _segment(logs, is_new, 0)
+    edges = [0, *cuts, len(logs)]
+    found = []
+    for before, at, after in zip(edges, edges[1:], edges[2:], strict=False):
+        shift, error = _shift(logs[before:at], logs[at:after])
+        low, high = math.exp(shift - 1.96 * error), math.exp(shift + 1.96 * error)
+        found.append(Change(at + skipped, math.exp(shift), low, high, not is_new[at]))
+    return found
+
+
+def _segment(logs: _Array, is_new: npt.NDArray[np.bool_], offset: int) -> list[int]:
+    """Return where ``logs``, whose first index is ``offset``, changes its level."""
+    count = len(logs)
+    at = _best(logs, is_new)
+    if at is None and count >= _HIDING:  # down and up again: no single place parts the levels
+        third = count // 3
+        at = _best(logs[: count - third], is_new[: count - third])
+        if at is None and (later := _best(logs[third:], is_new[third:])) is not None:
+            at = third + later
+    if at is None:
+        return []
+    left = _segment(logs[:at], is_new[:at], offset)
+    right = _segment(logs[at:], is_new[at:], offset + at)
+    return [*left, offset + at, *right]
+
+
+def _best(logs: _Array, is_new: npt.NDArray[np.bool_]) -> int | None:
+    """Return the index of the one change that ``logs`` bears out best; None if there is none."""
+    count = len(logs)
+    if count < 2 * FEWEST:
+        return None
+    scores = _scores(_ranks(logs)[np.newaxis])[0]
+    places = is_new[FEWEST : count - FEWEST + 1]
+    anywhere = _critical(count)
+    there = min(math.log(max(1, int(places.sum())) / LEVEL), anywhere)
+    best = int(scores.argmax())
+    near = slice(max(0, best - _NEAR), best + _NEAR + 1)
+    due = np.where(places[near], scores[near], -1.0)
+    if due.max() > there:
+        at = near.start + int(due.argmax()) + FEWEST
+    elif scores[best] > anywhere:
+        at = best + FEWEST
+    else:
+        return None
+    shift, error = _shift(logs[:at], logs[at:])
+    is_clear = abs(shift) >= math.log1p(SMALLEST) and abs(shift) >= NOISE * error
+    return at if is_clear else None
+
+
+def _shift(old: _Array, new: _Array) -> tuple[float, float]:
+    """Return the shift of the median from ``old`` to ``new``, and its standard error.
+
+    The noise is the larger of two: how far the nights of a level are from its median, and
+    how far neighbours are apart.  With few nights one of them is easily too small by chance.
+    Both are median absolute deviations, scaled as for a normal distribution; a median's
+    error is 1.25 times a mean's.
+    """
+    levels = float(np.median(old)), float(np.median(new))
+    apart = np.abs(np.concatenate([old - levels[0], new - levels[1]]))
+    steps = np.abs(np.concatenate([np.diff(old), np.diff(new)])) / math.sqrt(2)
+    spare = len(apart) / (len(apart) - 2)  # two levels were fitted
+    noise = 1.4826 * max(float(np.median(apart)) * spare, float(np.median(steps)))
+    error = 1.2533 * noise * math.sqrt(1 / len(old) + 1 / len(new))
+    return levels[1] - levels[0], error
+
+
+def _ranks(values: _Array) -> npt.NDArray[np.int64]:
+    """Return twice the ranks, from 0 (twice: those of equal values are halves)."""
+    ordered = np.sort(values)
+    below = np.searchsorted(ordered, values, side="left")
+    up_to = np.searchsorted(ordered, values, side="right")
+    return np.asarray(below + up_to - 1, dtype=np.int64)
+
+
+def _scores(ranks: npt.NDArray[np.int64]) -> _Array:
+    """Return, for each row of (doubled) ranks and each place a change can have, minus the
+    logarithm of the exact two-sided probability of so extreme a U."""
+    count = ranks.shape[1]
+    places = np.arange(FEWEST, count - FEWEST + 1)
+    sums = np.cumsum(ranks, axis=1)[:, places - 1]
+    doubled = sums - places * (places - 1)  # twice U of the values before the place
+    most = 2 * places * (count - places)
+    extreme = np.minimum(doubled, most - doubled)
+    tails = _tails(count)
+    # A half rounds to the less extreme side: ties never make a finding.
+    return np.asarray(tails[places - FEWEST, (extreme + 1) // 2], dtype=np.float64)
+
+
+@cache
+def _tails(count: int) -> _Array:
+    """Return minus the logarithm of P(U <= u), doubled, by place and u."""
+    places = range(FEWEST, count - FEWEST + 1)
+    widest = max(place * (count - place) for place in places)
+    table = np.zeros((len(places), widest + 1))
+    for place in places:
+        ways = _ways(place, count - place)
+        tail = np.cumsum(ways) / ways.sum()
+        table[place - FEWEST, : len(tail)] = -np.log(np.minimum(1.0, 2 * tail))
+    return table
+
+
+@cache
+def _ways(first: int, second: int) -> _Array:
+    """Return in how many ways ``first`` of ``first + second`` ranks give each U: the
+    coefficients of Gauss's binomial, multiplied out factor by factor."""
+    length = first * second + 1
+    ways = np.zeros(length)
+    ways[0] = 1.0
+    for factor in range(1, first + 1):
+        up, down = second + factor, factor
+        ways[up:] = ways[up:] - ways[: length - up] if up < length else ways[up:]
+        for index in range(down, length):
+            ways[index] += ways[index - down]
+    return ways
+
+
+@cache
+def _critical(count: int) -> float:
+    """Return the score that the best place of shuffled values exceeds with chance LEVEL."""
+    shuffle = np.random.default_rng([_SEED, count])
+    ranks = 2 * np.argsort(shuffle.random((_SHUFFLES, count)), axis=1)
+    return float(np.quantile(_scores(ranks).max(axis=1), 1 - LEVEL))

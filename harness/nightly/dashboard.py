@@ -1,0 +1,251 @@
+"""dashboard.html: one page over all nights, for people who look rather than read.
+
+It loads nothing; its links lead down to the reports, witnesses and consoles of the runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from harness.nightly.changepoint import WINDOW
+from harness.nightly.history import TEST_WINDOW, Finding, alike
+from harness.nightly.night import Report, duration, read_night, tally
+from harness.nightly.outcome import THROUGHPUT
+from harness.nightly.rows import CellRow, Key, Night, TestRow
+from harness.nightly.sparkline import strip, trend
+from harness.nightly.store import Store
+from harness.results.directory import write_whole
+from harness.verdict import ConfigError, Verdict
+
+FILE = "dashboard.html"
+_SHOWN = (THROUGHPUT, "send.domu.p50_us")  # of every cell; the others where they changed
+_BAD = (Verdict.FAIL, Verdict.ERROR, Verdict.MISS)
+_MOST = 200  # of a list: a lab whose power failed has a thousand of the same kind
+
+
+@dataclass(frozen=True)
+class Link:
+    """A file of a run, from the dashboard's place."""
+
+    href: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A cell that did not go well tonight."""
+
+    cell: CellRow
+    tests: tuple[TestRow, ...]  # the bad ones
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A cell of the matrix."""
+
+    verdict: str
+    title: str
+    href: str  # "" without a run
+    strip: Markup
+
+
+@dataclass(frozen=True)
+class Trend:
+    """One figure of one cell over the nights."""
+
+    name: str
+    last: float
+    usual: float  # median of the nights shown
+    picture: Markup
+    finding: Finding | None
+
+
+def write_dashboard(store: Store) -> Path:
+    """Write the page about the last night of ``store``; return its path.
+
+    ConfigError if there is no night yet, LabError if the page cannot be written.
+    """
+    path = store.home / FILE
+    write_whole(path, render_dashboard(store))
+    return path
+
+
+def render_dashboard(store: Store) -> str:
+    """Return the page as one HTML document."""
+    nights = store.nights(WINDOW)
+    if not nights:
+        raise ConfigError("the store has no night yet", where=str(store.home))
+    report = read_night(store, nights[-1])
+    xens = list(dict.fromkeys(cell.xen for cell in report.cells))
+    pairs = dict.fromkeys((cell.xen, cell.suite) for cell in report.cells)
+    columns = sorted(pairs, key=lambda pair: xens.index(pair[0]))
+    tiles = _tiles(store, report, nights[-TEST_WINDOW:])
+    trends = _trends(store, report, nights)
+    loaders = [jinja2.PackageLoader("harness.nightly"), jinja2.PackageLoader("harness.results")]
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(duration=duration, figure=_figure)
+    told = _told(store.home, report)
+    troubles = _troubles(store.home, report)
+    return environment.get_template("dashboard.html.j2").render(
+        report=report,
+        tally=tally(report.cells),
+        told=told[:_MOST],
+        more_told=max(0, len(told) - _MOST),
+        news=_news(report),
+        troubles=troubles[:_MOST],
+        more_troubles=max(0, len(troubles) - _MOST),
+        columns=columns,
+        xens=[(xen, len(list(group))) for xen, group in itertools.groupby(columns, lambda c: c[0])],
+        hosts=list(dict.fromkeys(cell.host for cell in report.cells)),
+        tiles=tiles,
+        trends=trends,
+        nights=_nights(store, nights[-TEST_WINDOW:]),
+        strip_nights=TEST_WINDOW,
+        trend_nights=len(nights),
+    )
+
+
+def _told(home: Path, report: Report) -> list[tuple[list[Finding], str]]:
+    """Return the findings in groups, each with the link to tonight's run of its cell."""
+    runs = {cell.key: cell.run for cell in report.cells}
+    groups = alike(report.findings)
+    return [(group, _report(home, runs.get(group[0].key, ""))) for group in groups]
+
+
+def _news(report: Report) -> list[tuple[str, int]]:
+    """Return how many new findings there are of each kind, in the order of the report."""
+    fresh = [finding.found.kind for finding in report.findings if finding.is_new]
+    return [(kind, fresh.count(kind)) for kind in dict.fromkeys(fresh)]
+
+
+def _troubles(home: Path, report: Report) -> list[Trouble]:
+    order = {verdict.value: place for place, verdict in enumerate(_BAD)}
+    cells = [cell for cell in report.done if cell.verdict in order]
+    found = []
+    for cell in sorted(cells, key=lambda cell: order[cell.verdict]):
+        tests = tuple(t for t in report.tests.get(cell.id, ()) if t.verdict in _BAD)
+        found.append(Trouble(cell, tests, tuple(_links(home, cell, tests))))
+    return found
+
+
+def _links(home: Path, cell: CellRow, tests: Iterable[TestRow]) -> Iterable[Link]:
+    """Yield what is there to look at: the report, the witnesses, the consoles, the terminal."""
+    if href := _report(home, cell.run):
+        yield Link(href, "report")
+    for artifact in dict.fromkeys(file for test in tests for file in test.artifacts):
+        if (home / cell.run / artifact).is_file():
+            yield Link(quote(f"{cell.run}/{artifact}"), Path(artifact).name)
+    for console in sorted((home / cell.run / "console").glob("*/*.log")):
+        yield Link(quote(str(console.relative_to(home))), f"console {console.stem}")
+    if (home / f"{cell.run}.log").is_file():
+        yield Link(quote(f"{cell.run}.log"), "terminal")
+
+
+def _report(home: Path, run: str) -> str:
+    """Return the link to the report of ``run``; "" when there is none (any more)."""
+    there = bool(run) and (home / run / "report.html").is_file()
+    return quote(f"{run}/report.html") if there else ""
+
+
+def _tiles(
+    store: Store, report: Report, nights: Sequence[Night]
+) -> dict[tuple[str, tuple[str, str]], Tile]:
+    """Return the tile of every host and column."""
+    numbers = {night.id: number for number, night in enumerate(nights)}
+    seen: dict[Key, list[tuple[str, str]]] = {}
+    for night, verdict, run, *key in store.verdicts(nights[0].id):
+        row = seen.setdefault((key[0], key[1], key[2]), [("", "")] * len(nights))
+        row[numbers[night]] = verdict, _report(store.home, run) if verdict in _BAD else ""
+    tiles = {}
+    for cell in report.cells:
+        shown = cell.verdict if cell.state == "done" else cell.state
+        took = f" ({duration(cell.seconds)})" if cell.seconds else ""
+        tiles[cell.host, (cell.xen, cell.suite)] = Tile(
+            verdict=shown,
+            title=f"{' '.join(cell.key)}: {shown}{took} {cell.message}".rstrip(),
+            href=_report(store.home, cell.run),
+            strip=Markup(strip(seen.get(cell.key, []))),
+        )
+    return tiles
+
+
+def _trends(
+    store: Store, report: Report, nights: Sequence[Night]
+) -> list[tuple[CellRow, list[Trend]]]:
+    """Return the trends of every cell that has figures, cells that changed first."""
+    numbers = {night.id: number for number, night in enumerate(nights)}
+    changed = {(f.key, f.name): f for f in report.findings if f.found.kind in ("slower", "drift")}
+    names = sorted({*_SHOWN, *(name for _, name in changed)})
+    values: dict[tuple[Key, str], dict[int, float]] = {}
+    for night, host, xen, suite, name, value in store.metrics(nights[0].id, names):
+        values.setdefault(((host, xen, suite), name), {})[numbers[night]] = value
+    found = []
+    for cell in report.cells:
+        mine = []
+        for name in names:
+            finding = changed.get((cell.key, name))
+            series = values.get((cell.key, name))
+            if series and (finding or name in _SHOWN):
+                mine.append(_trend(name, series, numbers, finding))
+        if mine:
+            found.append((cell, mine))
+    return sorted(found, key=lambda pair: all(trend.finding is None for trend in pair[1]))
+
+
+def _trend(
+    name: str, series: dict[int, float], numbers: dict[str, int], finding: Finding | None
+) -> Trend:
+    since = numbers.get(finding.found.since) if finding else None
+    ordered = sorted(series.values())
+    return Trend(
+        name=name,
+        last=series[max(series)],
+        usual=ordered[len(ordered) // 2],
+        picture=Markup(trend(series, len(numbers), since)),
+        finding=finding,
+    )
+
+
+def _nights(store: Store, nights: Sequence[Night]) -> list[dict[str, Any]]:
+    counts: dict[str, dict[str, int]] = {}
+    for night, verdict, count in store.tallies(nights[0].id):
+        counts.setdefault(night, {})[verdict] = count
+    return [
+        {
+            "id": night.id,
+            "verdict": night.verdict or ("MISS" if night.ended else "unfinished"),
+            "started": datetime.fromtimestamp(night.started, UTC),
+            "seconds": (night.ended - night.started) if night.ended else None,
+            "counts": counts.get(night.id, {}),
+            "summary": _summary(store.home, night),
+        }
+        for night in reversed(nights)
+    ]
+
+
+def _summary(home: Path, night: Night) -> str:
+    path = Path("nights", night.id, "summary.txt")
+    return quote(str(path)) if (home / path).is_file() else ""
+
+
+def _figure(value: float) -> str:
+    """Return ``value`` with three digits that count."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

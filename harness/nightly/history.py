@@ -1,0 +1,161 @@
+"""From the store's rows to findings, and back into the store."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from harness.nightly.changepoint import WINDOW
+from harness.nightly.findings import Found, Point, Try, judge_metric, judge_test
+from harness.nightly.rows import Key, Night
+from harness.nightly.store import Store
+
+_T = TypeVar("_T")
+
+TEST_WINDOW = 30  # nights of which a test's outcomes are looked at
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A finding, and what it is about."""
+
+    host: str
+    xen: str
+    suite: str
+    name: str  # of the test or the metric
+    found: Found
+    is_new: bool  # the night before did not have it
+
+    @property
+    def key(self) -> Key:
+        """The cell."""
+        return self.host, self.xen, self.suite
+
+
+def alike(found: Sequence[Finding]) -> Iterator[list[Finding]]:
+    """Yield ordered findings in groups: of one kind, one cell, and since the same night."""
+
+    def about(finding: Finding) -> tuple[object, ...]:
+        return finding.found.kind, finding.is_new, finding.key, finding.found.since
+
+    for _, group in itertools.groupby(found, key=about):
+        yield list(group)
+
+
+def find(store: Store, night: Night) -> list[Finding]:
+    """Work out the findings of ``night``, keep them in the store, return them."""
+    known = _known(store, night)
+    found: list[Finding] = []
+    for (key, name), tries in _tries(store, night):
+        if result := judge_test(tries, night.id):
+            found.append(_finding(key, name, result, known))
+    for (key, name), points in _points(store, night):
+        if result := judge_metric(name, points):
+            found.append(_finding(key, name, result, known))
+    with store.transaction() as cursor:
+        cursor.execute("DELETE FROM finding WHERE night = ?", (night.id,))
+        cursor.executemany(
+            "INSERT INTO finding VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            [_row(night, finding) for finding in found],
+        )
+    return findings(store, night)
+
+
+def findings(store: Store, night: Night) -> list[Finding]:
+    """Return the findings that ``night`` ended with: new ones first, the worst kinds first."""
+    rows = store.db.execute(
+        "SELECT host, xen, suite, name, kind, since, text, build_before, build_after, low, value,"
+        " high, is_new FROM finding WHERE night = ? ORDER BY is_new DESC,"
+        " instr('failing slower flaky drift fixed', kind), host, xen, suite, since, name",
+        (night.id,),
+    )
+    return [
+        Finding(host, xen, suite, name, Found(*found), bool(is_new))
+        for host, xen, suite, name, *found, is_new in rows
+    ]
+
+
+def _finding(key: Key, name: str, found: Found, known: set[tuple[str, ...]]) -> Finding:
+    host, xen, suite = key
+    is_new = (*key, name, found.kind) not in known
+    return Finding(host, xen, suite, name, found, is_new)
+
+
+def _row(night: Night, finding: Finding) -> tuple[object, ...]:
+    found = finding.found
+    return (
+        night.id,
+        *finding.key,
+        finding.name,
+        found.kind,
+        finding.is_new,
+        found.since,
+        found.text,
+        found.build_before,
+        found.build_after,
+        found.low,
+        found.value,
+        found.high,
+    )
+
+
+def _known(store: Store, night: Night) -> set[tuple[str, ...]]:
+    """Return what the night before had found already."""
+    before = [n for n in store.nights(2, until=night.id) if n.id != night.id]
+    if not before:
+        return set()
+    rows = store.db.execute(
+        "SELECT host, xen, suite, name, kind FROM finding WHERE night = ?", (before[-1].id,)
+    )
+    return set(rows)
+
+
+_Series = tuple[Key, str]
+
+
+def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[Try]]]:
+    """Yield the outcomes of every test that failed within the window and belongs to a cell of
+    ``night``."""
+    rows = store.db.execute(
+        "WITH mine AS (SELECT host, xen, suite FROM cell WHERE night = :night),"
+        " recent AS (SELECT cell.* FROM cell JOIN mine USING (host, xen, suite)"
+        "   WHERE night BETWEEN :first AND :night AND state = 'done'),"
+        " bad AS (SELECT DISTINCT host, xen, suite, test.name FROM recent"
+        "   JOIN test ON test.cell = recent.id WHERE test.verdict = 'FAIL')"
+        " SELECT host, xen, suite, text, night, build, test.verdict = 'FAIL', test.message"
+        " FROM recent JOIN test ON test.cell = recent.id"
+        " JOIN bad USING (host, xen, suite, name)"
+        " JOIN name ON name.id = test.name"
+        " WHERE test.verdict IN ('PASS', 'FAIL')"
+        " ORDER BY host, xen, suite, text, night, number",
+        {"night": night.id, "first": _first(store, night, TEST_WINDOW)},
+    )
+    yield from _grouped(rows, lambda row: Try(row[0], row[1], bool(row[2]), row[3]))
+
+
+def _points(store: Store, night: Night) -> Iterator[tuple[_Series, list[Point]]]:
+    """Yield the values of every metric of the cells of ``night``, run tonight or not."""
+    rows = store.db.execute(
+        "WITH mine AS (SELECT host, xen, suite FROM cell WHERE night = :night)"
+        " SELECT host, xen, suite, text, night, build, value FROM mine"
+        " JOIN cell USING (host, xen, suite)"
+        " JOIN metric ON metric.cell = cell.id JOIN name ON name.id = metric.name"
+        " WHERE night BETWEEN :first AND :night ORDER BY host, xen, suite, text, night",
+        {"night": night.id, "first": _first(store, night, WINDOW)},
+    )
+    yield from _grouped(rows, lambda row: Point(*row))
+
+
+def _first(store: Store, night: Night, window: int) -> str:
+    return store.nights(window, until=night.id)[0].id
+
+
+def _grouped(
+    rows: Iterable[tuple[Any, ...]], make: Callable[[tuple[Any, ...]], _T]
+) -> Iterator[tuple[_Series, list[_T]]]:
+    """Yield (series, values) of ordered rows: host, Xen, suite, name, and what ``make`` takes."""
+    for (*key, name), group in itertools.groupby(rows, key=lambda row: row[:4]):
+        host, xen, suite = key
+        yield ((host, xen, suite), name), [make(row[4:]) for row in group]

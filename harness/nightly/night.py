@@ -1,0 +1,90 @@
+"""One night read back from the store: what every report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from harness.nightly.history import Finding, findings
+from harness.nightly.rows import Attempt, CellRow, Night, TestRow
+from harness.nightly.store import Store
+from harness.verdict import EXIT_FAIL, SEVERITY, Verdict, combine, exit_code
+
+
+@dataclass(frozen=True)
+class Report:
+    """A night, its cells with their tests, and what it found."""
+
+    night: Night
+    cells: tuple[CellRow, ...]
+    tests: dict[int, list[TestRow]]  # by cell
+    attempts: tuple[Attempt, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The night's; of one that goes on or was stopped, that of what it has seen so far."""
+        if self.night.ended is not None:
+            return Verdict(self.night.verdict)
+        return combine([Verdict.MISS, *(Verdict(cell.verdict) for cell in self.done)])
+
+    @property
+    def done(self) -> list[CellRow]:
+        """The cells that were run."""
+        return [cell for cell in self.cells if cell.state == "done"]
+
+    @property
+    def left(self) -> list[CellRow]:
+        """The cells that were not run, or not yet."""
+        return [cell for cell in self.cells if cell.state != "done"]
+
+    @property
+    def started(self) -> datetime:
+        """When it began, UTC."""
+        return datetime.fromtimestamp(self.night.started, UTC)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, or has taken."""
+        ends = (attempt.ended for attempt in self.attempts if attempt.ended is not None)
+        return (self.night.ended or max(ends, default=self.night.started)) - self.night.started
+
+    @property
+    def exit_code(self) -> int:
+        """The verdict's; 1 also when Xen became slower tonight."""
+        slower = any(f.is_new and f.found.kind == "slower" for f in self.findings)
+        code = exit_code(self.verdict)
+        return EXIT_FAIL if slower else code
+
+
+def read_night(store: Store, night: Night) -> Report:
+    """Read ``night`` back."""
+    cells = store.cells(night.id)
+    return Report(
+        night=night,
+        cells=tuple(cells),
+        tests=store.tests_of(night.id),
+        attempts=tuple(store.attempts(night.id)),
+        findings=tuple(findings(store, night)),
+    )
+
+
+def tally(cells: Iterable[CellRow]) -> dict[str, int]:
+    """Return how many cells have each verdict, the worst first; ``left`` for those without."""
+    seen = list(cells)
+    counts: dict[str, int] = {
+        str(verdict): sum(cell.state == "done" and cell.verdict == verdict for cell in seen)
+        for verdict in SEVERITY
+    }
+    counts["left"] = sum(cell.state != "done" for cell in seen)
+    return {name: count for name, count in counts.items() if count}
+
+
+def duration(seconds: float) -> str:
+    """Return ``seconds`` as people say them: 12 s, 3 min, 1 h 20 min."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, rest = divmod(timedelta(seconds=round(seconds)), timedelta(hours=1))
+    minutes = rest // timedelta(minutes=1)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

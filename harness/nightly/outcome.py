@@ -1,0 +1,105 @@
+"""What is kept of a run: its verdict, its tests, and the figures to watch from night to night."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.results import records, store
+from harness.results.records import Latency
+from harness.verdict import ConfigError, HarnessError, Verdict
+
+THROUGHPUT = "operations_per_second"  # the one figure of which more is better
+# A percentile of fewer operations says more about luck than about Xen.
+_ENOUGH_P50 = 30
+_ENOUGH_P99 = 1000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one run on one host.  Text is "" where the run did not get so far."""
+
+    verdict: Verdict
+    message: str = ""  # one line: why not PASS
+    seconds: float = 0.0
+    arch: str = ""
+    flavour: str = ""
+    version: str = ""
+    source: str = ""
+    build: str = ""
+    seed: int | None = None
+    operations: int = 0
+    tests: tuple[records.Test, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_outcome(path: Path, error: HarnessError | None = None) -> Outcome:
+    """Return the outcome of the run in directory ``path``.
+
+    ``error`` is what the one who ran it has to say; it counts where the run itself says
+    nothing.  A run that did not come to its end is MISS unless it had seen worse.
+    """
+    try:
+        run = store.load(path)
+    except ConfigError:
+        if error is not None:
+            return Outcome(error.verdict, str(error))
+        return Outcome(Verdict.ERROR, "the run left no journal")
+    host = next(iter(run.hosts), None)
+    if host is None:
+        return Outcome(run.verdict, str(error or run.message), run.seconds)
+    told = host.message if run.state == "finished" else run.message
+    if run.verdict is Verdict.MISS and error is not None:
+        told = str(error)
+    return Outcome(
+        verdict=run.verdict,
+        message=told or run.message or ("" if host.tests else "no test ran: see the terminal"),
+        seconds=run.seconds,
+        arch=host.arch,
+        flavour=host.flavour,
+        version=host.xen_version,
+        source=host.source,
+        build=host.build_id,
+        seed=run.seed,
+        operations=host.operations,
+        tests=host.tests,
+        metrics=metrics(host.samples, host.latencies),
+    )
+
+
+def is_finished(path: Path) -> bool:
+    """Return whether the run in directory ``path`` came to its end."""
+    try:
+        return store.load(path).state == "finished"
+    except ConfigError:
+        return False
+
+
+def metrics(samples: Sequence[records.Sample], latencies: Iterable[Latency]) -> dict[str, float]:
+    """Return the figures of a run by name: ``operations_per_second`` (the median sample), and
+    ``OP.DOMAIN.p50_us``, ``OP.DOMAIN.p99_us``, in which the domUs are taken together."""
+    found = {}
+    if samples:
+        found[THROUGHPUT] = statistics.median(s.operations_per_second for s in samples)
+    groups: dict[str, list[Latency]] = {}
+    for latency in latencies:
+        domain = latency.domain.rstrip("0123456789") if latency.domain != "dom0" else "dom0"
+        groups.setdefault(f"{latency.op}.{domain}", []).append(latency)
+    for name, group in groups.items():
+        count = sum(latency.count for latency in group)
+        if count >= _ENOUGH_P50:
+            found[f"{name}.p50_us"] = _mean([(g.count, g.p50_us) for g in group])
+        if count >= _ENOUGH_P99:
+            found[f"{name}.p99_us"] = _mean([(g.count, g.p99_us) for g in group])
+    return {name: value for name, value in found.items() if value > 0}
+
+
+def _mean(weighted: Sequence[tuple[int, float]]) -> float:
+    """Return the weighted geometric mean: a ratio of two nights does not depend on scale."""
+    if any(value <= 0 for _, value in weighted):
+        return 0.0
+    total = sum(weight for weight, _ in weighted)
+    return math.exp(sum(weight * math.log(value) for weight, value in weighted) / total)

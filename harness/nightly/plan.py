@@ -1,0 +1,74 @@
+"""What a plan asks for, against what there is: hosts of the lab, flavours, test files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.config.document import Document, did_you_mean
+from harness.config.host import QemuHost
+from harness.config.nightly import NightlyPlan, Xen, load_plan
+from harness.hypervisor import flavour as flavours
+from harness.hypervisor import source
+from harness.verdict import ConfigError
+
+
+def read_plan(path: Path, lab: Mapping[str, QemuHost], testcases: Path) -> NightlyPlan:
+    """Return the plan in file ``path``; ConfigError with one line per problem in it.
+
+    Trees of one's own and repositories are looked at only when they are built.
+    """
+    plan, document = load_plan(path)
+    for name in plan.hosts:
+        if name not in lab:
+            hint = f"{did_you_mean(name, lab)}known: {', '.join(sorted(lab))}"
+            document.problem_at(("hosts", name), "the lab has no such host", hint)
+    for xen in plan.xens.values():
+        _check_xen(document, xen, path.parent)
+    for suite in plan.suites.values():
+        for test in suite.tests:
+            file = test.partition("::")[0]
+            if not any((home / file).exists() for home in (path.parent, testcases)):
+                hint = "files are looked for beside the plan, then in testcases/"
+                document.problem_at(("suites", suite.name, "tests"), f"no test file {file}", hint)
+    document.finish()
+    if not plan.cells():
+        raise ConfigError(
+            "the plan has no cell: every host, Xen and suite excludes another",
+            where=str(path),
+            hint="see the fields hosts and xens",
+        )
+    return plan
+
+
+def _check_xen(document: Document, xen: Xen, home: Path) -> None:
+    keys = ("xens", xen.name)
+    if xen.src is not None and not (home / Path(xen.src).expanduser()).is_dir():
+        document.problem_at((*keys, "src"), f"no directory {xen.src}", "paths are from the plan")
+    if xen.src is not None or xen.git is not None:
+        return
+    release = xen.release or source.DEFAULT_RELEASE
+    if release not in source.RELEASES:
+        hint = f"use {', '.join(source.RELEASES)}, or src or git"
+        document.problem_at((*keys, "release"), f"no distribution has Xen {release}", hint)
+        return
+    major, _, minor = release.partition(".")
+    known = flavours.names((int(major), int(minor)))
+    if xen.flavour not in known:
+        hint = f"{did_you_mean(xen.flavour, known)}known: {', '.join(known)}"
+        what = f"there is no flavour {xen.flavour} for Xen {release}"
+        document.problem_at((*keys, "flavour"), what, hint)
+
+
+def only(plan: NightlyPlan, hosts: Sequence[str]) -> NightlyPlan:
+    """Return ``plan`` for some of its ``hosts``; ConfigError for one it does not have."""
+    for name in hosts:
+        if name not in plan.hosts:
+            raise ConfigError(
+                f"the plan has no host {name!r}",
+                where="--host",
+                hint=f"{did_you_mean(name, plan.hosts)}known: {', '.join(plan.hosts)}",
+            )
+    chosen = {name: host for name, host in plan.hosts.items() if name in hosts}
+    return replace(plan, hosts=chosen)

@@ -1,0 +1,313 @@
+"""The store: one SQLite file with every night, and the journal of the one that is going on.
+
+What was committed is on the disk (``synchronous=FULL``), so a night that was killed or
+lost its power goes on where the file says.  One process writes; others read meanwhile.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from harness.nightly.outcome import Outcome
+from harness.nightly.rows import SCHEMA, TABLES, Attempt, CellRow, Key, Night, State, TestRow
+from harness.verdict import ConfigError, LabError, Verdict
+
+FILE = "nightly.sqlite"
+_NAME = "%Y%m%dT%H%M%SZ"  # of a night: UTC, in the order of time
+
+_NIGHT = ", ".join(Night.__dataclass_fields__)
+_CELL = ", ".join(CellRow.__dataclass_fields__)
+
+
+class Store:
+    """The store in directory ``home``; made when there is none.
+
+    With ``write`` it is locked: ConfigError if another process writes it.
+    """
+
+    def __init__(self, home: Path, *, write: bool = False) -> None:
+        self.home = home.absolute()
+        self._lock: FileLock | None = None
+        path = self.home / FILE
+        if not write and not path.is_file():
+            raise ConfigError(
+                "there is no store", where=str(home), hint="give the --store of a nightly"
+            )
+        try:
+            if write:
+                self.home.mkdir(parents=True, exist_ok=True)
+                self._lock = FileLock(self.home / ".lock")
+                self._lock.acquire(timeout=0)
+            self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._open(path)
+        except Timeout:
+            raise ConfigError(
+                "another nightly is at work here",
+                where=str(home),
+                hint="wait for it, or give another --store",
+            ) from None
+        except (OSError, sqlite3.Error) as error:
+            self._unlock()
+            raise LabError(
+                f"cannot open the store: {error}",
+                where=str(path),
+                hint="free space or mend permissions there",
+            ) from error
+        except ConfigError:
+            self._unlock()
+            raise
+
+    def _open(self, path: Path) -> None:
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=FULL")
+        self.db.execute("PRAGMA foreign_keys=ON")
+        (version,) = self.db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self.db.executescript(f"BEGIN; {TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
+        elif version != SCHEMA:
+            self.db.close()
+            raise ConfigError(
+                f"the store has schema {version}, this harness knows {SCHEMA}",
+                where=str(path),
+                hint="use the harness that wrote it, or another --store",
+            )
+
+    def close(self) -> None:
+        """Close the file and let go of the lock."""
+        self.db.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Cursor]:
+        """All of the block reaches the disk, or nothing; LabError when the disk will not."""
+        with closing(self.db.cursor()) as cursor:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+                yield cursor
+                cursor.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self.db.in_transaction:
+                    cursor.execute("ROLLBACK")
+                raise LabError(
+                    f"cannot write the store: {error}",
+                    where=str(self.home / FILE),
+                    hint="free space or mend permissions there",
+                ) from error
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+
+    # -- the journal of a night --
+
+    def begin_night(self, plan: str, keys: Iterable[Key], started: float, seconds: float) -> Night:
+        """Write down a new night of ``seconds`` with the cells ``keys``, all waiting."""
+        with self.transaction() as cursor:
+            (last,) = cursor.execute("SELECT max(id) FROM night").fetchone()
+            name = f"{datetime.fromtimestamp(started, UTC):{_NAME}}"
+            if last is not None and name <= last:  # the same second, or a clock that was set back
+                after = datetime.strptime(last, _NAME) + timedelta(seconds=1)
+                name = f"{after:{_NAME}}"
+            cursor.execute(
+                "INSERT INTO night (id, plan, started, deadline) VALUES (?, ?, ?, ?)",
+                (name, plan, started, started + seconds),
+            )
+            cursor.executemany(
+                "INSERT INTO cell (night, host, xen, suite) VALUES (?, ?, ?, ?)",
+                [(name, *key) for key in keys],
+            )
+        return self.night(name)
+
+    def begin_attempt(self, cell: CellRow) -> Attempt:
+        """Write down that a run for ``cell`` begins; its directory is in the answer."""
+        now = time.time()
+        with self.transaction() as cursor:
+            (number,) = cursor.execute(
+                "SELECT coalesce(max(number), 0) + 1 FROM attempt WHERE cell = ?", (cell.id,)
+            ).fetchone()
+            run = f"nights/{cell.night}/{'-'.join(cell.key)}" + f"-{number}" * (number > 1)
+            cursor.execute(
+                "INSERT INTO attempt (cell, number, run, started) VALUES (?, ?, ?, ?)",
+                (cell.id, number, run, now),
+            )
+            cursor.execute(
+                "UPDATE cell SET state = 'running', run = ?, started = ? WHERE id = ?",
+                (run, now, cell.id),
+            )
+        return Attempt(cell.id, number, run, now, None, "", "")
+
+    def end_attempt(self, attempt: Attempt, outcome: Outcome, *, state: State) -> None:
+        """Write down what came of ``attempt``.  ``done`` makes it the cell's result;
+        ``waiting`` keeps it only as an attempt: the cell is to be run again."""
+        with self.transaction() as cursor:
+            cursor.execute(
+                "UPDATE attempt SET ended = ?, verdict = ?, message = ?"
+                " WHERE cell = ? AND number = ?",
+                (time.time(), outcome.verdict, outcome.message, attempt.cell, attempt.number),
+            )
+            cursor.execute("UPDATE cell SET state = ? WHERE id = ?", (state, attempt.cell))
+            if state == "done":
+                self._keep(cursor, attempt.cell, outcome)
+
+    def _keep(self, cursor: sqlite3.Cursor, cell: int, outcome: Outcome) -> None:
+        cursor.execute(
+            "UPDATE cell SET verdict = ?, message = ?, seconds = ?, arch = ?, flavour = ?,"
+            " version = ?, source = ?, build = ?, seed = ?, operations = ? WHERE id = ?",
+            (
+                outcome.verdict,
+                outcome.message,
+                outcome.seconds,
+                outcome.arch,
+                outcome.flavour,
+                outcome.version,
+                outcome.source,
+                outcome.build,
+                outcome.seed,
+                outcome.operations,
+                cell,
+            ),
+        )
+        numbers: dict[str, int] = {}
+        for test in outcome.tests:
+            number = numbers[test.name] = numbers.get(test.name, 0) + 1
+            cursor.execute(
+                "INSERT INTO test VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    cell,
+                    _name(cursor, test.name),
+                    number,
+                    test.verdict,
+                    test.seconds,
+                    test.message,
+                    test.story,
+                    "\n".join(test.artifacts),
+                ),
+            )
+        for metric, value in outcome.metrics.items():
+            cursor.execute(
+                "INSERT INTO metric VALUES (?, ?, ?)", (cell, _name(cursor, metric), value)
+            )
+
+    def leave(self, cells: Sequence[CellRow], message: str) -> None:
+        """Write down that ``cells`` are not run this night, and why."""
+        with self.transaction() as cursor:
+            cursor.executemany(
+                "UPDATE cell SET state = 'left', message = ?, run = '' WHERE id = ?",
+                [(message, cell.id) for cell in cells],
+            )
+
+    def end_night(self, night: str, verdict: Verdict, message: str) -> None:
+        """Write down that ``night`` is over."""
+        with self.transaction() as cursor:
+            cursor.execute(
+                "UPDATE night SET ended = ?, verdict = ?, message = ? WHERE id = ?",
+                (time.time(), verdict, message, night),
+            )
+
+    # -- reading --
+
+    def nights(self, limit: int, *, until: str = "~") -> list[Night]:
+        """Return the last ``limit`` nights up to ``until``, oldest first."""
+        rows = self.db.execute(
+            f"SELECT {_NIGHT} FROM night WHERE id <= ? ORDER BY id DESC LIMIT ?", (until, limit)
+        )
+        return [Night(*row) for row in rows][::-1]
+
+    def night(self, name: str) -> Night:
+        """Return night ``name``."""
+        row = self.db.execute(f"SELECT {_NIGHT} FROM night WHERE id = ?", (name,)).fetchone()
+        return Night(*row)
+
+    def unfinished(self) -> list[Night]:
+        """Return the nights that did not come to their end, oldest first."""
+        rows = self.db.execute(f"SELECT {_NIGHT} FROM night WHERE ended IS NULL ORDER BY id")
+        return [Night(*row) for row in rows]
+
+    def cells(self, night: str) -> list[CellRow]:
+        """Return the cells of ``night``, in the order of the plan."""
+        rows = self.db.execute(f"SELECT {_CELL} FROM cell WHERE night = ? ORDER BY id", (night,))
+        return [CellRow(*row) for row in rows]
+
+    def attempts(self, night: str) -> list[Attempt]:
+        """Return every run that was begun in ``night``, in that order."""
+        rows = self.db.execute(
+            "SELECT attempt.cell, number, attempt.run, attempt.started, ended, attempt.verdict,"
+            " attempt.message FROM attempt JOIN cell ON cell.id = attempt.cell"
+            " WHERE night = ? ORDER BY attempt.started",
+            (night,),
+        )
+        return [Attempt(*row) for row in rows]
+
+    def tests_of(self, night: str) -> dict[int, list[TestRow]]:
+        """Return the outcomes of all tests of ``night``, by cell."""
+        rows = self.db.execute(
+            "SELECT cell.id, text, test.verdict, test.seconds, test.message, story, artifacts"
+            " FROM cell JOIN test ON test.cell = cell.id JOIN name ON name.id = test.name"
+            " WHERE night = ? ORDER BY cell.id, text, number",
+            (night,),
+        )
+        found: dict[int, list[TestRow]] = {}
+        for cell, name, verdict, seconds, message, story, artifacts in rows:
+            files = tuple(artifacts.split("\n")) if artifacts else ()
+            row = TestRow(name, Verdict(verdict), seconds, message, story, files)
+            found.setdefault(cell, []).append(row)
+        return found
+
+    def verdicts(self, first: str) -> Iterator[tuple[str, str, str, str, str, str]]:
+        """Yield night, verdict, run, host, Xen and suite of every cell run since ``first``."""
+        yield from self.db.execute(
+            "SELECT night, verdict, run, host, xen, suite FROM cell WHERE night >= ?"
+            " AND state = 'done'",
+            (first,),
+        )
+
+    def tallies(self, first: str) -> Iterator[tuple[str, str, int]]:
+        """Yield night, verdict (or "left") and number of cells since night ``first``."""
+        yield from self.db.execute(
+            "SELECT night, CASE state WHEN 'done' THEN verdict ELSE 'left' END AS what, count(*)"
+            " FROM cell WHERE night >= ? GROUP BY night, what",
+            (first,),
+        )
+
+    def metrics(
+        self, first: str, names: Sequence[str]
+    ) -> Iterator[tuple[str, str, str, str, str, float]]:
+        """Yield night, host, Xen, suite, metric and value since night ``first``."""
+        marks = ", ".join("?" * len(names))
+        yield from self.db.execute(
+            "SELECT night, host, xen, suite, text, value FROM name"
+            " JOIN cell JOIN metric ON metric.cell = cell.id AND metric.name = name.id"
+            f" WHERE text IN ({marks}) AND night >= ?",
+            (*names, first),
+        )
+
+    def last_runs(self) -> dict[Key, tuple[str, float]]:
+        """Return, for every cell that was ever run to its end, its last night and its seconds."""
+        rows = self.db.execute(
+            "SELECT host, xen, suite, max(night), seconds FROM cell"
+            " WHERE state = 'done' AND seconds IS NOT NULL GROUP BY host, xen, suite"
+        )
+        return {(host, xen, suite): (night, seconds) for host, xen, suite, night, seconds in rows}
+
+
+def _name(cursor: sqlite3.Cursor, text: str) -> int:
+    cursor.execute("INSERT OR IGNORE INTO name (text) VALUES (?)", (text,))
+    (found,) = cursor.execute("SELECT id FROM name WHERE text = ?", (text,)).fetchone()
+    return int(found)

@@ -1,0 +1,90 @@
+"""The night in a page of plain text, for mail: what is new first, all of it in 72 columns."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from harness.nightly.history import Finding, alike
+from harness.nightly.night import Report, duration, tally
+from harness.nightly.rows import CellRow
+from harness.verdict import Verdict
+
+_WIDTH = 72
+_MOST = 20  # of a list: the dashboard has the rest
+
+_TITLES = {
+    ("failing", True): "Newly failing",
+    ("failing", False): "Still failing",
+    ("flaky", True): "New flakes",
+    ("flaky", False): "Known flakes",
+    ("slower", True): "Slower since a new hypervisor",
+    ("slower", False): "Still slower",
+    ("drift", True): "Slower, with the same hypervisor",
+    ("drift", False): "Still slower, with the same hypervisor",
+    ("fixed", True): "Fixed",
+    ("fixed", False): "Fixed",
+}
+
+
+def subject(report: Report) -> str:
+    """Return one line: the verdict and the count of what is new."""
+    fresh = [finding.found.kind for finding in report.findings if finding.is_new]
+    words = {"failing": "newly failing", "flaky": "new flaky", "drift": "slower machine"}
+    news = ", ".join(
+        f"{len(list(group))} {words.get(kind, kind)}"
+        for kind, group in itertools.groupby(sorted(fresh))
+    )
+    return f"[evtchn nightly] {report.verdict} {report.night.id}: {news or 'nothing new'}"
+
+
+def render_summary(report: Report, place: str) -> str:
+    """Return the text; ``place`` is where the dashboard is (a path or an address)."""
+    counts = ", ".join(f"{count} {name}" for name, count in tally(report.cells).items())
+    lines = [
+        f"Subject: {subject(report)}",
+        "",
+        f"{len(report.done)} of {len(report.cells)} cells in {duration(report.seconds)}: {counts}",
+    ]
+    if report.night.ended is None:
+        lines.append("The night has not ended: what is not here yet is not PASS.")
+    for (kind, is_new), found in _groups(report.findings):
+        lines += ["", f"{_TITLES[kind, is_new]} ({len(found)})"]
+        lines += _limited([_line(group) for group in alike(found)])
+    faults = [c for c in report.done if c.verdict in (Verdict.MISS, Verdict.ERROR)]
+    lines += _cells("Nothing learnt", faults)
+    lines += _cells("Not run", report.left)
+    return "\n".join([*lines, "", place, ""])
+
+
+def _groups(
+    findings: Sequence[Finding],
+) -> Iterator[tuple[tuple[str, bool], list[Finding]]]:
+    for key, group in itertools.groupby(findings, key=lambda f: (f.found.kind, f.is_new)):
+        yield key, list(group)
+
+
+def _line(group: Sequence[Finding]) -> str:
+    first = group[0]
+    if first.found.kind in ("slower", "drift"):
+        names = ", ".join(f"{one.name} {one.found.text}" for one in group)
+        return f"{' '.join(first.key)} since {first.found.since}: {names}"
+    return "; ".join(f"{' '.join(one.key)} {one.name}: {one.found.text}" for one in group)
+
+
+def _cells(title: str, cells: Sequence[CellRow]) -> list[str]:
+    if not cells:
+        return []
+    texts = [f"{' '.join(c.key)}: {c.verdict or c.state} {c.message}".rstrip() for c in cells]
+    return ["", f"{title} ({len(cells)})", *_limited(texts)]
+
+
+def _limited(texts: Sequence[str]) -> list[str]:
+    lines = [
+        textwrap.fill(
+            text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+        )
+        for text in texts[:_MOST]
+    ]
+    return lines + [f"  and {len(texts) - _MOST} more"] * (len(texts) > _MOST)

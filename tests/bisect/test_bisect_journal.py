@@ -1,0 +1,82 @@
+"""The journal goes on after a kill, and only for its own question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.bisect.journal import Head, Journal
+from harness.bisect.simulate import WANTED
+from harness.bisect.tally import Built, Event, Skipped, State, Tested, Try
+from harness.verdict import ConfigError, HarnessError
+
+HEAD = Head("good", "bad", ("test_x.py::test_y",), "qemu-arm64", "")
+TRIES = (Try("race", "pass"), Try("race", "fail", WANTED, "lost"))
+EVENTS: list[Event] = [
+    Built("bad", "digest", 1.5),
+    Tested("bad", TRIES, 2.0, 40.0, "/p", "bad"),
+    Skipped("c3", "does not build: x.c:3: expected ';'"),
+]
+
+
+def written(path: Path) -> State:
+    with Journal(path, HEAD, State()) as journal:
+        for event in EVENTS:
+            journal.add(event)
+        return journal.state
+
+
+def again(path: Path) -> State:
+    with Journal(path, HEAD, State()) as journal:
+        return journal.state
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    assert written(tmp_path / "j").events == ()
+    state = again(tmp_path / "j")
+    assert list(state.events) == EVENTS
+    assert state.signature("bad") == WANTED
+    assert state.skipped == {"c3": "does not build: x.c:3: expected ';'"}
+
+
+def test_a_kill_at_any_byte_costs_one_event_at_most(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    written(path)
+    content = path.read_bytes()
+    ends = [number + 1 for number, byte in enumerate(content) if byte == ord("\n")]
+    for cut in range(0, len(content), 7):
+        path.write_bytes(content[:cut])
+        whole = max(0, sum(end <= cut for end in ends) - 1)
+        assert list(again(path).events) == EVENTS[:whole]
+        with Journal(path, HEAD, State()) as journal:
+            journal.add(EVENTS[0])
+        assert list(again(path).events) == [*EVENTS[:whole], EVENTS[0]]
+
+
+def test_another_question_is_not_gone_on_with(tmp_path: Path) -> None:
+    written(tmp_path / "j")
+    other = Head("older", "bad", HEAD.tests, HEAD.host, "")
+    with (
+        pytest.raises(ConfigError, match="another question"),
+        Journal(tmp_path / "j", other, State()),
+    ):
+        pass
+
+
+def test_two_cannot_write_at_once(tmp_path: Path) -> None:
+    with (
+        Journal(tmp_path / "j", HEAD, State()),
+        pytest.raises(ConfigError, match="another bisection writes here"),
+        Journal(tmp_path / "j", HEAD, State()),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("line", ['{"kind": "tested"}', '{"kind": "x"}', "[]", "{"])
+def test_damage_in_the_middle_is_told_of(tmp_path: Path, line: str) -> None:
+    written(tmp_path / "j")
+    with (tmp_path / "j").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(HarnessError, match=r"j:5: .*; give --out a new directory"):
+        again(tmp_path / "j")

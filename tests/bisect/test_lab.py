@@ -1,0 +1,79 @@
+"""What a run's document says of a revision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.bisect.lab import of_document
+from harness.bisect.signature import Signature
+from harness.bisect.wanted import node, wanted
+from harness.cli.run import TESTCASES
+from harness.history.history import write
+from harness.history.simulate.bugs import inject
+from harness.history.simulate.run import Recipe, generate
+from harness.verdict import ConfigError
+from tests.results.runs import failing, good
+
+
+def said(name: str, verdict: str, message: str = "") -> dict[str, Any]:
+    return {"name": name, "verdict": verdict, "message": message, "story": "", "seconds": 1.5}
+
+
+def test_tries_are_what_the_tests_said_and_nothing_around_them() -> None:
+    seconds = {"build": 60.0, "boot": 20.0, "domains": 9.0, "agents": 1.0, "load": 7.0}
+    tests = [
+        said("boot", "PASS"),
+        said("race", "PASS"),
+        said("race", "FAIL", "the unmask was dropped"),
+        said("race", "MISS", "QEMU is gone"),
+        said("race", "SKIP"),
+        said("nothing-leaked", "FAIL", "a port"),
+    ]
+    got = of_document("c1", {"hosts": [{"tests": tests, "seconds": seconds}]}, "/place")
+    assert [(one.test, one.outcome) for one in got.tries] == [
+        ("boot", "pass"), ("race", "pass"), ("race", "fail"), ("race", "fault"),
+    ]  # fmt: skip
+    assert got.tries[2].signature == Signature("race", "answer", "race", "the unmask was dropped")
+    assert (got.boot_seconds, got.seconds, got.place) == (30.0, 9.0, "/place")
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        ({}, "the run said nothing"),
+        ({"verdict": "MISS", "error": "no space left"}, "no space left"),
+        ({"hosts": [], "message": "interrupted"}, "interrupted"),
+    ],
+)
+def test_a_run_that_says_nothing_is_a_lab_fault(document: dict[str, Any], why: str) -> None:
+    (one,) = of_document("c1", document, "").tries
+    assert (one.outcome, one.message) == ("fault", why)
+
+
+def test_a_failed_run_says_what_to_look_for(tmp_path: Path) -> None:
+    run = failing(tmp_path / "run")
+    seen = wanted(run.path)
+    assert wanted(run.journal) == seen
+    assert (seen.test, seen.kind) == ("poll-of-free-port", "answer")
+    with pytest.raises(ConfigError, match="no test failed in that run"):
+        wanted(good(tmp_path / "good").path)
+
+
+def test_a_recorded_history_says_what_to_look_for(tmp_path: Path) -> None:
+    injected = inject(Recipe(seed=5, kernel=0), "send refused")
+    assert injected is not None
+    write(injected[0], tmp_path / "bad.parquet")
+    assert wanted(tmp_path / "bad.parquet") == Signature("load", "disallowed", "answer", "send")
+    write(generate(Recipe(seed=5)), tmp_path / "good.parquet")
+    with pytest.raises(ConfigError, match="the model allows that history"):
+        wanted(tmp_path / "good.parquet")
+
+
+def test_the_test_that_showed_it_is_found() -> None:
+    seen = Signature("unmask-under-a-close", "answer", "", "")
+    assert node(seen, TESTCASES).endswith("test_duel.py::test_unmask_under_a_close")
+    with pytest.raises(ConfigError, match="no test test_nothing in testcases/; give --test"):
+        node(Signature("nothing", "answer", "", ""), TESTCASES)

@@ -1,0 +1,81 @@
+"""evtchn-harness bisect and compare: what is wrong is one clear error, before anything boots."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import cache
+from harness.bisect import report
+from harness.bisect.confirm import Confirmation, Finding
+from harness.bisect.plan import Answer, Question
+from harness.bisect.repository import Repository
+from harness.bisect.tally import State
+from harness.cli import main
+from harness.cli.compare import document
+from harness.compare.judge import judge
+from harness.compare.side import side
+from tests.bisect.xen_history import git
+from tests.hypervisor.tree import make_tree
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(cache.ENVIRONMENT, str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    tree = make_tree(tmp_path / "xen")
+    git(tree, "init", "-q", "-b", "main")
+    for number in range(3):
+        (tree / "xen/main.c").write_text(f"int n{number};\n")
+        git(tree, "add", "-A")
+        git(tree, "commit", "-q", "-m", f"number {number}")
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["bisect", "--xen-git", "{tree}", "--good", "main~2"], "Missing option '--bad'"),
+        (["--good", "main", "--bad", "main~2"], "--good: "),
+        (["--good", "nothing", "--bad", "main"], "--good: no commit nothing"),
+        (["--good", "main~2", "--bad", "main", "--test", "nowhere.py"], "nowhere.py: no such test"),
+        (["--good", "main~2", "--bad", "main", "--host", "h"], "h"),
+        (["compare", "{tree}", "no-such"], "no flavour no-such"),
+        (["compare", "{tree}@no-such", "{tree}"], "no commit no-such"),
+        (["compare", "{tree}", "{tree}", "--rounds", "0"], "--rounds"),
+    ],
+)
+def test_one_clear_error(
+    tree: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    if words[0].startswith("--"):
+        words = ["bisect", "--xen-git", str(tree), *words]
+    words = [word.format(tree=tree) for word in words]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--json"])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert says in err and err.startswith("error: ")
+    assert len([text for text in err.splitlines() if text.startswith("error")]) == 1
+    assert json.loads(out)["kind"] == "ConfigError"
+
+
+def _documented(page: str) -> set[str]:
+    table = (DOCS / page).read_text().split("## The JSON document", 1)[1].split("\n## ", 1)[0]
+    cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    return {name.strip(" `") for cell in cells for name in cell.split(",")}
+
+
+def test_the_documents_have_the_keys_that_are_documented(tree: Path) -> None:
+    repository = Repository.open(str(tree))
+    good, bad = repository.commit("main~2", "--good"), repository.commit("main", "--bad")
+    found = Finding(Answer(bad, 0.97, ((bad, 0.97),), 1.0), Confirmation())
+    told = report.document(Question(repository.between(good, bad)), State(), found, repository)
+    assert set(told) | {"seconds", "path"} == _documented("bisect.md")
+    both = side(str(tree), "BASE"), side(str(tree), "CANDIDATE")
+    compared = document(both, judge([], margin=0.1), [])
+    assert set(compared) | {"path"} == _documented("compare.md")

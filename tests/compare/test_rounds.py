@@ -1,0 +1,114 @@
+"""Interleaving, retries, and which sides there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.compare.measure import Measured, TestSeen, measured
+from harness.compare.rounds import Which, rounds
+from harness.compare.side import side
+from harness.history.history import write
+from harness.history.simulate.run import Recipe, generate
+from harness.verdict import ConfigError, Verdict
+from tests.hypervisor.tree import make_tree
+from tests.results.runs import good
+
+OK = Measured((TestSeen("load", Verdict.PASS),))
+SPOILT = Measured((TestSeen("load", Verdict.MISS, "QEMU is gone"),))
+
+
+class Runs:
+    """Answers with OK, but for the runs that ``spoilt`` names."""
+
+    def __init__(self, *spoilt: tuple[Which, int, int]) -> None:
+        self.spoilt = spoilt
+        self.asked: list[tuple[Which, int, int]] = []
+
+    def __call__(self, which: Which, seed: int, attempt: int) -> Measured:
+        self.asked.append((which, seed, attempt))
+        return SPOILT if self.asked[-1] in self.spoilt else OK
+
+
+def seen(runs: Runs, count: int = 2) -> int:
+    return len(list(rounds(runs, count=count, seed=7, notice=lambda text: None)))
+
+
+def test_both_have_the_same_seeds_and_take_turns_at_being_first() -> None:
+    runs = Runs()
+    assert seen(runs, 3) == 3
+    assert [(which, number) for which, number, _ in runs.asked] == [
+        ("base", 7), ("candidate", 7),
+        ("candidate", 8), ("base", 8),
+        ("base", 9), ("candidate", 9),
+    ]  # fmt: skip
+
+
+def test_a_lab_fault_is_tried_again() -> None:
+    runs = Runs(("candidate", 7, 0), ("candidate", 7, 1))
+    assert seen(runs) == 2
+    assert runs.asked.count(("candidate", 7, 2)) == 1
+
+
+def test_a_round_that_the_lab_spoils_again_and_again_is_left_out() -> None:
+    assert seen(Runs(*(("base", 8, attempt) for attempt in range(3)))) == 1
+
+
+def test_a_run_that_is_stopped_keeps_the_rounds_before_it() -> None:
+    def run(which: Which, seed: int, attempt: int) -> Measured:
+        if seed == 9:
+            raise KeyboardInterrupt
+        return OK
+
+    got = []
+    with pytest.raises(KeyboardInterrupt):
+        got.extend(rounds(run, count=5, seed=7, notice=lambda text: None))
+    kept = []
+    with pytest.raises(KeyboardInterrupt):
+        for pair in rounds(run, count=5, seed=7, notice=lambda text: None):
+            kept.append(pair)
+    assert len(kept) == 2
+
+
+def test_a_run_s_directory_is_measured(tmp_path: Path) -> None:
+    place = good(tmp_path / "run").path
+    history = place / "history" / "qemu-x86_64" / "load.parquet"
+    history.parent.mkdir(parents=True, exist_ok=True)
+    write(generate(Recipe(seed=5)), history)
+    got = measured(place)
+    assert got.tests and not got.failed and not got.fault
+    assert 2000 < got.throughput < 2800
+    assert {"send", "close"} <= got.latency.keys() == got.tail.keys()
+    assert all(got.tail[op] > got.latency[op] for op in got.latency)
+    assert got.answers["send: ok"] > 10
+    assert not any(answer.startswith("read") for answer in got.answers)  # Linux's, not Xen's
+
+
+def test_a_run_that_left_nothing_is_a_lab_fault(tmp_path: Path) -> None:
+    assert measured(tmp_path / "nowhere").fault == "no test ran"
+
+
+def test_sides(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "xen")
+    assert side(str(tree), "BASE").flavour == "rwlock"
+    assert side(f"{tree}:rwlock", "BASE").tree.directory == tree
+    sched = tree / "xen/include/xen/sched.h"
+    sched.write_text(sched.read_text().replace("rwlock_t", "spinlock_t"))
+    assert side(str(tree), "BASE").flavour == "spinlock"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("/nowhere:rwlock", "BASE: /nowhere is no release, directory or REPO@REF"),
+        ("9.9:rwlock", "BASE: 9.9 is no release"),
+        ("{tree}:no-such", "no flavour no-such"),
+        ("{tree}@main", "no commit main"),
+    ],
+)
+def test_no_such_side(tmp_path: Path, text: str, says: str) -> None:
+    tree = make_tree(tmp_path / "xen")
+    with pytest.raises(ConfigError) as caught:
+        side(text.format(tree=tree), "BASE")
+    assert says in str(caught.value)

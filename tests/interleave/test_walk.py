@@ -1,0 +1,270 @@
+"""The walker on a simulated machine: a system of the model, the same or another than the walked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.agent.wire import Answer
+from harness.arch import Arch
+from harness.interleave.scenarios import SCENARIOS, Scenario
+from harness.interleave.stops import Access, StopPoint
+from harness.interleave.target import Missing, Place, Stuck
+from harness.interleave.walk import LOCK_WORDS, Outcome, Spare, Walked, Walker
+from harness.model.formula import compile_numpy
+from harness.model.locks import LOCKS
+from harness.model.mutants import MUTANTS, edited
+from harness.model.paths import Path, begin, names, paths
+from harness.model.program import DONE, Kind, Program, Step, System
+
+
+class Machine:
+    """CPUs that run the programs of ``system``, in place of harness.interleave.target.Target."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.stops = 0
+        self.has_domu = False
+        self.stub = SimpleNamespace(halt=lambda: None, go=lambda: None)
+        self.reset()
+
+    def reset(self) -> None:
+        places, values = begin(self.system)
+        self.places, self.values = list(places), dict(values)
+
+    def watch(self, words: object) -> None:
+        self.reset()
+
+    def unwatch(self) -> None: ...
+
+    def let_go(self) -> set[int]:
+        return set()
+
+    def step(self, cpu: int) -> Step:
+        return self.system.roles[cpu].program.step(self.places[cpu])
+
+    def place(self, cpu: int) -> Place:
+        if self.places[cpu] == DONE:
+            return Place(None, "out")
+        point = StopPoint(0, 0, self.step(cpu).name, Access.RMW, "", 0, "f", "f")
+        return Place(point, f"f+{self.places[cpu]}")
+
+    def settle(self, places: dict[int, Place]) -> dict[int, Place]:
+        return places
+
+    def arrive(self, cpus: Iterable[int], frozen: object, calls: object) -> dict[int, Place]:
+        places = {cpu: self.advance(cpu) for cpu in cpus}
+        missing = {cpu for cpu, place in places.items() if place.point is None}
+        if missing:
+            raise Missing(missing)
+        return places
+
+    def lane(self, cpu: int) -> int:
+        """A domU's CPU comes after the two of dom0's vCPUs; its lane is the first."""
+        return cpu if not self.has_domu else {2: 0, 0: 1}[cpu]
+
+    def access(self, cpu: int, place: Place) -> None:
+        cpu = self.lane(cpu)
+        if self.values.get("irq"):
+            cpu = len(self.places) - 1  # of the interrupt, on the first lane's CPU
+        assert self.step(cpu).word in LOCK_WORDS
+        self.take(cpu)
+
+    def pc(self, cpu: int) -> int:
+        return 0
+
+    def advance(self, cpu: int, until: int | None = None) -> Place:
+        self.stops += 1
+        cpu = self.lane(cpu)
+        if until is not None:
+            cpu = len(self.places) - 1
+            if self.places[cpu] != DONE and self.step(cpu).kind is Kind.LOCAL:
+                self.take(cpu)
+        while self.places[cpu] != DONE and self.step(cpu).word not in LOCK_WORDS:
+            self.take(cpu)
+        return self.place(cpu)
+
+    def take(self, cpu: int) -> None:
+        now = names(self.system, self.places, self.values)
+        for branch in self.step(cpu).branches:
+            if not branch.when or compile_numpy(branch.when)(now):
+                for name, added in branch.do:
+                    self.values[name] += self.system.constant(added)
+                self.values.update(branch.put)
+                self.places[cpu] = branch.then
+                return
+        # it looks, and goes round
+
+    def finish(self) -> list[int | None]:
+        """Let all run on, in turn, until nothing changes; return what their operations return."""
+        for _ in range(100):
+            for cpu, place in enumerate(self.places):
+                if place != DONE:
+                    self.take(cpu)
+        return [
+            self.values.get(f"rc{cpu}", 0) if place == DONE else None
+            for cpu, place in enumerate(self.places)
+        ]
+
+
+class Agent:
+    """The agent of one domain, and the view, of a Machine."""
+
+    domid = 3
+
+    def __init__(self, machine: Machine, scenario: Scenario, domain: str) -> None:
+        self.machine, self.scenario, self.domain = machine, scenario, domain
+        self.connection = self
+        self._posted: list[tuple[str, Mapping[str, Any]]] = []
+
+    @property
+    def posted(self) -> bool:
+        return bool(self._posted)
+
+    def ask(self, verb: str, arguments: Mapping[str, Any]) -> Answer:
+        return Answer(True, {"result": "7"})
+
+    def post(self, commands: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        assert not self._posted
+        self._posted = list(commands)
+
+    def collect(self, count: int) -> list[Answer]:
+        assert count == len(self._posted)
+        answers = []
+        for verb, arguments in self._posted:
+            if verb == "join":
+                results = self.machine.finish()
+                answers.append(self._joined(results[self._lane(arguments["on"])]))
+            else:
+                answers.append(Answer(True, {"result": "7"}))
+        self._posted = []
+        return answers
+
+    def _lane(self, vcpu: int) -> int:
+        return next(
+            number
+            for number, lane in enumerate(self.scenario.lanes)
+            if (lane.call.domain, self.scenario.vcpu(number)) == (self.domain, vcpu)
+        )
+
+    def _joined(self, result: int | None) -> Answer:
+        if result is None:
+            return Answer(False, {"errno": "62", "what": "in-flight"})
+        if result < 0:
+            return Answer(False, {"errno": str(-result)})
+        return Answer(True, {"result": str(result)})
+
+    def words(self, port: int) -> None: ...
+
+    def knows(self, port: int) -> bool:
+        return True
+
+    def mask(self, port: int) -> None: ...
+
+    def probe(self, port: int, names: set[str], pending: int, tickets: int) -> Any:
+        shown = [name for name in names if not name.startswith("rc")]
+        return SimpleNamespace(values=lambda: {n: self.machine.values[n] for n in shown})
+
+
+def walks(
+    scenario: Scenario, model: System, machine: System, orders: Iterable[Path]
+) -> list[Walked]:
+    simulated: Any = Machine(machine)
+    agents: Any = {domain: Agent(simulated, scenario, domain) for domain in scenario.domains}
+    simulated.has_domu = "domu1" in agents
+    view = agents[scenario.domains[0]]
+    walker = Walker(scenario, model, simulated, view, agents, 2, Spare())
+    return [walker.walk(order) for order in orders]
+
+
+def system(name: str, design: str) -> System:
+    return SCENARIOS[name].system(design, Arch.X86_64)
+
+
+@pytest.mark.parametrize("design", LOCKS)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_machine_like_the_model_is_walked(name: str, design: str) -> None:
+    model = system(name, design)
+    orders = list(paths(model, waits=True, preemptions=2))
+    for walked in walks(SCENARIOS[name], model, model, orders):
+        assert (walked.outcome, walked.why) == (Outcome.WALKED, "")
+        assert all(row.model == row.machine for row in walked.rows)
+        assert not walked.spoilt
+
+
+def mutated(model: System, name: str) -> System:
+    """The same system with a mutant's edits of the counter."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+
+    def program(made: Program) -> Program:
+        writes = any(step.name == "claim" for step in made.steps)
+        inside = made.step("spin" if writes else "add").branches[0].then
+        return edited(made, mutant.write if writes else mutant.read, inside)
+
+    roles = tuple(replace(role, program=program(role.program)) for role in model.roles)
+    constants = (*model.constants, ("H", dict(model.constants)["W"] // 2))
+    return replace(model, roles=roles, constants=constants)
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    ["no-wait", "ge-for-eq", "no-second-test", "no-undo", "unlock-twice", "unlock-never",
+     "increment-first", "write-unlock-one", "half-writer"],
+)  # fmt: skip
+def test_a_mutant_is_told_from_the_model(mutant: str) -> None:
+    model = system("send-close", "counter")
+    orders = list(paths(model, waits=True))
+    seen = walks(SCENARIOS["send-close"], model, mutated(model, mutant), orders)
+    bad = [walked for walked in seen if walked.outcome is Outcome.MISMATCH]
+    assert bad
+    assert all(walked.why for walked in bad)
+
+
+def test_a_reader_that_stays_in_wedges_the_writer() -> None:
+    model = system("send-close", "counter")
+    orders = list(paths(model))
+    seen = walks(SCENARIOS["send-close"], model, mutated(model, "unlock-never"), orders)
+    assert any(None in walked.results and "never comes back" in walked.why for walked in seen)
+
+
+def test_two_flavours_are_told_apart() -> None:
+    model = system("unmask-bind", "counter")  # insists
+    machine = system("unmask-bind", "counter-v2")  # gives up
+    orders = list(paths(model, waits=True))
+    seen = walks(SCENARIOS["unmask-bind"], model, machine, orders)
+    whys = {walked.why for walked in seen if walked.outcome is Outcome.MISMATCH}
+    assert whys == {
+        "CPU0 goes back to the guest, the model has it at 'again'",
+        "CPU0 goes back to the guest, the model has it at 'read'",
+    }
+    assert any(walked.outcome is Outcome.WALKED for walked in seen)
+
+
+def test_what_does_not_come_in_time_is_infeasible(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stuck(self: Machine, cpu: int) -> Place:
+        raise Stuck(f"CPU{cpu} waits")
+
+    model = system("send-close", "counter")
+    order = next(paths(model))
+    monkeypatch.setattr(Machine, "arrive", lambda self, cpus, frozen, calls: stuck(self, 0))
+    (walked,) = walks(SCENARIOS["send-close"], model, model, [order])
+    assert (walked.outcome, walked.why, walked.rows) == (Outcome.INFEASIBLE, "CPU0 waits", ())
+
+
+def test_a_lane_that_never_touches_the_lock() -> None:
+    model = system("send-close", "counter")
+    lost = replace(model.roles[1].program, steps=(Step("claim", *_nothing(model)),))
+    machine = replace(model, roles=(model.roles[0], replace(model.roles[1], program=lost)))
+    (walked,) = walks(SCENARIOS["send-close"], model, machine, [next(paths(model))])
+    assert walked.outcome is Outcome.MISMATCH
+    assert walked.why == "close on CPU1 comes back and has never touched the lock"
+
+
+def _nothing(model: System) -> tuple[Any, ...]:
+    """A step that touches no lock."""
+    claim = model.roles[1].program.step("claim")
+    return claim.kind, "state", (replace(claim.branches[0], when="", then=DONE, do=()),), ""

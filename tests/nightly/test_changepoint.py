@@ -1,0 +1,131 @@
+"""Change points: what is found, how soon, and how often one is invented."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.nightly import changepoint
+from harness.nightly.changepoint import changes
+from harness.nightly.simulate import EVERY_NIGHT, KINDS, NIGHTS, every_night, found, invented
+
+ONE_NEW = ["old"] * 10 + ["new"] * 10
+_QUIET = [kind for kind in KINDS if kind != "remembering"]  # docs/nightly.md owns up to that one
+
+
+@pytest.mark.parametrize("kind", _QUIET)
+def test_twenty_nights_without_a_change_invent_next_to_nothing(kind: str) -> None:
+    """With a new hypervisor every night: nothing but the figures speaks against a change."""
+    assert invented(kind, 300) <= 0.015
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_hypervisor_is_never_blamed(kind: str) -> None:
+    random = np.random.default_rng(2)
+    for _ in range(50):
+        seen = every_night(KINDS[kind](random, NIGHTS), ["same"] * NIGHTS)
+        assert all(change.same_build for _, change in seen)
+
+
+@pytest.mark.parametrize(
+    ("kind", "share", "nights"),
+    [
+        ("normal_2_percent", 1.0, 4),
+        ("normal_5_percent", 0.95, 5),
+        ("outliers", 0.5, 10),
+        ("heavy_tails", 0.7, 6),
+        ("wandering", 0.98, 5),
+    ],
+)
+@pytest.mark.parametrize("builds", [EVERY_NIGHT, ONE_NEW], ids=["nightly", "one"])
+def test_a_fifth_slower_is_found(kind: str, share: float, nights: int, builds: list[str]) -> None:
+    caught, after = found(kind, 100, builds)
+    assert caught >= share
+    assert after <= nights
+
+
+def test_quiet_nights_need_three_slow_ones() -> None:
+    random = np.random.default_rng(4)
+    logs = random.normal(0, 0.02, 13)
+    logs[10:] += math.log(0.8)
+    (change,) = changes(list(np.exp(logs)), ONE_NEW[:13])
+    assert change.at == 10 and not change.same_build
+    assert change.low < 0.8 < change.high and 0.77 < change.ratio < 0.83
+    assert changes(list(np.exp(logs[:12])), ONE_NEW[:12]) == []
+
+
+def test_a_slow_weekend_is_no_level() -> None:
+    random = np.random.default_rng(5)
+    logs = random.normal(0, 0.02, 20)
+    logs[12:14] -= 1.0
+    assert every_night(logs, EVERY_NIGHT) == []
+
+
+def test_down_and_up_again_are_two_changes() -> None:
+    random = np.random.default_rng(6)
+    logs = random.normal(0, 0.02, 45)
+    logs[15:30] += math.log(0.7)
+    seen = changes(list(np.exp(logs)), [str(night) for night in range(45)])
+    assert [change.at for change in seen] == [15, 30]
+    assert seen[0].ratio < 1 < seen[1].ratio
+
+
+def test_a_change_of_the_machine_is_not_the_next_hypervisor_s() -> None:
+    """The machine became slower on night 10, the hypervisor is new on night 15."""
+    random = np.random.default_rng(7)
+    logs = random.normal(0, 0.02, 25)
+    logs[10:] += math.log(0.8)
+    seen = changes(list(np.exp(logs)), ["old"] * 15 + ["new"] * 10)
+    assert [(change.at, change.same_build) for change in seen] == [(10, True)]
+
+
+def test_what_is_long_past_does_not_count() -> None:
+    logs = np.random.default_rng(8).normal(0, 0.02, 200)
+    logs[:100] += 1.0
+    assert changes(list(np.exp(logs)), [str(night) for night in range(200)]) == []
+
+
+def test_a_shift_that_matters_to_nobody_is_not_told() -> None:
+    logs = np.random.default_rng(9).normal(0, 0.001, 40)
+    logs[20:] += math.log(0.97)
+    assert changes(list(np.exp(logs)), [str(night) for night in range(40)]) == []
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 3), (3, 5), (5, 3), (4, 6)])
+def test_the_distribution_of_u_is_exact(first: int, second: int) -> None:
+    ranks = range(first + second)
+    counted = Counter(
+        sum(chosen) - first * (first - 1) // 2 for chosen in itertools.combinations(ranks, first)
+    )
+    ways = changepoint._ways(first, second)
+    assert list(ways) == [counted[u] for u in range(first * second + 1)]
+
+
+_values = st.lists(
+    st.floats(min_value=1e-6, max_value=1e9, allow_nan=False), min_size=0, max_size=70
+)
+
+
+@given(_values, st.data())
+def test_anything_gives_changes_in_order_and_scale_does_not_matter(
+    values: list[float], data: st.DataObject
+) -> None:
+    builds = data.draw(st.lists(st.sampled_from("ab"), min_size=len(values), max_size=len(values)))
+    seen = changes(values, builds)
+    places = [change.at for change in seen]
+    assert places == sorted(set(places))
+    for change in seen:
+        assert 0 < change.low <= change.ratio <= change.high
+        assert changepoint.FEWEST <= change.at <= len(values) - changepoint.FEWEST
+        assert change.same_build is (builds[change.at - 1] == builds[change.at])
+    assert [c.at for c in changes([4 * value for value in values], builds)] == places
+
+
+def test_equal_values_have_no_change() -> None:
+    assert changes([7.0] * 60, [str(night) for night in range(60)]) == []

@@ -1,0 +1,123 @@
+"""From histories to findings: a table, and laws that hold for every history."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.nightly.findings import Point, Try, judge_metric, judge_test
+from harness.nightly.outcome import THROUGHPUT
+
+
+def _tries(outcomes: str, builds: str | None = None) -> list[Try]:
+    """Return one try a night; P passes, F fails; builds are letters, by default all the same."""
+    names = builds or "a" * len(outcomes)
+    assert len(names) == len(outcomes)
+    return [
+        Try(f"{night:03}", build, outcome == "F", "lost" if outcome == "F" else "")
+        for night, (outcome, build) in enumerate(zip(outcomes, names, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "builds", "kind", "since"),
+    [
+        ("PPPPPPPP", None, None, None),
+        ("", None, None, None),
+        ("PPPPPF", "aaaaab", "failing", 5),
+        ("PPPPFFF", "aaaabbb", "failing", 4),
+        ("F", "a", "failing", 0),
+        ("FFFF", "abcd", "failing", 0),
+        ("PPPFP", "aaabc", "fixed", 4),  # a bug that came and was mended
+        ("PPPFFFFP", "aaabbbbc", "fixed", 7),
+        ("PPPFFPP", "aaabbcc", None, None),  # fixed, and told so the night before
+        ("PPPFP", "aaaaa", "flaky", 3),  # one build did both
+        ("PPPFPPPF", "abcdefgh", "flaky", 3),  # failed again
+        ("PFPFPFPF", None, "flaky", 1),
+        ("PPPPPPPPPPFPPPPPPPPPPPPPPPPPPPPPPPPPPPPPP", None, None, None),  # long gone
+        ("PFPFPPFPFFFFFFFFFFFFFFF", None, "failing", 8),  # a flake became a failure
+        ("PPPPPPPPPPF", None, "failing", 10),
+    ],
+)
+def test_a_history_and_what_it_is(
+    outcomes: str, builds: str | None, kind: str | None, since: int | None
+) -> None:
+    tries = _tries(outcomes, builds)
+    found = judge_test(tries, f"{len(outcomes) - 1:03}")
+    assert (found.kind if found else None) == kind
+    if found is not None:
+        assert found.since == f"{since:03}"
+
+
+def test_a_flake_has_a_rate_with_its_interval() -> None:
+    found = judge_test(_tries("PPPPPPPPPFPPPPPPPPPF"), "019")
+    assert found is not None and found.value == 0.1
+    assert found.low is not None and found.high is not None
+    assert 0.02 < found.low < 0.1 < found.high < 0.35
+    assert found.text == "failed 2 of 20 times: 10 % [3, 30]; last: lost"
+
+
+def test_a_failure_says_what_changed() -> None:
+    found = judge_test(_tries("PPPF", "aaab"), "003")
+    assert found is not None
+    assert (found.build_before, found.build_after) == ("a", "b")
+    assert found.text == "lost (passed before, last on 002)"
+    same = judge_test(_tries("PPPF"), "003")
+    assert same is not None and same.text.endswith("with the same build)")
+
+
+def test_repeats_of_one_night_that_disagree_are_a_flake() -> None:
+    tries = [Try("000", "a", failed) for failed in (False, True, False, False)]
+    found = judge_test(tries, "000")
+    assert found is not None and found.kind == "flaky" and found.value == 0.25
+
+
+@given(st.text(alphabet="PF", max_size=40), st.data())
+def test_laws(outcomes: str, data: st.DataObject) -> None:
+    builds = data.draw(st.text(alphabet="abc", min_size=len(outcomes), max_size=len(outcomes)))
+    tries = _tries(outcomes, builds)
+    found = judge_test(tries, f"{len(outcomes) - 1:03}")
+    if "F" not in outcomes:
+        assert found is None
+    elif outcomes.endswith("F"):
+        assert found is not None and found.kind in ("failing", "flaky")
+    elif found is not None:
+        assert found.kind in ("fixed", "flaky")
+    if found is not None and found.kind == "flaky":
+        assert "FP" in outcomes
+        assert found.low is not None and found.value is not None and found.high is not None
+        assert found.low <= found.value <= found.high
+
+
+def _points(values: list[float], builds: str) -> list[Point]:
+    return [
+        Point(f"{night:03}", build, value)
+        for night, (build, value) in enumerate(zip(builds, values, strict=True))
+    ]
+
+
+_QUIET = [1.0, 1.02, 0.99, 1.01, 0.98, 1.0, 1.01, 0.99, 1.02, 1.0, 0.99, 1.01]
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "builds", "kind"),
+    [
+        (THROUGHPUT, 0.8, "a" * 12 + "b" * 5, "slower"),
+        (THROUGHPUT, 1.25, "a" * 12 + "b" * 5, None),
+        ("send.domu.p50_us", 1.2, "a" * 12 + "b" * 5, "slower"),
+        ("send.domu.p50_us", 0.8, "a" * 12 + "b" * 5, None),
+        (THROUGHPUT, 0.8, "a" * 17, "drift"),
+        (THROUGHPUT, 1.0, "a" * 12 + "b" * 5, None),
+    ],
+)
+def test_slower_is_less_of_the_one_and_more_of_the_other(
+    name: str, factor: float, builds: str, kind: str | None
+) -> None:
+    values = [*_QUIET, *(factor * value for value in _QUIET[:5])]
+    found = judge_metric(name, _points(values, builds))
+    assert (found.kind if found else None) == kind
+    if found is not None:
+        assert found.since == "012"
+        assert found.value is not None and abs(found.value - factor) < 0.03
+        assert f"{100 * (factor - 1):+.0f} %" in found.text

@@ -1,0 +1,92 @@
+"""The store file: who may write it, what survives, and what a wrong one says."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from harness.nightly.outcome import Outcome
+from harness.nightly.rows import SCHEMA
+from harness.nightly.store import FILE, Store
+from harness.verdict import EXIT_USAGE, ConfigError, LabError, Verdict
+
+KEYS = [("h1", "counter", "load"), ("h2", "counter", "load")]
+
+
+def test_one_writes_and_others_read(tmp_path: Path) -> None:
+    with Store(tmp_path, write=True) as store:
+        begun = store.begin_night("plan", KEYS, 1_800_000_000.0, 60)
+        with pytest.raises(ConfigError, match="another nightly is at work here"):
+            Store(tmp_path, write=True)
+        with Store(tmp_path) as reader:
+            assert reader.nights(5) == [begun]
+            assert [cell.key for cell in reader.cells(begun.id)] == KEYS
+    with Store(tmp_path, write=True) as store:
+        assert store.nights(5) == [begun]
+
+
+def test_reading_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no store"):
+        Store(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_store_of_another_schema_is_left_alone(tmp_path: Path) -> None:
+    Store(tmp_path, write=True).close()
+    with sqlite3.connect(tmp_path / FILE) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(ConfigError, match="schema 99, this harness knows 1") as caught:
+        Store(tmp_path, write=True)
+    assert caught.value.exit_code == EXIT_USAGE
+
+
+def test_what_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("this is no database, and long enough to be seen as none" * 40)
+    with pytest.raises(LabError, match=r"cannot open the store: .*database"):
+        Store(tmp_path, write=True)
+    with pytest.raises(LabError):  # and not "another nightly is at work": it let go
+        Store(tmp_path, write=True)
+
+
+def test_a_transaction_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    with Store(tmp_path, write=True) as store:
+        with pytest.raises(ZeroDivisionError), store.transaction() as cursor:
+            cursor.execute("INSERT INTO name (text) VALUES ('x')")
+            raise ZeroDivisionError
+        with pytest.raises(LabError, match="cannot write the store"), store.transaction() as cursor:
+            cursor.execute("INSERT INTO name (text) VALUES ('x')")
+            cursor.execute("INSERT INTO nothing VALUES (1)")
+        assert store.db.execute("SELECT count(*) FROM name").fetchone() == (0,)
+
+
+def test_the_names_of_nights_only_rise(tmp_path: Path) -> None:
+    """Also within one second, and when the clock is set back."""
+    with Store(tmp_path, write=True) as store:
+        clock = (1_800_000_000.0, 1_800_000_000.5, 1_700_000_000.0)
+        names = [store.begin_night("p", KEYS, begin, 60).id for begin in clock]
+        assert [night.id for night in store.nights(9)] == names
+    assert names == ["20270115T080000Z", "20270115T080001Z", "20270115T080002Z"]
+
+
+def test_a_cell_knows_how_long_it_took_last(tmp_path: Path) -> None:
+    with Store(tmp_path, write=True) as store:
+        for seconds in (10.0, 20.0):
+            begun = store.begin_night("p", KEYS, 1_800_000_000.0, 60)
+            attempt = store.begin_attempt(store.cells(begun.id)[0])
+            store.end_attempt(attempt, Outcome(Verdict.PASS, seconds=seconds), state="done")
+        assert store.last_runs() == {KEYS[0]: (begun.id, 20.0)}
+
+
+def test_attempts_have_directories_of_their_own(tmp_path: Path) -> None:
+    with Store(tmp_path, write=True) as store:
+        begun = store.begin_night("p", KEYS, 1_800_000_000.0, 60)
+        runs = []
+        for _ in range(2):
+            attempt = store.begin_attempt(store.cells(begun.id)[0])
+            runs.append(attempt.run)
+            store.end_attempt(attempt, Outcome(Verdict.MISS), state="waiting")
+    home = f"nights/{begun.id}/h1-counter-load"
+    assert runs == [home, f"{home}-2"]
