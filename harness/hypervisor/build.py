@@ -47,13 +47,18 @@ class Build:
     source: Source
     directory: Path
     image: Path  # x86-64: uncompressed multiboot ELF (`qemu -kernel`); arm64: flat Image
-    syms: Path | None  # ELF with symbols and DWARF; None: the distribution's build has none
+    syms: Path  # ELF with symbols and DWARF, if ``has_symbols``
     config: Path | None  # the Kconfig answers it was built with
     build_id: str  # hex, as the running Xen reports it
     digest: str  # of everything that went in
     compiler: str
     seconds: float  # wall time of this call
     cached: bool
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether it was built here: the distribution's own builds are stripped."""
+        return self.source.kind != "deb"
 
 
 def build(
@@ -113,7 +118,7 @@ def _ready_made(source: Source, chosen: Flavour, arch: Arch) -> Build:
         source=source,
         directory=image.parent,
         image=image,
-        syms=None,
+        syms=image,
         config=None,
         build_id=binary.image_build_id(image),
         digest=source.digest,

@@ -110,7 +110,7 @@ def _walk(on: Bench, walker: Walker, order: Path) -> Walked:
 
 def _symbols(live: Session) -> pathlib.Path:
     """Return the file with Xen's symbols; ConfigError for a build that has none."""
-    if live.build.syms is None:
+    if not live.build.has_symbols:
         raise ConfigError(
             "no symbols: the stop points of this Xen cannot be found",
             where=str(live.build.image),

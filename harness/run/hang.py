@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from harness.arch import Arch
 from harness.hypervisor.build import Build
@@ -53,10 +52,9 @@ def spins(
 
     ``cpus`` says where they are now: QEMU's monitor, or Xen itself when a debug key is pressed.
     """
-    syms = build.syms
-    if syms is None:
+    if not build.has_symbols:
         return []  # nobody knows what is where in it
-    table = symbols(syms)
+    table = symbols(build.syms)
     every: dict[int, list[Cpu]] = {}
     for look in range(_MOST_LOOKS):
         if look:
@@ -66,7 +64,7 @@ def spins(
         stuck = {number: seen for number, seen in sorted(every.items()) if _stuck(table, seen)}
         if look + 1 >= looks and all(_ran(seen) for seen in stuck.values()):
             break
-    return [_spin(arch, syms, table, seen[-1], memory) for seen in stuck.values() if _ran(seen)]
+    return [_spin(arch, build, table, seen[-1], memory) for seen in stuck.values() if _ran(seen)]
 
 
 def _stuck(table: Symbols, looks: Sequence[Cpu]) -> bool:
@@ -88,12 +86,12 @@ def _frozen(looks: Sequence[Cpu]) -> bool:
     return all(at.setdefault(cpu.pc, cpu.registers) == cpu.registers for cpu in looks)
 
 
-def _spin(arch: Arch, syms: Path, table: Symbols, cpu: Cpu, memory: Memory) -> Spin:
+def _spin(arch: Arch, build: Build, table: Symbols, cpu: Cpu, memory: Memory) -> Spin:
     name = table.describe(cpu.pc).partition("+")[0]
     channel = None
     if name.startswith("evtchn_"):
         try:
-            channel = channel_at(syms, cpu.registers[_ARGUMENT[arch]], memory, cpu.number)
+            channel = channel_at(build.syms, cpu.registers[_ARGUMENT[arch]], memory, cpu.number)
         except (HarnessError, KeyError, ValueError):
             channel = None  # the place is still worth telling
     word = _held(arch, name, cpu) if channel is None else channel.lock

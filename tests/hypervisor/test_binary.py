@@ -30,7 +30,7 @@ def test_it_is_taken_as_it_is(packages: Source, arch: Arch) -> None:
     built = build.build(packages, "rwlock", arch)
     assert built.image == binary.image(packages.tree, arch)
     assert built.build_id == bytes(range(20)).hex()
-    assert built.syms is None and built.cached
+    assert not built.has_symbols and built.cached
 
 
 def test_no_other_flavour_can_be_made_of_it(packages: Source) -> None:
