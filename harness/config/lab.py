@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from harness.config.host import BUILT_IN, QemuHost
+from harness.config import schema
+from harness.config.host import BUILT_IN
+from harness.config.physical import KINDS, Host
 from harness.verdict import ConfigError
 
 ENVIRONMENT = "EVTCHN_HARNESS_LAB"
@@ -32,11 +34,9 @@ DEFAULT = Path("lab.yaml")
 # A host's name becomes a directory, a libvirt domain and a word on the command line.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SECTIONS = ("hosts",)
-_KINDS = ("qemu",)
-_FIELDS = tuple(field for field in QemuHost.model_fields if field != "name")
 
 
-def load_lab(path: Path | None = None) -> dict[str, QemuHost]:
+def load_lab(path: Path | None = None) -> dict[str, Host]:
     """Return the built-in hosts and those of the lab file, by name.
 
     The file is ``path``, else $EVTCHN_HARNESS_LAB, else ./lab.yaml if there is one.
@@ -46,7 +46,7 @@ def load_lab(path: Path | None = None) -> dict[str, QemuHost]:
     return {**BUILT_IN, **(_load(found) if found else {})}
 
 
-def host(lab: Mapping[str, QemuHost], name: str) -> QemuHost:
+def host(lab: Mapping[str, Host], name: str) -> Host:
     """Return host ``name`` of ``lab``; ConfigError lists the known ones."""
     if name in lab:
         return lab[name]
@@ -64,7 +64,7 @@ def _find(path: Path | None) -> Path | None:
     return DEFAULT if DEFAULT.exists() else None
 
 
-def _load(path: Path) -> dict[str, QemuHost]:
+def _load(path: Path) -> dict[str, Host]:
     lab = _LabFile(path)
     hosts = lab.hosts()
     if lab.problems:
@@ -83,7 +83,7 @@ class _LabFile:
             self._problem(line, where, "given twice", "keep one of the two")
         self.values = _construct(path, self.root)
 
-    def hosts(self) -> dict[str, QemuHost]:
+    def hosts(self) -> dict[str, Host]:
         if self.values is None:  # empty, or all commented out: adds nothing
             return {}
         if not isinstance(self.values, dict):
@@ -103,7 +103,7 @@ class _LabFile:
         checked = ((name, self._host(name, entry)) for name, entry in entries.items())
         return {name: value for name, value in checked if value is not None}
 
-    def _host(self, name: object, entry: object) -> QemuHost | None:
+    def _host(self, name: object, entry: object) -> Host | None:
         line, where = self._line("hosts", name), f"hosts.{name}"
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             hint = "use letters, digits, '.', '_' and '-' (quote a number)"
@@ -114,16 +114,20 @@ class _LabFile:
             self._problem(line, where, what, "write at least `arch: x86_64` below it")
             return None
         kind = entry.get("kind", "qemu")
-        if kind not in _KINDS:
-            self._kind(name, kind)
+        if not isinstance(kind, str) or kind not in KINDS:
+            hint = f"kinds known: {', '.join(KINDS)}"
+            what = f"unknown kind {_shown(kind)}"
+            self._problem(self._line("hosts", name, "kind"), f"{where}.kind", what, hint)
             return None
         if "name" in entry:
             hint = "the host's name is its key under hosts"
             self._problem(self._line("hosts", name, "name"), f"{where}.name", "unknown field", hint)
         fields = {str(field): value for field, value in entry.items() if field != "name"}
-        return self._validate(name, fields)
+        return self._validate(name, KINDS[kind], fields)
 
-    def _validate(self, name: str, fields: dict[str, Any]) -> QemuHost | None:
+    def _validate(
+        self, name: str, kind: type[BaseModel], fields: dict[str, Any]
+    ) -> Host | None:
         # JSON's strict mode, not Python's: an int is an int, an enum is its string.
         try:
             text = json.dumps({**fields, "name": name}, default=str, skipkeys=True)
@@ -132,22 +136,14 @@ class _LabFile:
             self._problem(self._line("hosts", name), f"hosts.{name}", what, hint)
             return None
         try:
-            return QemuHost.model_validate_json(text, strict=True)
+            return kind.model_validate_json(text, strict=True)  # type: ignore[return-value]
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                what, hint = _words(detail)
-                field = ".".join(str(part) for part in detail["loc"])
-                where = f"hosts.{name}.{field}".rstrip(".")
-                self._problem(self._line("hosts", name, *detail["loc"]), where, what, hint)
+                place = schema.place(kind, detail["loc"])
+                what, hint = _words(detail, place.fields)
+                where = ".".join(("hosts", name, *map(str, place.path)))
+                self._problem(self._line("hosts", name, *place.path), where, what, hint)
             return None
-
-    def _kind(self, name: str, kind: object) -> None:
-        known = ", ".join(_KINDS)
-        if kind == "physical":
-            what, hint = "physical servers are not supported yet", f"kinds known today: {known}"
-        else:
-            what, hint = f"unknown kind {_shown(kind)}", f"kinds known: {known}"
-        self._problem(self._line("hosts", name, "kind"), f"hosts.{name}.kind", what, hint)
 
     def _problem(self, line: int, where: str, what: str, hint: str) -> None:
         field = f"{where}: " if where else ""
@@ -157,6 +153,13 @@ class _LabFile:
         return _line(self.root, keys)
 
 
+_EXAMPLES = {
+    "arch": "x86_64",
+    "power": "[{driver: ipmi, address: bmc, user: admin, password: {file: bmc.password}}]",
+    "console": "{driver: tcp, address: console-server, port: 4001}",
+    "ssh": "{address: server, key_file: id_ed25519, host_key: ssh-ed25519 AAAA...}",
+    "password": "{file: bmc.password}",
+}
 _EXAMPLE = "write for example `hosts: {my-host: {arch: x86_64}}`"
 
 
@@ -232,6 +235,10 @@ def _line(root: yaml.Node | None, keys: Iterable[object]) -> int:
     """Return the line (from 1) of the deepest key of the path ``keys`` that the file has."""
     node, line = root, 1
     for key in keys:
+        if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+            continue
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         same = [(k, v) for k, v in pairs if k.value == str(key)]
         if not same:
@@ -240,16 +247,26 @@ def _line(root: yaml.Node | None, keys: Iterable[object]) -> int:
     return line
 
 
-def _words(detail: ErrorDetails) -> tuple[str, str]:
+def _words(detail: ErrorDetails, known: tuple[str, ...]) -> tuple[str, str]:
     """Return (what is wrong, what to do) in plain words for one of pydantic's errors."""
     limits = detail.get("ctx", {})
-    value = _shown(detail["input"])
     field = str(detail["loc"][-1]) if detail["loc"] else ""
+    value = "text" if field == "password" else _shown(detail["input"])  # never tell a secret
     match detail["type"]:
         case "extra_forbidden":
-            return "unknown field", f"{_did_you_mean(field, _FIELDS)}known: {', '.join(_FIELDS)}"
+            return "unknown field", f"{_did_you_mean(field, known)}known: {', '.join(known)}"
         case "missing":
-            return "missing", f"add it, for example `{field}: x86_64`"
+            return "missing", f"add it, for example `{field}: {_EXAMPLES.get(field, '...')}`"
+        case "union_tag_invalid":
+            return f"unknown driver {_shown(limits['tag'])}", f"use {limits['expected_tags']}"
+        case "union_tag_not_found":
+            return "does not say its driver", "add `driver: ` and which one"
+        case "model_type" | "model_attributes_type":
+            return f"must be a mapping of fields, not {value}", f"known: {', '.join(known)}"
+        case "tuple_type":
+            return f"must be a list, not {value}", "write each element behind `- `, or [a, b]"
+        case "too_short":
+            return "must not be empty", "give at least one"
         case "enum" | "literal_error":
             return f"cannot be {value}", f"use {limits['expected']}"
         case "int_type" | "int_parsing" | "int_from_float":
