@@ -17,9 +17,10 @@ from rich.table import Table
 
 from harness.cli import print_json
 from harness.cli.run import TESTCASES
-from harness.config.host import BUILT_IN, QemuHost
+from harness.config.host import BUILT_IN
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
+from harness.config.physical import Host
 from harness.corpus.entry import Entry, entries
 from harness.corpus.judge import Cell, exit_code
 from harness.corpus.loop import PAGE, run_corpus
@@ -89,7 +90,7 @@ def command(
     return exit_code(cells)
 
 
-def _without_domus(hosts: Mapping[str, QemuHost], place: Path) -> Path:
+def _without_domus(hosts: Mapping[str, Host], place: Path) -> Path:
     """Write a lab file of the same hosts that start no domU; return its path."""
     file = place / "without-domus.yaml"
     bare = {

@@ -125,9 +125,7 @@ class _LabFile:
         fields = {str(field): value for field, value in entry.items() if field != "name"}
         return self._validate(name, KINDS[kind], fields)
 
-    def _validate(
-        self, name: str, kind: type[BaseModel], fields: dict[str, Any]
-    ) -> Host | None:
+    def _validate(self, name: str, kind: type[BaseModel], fields: dict[str, Any]) -> Host | None:
         # JSON's strict mode, not Python's: an int is an int, an enum is its string.
         try:
             text = json.dumps({**fields, "name": name}, default=str, skipkeys=True)

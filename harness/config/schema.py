@@ -1,4 +1,4 @@
-"""Where in a model one of pydantic's errors is: the path as the file has it, and what fits there."""
+"""Where in a model a pydantic error is: the path as the file has it, and what fits there."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import jinja2
 import libvirt
 
 from harness.arch import Arch
-from harness.config.host import QemuHost
+from harness.config.host import Domains
 from harness.domains.dom0 import Dom0, ExecChannel
 from harness.domains.tunnel import Tunnel
 from harness.machine.connection import start_event_loop
@@ -111,7 +111,7 @@ class Toolstack:
                     ) from error
                 time.sleep(0.3)
 
-    def start(self, name: str, host: QemuHost, boot: DomUBoot, console: Console) -> DomU:
+    def start(self, name: str, host: Domains, boot: DomUBoot, console: Console) -> DomU:
         """Define and start a domU; its console is recorded as stream ``name``."""
         xml = (
             _environment()

@@ -52,6 +52,9 @@ class QemuMachine:
     ``folder`` is a scratch directory of the run; ``console`` records.
     """
 
+    looks = 10  # at the CPUs: QEMU's monitor is fast
+    boot_seconds = 240.0  # a busy machine under TCG is slow, not dead
+
     def __init__(
         self, host: QemuHost, boot: Boot, accel: Choice, *, folder: Path, console: Console
     ) -> None:
@@ -141,6 +144,9 @@ class QemuMachine:
                 f"QEMU does not run (libvirt state {state}, reason {reason})",
                 where=f"host {self.host.name}",
             )
+
+    def up(self) -> None:
+        """Nothing: booting makes no difference here."""
 
     def save(self) -> None:
         """Keep the machine as it is now, in place of an earlier snapshot; it then runs on."""

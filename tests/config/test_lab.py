@@ -112,8 +112,9 @@ def test_anchors_and_merges_work() -> None:
     [
         (
             "hosts:\n  a:\n    arch: x86_64\n    cpuss: 3\n",
-            "4: hosts.a.cpuss: unknown field; did you mean cpus? known: kind, arch, dom0_memory_mib,"
-            " domus, domu_memory_mib, domu_vcpus, accel, cpus, memory_mib, ssh_port, libvirt_uri",
+            "4: hosts.a.cpuss: unknown field; did you mean cpus? known: kind, arch,"
+            " dom0_memory_mib, domus, domu_memory_mib, domu_vcpus, accel, cpus, memory_mib,"
+            " ssh_port, libvirt_uri",
         ),
         ("hosts:\n  a: {}\n", "2: hosts.a.arch: missing; add it, for example `arch: x86_64`"),
         (

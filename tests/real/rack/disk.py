@@ -37,6 +37,7 @@ UseDNS no
 StrictModes no
 PidFile none
 """
+_REBOOT = "#!/bin/sh\nsync\nmount -o remount,ro /\nexec busybox reboot -f\n"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def _make(
     tree.mkdir()
     unpacked = [path for deb, path in files.items() if wanted.has_package(deb.name)]
     rootfs.unpack(unpacked, wanted, tree)
-    package = next(p for d, p in files.items() if d.name.startswith("linux-image-") and d.size > 1e7)
+    package = next(
+        p for d, p in files.items() if d.name.startswith("linux-image-") and d.size > 1e7
+    )
     _system(tree, keys)
     _boot(tree, arch, firmware, package, work)
     _assemble(tree, arch, firmware, work)
@@ -95,6 +98,9 @@ def _system(tree: Path, keys: RunKeys) -> None:
     (tree / "etc/ssh/host_key").write_text(keys.host_private)
     (tree / "etc/ssh/host_key").chmod(0o600)
     (tree / "etc/ssh/authorized_keys").write_text(keys.user_public)
+    reboot = tree / "usr/sbin/reboot"
+    reboot.write_text(_REBOOT)
+    reboot.chmod(0o755)
     for applet in _applets().split():
         if not any((tree / "usr" / place / applet).exists() for place in ("bin", "sbin")):
             (tree / "usr/bin" / applet).symlink_to("busybox")
@@ -161,7 +167,8 @@ def _assemble(tree: Path, arch: Arch, firmware: str, work: Path) -> None:
     size = (used + _FREE_BYTES) >> 20 << 20
     with root.open("wb") as file:
         file.truncate(size)
-    words = "-q -F -t ext4 -O ^metadata_csum,^64bit -E root_owner=0:0 -m 0 -L server -d".split()
+    features = ["-O", "^metadata_csum,^64bit", "-E", "root_owner=0:0", "-m", "0", "-L", "server"]
+    words = ["-q", "-F", "-t", "ext4", *features, "-d"]
     command.run([command.which("mke2fs", "e2fsprogs"), *words, tree, root], timeout=600)
     esp = _esp(arch, work) if firmware == "uefi" else None
     first = _FIRST + (_ESP_MIB << 11 if esp else 0)

@@ -1,4 +1,4 @@
-"""One server of the rack, as hardware: a power button, a serial port, a disk.  A process of its own.
+"""One server of the rack, as hardware: a power button, a serial port, a disk.
 
 ``python -m tests.real.rack.server FILE.json`` runs until its parent closes its stdin.  The
 button is a UNIX socket that takes one word (on, off, reset, soft, nmi, state) and answers with
@@ -212,6 +212,9 @@ class Server:
 
 
 def main() -> None:
+    if sys.argv[1] == "--press":
+        print(press(Path(sys.argv[2]), sys.argv[3]))
+        return
     fields = json.loads(Path(sys.argv[1]).read_text())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent closes stdin
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
