@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "corpus": "harness.cli.corpus",
     "check": "harness.cli.check",
     "bench": "harness.cli.bench",
+    "lab": "harness.cli.lab",
 }
 
 

@@ -16,6 +16,7 @@ from harness.config.host import Domains, QemuHost, Section
 from harness.verdict import ConfigError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+Cipher = Annotated[int, Field(ge=1, le=17)]  # IPMI's suite: 3 everywhere, 17 on newer BMCs
 Words = Annotated[tuple[str, ...], Field(min_length=1)]  # a program and its arguments
 
 
@@ -57,6 +58,7 @@ class IpmiPower(Section):
     port: Port = 623
     user: str
     password: Secret
+    cipher: Cipher = 3
 
 
 class RedfishPower(Section):
@@ -102,6 +104,7 @@ class SolConsole(Section):
     port: Port = 623
     user: str
     password: Secret
+    cipher: Cipher = 3
 
 
 class TcpConsole(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from harness import command
 from harness.command import CommandFailed
 from harness.config.physical import IpmiPower, SolConsole
@@ -10,7 +12,7 @@ from harness.verdict import LabError
 
 _SECONDS = 40.0  # of one command
 # Seconds for an answer and how often to ask anew (then 1 s longer): silence shows in about 10 s.
-_PATIENCE = ("-N", "2", "-R", "3")
+PATIENCE = ("-N", "1", "-R", "3", "-v")  # and it says why there is no session
 
 
 class Ipmi:
@@ -46,11 +48,11 @@ class Ipmi:
         return "on" if "power is on" in said else "off" if "power is off" in said else "unknown"
 
     def _power(self, word: str) -> str:
-        argv = [*arguments(self._section), *_PATIENCE, "chassis", "power", word]
+        argv = [*arguments(self._section), *PATIENCE, "chassis", "power", word]
         try:
             return command.run(argv, env=environment(self._section), timeout=_SECONDS)
         except CommandFailed as error:
-            if "not supported" in error.output.lower() or "invalid command" in error.output.lower():
+            if re.search("not supported|invalid (command|data field)", error.output.lower()):
                 raise Unsupported(f"the BMC has no `power {word}`", where=self.name) from None
             raise LabError(explained(error), where=self.name) from None
 
@@ -59,7 +61,8 @@ def arguments(section: IpmiPower | SolConsole) -> list[str]:
     """Return ipmitool's words for the BMC of ``section``; the password is no argument."""
     tool = command.which("ipmitool", "ipmitool")
     where = ["-H", section.address, "-p", str(section.port)]
-    return [tool, "-I", "lanplus", *where, "-U", section.user, "-E"]
+    # Without a suite ipmitool asks the BMC for them, which some never answer.
+    return [tool, "-I", "lanplus", *where, "-U", section.user, "-E", "-C", str(section.cipher)]
 
 
 def environment(section: IpmiPower | SolConsole) -> dict[str, str]:
@@ -70,6 +73,8 @@ def environment(section: IpmiPower | SolConsole) -> dict[str, str]:
 def explained(error: CommandFailed) -> str:
     """Return in plain words why ipmitool did not reach the BMC."""
     said = error.output.lower()
+    if "invalid authentication algorithm" in said or "cipher" in said:
+        return "the BMC does not know the cipher suite: set cipher in lab.yaml"
     if "rakp" in said or "unauthorized" in said or "hmac is invalid" in said:
         return "the BMC refuses the user or the password"
     if "unable to establish" in said or "did not end" in error.what or "timeout" in said:

@@ -11,7 +11,7 @@ import contextlib
 from harness import command
 from harness.command import CommandFailed
 from harness.config.physical import SolConsole
-from harness.machine.power.ipmi import arguments, environment, explained
+from harness.machine.power.ipmi import PATIENCE, arguments, environment, explained
 from harness.machine.wires.program import Program
 from harness.verdict import LabError
 
@@ -33,7 +33,7 @@ class _NotActive(Exception):
 
 def _deactivate(words: list[str], env: dict[str, str], address: str) -> None:
     try:
-        command.run([*words, "-N", "2", "-R", "3", "sol", "deactivate"], env=env, timeout=_SECONDS)
+        command.run([*words, *PATIENCE, "sol", "deactivate"], env=env, timeout=_SECONDS)
     except CommandFailed as error:
         if "already" in error.output.lower() or "de-activated" in error.output.lower():
             raise _NotActive from None
