@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
 from harness.config.physical import PhysicalHost
 from harness.machine import lease, power
+from harness.machine.power.labgrid import places
 from harness.run import lab
 from harness.verdict import EXIT_LAB, EXIT_PASS, ConfigError, Verdict
 
@@ -77,8 +79,12 @@ def power_(name: str, action: str, file: Path | None, as_json: bool) -> None:
     """Switch a server; the state is seen to be as wanted.  Refused while a run uses it."""
     (host,) = _servers(file, (name,))
     chain = power.chain(host.power, seconds=host.limits.power, where=f"host {name}: power")
-    if action != "state":
-        with lease.lease(name, lambda _: None, wait=0.0):
+    if action == "state":
+        held = places(host.power) if lease.holder(name) is None else contextlib.nullcontext()
+        with held:
+            state = chain.state()
+    else:
+        with lease.lease(name, lambda _: None, wait=0.0), places(host.power):
             actions: dict[str, Any] = {
                 "on": chain.on,
                 "off": chain.off,
@@ -87,7 +93,7 @@ def power_(name: str, action: str, file: Path | None, as_json: bool) -> None:
                 "nmi": chain.nmi,
             }
             actions[action]()
-    state = chain.state()
+            state = chain.state()
     print_json({"host": name, "state": state}) if as_json else click.echo(f"{name}: {state}")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from harness.config.physical import PhysicalHost, PowerDriver
 from harness.machine import grub, lease, power, shell, wires
+from harness.machine.power.labgrid import places
 from harness.verdict import HarnessError, LabError
 
 _LISTEN_SECONDS = 3.0
@@ -29,6 +30,14 @@ class Probe:
 def check(host: PhysicalHost) -> list[Probe]:
     """Try every part of ``host``.  A console that another run holds is left alone."""
     held = lease.holder(host.name)
+    with contextlib.ExitStack() as stack:
+        if held is None:
+            with contextlib.suppress(LabError):  # the probe of its power says why
+                stack.enter_context(places(host.power))
+        return _check(host, held)
+
+
+def _check(host: PhysicalHost, held: lease.Lease | None) -> list[Probe]:
     probes = [_probe(host, "lease", lambda: _lease(held))]
     for section in host.power:
         switch = functools.partial(_power, section)
@@ -37,7 +46,7 @@ def check(host: PhysicalHost) -> list[Probe]:
         probes.append(_probe(host, f"console {host.console.driver}", lambda: _console(host)))
     if held is not None or _off(host):
         why = "a run uses the server" if held is not None else "the server is off"
-        return [*probes, Probe(host.name, "default system", held is not None, f"not tried: {why}")]
+        return [*probes, Probe(host.name, "default system", True, f"not tried: {why}")]
     return [*probes, _probe(host, "default system", lambda: _default_system(host))]
 
 

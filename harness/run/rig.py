@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.arch import Arch
 from harness.config.host import QemuHost
-from harness.config.physical import Host, LabgridPower, PhysicalHost
+from harness.config.physical import Host, PhysicalHost
 from harness.domains.keys import RunKeys
 from harness.hypervisor.build import Build
 from harness.images import cpio
@@ -28,7 +28,7 @@ from harness.machine import Machine, accel
 from harness.machine.console import Console
 from harness.machine.lease import lease
 from harness.machine.physical import PhysicalMachine, ServerBoot
-from harness.machine.power.labgrid import Labgrid
+from harness.machine.power.labgrid import places
 from harness.machine.qemu import Boot, QemuMachine
 from harness.machine.slots import slot
 from harness.results import records
@@ -74,9 +74,7 @@ def turn(host: Host, notice: Callable[[str], None]) -> Iterator[None]:
             stack.enter_context(slot(host.cpus, notice))
         else:
             stack.enter_context(lease(host.name, notice, wait=host.limits.wait))
-            for section in host.power:
-                if isinstance(section, LabgridPower):
-                    stack.enter_context(Labgrid(section).held())
+            stack.enter_context(places(host.power))
         yield
 
 

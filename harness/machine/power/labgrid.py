@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness import command
 from harness.command import CommandFailed
-from harness.config.physical import LabgridPower
+from harness.config.physical import LabgridPower, PowerDriver
 from harness.machine.power import State, Unsupported
 from harness.verdict import LabError
 
@@ -72,6 +72,16 @@ class Labgrid:
             lines = [line for line in error.output.strip().splitlines() if line.strip()]
             why = lines[-1].strip() if lines else error.what
             raise LabError(f"labgrid-client {' '.join(words)}: {why}", where=self.name) from None
+
+
+@contextmanager
+def places(sections: Iterable[PowerDriver]) -> Iterator[None]:
+    """Hold every labgrid place among ``sections`` for the block; LabError when one is taken."""
+    with contextlib.ExitStack() as stack:
+        for section in sections:
+            if isinstance(section, LabgridPower):
+                stack.enter_context(Labgrid(section).held())
+        yield
 
 
 def _program() -> str:

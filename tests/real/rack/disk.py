@@ -133,11 +133,20 @@ def _boot(tree: Path, arch: Arch, firmware: str, package: Path, work: Path) -> N
     (tree / "boot/vmlinuz").write_bytes(_vmlinuz(package, work))
     config = (HERE / "grub.cfg").read_text().replace("@ARGUMENTS@", f"console={_SERIAL[arch]}")
     (tree / "boot/grub/grub.cfg").write_text(config)
-    grub = Path("/usr/lib/grub") / _platform(arch, firmware)
+    grub = _grub(arch, firmware, work)
     target = tree / "boot/grub" / grub.name
     target.mkdir()
     for path in (*grub.glob("*.mod"), *grub.glob("*.lst")):
         shutil.copy2(path, target / path.name)
+
+
+def _grub(arch: Arch, firmware: str, work: Path) -> Path:
+    """Return GRUB's folder for that firmware, unpacked: no package for it is installed."""
+    name = {"bios": "grub-pc-bin", "uefi": f"grub-efi-{NAMES[arch].debian}-bin"}[firmware]
+    files = apt.fetch(arch, [name])
+    package = next(path for deb, path in files.items() if deb.name == name)
+    command.run([command.which("dpkg-deb", "dpkg"), "-x", package, work / "grub"])
+    return work / "grub/usr/lib/grub" / _platform(arch, firmware)
 
 
 def _platform(arch: Arch, firmware: str) -> str:
@@ -183,6 +192,7 @@ def _assemble(tree: Path, arch: Arch, firmware: str, work: Path) -> None:
         _copy(esp, image, _FIRST)
     else:
         _bios_grub(image, work)
+    shutil.rmtree(work / "grub")
     root.unlink()
 
 
@@ -202,16 +212,17 @@ def _copy(part: Path, image: Path, sector: int) -> None:
 def _bios_grub(image: Path, work: Path) -> None:
     """Put GRUB's boot.img into the first sector and its core behind it, as grub-install does."""
     core = work / "core.img"
-    _mkimage("i386-pc", core, "(hd0,msdos1)/boot/grub", ["biosdisk", "part_msdos", "ext2"])
+    folder = work / "grub/usr/lib/grub/i386-pc"
+    _mkimage(folder, core, "(hd0,msdos1)/boot/grub", ["biosdisk", "part_msdos", "ext2"])
     with image.open("r+b") as file:
-        file.write(Path("/usr/lib/grub/i386-pc/boot.img").read_bytes()[:440])
+        file.write((folder / "boot.img").read_bytes()[:440])
         file.seek(_SECTOR)
         file.write(core.read_bytes())
     core.unlink()
 
 
 def _esp(arch: Arch, work: Path) -> Path:
-    platform = _platform(arch, "uefi")
+    platform = work / "grub/usr/lib/grub" / _platform(arch, "uefi")
     name = "BOOTAA64.EFI" if arch is Arch.ARM64 else "BOOTX64.EFI"
     program, esp = work / name, work / "esp.img"
     _mkimage(platform, program, "(hd0,msdos2)/boot/grub", ["part_msdos", "ext2", "fat"])
@@ -224,6 +235,7 @@ def _esp(arch: Arch, work: Path) -> Path:
     return esp
 
 
-def _mkimage(platform: str, path: Path, prefix: str, modules: list[str]) -> None:
+def _mkimage(folder: Path, path: Path, prefix: str, modules: list[str]) -> None:
     mkimage = command.which("grub-mkimage", "grub-common")
-    command.run([mkimage, "-O", platform, "-o", path, "-p", prefix, *modules, "normal"])
+    words = ["-d", folder, "-O", folder.name, "-o", path, "-p", prefix]
+    command.run([mkimage, *words, *modules, "normal"])

@@ -29,6 +29,7 @@ from tests.real.rack.server import Hardware
 
 PASSWORD = "s3cret-of-the-rack"
 USER = "admin"
+_PORTS = ("ssh", "serial", "lan", "redfish", "pdu", "coordinator")
 _ROOT = Path(__file__).resolve().parents[3]
 _CPU = {Arch.X86_64: "Opteron_G3", Arch.ARM64: "cortex-a57"}
 _MACHINE = {
@@ -109,27 +110,49 @@ class Rack:
 
 @contextmanager
 def server(
-    folder: Path, *, arch: Arch = Arch.X86_64, firmware: str = "bios", name: str = "rack-1"
+    folder: Path,
+    *,
+    arch: Arch = Arch.X86_64,
+    firmware: str = "bios",
+    bmc: str = "ipmi",
+    name: str = "rack-1",
 ) -> Iterator[Rack]:
-    """Start a server, its power off, with ipmi_sim for a BMC; end it all with the block."""
+    """Start a server, its power off, with that sort of BMC; end it all with the block."""
     folder.mkdir(parents=True, exist_ok=True)
     built = disk(arch, firmware)
-    ports = {what: _free_port() for what in ("ssh", "serial", "lan")}
+    ports = {what: _free_port() for what in _PORTS}
     rack = Rack(name, folder, built, arch, ports)
     _keys(rack)
     overlay = folder / "disk.qcow2"
     create = [command.which("qemu-img", "qemu-utils"), "create", "-q", "-f", "qcow2"]
     command.run([*create, "-b", built.image, "-F", "raw", overlay])
-    hardware = Hardware(
-        tuple(_qemu(arch, firmware, overlay, ports["ssh"])), str(folder), ports["serial"]
-    )
+    qemu = () if bmc == "redfish" else tuple(_qemu(arch, firmware, overlay, ports["ssh"]))
+    hardware = Hardware(qemu, str(folder), ports["serial"])
     words = [sys.executable, "-m", "tests.real.rack.server", str(hardware.write())]
     with contextlib.ExitStack() as stack:
         child = subprocess.Popen(words, stdin=subprocess.PIPE, cwd=_ROOT)
         stack.callback(_end, child)
         _wait_for(folder / "button")
-        rack.bmc = stack.enter_context(_ipmi_sim(rack))
         rack.entry = _entry(rack)
+        tcp = {"driver": "tcp", "address": "127.0.0.1", "port": ports["serial"]}
+        if bmc == "redfish":
+            from tests.real.rack.redfish import redfish
+
+            keys = {"user": USER, "password": PASSWORD}
+            service = redfish(folder, name=name, firmware=firmware, ports=ports, **keys)
+            system = stack.enter_context(service)
+            url = f"http://127.0.0.1:{ports['redfish']}"
+            secret = {"user": USER, "password": {"file": str(folder / "bmc.password")}}
+            rack.entry["power"] = [{"driver": "redfish", "url": url, "system": system, **secret}]
+            rack.entry["console"] = tcp
+        elif bmc == "labgrid":
+            from tests.real.rack.labgrid import labgrid
+
+            coordinator = stack.enter_context(labgrid(folder, name=name, ports=ports))
+            place = {"driver": "labgrid", "coordinator": coordinator, "place": name}
+            rack.entry |= {"power": [place], "console": tcp}
+        else:
+            rack.bmc = stack.enter_context(_ipmi_sim(rack))
         yield rack
 
 
@@ -234,11 +257,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--arch", type=Arch, default=Arch.X86_64)
     parser.add_argument("--firmware", choices=("bios", "uefi"), default="bios")
+    parser.add_argument("--bmc", choices=("ipmi", "redfish", "labgrid"), default="ipmi")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with (
         contextlib.suppress(KeyboardInterrupt),
-        server(options.folder, arch=options.arch, firmware=options.firmware) as rack,
+        server(**vars(options)) as rack,
     ):
         print(f"--lab {rack.lab()} --host {rack.name}", flush=True)
         while True:

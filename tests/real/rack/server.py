@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ _TICK = 0.1
 class Hardware:
     """What a server is made of: QEMU's words, and where its button and serial port are."""
 
-    qemu: tuple[str, ...]
+    qemu: tuple[str, ...]  # (): something else switches it, and connects its serial line
     folder: str
     serial_port: int
 
@@ -61,7 +60,10 @@ class Server:
         self._button.bind(str(self._folder / "button"))
         self._button.listen(8)
         self._port = socket.create_server(("127.0.0.1", hardware.serial_port))
-        for listener in (self._button, self._port, sys.stdin):
+        self._socket = socket.socket(socket.AF_UNIX)  # that of the mainboard: QEMU connects
+        self._socket.bind(str(self._folder / "serial"))
+        self._socket.listen(1)
+        for listener in (self._button, self._port, self._socket, sys.stdin):
             self._selector.register(listener, selectors.EVENT_READ)
 
     def serve(self) -> None:
@@ -76,6 +78,8 @@ class Server:
                         self._pressed()
                     elif key.fileobj is self._port:
                         self._plugged()
+                    elif key.fileobj is self._socket:
+                        self._powered()
                     elif key.fileobj is self._serial:
                         self._said()
                     elif isinstance(key.fileobj, socket.socket):
@@ -120,28 +124,20 @@ class Server:
     def _on(self) -> None:
         if self._runs():
             return
-        for name in ("serial", "monitor"):
-            (self._folder / name).unlink(missing_ok=True)
+        (self._folder / "monitor").unlink(missing_ok=True)
         words = [
             *self._hardware.qemu,
-            *("-chardev", f"socket,id=s,path={self._folder}/serial,server=on,wait=on"),
+            *("-chardev", f"socket,id=s,path={self._folder}/serial"),
             *("-serial", "chardev:s"),
             *("-qmp", f"unix:{self._folder}/monitor,server=on,wait=off"),
         ]
         with Path(self._folder, "qemu.log").open("ab") as log:
             self._qemu = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
-        while self._runs() and time.monotonic() < deadline:
-            line = socket.socket(socket.AF_UNIX)
-            try:
-                line.connect(str(self._folder / "serial"))
-            except OSError:
-                line.close()
-                time.sleep(0.05)
-                continue
-            self._serial = line
-            self._selector.register(line, selectors.EVENT_READ)
-            return
+
+    def _powered(self) -> None:
+        self._unplug_serial()
+        self._serial, _ = self._socket.accept()
+        self._selector.register(self._serial, selectors.EVENT_READ)
 
     def _off(self) -> None:
         if self._qemu is not None:
