@@ -171,7 +171,8 @@ def clean(shell: Shell, section: Booting) -> list[str]:
         shell.run(f"rm -f {custom}")
     elif kept != old:
         shell.put(kept.encode(), custom, mode=0o644)
-    unset = f"grub-editenv {section.grub}/grubenv unset next_entry 2>/dev/null || true"
+    environment = f"{section.grub}/grubenv"
+    unset = f"[ ! -e {environment} ] || grub-editenv {environment} unset next_entry"
     shell.run(f"rm -rf {section.folder}; {unset}; sync")
     return gone
 
