@@ -65,7 +65,7 @@ class PhysicalMachine:
         )
         self._wire: wires.Lasting | None = None
         self._boot_id = ""
-        self._left = False  # the default system was left: it must be brought back
+        self.left = False  # the default system was left: it must be brought back
         self._deadline = 0.0  # for dom0 to come up; 0.0 once it has
         self._asked = 0.0
         self._heard_before = 0
@@ -94,14 +94,15 @@ class PhysicalMachine:
             self._install(session)
             grub.boot_once(session, self.host.boot)
             self._heard_before = self._wire.heard
-            self._left = True
+            self.left = True
             self._reboot(session)
-        self._deadline = time.monotonic() + self.host.limits.xen
+        self._asked = time.monotonic()
+        self._deadline = self._asked + self.host.limits.xen
 
     def power_off(self) -> None:
         """Cut the power, and bring the default system back unless lab.yaml says off."""
         try:
-            if self._left:
+            if self.left:
                 self._go_home()
         except HarnessError as error:
             self.stranded = str(error)
@@ -172,6 +173,7 @@ class PhysicalMachine:
                 return self._log_in()
             except LabError as error:
                 self._notice(f"{where}: {error.what}: cycling its power to get its default system")
+                self.left = True
                 self._power.cycle()
         return shell.wait_for(self._log_in, limits.boot, self._console_only)
 

@@ -20,6 +20,7 @@ from harness.verdict import HarnessError, LabError
 
 State = Literal["on", "off", "unknown"]
 _PAUSE = 0.5
+_OFF_SECONDS = 2.0  # until capacitors are empty: IPMI's own cycle wants one second at least
 
 
 class Power(Protocol):
@@ -100,8 +101,9 @@ class Chain:
         self._reach("off", lambda switch: switch.off())
 
     def cycle(self) -> None:
-        """Off, seen to be off, and on again."""
+        """Off, seen to be off, left off for a moment, and on again."""
         self.off()
+        time.sleep(_OFF_SECONDS)
         self.on()
 
     def soft_off(self, seconds: float) -> None:
