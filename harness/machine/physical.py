@@ -66,6 +66,7 @@ class PhysicalMachine:
         self._wire: wires.Lasting | None = None
         self._boot_id = ""
         self.left = False  # the default system was left: it must be brought back
+        self._home = False
         self._deadline = 0.0  # for dom0 to come up; 0.0 once it has
         self._asked = 0.0
         self._heard_before = 0
@@ -102,7 +103,8 @@ class PhysicalMachine:
     def power_off(self) -> None:
         """Cut the power, and bring the default system back unless lab.yaml says off."""
         try:
-            if self.left:
+            if self.left and not self._home:
+                self._home = True  # tried, at least: a second try would learn nothing new
                 self._go_home()
         except HarnessError as error:
             self.stranded = str(error)
