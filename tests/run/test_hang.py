@@ -23,7 +23,7 @@ TABLE = Symbols(
         Symbol("do_event_channel_op", 0x3000, 0x40, True),
     ]
 )
-BUILD = SimpleNamespace(syms=Path("xen-syms"))
+BUILD = SimpleNamespace(syms=Path("xen-syms"), has_symbols=True)
 
 
 def channel(_syms: Path, address: int, memory: Memory, cpu: int) -> Channel:
