@@ -185,7 +185,7 @@ class Walker:
             self._places[count] = None
         self._target.reader = self._cpus[0]  # a lane's, and so in Xen until all is over
         pending = ports.numbers[scenario.pending] if scenario.pending else 0
-        tickets = len(scenario.lanes) + 1
+        tickets = len(self._system.roles) + 1  # as the model counts them
         self._probe = self._view.probe(port, self._names, pending, tickets)
         if scenario.masked:
             self._view.mask(port)

@@ -172,6 +172,9 @@ class Agent:
     def mask(self, port: int) -> None: ...
 
     def probe(self, port: int, names: set[str], pending: int, tickets: int) -> Any:
+        for variable in self.machine.system.variables:
+            if variable.name == "lock_tail":
+                assert tickets == variable.high + 1, "counted as the model counts"
         shown = [name for name in names if not name.startswith("rc")]
         return SimpleNamespace(values=lambda: {n: self.machine.values[n] for n in shown})
 
