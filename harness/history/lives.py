@@ -7,8 +7,6 @@ enough:
 - a close called after A(k) returned and not after A(k+1) returned belongs to gap k;
 - an allocation that no close overlaps is an *anchor*: everything before it is settled;
 - from an anchor on, as many closes as gaps: each close ended exactly one life;
-- from one anchor to the next, as many closes as gaps: none was to spare, so each ended one
-  life, even where one that took long might have ended several;
 - fewer closes than gaps: a port was given away twice (a violation);
 - more: somebody closed the port a second time (the kernel may have had it meanwhile), and
   if such a close overlaps the next allocation it may have ended that life at once.  That
@@ -163,10 +161,6 @@ def _match(
     before_it = np.append(-1, np.maximum.accumulate(vague))[:count]
     doubtful = (surplus != 0) | (before_it >= axis.at(group, call)) | np.isin(group, group[wild])
 
-    exact = _exact(anchor & known & (fewer == 0) & (number != first), base, group, call, ret)
-    spared = exact & (surplus > 0) & ~np.isin(group, group[wild])
-    doubtful &= ~spared
-
     # The closes of each life's gap: from its own return to the next one's.
     last = number == start[group + 1] - 1 if count else np.zeros(0, bool)
     until = np.where(
@@ -182,11 +176,6 @@ def _match(
     end_high[has] = _first_certain(closes.high, upto[has], until[has])
     one = has[found[has] == 1]
     end[one] = closes.operation[upto[one]]
-    # A close that was called before the life began may be what ended it, before the next began.
-    these = np.flatnonzero(spared)
-    end_low[these] = call[these]
-    end_high[these] = np.minimum(end_high[these], ret[these + 1])
-    end[these] = -1
     return Lives(
         keys=keys,
         start=start,
@@ -199,27 +188,6 @@ def _match(
         twice=np.flatnonzero((fewer < 0) & (fewer < before_that)),
         axis=axis,
     )
-
-
-def _exact(over: Bool, base: Int64, group: Int64, call: Int64, ret: Int64) -> Bool:
-    """Say which lives lie between two anchors that as many closes as gaps lie between.
-
-    ``over``: the anchors that end such a row.  Where two allocations overlap, it is not
-    known which life came first.
-    """
-    count = len(group)
-    number = np.arange(count)
-    ends = np.where(over, number, count)
-    ending = np.minimum.accumulate(ends[::-1])[::-1]  # the next such anchor, itself included
-    ending = np.append(ending[1:], count)[:count]
-    there = ending < count
-    there[there] = group[ending[there]] == group[there]
-    there[there] = base[ending[there] - 1] == base[there]  # no other anchor in between
-    crossed = np.append(False, (call[1:] <= ret[:-1]) & (group[1:] == group[:-1]))[:count]
-    crossings = np.cumsum(crossed)
-    start = np.maximum(base, 0)
-    upto = crossings[np.minimum(ending, max(count - 1, 0))] if count else crossings
-    return np.asarray(there & (upto == crossings[start]), bool) if count else there
 
 
 def _overtaken(group: Int64, call: Int64, ret: Int64, axis: Axis) -> Bool:

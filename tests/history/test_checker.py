@@ -87,7 +87,6 @@ def test_visible_bugs_are_found_and_told_in_few_lines(bug: str) -> None:
         ("send refused", 29968),
         ("bind refused", 108569),  # STATUS told that it cannot have been that port
         ("bind refused", 109657),  # the other end's number was given anew
-        ("event invented", 115950),  # as many closes as lives: none was to spare
         ("event invented", 112206),  # an UNMASK of the life before
     ],
 )
