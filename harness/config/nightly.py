@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -69,7 +69,8 @@ class Xen(_Named):
 class Suite(_Named):
     """Tests that run together on one boot."""
 
-    tests: tuple[str, ...] = ()  # files or node ids, below the plan or testcases/; (): all there
+    suite: Literal["lock", "conformance"] = "lock"  # of our own tests, if no others are given
+    tests: tuple[str, ...] = ()  # files or node ids, below the plan or testcases/
     duration: Annotated[float, Field(ge=0.5, le=86400)] = 5.0  # seconds of load
     repeat: Annotated[int, Field(ge=1, le=10000)] = 1
     seed: int | None = None  # None: a fresh one for every run
@@ -77,6 +78,12 @@ class Suite(_Named):
     timeout_minutes: Annotated[float, Field(gt=0, le=10080)] = 60.0
     xens: tuple[str, ...] | None = None  # None: all of the plan
     hosts: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_choice(self) -> Suite:
+        if self.tests and self.suite != "lock":
+            raise ValueError("tests and suite exclude each other; keep one")
+        return self
 
 
 class Kcidb(_Section):

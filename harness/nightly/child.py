@@ -73,6 +73,7 @@ class ChildRunner:
             "repeat": suite.repeat,
             "seed": suite.seed,
             "lab": self.lab,
+            "suite": None if suite.tests else suite.suite,
             **tree(cell.xen, self.home),
         }
         words = [f"--{name}={value}" for name, value in said.items() if value is not None]

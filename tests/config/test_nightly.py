@@ -107,8 +107,8 @@ def test_priorities_add_up() -> None:
         ),
         (
             HEAD.replace("{s: }", "\n  s:\n    durations: 3"),
-            "5: suites.s.durations: unknown field; did you mean duration? known: priority, tests,"
-            " duration, repeat, seed, snapshot, timeout_minutes, xens, hosts",
+            "5: suites.s.durations: unknown field; did you mean duration? known: priority, suite,"
+            " tests, duration, repeat, seed, snapshot, timeout_minutes, xens, hosts",
         ),
         (
             HEAD + "budget_hours: 0\n",
@@ -165,6 +165,14 @@ def test_priorities_add_up() -> None:
             HEAD.replace("{s: }", "{s: {tests: [test_lod.py::test_load]}}"),
             "3: suites.s.tests: no test file test_lod.py;"
             " files are looked for beside the plan, then in testcases/",
+        ),
+        (
+            HEAD.replace("{s: }", "{s: {suite: conformance, tests: [test_load.py]}}"),
+            "3: suites.s: tests and suite exclude each other; keep one",
+        ),
+        (
+            HEAD.replace("{s: }", "{s: {suite: all}}"),
+            "3: suites.s.suite: cannot be 'all'; use 'lock' or 'conformance'",
         ),
         (
             HEAD.replace("{s: }", "{s: {xens: [d]}}"),

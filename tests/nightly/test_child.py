@@ -8,10 +8,12 @@ import threading
 import time
 from pathlib import Path
 from threading import Event
+from typing import get_args
 
 import psutil
 import pytest
 
+from harness.cli.run import SUITES
 from harness.config.nightly import Cell, PlanHost, Suite, Xen
 from harness.nightly import child
 from harness.nightly.child import ChildRunner, tree
@@ -48,6 +50,12 @@ def test_a_cell_becomes_the_options_of_run(tmp_path: Path) -> None:
         str(tmp_path / "mine.py::test_a"),
         str(TESTCASES / "test_load.py"),
     ]
+
+
+def test_our_own_tests_are_a_suite_of_run_s(tmp_path: Path) -> None:
+    assert set(get_args(Suite.model_fields["suite"].annotation)) == set(SUITES)
+    words = _runner(tmp_path).words(_cell(suite=Suite(name="s", suite="conformance")))
+    assert "--suite=conformance" in words and not words[-1].endswith(".py")
 
 
 def test_paths_are_from_the_plan(tmp_path: Path) -> None:
