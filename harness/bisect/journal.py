@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.bisect.tally import Built, Event, Skipped, State, Tested
 from harness.results.directory import cannot_write
+from harness.results.journal import append_line
 from harness.verdict import ConfigError, HarnessError
 
 _KINDS: dict[str, type[Event]] = {"built": Built, "tested": Tested, "skipped": Skipped}
@@ -75,15 +75,7 @@ class Journal:
         os.close(self._fd)
 
     def _write(self, document: dict[str, Any]) -> None:
-        line = json.dumps(document).encode() + b"\n"
-        size = os.fstat(self._fd).st_size
-        try:
-            if os.write(self._fd, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._fd)
-        except OSError as error:
-            os.ftruncate(self._fd, size)  # no half line in front of the next
-            raise cannot_write(self._path, error) from error
+        append_line(self._fd, json.dumps(document).encode() + b"\n", self._path)
 
     def __enter__(self) -> Self:
         return self

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -97,8 +94,7 @@ def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> in
     choice = Choice(options["preemptions"], options["reduce"], options["limit"], options["repeat"])
     scenarios = _scenarios(names, find_host(load_lab(options["lab"]), options["host"]).arch)
     plan = _plan(options, options["flavour"], tree, scenarios)
-    with _interruptible():
-        document = run_scenarios(plan, scenarios, choice)
+    document = run_scenarios(plan, scenarios, choice)
     return _tell(document, as_json)
 
 
@@ -124,8 +120,7 @@ def replay(file: Path, tree: Tree, as_json: bool, **options: Any) -> int:
     scenarios = [SCENARIOS[schedule.scenario]]
     plan = _plan(options, options["flavour"] or schedule.flavour, tree, scenarios)
     _fits(plan, schedule)
-    with _interruptible():
-        document = replay_file(plan, schedule, options["repeat"])
+    document = replay_file(plan, schedule, options["repeat"])
     return _tell(document, as_json)
 
 
@@ -154,16 +149,15 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
         )
     (scenario,) = _scenarios((name,))
     plan = _plan(options, options["flavour"], tree, [scenario])
-    with _interruptible():
-        document = run_expose(
-            plan,
-            scenario,
-            Choice(),
-            options["stress"],
-            forced=options["repeat"],
-            stressed=options["stress_repeat"],
-            patience=options["patience"],
-        )
+    document = run_expose(
+        plan,
+        scenario,
+        Choice(),
+        options["stress"],
+        forced=options["repeat"],
+        stressed=options["stress_repeat"],
+        patience=options["patience"],
+    )
     if as_json:
         print_json(document)
     elif not document["exposed"]:
@@ -264,17 +258,3 @@ def _tell(document: dict[str, Any], as_json: bool) -> int:
             for each in part["mismatches"][:3]:
                 click.echo(f"      schedule {each['schedule']}: {each['why']}")
     return exit_code(Verdict(document["verdict"]))
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM is a normal way to end: the same path as Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.machine.line import connect_socket
 from harness.verdict import LabError
 
 _CONNECT_SECONDS = 10.0
@@ -203,14 +204,7 @@ def _stop(answer: str) -> Stop:
 
 
 def _connect(path: Path) -> socket.socket:
-    deadline = time.monotonic() + _CONNECT_SECONDS
-    while True:
-        end = socket.socket(socket.AF_UNIX)
-        try:
-            end.connect(str(path))
-            return end
-        except OSError as error:
-            end.close()
-            if time.monotonic() > deadline:
-                raise StubLost(f"nobody listens: {error.strerror}", where=str(path)) from error
-            time.sleep(0.05)
+    try:
+        return connect_socket(path, _CONNECT_SECONDS)
+    except OSError as error:
+        raise StubLost(f"nobody listens: {error.strerror}", where=str(path)) from error

@@ -10,8 +10,24 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 _LOOK_SECONDS = 0.25  # between two looks at the machine, while nothing comes
+
+
+def connect_socket(path: Path, seconds: float) -> socket.socket:
+    """Connect to the UNIX socket ``path``; OSError if nobody listens there within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        end = socket.socket(socket.AF_UNIX)
+        try:
+            end.connect(str(path))
+            return end
+        except OSError:
+            end.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 class Line:

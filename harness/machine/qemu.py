@@ -27,7 +27,7 @@ from harness.machine import cpus, device_tree, emulator
 from harness.machine.accel import Choice
 from harness.machine.connection import connect, mend
 from harness.machine.console import Console
-from harness.machine.line import Line
+from harness.machine.line import Line, connect_socket
 from harness.verdict import LabError
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
@@ -356,17 +356,10 @@ def _free_port() -> int:
 
 
 def _connect_unix(path: Path) -> socket.socket:
-    deadline = time.monotonic() + _CONNECT_SECONDS
-    while True:
-        line = socket.socket(socket.AF_UNIX)
-        try:
-            line.connect(str(path))
-            return line
-        except OSError as error:
-            line.close()
-            if time.monotonic() > deadline:
-                raise LabError(f"no serial line: {error.strerror}", where=str(path)) from error
-            time.sleep(0.05)
+    try:
+        return connect_socket(path, _CONNECT_SECONDS)
+    except OSError as error:
+        raise LabError(f"no serial line: {error.strerror}", where=str(path)) from error
 
 
 def _last_line(message: str) -> str:

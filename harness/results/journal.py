@@ -69,14 +69,7 @@ class Journal:
         with self._lock:
             if self._fd < 0:
                 raise HarnessError("record written after the journal's end", where=str(self._path))
-            size = os.fstat(self._fd).st_size
-            try:
-                if os.write(self._fd, line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(self._fd)
-            except OSError as error:
-                os.ftruncate(self._fd, size)  # no half line in front of the next record
-                raise cannot_write(self._path, error) from error
+            append_line(self._fd, line, self._path)
 
     def close(self) -> None:
         """End the journal; idempotent."""
@@ -95,6 +88,18 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def append_line(descriptor: int, line: bytes, path: Path) -> None:
+    """Put ``line`` on the disk, whole or not at all; LabError names ``path`` if it cannot be."""
+    size = os.fstat(descriptor).st_size
+    try:
+        if os.write(descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    except OSError as error:
+        os.ftruncate(descriptor, size)  # no half line in front of the next
+        raise cannot_write(path, error) from error
 
 
 def read(path: Path) -> Reading:
