@@ -65,22 +65,29 @@ def print_json(document: Any) -> None:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the documented code; no error ends in a traceback."""
-    words = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGTERM, _interrupt)
+    code = _run(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # what is done is done: a late Ctrl-C would only make the exit code lie
+        for blow in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(blow, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
     try:
         code = cli.main(args=words, prog_name="evtchn-harness", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        return exit_.exit_code
     except click.ClickException as error:
         if not words:  # click "fails" with the help text
             error.show()
-            sys.exit(EXIT_USAGE)
-        _fail(words, _usage(error), Verdict.ERROR, EXIT_USAGE, "ConfigError")
+            return EXIT_USAGE
+        return _fail(words, _usage(error), Verdict.ERROR, EXIT_USAGE, "ConfigError")
     except (KeyboardInterrupt, click.Abort):
-        _fail(words, "interrupted", Verdict.MISS, EXIT_INTERRUPTED, "Interrupted")
+        return _fail(words, "interrupted", Verdict.MISS, EXIT_INTERRUPTED, "Interrupted")
     except HarnessError as error:
-        _fail(words, str(error), error.verdict, error.exit_code, type(error).__name__)
+        return _fail(words, str(error), error.verdict, error.exit_code, type(error).__name__)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -89,12 +96,12 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(words: list[str], message: str, verdict: Verdict, code: int, kind: str) -> NoReturn:
+def _fail(words: list[str], message: str, verdict: Verdict, code: int, kind: str) -> int:
     for line in message.splitlines():  # a lab file can have several faults at once
         click.echo(f"error: {line}", err=True)
     if "--json" in words:
         print_json({"verdict": verdict, "error": message, "kind": kind})
-    sys.exit(code)
+    return code
 
 
 def _usage(error: click.ClickException) -> str:
