@@ -23,6 +23,8 @@ from harness.verdict import HarnessError
 
 _LOOKS, _MOST_LOOKS = 10, 60
 _PAUSE = 0.15  # seconds between looks
+_MORE = 2  # times that the CPUs are looked at again
+_CHANNEL = "evtchn_"  # begins the names of a channel's lock functions
 _RAN_NS = 300_000_000  # a CPU that did not run meanwhile stands still, whatever it is at
 _ARGUMENT = {Arch.X86_64: "RDI", Arch.ARM64: "X00"}  # first argument, by the C calling convention
 # One writer counts for so much in the counter flavours (MAX_VIRT_CPUS).
@@ -51,10 +53,26 @@ def spins(
     """Look at every CPU for a while; return those that spin in a lock function of Xen.
 
     ``cpus`` says where they are now: QEMU's monitor, or Xen itself when a debug key is pressed.
+    Those that spin may only wait for one that spins in a channel's lock, where interrupts are
+    on and may have taken it elsewhere for a moment: then it is looked for again.
     """
     if not build.has_symbols:
         return []  # nobody knows what is where in it
     table = symbols(build.syms)
+
+    def seen() -> list[Spin]:
+        return [_spin(arch, build, table, cpu, memory) for cpu in _spinning(table, cpus, looks)]
+
+    found = seen()
+    for _ in range(_MORE):
+        if not found or any(spin.function.startswith(_CHANNEL) for spin in found):
+            break
+        found = seen() or found
+    return found
+
+
+def _spinning(table: Symbols, cpus: Callable[[], Sequence[Cpu]], looks: int) -> list[Cpu]:
+    """Return the CPUs that were in one lock function at each of ``looks`` looks, or more."""
     every: dict[int, list[Cpu]] = {}
     for look in range(_MOST_LOOKS):
         if look:
@@ -64,7 +82,7 @@ def spins(
         stuck = {number: seen for number, seen in sorted(every.items()) if _stuck(table, seen)}
         if look + 1 >= looks and all(_ran(seen) for seen in stuck.values()):
             break
-    return [_spin(arch, build, table, seen[-1], memory) for seen in stuck.values() if _ran(seen)]
+    return [seen[-1] for seen in stuck.values() if _ran(seen)]
 
 
 def _stuck(table: Symbols, looks: Sequence[Cpu]) -> bool:
@@ -89,7 +107,7 @@ def _frozen(looks: Sequence[Cpu]) -> bool:
 def _spin(arch: Arch, build: Build, table: Symbols, cpu: Cpu, memory: Memory) -> Spin:
     name = table.describe(cpu.pc).partition("+")[0]
     channel = None
-    if name.startswith("evtchn_"):
+    if name.startswith(_CHANNEL):
         try:
             channel = channel_at(build.syms, cpu.registers[_ARGUMENT[arch]], memory, cpu.number)
         except (HarnessError, KeyError, ValueError):

@@ -21,6 +21,7 @@ TABLE = Symbols(
         Symbol("evtchn_write_lock", 0x1000, 0x40, True),
         Symbol("default_idle", 0x2000, 0x40, True),
         Symbol("do_event_channel_op", 0x3000, 0x40, True),
+        Symbol("queue_write_lock_slowpath", 0x4000, 0x40, True),
     ]
 )
 BUILD = SimpleNamespace(syms=Path("xen-syms"), has_symbols=True)
@@ -125,3 +126,26 @@ def test_a_cpu_that_did_not_run_does_not_spin(each: int, found: int) -> None:
 
     spinning = hang.spins(Arch.X86_64, BUILD, cpus, lambda *_a: b"")  # type: ignore[arg-type]
     assert len(spinning) == found
+
+
+def test_who_waits_for_another_is_not_all_that_is_told() -> None:
+    """Interrupts are on in a channel's lock: at one look its CPU was elsewhere."""
+    turn = itertools.count()
+
+    def cpus() -> list[Cpu]:
+        elsewhere = next(turn) == 4
+        return [
+            Cpu(0, 0x3000 if elsewhere else 0x1004, {"RDI": 0x5000}),
+            Cpu(1, 0x4004, {"RDI": 0x6000}),
+        ]
+
+    spinning = hang.spins(Arch.X86_64, BUILD, cpus, lambda *_a: b"")  # type: ignore[arg-type]
+    assert [spin.function for spin in spinning] == [
+        "evtchn_write_lock",
+        "queue_write_lock_slowpath",
+    ]
+
+
+def test_where_only_others_wait_that_is_told() -> None:
+    spinning = look([0x4004, 0x2000])
+    assert [spin.function for spin in spinning] == ["queue_write_lock_slowpath"]
