@@ -3,7 +3,7 @@
 
 #define FOUR_GIB 0x100000000ull
 #define INITIALISE 0u /* of VCPU_OP */
-#define UP 3u
+#define UP 1u
 #define MODE_64B 1u
 
 extern const struct platform pv;

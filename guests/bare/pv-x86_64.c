@@ -12,7 +12,7 @@
 #define PRESENT 1u
 #define WRITABLE 3u
 #define INITIALISE 0u /* of VCPU_OP */
-#define UP 3u
+#define UP 1u
 #define IN_KERNEL 4u
 #define CODE_SEGMENT 0xe033u
 #define DATA_SEGMENT 0xe02bu
