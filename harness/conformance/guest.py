@@ -57,6 +57,10 @@ _POLL_BATCHES = 5
 _IN_A_ROW = 20  # commands in one message
 
 
+class Undecided(LabError):
+    """The machine was too busy for us to tell whether a poll slept."""
+
+
 @dataclass(frozen=True)
 class Inspection:
     """A question about the state of things, and what to do with the answer."""
@@ -364,7 +368,7 @@ def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
         quick = statistics.fmean(time < guest.asleep_s for time in times)
         if not _UNSURE[0] < quick < _UNSURE[1]:
             return Observed(0, blocked=quick < _UNSURE[1])
-    raise LabError(
+    raise Undecided(
         f"cannot tell whether a poll of {operation.ports} sleeps: {quick:.0%} were quick",
         where=agent.name,
     )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from harness.conformance.bare import Bare
-from harness.conformance.guest import Guest
+from harness.conformance.guest import Guest, Undecided
 from harness.conformance.oracle import Disagreement
 from harness.model.domain import NR_VIRQS, Domain
 from harness.model.operations import (
@@ -60,6 +60,7 @@ class Tally:
 
     sequences: int = 0
     operations: int = 0
+    undecided: int = 0  # sequences given up at a poll of which nobody can tell whether it slept
     disagreements: list[Disagreement] = field(default_factory=list)  # each as small as it gets
     seconds: float = 0.0
 
@@ -172,8 +173,10 @@ def run_random(
 
     The first disagreement ends it, once it has been cut down to what is needed (which takes its
     own time: at most as long again).  A disagreement that does not come back is told as it was.
+    Whatever else goes wrong ends it at once, and is raised as it is.
     """
     tally = Tally()
+    lost: list[Exception] = []
     began = time.monotonic()
 
     @seed(seed_)
@@ -188,25 +191,32 @@ def run_random(
     @given(steps())
     def sequence(found: list[Step]) -> None:
         elapsed = time.monotonic() - began
-        if elapsed > (2 * seconds if tally.disagreements else seconds):
+        if lost or elapsed > (2 * seconds if tally.disagreements else seconds):
             raise _TimeIsUp
-        begin()
-        tally.sequences += 1
         oracle = guests[0].domains.oracle
         before = oracle.operations
         try:
+            begin()
+            tally.sequences += 1
             for step in found:
                 make(guests[step.guest % len(guests)], step)
         except Disagreement as error:
             tally.disagreements[:] = [error]
+            raise
+        except Undecided:
+            tally.undecided += 1
+        except Exception as error:
+            lost.append(error)
             raise
         finally:
             tally.operations += oracle.operations - before
 
     try:
         sequence()
-    except (_TimeIsUp, Disagreement, Flaky, BaseExceptionGroup) as end:
-        if not _expected(end) and not tally.disagreements:
+    except Exception as end:
+        if lost:
+            raise lost[0] from None
+        if not _expected(end) and not (isinstance(end, Flaky) and tally.disagreements):
             raise
     tally.seconds = time.monotonic() - began
     return tally

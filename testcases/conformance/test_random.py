@@ -25,6 +25,7 @@ def test_random_sequences(
         "seconds": round(tally.seconds, 1),
         "sequences": tally.sequences,
         "operations": tally.operations,
+        "undecided": tally.undecided,
         "disagreements": [f"{each}\n{each.story}" for each in tally.disagreements],
     }
     file = xen.recorder.directory.path / f"random-{xen.host.name}.json"
@@ -32,7 +33,7 @@ def test_random_sequences(
     request.node.user_properties.append(("artifacts", (file.name,)))
     xen.recorder.progress.note(
         f"{xen.host.name:12} {tally.sequences} random sequences, {tally.operations} operations, "
-        f"{len(tally.disagreements)} disagreements"
+        f"{len(tally.disagreements)} disagreements, {tally.undecided} undecided"
     )
     if tally.disagreements:
         raise tally.disagreements[0]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from harness.conformance.bare import Bare
-from harness.conformance.sequences import run_random
+from harness.conformance.guest import Undecided
+from harness.conformance.sequences import Tally, run_random
 from harness.model.operations import BindVcpu, Operation, Result
 from harness.model.outcome import Outcome
+from harness.verdict import LabError
 
 from .model_agent import ModelHost
 from .test_oracle import WORLD, watched
@@ -53,3 +57,40 @@ def test_a_rare_lie_is_found_and_cut_down() -> None:
     lines = found.story.splitlines()
     last = max(i for i, line in enumerate(lines) if "Reset" in line)
     assert len(lines) - last <= 4, found.story
+
+
+class _Once:
+    """Raises ``error`` at the n-th beginning, and never again."""
+
+    def __init__(self, error: Exception, n: int) -> None:
+        self._error, self._left = error, n
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if not self._left:
+            raise self._error
+
+
+def _run(error: Exception) -> Tally:
+    domains = watched(ModelHost(WORLD))
+    bare = domains.guests["bare"]
+    assert isinstance(bare, Bare)
+    once = _Once(error, 3)
+
+    def begin() -> None:
+        domains.close_opened()
+        bare.begin()
+        once()
+
+    return run_random([bare, domains.guests["dom0"]], begin, 2.0, _SEED)
+
+
+def test_a_machine_that_is_lost_is_told_as_what_it_was() -> None:
+    """What fails once and not again is no flaky sequence: the lab has failed."""
+    with pytest.raises(LabError, match="no answer"):
+        _run(LabError("no answer", where="bare"))
+
+
+def test_a_sequence_that_nobody_can_judge_is_counted_and_given_up() -> None:
+    tally = _run(Undecided("cannot tell", where="bare"))
+    assert tally.undecided == 1 and tally.sequences > 5 and not tally.disagreements
