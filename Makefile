@@ -11,7 +11,7 @@ PACKAGES := $(shell sed -n -e 's/^\([a-z0-9.+-]*\) \[$(ARCH)\]:.*/\1/p' -e 's/^\
 MISSING   = $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null | \
 	awk '$$2 == "installed" {have[$$1] = 1} END {split("$(PACKAGES)", want, " "); for (i in want) if (!have[want[i]]) print want[i]}' | sort)
 
-.PHONY: run test fast real lint setup packages clean
+.PHONY: run test fast real rack lint setup packages clean
 
 run: setup
 	$(BIN)/evtchn-harness run $(HOSTS) $(ARGS)
@@ -28,7 +28,12 @@ fast:
 	$(BIN)/pytest -q tests -m 'not real'
 
 real:
-	$(BIN)/pytest -v tests/real -m real
+	$(BIN)/pytest -v tests/real -m 'real and not rack'
+
+# Every sort of server and every fault: about an hour under TCG.
+rack: setup
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,rack]'
+	$(BIN)/pytest -v tests/real/rack -m rack
 
 setup: packages $(VENV)/.done
 

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "interleave": "harness.cli.interleave",
     "nightly": "harness.cli.nightly",
     "bench": "harness.cli.bench",
+    "lab": "harness.cli.lab",
 }
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from harness.cli import print_json
 from harness.cli.run import TESTCASES
+from harness.config.host import QemuHost
 from harness.config.lab import load_lab
 from harness.config.nightly import NightlyPlan
+from harness.config.physical import Host
 from harness.machine.slots import slots
 from harness.nightly.child import ChildRunner
 from harness.nightly.collect import CollectRunner
@@ -62,11 +65,17 @@ def command(
     if hosts:
         plan = only(plan, hosts)
     runner: Runner = ChildRunner(lab, plan_file.absolute().parent, TESTCASES, _notice)
-    parallel = plan.parallel or slots(min(known[name].cpus for name in plan.hosts))
+    parallel = plan.parallel or _parallel([known[name] for name in plan.hosts])
     if shards:
         runner, parallel = CollectRunner(shards), _COPIES
     with Store(home, write=True) as store:
         return _night(plan, store, runner, parallel, resume=resume, as_json=as_json)
+
+
+def _parallel(hosts: Sequence[Host]) -> int:
+    """Return how many of ``hosts`` may run at once: as many emulated ones as there are CPUs for."""
+    cpus = [host.cpus for host in hosts if isinstance(host, QemuHost)]
+    return len(hosts) - len(cpus) + (slots(min(cpus)) if cpus else 0)
 
 
 def _night(

@@ -92,6 +92,7 @@ def _run(
     words += tree_words(tree)
     words += ["-p", "no:terminal", "-p", "no:cacheprovider", "-s"]
     words += ["-c", "/dev/null", f"--rootdir={TESTCASES}", "-p", "no:timeout", "-p", "no:xdist"]
+    words += ["-p", "no:labgrid"]  # it is installed for power: its plugin wants a terminal
     if snapshot:
         words.append("--snapshot")
     if not keep_going:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from harness.config import schema
 from harness.verdict import ConfigError
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -75,12 +76,12 @@ class Document:
             hint = "write the values out instead of the alias"
             self.problem_at(keys, "contains itself", hint)
             return None
-        known = tuple(field for field in model.model_fields if field not in given)
         try:
             return model.model_validate_json(text, strict=True)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                self.problem_at((*keys, *detail["loc"]), *_words(detail, model, known))
+                place = schema.place(model, detail["loc"])
+                self.problem_at((*keys, *place.path), *_words(detail, place.model, given))
             return None
 
     def finish(self) -> None:
@@ -188,17 +189,28 @@ def _line(root: yaml.Node | None, keys: Iterable[object]) -> int:
     return line
 
 
-def _words(detail: ErrorDetails, model: type[BaseModel], known: tuple[str, ...]) -> tuple[str, str]:
+def _words(detail: ErrorDetails, model: type[BaseModel], given: Container[str]) -> tuple[str, str]:
     """Return (what is wrong, what to do) in plain words for one of pydantic's errors."""
     limits = detail.get("ctx", {})
-    value = shown(detail["input"])
     field = str(detail["loc"][-1]) if detail["loc"] else ""
+    value = "text" if field == "password" else shown(detail["input"])  # never tell a secret
+    # What it is comes first: the kind.
+    fields = sorted(model.model_fields, key=lambda name: name not in ("kind", "driver"))
+    known = [name for name in fields if name not in given]
     match detail["type"]:
         case "extra_forbidden":
             return "unknown field", f"{did_you_mean(field, known)}known: {', '.join(known)}"
         case "missing":
             (example, *_) = model.model_fields[field].examples or ["..."]
             return "missing", f"add it, for example `{field}: {example}`"
+        case "union_tag_invalid":
+            return f"unknown driver {shown(limits['tag'])}", f"use {limits['expected_tags']}"
+        case "union_tag_not_found":
+            return "does not say its driver", "add `driver: ` and which one"
+        case "model_type" | "model_attributes_type":
+            return f"must be a mapping of fields, not {value}", f"known: {', '.join(known)}"
+        case "too_short":
+            return "must not be empty", "give at least one"
         case "enum" | "literal_error":
             return f"cannot be {value}", f"use {limits['expected']}"
         case "int_type" | "int_parsing" | "int_from_float":

@@ -14,24 +14,31 @@ Accel = Literal["auto", "kvm", "tcg"]
 XEN_RESERVE_MIB = 128
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A mapping in lab.yaml: unknown fields are mistakes, values never change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class QemuHost(_Section):
-    """A machine under QEMU, started through libvirt."""
+class Domains(Section):
+    """What every host has, whatever its kind: an architecture, dom0 and domUs."""
 
-    kind: Literal["qemu"] = "qemu"
     name: str = ""  # the key in lab.yaml
     arch: Annotated[Arch, Field(examples=["x86_64"])]
-    accel: Accel = "auto"
-    cpus: Annotated[int, Field(ge=2, le=64)] = 2  # physical CPUs as Xen sees them
-    memory_mib: Annotated[int, Field(ge=1024, le=1 << 20)] = 2560
     dom0_memory_mib: Annotated[int, Field(ge=512)] = 1024
     domus: Annotated[int, Field(ge=0, le=8)] = 2
     domu_memory_mib: Annotated[int, Field(ge=96)] = 192
     domu_vcpus: Annotated[int, Field(ge=1, le=4)] = 2
     abi: Literal["fifo", "2l"] = "fifo"  # which event-channel ABI Linux uses, dom0 and domUs
+
+
+class QemuHost(Domains):
+    """A machine under QEMU, started through libvirt."""
+
+    kind: Literal["qemu"] = "qemu"
+    accel: Accel = "auto"
+    cpus: Annotated[int, Field(ge=2, le=64)] = 2  # physical CPUs as Xen sees them
+    memory_mib: Annotated[int, Field(ge=1024, le=1 << 20)] = 2560
     ssh_port: Annotated[int, Field(ge=1, le=65535)] | None = None  # None: any free one
     libvirt_uri: str | None = None  # None: qemu:///system for root, else qemu:///session
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import yaml
 
 from harness.config.document import Document, did_you_mean, shown
-from harness.config.host import BUILT_IN, QemuHost
+from harness.config.host import BUILT_IN
+from harness.config.physical import KINDS, Host
 from harness.verdict import ConfigError
 
 ENVIRONMENT = "EVTCHN_HARNESS_LAB"
@@ -27,11 +28,10 @@ DEFAULT = Path("lab.yaml")
 
 # A host's name becomes a directory, a libvirt domain and a word on the command line.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_KINDS = ("qemu",)
 _EXAMPLE = "write for example `hosts: {my-host: {arch: x86_64}}`"
 
 
-def load_lab(path: Path | None = None) -> dict[str, QemuHost]:
+def load_lab(path: Path | None = None) -> dict[str, Host]:
     """Return the built-in hosts and those of the lab file, by name.
 
     The file is ``path``, else $EVTCHN_HARNESS_LAB, else ./lab.yaml if there is one.
@@ -41,7 +41,7 @@ def load_lab(path: Path | None = None) -> dict[str, QemuHost]:
     return {**BUILT_IN, **(_load(found) if found else {})}
 
 
-def host(lab: Mapping[str, QemuHost], name: str) -> QemuHost:
+def host(lab: Mapping[str, Host], name: str) -> Host:
     """Return host ``name`` of ``lab``; ConfigError lists the known ones."""
     if name in lab:
         return lab[name]
@@ -51,7 +51,7 @@ def host(lab: Mapping[str, QemuHost], name: str) -> QemuHost:
     )
 
 
-def write_without_domus(lab: Mapping[str, QemuHost], place: Path) -> Path:
+def write_without_domus(lab: Mapping[str, Host], place: Path) -> Path:
     """Write a lab file into directory ``place`` of the same hosts that start no domU."""
     file = place / "without-domus.yaml"
     bare = {
@@ -70,7 +70,7 @@ def _find(path: Path | None) -> Path | None:
     return DEFAULT if DEFAULT.exists() else None
 
 
-def _load(path: Path) -> dict[str, QemuHost]:
+def _load(path: Path) -> dict[str, Host]:
     find = f"give a file with --lab or {ENVIRONMENT}"
     document = Document(path, kind="lab file", find=find, example=_EXAMPLE)
     hosts = _hosts(document)
@@ -78,7 +78,7 @@ def _load(path: Path) -> dict[str, QemuHost]:
     return hosts
 
 
-def _hosts(document: Document) -> dict[str, QemuHost]:
+def _hosts(document: Document) -> dict[str, Host]:
     entries = document.sections(("hosts",)).get("hosts")
     if entries is None:
         return {}
@@ -90,7 +90,7 @@ def _hosts(document: Document) -> dict[str, QemuHost]:
     return {name: value for name, value in checked if value is not None}
 
 
-def _host(document: Document, name: object, entry: object) -> QemuHost | None:
+def _host(document: Document, name: object, entry: object) -> Host | None:
     keys = ("hosts", name)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         hint = "use letters, digits, '.', '_' and '-' (quote a number)"
@@ -101,20 +101,12 @@ def _host(document: Document, name: object, entry: object) -> QemuHost | None:
         document.problem_at(keys, what, "write at least `arch: x86_64` below it")
         return None
     kind = entry.get("kind", "qemu")
-    if kind not in _KINDS:
-        _kind(document, name, kind)
+    if not isinstance(kind, str) or kind not in KINDS:
+        hint = f"kinds known: {', '.join(KINDS)}"
+        document.problem_at((*keys, "kind"), f"unknown kind {shown(kind)}", hint)
         return None
     if "name" in entry:
         hint = "the host's name is its key under hosts"
         document.problem_at((*keys, "name"), "unknown field", hint)
     fields = {str(field): value for field, value in entry.items() if field != "name"}
-    return document.validate(QemuHost, keys, fields, name=name)
-
-
-def _kind(document: Document, name: str, kind: object) -> None:
-    known = ", ".join(_KINDS)
-    if kind == "physical":
-        what, hint = "physical servers are not supported yet", f"kinds known today: {known}"
-    else:
-        what, hint = f"unknown kind {shown(kind)}", f"kinds known: {known}"
-    document.problem_at(("hosts", name, "kind"), what, hint)
+    return document.validate(KINDS[kind], keys, fields, name=name)

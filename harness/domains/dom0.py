@@ -154,6 +154,10 @@ class Dom0:
         line = command if isinstance(command, str) else shlex.join(command)
         return ExecChannel(self._open(line))
 
+    def channel(self, words: list[str]) -> paramiko.Channel:
+        """Start a program; return the SSH channel that is its stdin and stdout."""
+        return self._open(shlex.join(words))
+
     def shell(self, columns: int, lines: int) -> paramiko.Channel:
         """Return an interactive shell with a terminal of that size."""
         return self._client.invoke_shell(os.environ.get("TERM", "vt100"), columns, lines)

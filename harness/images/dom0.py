@@ -124,6 +124,12 @@ def dom0_image(arch: Arch, *, codename: str = "", notice: apt.Notice = lambda _:
     )
 
 
+def kernel_package(arch: Arch) -> Path:
+    """Return the package that dom0's kernel comes from."""
+    wanted = packagelist.read(packagelist.FOLDER / "dom0/packages.txt", NAMES[arch].debian)
+    return _package(apt.fetch(arch, wanted.wanted))
+
+
 def domu_initramfs(image: Dom0Image, agent: Path) -> bytes:
     """Return a domU's initramfs: modules, busybox, our init and ``agent``, a static program."""
     ours = {
@@ -176,14 +182,18 @@ def _make(
     (work / "about.json").write_text(json.dumps(about, indent=1))
 
 
-def _kernel(files: Mapping[apt.Deb, Path], scratch: Path) -> kernel.Kernel:
+def _package(files: Mapping[apt.Deb, Path]) -> Path:
     # linux-image-amd64 only depends on the package with the kernel: linux-image-6.1.0-...
     found = [path for deb, path in files.items() if _KERNEL.match(deb.name)]
     if len(found) != 1:
         where = str(packagelist.FOLDER / "dom0/packages.txt")
         raise LabError(f"{len(found)} kernels resolved for dom0", where=where)
+    return found[0]
+
+
+def _kernel(files: Mapping[apt.Deb, Path], scratch: Path) -> kernel.Kernel:
     wanted = {who: _modules(packagelist.FOLDER / who / "modules.txt") for who in _WHO}
-    return kernel.from_package(found[0], wanted, scratch=scratch)
+    return kernel.from_package(_package(files), wanted, scratch=scratch)
 
 
 def _write_initramfs(path: Path, tree: Path, modules: Iterable[kernel.Module]) -> None:

@@ -17,6 +17,7 @@ from harness.interleave.stops import Access, Labels, StopPoint
 from harness.interleave.target import Target
 from harness.interleave.view import View
 from harness.interleave.walk import Outcome, Spare, Walked, Walker
+from harness.machine.qemu import QemuMachine
 from harness.model.paths import Path
 from harness.run.session import Session
 from harness.verdict import ConfigError, HypervisorError, LabError
@@ -45,6 +46,7 @@ class Bench:
     """A booted machine with its stub: what scenarios are run on."""
 
     live: Session
+    machine: QemuMachine
     stub: Stub
     points: dict[str, tuple[StopPoint, ...]]
 
@@ -52,8 +54,8 @@ class Bench:
 @contextmanager
 def bench(live: Session) -> Iterator[Bench]:
     """Connect to the stub of ``live``, which must have been booted with one."""
-    path = live.machine.stub
-    if path is None:
+    machine = live.machine
+    if not isinstance(machine, QemuMachine) or machine.stub is None:
         raise LabError("the machine was started without a gdbstub", where=live.host.name)
     word, labels = _LABELS[live.build.design]
     syms, arch = _symbols(live), live.host.arch
@@ -62,10 +64,10 @@ def bench(live: Session) -> Iterator[Bench]:
         word: stops.stop_points(syms, arch, labels),
         "elock": stops.stop_points(syms, arch, stops.EVENT_LOCK, event_lock),
     }
-    stub = Stub(path)
+    stub = Stub(machine.stub)
     try:
         stub.go()
-        yield Bench(live, stub, points)
+        yield Bench(live, machine, stub, points)
     finally:
         stub.close()
 
@@ -120,7 +122,7 @@ def _symbols(live: Session) -> pathlib.Path:
 
 
 def _walker(on: Bench, scenario: Scenario) -> Walker:
-    live, stub = on.live, on.stub
+    live, stub, host = on.live, on.stub, on.machine.host
     system = scenario.system(live.build.design, live.host.arch)
     several = any(variable.name == "elock" for variable in system.variables)
     points = {word: p for word, p in on.points.items() if several or word != "elock"}
@@ -129,18 +131,18 @@ def _walker(on: Bench, scenario: Scenario) -> Walker:
     gates = {word: stops.gates(syms, arch, callers, listed) for word, listed in points.items()}
     if several:  # the event_lock comes first
         gates = {"elock": tuple(p for p in gates["elock"] if p.access is not Access.CALL)}
-    target = Target(stub, arch, syms, live.host.cpus, points, gates)
+    target = Target(stub, arch, syms, host.cpus, points, gates)
     target.reader = target.halt_in_xen()
     domid = live.agents[scenario.owner(scenario.lock)].domid
     view = View(syms, live.build.design, target.read, target.write, domid)
     stub.go()
-    vcpus = live.host.cpus - live.host.domus * live.host.domu_vcpus
-    return Walker(scenario, system, target, view, live.agents, vcpus, _spare(live, scenario))
+    vcpus = host.cpus - host.domus * host.domu_vcpus
+    return Walker(scenario, system, target, view, live.agents, vcpus, _spare(on.machine, scenario))
 
 
-def _spare(live: Session, scenario: Scenario) -> Spare:
+def _spare(machine: QemuMachine, scenario: Scenario) -> Spare:
     """Return the machine's spare interrupt if ``scenario`` is about one, its line raised."""
     calls = (*scenario.given, *(lane.call for lane in scenario.lanes))
     if not any(call.irq for call in calls):
         return Spare()
-    return Spare(live.machine.spare_interrupt(True), live.machine.spare_interrupt)
+    return Spare(machine.spare_interrupt(True), machine.spare_interrupt)

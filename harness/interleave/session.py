@@ -314,7 +314,7 @@ class _Run:
             result.scenario,
             live.host.name,
             live.host.arch,
-            live.machine.accel.accel,
+            self.bench.machine.accel.accel,
             live.build.flavour,
             live.build.design,
             live.build.source.version,

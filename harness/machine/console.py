@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.hypervisor.console import Blame, Event, Splitter, scan
+from harness.machine.wires import Wire
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 _KEPT_LINES = 2000  # per console, for expect() and excerpts; the log has all
@@ -61,7 +62,7 @@ class Console:
         self._count = 0
         self._events: list[ConsoleEvent] = []
         self._logs: dict[str, TextIO] = {}
-        self._serial: socket.socket | None = None
+        self._serial: Wire | None = None
         self._readers: list[threading.Thread] = []
         self._raw: list[Callable[[bytes], None]] = []
         self._listeners: list[tuple[str, queue.Queue[str]]] = []
@@ -69,7 +70,7 @@ class Console:
         self._full: OSError | None = None
         self._forgotten = 0  # crashes of before the machine was last restored
 
-    def attach(self, line: socket.socket) -> None:
+    def attach(self, line: Wire) -> None:
         """Read the machine's serial ``line`` until it ends; a thread of its own does it."""
         self._began = time.monotonic()
         self._serial = line
@@ -182,7 +183,7 @@ class Console:
         self._readers.append(thread)
         thread.start()
 
-    def _read_serial(self, line: socket.socket) -> None:
+    def _read_serial(self, line: Wire) -> None:
         splitter = Splitter()
         while True:
             try:

@@ -1,7 +1,7 @@
-"""A virtio-serial line between this machine and a program in dom0 (an AgentChannel).
+"""A line between this machine and a program in dom0 (an AgentChannel).
 
-Unlike an SSH connection it is part of the machine: it is there again when a snapshot is
-restored, with nothing to agree on anew.
+Under QEMU it is a virtio-serial line: part of the machine, and there again when a snapshot is
+restored, with nothing to agree on anew.  On a server it is an SSH channel.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 _LOOK_SECONDS = 0.25  # between two looks at the machine, while nothing comes
 
@@ -30,6 +31,20 @@ def connect_socket(path: Path, seconds: float) -> socket.socket:
             time.sleep(0.05)
 
 
+class End(Protocol):
+    """The part of a socket (or of an SSH channel) that a line needs."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def settimeout(self, seconds: float | None, /) -> None: ...
+
+    def setblocking(self, blocking: bool, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Line:
     """This end of one line; ``name`` is what the guest finds in /sys/class/virtio-ports.
 
@@ -37,7 +52,7 @@ class Line:
     when the machine has died: nobody waits for an answer that cannot come.
     """
 
-    def __init__(self, end: socket.socket, name: str) -> None:
+    def __init__(self, end: End, name: str) -> None:
         self._end = end
         self.name = name
         self.watch: Callable[[float], None] = lambda silent: None

@@ -62,6 +62,9 @@ class QemuMachine:
     listens at the socket of that name in ``folder``.
     """
 
+    looks = 10  # at the CPUs: QEMU's monitor is fast
+    boot_seconds = 240.0  # a busy machine under TCG is slow, not dead
+
     def __init__(
         self,
         host: QemuHost,
@@ -163,6 +166,9 @@ class QemuMachine:
                 f"QEMU does not run (libvirt state {state}, reason {reason})",
                 where=f"host {self.host.name}",
             )
+
+    def up(self) -> None:
+        """Nothing: booting makes no difference here."""
 
     def save(self) -> None:
         """Keep the machine as it is now, in place of an earlier snapshot; it then runs on."""

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.config.document import Document, did_you_mean
-from harness.config.host import QemuHost
 from harness.config.nightly import NightlyPlan, Xen, load_plan
+from harness.config.physical import Host
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor import source
 from harness.verdict import ConfigError
 
 
-def read_plan(path: Path, lab: Mapping[str, QemuHost], testcases: Path) -> NightlyPlan:
+def read_plan(path: Path, lab: Mapping[str, Host], testcases: Path) -> NightlyPlan:
     """Return the plan in file ``path``; ConfigError with one line per problem in it.
 
     Trees of one's own and repositories are looked at only when they are built.

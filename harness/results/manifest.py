@@ -17,7 +17,7 @@ import psutil
 
 import harness
 from harness.command import run
-from harness.config.host import QemuHost
+from harness.config.physical import Host
 from harness.results.directory import RunDirectory, write_whole
 from harness.verdict import LabError
 
@@ -53,7 +53,7 @@ def write_manifest(
     *,
     seed: int,
     argv: Sequence[str],
-    hosts: Sequence[QemuHost],
+    hosts: Sequence[Host],
     ingredients: Sequence[Ingredient],
 ) -> None:
     """Write manifest.json; call again as ingredients become known.  LabError if it cannot."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from harness.agent.client import AgentClient
 from harness.arch import Arch
 from harness.domains.toolstack import DomU, DomUBoot
+from harness.machine.line import Line
 from harness.run.session import PAYLOAD, Session, on_line
 from harness.verdict import HarnessError, LabError
 
 NAME = "bare"
 VCPUS = 2  # guests/bare/xen.h
 _MEMORY_MIB = 32
+_RELAY_SECONDS = 30.0
 # As which types of guest it boots.
 TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "pv"), Arch.ARM64: ("arm",)}
 
@@ -44,10 +47,8 @@ def start_bare(live: Session, type_: str) -> BareGuest:
     )
     domu = live.toolstack.start(NAME, live.host.arch, boot, live.console)
     live.guests.append(domu)
-    line = live.machine.lines[1 + live.host.domus]
-    line.empty()
     words = [f"{PAYLOAD}/agent", "relay", "--domid", str(domu.domid)]
-    relay = int(live.dom0.run(f"{on_line(line.name, words)} echo $!").stdout)
+    line, relay = _relay(live, words)
     guest = BareGuest(domu, AgentClient(line, NAME), relay)
     try:
         guest.agent.hello()
@@ -55,6 +56,20 @@ def start_bare(live: Session, type_: str) -> BareGuest:
         end_bare(live, guest)
         raise
     return guest
+
+
+def _relay(live: Session, words: list[str]) -> tuple[Line, int]:
+    """Start the relay in dom0; return the line to it, and its process."""
+    if live.machine.lines:
+        line = live.machine.lines[1 + live.host.domus]
+        line.empty()
+        return line, int(live.dom0.run(f"{on_line(line.name, words)} echo $!").stdout)
+    line = Line(live.dom0.channel(["sh", "-c", f"echo $$; exec {shlex.join(words)}"]), NAME)
+    live.lines.append(line)
+    said = b""
+    while not said.endswith(b"\n"):
+        said += line.read(1, _RELAY_SECONDS)
+    return line, int(said)
 
 
 def destroy_bare(live: Session, guest: BareGuest) -> None:

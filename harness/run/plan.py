@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config.host import QemuHost
+from harness.config.physical import Host, PhysicalHost
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor import source as sources
 from harness.hypervisor.source import Source
@@ -48,7 +48,7 @@ class Tree:
 class Plan:
     """A run: which hosts, which hypervisor, which seed, how long the load."""
 
-    hosts: tuple[QemuHost, ...]
+    hosts: tuple[Host, ...]
     flavour: str = DEFAULT_FLAVOUR
     tree: Tree = Tree()
     seed: int = 0
@@ -62,6 +62,13 @@ class Plan:
         if not 0.5 <= self.duration <= 86400:
             raise ConfigError(
                 f"{self.duration:g} s is not between half a second and a day", where="--duration"
+            )
+        servers = [host.name for host in self.hosts if isinstance(host, PhysicalHost)]
+        if self.snapshot and servers:
+            raise ConfigError(
+                f"{servers[0]} is a server: it has no snapshots",
+                where="--snapshot",
+                hint="leave it out",
             )
         if self.repeat < 1:
             raise ConfigError(f"{self.repeat} is not a number of times", where="--repeat")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,74 +15,43 @@ from harness.agent.build import agent_binary, bare_guest
 from harness.agent.client import AgentClient
 from harness.agent.wire import AgentLost, OperationInFlight
 from harness.arch import Arch
-from harness.config.host import QemuHost
+from harness.config.physical import Host
 from harness.domains.dom0 import Dom0
 from harness.domains.keys import RunKeys
 from harness.domains.toolstack import DomU, DomUBoot, Toolstack
 from harness.hypervisor import build as builds
 from harness.hypervisor.build import Build
 from harness.hypervisor.source import Source
-from harness.images import cpio
-from harness.images.dom0 import (
-    DOMU_INITRAMFS,
-    LINUX_ARGUMENTS,
-    ONE_CPU_ARGUMENTS,
-    XEN_ARGUMENTS,
-    Dom0Image,
-    dom0_image,
-    domu_initramfs,
-    write_initramfs,
-)
+from harness.images.dom0 import DOMU_INITRAMFS, Dom0Image, dom0_image
 from harness.images.toolstack import Interfaces, choose
-from harness.machine import accel
+from harness.machine import Machine
 from harness.machine.console import Console
 from harness.machine.line import Line
-from harness.machine.qemu import Boot, QemuMachine
-from harness.machine.slots import slot
 from harness.results import records
 from harness.results.manifest import Ingredient
-from harness.run import hang, state
+from harness.run import hang, rig, state
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.scratch import scratch
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 PAYLOAD = "/run/harness"  # in dom0: guests/dom0/stage1 puts the payload there
-_SSH_SECONDS = 240.0  # a busy machine under TCG is slow, not dead
 _TOOLSTACK_SECONDS = 180.0
 _DOMU_SECONDS = 180.0
-_TRIAL_SECONDS = 45.0
 _LATE_SECONDS = 1.0
 _SILENT_SECONDS = 3.0  # of an agent; operations of a healthy Xen take milliseconds
-
-# After a panic the machine must stay to be looked at.  On x86-64 ``noreboot`` lets it stand; on
-# Arm that switches it off, where without it Xen waits for five seconds: Session freezes it then.
-_XEN_ARGS = {
-    Arch.X86_64: "console=com1 com1=115200,8n1 spec-ctrl=no noreboot",
-    Arch.ARM64: "console=dtuart dtuart=/pl011@9000000",
-}
-# guest_loglvl: a debug build would log every EVTCHNOP that fails, at the price of a serial line.
-# One run queue per CPU: with a shared one, two emulated CPUs fight for its lock all the time.
-_XEN_COMMON = (
-    f"{XEN_ARGUMENTS} credit2_runqueue=cpu loglvl=all guest_loglvl=error "
-    "dom0_mem={mib}M,max:{mib}M"
-)
-_DOM0_VCPUS = "dom0_max_vcpus=2"
-# For a debugger: a vCPU has a CPU of its own, always the same, dom0's the first ones.
-_PINNED = "dom0_max_vcpus={cpus} dom0_vcpus_pin"
-_LINUX_ARGS = f"console=hvc0 loglevel=5 panic=0 {LINUX_ARGUMENTS}"
 
 
 @dataclass
 class Session:
     """What a test case can reach on one host."""
 
-    host: QemuHost
+    host: Host
     plan: Plan
     build: Build
     image: Dom0Image
     recorder: Recorder
-    machine: QemuMachine
+    machine: Machine
     dom0: Dom0
     tools: Toolstack | None  # None: no dom0 has one that fits
     why_no_tools: str = ""
@@ -93,6 +62,7 @@ class Session:
     lost: HypervisorError | None = None  # once Xen was seen to hang or to crash: how
     _told: bool = False  # a test has ended with that
     _explained: tuple[BaseException, BaseException] | None = None  # the last error, and its cause
+    lines: list[Line] = field(default_factory=list)  # to the agents, dom0's first
     saved: dict[str, int] = field(default_factory=dict)  # by domain: operations until the snapshot
 
     @property
@@ -220,7 +190,13 @@ class Session:
     def diagnose(self, symptom: object) -> None:
         """Raise HypervisorError if a CPU is seen spinning in a lock of Xen, which explains
         ``symptom``; LabError if the CPUs cannot be seen."""
-        spinning = hang.spins(self.host.arch, self.build, self.machine.cpus, self.machine.memory)
+        spinning = hang.spins(
+            self.host.arch,
+            self.build,
+            self.machine.cpus,
+            self.machine.memory,
+            looks=self.machine.looks,
+        )
         if spinning:
             what = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
             self.lost = HypervisorError(what, hint=f"seen after {symptom}")
@@ -228,7 +204,7 @@ class Session:
 
 
 @contextmanager
-def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]:
+def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
     """Build, boot and populate ``host``; on the way out compare, destroy and power off.
 
     Raises LabError, BuildError or HypervisorError for whatever went wrong first.
@@ -247,27 +223,19 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
         keys = RunKeys.new()
-        stack.enter_context(slot(host.cpus, progress.update))
+        stack.enter_context(rig.turn(host, progress.update))
         with recorder.phase(host.name, "boot"):
-            own = host.cpus - host.domus * host.domu_vcpus
-            vcpus = _PINNED.format(cpus=own) if plan.stub else _DOM0_VCPUS
-            payload = {"agent": cpio.File(agent, 0o755), "bare": cpio.File(bare)}
-            payload["domu.cpio"] = cpio.File(domu_initramfs(image, agent))
-            boot = _boot_files(folder, host, built, image, payload, keys, vcpus)
-            choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
-            recorder.add(_host_start(host, built, choice))
-            progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
             console = Console(recorder.directory.console(host.name))
-            machine = QemuMachine(
-                host, boot, choice, folder=folder, console=console, stub=plan.stub
-            )
             stack.callback(_note_console, recorder, host, console)
-            stack.callback(machine.power_off)
+            parts = rig.Parts(folder, built, image, agent, bare, keys, plan.stub)
+            machine = stack.enter_context(rig.machine(host, parts, recorder, console))
             machine.power_on()
             progress.update("Xen and dom0 are booting")
-            console.expect("harness: dom0 sshd (up|failed)", _SSH_SECONDS, check=machine.check)
-            dom0 = Dom0.connect(machine.ssh, keys, timeout=_SSH_SECONDS, check=machine.check)
+            limit = machine.boot_seconds
+            console.expect("harness: dom0 sshd (up|failed)", limit, check=machine.check)
+            dom0 = Dom0.connect(machine.ssh, keys, timeout=limit, check=machine.check)
             stack.callback(dom0.close)
+            machine.up()
             _same_build(dom0, built)
             if fit.why_not:
                 tools = None
@@ -301,7 +269,7 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
                     _compare(live, before)
 
 
-def _build(plan: Plan, host: QemuHost, update: Callable[[str], None]) -> Build:
+def _build(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
     return builds.build(
         plan.tree.source(),
         plan.flavour,
@@ -315,71 +283,10 @@ def _interfaces(source: Source) -> Interfaces | None:
     return None if domctl is None or sysctl is None else Interfaces(domctl, sysctl)
 
 
-def _toolstack(dom0: Dom0, machine: QemuMachine, folder: Path) -> Toolstack:
+def _toolstack(dom0: Dom0, machine: Machine, folder: Path) -> Toolstack:
     console, check = machine.console, machine.check
     console.expect("harness: dom0 (libvirtd up|.* failed)", _TOOLSTACK_SECONDS, check=check)
     return Toolstack.connect(dom0, folder, timeout=_TOOLSTACK_SECONDS, check=check)
-
-
-def _boot_files(
-    folder: Path,
-    host: QemuHost,
-    built: Build,
-    image: Dom0Image,
-    payload: Mapping[str, cpio.File],
-    keys: RunKeys,
-    vcpus: str,
-) -> Boot:
-    ours = {
-        "host_key": cpio.File(keys.host_private.encode(), 0o600),
-        "authorized_keys": cpio.File(keys.user_public.encode(), 0o600),
-    }
-    initramfs = folder / "initramfs.cpio"
-    write_initramfs(image, initramfs, {**payload, **ours})
-    common = _XEN_COMMON.format(mib=host.dom0_memory_mib)
-    return Boot(
-        xen=built.image,
-        kernel=image.kernel,
-        initramfs=initramfs,
-        root=image.root,
-        xen_args=f"{_XEN_ARGS[host.arch]} {common} {vcpus}",
-        dom0_args=_linux_args(host),
-    )
-
-
-def _linux_args(host: QemuHost) -> str:
-    """Return the kernel arguments of dom0 and domUs."""
-    abi = "xen.fifo_events=0" if host.abi == "2l" else ""
-    return " ".join(filter(None, (_LINUX_ARGS, ONE_CPU_ARGUMENTS[host.arch], abi)))
-
-
-def _trial(host: QemuHost, boot: Boot) -> str:
-    """Boot Xen under KVM until dom0's kernel speaks; return "" or what went wrong."""
-    with scratch() as folder:
-        console = Console(folder / "console")
-        choice = accel.Choice("kvm", "trial")
-        machine = QemuMachine(host, boot, choice, folder=folder, console=console)
-        try:
-            machine.power_on()
-            console.expect("Linux version", _TRIAL_SECONDS, check=machine.check)
-        except (LabError, HypervisorError) as error:
-            return f"a trial boot under KVM failed: {error.what}"
-        finally:
-            machine.power_off()
-    return ""
-
-
-def _host_start(host: QemuHost, built: Build, choice: accel.Choice) -> records.HostStart:
-    return records.HostStart(
-        host=host.name,
-        arch=host.arch,
-        accel=choice.accel,
-        accel_reason=choice.reason,
-        flavour=built.flavour,
-        build_id=built.build_id,
-        xen_version=built.source.version,
-        source=f"{built.source.kind} {built.source.version}",
-    )
 
 
 def _ingredients(built: Build, image: Dom0Image, agent: Path) -> list[Ingredient]:
@@ -416,14 +323,13 @@ def _start_domus(live: Session) -> None:
     boot = DomUBoot(
         live.image.domu_kernel,
         DOMU_INITRAMFS,
-        _linux_args(host),
+        rig.linux_args(host),
         type="pv" if host.arch is Arch.X86_64 else "arm",
         memory_mib=host.domu_memory_mib,
         vcpus=host.domu_vcpus,
     )
     for number in range(1, host.domus + 1):
-        first = host.cpus - (host.domus - number + 1) * host.domu_vcpus
-        cpuset = f"{first}-{first + host.domu_vcpus - 1}" if live.plan.stub else ""
+        cpuset = rig.own_cpus(host, number) if live.plan.stub else ""
         domu = live.toolstack.start(f"domu{number}", host.arch, boot, live.console, cpuset)
         live.domus.append(domu)
         live.recorder.progress.update(f"{domu.name} started")
@@ -436,15 +342,20 @@ def _start_agents(live: Session) -> None:
     programs = {"dom0": [agent, "serve"]} | {
         domu.name: [agent, "relay", "--domid", str(domu.domid)] for domu in live.domus
     }
-    for line, words in zip(live.machine.lines, programs.values(), strict=False):
-        live.dom0.run(on_line(line.name, words))
+    if live.machine.lines:
+        live.lines = live.machine.lines
+        for line, words in zip(live.lines, programs.values(), strict=False):
+            live.dom0.run(on_line(line.name, words))
+    else:
+        for name, words in programs.items():
+            live.lines.append(Line(live.dom0.channel(words), f"agent of {name}"))
     _talk(live)
 
 
 def _talk(live: Session) -> None:
-    """Greet the agents at the ends of the machine's lines."""
+    """Greet the agents at the ends of their lines."""
     names = ["dom0", *(domu.name for domu in live.domus)]
-    for name, line in zip(names, live.machine.lines, strict=False):
+    for name, line in zip(names, live.lines, strict=False):
         live.listen(line)
         live.agents[name] = AgentClient(line, name)
         live.agents[name].hello()
@@ -487,7 +398,7 @@ def _record_domains(live: Session) -> None:
 
 def _end_agents(live: Session) -> None:
     """End the agents' streams: they close their ports and let go of each other's pages."""
-    for line in live.machine.lines:
+    for line in live.lines:
         line.hang_up()
 
 
@@ -515,7 +426,7 @@ def _compare(live: Session, before: state.State) -> None:
     live.recorder.add(records.Test(name, "nothing-leaked", verdict, 0.0, message, story))
 
 
-def _note_console(recorder: Recorder, host: QemuHost, console: Console) -> None:
+def _note_console(recorder: Recorder, host: Host, console: Console) -> None:
     for seen in console.events:
         recorder.add(
             records.ConsoleEvent(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.arch import Arch
 from harness.config.host import BUILT_IN, QemuHost
 from harness.config.lab import ENVIRONMENT, host, load_lab
+from harness.config.physical import Host
 from harness.verdict import EXIT_USAGE, ConfigError
 
 
@@ -111,9 +112,9 @@ def test_anchors_and_merges_work() -> None:
     [
         (
             "hosts:\n  a:\n    arch: x86_64\n    cpuss: 3\n",
-            "4: hosts.a.cpuss: unknown field; did you mean cpus? known: kind, arch, accel, cpus,"
-            " memory_mib, dom0_memory_mib, domus, domu_memory_mib, domu_vcpus, abi, ssh_port,"
-            " libvirt_uri",
+            "4: hosts.a.cpuss: unknown field; did you mean cpus? known: kind, arch,"
+            " dom0_memory_mib, domus, domu_memory_mib, domu_vcpus, abi, accel, cpus, memory_mib,"
+            " ssh_port, libvirt_uri",
         ),
         ("hosts:\n  a: {}\n", "2: hosts.a.arch: missing; add it, for example `arch: x86_64`"),
         (
@@ -158,12 +159,12 @@ def test_anchors_and_merges_work() -> None:
             "4: hosts.a: given twice; keep one of the two",
         ),
         (
-            "hosts:\n  rack:\n    kind: physical\n    arch: arm64\n",
-            "3: hosts.rack.kind: physical servers are not supported yet; kinds known today: qemu",
+            "hosts:\n  rack:\n    kind: [physical]\n    arch: arm64\n",
+            "3: hosts.rack.kind: unknown kind ['physical']; kinds known: qemu, physical",
         ),
         (
             "hosts:\n  a:\n    kind: xen\n",
-            "3: hosts.a.kind: unknown kind 'xen'; kinds known: qemu",
+            "3: hosts.a.kind: unknown kind 'xen'; kinds known: qemu, physical",
         ),
         (
             "hosts:\n  a:\n    name: b\n    arch: arm64\n",
@@ -307,4 +308,4 @@ def test_no_file_whatsoever_gives_anything_but_hosts_or_a_config_error(text: str
     except ConfigError as error:
         assert all(line.startswith("lab.yaml") for line in str(error).splitlines())
     else:
-        assert all(isinstance(value, QemuHost) for value in lab.values())
+        assert all(isinstance(value, Host) for value in lab.values())

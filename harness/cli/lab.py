@@ -1,0 +1,111 @@
+"""``evtchn-harness lab``: look after the servers of a lab."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli import print_json
+from harness.config.lab import host as find_host
+from harness.config.lab import load_lab
+from harness.config.physical import PhysicalHost
+from harness.machine import lease, power
+from harness.machine.power.labgrid import places
+from harness.run import lab
+from harness.verdict import EXIT_LAB, EXIT_PASS, ConfigError, Verdict
+
+_ACTIONS = ("state", "on", "off", "cycle", "soft-off", "nmi")
+_lab_option = click.option(
+    "--lab", "file", type=click.Path(path_type=Path), help="lab.yaml with the servers."
+)
+_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
+)
+
+
+@click.group("lab")
+def command() -> None:
+    """Look after the servers of lab.yaml."""
+
+
+@command.command("check")
+@click.argument("names", nargs=-1, metavar="[HOST]...")
+@_lab_option
+@_json_option
+def check(names: tuple[str, ...], file: Path | None, as_json: bool) -> int:
+    """Try power, console and SSH of each server (all by default) and say what works.
+
+    Changes nothing.  Exit code 3: a server cannot be used as it is.
+    """
+    probes = [probe for host in _servers(file, names) for probe in lab.check(host)]
+    ok = all(probe.ok for probe in probes)
+    if as_json:
+        verdict = Verdict.PASS if ok else Verdict.MISS
+        print_json({"verdict": verdict, "probes": [asdict(probe) for probe in probes]})
+    else:
+        for probe in probes:
+            word = "ok  " if probe.ok else "FAIL"
+            click.echo(f"{word} {probe.host:12} {probe.part:18} {probe.detail}")
+    return EXIT_PASS if ok else EXIT_LAB
+
+
+@command.command("clean")
+@click.argument("names", nargs=-1, required=True, metavar="HOST...")
+@_lab_option
+@_json_option
+def clean(names: tuple[str, ...], file: Path | None, as_json: bool) -> None:
+    """Remove everything that the harness placed on the servers, and list it."""
+    gone = {host.name: lab.clean(host) for host in _servers(file, names)}
+    if as_json:
+        print_json({"removed": gone})
+        return
+    for name, paths in gone.items():
+        for path in paths:
+            click.echo(f"{name}: {path}")
+        if not paths:
+            click.echo(f"{name}: nothing of ours is there")
+
+
+@command.command("power")
+@click.argument("name", metavar="HOST")
+@click.argument("action", type=click.Choice(_ACTIONS))
+@_lab_option
+@_json_option
+def power_(name: str, action: str, file: Path | None, as_json: bool) -> None:
+    """Switch a server; the state is seen to be as wanted.  Refused while a run uses it."""
+    (host,) = _servers(file, (name,))
+    chain = power.chain(host.power, seconds=host.limits.power, where=f"host {name}: power")
+    if action == "state":
+        held = places(host.power) if lease.holder(name) is None else contextlib.nullcontext()
+        with held:
+            state = chain.state()
+    else:
+        with lease.lease(name, lambda _: None, wait=0.0), places(host.power):
+            actions: dict[str, Any] = {
+                "on": chain.on,
+                "off": chain.off,
+                "cycle": chain.cycle,
+                "soft-off": lambda: chain.soft_off(host.limits.boot),
+                "nmi": chain.nmi,
+            }
+            actions[action]()
+            state = chain.state()
+    print_json({"host": name, "state": state}) if as_json else click.echo(f"{name}: {state}")
+
+
+def _servers(file: Path | None, names: tuple[str, ...]) -> list[PhysicalHost]:
+    known = load_lab(file)
+    chosen = [find_host(known, name) for name in names] if names else list(known.values())
+    servers = [host for host in chosen if isinstance(host, PhysicalHost)]
+    if names and len(servers) < len(chosen):
+        other = next(host.name for host in chosen if not isinstance(host, PhysicalHost))
+        raise ConfigError(f"{other} is no server", hint="only hosts of `kind: physical` have power")
+    if not servers:
+        raise ConfigError(
+            "there are no servers in lab.yaml", hint="docs/servers.md shows what one looks like"
+        )
+    return servers

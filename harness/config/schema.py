@@ -1,0 +1,53 @@
+"""Where in a model a pydantic error is: the path as the file has it, and the model there."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class Place:
+    """``path`` of keys and list positions; ``model`` of the mapping that it leads to or is in."""
+
+    path: tuple[str | int, ...]
+    model: type[BaseModel]
+
+
+def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
+    """Return the place of pydantic's error ``location`` in ``model``.
+
+    In it, a union's mapping is followed by the chosen driver's name, which no file has there.
+    """
+    path: list[str | int] = []
+    inside: type[BaseModel] = model
+    choices: list[type[BaseModel]] = []
+    for number, part in enumerate(location):
+        tagged = [choice for choice in choices if _driver(choice) == part]
+        if tagged:
+            inside, choices = tagged[0], []
+            continue
+        path.append(part)
+        last = number == len(location) - 1
+        if isinstance(part, int) or (last and part not in inside.model_fields):
+            continue
+        field = inside.model_fields.get(part)
+        choices = list(_models(field.annotation)) if field is not None else []
+        if len(choices) == 1:
+            inside, choices = choices[0], []
+    return Place(tuple(path), inside)
+
+
+def _driver(model: type[BaseModel]) -> object:
+    field = model.model_fields.get("driver")
+    return typing.get_args(field.annotation)[0] if field is not None else None
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models(argument)

@@ -1,0 +1,291 @@
+"""A server as a Machine: switched by its BMC, heard over its serial line, booted once by GRUB.
+
+Its default system is where a run begins and ends.  Xen and dom0 live in memory only, so that
+power can be cut at any time: nothing of theirs is on a disk that could be harmed by it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config.physical import PhysicalHost
+from harness.hypervisor.cpu import Cpu
+from harness.machine import grub, keys, power, shell, wires
+from harness.machine.console import Console
+from harness.machine.line import Line
+from harness.verdict import HarnessError, LabError
+
+_GOING_SECONDS = 60.0  # for an orderly reboot to begin
+_HANDOVER_SECONDS = 5.0  # between two questions whether the default system is back
+_NMI_SECONDS = 5.0
+_GARBLED = 0.2  # share of bytes that are no text
+_ENOUGH_BYTES = 200
+_BROKEN = re.compile(r"harness: dom0 (network|sshd|stage1) failed.*")
+
+
+@dataclass(frozen=True)
+class ServerBoot:
+    """What to boot: files on this machine, by their names on the server, and command lines."""
+
+    xen: Path
+    kernel: Path
+    root: Path  # compressed cpio archive with dom0's root; the initramfs comes behind it
+    initramfs: Callable[[str], Path]  # writes the run's own, given dom0's network configuration
+    xen_args: str
+    dom0_args: str
+
+
+class PhysicalMachine:
+    """One server; see harness.machine.Machine.  ``notice`` gets what a person should know."""
+
+    looks = 3  # at the CPUs, before one is said to spin: each takes seconds over a serial line
+
+    def __init__(
+        self,
+        host: PhysicalHost,
+        boot: ServerBoot,
+        *,
+        console: Console,
+        notice: Callable[[str], None],
+    ) -> None:
+        self.host = host
+        self.boot = boot
+        self.lines: list[Line] = []  # a server has none: agents come over SSH
+        self.stranded = ""  # why the server is not back in its default system, after power_off
+        self._console = console
+        self._notice = notice
+        self._power = power.chain(
+            host.power, seconds=host.limits.power, where=f"host {host.name}: power"
+        )
+        self._wire: wires.Lasting | None = None
+        self._boot_id = ""
+        self.left = False  # the default system was left: it must be brought back
+        self._home = False
+        self._deadline = 0.0  # for dom0 to come up; 0.0 once it has
+        self._asked = 0.0
+        self._heard_before = 0
+
+    @property
+    def console(self) -> Console:
+        """The recorded serial line."""
+        return self._console
+
+    @property
+    def ssh(self) -> tuple[str, int]:
+        """dom0 takes over the default system's address."""
+        return self.host.ssh.address, self.host.ssh.port
+
+    @property
+    def boot_seconds(self) -> float:
+        """How long dom0 may take; ``check`` says first why it did not come."""
+        return self.host.limits.xen + 30
+
+    def power_on(self) -> None:
+        """Record, reach the default system, install Xen beside it and reboot into it once."""
+        self._wire = wires.Lasting(wires.opener(self.host.console))
+        self._console.attach(self._wire)
+        session = self._default_system()
+        with contextlib.closing(session):
+            self._install(session)
+            grub.boot_once(session, self.host.boot)
+            self._heard_before = self._wire.heard
+            self.left = True
+            self._reboot(session)
+        self._asked = time.monotonic()
+        self._deadline = self._asked + self.host.limits.xen
+
+    def power_off(self) -> None:
+        """Cut the power, and bring the default system back unless lab.yaml says off."""
+        try:
+            if self.left and not self._home:
+                self._home = True  # tried, at least: a second try would learn nothing new
+                self._go_home()
+        except HarnessError as error:
+            self.stranded = str(error)
+            self._notice(f"{self.host.name}: NOT back in its default system: {error}")
+        finally:
+            self._console.close()
+
+    def check(self) -> None:
+        """Raise when the console showed a crash; while booting, when dom0 will not come."""
+        self._console.check()
+        if not self._deadline:
+            return
+        for line in self._console.tail("dom0", 200):
+            if _BROKEN.match(line.text):
+                raise LabError(f"dom0 came up broken: {line.text}", where=self.host.name)
+        now = time.monotonic()
+        if now - self._asked > _HANDOVER_SECONDS:
+            self._asked = now
+            self._see_it_is_not_home()
+        if now > self._deadline:
+            raise LabError(self._why_not(), where=f"host {self.host.name}")
+
+    def up(self) -> None:
+        """dom0 answers: booting is over."""
+        self._deadline = 0.0
+
+    def save(self) -> None:
+        """LabError: a server has no snapshots."""
+        raise LabError("a server cannot be saved", where=self.host.name, hint="leave --snapshot")
+
+    def restore(self, held: AbstractContextManager[None] | None = None) -> None:
+        """LabError: a server has no snapshots."""
+        self.save()
+
+    def freeze(self) -> None:
+        """Nothing: what a server does can only be ended."""
+
+    def cpus(self) -> list[Cpu]:
+        """Return where every CPU is, as Xen says on its console when asked by a debug key.
+
+        LabError when it does not answer; it then has had an NMI, whose effect is on the console.
+        """
+        try:
+            return keys.registers(self._console)
+        except LabError as silent:
+            raise self._last_resort(silent) from None
+
+    def memory(self, cpu: int, address: int, size: int) -> bytes:
+        """LabError: nobody looks into a server's memory from outside."""
+        raise LabError("a server's memory cannot be read", where=f"CPU{cpu} {address:#x}")
+
+    def dump(self) -> Path:
+        """LabError: nobody looks into a server's memory from outside."""
+        raise LabError("a server's memory cannot be read", where=self.host.name)
+
+    def pid(self) -> int:
+        """A server is no process."""
+        return 0
+
+    def _default_system(self) -> shell.Shell:
+        """Return a shell there, whatever state a dead run or a crash left the server in."""
+        where, limits = self.host.name, self.host.limits
+        if self._power.state() == "off":
+            self._notice(f"{where}: it is off; switching it on")
+            self._power.on()
+        else:
+            try:
+                return self._log_in()
+            except LabError as error:
+                self._notice(f"{where}: {error.what}: cycling its power to get its default system")
+                self.left = True
+                self._power.cycle()
+        return shell.wait_for(self._log_in, limits.boot, self._console_only)
+
+    def _console_only(self) -> None:
+        """Between two attempts to log in: nothing that the console says is a verdict here."""
+
+    def _log_in(self) -> shell.Shell:
+        ssh = self.host.ssh
+        return shell.connect(ssh.address, ssh.port, "root", ssh.key_file, ssh.host_key)
+
+    def _install(self, session: shell.Shell) -> None:
+        host, boot = self.host, self.boot
+        system = grub.inspect(session, host.boot, host.arch, host.boot.modules)
+        self._boot_id = system.boot_id
+        network = f"mac={system.mac} address={system.address} gateway={system.gateway}\n"
+        files = {
+            "xen": boot.xen,
+            "kernel": boot.kernel,
+            "root.cpio.gz": boot.root,
+            "run.cpio": boot.initramfs(network),
+        }
+        try:
+            grub.place(
+                session,
+                host.boot,
+                system,
+                {name: (file, _sha256(file)) for name, file in files.items()},
+            )
+            join = "cat root.cpio.gz run.cpio >initrd && chmod 600 initrd && sync"
+            session.run(f"cd {host.boot.folder} && {join}", timeout=300)
+            lines = grub.entry(host.arch, system, xen_args=boot.xen_args, dom0_args=boot.dom0_args)
+            grub.write_entry(session, host.boot, lines)
+        except LabError:
+            with contextlib.suppress(LabError):
+                grub.clean(session, host.boot)
+            raise
+
+    def _reboot(self, session: shell.Shell) -> None:
+        """Reboot in order, which writes the file system out for GRUB; by force if it does not."""
+        with contextlib.suppress(LabError):
+            session.run("(sleep 1; reboot) >/dev/null 2>&1 </dev/null &")
+        deadline = time.monotonic() + _GOING_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                session.run("true", timeout=5)
+            except LabError:
+                return
+            time.sleep(0.5)
+        self._notice(f"{self.host.name}: it does not reboot when asked; cycling its power")
+        self._power.cycle()
+
+    def _go_home(self) -> None:
+        if self.host.boot.leave == "off":
+            self._power.off()
+            return
+        self._power.cycle()
+        session = shell.wait_for(self._log_in, self.host.limits.boot, self._console_only)
+        with contextlib.closing(session):
+            now = session.run("cat /proc/sys/kernel/random/boot_id").strip()
+            if now == self._boot_id:
+                raise LabError("the power switch lies: the server never went down")
+
+    def _see_it_is_not_home(self) -> None:
+        """Raise when the default system was booted again instead of Xen."""
+        try:
+            session = self._log_in()
+        except HarnessError:
+            return  # nobody, or dom0 with the run's own key: as it should be
+        with contextlib.closing(session):
+            try:
+                now = session.run("cat /proc/sys/kernel/random/boot_id", timeout=5).strip()
+            except LabError:
+                return
+        if now != self._boot_id:
+            raise LabError(
+                "the server came back in its default system: GRUB did not boot the entry, or Xen "
+                "ended early",
+                where=f"host {self.host.name}",
+                hint="see the console log; `evtchn-harness lab check` looks at the entry",
+            )
+
+    def _why_not(self) -> str:
+        assert self._wire is not None
+        limit = f"dom0 did not come up within {self.host.limits.xen:.0f} s"
+        heard = self._wire.heard - self._heard_before
+        if self._wire.problem:
+            return f"{limit}, and the console is gone: {self._wire.problem}"
+        if not heard:
+            return f"{limit}, and the console is dead: not a byte since the reboot"
+        if heard > _ENOUGH_BYTES and self._wire.odd > _GARBLED * self._wire.heard:
+            share = 100 * self._wire.odd // self._wire.heard
+            return f"{limit}, and the console is garbled ({share} % no text): see its speed"
+        last = self._console.tail("dom0", 1) or self._console.tail("xen", 1)
+        return f"{limit}; the console's last words: {last[0].text if last else 'none'}"
+
+    def _last_resort(self, silent: LabError) -> LabError:
+        """Send an NMI, and return the error that tells what Xen said to that."""
+        self._console.ignore("xen")  # it will die of it, and that is our doing
+        with self._console.listen("xen") as lines:
+            try:
+                self._power.nmi()
+            except LabError as error:
+                return LabError(f"{silent.what}; {error.what}", where=self.host.name)
+            time.sleep(_NMI_SECONDS)
+            said = [lines.get_nowait() for _ in range(lines.qsize())]
+        place = next((line for line in said if "RIP:" in line or "PC:" in line), "nothing")
+        return LabError(f"{silent.what}; to an NMI it says {place.strip()}", where=self.host.name)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

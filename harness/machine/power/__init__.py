@@ -1,0 +1,178 @@
+"""Power of a server: a driver for each sort of switch, and the chain that tries them in turn.
+
+No switch is believed: after every action the state is asked for until it is as wanted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from harness.config.physical import (
+    CommandPower,
+    IpmiPower,
+    LabgridPower,
+    PowerDriver,
+    RedfishPower,
+)
+from harness.verdict import HarnessError, LabError
+
+State = Literal["on", "off", "unknown"]
+_PAUSE = 0.5
+_OFF_SECONDS = 2.0  # until capacitors are empty: IPMI's own cycle wants one second at least
+
+
+class Power(Protocol):
+    """One way to switch a server.  Every method raises LabError when the switch refuses.
+
+    What a switch has no button for it raises ``Unsupported`` for; a state that it cannot tell
+    is "unknown".
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is, for messages: "ipmi bmc-1"."""
+        ...
+
+    def on(self) -> None:
+        """Switch on."""
+        ...
+
+    def off(self) -> None:
+        """Switch off, hard."""
+        ...
+
+    def soft_off(self) -> None:
+        """Ask the system to shut down (ACPI's power button)."""
+        ...
+
+    def nmi(self) -> None:
+        """Send a non-maskable interrupt."""
+        ...
+
+    def state(self) -> State:
+        """Return whether the server has power now."""
+        ...
+
+
+class Unsupported(LabError):
+    """The switch has no such button."""
+
+
+def driver(section: PowerDriver) -> Power:
+    """Return the driver that ``section`` of lab.yaml asks for."""
+    match section:
+        case IpmiPower():
+            from harness.machine.power.ipmi import Ipmi
+
+            return Ipmi(section)
+        case RedfishPower():
+            from harness.machine.power.redfish import Redfish
+
+            return Redfish(section)
+        case CommandPower():
+            from harness.machine.power.program import Program
+
+            return Program(section)
+        case LabgridPower():
+            from harness.machine.power.labgrid import Labgrid
+
+            return Labgrid(section)
+
+
+class Chain:
+    """Several switches of one server, the next one used when one fails or lies.
+
+    ``seconds`` is how long the wanted state may take to show after each.
+    """
+
+    def __init__(self, drivers: Sequence[Power], *, seconds: float, where: str) -> None:
+        self._drivers = drivers
+        self._seconds = seconds
+        self._where = where
+
+    def on(self) -> None:
+        """Switch on and see that it is."""
+        self._reach("on", lambda switch: switch.on())
+
+    def off(self) -> None:
+        """Switch off and see that it is."""
+        self._reach("off", lambda switch: switch.off())
+
+    def cycle(self) -> None:
+        """Off, seen to be off, left off for a moment, and on again."""
+        self.off()
+        time.sleep(_OFF_SECONDS)
+        self.on()
+
+    def soft_off(self, seconds: float) -> None:
+        """Ask for a shutdown; switch off hard when it has not come after ``seconds``."""
+        for switch in self._drivers:
+            try:
+                switch.soft_off()
+                if self._wait(switch, "off", seconds) == "off":
+                    return
+            except LabError:
+                continue
+        self.off()
+
+    def nmi(self) -> None:
+        """Send an NMI by the first switch that can."""
+        problems = []
+        for switch in self._drivers:
+            try:
+                switch.nmi()
+                return
+            except LabError as error:
+                problems.append(f"{switch.name}: {error.what}")
+        raise LabError(f"no NMI: {'; '.join(problems)}", where=self._where)
+
+    def state(self) -> State:
+        """Return the first switch's answer that is one; LabError when none answers at all."""
+        problems: list[str] = []
+        for switch in self._drivers:
+            try:
+                state = switch.state()
+            except LabError as error:
+                problems.append(f"{switch.name}: {error.what}")
+                continue
+            if state != "unknown":
+                return state
+        if len(problems) == len(self._drivers):
+            raise LabError(f"no switch answers: {'; '.join(problems)}", where=self._where)
+        return "unknown"
+
+    def _reach(self, wanted: State, act: Callable[[Power], None]) -> None:
+        problems: list[str] = []
+        for switch in self._drivers:
+            try:
+                act(switch)
+                seen = self._wait(switch, wanted, self._seconds)
+            except HarnessError as error:
+                problems.append(f"{switch.name}: {error.what}")
+                continue
+            if seen in (wanted, "unknown"):
+                return
+            problems.append(
+                f"{switch.name}: it took the order, but {self._seconds:.0f} s later the server "
+                f"is still {seen}"
+            )
+        raise LabError(
+            f"cannot switch it {wanted}: {'; '.join(problems)}",
+            where=self._where,
+            hint="look at it with `evtchn-harness lab check`; add another driver under power",
+        )
+
+    def _wait(self, switch: Power, wanted: State, seconds: float) -> State:
+        deadline = time.monotonic() + seconds
+        while True:
+            state = switch.state()
+            if state in (wanted, "unknown") or time.monotonic() > deadline:
+                return state
+            time.sleep(_PAUSE)
+
+
+def chain(sections: Sequence[PowerDriver], *, seconds: float, where: str) -> Chain:
+    """Return the chain of a server's ``power`` sections."""
+    return Chain([driver(section) for section in sections], seconds=seconds, where=where)

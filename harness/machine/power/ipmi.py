@@ -1,0 +1,82 @@
+"""IPMI 2.0 over LAN, by the program ipmitool."""
+
+from __future__ import annotations
+
+import re
+
+from harness import command
+from harness.command import CommandFailed
+from harness.config.physical import IpmiPower, SolConsole
+from harness.machine.power import State, Unsupported
+from harness.verdict import LabError
+
+_SECONDS = 40.0  # of one command
+# Seconds for an answer and how often to ask anew (then 1 s longer): silence shows in about 10 s.
+PATIENCE = ("-N", "1", "-R", "3", "-v")  # and it says why there is no session
+
+
+class Ipmi:
+    """A BMC that speaks IPMI."""
+
+    def __init__(self, section: IpmiPower) -> None:
+        self._section = section
+
+    @property
+    def name(self) -> str:
+        """The BMC's address."""
+        return f"ipmi {self._section.address}"
+
+    def on(self) -> None:
+        """Chassis control: power up."""
+        self._power("on")
+
+    def off(self) -> None:
+        """Chassis control: power down."""
+        self._power("off")
+
+    def soft_off(self) -> None:
+        """Chassis control: soft shutdown by ACPI."""
+        self._power("soft")
+
+    def nmi(self) -> None:
+        """Chassis control: diagnostic interrupt."""
+        self._power("diag")
+
+    def state(self) -> State:
+        """Get chassis status."""
+        said = self._power("status").lower()
+        return "on" if "power is on" in said else "off" if "power is off" in said else "unknown"
+
+    def _power(self, word: str) -> str:
+        argv = [*arguments(self._section), *PATIENCE, "chassis", "power", word]
+        try:
+            return command.run(argv, env=environment(self._section), timeout=_SECONDS)
+        except CommandFailed as error:
+            if re.search("not supported|invalid (command|data field)", error.output.lower()):
+                raise Unsupported(f"the BMC has no `power {word}`", where=self.name) from None
+            raise LabError(explained(error), where=self.name) from None
+
+
+def arguments(section: IpmiPower | SolConsole) -> list[str]:
+    """Return ipmitool's words for the BMC of ``section``; the password is no argument."""
+    tool = command.which("ipmitool", "ipmitool")
+    where = ["-H", section.address, "-p", str(section.port)]
+    # Without a suite ipmitool asks the BMC for them, which some never answer.
+    return [tool, "-I", "lanplus", *where, "-U", section.user, "-E", "-C", str(section.cipher)]
+
+
+def environment(section: IpmiPower | SolConsole) -> dict[str, str]:
+    """Return what ipmitool's -E reads: arguments are for every user of this machine to see."""
+    return {"IPMI_PASSWORD": section.password.read()}
+
+
+def explained(error: CommandFailed) -> str:
+    """Return in plain words why ipmitool did not reach the BMC."""
+    said = error.output.lower()
+    if "invalid authentication algorithm" in said or "cipher" in said:
+        return "the BMC does not know the cipher suite: set cipher in lab.yaml"
+    if "rakp" in said or "unauthorized" in said or "hmac is invalid" in said:
+        return "the BMC refuses the user or the password"
+    if "unable to establish" in said or "did not end" in error.what or "timeout" in said:
+        return "the BMC does not answer"
+    return error.what

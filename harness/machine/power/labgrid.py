@@ -1,0 +1,95 @@
+"""labgrid: places of a coordinator, their reservations and power, by its own client."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import command
+from harness.command import CommandFailed
+from harness.config.physical import LabgridPower, PowerDriver
+from harness.machine.power import State, Unsupported
+from harness.verdict import LabError
+
+_SECONDS = 60.0
+
+
+class Labgrid:
+    """The power of a place."""
+
+    def __init__(self, section: LabgridPower) -> None:
+        self._section = section
+
+    @property
+    def name(self) -> str:
+        """The place."""
+        return f"labgrid {self._section.place}"
+
+    def on(self) -> None:
+        """``power on``."""
+        self._client("power", "on")
+
+    def off(self) -> None:
+        """``power off``."""
+        self._client("power", "off")
+
+    def soft_off(self) -> None:
+        """labgrid knows none."""
+        raise Unsupported("labgrid has no soft off", where=self.name)
+
+    def nmi(self) -> None:
+        """labgrid knows none."""
+        raise Unsupported("labgrid has no NMI", where=self.name)
+
+    def state(self) -> State:
+        """``power get``: "power for place PLACE is on"."""
+        found = re.search(r"\bis (on|off)\b", self._client("power", "get"))
+        return "unknown" if found is None else "on" if found[1] == "on" else "off"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Acquire the place for the block, so that no other user of labgrid takes it."""
+        self._client("acquire")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(LabError):
+                self._client("release")
+
+    def _client(self, *words: str) -> str:
+        section = self._section
+        argv = [_program(), "-x", section.coordinator, "-p", section.place, *words]
+        env = {"LG_USERNAME": os.environ.get("LG_USERNAME", "evtchn-harness")}
+        try:
+            return command.run(argv, env=env, timeout=_SECONDS)
+        except CommandFailed as error:
+            lines = [line for line in error.output.strip().splitlines() if line.strip()]
+            why = lines[-1].strip() if lines else error.what
+            raise LabError(f"labgrid-client {' '.join(words)}: {why}", where=self.name) from None
+
+
+@contextmanager
+def places(sections: Iterable[PowerDriver]) -> Iterator[None]:
+    """Hold every labgrid place among ``sections`` for the block; LabError when one is taken."""
+    with contextlib.ExitStack() as stack:
+        for section in sections:
+            if isinstance(section, LabgridPower):
+                stack.enter_context(Labgrid(section).held())
+        yield
+
+
+def _program() -> str:
+    beside = Path(sys.executable).with_name("labgrid-client")
+    found = str(beside) if beside.exists() else shutil.which("labgrid-client")
+    if found is None:
+        raise LabError(
+            "labgrid-client is not installed",
+            hint="run: pip install 'xen-evtchn-harness[labgrid]'",
+        )
+    return found

@@ -1,0 +1,100 @@
+"""Redfish, by the package sushy (the extra ``redfish``)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from harness.config.physical import RedfishPower
+from harness.machine.power import State, Unsupported
+from harness.machine.power.extras import module
+from harness.verdict import LabError
+
+_SECONDS = 15.0  # of one request
+
+
+class Redfish:
+    """A BMC that speaks Redfish."""
+
+    def __init__(self, section: RedfishPower) -> None:
+        self._section = section
+        self._sushy: Any = module("sushy", "redfish")
+        self._found: Any = None
+
+    @property
+    def name(self) -> str:
+        """The BMC's address."""
+        return f"redfish {self._section.url}"
+
+    def on(self) -> None:
+        """ComputerSystem.Reset: On."""
+        self._reset("ON")
+
+    def off(self) -> None:
+        """ComputerSystem.Reset: ForceOff."""
+        self._reset("FORCE_OFF")
+
+    def soft_off(self) -> None:
+        """ComputerSystem.Reset: GracefulShutdown."""
+        self._reset("GRACEFUL_SHUTDOWN")
+
+    def nmi(self) -> None:
+        """ComputerSystem.Reset: Nmi."""
+        self._reset("NMI")
+
+    def state(self) -> State:
+        """ComputerSystem.PowerState; while it changes, unlike both ends, what it leaves."""
+        with self._explained():
+            system = self._system()
+            system.refresh()
+            value = str(getattr(system.power_state, "value", system.power_state))
+        states: dict[str, State] = {
+            "On": "on",
+            "PoweringOn": "off",
+            "Off": "off",
+            "PoweringOff": "on",
+        }
+        return states.get(value, "unknown")
+
+    def _reset(self, kind: str) -> None:
+        with self._explained():
+            system = self._system()
+            allowed = system.get_allowed_reset_system_values()
+            value = getattr(self._sushy.ResetType, kind)
+            if allowed and value not in allowed:
+                raise Unsupported(f"the BMC has no reset of type {value.value}", where=self.name)
+            system.reset_system(value)
+
+    def _system(self) -> Any:
+        if self._found is None:
+            section = self._section
+            logging.getLogger("sushy").setLevel(logging.CRITICAL)  # our exceptions say it all
+            password = section.password.read()
+            auth = self._sushy.auth.SessionOrBasicAuth(username=section.user, password=password)
+            root = self._sushy.Sushy(
+                section.url,
+                auth=auth,
+                verify=section.verify,
+                server_side_retries=1,
+                read_timeout=_SECONDS,
+            )
+            self._found = root.get_system(section.system)
+        return self._found
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        errors = self._sushy.exceptions
+        try:
+            yield
+        except errors.AccessError:
+            self._found = None
+            what = "the BMC refuses the user or the password"
+            raise LabError(what, where=self.name) from None
+        except errors.ConnectionError:
+            self._found = None
+            raise LabError("the BMC does not answer", where=self.name) from None
+        except errors.SushyError as error:
+            self._found = None
+            raise LabError(f"the BMC answers: {error}", where=self.name) from None

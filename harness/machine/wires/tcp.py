@@ -1,0 +1,100 @@
+"""A serial line at a TCP port, raw or in the telnet protocol (RFC 854)."""
+
+from __future__ import annotations
+
+import socket
+
+from harness.config.physical import TcpConsole
+from harness.machine.wires import Wire
+from harness.verdict import LabError
+
+_SECONDS = 15.0  # to connect
+_IAC, _DONT, _DO, _WONT, _WILL, _SB, _SE = 255, 254, 253, 252, 251, 250, 240
+_BINARY, _ECHO, _SUPPRESS_GO_AHEAD = 0, 1, 3
+_WANTED = {_BINARY, _ECHO, _SUPPRESS_GO_AHEAD}  # of the other side: characters as they come
+
+
+def tcp(section: TcpConsole) -> Wire:
+    """Connect; LabError when nobody listens."""
+    try:
+        line = socket.create_connection((section.address, section.port), timeout=_SECONDS)
+    except OSError as error:
+        raise LabError(
+            f"cannot reach the serial line: {error.strerror or error}",
+            where=f"console {section.address}:{section.port}",
+        ) from None
+    line.settimeout(None)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return Telnet(line) if section.protocol == "telnet" else line
+
+
+class Telnet:
+    """A socket without telnet's own words: they are answered and taken out."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+        self._rest = b""  # of a command that has come in part
+
+    def recv(self, size: int, /) -> bytes:
+        """Return the characters of what comes."""
+        while data := self._line.recv(size):
+            text, answer = self._split(self._rest + data)
+            if answer:
+                self._line.sendall(answer)
+            if text:
+                return text
+        return b""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send characters; one that looks like a command is doubled."""
+        self._line.sendall(data.replace(b"\xff", b"\xff\xff"))
+
+    def shutdown(self, how: int, /) -> None:
+        """End the connection."""
+        self._line.shutdown(how)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._line.close()
+
+    def _split(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return (characters, answers) of ``data``; keep what is a command's beginning."""
+        text, answer, at = bytearray(), bytearray(), 0
+        self._rest = b""
+        while at < len(data):
+            if data[at] != _IAC:
+                text.append(data[at])
+                at += 1
+                continue
+            length = _length(data[at:])
+            if length == 0:
+                self._rest = data[at:]
+                break
+            text += data[at + 1 : at + 2] if data[at + 1] == _IAC else b""
+            answer += _reply(data[at : at + length])
+            at += length
+        return bytes(text), bytes(answer)
+
+
+def _length(data: bytes) -> int:
+    """Return how long the command at the head of ``data`` is, 0 when it is not whole yet."""
+    if len(data) < 2:
+        return 0
+    if data[1] == _SB:
+        end = data.find(bytes((_IAC, _SE)))
+        return 0 if end < 0 else end + 2
+    size = 3 if data[1] in (_DONT, _DO, _WONT, _WILL) else 2
+    return size if len(data) >= size else 0
+
+
+def _reply(command: bytes) -> bytes:
+    """Return the answer to a negotiation: yes to plain characters, no to everything else.
+
+    What is refused or given up needs no answer, and one would go round for ever.
+    """
+    if len(command) == 3 and command[1] == _WILL:
+        return bytes((_IAC, _DO if command[2] in _WANTED else _DONT, command[2]))
+    if len(command) == 3 and command[1] == _DO:
+        agreed = command[2] in (_BINARY, _SUPPRESS_GO_AHEAD)
+        return bytes((_IAC, _WILL if agreed else _WONT, command[2]))
+    return b""

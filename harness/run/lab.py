@@ -1,0 +1,122 @@
+"""Is a server ready for a run?  Each of its parts is tried, and nothing on it is changed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.config.physical import PhysicalHost, PowerDriver
+from harness.machine import grub, lease, power, shell, wires
+from harness.machine.power.labgrid import places
+from harness.verdict import HarnessError, LabError
+
+_LISTEN_SECONDS = 3.0
+_FREE_BYTES = 512 << 20  # what is placed takes less than half of it
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One part of one server: what was found, or what is wrong with it."""
+
+    host: str
+    part: str
+    ok: bool
+    detail: str
+
+
+def check(host: PhysicalHost) -> list[Probe]:
+    """Try every part of ``host``.  A console that another run holds is left alone."""
+    held = lease.holder(host.name)
+    with contextlib.ExitStack() as stack:
+        if held is None:
+            with contextlib.suppress(LabError):  # the probe of its power says why
+                stack.enter_context(places(host.power))
+        return _check(host, held)
+
+
+def _check(host: PhysicalHost, held: lease.Lease | None) -> list[Probe]:
+    probes = [_probe(host, "lease", lambda: _lease(held))]
+    for section in host.power:
+        switch = functools.partial(_power, section)
+        probes.append(_probe(host, f"power {section.driver}", switch))
+    if held is None:
+        probes.append(_probe(host, f"console {host.console.driver}", lambda: _console(host)))
+    if held is not None or _off(host):
+        why = "a run uses the server" if held is not None else "the server is off"
+        return [*probes, Probe(host.name, "default system", True, f"not tried: {why}")]
+    return [*probes, _probe(host, "default system", lambda: _default_system(host))]
+
+
+def clean(host: PhysicalHost) -> list[str]:
+    """Remove everything of ours from ``host``; return what it was.  LabError while it is used."""
+    with (
+        lease.lease(host.name, lambda _: None, wait=0.0),
+        contextlib.closing(log_in(host)) as session,
+    ):
+        return grub.clean(session, host.boot)
+
+
+def log_in(host: PhysicalHost) -> shell.Shell:
+    """Return a shell in the default system; LabError when it does not answer."""
+    ssh = host.ssh
+    return shell.connect(ssh.address, ssh.port, "root", ssh.key_file, ssh.host_key)
+
+
+def _probe(host: PhysicalHost, part: str, look: Callable[[], str]) -> Probe:
+    try:
+        return Probe(host.name, part, True, look())
+    except HarnessError as error:
+        return Probe(host.name, part, False, str(error))
+
+
+def _lease(held: lease.Lease | None) -> str:
+    return "free" if held is None else f"held by process {held.pid} of {held.machine}"
+
+
+def _power(section: PowerDriver) -> str:
+    return power.driver(section).state()
+
+
+def _off(host: PhysicalHost) -> bool:
+    try:
+        return power.chain(host.power, seconds=1, where=host.name).state() == "off"
+    except LabError:
+        return False
+
+
+def _console(host: PhysicalHost) -> str:
+    """Open the line and listen for a while; silence is no fault of an idle system."""
+    wire = wires.Lasting(wires.opener(host.console))
+    reader = threading.Thread(target=_drain, args=(wire,), daemon=True)
+    reader.start()
+    reader.join(_LISTEN_SECONDS)
+    problem, heard = wire.problem, wire.heard
+    wire.shutdown(2)
+    reader.join(_LISTEN_SECONDS)
+    wire.close()
+    if problem:
+        raise LabError(problem, where=f"console {host.console.driver}")
+    return f"open; {heard} bytes heard"
+
+
+def _drain(wire: wires.Lasting) -> None:
+    while wire.recv(4096):
+        pass
+
+
+def _default_system(host: PhysicalHost) -> str:
+    with contextlib.closing(log_in(host)) as session:
+        system = grub.inspect(session, host.boot, host.arch, host.boot.modules)
+        placed = grub.placed(session, host.boot)
+    if system.free_bytes < _FREE_BYTES and not placed:
+        raise LabError(
+            f"{system.free_bytes >> 20} MiB free, {_FREE_BYTES >> 20} MiB wanted",
+            where=f"{session.where}:{host.boot.folder}",
+        )
+    return (
+        f"{system.arch}, network {system.address} by {system.driver}, "
+        f"{system.free_bytes >> 20} MiB free, {len(placed)} files of ours"
+    )

@@ -1,0 +1,214 @@
+"""The one place that knows kinds of hosts: what a machine boots, and whose turn it is to use it."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.arch import Arch
+from harness.config.host import QemuHost
+from harness.config.physical import Host, PhysicalHost
+from harness.domains.keys import RunKeys
+from harness.hypervisor.build import Build
+from harness.images import cpio
+from harness.images.dom0 import (
+    LINUX_ARGUMENTS,
+    ONE_CPU_ARGUMENTS,
+    XEN_ARGUMENTS,
+    Dom0Image,
+    domu_initramfs,
+    write_initramfs,
+)
+from harness.images.server import server_root
+from harness.machine import Machine, accel
+from harness.machine.console import Console
+from harness.machine.lease import lease
+from harness.machine.physical import PhysicalMachine, ServerBoot
+from harness.machine.power.labgrid import places
+from harness.machine.qemu import Boot, QemuMachine
+from harness.machine.slots import slot
+from harness.results import records
+from harness.run.recorder import Recorder
+from harness.scratch import scratch
+from harness.verdict import HypervisorError, LabError, Verdict
+
+_TRIAL_SECONDS = 45.0
+
+# After a panic the machine must stay to be looked at.  On x86-64 ``noreboot`` lets it stand; on
+# Arm that switches it off, where without it Xen waits for five seconds: Session freezes it then.
+_QEMU_ARGS = {
+    Arch.X86_64: "console=com1 com1=115200,8n1 spec-ctrl=no noreboot",
+    Arch.ARM64: "console=dtuart dtuart=/pl011@9000000",
+}
+_SERVER_CONSOLE = {Arch.X86_64: "console=com1 com1=115200,8n1", Arch.ARM64: "console=dtuart"}
+_SERVER_ARGS = {Arch.X86_64: "noreboot", Arch.ARM64: ""}
+# guest_loglvl: a debug build would log every EVTCHNOP that fails, at the price of a serial line.
+# One run queue per CPU: with a shared one, two emulated CPUs fight for its lock all the time.
+_XEN_COMMON = (
+    f"{XEN_ARGUMENTS} credit2_runqueue=cpu loglvl=all guest_loglvl=error "
+    "dom0_mem={mib}M,max:{mib}M"
+)
+_DOM0_VCPUS = "dom0_max_vcpus=2"
+# For a debugger: a vCPU has a CPU of its own, always the same, dom0's the first ones.
+_PINNED = "dom0_max_vcpus={cpus} dom0_vcpus_pin"
+_LINUX_ARGS = f"console=hvc0 loglevel=5 panic=0 {LINUX_ARGUMENTS}"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a machine is made of in one run."""
+
+    folder: Path  # scratch
+    built: Build
+    image: Dom0Image
+    agent: Path
+    bare: Path
+    keys: RunKeys
+    stub: bool = False  # QEMU's gdbstub listens, and every vCPU has a CPU of its own
+
+
+@contextmanager
+def turn(host: Host, notice: Callable[[str], None]) -> Iterator[None]:
+    """Wait for, and hold, the right to use ``host``: CPUs for QEMU, a lease on a server."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(host, QemuHost):
+            stack.enter_context(slot(host.cpus, notice))
+        else:
+            stack.enter_context(lease(host.name, notice, wait=host.limits.wait))
+            stack.enter_context(places(host.power))
+        yield
+
+
+@contextmanager
+def machine(host: Host, parts: Parts, recorder: Recorder, console: Console) -> Iterator[Machine]:
+    """Yield the machine of ``host``, not started; afterwards it is off, or a server home."""
+    if isinstance(host, QemuHost):
+        boot = _qemu_boot(host, parts)
+        choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
+        recorder.add(_host_start(host, parts.built, choice))
+        recorder.progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
+        emulated = QemuMachine(
+            host, boot, choice, folder=parts.folder, console=console, stub=parts.stub
+        )
+        try:
+            yield emulated
+        finally:
+            emulated.power_off()
+        return
+    recorder.add(_host_start(host, parts.built, accel.Choice("none", "a physical server")))
+    server_boot = _server_boot(host, parts, recorder.progress.update)
+    server = PhysicalMachine(host, server_boot, console=console, notice=recorder.progress.note)
+    try:
+        yield server
+    finally:
+        with recorder.phase(host.name, "way home"):
+            server.power_off()
+        if server.left:
+            verdict = Verdict.MISS if server.stranded else Verdict.PASS
+            recorder.add(
+                records.Test(host.name, "back-in-the-default-system", verdict, 0.0, server.stranded)
+            )
+
+
+def linux_args(host: Host) -> str:
+    """Return the kernel arguments of dom0 and domUs."""
+    abi = "xen.fifo_events=0" if host.abi == "2l" else ""
+    return " ".join(filter(None, (_LINUX_ARGS, ONE_CPU_ARGUMENTS[host.arch], abi)))
+
+
+def own_cpus(host: Host, number: int) -> str:
+    """Return the CPUs that the vCPUs of domU ``number`` (from 1) keep to, "" for any.
+
+    Under QEMU's gdbstub they have the last ones: dom0 has those before them.
+    """
+    if not isinstance(host, QemuHost):
+        return ""
+    first = host.cpus - (host.domus - number + 1) * host.domu_vcpus
+    return f"{first}-{first + host.domu_vcpus - 1}"
+
+
+def _payload(parts: Parts) -> dict[str, cpio.File]:
+    return {
+        "host_key": cpio.File(parts.keys.host_private.encode(), 0o600),
+        "authorized_keys": cpio.File(parts.keys.user_public.encode(), 0o600),
+        "agent": cpio.File(parts.agent, 0o755),
+        "bare": cpio.File(parts.bare),
+        "domu.cpio": cpio.File(domu_initramfs(parts.image, parts.agent)),
+    }
+
+
+def _qemu_boot(host: QemuHost, parts: Parts) -> Boot:
+    initramfs = parts.folder / "initramfs.cpio"
+    write_initramfs(parts.image, initramfs, _payload(parts))
+    common = _XEN_COMMON.format(mib=host.dom0_memory_mib)
+    own = host.cpus - host.domus * host.domu_vcpus
+    vcpus = _PINNED.format(cpus=own) if parts.stub else _DOM0_VCPUS
+    return Boot(
+        xen=parts.built.image,
+        kernel=parts.image.kernel,
+        initramfs=initramfs,
+        root=parts.image.root,
+        xen_args=f"{_QEMU_ARGS[host.arch]} {common} {vcpus}",
+        dom0_args=linux_args(host),
+    )
+
+
+def _server_boot(host: PhysicalHost, parts: Parts, notice: Callable[[str], None]) -> ServerBoot:
+    def initramfs(network: str) -> Path:
+        path = parts.folder / "run.cpio"
+        own = {"network": cpio.File(network.encode())}
+        write_initramfs(parts.image, path, _payload(parts) | own)
+        return path
+
+    console = host.boot.xen_args or _SERVER_CONSOLE[host.arch]
+    common = _XEN_COMMON.format(mib=host.dom0_memory_mib)
+    return ServerBoot(
+        xen=_whole(parts.built.image, parts.folder),
+        kernel=parts.image.kernel,
+        root=server_root(parts.image, host.boot.modules, notice=notice),
+        initramfs=initramfs,
+        xen_args=f"{console} {_SERVER_ARGS[host.arch]} {common} {_DOM0_VCPUS}",
+        dom0_args=linux_args(host),
+    )
+
+
+def _whole(image: Path, folder: Path) -> Path:
+    """Return Xen as GRUB takes it without further modules: not compressed."""
+    if image.read_bytes()[:2] != b"\x1f\x8b":
+        return image
+    path = folder / "xen"
+    path.write_bytes(gzip.decompress(image.read_bytes()))
+    return path
+
+
+def _trial(host: QemuHost, boot: Boot) -> str:
+    """Boot Xen under KVM until dom0's kernel speaks; return "" or what went wrong."""
+    with scratch() as folder:
+        console = Console(folder / "console")
+        choice = accel.Choice("kvm", "trial")
+        machine = QemuMachine(host, boot, choice, folder=folder, console=console)
+        try:
+            machine.power_on()
+            console.expect("Linux version", _TRIAL_SECONDS, check=machine.check)
+        except (LabError, HypervisorError) as error:
+            return f"a trial boot under KVM failed: {error.what}"
+        finally:
+            machine.power_off()
+    return ""
+
+
+def _host_start(host: Host, built: Build, choice: accel.Choice) -> records.HostStart:
+    return records.HostStart(
+        host=host.name,
+        arch=host.arch,
+        accel=choice.accel,
+        accel_reason=choice.reason,
+        flavour=built.flavour,
+        build_id=built.build_id,
+        xen_version=built.source.version,
+        source=f"{built.source.kind} {built.source.version}",
+    )

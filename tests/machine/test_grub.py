@@ -1,0 +1,123 @@
+"""What is placed beside a default system: by the commands that do it there."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.arch import Arch
+from harness.config.physical import Booting
+from harness.machine import grub
+from harness.machine.shell import Shell
+from harness.verdict import LabError
+
+
+class Here(Shell):
+    """A shell on this machine: the commands are the same, only no SSH carries them."""
+
+    def __init__(self) -> None:
+        self.where = "here"
+        self.sent: list[str] = []
+
+    def run(self, command: str, *, timeout: float = 60.0, stdin: bytes = b"") -> str:
+        ran = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, check=False)
+        if ran.returncode:
+            raise LabError(ran.stderr.decode(), where=self.where)
+        return ran.stdout.decode()
+
+    def put(self, source: Path | bytes, target: str, *, mode: int = 0o600) -> None:
+        self.sent.append(Path(target).name)
+        super().put(source, target, mode=mode)
+
+
+SYSTEM = grub.System(
+    arch="x86_64",
+    boot_id="1",
+    mac="52:54:00:12:34:56",
+    address="10.0.2.15/24",
+    gateway="10.0.2.2",
+    driver="virtio_net",
+    free_bytes=1 << 30,
+    uuid="2426ac68",
+    path="/boot/xen",
+)
+
+
+@pytest.fixture
+def section(tmp_path: Path) -> Booting:
+    (tmp_path / "grub").mkdir()
+    (tmp_path / "ours").mkdir()
+    return Booting(folder=str(tmp_path / "ours"), grub=str(tmp_path / "grub"))
+
+
+def files(tmp_path: Path, **contents: str) -> dict[str, tuple[Path, str]]:
+    found = {}
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text)
+        found[name] = (tmp_path / name, hashlib.sha256(text.encode()).hexdigest())
+    return found
+
+
+def test_only_what_differs_is_sent(section: Booting, tmp_path: Path) -> None:
+    shell = Here()
+    grub.place(shell, section, SYSTEM, files(tmp_path, xen="one", kernel="two"))
+    grub.place(shell, section, SYSTEM, files(tmp_path, xen="three", kernel="two"))
+    assert shell.sent == ["xen", "kernel", "xen"]
+    assert Path(section.folder, "xen").read_text() == "three"
+    assert Path(section.folder, "xen").stat().st_mode & 0o777 == 0o600  # it may hold a key
+
+
+def test_a_full_disk_is_told_before_anything_is_sent(section: Booting, tmp_path: Path) -> None:
+    shell = Here()
+    full = replace(SYSTEM, free_bytes=60 << 20)
+    with pytest.raises(LabError, match="the disk is full: 60 MiB free, 64 MiB needed"):
+        grub.place(shell, section, full, files(tmp_path, xen="one"))
+    assert shell.sent == []
+
+
+def test_everything_placed_is_listed_and_removed(section: Booting, tmp_path: Path) -> None:
+    shell = Here()
+    grub.place(shell, section, SYSTEM, files(tmp_path, xen="one"))
+    grub.write_entry(shell, section, ["multiboot2 /xen"])
+    wanted = [f"{section.folder}/xen", f"{section.grub}/custom.cfg"]
+    assert grub.placed(shell, section) == wanted
+    assert grub.clean(shell, section) == wanted
+    assert grub.placed(shell, section) == []
+    assert list(Path(section.grub).iterdir()) == [] and not Path(section.folder).exists()
+    assert grub.clean(shell, section) == []
+
+
+def test_an_entry_of_somebody_elses_stays(section: Booting) -> None:
+    shell, custom = Here(), Path(section.grub, "custom.cfg")
+    custom.write_text("menuentry 'theirs' { true }\n")
+    for lines in (["multiboot2 /old"], ["multiboot2 /new"]):
+        grub.write_entry(shell, section, lines)
+    text = custom.read_text()
+    assert text.startswith("menuentry 'theirs'")
+    assert text.count("menuentry") == 2 and "/new" in text and "/old" not in text
+    grub.clean(shell, section)
+    assert custom.read_text() == "menuentry 'theirs' { true }\n"
+
+
+@given(st.text(), st.text(alphabet="{}\n#' abc"))
+def test_taking_ours_out_leaves_the_rest_alone(before: str, inside: str) -> None:
+    if grub._BEGIN in before or grub._END in inside:
+        return
+    before = before.replace("\r", "") + "\n"
+    ours = f"{grub._BEGIN}\n{inside}\n{grub._END}\n"
+    assert grub._without_ours(before + ours + "after\n") == before + "after\n"
+
+
+def test_an_entry_has_xen_the_kernel_and_the_initramfs() -> None:
+    for arch, words in ((Arch.X86_64, "multiboot2"), (Arch.ARM64, "xen_hypervisor")):
+        lines = grub.entry(arch, SYSTEM, xen_args="noreboot", dom0_args="console=hvc0")
+        assert "search --no-floppy --fs-uuid --set=root 2426ac68" in lines
+        (xen,) = [line for line in lines if line.startswith(words + " ")]
+        assert "/boot/xen/xen" in xen and xen.endswith("noreboot")
+        assert lines[-1].endswith("--nounzip /boot/xen/initrd")

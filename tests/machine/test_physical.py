@@ -1,0 +1,165 @@
+"""A server's way to Xen and home again, whatever goes wrong; real SSH and a real serial line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.config.physical import PhysicalHost
+from harness.domains.keys import RunKeys
+from harness.machine.console import Console
+from harness.machine.physical import PhysicalMachine, ServerBoot
+from harness.verdict import LabError
+from tests.machine.toy_server import ToyServer
+
+Make = Callable[..., PhysicalMachine]
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Iterator[ToyServer]:
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    server = ToyServer(folder)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def make(toy: ToyServer, tmp_path: Path) -> Iterator[Make]:
+    made: list[PhysicalMachine] = []
+    for name in ("xen", "kernel", "root"):
+        (tmp_path / name).write_bytes(name.encode() * 100)
+
+    def initramfs(network: str) -> Path:
+        (tmp_path / "run.cpio").write_text(network)
+        return tmp_path / "run.cpio"
+
+    def machine(host: PhysicalHost | None = None) -> PhysicalMachine:
+        boot = ServerBoot(
+            xen=tmp_path / "xen",
+            kernel=tmp_path / "kernel",
+            root=tmp_path / "root",
+            initramfs=initramfs,
+            xen_args="noreboot",
+            dom0_args="console=hvc0",
+        )
+        console = Console(tmp_path / f"console{len(made)}")
+        made.append(PhysicalMachine(host or toy.host(), boot, console=console, notice=print))
+        return made[-1]
+
+    yield machine
+    for each in made:
+        each.power_off()
+
+
+def wait(machine: PhysicalMachine, pattern: str = "sshd up") -> None:
+    machine.console.expect(pattern, machine.boot_seconds, check=machine.check)
+
+
+def test_xen_is_booted_once_and_the_default_system_comes_back(toy: ToyServer, make: Make) -> None:
+    machine = make()
+    machine.power_on()
+    wait(machine)
+    machine.up()
+    assert toy.boots == ["default", "xen"]
+    initrd = (toy.folder / "ours/initrd").read_bytes()
+    assert initrd.startswith(b"rootroot") and b"address=10.0.2.15/24" in initrd
+    machine.power_off()
+    assert toy.boots == ["default", "xen", "default"]
+    assert machine.stranded == ""
+    machine.power_off()  # as often as one likes
+    assert toy.boots[3:] == []
+
+
+def test_a_server_that_a_dead_run_left_in_xen_is_recovered(toy: ToyServer, make: Make) -> None:
+    machine = make()
+    machine.power_on()
+    wait(machine)
+    machine.left = False  # it dies here
+    machine.power_off()
+    again = make()
+    again.power_on()
+    wait(again)
+    assert toy.boots == ["default", "xen", "default", "xen"]
+
+
+def test_another_host_key_is_told_after_one_power_cycle(toy: ToyServer, make: Make) -> None:
+    host = toy.host()
+    ssh = host.ssh.model_copy(update={"host_key": RunKeys.new().host_public.strip()})
+    machine = make(host.model_copy(update={"ssh": ssh}))
+    (toy.folder / "power").write_text("on")
+    with pytest.raises(LabError, match=r"another SSH host key than the one in lab.yaml"):
+        machine.power_on()
+    assert set(toy.boots) == {"default"}
+
+
+def test_an_entry_that_grub_does_not_take_is_told(toy: ToyServer, make: Make) -> None:
+    toy.takes_entry = False
+    machine = make()
+    machine.power_on()
+    with pytest.raises(LabError, match="GRUB did not boot the entry"):
+        wait(machine)
+
+
+def test_a_dead_console_is_told(toy: ToyServer, make: Make) -> None:
+    toy.says = b""
+    host = toy.host()
+    machine = make(host.model_copy(update={"limits": host.limits.model_copy(update={"xen": 3})}))
+    machine.power_on()
+    with pytest.raises(LabError, match="the console is dead: not a byte"):
+        wait(machine)
+    machine.power_off()
+    assert machine.stranded == "" and toy.system == "default"
+
+
+def test_a_garbled_console_is_told(toy: ToyServer, make: Make) -> None:
+    toy.says = bytes(range(128, 256)) * 10
+    host = toy.host()
+    machine = make(host.model_copy(update={"limits": host.limits.model_copy(update={"xen": 3})}))
+    machine.power_on()
+    with pytest.raises(LabError, match=r"the console is garbled \(100 % no text\)"):
+        wait(machine)
+
+
+def test_a_dom0_without_network_is_told_at_once(toy: ToyServer, make: Make) -> None:
+    toy.says = b"(XEN) up\r\nharness: dom0 network failed at 3.0: no eth0\r\n"
+    machine = make()
+    machine.power_on()
+    with pytest.raises(LabError, match="dom0 came up broken: harness: dom0 network failed"):
+        wait(machine)
+
+
+def test_a_disk_that_fills_up_leaves_nothing(toy: ToyServer, make: Make) -> None:
+    (toy.folder / "bin/sha256sum").write_text(
+        "#!/bin/sh\necho no space left on device >&2; exit 1\n"
+    )
+    (toy.folder / "bin/sha256sum").chmod(0o755)
+    machine = make()
+    with pytest.raises(LabError, match="no space left on device"):
+        machine.power_on()
+    assert not (toy.folder / "ours").exists() and toy.system == "default"
+
+
+def test_a_switch_whose_state_lies_is_found_out_at_the_end(toy: ToyServer, make: Make) -> None:
+    machine = make()
+    machine.power_on()
+    wait(machine)
+    toy.lies = True  # it never goes off, and says that it did
+    machine.power_off()
+    assert "another SSH host key" in machine.stranded
+    toy.lies = False
+
+
+def test_a_hang_cannot_be_looked_into_when_the_console_is_silent(
+    toy: ToyServer, make: Make
+) -> None:
+    machine = make()
+    machine.power_on()
+    wait(machine)
+    with pytest.raises(LabError, match="Xen does not answer to debug keys; no NMI: command sh"):
+        machine.cpus()
+    for look in (machine.dump, machine.save, lambda: machine.memory(0, 0, 8)):
+        with pytest.raises(LabError):
+            look()

@@ -1,0 +1,1 @@
+"""The test rack: servers that the harness knows only by their BMC, serial line and SSH."""

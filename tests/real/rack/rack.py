@@ -1,0 +1,273 @@
+"""Servers of the rack, started and wired up on 127.0.0.1, and their entries in a lab.yaml.
+
+``python -m tests.real.rack.rack FOLDER [--firmware uefi] [--arch arm64]`` starts one and keeps it
+until Ctrl-C: what is behind the tests, to look at by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness import command
+from harness.arch import NAMES, Arch
+from tests.real.rack.disk import Disk, disk
+from tests.real.rack.server import Hardware
+
+PASSWORD = "s3cret-of-the-rack"
+USER = "admin"
+_PORTS = ("ssh", "serial", "lan", "redfish", "pdu", "coordinator")
+_ROOT = Path(__file__).resolve().parents[3]
+_CPU = {Arch.X86_64: "Opteron_G3", Arch.ARM64: "cortex-a57"}
+_MACHINE = {
+    Arch.X86_64: "pc,accel=tcg",
+    Arch.ARM64: "virt,accel=tcg,virtualization=on,gic-version=3,acpi=off",
+}
+_FIRMWARE = {
+    Arch.X86_64: Path("/usr/share/OVMF/OVMF_CODE.fd"),
+    Arch.ARM64: Path("/usr/share/AAVMF/AAVMF_CODE.fd"),
+}
+_LAN = """\
+name "rack"
+set_working_mc 0x20
+startlan 1
+  addr 127.0.0.1 {lan}
+  priv_limit admin
+  allowed_auths_callback none md2 md5 straight
+  allowed_auths_user none md2 md5 straight
+  allowed_auths_operator none md2 md5 straight
+  allowed_auths_admin none md2 md5 straight
+  guid a123456789abcdefa123456789abcdef
+endlan
+chassis_control "{folder}/chassis"
+sol "tcp:127.0.0.1:{serial}" 115200
+user 1 true "" "" user 10 none md2 md5 straight
+user 2 true "{user}" "{password}" admin 10 none md2 md5 straight
+"""
+_BMC = """\
+mc_setbmc 0x20
+mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02
+sel_enable 0x20 1000 0x0a
+mc_enable 0x20
+"""
+_CHASSIS = """\
+#!/bin/sh
+# ipmi_sim calls this for the chassis: get|set|check PARAMETER [VALUE].
+press() {{ cd {root} && {python} -m tests.real.rack.server --press {folder} "$1"; }}
+case "$1 $2" in
+"get power") [ "$(press state)" = on ] && echo power:1 || echo power:0 ;;
+"set power") [ "$3" = 1 ] && press on >/dev/null || press off >/dev/null ;;
+"set reset") press reset >/dev/null ;;
+"set shutdown") press soft >/dev/null ;;
+"check power" | "check reset" | "check shutdown") ;;
+*) exit 1 ;;
+esac
+"""
+
+
+@dataclass
+class Rack:
+    """One server that runs, and how to reach it."""
+
+    name: str
+    folder: Path
+    disk: Disk
+    arch: Arch
+    ports: dict[str, int]
+    bmc: subprocess.Popen[bytes] | None = None
+    entry: dict[str, Any] = field(default_factory=dict)
+
+    def lab(self, **changes: Any) -> Path:
+        """Write a lab.yaml with this server, ``changes`` in its entry; return its path."""
+        path = self.folder / "lab.yaml"
+        path.write_text(yaml.safe_dump({"hosts": {self.name: self.entry | changes}}))
+        return path
+
+    def fault(self, *names: str) -> None:
+        """Let the hardware have these faults from now on, and no others."""
+        (self.folder / "faults").write_text(" ".join(names))
+
+    def ssh(self, line: str) -> str:
+        """Run a command in the default system; CommandFailed when it does not answer."""
+        options = ["-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10"]
+        options += ["-o", f"UserKnownHostsFile={self.folder}/known_hosts", "-o", "BatchMode=yes"]
+        words = ["ssh", *options, "-i", str(self.folder / "key"), "-p", str(self.ports["ssh"])]
+        return command.run([*words, "root@127.0.0.1", line], timeout=60)
+
+
+@contextmanager
+def server(
+    folder: Path,
+    *,
+    arch: Arch = Arch.X86_64,
+    firmware: str = "bios",
+    bmc: str = "ipmi",
+    name: str = "rack-1",
+) -> Iterator[Rack]:
+    """Start a server, its power off, with that sort of BMC; end it all with the block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    built = disk(arch, firmware)
+    ports = {what: _free_port() for what in _PORTS}
+    rack = Rack(name, folder, built, arch, ports)
+    _keys(rack)
+    overlay = folder / "disk.qcow2"
+    create = [command.which("qemu-img", "qemu-utils"), "create", "-q", "-f", "qcow2"]
+    command.run([*create, "-b", built.image, "-F", "raw", overlay])
+    qemu = () if bmc == "redfish" else tuple(_qemu(arch, firmware, overlay, ports["ssh"]))
+    hardware = Hardware(qemu, str(folder), ports["serial"])
+    words = [sys.executable, "-m", "tests.real.rack.server", str(hardware.write())]
+    with contextlib.ExitStack() as stack:
+        child = subprocess.Popen(words, stdin=subprocess.PIPE, cwd=_ROOT)
+        stack.callback(_end, child)
+        _wait_for(folder / "button")
+        rack.entry = _entry(rack)
+        tcp = {"driver": "tcp", "address": "127.0.0.1", "port": ports["serial"]}
+        if bmc == "redfish":
+            from tests.real.rack.redfish import redfish
+
+            keys = {"user": USER, "password": PASSWORD}
+            service = redfish(folder, name=name, firmware=firmware, ports=ports, **keys)
+            system = stack.enter_context(service)
+            url = f"http://127.0.0.1:{ports['redfish']}"
+            secret = {"user": USER, "password": {"file": str(folder / "bmc.password")}}
+            rack.entry["power"] = [{"driver": "redfish", "url": url, "system": system, **secret}]
+            rack.entry["console"] = tcp
+        elif bmc == "labgrid":
+            from tests.real.rack.labgrid import labgrid
+
+            coordinator = stack.enter_context(labgrid(folder, name=name, ports=ports))
+            place = {"driver": "labgrid", "coordinator": coordinator, "place": name}
+            rack.entry |= {"power": [place], "console": tcp}
+        else:
+            rack.bmc = stack.enter_context(_ipmi_sim(rack))
+        yield rack
+
+
+def _qemu(arch: Arch, firmware: str, overlay: Path, ssh: int) -> list[str]:
+    qemu = command.which(f"qemu-system-{NAMES[arch].qemu}", "qemu-system-x86 qemu-system-arm")
+    nic = "virtio-net-pci,netdev=n,romfile="
+    if arch is Arch.ARM64:
+        nic = "virtio-net-device,netdev=n"
+    block = "virtio-blk-device" if arch is Arch.ARM64 else "virtio-blk-pci"
+    words = [
+        *("nice", "-n", "10", qemu, "-nodefaults", "-display", "none"),
+        *("-machine", _MACHINE[arch], "-cpu", _CPU[arch], "-smp", "2", "-m", "2560"),
+        *("-drive", f"file={overlay},if=none,id=d,cache=unsafe", "-device", f"{block},drive=d"),
+        *("-netdev", f"user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{ssh}-10.0.2.15:22"),
+        *("-device", nic),
+    ]
+    if firmware == "uefi":
+        code = _FIRMWARE[arch]
+        words += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
+    return words
+
+
+def _entry(rack: Rack) -> dict[str, Any]:
+    bmc = {
+        "address": "127.0.0.1",
+        "port": rack.ports["lan"],
+        "user": USER,
+        "password": {"file": str(rack.folder / "bmc.password")},
+    }
+    console = "console=com1 com1=115200,8n1 spec-ctrl=no"
+    return {
+        "kind": "physical",
+        "arch": str(rack.arch),
+        "power": [{"driver": "ipmi", **bmc}],
+        "console": {"driver": "ipmi-sol", **bmc},
+        "ssh": {
+            "address": "127.0.0.1",
+            "port": rack.ports["ssh"],
+            "key_file": str(rack.folder / "key"),
+            "host_key": rack.disk.keys.host_public.strip(),
+        },
+        "boot": {"xen_args": console if rack.arch is Arch.X86_64 else "console=dtuart"},
+        "limits": {"power": 20, "boot": 180, "xen": 240},
+    }
+
+
+def _keys(rack: Rack) -> None:
+    keys = rack.disk.keys
+    for name, text in (("key", keys.user_private), ("bmc.password", f"{PASSWORD}\n")):
+        (rack.folder / name).write_text(text)
+        (rack.folder / name).chmod(0o600)
+    line = f"[127.0.0.1]:{rack.ports['ssh']} {keys.host_public}"
+    (rack.folder / "known_hosts").write_text(line)
+
+
+@contextmanager
+def _ipmi_sim(rack: Rack) -> Iterator[subprocess.Popen[bytes]]:
+    folder = rack.folder
+    lan = _LAN.format(folder=folder, user=USER, password=PASSWORD, **rack.ports)
+    (folder / "lan.conf").write_text(lan)
+    (folder / "bmc.emu").write_text(_BMC)
+    script = _CHASSIS.format(root=_ROOT, python=sys.executable, folder=folder)
+    (folder / "chassis").write_text(script)
+    (folder / "chassis").chmod(0o755)
+    (folder / "state").mkdir(exist_ok=True)
+    words = [command.which("ipmi_sim", "openipmi"), "-c", folder / "lan.conf"]
+    words += ["-f", folder / "bmc.emu", "-s", folder / "state", "-n"]
+    with (folder / "ipmi_sim.log").open("wb") as log:
+        child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    assert child.stdin is not None
+    child.stdin.close()
+    try:
+        child.wait(20)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"no {path}"
+        time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--arch", type=Arch, default=Arch.X86_64)
+    parser.add_argument("--firmware", choices=("bios", "uefi"), default="bios")
+    parser.add_argument("--bmc", choices=("ipmi", "redfish", "labgrid"), default="ipmi")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        server(**vars(options)) as rack,
+    ):
+        print(f"--lab {rack.lab()} --host {rack.name}", flush=True)
+        while True:
+            time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()

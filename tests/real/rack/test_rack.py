@@ -1,0 +1,164 @@
+"""The long form of tests/real/test_rack.py: every sort of server, every fault (`make rack`)."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.arch import Arch
+from harness.cli.run import TESTCASES
+from harness.domains.keys import RunKeys
+from harness.machine import lease
+from harness.machine.slots import slot
+from tests.real.conftest import Ran, harness, start
+from tests.real.rack.rack import Rack, server
+from tests.real.rack.server import press
+
+pytestmark = [pytest.mark.real, pytest.mark.rack, pytest.mark.timeout(3600)]
+SERVERS = {
+    "x86-bios-ipmi": (Arch.X86_64, "bios", "ipmi"),
+    "x86-bios-redfish": (Arch.X86_64, "bios", "redfish"),
+    "x86-uefi-ipmi": (Arch.X86_64, "uefi", "ipmi"),
+    "arm64-uefi-ipmi": (Arch.ARM64, "uefi", "ipmi"),
+    "x86-bios-labgrid": (Arch.X86_64, "bios", "labgrid"),
+}
+_LEAK = f"{TESTCASES}/test_hypercalls.py::test_poll_of_a_closed_port_leaves_it_usable"
+_FIRST = f"{TESTCASES}/test_hypercalls.py::test_life_of_a_channel"
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def any_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rack]:
+    arch, firmware, bmc = SERVERS[request.param]
+    folder = tmp_path_factory.mktemp("rack")
+    with server(folder, arch=arch, firmware=firmware, bmc=bmc) as found, slot(2, print):
+        yield found
+
+
+@pytest.fixture(scope="module")
+def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+    with server(tmp_path_factory.mktemp("rack")) as found, slot(2, print):
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "rack" in request.fixturenames:
+        request.getfixturevalue("rack").fault()
+
+
+def run(rack: Rack, *words: str, test: str = _FIRST, **changes: object) -> Ran:
+    lab = str(rack.lab(**changes))
+    return harness("run", "--host", rack.name, "--lab", lab, "--json", *words, test)
+
+
+def missed(ran: Ran) -> str:
+    """Return why a run learnt nothing: the message of its first MISS."""
+    assert ran.code == 3, ran.stderr
+    tests = ran.document["hosts"][0]["tests"]
+    return str(next(test["message"] for test in tests if test["verdict"] == "MISS"))
+
+
+def at_home(rack: Rack) -> bool:
+    """Say whether the default system answers."""
+    return "server" in rack.ssh("hostname")
+
+
+def test_the_suite_passes_on_every_sort_of_server(any_server: Rack, tmp_path: Path) -> None:
+    ran = run(any_server, "--out", str(tmp_path / "out"), test=str(TESTCASES))
+    assert ran.code == 0, ran.stderr
+    assert at_home(any_server)
+
+
+def test_poll_leak_is_caught_on_every_sort_of_server(any_server: Rack, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    ran = run(any_server, "--flavour", "poll-leak", "--out", out, test=_LEAK)
+    assert ran.code == 1, ran.stderr
+    assert "was never released" in ran.stderr
+    assert at_home(any_server)
+
+
+def test_a_silent_bmc(rack: Rack, tmp_path: Path) -> None:
+    power = [rack.entry["power"][0] | {"port": 1}]
+    began = time.monotonic()
+    assert "the BMC does not answer" in missed(run(rack, power=power))
+    assert time.monotonic() - began < 60
+
+
+def test_a_power_switch_that_lies(rack: Rack) -> None:
+    press(rack.folder, "off")
+    rack.fault("power-lies")
+    assert "it took the order, but 20 s later the server is still off" in missed(run(rack))
+
+
+def test_a_host_key_that_changed(rack: Rack) -> None:
+    ssh = rack.entry["ssh"] | {"host_key": RunKeys.new().host_public.strip()}
+    assert "another SSH host key than the one in lab.yaml" in missed(run(rack, ssh=ssh))
+    assert at_home(rack)
+
+
+def test_a_full_disk(rack: Rack) -> None:
+    rack.ssh("dd if=/dev/zero of=/boot/full bs=1M 2>/dev/null; sync")
+    try:
+        assert "the disk is full" in missed(run(rack))
+    finally:
+        rack.ssh("rm /boot/full; sync")
+
+
+def test_a_grub_entry_that_is_missing(rack: Rack) -> None:
+    rack.ssh("sed -i 's/custom.cfg/nothing.cfg/' /boot/grub/grub.cfg; sync")
+    try:
+        assert "does not read custom.cfg" in missed(run(rack))
+    finally:
+        rack.ssh("sed -i 's/nothing.cfg/custom.cfg/' /boot/grub/grub.cfg; sync")
+
+
+def test_an_entry_that_grub_does_not_take(rack: Rack) -> None:
+    rack.ssh("sed -i 's/-f .*custom.cfg ]/-f no.cfg ]/' /boot/grub/grub.cfg; sync")
+    try:
+        assert "GRUB did not boot the entry" in missed(run(rack))
+    finally:
+        rack.ssh("sed -i 's/-f no.cfg ]/-f $prefix\\/custom.cfg ]/' /boot/grub/grub.cfg; sync")
+    assert at_home(rack)
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"), [("console-dead", "console is dead"), ("console-garbled", "is garbled")]
+)
+def test_a_broken_console(rack: Rack, fault: str, cause: str) -> None:
+    rack.fault(fault)
+    assert cause in missed(run(rack, limits=rack.entry["limits"] | {"xen": 90}))
+    assert at_home(rack)
+
+
+def test_two_runs_race_for_one_server(rack: Rack, tmp_path: Path) -> None:
+    lab = str(rack.lab())
+    words = ("run", "--host", rack.name, "--lab", lab, "--json", _FIRST)
+    both = [start(*words, "--out", str(tmp_path / name)) for name in ("one", "two")]
+    said = [child.communicate(timeout=900) for child in both]
+    assert [child.returncode for child in both] == [0, 0], said
+    assert sum(f"waiting for {rack.name}" in stderr for _, stderr in said) == 1
+
+
+def test_a_killed_run_and_the_next_one(rack: Rack, tmp_path: Path) -> None:
+    lab = str(rack.lab())
+    words = ("run", "--host", rack.name, "--lab", lab, "--json", "--out", str(tmp_path / "out"))
+    child = start(*words, str(TESTCASES / "test_load.py"), "--duration", "60")
+    log = tmp_path / "out/console" / rack.name / "dom0.log"
+    deadline = time.monotonic() + 300
+    while not (log.exists() and "sshd up" in log.read_text()):
+        assert time.monotonic() < deadline and child.poll() is None
+        time.sleep(0.5)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert lease.holder(rack.name) is None
+    ran = run(rack)
+    assert ran.code == 0, ran.stderr
+    assert "cycling its power to get its default system" in ran.stderr
+    assert at_home(rack)
