@@ -57,8 +57,11 @@ _SILENT_SECONDS = 3.0  # of an agent; operations of a healthy Xen take milliseco
 
 # After a panic the machine must stay to be looked at.  On x86-64 ``noreboot`` lets it stand; on
 # Arm that switches it off, where without it Xen waits for five seconds: Session freezes it then.
+# loadvm does not rewind TCG's TSC, but every other clock of an x86: only if there is no other
+# clock does Xen's time go evenly from there on.  (Arm's counter is rewound.)
 _XEN_ARGS = {
-    Arch.X86_64: "console=com1 com1=115200,8n1 spec-ctrl=no noreboot",
+    Arch.X86_64: "console=com1 com1=115200,8n1 spec-ctrl=no noreboot "
+    "clocksource=tsc tsc=stable:socket",
     Arch.ARM64: "console=dtuart dtuart=/pl011@9000000",
 }
 # guest_loglvl: a debug build would log every EVTCHNOP that fails, at the price of a serial line.
@@ -70,6 +73,8 @@ _XEN_COMMON = (
 _DOM0_VCPUS = "dom0_max_vcpus=2"
 # For a debugger: a vCPU has a CPU of its own, always the same, dom0's the first ones.
 _PINNED = "dom0_max_vcpus={cpus} dom0_vcpus_pin"
+# After a restore Linux finds that it has slept for long: that is no stall.
+_RESTORED = "rcupdate.rcu_cpu_stall_suppress=1"
 _LINUX_ARGS = f"console=hvc0 loglevel=5 panic=0 {LINUX_ARGUMENTS}"
 
 
@@ -249,11 +254,9 @@ def session(plan: Plan, host: QemuHost, recorder: Recorder) -> Iterator[Session]
         keys = RunKeys.new()
         stack.enter_context(slot(host.cpus, progress.update))
         with recorder.phase(host.name, "boot"):
-            own = host.cpus - host.domus * host.domu_vcpus
-            vcpus = _PINNED.format(cpus=own) if plan.stub else _DOM0_VCPUS
             payload = {"agent": cpio.File(agent, 0o755), "bare": cpio.File(bare)}
             payload["domu.cpio"] = cpio.File(domu_initramfs(image, agent))
-            boot = _boot_files(folder, host, built, image, payload, keys, vcpus)
+            boot = _boot_files(folder, plan, host, built, image, payload, keys)
             choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
             recorder.add(_host_start(host, built, choice))
             progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
@@ -323,12 +326,12 @@ def _toolstack(dom0: Dom0, machine: QemuMachine, folder: Path) -> Toolstack:
 
 def _boot_files(
     folder: Path,
+    plan: Plan,
     host: QemuHost,
     built: Build,
     image: Dom0Image,
     payload: Mapping[str, cpio.File],
     keys: RunKeys,
-    vcpus: str,
 ) -> Boot:
     ours = {
         "host_key": cpio.File(keys.host_private.encode(), 0o600),
@@ -337,20 +340,23 @@ def _boot_files(
     initramfs = folder / "initramfs.cpio"
     write_initramfs(image, initramfs, {**payload, **ours})
     common = _XEN_COMMON.format(mib=host.dom0_memory_mib)
+    own = host.cpus - host.domus * host.domu_vcpus
+    vcpus = _PINNED.format(cpus=own) if plan.stub else _DOM0_VCPUS
     return Boot(
         xen=built.image,
         kernel=image.kernel,
         initramfs=initramfs,
         root=image.root,
         xen_args=f"{_XEN_ARGS[host.arch]} {common} {vcpus}",
-        dom0_args=_linux_args(host),
+        dom0_args=_linux_args(host, snapshot=plan.snapshot),
     )
 
 
-def _linux_args(host: QemuHost) -> str:
+def _linux_args(host: QemuHost, *, snapshot: bool) -> str:
     """Return the kernel arguments of dom0 and domUs."""
     abi = "xen.fifo_events=0" if host.abi == "2l" else ""
-    return " ".join(filter(None, (_LINUX_ARGS, ONE_CPU_ARGUMENTS[host.arch], abi)))
+    restored = _RESTORED if snapshot else ""
+    return " ".join(filter(None, (_LINUX_ARGS, ONE_CPU_ARGUMENTS[host.arch], abi, restored)))
 
 
 def _trial(host: QemuHost, boot: Boot) -> str:
@@ -416,7 +422,7 @@ def _start_domus(live: Session) -> None:
     boot = DomUBoot(
         live.image.domu_kernel,
         DOMU_INITRAMFS,
-        _linux_args(host),
+        _linux_args(host, snapshot=live.plan.snapshot),
         type="pv" if host.arch is Arch.X86_64 else "arm",
         memory_mib=host.domu_memory_mib,
         vcpus=host.domu_vcpus,
