@@ -32,6 +32,7 @@ from harness.machine.power.labgrid import places
 from harness.machine.qemu import Boot, QemuMachine
 from harness.machine.slots import slot
 from harness.results import records
+from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.scratch import scratch
 from harness.verdict import HypervisorError, LabError, Verdict
@@ -40,8 +41,11 @@ _TRIAL_SECONDS = 45.0
 
 # After a panic the machine must stay to be looked at.  On x86-64 ``noreboot`` lets it stand; on
 # Arm that switches it off, where without it Xen waits for five seconds: Session freezes it then.
+# loadvm does not rewind TCG's TSC, but every other clock of an x86: only if there is no other
+# clock does Xen's time go evenly from there on.  (Arm's counter is rewound.)
 _QEMU_ARGS = {
-    Arch.X86_64: "console=com1 com1=115200,8n1 spec-ctrl=no noreboot",
+    Arch.X86_64: "console=com1 com1=115200,8n1 spec-ctrl=no noreboot "
+    "clocksource=tsc tsc=stable:socket",
     Arch.ARM64: "console=dtuart dtuart=/pl011@9000000",
 }
 _SERVER_CONSOLE = {Arch.X86_64: "console=com1 com1=115200,8n1", Arch.ARM64: "console=dtuart"}
@@ -55,6 +59,8 @@ _XEN_COMMON = (
 _DOM0_VCPUS = "dom0_max_vcpus=2"
 # For a debugger: a vCPU has a CPU of its own, always the same, dom0's the first ones.
 _PINNED = "dom0_max_vcpus={cpus} dom0_vcpus_pin"
+# After a restore Linux finds that it has slept for long: that is no stall.
+_RESTORED = "rcupdate.rcu_cpu_stall_suppress=1"
 _LINUX_ARGS = f"console=hvc0 loglevel=5 panic=0 {LINUX_ARGUMENTS}"
 
 
@@ -62,13 +68,13 @@ _LINUX_ARGS = f"console=hvc0 loglevel=5 panic=0 {LINUX_ARGUMENTS}"
 class Parts:
     """What a machine is made of in one run."""
 
+    plan: Plan
     folder: Path  # scratch
     built: Build
     image: Dom0Image
     agent: Path
     bare: Path
     keys: RunKeys
-    stub: bool = False  # QEMU's gdbstub listens, and every vCPU has a CPU of its own
 
 
 @contextmanager
@@ -92,7 +98,7 @@ def machine(host: Host, parts: Parts, recorder: Recorder, console: Console) -> I
         recorder.add(_host_start(host, parts.built, choice))
         recorder.progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
         emulated = QemuMachine(
-            host, boot, choice, folder=parts.folder, console=console, stub=parts.stub
+            host, boot, choice, folder=parts.folder, console=console, stub=parts.plan.stub
         )
         try:
             yield emulated
@@ -114,10 +120,11 @@ def machine(host: Host, parts: Parts, recorder: Recorder, console: Console) -> I
             )
 
 
-def linux_args(host: Host) -> str:
+def linux_args(host: Host, *, snapshot: bool) -> str:
     """Return the kernel arguments of dom0 and domUs."""
     abi = "xen.fifo_events=0" if host.abi == "2l" else ""
-    return " ".join(filter(None, (_LINUX_ARGS, ONE_CPU_ARGUMENTS[host.arch], abi)))
+    restored = _RESTORED if snapshot else ""
+    return " ".join(filter(None, (_LINUX_ARGS, ONE_CPU_ARGUMENTS[host.arch], abi, restored)))
 
 
 def own_cpus(host: Host, number: int) -> str:
@@ -146,14 +153,14 @@ def _qemu_boot(host: QemuHost, parts: Parts) -> Boot:
     write_initramfs(parts.image, initramfs, _payload(parts))
     common = _XEN_COMMON.format(mib=host.dom0_memory_mib)
     own = host.cpus - host.domus * host.domu_vcpus
-    vcpus = _PINNED.format(cpus=own) if parts.stub else _DOM0_VCPUS
+    vcpus = _PINNED.format(cpus=own) if parts.plan.stub else _DOM0_VCPUS
     return Boot(
         xen=parts.built.image,
         kernel=parts.image.kernel,
         initramfs=initramfs,
         root=parts.image.root,
         xen_args=f"{_QEMU_ARGS[host.arch]} {common} {vcpus}",
-        dom0_args=linux_args(host),
+        dom0_args=linux_args(host, snapshot=parts.plan.snapshot),
     )
 
 
@@ -172,7 +179,7 @@ def _server_boot(host: PhysicalHost, parts: Parts, notice: Callable[[str], None]
         root=server_root(parts.image, host.boot.modules, notice=notice),
         initramfs=initramfs,
         xen_args=f"{console} {_SERVER_ARGS[host.arch]} {common} {_DOM0_VCPUS}",
-        dom0_args=linux_args(host),
+        dom0_args=linux_args(host, snapshot=False),
     )
 
 

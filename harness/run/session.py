@@ -227,7 +227,7 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
         with recorder.phase(host.name, "boot"):
             console = Console(recorder.directory.console(host.name))
             stack.callback(_note_console, recorder, host, console)
-            parts = rig.Parts(folder, built, image, agent, bare, keys, plan.stub)
+            parts = rig.Parts(plan, folder, built, image, agent, bare, keys)
             machine = stack.enter_context(rig.machine(host, parts, recorder, console))
             machine.power_on()
             progress.update("Xen and dom0 are booting")
@@ -323,7 +323,7 @@ def _start_domus(live: Session) -> None:
     boot = DomUBoot(
         live.image.domu_kernel,
         DOMU_INITRAMFS,
-        rig.linux_args(host),
+        rig.linux_args(host, snapshot=live.plan.snapshot),
         type="pv" if host.arch is Arch.X86_64 else "arm",
         memory_mib=host.domu_memory_mib,
         vcpus=host.domu_vcpus,

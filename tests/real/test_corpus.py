@@ -48,6 +48,8 @@ def test_every_repetition_meets_a_xen_of_its_own(tmp_path: Path) -> None:
     assert [(test["name"], test["verdict"]) for test in tests] == [
         ("life-of-a-channel", "FAIL")
     ] * 4  # twice in dom0, twice in a domU
-    panics = (out / "console" / HOST / "xen.log").read_text().count("Panic on CPU")
-    assert panics == 4
+    said = (out / "console" / HOST / "xen.log").read_text()
+    assert said.count("Panic on CPU") == 4
+    # Under TCG the TSC is not rewound: were it not the only clock, Xen's time would leap and crawl.
+    assert "unexpectedly wrapped" not in said
     assert "booting anew" not in ran.stderr
