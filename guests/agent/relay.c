@@ -160,10 +160,12 @@ static int carry(unsigned domid)
 {
     struct patience patience = {0};
     uint32_t heartbeat = control->heartbeat;
-    time_t heard = seconds();
+    time_t now = seconds();
+    unsigned silence = 0; /* seconds in which we looked: the clock leaps when Xen is restored */
 
     for (;;) {
         ssize_t in, out = drain();
+        time_t before = now;
         if (out > 0)
             patience.idle = 0;
         in = feed(out > 0 ? 0 : patience_ns(&patience));
@@ -173,10 +175,11 @@ static int carry(unsigned domid)
             return 0;
         if (__atomic_load_n(&control->clock_wanted, __ATOMIC_ACQUIRE))
             clock_answer(control);
+        now = seconds();
         if (__atomic_load_n(&control->heartbeat, __ATOMIC_ACQUIRE) != heartbeat) {
             heartbeat = control->heartbeat;
-            heard = seconds();
-        } else if (seconds() > heard + SILENCE_S) {
+            silence = 0;
+        } else if (now != before && ++silence > SILENCE_S) {
             return fail("the agent in domain %u has been silent for %u s", domid, SILENCE_S);
         }
     }

@@ -23,7 +23,7 @@ from harness.corpus.loop import PAGE, run_corpus
 from harness.hypervisor import source
 from harness.results import directory
 from harness.run import child
-from harness.verdict import ConfigError
+from harness.verdict import ConfigError, Verdict
 
 
 @click.command()
@@ -53,23 +53,25 @@ def command(
             f"no entry {unknown[0]}", where="--entry", hint=f"there are {', '.join(known)}"
         )
     known_hosts = load_lab(lab)
-    chosen = [find_host(known_hosts, name).name for name in hosts or tuple(BUILT_IN)]
+    chosen = [find_host(known_hosts, name) for name in hosts or tuple(BUILT_IN)]
     place = directory.create(out).path
     words = ["--keep-going", *([] if no_snapshot else ["--snapshot"])]
 
-    def run(
-        entry: Entry, host: str, tests: Sequence[str], repeat: int, folder: Path
-    ) -> dict[str, Any]:
+    def run(entry: Entry, host: str, repeat: int, folder: Path) -> list[dict[str, Any]]:
         click.echo(f"-- {entry.name} on {host}", err=True)
-        nodes = [str(TESTCASES / test) for test in tests]
         options = [f"--host={host}", f"--flavour={entry.name}", f"--repeat={repeat}"]
-        chosen = write_without_domus(known_hosts, place) if entry.without_domus else lab
-        options += [f"--lab={chosen}"] if chosen else []
-        return child.run([*words, *options, f"--out={folder}", *nodes])
+        options.append(f"--out={folder}")
+        file = write_without_domus(known_hosts, place) if entry.without_domus else lab
+        options += [f"--lab={file}"] if file else []
+        if entry.forced_by:
+            return _forced(entry.forced_by, options)
+        nodes = [str(TESTCASES / entry.caught_by)] if entry.caught_by else []
+        ran = child.run([*words, *options, *nodes]).get("hosts") or [{"tests": []}]
+        return list(ran[0]["tests"])
 
     cells = run_corpus(
         [known[name] for name in names or tuple(known)],
-        chosen,
+        {host.name: host.arch for host in chosen},
         repeat=repeat,
         out=place,
         run=run,
@@ -83,6 +85,33 @@ def command(
         _print(cells)
         click.echo(str(place / PAGE))
     return exit_code(cells)
+
+
+def _forced(scenario: str, options: Sequence[str]) -> list[dict[str, Any]]:
+    """Take the order that shows the fault, as often as asked; each is a test."""
+    words = ("interleave", "expose", scenario)
+    found = child.run([*options, "--stress-repeat=0"], words)
+    name = f"forced-{scenario}"
+    if "exposed" not in found:
+        message = str(found.get("error", "the scenario was not walked"))
+        return [_test(name, Verdict.MISS, 0.0, message)]
+    if not found["exposed"]:
+        return [_test(name, Verdict.PASS, 0.0, "no order shows anything")]
+    return [
+        _test(name, Verdict.FAIL if each["how"] else Verdict.PASS, each["seconds"], each["how"])
+        for each in found["forced"]
+    ]
+
+
+def _test(name: str, verdict: Verdict, seconds: float, message: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "verdict": verdict,
+        "seconds": seconds,
+        "message": message,
+        "story": "",
+        "artifacts": [],
+    }
 
 
 def _print(cells: Sequence[Cell]) -> None:

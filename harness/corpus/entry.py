@@ -4,8 +4,10 @@ A flavour with an ``entry.yaml`` beside its ``series`` is known to be bad:
 
     kind: deterministic | racy | model-only
     caught_by: test_hypercalls.py::test_poll_of_a_closed_port_leaves_it_usable
+    forced_by: masked-close, a scenario: by its schedule, where no test case gets there by itself
     shows: a regular expression that the failure's message or story must match
-    cannot_show: why no test on a real machine can catch it (in place of the two)
+    cannot_show: why no test on a real machine can catch it (in place of the others)
+    arches: [x86_64], if it does not show on all; cannot_show then says why not on the rest
     without_domus: true where the fault keeps domUs from starting at all
 """
 
@@ -18,6 +20,7 @@ from typing import Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from harness.arch import Arch
 from harness.hypervisor import flavour as flavours
 from harness.verdict import ConfigError
 
@@ -32,7 +35,9 @@ class Entry(BaseModel):
     name: str
     kind: Kind
     caught_by: str = ""  # a pytest node id below testcases/
+    forced_by: str = ""  # a scenario of ``interleave``
     shows: str = ""
+    arches: tuple[Arch, ...] = tuple(Arch)
     cannot_show: str = ""
     without_domus: bool = False
 
@@ -41,10 +46,19 @@ class Entry(BaseModel):
         """Whether every test must pass."""
         return self.kind == "good"
 
+    def shown_on(self, arch: Arch) -> bool:
+        """Whether a machine of that architecture can show it."""
+        return self.good or (bool(self.shows) and arch in self.arches)
+
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if not self.good and bool(self.cannot_show) == bool(self.caught_by and self.shows):
-            raise ValueError("wants either caught_by and shows, or cannot_show")
+        ways = [way for way in (self.caught_by, self.forced_by) if way]
+        somewhere = len(ways) == 1 and bool(self.shows)
+        everywhere = somewhere and set(self.arches) == set(Arch)
+        if not self.good and (bool(ways) != somewhere or bool(self.cannot_show) == everywhere):
+            raise ValueError(
+                "wants caught_by or forced_by, and shows; or cannot_show; or all, with arches"
+            )
         re.compile(self.shows)
         return self
 

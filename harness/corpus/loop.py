@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import jinja2
 
+from harness.arch import Arch
 from harness.corpus.entry import Entry
 from harness.corpus.judge import Cell, cannot_show, judge
 from harness.results.directory import write_whole
@@ -19,18 +20,20 @@ PAGE = "corpus.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-class Run(Protocol):
-    """One run of the harness: ``tests`` (pytest node ids; none: all) on ``host``, each
-    ``repeat`` times, on a pristine machine; returns the document of ``run --json``."""
+_Tests = Sequence[dict[str, Any]]
 
-    def __call__(
-        self, entry: Entry, host: str, tests: Sequence[str], repeat: int, out: Path, /
-    ) -> dict[str, Any]: ...
+
+class Run(Protocol):
+    """One run of the harness: what is to catch ``entry`` (all tests for a good one) on
+    ``host``, each ``repeat`` times, on a pristine machine; returns the tests as ``run --json``
+    has them."""
+
+    def __call__(self, entry: Entry, host: str, repeat: int, out: Path, /) -> _Tests: ...
 
 
 def run_corpus(
     entries: Sequence[Entry],
-    hosts: Sequence[str],
+    hosts: Mapping[str, Arch],
     *,
     repeat: int,
     out: Path,
@@ -42,23 +45,20 @@ def run_corpus(
     A lab fault is tried once more: it says nothing about the tests.
     """
     cells: list[Cell] = []
-    for host in hosts:
+    for host, arch in hosts.items():
         for entry in entries:
-            cells.append(_cell(entry, host, repeat, out, run))
+            shown = entry.shown_on(arch)
+            cell = _cell(entry, host, repeat, out, run) if shown else cannot_show(entry, host)
+            cells.append(cell)
             write(cells, out)
             notice(cells[-1])
     return cells
 
 
 def _cell(entry: Entry, host: str, repeat: int, out: Path, run: Run) -> Cell:
-    if entry.cannot_show:
-        return cannot_show(entry, host)
-    tests = [entry.caught_by] if entry.caught_by else []
     for attempt in ("", "-again"):
         folder = out / "runs" / f"{host}-{entry.name}{attempt}"
-        document = run(entry, host, tests, repeat, folder)
-        hosts = document.get("hosts") or []
-        cell = judge(entry, host, hosts[0]["tests"] if hosts else [])
+        cell = judge(entry, host, run(entry, host, repeat, folder))
         if cell.outcome != "lab-fault":
             break
     return cell

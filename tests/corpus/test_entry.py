@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.corpus.entry import entries
+from harness.interleave.scenarios import SCENARIOS
 from harness.verdict import ConfigError
 
 TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
@@ -26,6 +27,8 @@ def test_every_entry_of_ours_names_a_test_that_is_there() -> None:
             file, _, name = entry.caught_by.partition("::")
             tree = ast.parse((TESTCASES / file).read_text())
             assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        if entry.forced_by:
+            assert set(entry.arches) <= set(SCENARIOS[entry.forced_by].arches)
 
 
 def shelf(tmp_path: Path, text: str | None) -> Path:
@@ -41,7 +44,9 @@ def shelf(tmp_path: Path, text: str | None) -> Path:
     ("text", "says"),
     [
         (None, "must say what catches it"),
-        ("kind: racy\n", "caught_by and shows, or cannot_show"),
+        ("kind: racy\n", "caught_by or forced_by, and shows; or cannot_show"),
+        ("kind: racy\ncaught_by: a::b\nforced_by: c\nshows: x\n", "caught_by or forced_by"),
+        ("kind: racy\nforced_by: c\nshows: x\narches: [arm64]\n", "cannot_show"),
         ("kind: awful\ncannot_show: x\n", "kind"),
         ("kind: racy\ncaught_by: a::b\nshows: '('\n", "unterminated"),
         ("kind: [\n", "entry.yaml"),

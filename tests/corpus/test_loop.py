@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.arch import Arch
 from harness.corpus.entry import Entry
 from harness.corpus.judge import Cell
 from harness.corpus.loop import run_corpus
@@ -23,28 +23,27 @@ class Runs:
 
     def __init__(self, *verdicts: str) -> None:
         self.verdicts = list(verdicts)
-        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.asked: list[tuple[str, str]] = []
 
-    def __call__(
-        self, entry: Entry, host: str, tests: Sequence[str], repeat: int, out: Path
-    ) -> dict[str, Any]:
-        self.asked.append((entry.name, tuple(tests)))
+    def __call__(self, entry: Entry, host: str, repeat: int, out: Path) -> list[dict[str, Any]]:
+        self.asked.append((entry.name, entry.caught_by))
         verdict = self.verdicts.pop(0)
         if verdict == "stop":
             raise KeyboardInterrupt
         test = {"name": "x", "verdict": verdict, "message": "a leak", "story": "", "seconds": 1.0}
-        return {"hosts": [{"tests": [test]}]}
+        return [test]
 
 
 def loop(tmp_path: Path, runs: Runs, *entries: Entry) -> list[Cell]:
-    return run_corpus(entries, ["h"], repeat=1, out=tmp_path, run=runs, notice=lambda cell: None)
+    hosts = {"h": Arch.ARM64}
+    return run_corpus(entries, hosts, repeat=1, out=tmp_path, run=runs, notice=lambda cell: None)
 
 
 def test_the_matrix_is_kept_as_json_and_as_a_page(tmp_path: Path) -> None:
     runs = Runs("PASS", "FAIL")
     cells = loop(tmp_path, runs, GOOD, BAD, NEVER)
     assert [cell.outcome for cell in cells] == ["pass", "caught", "cannot-show"]
-    assert runs.asked == [("counter", ()), ("leak", ("t.py::test_x",))]
+    assert runs.asked == [("counter", ""), ("leak", "t.py::test_x")]
     stored = json.loads((tmp_path / "corpus.json").read_text())
     assert [(row["entry"], row["outcome"]) for row in stored][1] == ("leak", "caught")
     page = (tmp_path / "corpus.html").read_text()
@@ -60,3 +59,9 @@ def test_an_interrupted_loop_keeps_what_it_has(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         loop(tmp_path, Runs("PASS", "stop"), GOOD, BAD)
     assert len(json.loads((tmp_path / "corpus.json").read_text())) == 1
+
+
+def test_what_only_some_machines_show_is_not_run_on_the_others(tmp_path: Path) -> None:
+    entry = BAD.model_copy(update={"arches": (Arch.X86_64,), "cannot_show": "Arm has no PIRQs"})
+    (cell,) = loop(tmp_path, Runs(), entry)
+    assert (cell.outcome, cell.explanation) == ("cannot-show", "Arm has no PIRQs")
