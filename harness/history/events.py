@@ -244,6 +244,39 @@ def _earlier(made: Timeline, which: Bool) -> Int64:
     return total - total[start] if len(total) else total
 
 
+def never_sent(columns: Columns, ports: Ports, scope: Scope, past: Past) -> Int64:
+    """Return deliveries on a port to which nobody can have sent anything by then.
+
+    That needs no lives: only ports are looked at that the device allocated and nobody else
+    made, whoever had connected to one of that number, whenever.
+    """
+    if past.since:  # who connected before is not here any more
+        return np.zeros(0, np.int64)
+    made = ports.made != FOREIGN
+    given = made & (columns.op == Op.ALLOC_UNBOUND) & (columns.via == Via.DEVICE)
+    binds = columns.op == Op.BIND_INTERDOMAIN
+    ours = np.setdiff1d(ports.made[given], ports.made[made & ~given & (columns.via == Via.DEVICE)])
+    # A bind that did not return has made a port that is not known: it may be any.
+    ours = np.setdiff1d(ours, ports.remote[binds & may_have_happened(columns)])
+    received = np.flatnonzero((columns.op == Op.RECV) & (columns.ret != NEVER))
+    received = received[np.isin(ports.local[received], ours)]
+    received = received[(ports.local[received] & 0xFFFFFFFF) < _EXPANDED]
+    links = np.flatnonzero(binds & made & np.isin(ports.remote, ports.local[received]))
+    pairs = np.unique(np.stack([ports.remote[links], ports.made[links]]), axis=1)
+    sends = np.flatnonzero((columns.op == Op.SEND) & np.isin(ports.local, pairs[1]))
+    senders, of = np.unique(ports.local[sends], return_inverse=True)
+    first = np.full(len(senders) + 1, NEVER)
+    np.minimum.at(first, of, columns.call[sends])
+    index = np.searchsorted(senders, pairs[1])
+    index[~np.isin(pairs[1], senders)] = len(senders)
+    slack = scope.slack(pairs[1] >> PORT_BITS, pairs[0] >> PORT_BITS)
+    targets, to = np.unique(ports.local[received], return_inverse=True)
+    earliest = np.full(len(targets), NEVER)
+    mine = np.searchsorted(targets, pairs[0])
+    np.minimum.at(earliest, mine, first[index] - slack)
+    return np.asarray(received[columns.ret[received] < earliest[to]], np.int64)
+
+
 def outnumbered(columns: Columns, made: Timeline, all_: Flow) -> Int64:
     """Return deliveries on a port that had, over all its lives, fewer causes so far."""
     lives = made.lives

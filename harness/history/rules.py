@@ -120,6 +120,7 @@ def _events(
     invented, masked = events.invented(columns, made, flow)
     found.add(INVENTED, columns.row[invented])
     found.add(INVENTED, columns.row[events.outnumbered(columns, made, flow)])
+    found.add(INVENTED, columns.row[events.never_sent(columns, whose, about, past)])
     found.add(MASKED, columns.row[masked])
     if final:
         found.add(LOST, columns.row[events.lost(columns, whose, about, made, flow)])
