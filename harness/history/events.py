@@ -54,9 +54,10 @@ def flow(columns: Columns, ports: Ports, scope: Scope, made: Timeline, past: Pas
     axis = Axis(lives.axis.low + 1, lives.axis.low + lives.axis.span, number + 1)
     received, received_by = _about(columns, ports, made, np.flatnonzero(columns.op == Op.RECV))
     unmasks = np.flatnonzero(columns.op == Op.UNMASK)
-    unmasking, unmasked = _about(columns, ports, made, unmasks)
+    unmasking, unmasked = _about(columns, ports, made, unmasks, anyhow=True)
     clear = np.isin(received, _told(columns, ports, received))
-    enabled, enabled_by = _about(columns, ports, made, np.flatnonzero(columns.op == Op.ENABLE))
+    enables = np.flatnonzero(columns.op == Op.ENABLE)
+    enabled, enabled_by = _about(columns, ports, made, enables, anyhow=True)
     claimed = _claimed(columns, ports, made)
     # The events of a life that had ended before this piece are not all here.
     claimed &= (columns.row[lives.born] >= past.since) | (lives.end_low > past.working)
@@ -90,8 +91,13 @@ def flow(columns: Columns, ports: Ports, scope: Scope, made: Timeline, past: Pas
     )
 
 
-def _about(columns: Columns, ports: Ports, made: Timeline, operation: Int64) -> tuple[Int64, Int64]:
-    """Return returned operations with the life they are about: the last begun by their return."""
+def _about(
+    columns: Columns, ports: Ports, made: Timeline, operation: Int64, *, anyhow: bool = False
+) -> tuple[Int64, Int64]:
+    """Return returned operations with the life they are about: the last begun by their return.
+
+    ``anyhow``: with all that they may have been about, from the last begun by their call on.
+    """
     lives = made.lives
     operation = operation[columns.ret[operation] != NEVER]
     group = lives.find(ports.local[operation])
@@ -99,6 +105,13 @@ def _about(columns: Columns, ports: Ports, made: Timeline, operation: Int64) -> 
     begins = np.maximum.accumulate(lives.axis.at(lives.group, begun(columns, lives)))
     ret = lives.axis.at(group, columns.ret[operation])
     life = np.searchsorted(begins, ret, side="right") - 1
+    if anyhow:
+        call = lives.axis.at(group, columns.call[operation])
+        first = np.searchsorted(begins, call, side="right") - 1
+        count = np.maximum(life - np.maximum(first, lives.start[group]), 0) + 1
+        which = np.repeat(np.arange(len(operation)), count)
+        back = np.arange(len(which)) - (np.cumsum(count) - count)[which]
+        operation, group, life = operation[which], group[which], life[which] - back
     known = (life >= 0) & (lives.group[np.maximum(life, 0)] == group)
     operation, life = operation[known], life[known]
     order = np.lexsort((columns.ret[operation], life))
