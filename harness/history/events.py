@@ -54,9 +54,10 @@ def flow(columns: Columns, ports: Ports, scope: Scope, made: Timeline, past: Pas
     axis = Axis(lives.axis.low + 1, lives.axis.low + lives.axis.span, number + 1)
     received, received_by = _about(columns, ports, made, np.flatnonzero(columns.op == Op.RECV))
     unmasks = np.flatnonzero(columns.op == Op.UNMASK)
-    unmasking, unmasked = _about(columns, ports, made, unmasks)
+    unmasking, unmasked = _about(columns, ports, made, unmasks, anyhow=True)
     clear = np.isin(received, _told(columns, ports, received))
-    enabled, enabled_by = _about(columns, ports, made, np.flatnonzero(columns.op == Op.ENABLE))
+    enables = np.flatnonzero(columns.op == Op.ENABLE)
+    enabled, enabled_by = _about(columns, ports, made, enables, anyhow=True)
     claimed = _claimed(columns, ports, made)
     # The events of a life that had ended before this piece are not all here.
     claimed &= (columns.row[lives.born] >= past.since) | (lives.end_low > past.working)
@@ -90,8 +91,13 @@ def flow(columns: Columns, ports: Ports, scope: Scope, made: Timeline, past: Pas
     )
 
 
-def _about(columns: Columns, ports: Ports, made: Timeline, operation: Int64) -> tuple[Int64, Int64]:
-    """Return returned operations with the life they are about: the last begun by their return."""
+def _about(
+    columns: Columns, ports: Ports, made: Timeline, operation: Int64, *, anyhow: bool = False
+) -> tuple[Int64, Int64]:
+    """Return returned operations with the life they are about: the last begun by their return.
+
+    ``anyhow``: with all that they may have been about, from the last begun by their call on.
+    """
     lives = made.lives
     operation = operation[columns.ret[operation] != NEVER]
     group = lives.find(ports.local[operation])
@@ -99,6 +105,13 @@ def _about(columns: Columns, ports: Ports, made: Timeline, operation: Int64) -> 
     begins = np.maximum.accumulate(lives.axis.at(lives.group, begun(columns, lives)))
     ret = lives.axis.at(group, columns.ret[operation])
     life = np.searchsorted(begins, ret, side="right") - 1
+    if anyhow:
+        call = lives.axis.at(group, columns.call[operation])
+        first = np.searchsorted(begins, call, side="right") - 1
+        count = np.maximum(life - np.maximum(first, lives.start[group]), 0) + 1
+        which = np.repeat(np.arange(len(operation)), count)
+        back = np.arange(len(which)) - (np.cumsum(count) - count)[which]
+        operation, group, life = operation[which], group[which], life[which] - back
     known = (life >= 0) & (lives.group[np.maximum(life, 0)] == group)
     operation, life = operation[known], life[known]
     order = np.lexsort((columns.ret[operation], life))
@@ -242,6 +255,39 @@ def _earlier(made: Timeline, which: Bool) -> Int64:
     total: Int64 = np.cumsum(which, dtype=np.int64) - which
     start = made.lives.start[made.lives.group]
     return total - total[start] if len(total) else total
+
+
+def never_sent(columns: Columns, ports: Ports, scope: Scope, past: Past) -> Int64:
+    """Return deliveries on a port to which nobody can have sent anything by then.
+
+    That needs no lives: only ports are looked at that the device allocated and nobody else
+    made, whoever had connected to one of that number, whenever.
+    """
+    if past.since:  # who connected before is not here any more
+        return np.zeros(0, np.int64)
+    made = ports.made != FOREIGN
+    given = made & (columns.op == Op.ALLOC_UNBOUND) & (columns.via == Via.DEVICE)
+    binds = columns.op == Op.BIND_INTERDOMAIN
+    ours = np.setdiff1d(ports.made[given], ports.made[made & ~given & (columns.via == Via.DEVICE)])
+    # A bind that did not return has made a port that is not known: it may be any.
+    ours = np.setdiff1d(ours, ports.remote[binds & may_have_happened(columns)])
+    received = np.flatnonzero((columns.op == Op.RECV) & (columns.ret != NEVER))
+    received = received[np.isin(ports.local[received], ours)]
+    received = received[(ports.local[received] & 0xFFFFFFFF) < _EXPANDED]
+    links = np.flatnonzero(binds & made & np.isin(ports.remote, ports.local[received]))
+    pairs = np.unique(np.stack([ports.remote[links], ports.made[links]]), axis=1)
+    sends = np.flatnonzero((columns.op == Op.SEND) & np.isin(ports.local, pairs[1]))
+    senders, of = np.unique(ports.local[sends], return_inverse=True)
+    first = np.full(len(senders) + 1, NEVER)
+    np.minimum.at(first, of, columns.call[sends])
+    index = np.searchsorted(senders, pairs[1])
+    index[~np.isin(pairs[1], senders)] = len(senders)
+    slack = scope.slack(pairs[1] >> PORT_BITS, pairs[0] >> PORT_BITS)
+    targets, to = np.unique(ports.local[received], return_inverse=True)
+    earliest = np.full(len(targets), NEVER)
+    mine = np.searchsorted(targets, pairs[0])
+    np.minimum.at(earliest, mine, first[index] - slack)
+    return np.asarray(received[columns.ret[received] < earliest[to]], np.int64)
 
 
 def outnumbered(columns: Columns, made: Timeline, all_: Flow) -> Int64:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +14,9 @@ from harness.history.columns import Columns, Int64
 from harness.history.events import Flow
 from harness.history.scope import NO_PAST, Past, Ports, Scope, ports, widen
 from harness.history.timeline import Timeline, timeline, wrong_binds
-from harness.history.windows import look_into
+from harness.history.windows import Searched, look_into
+
+_WORTH_A_THREAD = 50_000  # operations: below, a search takes no time
 
 # What each rule is called in results; stories say it at length.
 RESULT = "result"  # an answer that no state of any port allows
@@ -61,9 +66,12 @@ def judge(columns: Columns, about: Scope, *, final: bool = True, past: Past = NO
     found.add(VIRQ, columns.row[answers.bound_again(columns, whose, made.lives)])
     found.add(NOTIFY, columns.row[notify.wrong(columns, whose, made.lives, past)])
     _orders(columns, whose, made, found)
-    _answers(columns, whose, about, made, found)
-    flow = events.flow(columns, whose, about, made, past)
-    _events(columns, whose, about, made, found, flow, final, past)
+    with _beside(_answers(columns, whose, about, made, found), len(columns)) as search:
+        flow = events.flow(columns, whose, about, made, past)
+        _events(columns, whose, about, made, found, flow, final, past)
+        searched = search()
+    found.add(ORDER, columns.row[searched.impossible])
+    found.undecided = columns.row[searched.undecided]
     return Piece(columns, whose, made, flow, found)
 
 
@@ -87,7 +95,26 @@ def _crossed(columns: Columns, made: Timeline, found: Findings) -> None:
     made.give_up(made.group[bad])
 
 
-def _answers(columns: Columns, whose: Ports, about: Scope, made: Timeline, found: Findings) -> None:
+_Search = Callable[[], Searched]
+
+
+@contextmanager
+def _beside(search: _Search, operations: int) -> Iterator[Callable[[], Searched]]:
+    """Begin ``search``; it goes on beside the block, which calls what it is given for the result.
+
+    It is Python among small arrays, what follows is numpy among big ones: two CPUs have work.
+    """
+    if operations < _WORTH_A_THREAD:
+        yield search
+        return
+    with ThreadPoolExecutor(1, "search") as pool:
+        yield pool.submit(search).result
+
+
+def _answers(
+    columns: Columns, whose: Ports, about: Scope, made: Timeline, found: Findings
+) -> _Search:
+    """Judge what operations answered; return the search among those that this leaves open."""
     these = answers.reads(columns, whose, about, made)
     judged = answers.judge(these, made)
     found.add(ANSWER, columns.row[judged.wrong])
@@ -97,13 +124,11 @@ def _answers(columns: Columns, whose: Ports, about: Scope, made: Timeline, found
     made.spread(columns)
     _crossed(columns, made, found)
     if found.violations:
-        found.undecided = columns.row[np.union1d(judged.open, judged.guessed)]
-        return
+        left = Searched(np.zeros(0, np.int64), np.union1d(judged.open, judged.guessed))
+        return lambda: left
     doubtful = made.lives.born[made.lives.doubtful]
     vague = np.union1d(judged.guessed, doubtful)
-    searched = look_into(columns, whose, about, made, these, judged.open, vague)
-    found.add(ORDER, columns.row[searched.impossible])
-    found.undecided = columns.row[searched.undecided]
+    return lambda: look_into(columns, whose, about, made, these, judged.open, vague)
 
 
 def _events(
@@ -120,6 +145,7 @@ def _events(
     invented, masked = events.invented(columns, made, flow)
     found.add(INVENTED, columns.row[invented])
     found.add(INVENTED, columns.row[events.outnumbered(columns, made, flow)])
+    found.add(INVENTED, columns.row[events.never_sent(columns, whose, about, past)])
     found.add(MASKED, columns.row[masked])
     if final:
         found.add(LOST, columns.row[events.lost(columns, whose, about, made, flow)])

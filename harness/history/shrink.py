@@ -15,7 +15,7 @@ import numpy as np
 from harness.history import notify
 from harness.history.columns import NEVER, Columns, Int64
 from harness.history.record import Op
-from harness.history.rules import NOTIFY, judge
+from harness.history.rules import MASKED, NOTIFY, judge
 from harness.history.scope import FOREIGN, Past, Scope, ports
 
 _NEAR = 400  # operations on the culprit's ports to begin with; grows until the violation shows
@@ -80,8 +80,15 @@ def _fixed(columns: Columns, about: Scope, property_: str, culprit: int) -> Int6
     """Return the rows without which the story would not be true, the culprit's first.
 
     A vCPU told wrongly: what bound the port to that one last must stay, so that what
-    came after it stays, too.
+    came after it stays, too.  A delivery while the port was masked: so must the one before.
     """
+    if property_ == MASKED:
+        whose = ports(columns, about)
+        index = np.searchsorted(columns.row, [culprit])
+        same = (columns.op == Op.RECV) & (whose.local == whose.local[index])
+        before = columns.row[same & (columns.ret < columns.ret[index])]
+        latest = before[np.argsort(columns.ret[np.searchsorted(columns.row, before)])][-1:]
+        return np.append(np.int64(culprit), latest)
     if property_ != NOTIFY:
         return np.array([culprit], np.int64)
     whose = ports(columns, about)

@@ -84,6 +84,15 @@ def write_whole(path: Path, text: str) -> None:
         raise cannot_write(path, error) from error
 
 
+def unused(path: Path) -> Path:
+    """Return ``path``, with the first free number behind its stem if it is taken: ``load-2``."""
+    found, number = path, 1
+    while found.exists():
+        number += 1
+        found = path.with_stem(f"{path.stem}-{number}")
+    return found
+
+
 def cannot_write(path: Path, error: OSError) -> LabError:
     """Return the LabError for results that could not be written to ``path``."""
     return LabError(

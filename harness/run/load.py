@@ -14,6 +14,7 @@ from harness.history.checker import CheckResult, check
 from harness.history.history import History
 from harness.history.record import Op
 from harness.results import records
+from harness.results.directory import unused
 from harness.run.session import Session
 from harness.verdict import HarnessError, HypervisorError, LabError, Verdict
 
@@ -37,6 +38,7 @@ class Load:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.artifacts: list[str] = []  # files made, relative to the run directory
+        self._pictures = session.recorder.directory.history(session.host.name)
 
     def run(self, name: str = "load", plan: LoadPlan | None = None) -> History:
         """Run ``plan`` (default: the run's seed and duration) and keep the history as ``name``.
@@ -86,7 +88,7 @@ class Load:
         hide what Xen did."""
         directory = self._session.recorder.directory
         try:
-            result = check(history, html=directory.history(self._session.host.name))
+            result = check(history, html=self._pictures)
         except LabError as error:
             self._session.recorder.progress.note(str(error))
             return check(history)
@@ -139,8 +141,10 @@ class Load:
         session = self._session
         folder = session.recorder.directory.history(session.host.name)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name}.parquet"
+        path = unused(folder / f"{name}.parquet")  # a test that is repeated: each has its own
         histories.write(history, path)
+        if path.stem != name:
+            self._pictures = folder / path.stem
         self.artifacts.append(str(path.relative_to(session.recorder.directory.path)))
         for log in history.threads:
             count = session.operations.get(log.domain, 0)

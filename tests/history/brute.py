@@ -132,7 +132,13 @@ def _bind(step: Step, now: Reality) -> list[Reality]:
         return []
     if not foreign and not vague:
         return [r for result, r in _ask(step, now) if result.code == step.result]
-    # The other end is a kernel's, or connected nobody knows how: only this end is known.
+    if not foreign:  # it was unbound then, and is connected to this port now
+        domain = _domain(now, remote[0])
+        channel = replace(domain.port(remote[1]), state=State.UNBOUND)
+        world = now.world.with_domain(domain.with_port(remote[1], channel))
+        known = Reality(world, now.vague - {remote})
+        return [r for result, r in _ask(step, known) if result.code == step.result]
+    # The other end is a kernel's: only this end is known.
     opened = AllocUnbound(step.domid, DOMID_SELF, remote[0])
     worlds = [o.world for o in predict(now.world, opened) if o.result.code == step.result]
     here = (step.domid, step.result)

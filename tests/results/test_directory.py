@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.results.directory import create, write_whole
+from harness.results.directory import create, unused, write_whole
 from harness.verdict import EXIT_USAGE, ConfigError, LabError
 
 
@@ -85,3 +85,12 @@ def test_a_failed_write_leaves_no_litter(here: Path) -> None:
     with pytest.raises(LabError, match=r"cannot write the results: Is a directory"):
         write_whole(here / "report.html", "text")
     assert [p.name for p in here.iterdir()] == ["report.html"]
+
+
+def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "load.parquet"
+    assert unused(path) == path
+    path.touch()
+    assert unused(path) == tmp_path / "load-2.parquet"
+    (tmp_path / "load-2.parquet").touch()
+    assert unused(path) == tmp_path / "load-3.parquet"
