@@ -384,6 +384,17 @@ def _invented_seen(run: Run, deed: _Deed) -> Call | None:
         enables = [c.called for c in _calls(run, deed, Op.ENABLE)]
         since = max((t for t in enables if t < (before[-1].returned or 0)), default=0)
     margin = _margin(run.recipe)
+    # By its times, a send that began before the two were connected may have come after that.
+    ends = {(peer.domid, peer.port) for peer in life.peers}
+    sends = (c for r in run.runners() for c in r.calls if c.op is Op.SEND)
+    slow = [
+        c
+        for c in sends
+        if (c.domid, c.port) in ends and all(c.life is not peer for peer in life.peers)
+    ]
+    bound = min((c.called for c in life.changes if c.op is Op.BIND_INTERDOMAIN), default=0)
+    if any((c.returned or 1 << 62) + margin >= bound and c.called < bound for c in slow):
+        return None
     possible = [
         c
         for c in life.causes
