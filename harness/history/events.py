@@ -96,10 +96,12 @@ def _about(
 ) -> tuple[Int64, Int64]:
     """Return returned operations with the life they are about: the last begun by their return.
 
-    ``anyhow``: with all that they may have been about, from the last begun by their call on.
+    ``anyhow``: with all that they may have been about, from the last begun by their call on;
+    and those that did not return, too.
     """
     lives = made.lives
-    operation = operation[columns.ret[operation] != NEVER]
+    if not anyhow:
+        operation = operation[columns.ret[operation] != NEVER]
     group = lives.find(ports.local[operation])
     operation, group = operation[group != FOREIGN], group[group != FOREIGN]
     begins = np.maximum.accumulate(lives.axis.at(lives.group, begun(columns, lives)))

@@ -279,6 +279,8 @@ def test_an_enable_may_return_after_its_port_was_closed_and_given_anew(op: Op) -
     writer = [*DEVICE_PAIR, *sends, *again]
     assert not found(threads((0, writer), (0, slow), (0, other)))
     assert found(threads((0, writer), (0, slow[:1]), (0, other))) == {rules.MASKED}
+    never: list[Row] = [slow[0], (105, 0, op, 1, 0, 0, D)]
+    assert not found(threads((0, writer), (0, never), (0, other)))
 
 
 def test_the_witness_of_a_masked_port_keeps_the_delivery_before() -> None:
