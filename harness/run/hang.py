@@ -80,8 +80,8 @@ def _spinning(table: Symbols, cpus: Callable[[], Sequence[Cpu]], looks: int) -> 
         for cpu in cpus():
             every.setdefault(cpu.number, []).append(cpu)
         stuck = {number: seen for number, seen in sorted(every.items()) if _stuck(table, seen)}
-        if look + 1 >= looks and all(_ran(seen) for seen in stuck.values()):
-            break
+        if not stuck or (look + 1 >= looks and all(_ran(seen) for seen in stuck.values())):
+            break  # nobody is in one lock all the time, or long enough
     return [seen[-1] for seen in stuck.values() if _ran(seen)]
 
 
