@@ -50,15 +50,20 @@ class Secret(Section):
         return found
 
 
-class IpmiPower(Section):
-    """The server's BMC, by IPMI 2.0 over LAN."""
+class Bmc(Section):
+    """Where the server's BMC is, and how it lets us in, by IPMI 2.0 over LAN."""
 
-    driver: Literal["ipmi"]
     address: str
     port: Port = 623
     user: str
     password: Annotated[Secret, Field(examples=["{file: bmc.password}"])]
     cipher: Cipher = 3
+
+
+class IpmiPower(Bmc):
+    """Power by the BMC's chassis commands."""
+
+    driver: Literal["ipmi"]
 
 
 class RedfishPower(Section):
@@ -96,15 +101,10 @@ PowerDriver = Annotated[
 ]
 
 
-class SolConsole(Section):
+class SolConsole(Bmc):
     """The serial line as the BMC passes it on (IPMI Serial over LAN)."""
 
     driver: Literal["ipmi-sol"]
-    address: str
-    port: Port = 623
-    user: str
-    password: Annotated[Secret, Field(examples=["{file: bmc.password}"])]
-    cipher: Cipher = 3
 
 
 class TcpConsole(Section):

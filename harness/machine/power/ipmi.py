@@ -6,7 +6,7 @@ import re
 
 from harness import command
 from harness.command import CommandFailed
-from harness.config.physical import IpmiPower, SolConsole
+from harness.config.physical import Bmc, IpmiPower
 from harness.machine.power import State, Unsupported
 from harness.verdict import LabError
 
@@ -57,7 +57,7 @@ class Ipmi:
             raise LabError(explained(error), where=self.name) from None
 
 
-def arguments(section: IpmiPower | SolConsole) -> list[str]:
+def arguments(section: Bmc) -> list[str]:
     """Return ipmitool's words for the BMC of ``section``; the password is no argument."""
     tool = command.which("ipmitool", "ipmitool")
     where = ["-H", section.address, "-p", str(section.port)]
@@ -65,7 +65,7 @@ def arguments(section: IpmiPower | SolConsole) -> list[str]:
     return [tool, "-I", "lanplus", *where, "-U", section.user, "-E", "-C", str(section.cipher)]
 
 
-def environment(section: IpmiPower | SolConsole) -> dict[str, str]:
+def environment(section: Bmc) -> dict[str, str]:
     """Return what ipmitool's -E reads: arguments are for every user of this machine to see."""
     return {"IPMI_PASSWORD": section.password.read()}
 
