@@ -16,7 +16,7 @@ from harness.history.columns import NEVER, Bool, Columns, Int64
 from harness.history.lives import Axis, may_have_happened
 from harness.history.record import Op, Via
 from harness.history.scope import FOREIGN, PORT_BITS, Past, Ports, Scope
-from harness.history.timeline import Timeline, begun, later
+from harness.history.timeline import Timeline, begun, later, ranges
 from harness.model.flavour import Site
 
 _EXPANDED = 1024  # from this port on the kernel grows FIFO's array: that may raise old events
@@ -110,10 +110,10 @@ def _about(
     if anyhow:
         call = lives.axis.at(group, columns.call[operation])
         first = np.searchsorted(begins, call, side="right") - 1
-        count = np.maximum(life - np.maximum(first, lives.start[group]), 0) + 1
-        which = np.repeat(np.arange(len(operation)), count)
-        back = np.arange(len(which)) - (np.cumsum(count) - count)[which]
-        operation, group, life = operation[which], group[which], life[which] - back
+        first = np.minimum(np.maximum(first, lives.start[group]), life)
+        count = life - first + 1
+        operation, group = np.repeat(operation, count), np.repeat(group, count)
+        life = ranges(first, life + 1)
     known = (life >= 0) & (lives.group[np.maximum(life, 0)] == group)
     operation, life = operation[known], life[known]
     order = np.lexsort((columns.ret[operation], life))
@@ -149,7 +149,7 @@ def _causes(
     first, last = made.positions(group, call, ret)
     count = last - first + 1
     which = np.repeat(np.arange(len(sends)), count)
-    position = np.arange(len(which)) - (np.cumsum(count) - count)[which] + first[which]
+    position = ranges(first, last + 1)
     before = np.maximum(position - 1, 0)
     inside = (position > 0) & (made.group[before] == group[which]) if len(before) else position > 0
     target = np.where(inside, made.peer[before], -1) if len(before) else position

@@ -82,18 +82,17 @@ def _fixed(columns: Columns, about: Scope, property_: str, culprit: int) -> Int6
     A vCPU told wrongly: what bound the port to that one last must stay, so that what
     came after it stays, too.  A delivery while the port was masked: so must the one before.
     """
-    if property_ == MASKED:
-        whose = ports(columns, about)
-        index = np.searchsorted(columns.row, [culprit])
-        same = (columns.op == Op.RECV) & (whose.local == whose.local[index])
-        before = columns.row[same & (columns.ret < columns.ret[index])]
-        latest = before[np.argsort(columns.ret[np.searchsorted(columns.row, before)])][-1:]
-        return np.append(np.int64(culprit), latest)
-    if property_ != NOTIFY:
+    if property_ not in (MASKED, NOTIFY):
         return np.array([culprit], np.int64)
     whose = ports(columns, about)
     index = np.searchsorted(columns.row, [culprit])
-    same = notify.moves(columns, whose) & (whose.local == whose.local[index])
+    same = whose.local == whose.local[index]
+    if property_ == MASKED:
+        same &= (columns.op == Op.RECV) & (columns.ret < columns.ret[index])
+        before = np.flatnonzero(same)
+        latest = before[np.argsort(columns.ret[before])][-1:]
+        return np.append(np.int64(culprit), columns.row[latest])
+    same &= notify.moves(columns, whose)
     same &= (columns.arg == notify.told(columns, index)) & (columns.call < columns.call[index])
     return np.append(np.int64(culprit), columns.row[same][-1:])
 

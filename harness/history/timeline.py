@@ -326,7 +326,7 @@ def _connect(
     group = born.find(ports.remote[binding])
     first, last = _candidates(columns, born, following, group, low, high)
     pair = np.repeat(np.arange(len(binding)), np.maximum(last - first + 1, 0))
-    other = _ranges(first, last + 1)
+    other = ranges(first, last + 1)
     left = _unbound_before(columns, ports, born, client, slack)
     kept = born.doubtful[other] | (born.end_low[other] <= left[pair])
     some = np.bincount(pair[kept], minlength=len(binding)) > 0
@@ -427,7 +427,7 @@ def begun(columns: Columns, born: Lives) -> Int64:
     return np.where(sure & (before != NEVER), np.maximum(call, before), call)
 
 
-def _ranges(begin: Int64, end: Int64) -> Int64:
+def ranges(begin: Int64, end: Int64) -> Int64:
     """Return the numbers of all [b, e), one after the other."""
     length = np.maximum(end - begin, 0)
     offset = np.cumsum(length) - length
