@@ -309,7 +309,7 @@ class QemuMachine:
             modules = f"{module},{str(boot.initramfs).replace(',', ',,')}"
             return [
                 *stub,
-                *_FORCED,
+                *(_FORCED if self.accel.accel == "tcg" else ()),
                 *("-netdev", forward, "-device", "virtio-net-pci,netdev=net0,addr=0x1d,romfile="),
                 *("-kernel", str(boot.xen), "-append", boot.xen_args, "-initrd", modules),
             ]
