@@ -19,6 +19,7 @@ from harness.machine.shell import Shell
 from harness.verdict import LabError
 
 ENTRY = "xen-evtchn-harness"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _BEGIN, _END = f"# {ENTRY}: begin", f"# {ENTRY}: end"
 _SPARE_BYTES = 64 << 20  # that stay free on the server's disk
 _BUILT_IN_DRIVERS = ("virtio_net",)  # those of images/dom0/modules.txt
@@ -29,7 +30,7 @@ set -- $(ip route show default | head -n 1)
 while [ $# -gt 1 ]; do [ "$1" = via ] && gateway=$2; [ "$1" = dev ] && nic=$2; shift; done
 nic=${nic:-$(ls /sys/class/net | grep -v '^lo$' | head -n 1)}
 echo "arch=$(uname -m)"
-echo "boot_id=$(cat /proc/sys/kernel/random/boot_id)"
+echo "boot_id=$(cat BOOT_ID)"
 echo "gateway=$gateway"
 echo "mac=$(cat /sys/class/net/$nic/address)"
 echo "address=$(ip -4 -o addr show dev $nic | sed -n 's/.* inet \([0-9./]*\).*/\1/p' | head -n 1)"
@@ -64,18 +65,19 @@ def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = (
     ``extra`` are modules that dom0 gets besides its own.
     """
     look = _LOOK.replace("FOLDER", section.folder).replace("GRUB", section.grub)
+    look = look.replace("BOOT_ID", _BOOT_ID)
     said = dict(line.partition("=")[::2] for line in shell.run(look).splitlines() if "=" in line)
     where = shell.where
     machine = said.get("arch", "")
     if machine != ("aarch64" if arch is Arch.ARM64 else "x86_64"):
         raise LabError(f"the server is {machine}, not {NAMES[arch].debian}", where=where)
-    for field, file, what in (
-        ("custom", "grub.cfg", "does not read custom.cfg (GRUB's 41_custom)"),
-        ("once", "grub.cfg", "does not know `grub-reboot` (next_entry)"),
+    for field, what in (
+        ("custom", "does not read custom.cfg (GRUB's 41_custom)"),
+        ("once", "does not know `grub-reboot` (next_entry)"),
     ):
         if said.get(field, "0") in ("", "0"):
             raise LabError(
-                f"the GRUB entry cannot be booted: {section.grub}/{file} {what}",
+                f"the GRUB entry cannot be booted: {section.grub}/grub.cfg {what}",
                 where=where,
                 hint="run update-grub there, or set boot.grub in lab.yaml",
             )
@@ -93,6 +95,11 @@ def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = (
     return System(
         **{name: said.get(name, "") for name in names}, free_bytes=int(said["free_kib"]) << 10
     )
+
+
+def boot_id(shell: Shell, timeout: float = 60.0) -> str:
+    """Return what is another after every boot, as ``System.boot_id``."""
+    return shell.run(f"cat {_BOOT_ID}", timeout=timeout).strip()
 
 
 def place(

@@ -178,10 +178,7 @@ class PhysicalMachine:
                 self._notice(f"{where}: {error.what}: cycling its power to get its default system")
                 self.left = True
                 self._power.cycle()
-        return shell.wait_for(self._log_in, limits.boot, self._console_only)
-
-    def _console_only(self) -> None:
-        """Between two attempts to log in: nothing that the console says is a verdict here."""
+        return shell.wait_for(self._log_in, limits.boot)
 
     def _log_in(self) -> shell.Shell:
         ssh = self.host.ssh
@@ -233,10 +230,9 @@ class PhysicalMachine:
             self._power.off()
             return
         self._power.cycle()
-        session = shell.wait_for(self._log_in, self.host.limits.boot, self._console_only)
+        session = shell.wait_for(self._log_in, self.host.limits.boot)
         with contextlib.closing(session):
-            now = session.run("cat /proc/sys/kernel/random/boot_id").strip()
-            if now == self._boot_id:
+            if grub.boot_id(session) == self._boot_id:
                 raise LabError("the power switch lies: the server never went down")
 
     def _see_it_is_not_home(self) -> None:
@@ -247,7 +243,7 @@ class PhysicalMachine:
             return  # nobody, or dom0 with the run's own key: as it should be
         with contextlib.closing(session):
             try:
-                now = session.run("cat /proc/sys/kernel/random/boot_id", timeout=5).strip()
+                now = grub.boot_id(session, timeout=5)
             except LabError:
                 return
         if now != self._boot_id:

@@ -16,7 +16,7 @@ import paramiko
 from harness.verdict import ConfigError, LabError
 
 _CONNECT_SECONDS = 15.0
-_CHUNK = 1 << 18
+_PAUSE = 1.0  # between two attempts to log in
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # our exceptions say it all
 logging.getLogger("paramiko").propagate = False
 
@@ -129,16 +129,13 @@ def connect(address: str, port: int, user: str, key_file: str, host_key: str) ->
     return Shell(client, where)
 
 
-def wait_for(
-    log_in: Callable[[], Shell], seconds: float, check: Callable[[], None], pause: float = 1.0
-) -> Shell:
+def wait_for(log_in: Callable[[], Shell], seconds: float) -> Shell:
     """Call ``log_in`` until it succeeds, for at most ``seconds``; LabError is its last one.
 
-    ``check`` is called between attempts.  Another host key ends the waiting at once.
+    Another host key ends the waiting at once.
     """
     deadline = time.monotonic() + seconds
     while True:
-        check()
         try:
             return log_in()
         except WrongHostKey:
@@ -146,7 +143,7 @@ def wait_for(
         except LabError as error:
             if time.monotonic() > deadline:
                 raise LabError(f"{error.what} within {seconds:.0f} s", where=error.where) from None
-        time.sleep(pause)
+        time.sleep(_PAUSE)
 
 
 def _host_key(text: str) -> tuple[str, paramiko.PKey]:

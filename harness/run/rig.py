@@ -185,10 +185,11 @@ def _server_boot(host: PhysicalHost, parts: Parts, notice: Callable[[str], None]
 
 def _whole(image: Path, folder: Path) -> Path:
     """Return Xen as GRUB takes it without further modules: not compressed."""
-    if image.read_bytes()[:2] != b"\x1f\x8b":
+    body = image.read_bytes()
+    if not body.startswith(b"\x1f\x8b"):
         return image
     path = folder / "xen"
-    path.write_bytes(gzip.decompress(image.read_bytes()))
+    path.write_bytes(gzip.decompress(body))
     return path
 
 

@@ -6,8 +6,6 @@ that it is ours.
 
 from __future__ import annotations
 
-import contextlib
-
 from harness import command
 from harness.command import CommandFailed
 from harness.config.physical import SolConsole
@@ -22,19 +20,15 @@ _ESCAPE = "\x1e"  # ipmitool's own commands begin with it: nothing that we type 
 def sol(section: SolConsole) -> Program:
     """Open the line; LabError when the BMC does not let us."""
     words, env = arguments(section), environment(section)
-    with contextlib.suppress(_NotActive):
-        _deactivate(words, env, section.address)
+    _deactivate(words, env, section.address)
     return Program([*words, "-e", _ESCAPE, "sol", "activate"], env)
 
 
-class _NotActive(Exception):
-    """There was no session to end: as it should be."""
-
-
 def _deactivate(words: list[str], env: dict[str, str], address: str) -> None:
+    """End a session that there may be; LabError when the BMC does not answer."""
     try:
         command.run([*words, *PATIENCE, "sol", "deactivate"], env=env, timeout=_SECONDS)
     except CommandFailed as error:
         if "already" in error.output.lower() or "de-activated" in error.output.lower():
-            raise _NotActive from None
+            return  # there was none: as it should be
         raise LabError(explained(error), where=f"console ipmi-sol {address}") from None
