@@ -66,10 +66,21 @@ def _relay(live: Session, words: list[str]) -> tuple[Line, int]:
         return line, int(live.dom0.run(f"{on_line(line.name, words)} echo $!").stdout)
     line = Line(live.dom0.channel(["sh", "-c", f"echo $$; exec {shlex.join(words)}"]), NAME)
     live.lines.append(line)
+    return line, process_of(line)
+
+
+def process_of(line: Line) -> int:
+    """Return the number that a program says first; LabError when it says none."""
     said = b""
     while not said.endswith(b"\n"):
-        said += line.read(1, _RELAY_SECONDS)
-    return line, int(said)
+        try:
+            more = line.read(1, _RELAY_SECONDS)
+        except TimeoutError as error:
+            raise LabError(str(error), where=line.name) from None
+        if not more:
+            raise LabError("the relay ended before it began", where=line.name)
+        said += more
+    return int(said)
 
 
 def destroy_bare(live: Session, guest: BareGuest) -> None:
