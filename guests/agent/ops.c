@@ -15,8 +15,6 @@
 
 static int privcmd = -1;
 static int handle_fd[HANDLES];
-static uint8_t owned[MAX_PORTS];
-static uint8_t owner_handle[MAX_PORTS];
 static int domid = -ENODEV;
 
 int ops_open(void)
@@ -153,50 +151,6 @@ int own_domid(struct actor *a)
     return domid;
 }
 
-/* --- whose port it is --- */
-
-static void take(int port, uint8_t how, unsigned handle)
-{
-    if (port < 0 || (unsigned)port >= MAX_PORTS)
-        return;
-    __atomic_store_n(&owner_handle[port], (uint8_t)handle, __ATOMIC_RELEASE);
-    __atomic_fetch_or(&owned[port], how | EVER_OWNED, __ATOMIC_ACQ_REL);
-}
-
-void raw_take(int port)
-{
-    take(port, OWNED_RAW, 0);
-}
-
-/* Before the close: another thread may be given the same number as soon as Xen has freed it. */
-static bool release(uint32_t port, uint8_t how)
-{
-    return port < MAX_PORTS &&
-           (__atomic_fetch_and(&owned[port], (uint8_t)~how, __ATOMIC_ACQ_REL) & how);
-}
-
-static void release_failed(uint32_t port, uint8_t how)
-{
-    __atomic_fetch_or(&owned[port], how, __ATOMIC_ACQ_REL);
-}
-
-uint8_t port_owner(uint32_t port)
-{
-    return port < MAX_PORTS ? __atomic_load_n(&owned[port], __ATOMIC_ACQUIRE) : 0;
-}
-
-unsigned port_handle(uint32_t port)
-{
-    return __atomic_load_n(&owner_handle[port], __ATOMIC_ACQUIRE);
-}
-
-void forget_closed_ports(void)
-{
-    for (uint32_t port = 0; port < MAX_PORTS; port++)
-        if (owned[port] == EVER_OWNED)
-            owned[port] = 0;
-}
-
 /* --- raw --- */
 
 static int raw(struct actor *a, enum op op, uint32_t port, uint32_t arg, unsigned command)
@@ -230,7 +184,7 @@ int raw_alloc_unbound(struct actor *a, uint16_t owner, uint16_t remote)
     port = raw_new(a, OP_ALLOC_UNBOUND, owner, remote, EVTCHNOP_ALLOC_UNBOUND,
                    &a->arg->alloc_unbound.port);
     if (owner == DOMID_SELF || (int)owner == domid)
-        take(port, OWNED_RAW, 0);
+        port_is_raw(port);
     return port;
 }
 
@@ -242,7 +196,7 @@ int raw_bind_interdomain(struct actor *a, uint16_t remote, uint32_t remote_port)
     a->arg->bind_interdomain.remote_port = remote_port;
     port = raw_new(a, OP_BIND_INTERDOMAIN, remote_port, remote, EVTCHNOP_BIND_INTERDOMAIN,
                    &a->arg->bind_interdomain.port);
-    take(port, OWNED_RAW, 0);
+    port_is_raw(port);
     return port;
 }
 
@@ -253,7 +207,7 @@ int raw_bind_virq(struct actor *a, uint32_t virq, uint32_t vcpu)
     a->arg->bind_virq.virq = virq;
     a->arg->bind_virq.vcpu = vcpu;
     port = raw_new(a, OP_BIND_VIRQ, virq, vcpu, EVTCHNOP_BIND_VIRQ, &a->arg->bind_virq.port);
-    take(port, OWNED_RAW, 0);
+    port_is_raw(port);
     return port;
 }
 
@@ -263,7 +217,7 @@ int raw_bind_ipi(struct actor *a, uint32_t vcpu)
 
     a->arg->bind_ipi.vcpu = vcpu;
     port = raw_new(a, OP_BIND_IPI, 0, vcpu, EVTCHNOP_BIND_IPI, &a->arg->bind_ipi.port);
-    take(port, OWNED_RAW, 0);
+    port_is_raw(port);
     return port;
 }
 
@@ -274,11 +228,11 @@ int raw_close(struct actor *a, uint32_t port)
 
     if (port_owner(port) & OWNED_DEVICE)
         return -EPERM; /* Linux would go on using it */
-    ours = release(port, OWNED_RAW);
+    ours = port_release_raw(port);
     a->arg->one_port.port = port;
     result = raw(a, OP_CLOSE, port, 0, EVTCHNOP_CLOSE);
     if (result < 0 && ours)
-        release_failed(port, OWNED_RAW);
+        port_is_raw((int)port);
     return result;
 }
 
@@ -428,7 +382,7 @@ int device_bind_unbound(struct actor *a, unsigned handle, uint16_t remote)
     result = device_ioctl(
         a, handle, record_call(&a->log, OP_ALLOC_UNBOUND, VIA_DEVICE, DOMID_SELF, remote, a->vcpu),
         IOCTL_EVTCHN_BIND_UNBOUND, &argument);
-    take(result, OWNED_DEVICE, handle);
+    port_is_of(result, handle);
     return result;
 }
 
@@ -443,7 +397,7 @@ int device_bind_interdomain(struct actor *a, unsigned handle, uint16_t remote, u
         a, handle,
         record_call(&a->log, OP_BIND_INTERDOMAIN, VIA_DEVICE, remote_port, remote, a->vcpu),
         IOCTL_EVTCHN_BIND_INTERDOMAIN, &argument);
-    take(result, OWNED_DEVICE, handle);
+    port_is_of(result, handle);
     return result;
 }
 
@@ -457,7 +411,7 @@ int device_bind_virq(struct actor *a, unsigned handle, uint32_t virq)
     result = device_ioctl(a, handle,
                           record_call(&a->log, OP_BIND_VIRQ, VIA_DEVICE, virq, 0, a->vcpu),
                           IOCTL_EVTCHN_BIND_VIRQ, &argument);
-    take(result, OWNED_DEVICE, handle);
+    port_is_of(result, handle);
     return result;
 }
 
@@ -469,13 +423,12 @@ int device_unbind(struct actor *a, unsigned handle, uint32_t port)
 
     if (result < 0)
         return result;
-    ours = (port_owner(port) & OWNED_DEVICE) && port_handle(port) == handle &&
-           release(port, OWNED_DEVICE);
+    ours = port_release_of(port, handle);
     result = device_ioctl(a, handle,
                           record_call(&a->log, OP_CLOSE, VIA_DEVICE, port, 0, a->vcpu),
                           IOCTL_EVTCHN_UNBIND, &argument);
-    if (result < 0 && ours)
-        release_failed(port, OWNED_DEVICE);
+    if (result < 0 && result != -ENOTCONN && ours) /* ENOTCONN: this handle has no such port */
+        port_is_of((int)port, handle);
     return result;
 }
 

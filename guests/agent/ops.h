@@ -12,6 +12,7 @@
 
 #include "abi.h"
 #include "buffer.h"
+#include "ports.h"
 
 /* What is wrong with the address of the argument that Xen is given. */
 enum fault {
@@ -90,9 +91,6 @@ int raw_poll_many(struct actor *a, const uint32_t *ports, unsigned count, uint64
 /* A hypercall with the actor's argument as its second, with the actor's fault; not recorded. */
 int raw_hypercall(struct actor *a, uint64_t number, uint64_t first);
 
-/* Note that a port is ours, to be closed with the others. */
-void raw_take(int port);
-
 /*
  * Press a debug key of Xen's, as `xl debug-keys` does.  Whatever Xen then prints raises
  * VIRQ_CON_RING.  Not recorded: it is no event channel operation.
@@ -100,7 +98,6 @@ void raw_take(int port);
 int raw_debug_key(struct actor *a, char key);
 
 /* A handle is one open file of /dev/xen/evtchn; it is opened when first used. */
-#define HANDLES 16u
 
 int device_bind_unbound(struct actor *a, unsigned handle, uint16_t remote);
 int device_bind_interdomain(struct actor *a, unsigned handle, uint16_t remote, uint32_t remote_port);
@@ -114,12 +111,5 @@ int device_enable(struct actor *a, unsigned handle, const uint32_t *ports, unsig
  * Returns how many, 0 when none came.
  */
 int device_read(struct actor *a, unsigned handle, uint32_t *ports, unsigned room, int timeout_ms);
-
-/* Ports of ours. */
-#define MAX_PORTS 131072u
-enum { OWNED_RAW = 1, OWNED_DEVICE = 2, EVER_OWNED = 4 };
-uint8_t port_owner(uint32_t port);
-unsigned port_handle(uint32_t port); /* of a device-bound port */
-void forget_closed_ports(void); /* "ever owned" counts from here */
 
 #endif

@@ -21,7 +21,7 @@ int probe_bind_pirq(struct actor *a, struct request *q)
     result = event_channel_op(a, EVTCHNOP_BIND_PIRQ);
     if (result == 0) {
         result = (int)a->arg->bind_pirq.port;
-        raw_take(result);
+        port_is_raw(result);
     }
     return result;
 }

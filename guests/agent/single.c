@@ -264,8 +264,9 @@ static int close_all(struct actor *a)
     int left = 0;
 
     for (uint32_t port = 0; port < MAX_PORTS; port++) {
-        if (port_owner(port) & OWNED_DEVICE)
-            left += device_unbind(a, port_handle(port), port) < 0;
+        for (unsigned handle = 0; handle < HANDLES; handle++)
+            if (port_handles(port) >> handle & 1)
+                left += device_unbind(a, handle, port) < 0;
         if (port_owner(port) & OWNED_RAW)
             left += raw_close(a, port) < 0;
     }

@@ -147,6 +147,8 @@ class Run:
         life = self.world.domains[call.domid].ports.get(call.port)
         if life is None or self._closing(call):
             return
+        if call.via is Via.DEVICE and not life.device:  # the device refuses, and Xen hears nothing
+            return
         peer = self.world.peer(life)
         for end in (life, peer):
             if end is not None:
