@@ -13,28 +13,34 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.history.columns import NEVER, Bool, Columns, Int64
-from harness.history.lives import Axis, may_have_happened
+from harness.history.lives import Axis, Lives, may_have_happened
 from harness.history.record import Op, Via
 from harness.history.scope import FOREIGN, PORT_BITS, Past, Ports, Scope
-from harness.history.timeline import Timeline, begun, later, ranges
+from harness.history.timeline import Timeline, begun, grouped, later, ranges
 from harness.model.flavour import Site
 
 _EXPANDED = 1024  # from this port on the kernel grows FIFO's array: that may raise old events
 
 
 @dataclass(frozen=True)
-class Flow:
-    """Everything that concerns events, by the life of the receiving port; sorted by life, time."""
+class Mail:
+    """What device ports' owners did with their events, by life; sorted by life, time."""
 
-    axis: Axis
-    claimed: Bool  # by life: claims may be made
     received: Int64  # operations: RECV
     clear: Bool  # by delivery: no port of its domain was opened without our knowing
     received_by: Int64  # life
     enabled: Int64  # operations: ENABLE
     enabled_by: Int64
     unmasking: Int64  # operations: UNMASK
-    unmasked: Int64  # life
+    unmasked: Int64
+
+
+@dataclass(frozen=True)
+class Flow(Mail):
+    """Everything that concerns events, by the life of the receiving port; sorted by life, time."""
+
+    axis: Axis
+    claimed: Bool  # by life: claims may be made
     until: int  # ns: what returned before has been judged
     part: Int64  # groups whose earlier causes may not be here
     old: Bool  # by life: its port had lives that are not here
@@ -47,17 +53,27 @@ class Flow:
     cause_ret: Int64
 
 
-def flow(columns: Columns, ports: Ports, scope: Scope, made: Timeline, past: Past) -> Flow:
-    """Collect deliveries, enables and causes of all device ports."""
+def mail(columns: Columns, ports: Ports, lives: Lives) -> Mail:
+    """Collect deliveries, enables and unmasks: no bounds of any change are needed for that."""
+    received, by = _about(columns, ports, lives, np.flatnonzero(columns.op == Op.RECV))
+    unmasks = np.flatnonzero(columns.op == Op.UNMASK)
+    enables = np.flatnonzero(columns.op == Op.ENABLE)
+    return Mail(
+        received,
+        np.isin(received, _told(columns, ports, received)),
+        by,
+        *_about(columns, ports, lives, enables, anyhow=True),
+        *_about(columns, ports, lives, unmasks, anyhow=True),
+    )
+
+
+def flow(
+    columns: Columns, ports: Ports, scope: Scope, made: Timeline, past: Past, got: Mail
+) -> Flow:
+    """Collect the causes of all device ports' deliveries."""
     lives = made.lives
     number = len(lives.born)
     axis = Axis(lives.axis.low + 1, lives.axis.low + lives.axis.span, number + 1)
-    received, received_by = _about(columns, ports, made, np.flatnonzero(columns.op == Op.RECV))
-    unmasks = np.flatnonzero(columns.op == Op.UNMASK)
-    unmasking, unmasked = _about(columns, ports, made, unmasks, anyhow=True)
-    clear = np.isin(received, _told(columns, ports, received))
-    enables = np.flatnonzero(columns.op == Op.ENABLE)
-    enabled, enabled_by = _about(columns, ports, made, enables, anyhow=True)
     claimed = _claimed(columns, ports, made)
     # The events of a life that had ended before this piece are not all here.
     claimed &= (columns.row[lives.born] >= past.since) | (lives.end_low > past.working)
@@ -68,15 +84,9 @@ def flow(columns: Columns, ports: Ports, scope: Scope, made: Timeline, past: Pas
     ret = later(np.minimum(columns.ret[cause], bounds[1]), slack)
     order = np.lexsort((call, cause_of))
     return Flow(
+        **vars(got),
         axis=axis,
         claimed=claimed,
-        received=received,
-        clear=clear,
-        received_by=received_by,
-        enabled=enabled,
-        enabled_by=enabled_by,
-        unmasking=unmasking,
-        unmasked=unmasked,
         part=np.unique(lives.group[columns.row[lives.born] < past.since]),
         old=np.isin(lives.keys[lives.group], past.keys),
         reused=(_earlier(made, columns.via[lives.born] == Via.DEVICE) > 0)
@@ -92,18 +102,19 @@ def flow(columns: Columns, ports: Ports, scope: Scope, made: Timeline, past: Pas
 
 
 def _about(
-    columns: Columns, ports: Ports, made: Timeline, operation: Int64, *, anyhow: bool = False
+    columns: Columns, ports: Ports, lives: Lives, operation: Int64, *, anyhow: bool = False
 ) -> tuple[Int64, Int64]:
     """Return returned operations with the life they are about: the last begun by their return.
 
     ``anyhow``: with all that they may have been about, from the last begun by their call on;
     and those that did not return, too.
     """
-    lives = made.lives
     if not anyhow:
         operation = operation[columns.ret[operation] != NEVER]
     group = lives.find(ports.local[operation])
     operation, group = operation[group != FOREIGN], group[group != FOREIGN]
+    order = grouped(group)
+    operation, group = operation[order], group[order]
     begins = np.maximum.accumulate(lives.axis.at(lives.group, begun(columns, lives)))
     ret = lives.axis.at(group, columns.ret[operation])
     life = np.searchsorted(begins, ret, side="right") - 1
@@ -145,6 +156,8 @@ def _causes(
     sends = np.flatnonzero((columns.op == Op.SEND) & (unknown | (columns.result == 0)))
     group = made.lives.find(ports.local[sends])
     sends, group = sends[group != FOREIGN], group[group != FOREIGN]
+    order = grouped(group)
+    sends, group = sends[order], group[order]
     call, ret = columns.call[sends], columns.ret[sends]
     first, last = made.positions(group, call, ret)
     count = last - first + 1
@@ -185,13 +198,13 @@ def busy(made: Timeline, group: Int64, call: Int64, ret: Int64) -> Bool:
     return np.asarray(begun > np.searchsorted(over, axis.at(group, call)), dtype=bool)
 
 
-def stray(columns: Columns, ports: Ports, made: Timeline, past: Past) -> Int64:
+def stray(columns: Columns, ports: Ports, lives: Lives, past: Past) -> Int64:
     """Return deliveries on a port that no agent of the domain had opened by then."""
     received = np.flatnonzero(columns.op == Op.RECV)
     received = received[
         (columns.ret[received] != NEVER) & ~np.isin(ports.local[received], past.keys)
     ]
-    known, _ = _about(columns, ports, made, received)
+    known, _ = _about(columns, ports, lives, received)
     return _told(columns, ports, np.setdiff1d(received, known))
 
 

@@ -40,7 +40,10 @@ class Axis:
 
     def at(self, group: Int64, time: Int64) -> Int64:
         """Return the numbers of ``time`` in ``group``; NEVER sorts after everything else."""
-        return group * self.span + np.clip(time, self.low, self.low + self.span - 1) - self.low
+        number: Int64 = np.clip(time, self.low, self.low + self.span - 1)
+        number -= self.low
+        number += group * self.span
+        return number
 
     def one(self, group: int, time: int) -> int:
         """Return what ``at`` returns for one pair, many times faster than arrays of one."""

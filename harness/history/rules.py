@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from harness.history import answers, events, notify
 from harness.history.columns import Columns, Int64
 from harness.history.events import Flow
+from harness.history.lives import Lives
 from harness.history.scope import NO_PAST, Past, Ports, Scope, ports, widen
 from harness.history.timeline import Timeline, timeline, wrong_binds
 from harness.history.windows import Searched, look_into
@@ -60,14 +62,16 @@ def judge(columns: Columns, about: Scope, *, final: bool = True, past: Past = NO
     found = Findings()
     columns = widen(columns, about)
     whose = ports(columns, about)
-    found.add(RESULT, columns.row[answers.wrong_numbers(columns)])
     made = timeline(columns, whose, about, past)
-    found.add(ALLOCATION, columns.row[made.lives.born[made.lives.twice]])
-    found.add(VIRQ, columns.row[answers.bound_again(columns, whose, made.lives)])
-    found.add(NOTIFY, columns.row[notify.wrong(columns, whose, made.lives, past)])
-    _orders(columns, whose, made, found)
-    with _beside(_answers(columns, whose, about, made, found), len(columns)) as search:
-        flow = events.flow(columns, whose, about, made, past)
+    with _beside(len(columns)) as beside:
+        early = beside(lambda: _early(columns, whose, made.lives, past))
+        found.add(ALLOCATION, columns.row[made.lives.born[made.lives.twice]])
+        _orders(columns, whose, made, found)
+        these, judged = _answers(columns, whose, about, made, found)
+        mail, wrong = early()
+        found.violations |= wrong.violations
+        search = beside(_search(columns, whose, about, made, these, judged, found))
+        flow = events.flow(columns, whose, about, made, past, mail)
         _events(columns, whose, about, made, found, flow, final, past)
         searched = search()
     found.add(ORDER, columns.row[searched.impossible])
@@ -95,26 +99,45 @@ def _crossed(columns: Columns, made: Timeline, found: Findings) -> None:
     made.give_up(made.group[bad])
 
 
-_Search = Callable[[], Searched]
+_T = TypeVar("_T")
+
+
+class _Beside:
+    """Begins what it is called with, and returns what to call for the result."""
+
+    def __init__(self, pool: ThreadPoolExecutor | None) -> None:
+        self._pool = pool
+
+    def __call__(self, work: Callable[[], _T]) -> Callable[[], _T]:
+        return self._pool.submit(work).result if self._pool else work
 
 
 @contextmanager
-def _beside(search: _Search, operations: int) -> Iterator[Callable[[], Searched]]:
-    """Begin ``search``; it goes on beside the block, which calls what it is given for the result.
-
-    It is Python among small arrays, what follows is numpy among big ones: two CPUs have work.
-    """
+def _beside(operations: int) -> Iterator[_Beside]:
+    """Let work go on beside the block: numpy among big arrays leaves room for a second CPU."""
     if operations < _WORTH_A_THREAD:
-        yield search
+        yield _Beside(None)
         return
-    with ThreadPoolExecutor(1, "search") as pool:
-        yield pool.submit(search).result
+    with ThreadPoolExecutor(1, "beside") as pool:
+        yield _Beside(pool)
+
+
+def _early(
+    columns: Columns, whose: Ports, lives: Lives, past: Past
+) -> tuple[events.Mail, Findings]:
+    """Apply the rules that need no bounds of any change."""
+    found = Findings()
+    found.add(RESULT, columns.row[answers.wrong_numbers(columns)])
+    found.add(VIRQ, columns.row[answers.bound_again(columns, whose, lives)])
+    found.add(NOTIFY, columns.row[notify.wrong(columns, whose, lives, past)])
+    found.add(STRAY, columns.row[events.stray(columns, whose, lives, past)])
+    return events.mail(columns, whose, lives), found
 
 
 def _answers(
     columns: Columns, whose: Ports, about: Scope, made: Timeline, found: Findings
-) -> _Search:
-    """Judge what operations answered; return the search among those that this leaves open."""
+) -> tuple[answers.Reads, answers.Judged]:
+    """Judge what operations answered."""
     these = answers.reads(columns, whose, about, made)
     judged = answers.judge(these, made)
     found.add(ANSWER, columns.row[judged.wrong])
@@ -123,6 +146,19 @@ def _answers(
     _crossed(columns, made, found)
     made.spread(columns)
     _crossed(columns, made, found)
+    return these, judged
+
+
+def _search(
+    columns: Columns,
+    whose: Ports,
+    about: Scope,
+    made: Timeline,
+    these: answers.Reads,
+    judged: answers.Judged,
+    found: Findings,
+) -> Callable[[], Searched]:
+    """Return the search among those answers that are still open."""
     if found.violations:
         left = Searched(np.zeros(0, np.int64), np.union1d(judged.open, judged.guessed))
         return lambda: left
@@ -141,7 +177,6 @@ def _events(
     final: bool,
     past: Past,
 ) -> None:
-    found.add(STRAY, columns.row[events.stray(columns, whose, made, past)])
     invented, masked = events.invented(columns, made, flow)
     found.add(INVENTED, columns.row[invented])
     found.add(INVENTED, columns.row[events.outnumbered(columns, made, flow)])

@@ -101,8 +101,13 @@ class Timeline:
         Position p is after change p-1 and before change p.
         """
         axis = self.lives.axis
-        last = np.searchsorted(axis.at(self.group, self.low), axis.at(group, ret), side="right")
-        first = np.searchsorted(axis.at(self.group, self.high), axis.at(group, call))
+        order = grouped(group)
+        group = group[order]
+        first, last = np.empty_like(group), np.empty_like(group)
+        first[order] = np.searchsorted(axis.at(self.group, self.high), axis.at(group, call[order]))
+        last[order] = np.searchsorted(
+            axis.at(self.group, self.low), axis.at(group, ret[order]), side="right"
+        )
         return first, np.maximum(first, last)
 
     def state(self, group: Int64, position: Int64) -> Int64:
@@ -111,6 +116,15 @@ class Timeline:
             return np.zeros(len(position), np.int64)
         inside = (position > 0) & (self.group[position - 1] == group)
         return np.where(inside, self.after[position - 1], ANYTHING)
+
+
+def grouped(group: Int64) -> Int64:
+    """Return an order that puts members of a group together, each group's in their own order.
+
+    What is looked up in it lies close together in memory, which is some times as fast.
+    """
+    few = group.size and int(group.min()) >= -(1 << 15) and int(group.max()) < 1 << 15
+    return np.argsort(group.astype(np.int16) if few else group, kind="stable")
 
 
 _ROUNDS = 8  # bounds travel one link per round; more only make the checker stricter
