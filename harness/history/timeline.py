@@ -343,6 +343,7 @@ def _connect(
     other = ranges(first, last + 1)
     left = _unbound_before(columns, ports, born, client, slack)
     kept = born.doubtful[other] | (born.end_low[other] <= left[pair])
+    kept &= _reserved(columns, ports, born.born)[other] == ports.caller[binding][pair]
     some = np.bincount(pair[kept], minlength=len(binding)) > 0
     kept |= ~some[pair]  # none is left: an answer is wrong, and it may be that one
     pair, other = pair[kept], other[kept]
@@ -390,6 +391,17 @@ def _connect(
         ]
     )
     return links, strangers, since, np.unique(remotes), anywhere
+
+
+def _reserved(columns: Columns, ports: Ports, births: Int64) -> Int64:
+    """Return by allocation the one domain that may ever bind to the port; FOREIGN if none may.
+
+    When its other end is closed, a port is unbound for the domain that had the other end.
+    """
+    arg = columns.arg[births].astype(np.int64)
+    named = np.where(arg == DOMID_SELF, ports.caller[births], arg)
+    open_ = np.isin(columns.op[births], [Op.ALLOC_UNBOUND, Op.BIND_INTERDOMAIN])
+    return np.where(open_, named, FOREIGN)
 
 
 def _unbound_before(

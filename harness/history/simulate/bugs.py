@@ -260,8 +260,13 @@ def _calls(run: Run, deed: _Deed, op: Op) -> list[Call]:
 
 
 def _settled(run: Run, life: Life) -> bool:
-    """Each change of the port, and of those it was connected to, is apart from all others."""
+    """Each change of the port, and of those it was connected to, is apart from all others.
+
+    And no kernel's port of one of their numbers was closed: it may have been connected, too.
+    """
     ends = (life, *life.peers)
+    if any((end.domid, end.port) in run.world.double_closed for end in ends):
+        return False
     return all(_known(run, end, end.changes[-1]) for end in ends if end.changes) and all(
         _clear(run, one, other) for end in ends for one in end.changes for other in end.changes
     )
