@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,10 @@ from harness.verdict import ConfigError, LabError
 
 VERSION = 1
 KEY = b"xen-evtchn-harness"
+SUMS = b"xen-evtchn-harness-sums"  # of the bytes before Parquet's footer, and of the head
 ROW_GROUP = 1 << 19  # operations: the unit in which a file is read back
 
+_CHUNK = 1 << 20
 _NAMED = pa.dictionary(pa.int8(), pa.string())
 _SCHEMA = pa.schema(
     [
@@ -56,13 +59,19 @@ def write(history: History, path: Path) -> None:
     history.validate()
     merged, records = merge(history.threads)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    schema = _SCHEMA.with_metadata({KEY: json.dumps(_head(history)).encode()})
+    head = json.dumps(_head(history)).encode()
+    schema = _SCHEMA.with_metadata({KEY: head})
     try:
-        with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        with (
+            part.open("wb") as file,
+            pq.ParquetWriter(body := _Body(file), schema, compression="zstd") as writer,
+        ):
             for start in range(0, len(merged), ROW_GROUP):
                 piece = slice(start, start + ROW_GROUP)
                 table = _table(history.threads, merged.take(piece), records[piece], schema)
                 writer.write_table(table, row_group_size=ROW_GROUP)
+            sums = {"bytes": body.bytes, "crc32": body.crc, "head": zlib.crc32(head)}
+            writer.add_key_value_metadata({SUMS: json.dumps(sums)})
         part.replace(path)
     except OSError as error:
         what = f"cannot write the history: {error.strerror or error}"
@@ -123,6 +132,33 @@ def _named(kind: type[Op] | type[Via], codes: npt.NDArray[np.uint8]) -> pa.Array
     return pa.DictionaryArray.from_arrays(pa.array(index), [member.name for member in kind])
 
 
+class _Body:
+    """What is written before the footer, counted and summed up on its way to ``file``."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO | None = None) -> None:
+        self._file = file
+        self.bytes = 0
+        self.crc = 0
+
+    def write(self, data: bytes) -> int:
+        """Take the next bytes."""
+        piece = memoryview(data)
+        self.bytes += piece.nbytes
+        self.crc = zlib.crc32(piece, self.crc)
+        if self._file is not None:
+            self._file.write(piece)
+        return piece.nbytes
+
+    def tell(self) -> int:
+        """Return where the next byte goes."""
+        return self.bytes
+
+    def flush(self) -> None:
+        """Everything is written at once."""
+
+
 class Reader:
     """One stored history: its head at once, its operations piece by piece.
 
@@ -137,12 +173,16 @@ class Reader:
             raise self._error("the file is empty")
         try:
             self._file = pq.ParquetFile(path)
-            metadata = self._file.schema_arrow.metadata or {}
+            metadata = self._file.metadata.metadata or {}
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._error("not a whole Parquet file: truncated or damaged") from error
         if KEY not in metadata:
             raise self._error("a Parquet file, but not a history of this harness")
         try:
+            sums = json.loads(metadata.get(SUMS, b"{}"))  # {}: written by an older harness
+            if sums and sums["head"] != zlib.crc32(metadata[KEY]):
+                raise ValueError("not as it was written")
+            self._body = (int(sums["bytes"]), int(sums["crc32"])) if sums else None
             self._parse(json.loads(metadata[KEY]))
         except (ValueError, KeyError, TypeError) as error:
             raise self._error(f"the head of the history is damaged ({error!r})") from error
@@ -233,10 +273,23 @@ class Reader:
 
     def _tables(self, names: list[str]) -> Iterator[pa.Table]:
         try:
+            if not self._is_whole():
+                raise ValueError
             for number in range(self._file.num_row_groups):
                 yield self._file.read_row_group(number, columns=names)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._error("the operations cannot be read: truncated or damaged") from error
+
+    def _is_whole(self) -> bool:
+        """Say whether the bytes of the operations are those that were written."""
+        if self._body is None:
+            return True
+        length, crc = self._body
+        body = _Body()
+        with self.path.open("rb") as file:
+            while piece := file.read(min(_CHUNK, length - body.bytes)):
+                body.write(piece)
+        return (body.bytes, body.crc) == (length, crc)
 
     def _logs(self, table: pa.Table) -> npt.NDArray[np.uint16]:
         log: npt.NDArray[np.uint16] = table["log"].to_numpy()

@@ -18,7 +18,7 @@ from harness.history.history import History, ThreadLog, read, write
 from harness.history.parquet import _SCHEMA, KEY, VERSION, Reader
 from harness.history.record import RECORD, Op
 from harness.history.simulate.run import Recipe, generate
-from harness.verdict import ConfigError
+from harness.verdict import ConfigError, Verdict
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,3 +161,23 @@ def test_broken_files_give_one_clear_error(how: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(BROKEN[how])) as caught:
         check(path)
     assert str(path) in str(caught.value)
+
+
+def test_one_damaged_byte_is_enough(tmp_path: Path) -> None:
+    path = tmp_path / "h.parquet"
+    write(generate(Recipe(seed=1, operations=60)), path)
+    whole = path.read_bytes()
+    operations = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    head = whole.index(b'"threads"', operations)
+    for at in (*range(4, operations, 7), *range(head, head + 300, 7)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        with pytest.raises(ConfigError, match="damaged"):
+            list(Reader(path).pieces())
+
+
+def test_histories_of_older_harnesses_have_no_sums(tmp_path: Path) -> None:
+    path = tmp_path / "h.parquet"
+    write(generate(Recipe(seed=1)), path)
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({KEY: table.schema.metadata[KEY]}), path)
+    assert check(path).verdict is Verdict.PASS
