@@ -15,8 +15,10 @@ from rich.table import Table
 from harness.arch import Arch
 from harness.cli import print_json
 from harness.cli.tree import tree_options
+from harness.config.host import QemuHost
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
+from harness.config.physical import Host, PhysicalHost
 from harness.hypervisor import flavour as flavours
 from harness.interleave.scenarios import DOM0, SCENARIOS, Scenario
 from harness.interleave.schedule import ScheduleFile, read_file
@@ -76,6 +78,8 @@ def list_(as_json: bool) -> int:
 @click.option("--reduce", is_flag=True, help="One order of those that differ in nothing.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N orders only.")
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, metavar="N")
+@click.option("--delays", is_flag=True, help="By chance, in a test build.  [on servers]")
+@click.option("--rounds", type=click.IntRange(1), default=300, show_default=True, metavar="N")
 @tree_options
 @_common
 def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> int:
@@ -83,7 +87,12 @@ def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> in
 
     Exit code 1: an order did not go as the model says.  An order that the machine cannot take
     is infeasible, never a failure.
+
+    With --delays no debugger is needed: the Xen is a test build in which CPUs dawdle where they
+    touch the lock, and each of --rounds lets all of them go at once.  How a round ends must be as
+    some order of the model ends.
     """
+    from harness.interleave.by_chance import run_by_chance
     from harness.interleave.session import Choice, run_scenarios
 
     if options["reduce"] and options["preemptions"] is not None:
@@ -92,10 +101,22 @@ def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> in
             hint="the one order that --reduce keeps may have too many preemptions",
         )
     choice = Choice(options["preemptions"], options["reduce"], options["limit"], options["repeat"])
-    scenarios = _scenarios(names, find_host(load_lab(options["lab"]), options["host"]).arch)
-    plan = _plan(options, options["flavour"], tree, scenarios)
-    document = run_scenarios(plan, scenarios, choice)
-    return _tell(document, as_json)
+    host = find_host(load_lab(options["lab"]), options["host"])
+    scenarios = _scenarios(names, host.arch)
+    if not options["delays"] and isinstance(host, QemuHost):
+        plan = _plan(options, options["flavour"], tree, scenarios)
+        return _tell(run_scenarios(plan, scenarios, choice), as_json)
+    if choice != Choice():
+        raise ConfigError(
+            "--preemptions, --reduce, --limit and --repeat choose orders",
+            hint="by chance there are only --rounds",
+        )
+    scenarios = _by_chance(names, scenarios, host)
+    if isinstance(host, QemuHost):
+        host = host.model_copy(update=_machine(scenarios))
+    plan = Plan((host,), options["flavour"], tree, out=options["out"], delays=True)
+    plan.check()
+    return _tell(run_by_chance(plan, scenarios, options["rounds"]), as_json)
 
 
 @command.command("replay")
@@ -200,6 +221,12 @@ def suggest(run: Path, as_json: bool) -> int:
 def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence[Scenario]) -> Plan:
     """Return the plan: the host with the domUs and the CPUs that the scenarios need, no more."""
     host = find_host(load_lab(options["lab"]), options["host"])
+    if not isinstance(host, QemuHost):
+        raise ConfigError(
+            f"{host.name} is a server: no debugger holds its CPUs still",
+            where="--host",
+            hint="`interleave run` goes by chance there",
+        )
     for scenario in scenarios:
         if host.arch not in scenario.arches:
             raise ConfigError(
@@ -207,14 +234,41 @@ def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence
                 where=f"host {host.name}",
                 hint="choose another host",
             )
-    domus = max(len(set(scenario.domains) - {DOM0}) for scenario in scenarios)
-    vcpus = max(2, *(scenario.vcpus for scenario in scenarios))
-    cpus = vcpus + domus
-    machine = {"accel": "tcg", "domus": domus, "domu_vcpus": 1, "cpus": cpus}
-    bare = host.model_copy(update=machine)
+    bare = host.model_copy(update={"accel": "tcg"} | _machine(scenarios))
     plan = Plan((bare,), flavour, tree, out=options["out"], snapshot=True, stub=True)
     plan.check()
     return plan
+
+
+def _machine(scenarios: Sequence[Scenario]) -> dict[str, int]:
+    """Return the domUs and the CPUs that the scenarios need, no more."""
+    domus = max(len(set(scenario.domains) - {DOM0}) for scenario in scenarios)
+    vcpus = max(2, *(scenario.vcpus for scenario in scenarios))
+    return {"domus": domus, "domu_vcpus": 1, "cpus": vcpus + domus}
+
+
+def _by_chance(names: tuple[str, ...], scenarios: Sequence[Scenario], host: Host) -> list[Scenario]:
+    """Return those of ``scenarios`` that need no debugger, and that a server has the domains for.
+
+    ConfigError for one that was asked for by its name.
+    """
+    from harness.interleave.chance import possible
+    from harness.run.rig import DOM0_VCPUS
+
+    chosen, why = list[Scenario](), ""
+    for scenario in scenarios:
+        if not possible(scenario):
+            why = f"{scenario.name} is about an interrupt: by chance it cannot be had"
+        elif isinstance(host, PhysicalHost) and scenario.vcpus > DOM0_VCPUS:
+            why = f"{scenario.name} takes {scenario.vcpus} vCPUs of dom0, a server's has fewer"
+        elif isinstance(host, PhysicalHost) and len(scenario.domains) > 1 + host.domus:
+            why = f"{scenario.name} is about a domU, and the host has none"
+        else:
+            chosen.append(scenario)
+            continue
+        if names != ("all",):
+            raise ConfigError(why, where="SCENARIO", hint="walk it on a QEMU host")
+    return chosen
 
 
 def _fits(plan: Plan, schedule: ScheduleFile) -> None:
@@ -248,6 +302,16 @@ def _tell(document: dict[str, Any], as_json: bool) -> int:
 
     if as_json:
         print_json(document)
+    elif document["forced_by"] == "delays":
+        for part in document["scenarios"]:
+            met = sum(bool(times) for times in part["ends"].values()) - len(part["mismatches"])
+            click.echo(
+                f"{part['verdict']}  {part['scenario']}: {part['walked']} rounds by chance, "
+                f"{met} of the model's {len(part['ends']) - len(part['mismatches'])} ends met, "
+                f"{part['schedules_per_second']} rounds a second  {part['message']}"
+            )
+            for each in part["mismatches"]:
+                click.echo(f"      {each['times']} x {each['end']}")
     else:
         for part in document["scenarios"]:
             click.echo(

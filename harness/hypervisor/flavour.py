@@ -17,6 +17,7 @@ from harness.verdict import ConfigError
 
 SHELF = Path(__file__).parents[2] / "images" / "xen"
 AS_IT_STANDS = "rwlock"
+DELAYS = SHELF / "delays.patch"  # for every flavour of every release
 
 # Type of ``struct evtchn``'s lock -> flavours that it is (xen/include/xen/sched.h).
 _LOCK_TYPES = {
@@ -84,6 +85,12 @@ def find(name: str, source: Source) -> Flavour:
         hint=f"there are {', '.join(names(source.release))}; "
         f"a new one is a folder images/xen/{release}/{name} with a series file",
     )
+
+
+def delayed(flavour: Flavour) -> Flavour:
+    """Return the test build of ``flavour``: CPUs dawdle where they are about to touch the lock."""
+    patches = (*flavour.patches, DELAYS)
+    return Flavour(flavour.name, patches, flavour.bad)
 
 
 def as_it_stands(tree: Path) -> str:

@@ -29,7 +29,7 @@ from harness.results.directory import RunDirectory, write_whole
 from harness.results.report import write_reports
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
-from harness.run.session import session
+from harness.run.session import Session, session
 from harness.verdict import HarnessError, Verdict, combine
 
 _FEW = 2  # CPUs of which all orders are walked unless told otherwise
@@ -349,17 +349,24 @@ class _Run:
 
 @contextmanager
 def _run(plan: Plan) -> Iterator[_Run]:
-    """Boot the plan's host with a stub; close the run's book whatever happens."""
+    """Boot the plan's host with a stub."""
+    with booted(plan) as (live, place), bench(live) as ready:
+        run = _Run(plan, place, live.recorder)
+        run.bench = ready
+        yield run
+
+
+@contextmanager
+def booted(plan: Plan) -> Iterator[tuple[Session, RunDirectory]]:
+    """Boot the plan's host; close the run's book whatever happens."""
     place = directory.create(plan.out)
     recorder = Recorder(plan, place, Progress())
     host = plan.hosts[0]
     recorder.add(records.RunStart(plan.seed, tuple(sys.argv), __version__, (host.name,)))
-    run = _Run(plan, place, recorder)
     message = "interrupted"
     try:
-        with session(plan, host, recorder) as live, bench(live) as ready:
-            run.bench = ready
-            yield run
+        with session(plan, host, recorder) as live:
+            yield live, place
         message = ""
     except HarnessError as error:
         message = str(error)

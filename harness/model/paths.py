@@ -112,6 +112,22 @@ def follow(system: System, order: Iterable[int]) -> Path:
     return tuple(done)
 
 
+def ends(system: System) -> frozenset[tuple[tuple[str, int], ...]]:
+    """Return the variables as they can be when all threads have ended, whatever the order."""
+    places, values = begin(system)
+    walk = _Walk(system, False, False)
+    left = [_State(places, tuple(values.items()))]
+    seen, found = set(left), set[tuple[tuple[str, int], ...]]()
+    while left:
+        state = left.pop()
+        if all(place == DONE for place in state.places):
+            found.add(state.values)
+        following = {walk.after(state, turn) for turn in walk.turns(state)} - seen
+        seen |= following
+        left.extend(following)
+    return frozenset(found)
+
+
 class _Walk:
     def __init__(self, system: System, waits: bool, reduce: bool) -> None:
         self._system = system

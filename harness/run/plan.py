@@ -57,6 +57,7 @@ class Plan:
     snapshot: bool = False  # a machine restored to before the first test, for every test
     repeat: int = 1  # how often every test runs
     stub: bool = False  # a debugger can hold single CPUs still; vCPUs do not move between them
+    delays: bool = False  # a test build, in which CPUs dawdle where they touch a channel's lock
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.duration <= 86400:
@@ -72,6 +73,11 @@ class Plan:
             )
         if self.repeat < 1:
             raise ConfigError(f"{self.repeat} is not a number of times", where="--repeat")
+
+    @property
+    def pinned(self) -> bool:
+        """Whether every vCPU of a QEMU machine has a CPU of its own."""
+        return self.stub or self.delays
 
     def check(self) -> None:
         """Raise ConfigError for what would otherwise stop the run only once it is under way."""

@@ -56,7 +56,8 @@ _XEN_COMMON = (
     f"{XEN_ARGUMENTS} credit2_runqueue=cpu loglvl=all guest_loglvl=error "
     "dom0_mem={mib}M,max:{mib}M"
 )
-_DOM0_VCPUS = "dom0_max_vcpus=2"
+DOM0_VCPUS = 2  # where vCPUs are not pinned
+_DOM0_VCPUS = f"dom0_max_vcpus={DOM0_VCPUS}"
 # For a debugger: a vCPU has a CPU of its own, always the same, dom0's the first ones.
 _PINNED = "dom0_max_vcpus={cpus} dom0_vcpus_pin"
 # After a restore Linux finds that it has slept for long: that is no stall.
@@ -130,7 +131,7 @@ def linux_args(host: Host, *, snapshot: bool) -> str:
 def own_cpus(host: Host, number: int) -> str:
     """Return the CPUs that the vCPUs of domU ``number`` (from 1) keep to, "" for any.
 
-    Under QEMU's gdbstub they have the last ones: dom0 has those before them.
+    Where vCPUs are pinned they have the last ones: dom0 has those before them.
     """
     if not isinstance(host, QemuHost):
         return ""
@@ -153,7 +154,7 @@ def _qemu_boot(host: QemuHost, parts: Parts) -> Boot:
     write_initramfs(parts.image, initramfs, _payload(parts))
     common = _XEN_COMMON.format(mib=host.dom0_memory_mib)
     own = host.cpus - host.domus * host.domu_vcpus
-    vcpus = _PINNED.format(cpus=own) if parts.plan.stub else _DOM0_VCPUS
+    vcpus = _PINNED.format(cpus=own) if parts.plan.pinned else _DOM0_VCPUS
     return Boot(
         xen=parts.built.image,
         kernel=parts.image.kernel,

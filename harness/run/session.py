@@ -20,6 +20,7 @@ from harness.domains.dom0 import Dom0
 from harness.domains.keys import RunKeys
 from harness.domains.toolstack import DomU, DomUBoot, Toolstack
 from harness.hypervisor import build as builds
+from harness.hypervisor import flavour as flavours
 from harness.hypervisor.build import Build
 from harness.hypervisor.source import Source
 from harness.images.dom0 import DOMU_INITRAMFS, Dom0Image, dom0_image
@@ -270,9 +271,11 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
 
 
 def _build(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
+    source = plan.tree.source()
+    flavour = flavours.find(plan.flavour, source)
     return builds.build(
-        plan.tree.source(),
-        plan.flavour,
+        source,
+        flavours.delayed(flavour) if plan.delays else flavour,
         host.arch,
         progress=lambda objects: update(f"{objects} objects compiled"),
     )
@@ -329,7 +332,7 @@ def _start_domus(live: Session) -> None:
         vcpus=host.domu_vcpus,
     )
     for number in range(1, host.domus + 1):
-        cpuset = rig.own_cpus(host, number) if live.plan.stub else ""
+        cpuset = rig.own_cpus(host, number) if live.plan.pinned else ""
         domu = live.toolstack.start(f"domu{number}", host.arch, boot, live.console, cpuset)
         live.domus.append(domu)
         live.recorder.progress.update(f"{domu.name} started")

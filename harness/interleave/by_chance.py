@@ -1,0 +1,101 @@
+"""A run of scenarios by chance on one host, and what ``interleave run --delays`` tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.interleave.chance import Rounds, ends, run_rounds
+from harness.interleave.scenarios import Scenario
+from harness.interleave.session import booted
+from harness.results import records
+from harness.run.plan import Plan
+from harness.run.session import Session
+from harness.verdict import HarnessError, HypervisorError, Verdict, combine
+
+
+def run_by_chance(plan: Plan, scenarios: Sequence[Scenario], count: int) -> dict[str, Any]:
+    """Run ``count`` rounds of each of ``scenarios``; return the document of ``run --json``.
+
+    What a scenario is worth stands even if the machine is lost in a later one; nothing more is
+    tried on a machine that was.
+    """
+    parts: list[dict[str, Any]] = []
+    with booted(plan) as (live, place):
+        for scenario in scenarios:
+            parts.append(_scenario(live, scenario, count))
+            if parts[-1]["lost"]:
+                break
+        design = live.build.design
+    rounds, seconds = (sum(part[key] for part in parts) for key in ("walked", "seconds"))
+    return {
+        "verdict": combine([part["verdict"] for part in parts]),
+        "host": plan.hosts[0].name,
+        "flavour": plan.flavour,
+        "design": design,
+        "forced_by": "delays",
+        "path": str(place.path),
+        "schedules": sum(part["schedules"] for part in parts),
+        "walked": rounds,
+        "infeasible": [],
+        "mismatches": [each for part in parts for each in part["mismatches"]],
+        "schedules_per_second": round(rounds / seconds, 2) if seconds else 0.0,
+        "scenarios": parts,
+    }
+
+
+def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
+    """Run the rounds of one scenario, and write down what became of them."""
+    rounds = Rounds(ends(scenario, live.build.design, live.host.arch))
+    lost = ""
+
+    def notice(done: int) -> None:
+        live.recorder.progress.update(f"{scenario.name}: {done} of {count}")
+
+    try:
+        with live.recorder.phase(live.host.name, "load"):
+            run_rounds(live, scenario, count, rounds, notice)
+    except HarnessError as error:
+        cause = live.cause(error)
+        if not isinstance(cause, HypervisorError):
+            raise cause from error
+        lost = str(cause)
+    wrong = rounds.wrong
+    verdict = Verdict.FAIL if lost or wrong else Verdict.PASS if rounds.done else Verdict.MISS
+    message = lost or (f"ended as the model never does: {wrong[0]}" if wrong else "")
+    if verdict is Verdict.MISS:
+        message = f"the lanes never began together, in {rounds.apart} rounds"
+    live.recorder.add(
+        records.Test(
+            live.host.name,
+            f"chance-{scenario.name}",
+            verdict,
+            round(rounds.seconds, 3),
+            message,
+            "\n".join(_told(rounds)),
+        )
+    )
+    return {
+        "scenario": scenario.name,
+        "verdict": verdict,
+        "message": message,
+        "lost": bool(lost),
+        "schedules": count,
+        "walked": rounds.done,
+        "infeasible": [],
+        "mismatches": [{"end": str(end), "times": rounds.ends[end]} for end in wrong],
+        "ends": {str(end): rounds.ends[end] for end in sorted(rounds.model | set(rounds.ends))},
+        "apart": rounds.apart,
+        "seconds": round(rounds.seconds, 3),
+        "schedules_per_second": round(rounds.done / rounds.seconds, 2) if rounds.seconds else 0.0,
+        "page": "",
+    }
+
+
+def _told(rounds: Rounds) -> list[str]:
+    """Return how the rounds ended, a line per end."""
+    lines = [f"delay points, no debugger: {rounds.done} rounds in which the lanes met"]
+    for end in sorted(rounds.model | set(rounds.ends)):
+        model = "" if end in rounds.model else "  <- the model never ends so"
+        lines.append(f"{rounds.ends[end]:6} x {end}{model}")
+    return lines
