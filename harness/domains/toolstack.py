@@ -14,12 +14,15 @@ import libvirt
 
 from harness.arch import Arch
 from harness.domains.dom0 import Dom0, ExecChannel
+from harness.domains.patience import within
 from harness.domains.tunnel import Tunnel
 from harness.machine.connection import start_event_loop
 from harness.machine.console import Console
 from harness.verdict import LabError
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
+_START_SECONDS = 90.0
+_DESTROY_SECONDS = 20.0
 _KEEPALIVE = (5, 6)  # seconds between probes, probes unanswered: a busy machine may be slow
 
 
@@ -64,10 +67,10 @@ class DomU:
             return "gone"
 
     def destroy(self) -> None:
-        """Destroy and undefine; LabError when libvirt cannot."""
+        """Destroy and undefine; LabError when libvirt cannot, Overdue when it does not end."""
         try:
             with contextlib.suppress(libvirt.libvirtError):  # it may have ended by itself
-                self._domain.destroy()
+                within(_DESTROY_SECONDS, "destroying the domU", self.name, self._domain.destroy)
             self._domain.undefine()
             self._console.close()
         except libvirt.libvirtError as error:
@@ -119,7 +122,8 @@ class Toolstack:
     ) -> DomU:
         """Define and start a domU; its console is recorded as stream ``name``.
 
-        ``cpuset``: the CPUs that its vCPUs keep to, as libvirt writes them.
+        ``cpuset``: the CPUs that its vCPUs keep to, as libvirt writes them.  LabError when libvirt
+        cannot, Overdue when it does not end.
         """
         xml = (
             _environment()
@@ -134,7 +138,10 @@ class Toolstack:
         )
         try:
             domain = self._connection.defineXML(xml)
-            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+            paused = libvirt.VIR_DOMAIN_START_PAUSED
+            within(
+                _START_SECONDS, "starting the domU", name, lambda: domain.createWithFlags(paused)
+            )
             log = f"/var/log/xen/console/guest-{name}.log"
             recorded = self._dom0.start(_follow(log))
             console.follow(name, recorded.chunks())

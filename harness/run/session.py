@@ -18,6 +18,7 @@ from harness.arch import Arch
 from harness.config.physical import Host
 from harness.domains.dom0 import Dom0
 from harness.domains.keys import RunKeys
+from harness.domains.patience import Overdue
 from harness.domains.toolstack import DomU, DomUBoot, Toolstack
 from harness.hypervisor import build as builds
 from harness.hypervisor import flavour as flavours
@@ -150,7 +151,7 @@ class Session:
             return error if judged else seen
         except HarnessError as dead:
             return error if judged else self._behind(dead)
-        if judged or not isinstance(error, OperationInFlight | AgentLost):
+        if judged or not isinstance(error, OperationInFlight | AgentLost | Overdue):
             return error
         try:
             self.diagnose(error)
@@ -265,8 +266,7 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
             with recorder.phase(host.name, "teardown"):
                 _record_domains(live)
                 _end_agents(live)
-                if not live.saved and _healthy(live):
-                    _destroy_domus(live)
+                if not live.saved and _healthy(live) and _destroy_domus(live):
                     _compare(live, before)
 
 
@@ -413,10 +413,21 @@ def _healthy(live: Session) -> bool:
     return live.dom0.alive()
 
 
-def _destroy_domus(live: Session) -> None:
-    for domu in (*live.domus, *live.guests):
-        live.toolstack.expect_end(domu.name)
-        domu.destroy()
+def _destroy_domus(live: Session) -> bool:
+    """Destroy all domUs; say whether that could be done.
+
+    Xen closes their channels then, which may be how a lock that was never let go comes to light.
+    """
+    try:
+        for domu in (*live.domus, *live.guests):
+            live.toolstack.expect_end(domu.name)
+            domu.destroy()
+    except Overdue as error:
+        cause = live.cause(error)
+        verdict = cause.verdict if isinstance(cause, HarnessError) else error.verdict
+        live.recorder.add(records.Test(live.host.name, "teardown", verdict, 0.0, str(cause)))
+        return False
+    return True
 
 
 def _compare(live: Session, before: state.State) -> None:
