@@ -14,7 +14,7 @@ import libvirt
 
 from harness.arch import Arch
 from harness.domains.dom0 import Dom0, ExecChannel
-from harness.domains.patience import within
+from harness.domains.patience import Overdue, within
 from harness.domains.tunnel import Tunnel
 from harness.machine.connection import start_event_loop
 from harness.machine.console import Console
@@ -23,6 +23,7 @@ from harness.verdict import LabError
 TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
 _START_SECONDS = 90.0
 _DESTROY_SECONDS = 20.0
+_CLOSE_SECONDS = 5.0
 _KEEPALIVE = (5, 6)  # seconds between probes, probes unanswered: a busy machine may be slow
 
 
@@ -180,10 +181,15 @@ class Toolstack:
 
     def close(self) -> None:
         """Close the connection and the tunnel.  Never raises."""
-        with contextlib.suppress(libvirt.libvirtError):
-            self._connection.domainEventDeregisterAny(self._callback)
-        with contextlib.suppress(libvirt.libvirtError):
-            self._connection.close()
+
+        def farewell() -> None:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.domainEventDeregisterAny(self._callback)
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.close()
+
+        with contextlib.suppress(Overdue):
+            within(_CLOSE_SECONDS, "the farewell to libvirt", "xen:///system", farewell)
         self._tunnel.close()
 
     def _lifecycle(
