@@ -14,7 +14,7 @@ from harness.interleave import stops
 from harness.interleave.rsp import Stub
 from harness.interleave.scenarios import Scenario
 from harness.interleave.stops import Access, Labels, StopPoint
-from harness.interleave.target import Target
+from harness.interleave.target import ARRIVE_SECONDS, Target
 from harness.interleave.view import View
 from harness.interleave.walk import Outcome, Spare, Walked, Walker
 from harness.machine.qemu import QemuMachine
@@ -29,7 +29,9 @@ _LABELS: dict[str, tuple[str, Labels]] = {
     "rwlock": ("cnts", stops.RWLOCK),
     "spinlock": ("lock", stops.SPINLOCK),
 }
-_TRIES = 2  # of an order: an interrupt or a busy machine may have been in the way
+# Tries of an order, and for how many seconds its lanes may be on their way to the lock: an
+# interrupt or a busy machine may have been in the way, which is mostly seen at once.
+_TRIES = (0.4, ARRIVE_SECONDS, ARRIVE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,9 @@ def run_orders(
     tried = []
     walker: Walker | None = None
     for number, order in enumerate(orders, 1):
-        for _ in range(_TRIES):
+        for patience in _TRIES:
             walker = walker or _walker(on, scenario)
-            walked = _walk(on, walker, order)
+            walked = _walk(on, walker, order, patience)
             if walked.spoilt:
                 on.live.restore(on.stub.held())
                 walker = None
@@ -97,11 +99,11 @@ def run_orders(
     return tried
 
 
-def _walk(on: Bench, walker: Walker, order: Path) -> Walked:
+def _walk(on: Bench, walker: Walker, order: Path, patience: float) -> Walked:
     """Take one order; what the machine dies of is a mismatch, if Xen is to blame."""
     began = time.monotonic()
     try:
-        return walker.walk(order)
+        return walker.walk(order, patience)
     except AgentLost as error:
         cause = on.live.cause(error)
         if not isinstance(cause, HypervisorError):

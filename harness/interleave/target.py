@@ -15,7 +15,7 @@ from harness.interleave.view import Words
 from harness.verdict import LabError
 
 STEP_SECONDS = 2.0  # a CPU that runs alone for so long waits for another one
-ARRIVE_SECONDS = 2.0  # from the agent's command to the lock
+ARRIVE_SECONDS = 2.0  # from the agent's command to the lock; some 0.1 are enough nearly always
 _LATE_SECONDS = 1.0  # after that: to tell who is late from who never comes
 _ONE_INSTRUCTION = {Arch.X86_64: 15, Arch.ARM64: 4}  # bytes, at most
 
@@ -46,10 +46,10 @@ class Stuck(LabError):
 class Missing(Stuck):
     """Some CPUs never came to the lock; ``back``: they were seen to return from their call."""
 
-    def __init__(self, cpus: set[int], back: bool = False) -> None:
+    def __init__(self, cpus: set[int], seconds: float, back: bool = False) -> None:
         names = ", ".join(f"CPU{cpu}" for cpu in sorted(cpus))
         how = "came back without the lock" if back else "did not come to the lock"
-        super().__init__(f"{names} {how} within {ARRIVE_SECONDS:.0f} s")
+        super().__init__(f"{names} {how} within {seconds:g} s")
         self.cpus = cpus
         self.back = back
 
@@ -105,6 +105,7 @@ class Target:
         self._set: set[int] = set()
         self.stops = 0
         self.reader = 0  # a CPU that sees Xen's memory
+        self.patience = ARRIVE_SECONDS
 
     # -- stop points -----------------------------------------------------------------------
 
@@ -137,7 +138,9 @@ class Target:
 
     def place(self, cpu: int) -> Place | None:
         """Return where ``cpu`` stands; None if that is nowhere that matters."""
-        registers = self.registers(cpu)
+        return self._place(self.registers(cpu))
+
+    def _place(self, registers: Mapping[str, int]) -> Place | None:
         pc = registers[_PC[self._arch]]
         if pc == self._exit:
             return Place(None, self._symbols.describe(pc))
@@ -215,26 +218,27 @@ class Target:
         }
         for address in entries.values():
             self._insert(address)
-        deadline = time.monotonic() + ARRIVE_SECONDS
+        deadline = time.monotonic() + self.patience
         waits = False  # the last one
         while missing:
             still = {*places, *frozen, *([last] if waits else [])}
             self.stub.go_only(cpu for cpu in range(self._cpus) if cpu not in still)
             stop = self._wait(deadline)
             if stop is None:
-                raise Missing(missing)
-            place = self.place(stop) if stop in missing else None
+                raise Missing(missing, self.patience)
+            registers = self.registers(stop)
+            place = self._place(registers) if stop in missing else None
             if place is not None and place.point is not None:
                 places[stop] = place
                 missing.discard(stop)
                 waits = waits and missing != {last}
                 continue
-            pc = self.pc(stop)
+            pc = registers[_PC[self._arch]]
             if stop == last and pc == entries.get(stop) and missing > {last} and not waits:
                 waits = True
                 continue
             if stop in missing and pc == back.get(stop):
-                raise Missing({stop}, back=True)
+                raise Missing({stop}, self.patience, back=True)
             if stop in missing and pc == entries.get(stop) and stop not in back:
                 back[stop] = self._return_address(stop)
                 self._insert(back[stop])

@@ -16,7 +16,7 @@ from harness.agent.client import AgentClient
 from harness.interleave.channels import NOT_MET, Channels
 from harness.interleave.scenarios import DOM0, Scenario
 from harness.interleave.stops import Access
-from harness.interleave.target import Missing, Place, Stuck, Target
+from harness.interleave.target import ARRIVE_SECONDS, Missing, Place, Stuck, Target
 from harness.interleave.view import Probe, View
 from harness.model.paths import Path, Turn, begin
 from harness.model.program import DONE, Kind, System
@@ -110,12 +110,15 @@ class Walker:
         """The turns of the latest walk so far."""
         return tuple(self._rows)
 
-    def walk(self, path: Path) -> Walked:
+    def walk(self, path: Path, patience: float = ARRIVE_SECONDS) -> Walked:
         """Prepare the channel, take ``path``, let everything go and clean up.
 
+        ``patience``: how long the lanes may take to come to the lock.  Who gives up earlier than
+        after ARRIVE_SECONDS must try again: nothing is concluded from a lane that does not come.
         The machine runs before and after.  Raises what a lost agent or stub raises.
         """
         began, stops = time.monotonic(), self._target.stops
+        self._target.patience = patience
         self._rows = []
         outcome, why, avoided = Outcome.WALKED, "", set[int]()
         self._channels.prepare()
@@ -127,7 +130,9 @@ class Walker:
                 self._take(turn)
         except Missing as missing:
             outcome, why = Outcome.INFEASIBLE, missing.what
-            cpus = missing.cpus if missing.back else missing.cpus - self._target.let_go()
+            cpus = missing.cpus
+            if not missing.back:
+                cpus = cpus - self._target.let_go() if patience >= ARRIVE_SECONDS else set()
             avoided = {lane for lane, cpu in enumerate(self._cpus) if cpu in cpus}
         except Stuck as stuck:
             outcome, why = Outcome.INFEASIBLE, stuck.what

@@ -13,7 +13,7 @@ from harness.agent.wire import Answer
 from harness.arch import Arch
 from harness.interleave.scenarios import SCENARIOS, Scenario
 from harness.interleave.stops import Access, StopPoint
-from harness.interleave.target import Missing, Place, Stuck
+from harness.interleave.target import ARRIVE_SECONDS, Missing, Place, Stuck
 from harness.interleave.walk import LOCK_WORDS, Outcome, Spare, Walked, Walker
 from harness.model.formula import compile_numpy
 from harness.model.locks import LOCKS
@@ -28,6 +28,7 @@ class Machine:
     def __init__(self, system: System) -> None:
         self.system = system
         self.stops = 0
+        self.patience = 0.0
         self.has_domu = False
         self.stub = SimpleNamespace(halt=lambda: None, go=lambda: None)
         self.reset()
@@ -62,7 +63,7 @@ class Machine:
         places = {cpu: self.advance(cpu) for cpu in cpus}
         missing = {cpu for cpu, place in places.items() if place.point is None}
         if missing:
-            raise Missing(missing)
+            raise Missing(missing, self.patience)
         return places
 
     def lane(self, cpu: int) -> int:
@@ -180,14 +181,18 @@ class Agent:
 
 
 def walks(
-    scenario: Scenario, model: System, machine: System, orders: Iterable[Path]
+    scenario: Scenario,
+    model: System,
+    machine: System,
+    orders: Iterable[Path],
+    patience: float = ARRIVE_SECONDS,
 ) -> list[Walked]:
     simulated: Any = Machine(machine)
     agents: Any = {domain: Agent(simulated, scenario, domain) for domain in scenario.domains}
     simulated.has_domu = "domu1" in agents
     view = agents[scenario.domains[0]]
     walker = Walker(scenario, model, simulated, view, agents, 2, Spare())
-    return [walker.walk(order) for order in orders]
+    return [walker.walk(order, patience) for order in orders]
 
 
 def system(name: str, design: str) -> System:
@@ -271,6 +276,9 @@ def test_a_lane_that_never_touches_the_lock() -> None:
     (walked,) = walks(SCENARIOS["send-close"], model, machine, [next(paths(model))])
     assert walked.outcome is Outcome.MISMATCH
     assert walked.why == "close on CPU1 comes back and has never touched the lock"
+    (hasty,) = walks(SCENARIOS["send-close"], model, machine, [next(paths(model))], 0.4)
+    assert hasty.outcome is Outcome.INFEASIBLE  # whoever tries again may learn more
+    assert hasty.why == "CPU1 did not come to the lock within 0.4 s"
 
 
 def _nothing(model: System) -> tuple[Any, ...]:

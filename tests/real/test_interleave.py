@@ -43,3 +43,27 @@ def test_a_dropped_unmask_is_shown_and_shown_again_on_arm64(tmp_path: Path) -> N
     again = harness("interleave", "replay", file, "--repeat", "5", "--json")
     assert (again.code, again.document["same"]) == (1, 5), again.stdout + again.stderr
     assert machines(host) == []
+
+
+def test_by_chance_a_good_lock_ends_in_every_way_that_the_model_has(tmp_path: Path) -> None:
+    host = "qemu-x86_64"
+    words = ["--delays", "--host", host, "--out", str(tmp_path / "run"), "--json"]
+    ran = harness("interleave", "run", "send-close", "close-bind", "poll-alloc", *words)
+    document = ran.document
+    assert (ran.code, document["verdict"]) == (0, "PASS"), ran.stdout + ran.stderr
+    assert document["forced_by"] == "delays" and document["mismatches"] == []
+    for part in document["scenarios"]:
+        assert sum(part["ends"].values()) == part["walked"] == 300
+        assert len(part["ends"]) == 2 and all(part["ends"].values()), part["ends"]
+    assert machines(host) == []
+
+
+def test_by_chance_a_reader_that_does_not_step_back_is_explained(tmp_path: Path) -> None:
+    host = "qemu-x86_64"
+    words = ["--delays", "--host", host, "--out", str(tmp_path / "run"), "--json"]
+    ran = harness("interleave", "run", "send-close", "--flavour", "try-no-step-back", *words)
+    (part,) = ran.document["scenarios"]
+    assert (ran.code, part["verdict"]) == (1, "FAIL"), ran.stdout + ran.stderr
+    assert "spins in evtchn_write_lock on port" in part["message"]
+    assert "one writer + 1 reader" in part["message"]
+    assert machines(host) == []
