@@ -50,9 +50,14 @@ class Progress:
         if self._status is not None:
             self._status.update(f"{self._title} {elapsed:4.0f} s  {text}")
         elif time.monotonic() - self._printed >= _PLAIN_EVERY:
-            self._printed = time.monotonic()
             self.note(f"{self._title} {elapsed:4.0f} s  {text}")
+
+    def sign(self, text: str) -> None:
+        """Print a sign of life between phases, unless there was a line a moment ago."""
+        if time.monotonic() - self._printed >= _PLAIN_EVERY:
+            self.note(text)
 
     def note(self, text: str) -> None:
         """Print one line that stays."""
+        self._printed = time.monotonic()
         self._console.print(text, markup=False)

@@ -42,8 +42,16 @@ class Recorder:
             if record.message and (not seen or combine([*seen, record.verdict]) != combine(seen)):
                 self._messages[record.host] = f"{record.name}: {record.message}"
             seen.append(record.verdict)
+            self._tell(record, len(seen))
         elif isinstance(record, records.Domain):
             self._operations[record.host] = self._operations.get(record.host, 0) + record.operations
+
+    def _tell(self, test: records.Test, count: int) -> None:
+        """Say at once what did not pass, and now and then how far the tests are."""
+        if test.verdict in (Verdict.PASS, Verdict.DONE, Verdict.SKIP):
+            self.progress.sign(f"{test.host:12} {'tests':9} {count} over, {test.name}")
+        else:
+            self.progress.note(f"{test.host:12} {test.verdict:9} {test.name}: {test.message}")
 
     def used(self, *ingredients: Ingredient) -> None:
         """Add to the manifest what went into the run."""
