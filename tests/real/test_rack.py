@@ -66,6 +66,18 @@ def test_poll_leak_is_caught_and_explained_and_the_server_comes_home(
     assert PASSWORD not in ran.stderr
 
 
+def test_a_scenario_goes_by_chance_where_there_is_no_debugger(rack: Rack, tmp_path: Path) -> None:
+    ran = harness(
+        *("interleave", "run", "send-close", "close-bind", "--host", rack.name),
+        *("--lab", str(rack.lab()), "--out", str(tmp_path / "out"), "--json"),
+    )
+    assert (ran.code, ran.document["forced_by"]) == (0, "delays"), ran.stdout + ran.stderr
+    for part in ran.document["scenarios"]:
+        assert part["verdict"] == "PASS"
+        assert part["walked"] == 300 and all(part["ends"].values()), part["ends"]
+    assert press(rack.folder, "state") == "off"
+
+
 def test_what_was_placed_is_listed_and_removed(rack: Rack) -> None:
     lab = str(rack.lab())
     checked = harness("lab", "check", "--lab", lab, "--json")
