@@ -22,7 +22,7 @@ from harness.verdict import LabError
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
 _START_SECONDS = 90.0
-_DESTROY_SECONDS = 20.0
+_DESTROY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 _KEEPALIVE = (5, 6)  # seconds between probes, probes unanswered: a busy machine may be slow
 
