@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from harness import cache
 from harness.verdict import LabError
 
-_PAUSE = 0.05  # a loop of runs leaves the slot free for moments only
+_PAUSE = 0.05
 
 
 @contextmanager
@@ -25,14 +25,20 @@ def slot(cpus: int, notice: Callable[[str], None]) -> Iterator[None]:
     """Wait for, and hold, the right to run a machine of ``cpus`` CPUs.
 
     ``notice`` is told that it waits.  Runs of one user, or of one cache, know of each other.
+    A loop of runs leaves the slot free for moments only: who has waited is first in the queue.
     """
+
+    def waits() -> None:
+        notice("waiting for another run's machine: there are no CPUs for both")
+
     shelf = cache.root() / "slots"
     try:
         shelf.mkdir(parents=True, exist_ok=True)
-        lock = _first_free(
-            [FileLock(shelf / f"{n}.lock") for n in range(slots(cpus))],
-            lambda: notice("waiting for another run's machine: there are no CPUs for both"),
-        )
+        turn = _first_free([FileLock(shelf / "queue.lock")], waits)
+        try:
+            lock = _first_free([FileLock(shelf / f"{n}.lock") for n in range(slots(cpus))], waits)
+        finally:
+            turn.release()
     except OSError as error:
         raise LabError(f"cannot hold a place for the machine: {error}", where=str(shelf)) from error
     try:

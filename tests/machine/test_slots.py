@@ -47,3 +47,26 @@ def test_one_after_the_other_needs_no_waiting() -> None:
     for _ in range(2):
         with slots.slot(10**6, lambda text: pytest.fail(text)):
             pass
+
+
+LOOP = """
+import time
+from harness.machine.slots import slot
+for number in range(2000):
+    with slot(10**6, lambda text: None):
+        print(number, flush=True)
+        time.sleep(0.02)
+"""
+
+
+def test_a_loop_of_runs_lets_others_in_at_once() -> None:
+    loop = subprocess.Popen([sys.executable, "-c", LOOP], stdout=subprocess.PIPE, text=True)
+    try:
+        assert loop.stdout is not None and loop.stdout.readline() == "0\n"
+        with slots.slot(10**6, lambda text: None):
+            loop.kill()
+            last = loop.stdout.read().split()[-1:] or ["0"]
+        assert int(last[0]) < 30, "it went on while we waited"
+    finally:
+        loop.kill()
+        loop.wait()
