@@ -11,7 +11,7 @@ from harness.interleave.session import booted
 from harness.results import records
 from harness.run.plan import Plan
 from harness.run.session import Session
-from harness.verdict import HarnessError, HypervisorError, Verdict, combine
+from harness.verdict import HarnessError, HypervisorError, Verdict
 
 
 def run_by_chance(plan: Plan, scenarios: Sequence[Scenario], count: int) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def run_by_chance(plan: Plan, scenarios: Sequence[Scenario], count: int) -> dict
         design = live.build.design
     rounds, seconds = (sum(part[key] for part in parts) for key in ("walked", "seconds"))
     return {
-        "verdict": combine([part["verdict"] for part in parts]),
+        "verdict": live.recorder.verdict,
         "host": plan.hosts[0].name,
         "flavour": plan.flavour,
         "design": design,

@@ -331,7 +331,7 @@ class _Run:
         stops = sum(each.walked.stops for result in self._results for each in result.tried)
         verdicts = [result.verdict for result in self._results]
         return {
-            "verdict": combine(verdicts),
+            "verdict": combine([*verdicts, self._recorder.verdict]),
             "host": self._plan.hosts[0].name,
             "flavour": self._plan.flavour,
             "design": self.bench.live.build.design,

@@ -33,6 +33,7 @@ class Recorder:
         self._operations: dict[str, int] = {}
         self._ended: list[Verdict] = []
         self._seconds: dict[tuple[str, str], float] = {}  # by host and phase
+        self.verdict = Verdict.SKIP  # of the whole run, once it has ended
 
     def add(self, record: Record) -> None:
         """Write ``record`` to the journal; keep what the host's verdict needs."""
@@ -94,6 +95,7 @@ class Recorder:
             verdict = combine([verdict, Verdict.MISS])
         seconds = round(time.monotonic() - self._began, 3)
         self.add(records.RunEnd(verdict, seconds, message))
+        self.verdict = verdict
         return verdict
 
     def close(self) -> None:
