@@ -30,8 +30,8 @@ _LABELS: dict[str, tuple[str, Labels]] = {
     "spinlock": ("lock", stops.SPINLOCK),
 }
 # Tries of an order, and for how many seconds its lanes may be on their way to the lock: an
-# interrupt or a busy machine may have been in the way, which is mostly seen at once.
-_TRIES = (0.4, ARRIVE_SECONDS, ARRIVE_SECONDS)
+# interrupt may have been in the way (then trying again helps), or a busy machine (then waiting).
+_TRIES = (0.2, 0.2, 0.2, ARRIVE_SECONDS, ARRIVE_SECONDS)
 
 
 @dataclass(frozen=True)
