@@ -19,13 +19,15 @@ from harness.hypervisor.build import Build
 from harness.hypervisor.cpu import Cpu
 from harness.hypervisor.layout import Channel, Memory, channel_at
 from harness.hypervisor.symbols import Symbols, symbols
-from harness.verdict import HarnessError
+from harness.verdict import HarnessError, HypervisorError
 
 _LOOKS, _MOST_LOOKS = 10, 60
 _PAUSE = 0.15  # seconds between looks
 _MORE = 2  # times that the CPUs are looked at again
 _CHANNEL = "evtchn_"  # begins the names of a channel's lock functions
 _RAN_NS = 300_000_000  # a CPU that did not run meanwhile stands still, whatever it is at
+_FRAME = {Arch.X86_64: "RBP", Arch.ARM64: "X29"}  # points at the caller's and the return address
+_MOST_FRAMES = 16
 _ARGUMENT = {Arch.X86_64: "RDI", Arch.ARM64: "X00"}  # first argument, by the C calling convention
 # One writer counts for so much in the counter flavours (MAX_VIRT_CPUS).
 _WRITER = {Arch.X86_64: 8192, Arch.ARM64: 128}
@@ -68,6 +70,45 @@ def spins(
         if not found or any(spin.function.startswith(_CHANNEL) for spin in found):
             break
         found = seen() or found
+    return found
+
+
+class Hang(HypervisorError):
+    """Xen hangs; ``story`` says where each CPU is, and through whom it came there."""
+
+    def __init__(self, what: str, *, hint: str, story: str) -> None:
+        super().__init__(what, hint=hint)
+        self.story = story
+
+
+def backtraces(
+    arch: Arch, build: Build, cpus: Callable[[], Sequence[Cpu]], memory: Memory
+) -> list[str]:
+    """Return a line per CPU: the functions of Xen it is in, innermost first.
+
+    A debug build has frame pointers; where memory cannot be read the line ends early.
+    """
+    if not build.has_symbols:
+        return []
+    table = symbols(build.syms)
+    return [
+        f"CPU{cpu.number}: {' < '.join(_functions(arch, table, cpu, memory)) or 'in its guest'}"
+        for cpu in cpus()
+    ]
+
+
+def _functions(arch: Arch, table: Symbols, cpu: Cpu, memory: Memory) -> list[str]:
+    found, pc, frame = list[str](), cpu.pc, cpu.registers.get(_FRAME[arch], 0)
+    while table.at(pc) is not None and len(found) < _MOST_FRAMES:
+        found.append(table.describe(pc))
+        try:
+            data = memory(cpu.number, frame, 16)
+        except HarnessError:
+            break
+        above, pc = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8))
+        if above <= frame:
+            pc = 0  # the outermost, or no frame at all
+        frame = above
     return found
 
 

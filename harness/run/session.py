@@ -201,7 +201,9 @@ class Session:
         )
         if spinning:
             what = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
-            self.lost = HypervisorError(what, hint=f"seen after {symptom}")
+            machine = self.machine
+            seen = hang.backtraces(self.host.arch, self.build, machine.cpus, machine.memory)
+            self.lost = hang.Hang(what, hint=f"seen after {symptom}", story="\n".join(seen))
             raise self.lost
 
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -149,3 +150,24 @@ def test_who_waits_for_another_is_not_all_that_is_told() -> None:
 def test_where_only_others_wait_that_is_told() -> None:
     spinning = look([0x4004, 0x2000])
     assert [spin.function for spin in spinning] == ["queue_write_lock_slowpath"]
+
+
+def test_backtraces_follow_the_frames_to_where_the_guest_came_from() -> None:
+    stack = {0x9000: (0x9040, 0x3010), 0x9040: (0x9080, 0x4010), 0x9080: (0, 0x7FFF0000)}
+
+    def memory(cpu: int, address: int, size: int) -> bytes:
+        if cpu == 2:
+            raise LabError("cannot be read")
+        return b"".join(word.to_bytes(8, "little") for word in stack[address])
+
+    def cpus() -> list[Cpu]:
+        at = {0: 0x1004, 1: 0x7FFF1234, 2: 0x2000}
+        return [Cpu(number, pc, {"RBP": 0x9000}) for number, pc in at.items()]
+
+    build: Any = BUILD
+    assert hang.backtraces(Arch.X86_64, build, cpus, memory) == [
+        "CPU0: evtchn_write_lock+0x4/0x40 < do_event_channel_op+0x10/0x40 < "
+        "queue_write_lock_slowpath+0x10/0x40",
+        "CPU1: in its guest",
+        "CPU2: default_idle+0x0/0x40",
+    ]
