@@ -32,6 +32,8 @@ def test_two_good_and_three_bad_flavours(tmp_path: Path) -> None:
     assert ran.code == 0
     leak = next(cell for cell in cells if cell["entry"] == "poll-leak")
     assert "lock word = 129 = one writer + 1 reader" in leak["explanation"]
+    journal = (out / "runs" / f"{HOST}-poll-leak" / "results.jsonl").read_text()
+    assert " < do_event_channel_op" in journal, "whose call hangs is told"
     assert json.loads((out / "corpus.json").read_text()) == cells
     assert "2 good ones pass" in (out / "corpus.html").read_text()
     assert machines(HOST) == []
