@@ -207,8 +207,6 @@ class HostRun:
         if verdict is Verdict.PASS:
             for met in properties.get("cells", ()):
                 self.recorder.add(Cells(host=host, test=name, **met))
-        else:
-            self.recorder.progress.note(f"{host:12} {name}: {verdict} {message}")
 
     def _blame(self, host: str, error: BaseException) -> tuple[Verdict, str, str]:
         """Return verdict, message, story: what a dead machine says goes before the test's word."""
@@ -275,7 +273,6 @@ class Booted:
             run._broken[name] = f"the host did not come up: {error.what}"
             run._usage |= isinstance(error, ConfigError)
             run.recorder.add(Test(name, "boot", error.verdict, 0.0, str(error)))
-            run.recorder.progress.note(f"{name:12} boot: {error.verdict} {error}")
             raise
         except Exception as error:
             run._broken[name] = "the harness failed while booting the host"
