@@ -49,11 +49,11 @@ class Progress:
         elapsed = time.monotonic() - self._began
         if self._status is not None:
             self._status.update(f"{self._title} {elapsed:4.0f} s  {text}")
-        elif time.monotonic() - self._printed >= _PLAIN_EVERY:
-            self.note(f"{self._title} {elapsed:4.0f} s  {text}")
+        else:
+            self.sign(f"{self._title} {elapsed:4.0f} s  {text}")
 
     def sign(self, text: str) -> None:
-        """Print a sign of life between phases, unless there was a line a moment ago."""
+        """Print a sign of life, unless there was a line a moment ago."""
         if time.monotonic() - self._printed >= _PLAIN_EVERY:
             self.note(text)
 

@@ -98,7 +98,6 @@ int raw_hypercall(struct actor *a, uint64_t number, uint64_t first);
 int raw_debug_key(struct actor *a, char key);
 
 /* A handle is one open file of /dev/xen/evtchn; it is opened when first used. */
-
 int device_bind_unbound(struct actor *a, unsigned handle, uint16_t remote);
 int device_bind_interdomain(struct actor *a, unsigned handle, uint16_t remote, uint32_t remote_port);
 int device_bind_virq(struct actor *a, unsigned handle, uint32_t virq);

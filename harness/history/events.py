@@ -198,14 +198,13 @@ def busy(made: Timeline, group: Int64, call: Int64, ret: Int64) -> Bool:
     return np.asarray(begun > np.searchsorted(over, axis.at(group, call)), dtype=bool)
 
 
-def stray(columns: Columns, ports: Ports, lives: Lives, past: Past) -> Int64:
+def stray(columns: Columns, ports: Ports, got: Mail, past: Past) -> Int64:
     """Return deliveries on a port that no agent of the domain had opened by then."""
     received = np.flatnonzero(columns.op == Op.RECV)
     received = received[
         (columns.ret[received] != NEVER) & ~np.isin(ports.local[received], past.keys)
     ]
-    known, _ = _about(columns, ports, lives, received)
-    return _told(columns, ports, np.setdiff1d(received, known))
+    return _told(columns, ports, np.setdiff1d(received, got.received))
 
 
 def _told(columns: Columns, ports: Ports, received: Int64) -> Int64:

@@ -137,19 +137,16 @@ class _Body:
 
     closed = False
 
-    def __init__(self, file: BinaryIO | None = None) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.bytes = 0
         self.crc = 0
 
     def write(self, data: bytes) -> int:
         """Take the next bytes."""
-        piece = memoryview(data)
-        self.bytes += piece.nbytes
-        self.crc = zlib.crc32(piece, self.crc)
-        if self._file is not None:
-            self._file.write(piece)
-        return piece.nbytes
+        self.bytes += len(data)
+        self.crc = zlib.crc32(data, self.crc)
+        return self._file.write(data)
 
     def tell(self) -> int:
         """Return where the next byte goes."""
@@ -284,12 +281,12 @@ class Reader:
         """Say whether the bytes of the operations are those that were written."""
         if self._body is None:
             return True
-        length, crc = self._body
-        body = _Body()
+        (left, wanted), crc = self._body, 0
         with self.path.open("rb") as file:
-            while piece := file.read(min(_CHUNK, length - body.bytes)):
-                body.write(piece)
-        return (body.bytes, body.crc) == (length, crc)
+            while left > 0 and (piece := file.read(min(_CHUNK, left))):
+                left -= len(piece)
+                crc = zlib.crc32(piece, crc)
+        return (left, crc) == (0, wanted)
 
     def _logs(self, table: pa.Table) -> npt.NDArray[np.uint16]:
         log: npt.NDArray[np.uint16] = table["log"].to_numpy()

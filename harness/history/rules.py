@@ -130,8 +130,9 @@ def _early(
     found.add(RESULT, columns.row[answers.wrong_numbers(columns)])
     found.add(VIRQ, columns.row[answers.bound_again(columns, whose, lives)])
     found.add(NOTIFY, columns.row[notify.wrong(columns, whose, lives, past)])
-    found.add(STRAY, columns.row[events.stray(columns, whose, lives, past)])
-    return events.mail(columns, whose, lives), found
+    mail = events.mail(columns, whose, lives)
+    found.add(STRAY, columns.row[events.stray(columns, whose, mail, past)])
+    return mail, found
 
 
 def _answers(

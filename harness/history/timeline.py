@@ -270,11 +270,8 @@ def _births(columns: Columns, ports: Ports, born: Lives, links: _Links, linked: 
 def birth_state(columns: Columns, ports: Ports, operation: Int64) -> Int64:
     """Return the states in which the allocations ``operation`` leave their new ports."""
     op = columns.op[operation]
-    arg = columns.arg[operation].astype(np.int64)
-    caller = ports.caller[operation]
-    reserved = np.where(arg == DOMID_SELF, caller, arg)
     states = [
-        encode(UNBOUND, reserved, 0),
+        encode(UNBOUND, _named(columns, ports, operation), 0),
         encode(INTERDOMAIN, 0, ports.remote[operation]),
         encode(VIRQ, 0, columns.port[operation].astype(np.int64)),
         encode(IPI, 0, np.zeros(len(operation), np.int64)),
@@ -343,7 +340,8 @@ def _connect(
     other = ranges(first, last + 1)
     left = _unbound_before(columns, ports, born, client, slack)
     kept = born.doubtful[other] | (born.end_low[other] <= left[pair])
-    kept &= _reserved(columns, ports, born.born)[other] == ports.caller[binding][pair]
+    reserved = _reserved(columns, ports, born.born)
+    kept &= reserved[other] == ports.caller[binding][pair]
     some = np.bincount(pair[kept], minlength=len(binding)) > 0
     kept |= ~some[pair]  # none is left: an answer is wrong, and it may be that one
     pair, other = pair[kept], other[kept]
@@ -373,10 +371,8 @@ def _connect(
     loose[strange] = False
     since[client[loose]] = born.axis.low
     # A port reserved for a domain without an agent: nobody records who binds to it.
-    state = birth_state(columns, ports, born.born)
     agents = np.array(sorted(scope.end), np.int64)
-    reserved = (state >> PORT_BITS) & 0xFFFF
-    for_others = (stat(state) == UNBOUND) & ~np.isin(reserved, agents)
+    for_others = (columns.op[born.born] == Op.ALLOC_UNBOUND) & ~np.isin(reserved, agents)
     since[for_others] = born.axis.low
     sure = sure[np.lexsort((columns.ret[binding[sure]], only[sure]))]
     links = _Links(only[sure], client[sure], binding[sure], slack[sure])
@@ -398,10 +394,14 @@ def _reserved(columns: Columns, ports: Ports, births: Int64) -> Int64:
 
     When its other end is closed, a port is unbound for the domain that had the other end.
     """
-    arg = columns.arg[births].astype(np.int64)
-    named = np.where(arg == DOMID_SELF, ports.caller[births], arg)
     open_ = np.isin(columns.op[births], [Op.ALLOC_UNBOUND, Op.BIND_INTERDOMAIN])
-    return np.where(open_, named, FOREIGN)
+    return np.where(open_, _named(columns, ports, births), FOREIGN)
+
+
+def _named(columns: Columns, ports: Ports, operation: Int64) -> Int64:
+    """Return the domain that each ``operation`` names as the other one."""
+    arg = columns.arg[operation].astype(np.int64)
+    return np.where(arg == DOMID_SELF, ports.caller[operation], arg)
 
 
 def _unbound_before(
