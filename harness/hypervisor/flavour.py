@@ -87,8 +87,17 @@ def find(name: str, source: Source) -> Flavour:
     )
 
 
-def delayed(flavour: Flavour) -> Flavour:
-    """Return the test build of ``flavour``: CPUs dawdle where they are about to touch the lock."""
+def delayed(flavour: Flavour, source: Source) -> Flavour:
+    """Return the test build of ``flavour``: CPUs dawdle where they are about to touch the lock.
+
+    ConfigError when there is nothing to build: the distribution's own binary has no delay points.
+    """
+    if source.kind == "deb":
+        raise ConfigError(
+            f"Xen {source.version} is here as the distribution built it: no test build can be made",
+            where="--delays",
+            hint="take a release whose source there is, or --xen-src",
+        )
     patches = (*flavour.patches, DELAYS)
     return Flavour(flavour.name, patches, flavour.bad)
 

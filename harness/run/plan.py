@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.config.physical import Host, PhysicalHost
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor import source as sources
+from harness.hypervisor.flavour import Flavour
 from harness.hypervisor.source import Source
 from harness.verdict import ConfigError
 
@@ -79,9 +80,14 @@ class Plan:
         """Whether every vCPU of a QEMU machine has a CPU of its own."""
         return self.stub or self.delays
 
+    def chosen(self, source: Source) -> Flavour:
+        """Return what is to be built of ``source``; ConfigError when it cannot be."""
+        found = flavours.find(self.flavour, source)
+        return flavours.delayed(found, source) if self.delays else found
+
     def check(self) -> None:
         """Raise ConfigError for what would otherwise stop the run only once it is under way."""
-        flavours.find(self.flavour, self.tree.source())
+        self.chosen(self.tree.source())
         if self.out is not None and self.out.is_dir() and any(self.out.iterdir()):
             raise ConfigError(
                 "the directory is not empty", where=str(self.out), hint="give --out a new one"

@@ -21,7 +21,6 @@ from harness.domains.keys import RunKeys
 from harness.domains.patience import Overdue
 from harness.domains.toolstack import DomU, DomUBoot, Toolstack
 from harness.hypervisor import build as builds
-from harness.hypervisor import flavour as flavours
 from harness.hypervisor.build import Build
 from harness.hypervisor.source import Source
 from harness.images.dom0 import DOMU_INITRAMFS, Dom0Image, dom0_image
@@ -274,10 +273,9 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
 
 def _build(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
     source = plan.tree.source()
-    flavour = flavours.find(plan.flavour, source)
     return builds.build(
         source,
-        flavours.delayed(flavour) if plan.delays else flavour,
+        plan.chosen(source),
         host.arch,
         progress=lambda objects: update(f"{objects} objects compiled"),
     )

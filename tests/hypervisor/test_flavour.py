@@ -96,3 +96,13 @@ def test_a_release_without_series(tree: Path) -> None:
 
 def _like(release: tuple[int, int]) -> source.Source:
     return source.Source("dir", Path("/nonexistent"), "x", release, "")
+
+
+def test_delay_points_need_a_source(tmp_path: Path) -> None:
+    found = flavour.find("counter", _like((4, 17)))
+    made = flavour.delayed(found, _like((4, 17)))
+    assert made.patches == (*found.patches, flavour.DELAYS)
+    assert (made.name, made.design) == ("counter", "counter")
+    ready = source.Source("deb", tmp_path, "4.20.4", (4, 20), "")
+    with pytest.raises(ConfigError, match=r"--delays: Xen 4\.20\.4 is here as the distribution"):
+        flavour.delayed(flavour.find("rwlock", ready), ready)
