@@ -104,7 +104,7 @@ def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> in
     host = find_host(load_lab(options["lab"]), options["host"])
     scenarios = _scenarios(names, host.arch)
     if not options["delays"] and isinstance(host, QemuHost):
-        plan = _plan(options, options["flavour"], tree, scenarios)
+        plan = _plan(host, options["flavour"], tree, scenarios, options["out"])
         return _tell(run_scenarios(plan, scenarios, choice), as_json)
     if choice != Choice():
         raise ConfigError(
@@ -137,9 +137,10 @@ def replay(file: Path, tree: Tree, as_json: bool, **options: Any) -> int:
     from harness.interleave.session import replay_file
 
     schedule = read_file(file)
-    options["host"] = options["host"] or schedule.host
+    host = find_host(load_lab(options["lab"]), options["host"] or schedule.host)
     scenarios = [SCENARIOS[schedule.scenario]]
-    plan = _plan(options, options["flavour"] or schedule.flavour, tree, scenarios)
+    flavour = options["flavour"] or schedule.flavour
+    plan = _plan(host, flavour, tree, scenarios, options["out"])
     _fits(plan, schedule)
     document = replay_file(plan, schedule, options["repeat"])
     return _tell(document, as_json)
@@ -169,7 +170,8 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
             f"no stress {options['stress']}", where="--stress", hint=f"there are {known}"
         )
     (scenario,) = _scenarios((name,))
-    plan = _plan(options, options["flavour"], tree, [scenario])
+    host = find_host(load_lab(options["lab"]), options["host"])
+    plan = _plan(host, options["flavour"], tree, [scenario], options["out"])
     document = run_expose(
         plan,
         scenario,
@@ -218,9 +220,10 @@ def suggest(run: Path, as_json: bool) -> int:
     return 0
 
 
-def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence[Scenario]) -> Plan:
+def _plan(
+    host: Host, flavour: str, tree: Tree, scenarios: Sequence[Scenario], out: Path | None
+) -> Plan:
     """Return the plan: the host with the domUs and the CPUs that the scenarios need, no more."""
-    host = find_host(load_lab(options["lab"]), options["host"])
     if not isinstance(host, QemuHost):
         raise ConfigError(
             f"{host.name} is a server: no debugger holds its CPUs still",
@@ -235,7 +238,7 @@ def _plan(options: dict[str, Any], flavour: str, tree: Tree, scenarios: Sequence
                 hint="choose another host",
             )
     bare = host.model_copy(update={"accel": "tcg"} | _machine(scenarios))
-    plan = Plan((bare,), flavour, tree, out=options["out"], snapshot=True, stub=True)
+    plan = Plan((bare,), flavour, tree, out=out, snapshot=True, stub=True)
     plan.check()
     return plan
 

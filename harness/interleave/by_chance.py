@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.interleave.chance import Rounds, ends, run_rounds
 from harness.interleave.scenarios import Scenario
-from harness.interleave.session import booted
+from harness.interleave.session import booted, rate_of, totals
 from harness.results import records
 from harness.run.plan import Plan
 from harness.run.session import Session
@@ -21,27 +21,12 @@ def run_by_chance(plan: Plan, scenarios: Sequence[Scenario], count: int) -> dict
     tried on a machine that was.
     """
     parts: list[dict[str, Any]] = []
-    with booted(plan) as (live, place):
+    with booted(plan) as live:
         for scenario in scenarios:
             parts.append(_scenario(live, scenario, count))
             if parts[-1]["lost"]:
                 break
-        design = live.build.design
-    rounds, seconds = (sum(part[key] for part in parts) for key in ("walked", "seconds"))
-    return {
-        "verdict": live.recorder.verdict,
-        "host": plan.hosts[0].name,
-        "flavour": plan.flavour,
-        "design": design,
-        "forced_by": "delays",
-        "path": str(place.path),
-        "schedules": sum(part["schedules"] for part in parts),
-        "walked": rounds,
-        "infeasible": [],
-        "mismatches": [each for part in parts for each in part["mismatches"]],
-        "schedules_per_second": round(rounds / seconds, 2) if seconds else 0.0,
-        "scenarios": parts,
-    }
+    return totals(live, "delays", parts, sum(part["walked"] for part in parts))
 
 
 def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
@@ -84,10 +69,10 @@ def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
         "walked": rounds.done,
         "infeasible": [],
         "mismatches": [{"end": str(end), "times": rounds.ends[end]} for end in wrong],
-        "ends": {str(end): rounds.ends[end] for end in sorted(rounds.model | set(rounds.ends))},
+        "ends": {str(end): rounds.ends[end] for end in rounds.all},
         "apart": rounds.apart,
         "seconds": round(rounds.seconds, 3),
-        "schedules_per_second": round(rounds.done / rounds.seconds, 2) if rounds.seconds else 0.0,
+        "schedules_per_second": rate_of(rounds.done, rounds.seconds),
         "page": "",
     }
 
@@ -95,7 +80,7 @@ def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
 def _told(rounds: Rounds) -> list[str]:
     """Return how the rounds ended, a line per end."""
     lines = [f"delay points, no debugger: {rounds.done} rounds in which the lanes met"]
-    for end in sorted(rounds.model | set(rounds.ends)):
+    for end in rounds.all:
         model = "" if end in rounds.model else "  <- the model never ends so"
         lines.append(f"{rounds.ends[end]:6} x {end}{model}")
     return lines

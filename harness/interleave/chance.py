@@ -52,6 +52,11 @@ class Rounds:
         return self.ends.total()
 
     @property
+    def all(self) -> list[End]:
+        """The ends that the model has, and those that there were."""
+        return sorted(self.model | set(self.ends))
+
+    @property
     def wrong(self) -> list[End]:
         """The ends that the model does not have."""
         return sorted(set(self.ends) - self.model)

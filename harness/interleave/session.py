@@ -25,7 +25,7 @@ from harness.model.locks import LOCKS
 from harness.model.paths import Path, paths
 from harness.progress import Progress
 from harness.results import directory, records
-from harness.results.directory import RunDirectory, write_whole
+from harness.results.directory import write_whole
 from harness.results.report import write_reports
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
@@ -113,7 +113,6 @@ class _Result:
                 for each in self.of(outcome)
             ]
 
-        rate = len(self.tried) / self.seconds if self.seconds else 0.0
         return {
             "scenario": self.scenario.name,
             "verdict": self.verdict,
@@ -123,7 +122,7 @@ class _Result:
             "infeasible": listed(Outcome.INFEASIBLE),
             "mismatches": listed(Outcome.MISMATCH),
             "seconds": round(self.seconds, 3),
-            "schedules_per_second": round(rate, 2),
+            "schedules_per_second": rate_of(len(self.tried), self.seconds),
             "page": self.page,
         }
 
@@ -237,12 +236,12 @@ def _same(schedule: ScheduleFile, tried: Tried) -> bool:
 class _Run:
     """One host's bench, and everything that is written down."""
 
-    def __init__(self, plan: Plan, run: RunDirectory, recorder: Recorder) -> None:
+    def __init__(self, plan: Plan, on: Bench) -> None:
         self._plan = plan
-        self._run = run
-        self._recorder = recorder
+        self._run = on.live.recorder.directory
+        self._recorder = on.live.recorder
         self._results: list[_Result] = []
-        self.bench: Bench
+        self.bench = on
 
     def scenario(self, scenario: Scenario, orders: Sequence[Path]) -> _Result:
         """Walk ``orders``; keep page and files, also when it ends early."""
@@ -326,38 +325,50 @@ class _Run:
     def document(self) -> dict[str, Any]:
         """Return what --json prints: totals, and each scenario."""
         parts = [result.document() for result in self._results]
-        seconds = sum(result.seconds for result in self._results)
         tried = sum(len(result.tried) for result in self._results)
         stops = sum(each.walked.stops for result in self._results for each in result.tried)
-        verdicts = [result.verdict for result in self._results]
-        return {
-            "verdict": combine([*verdicts, self._recorder.verdict]),
-            "host": self._plan.hosts[0].name,
-            "flavour": self._plan.flavour,
-            "design": self.bench.live.build.design,
-            "forced_by": "gdbstub",
-            "path": str(self._run.path),
-            "schedules": sum(part["schedules"] for part in parts),
-            "walked": sum(part["walked"] for part in parts),
-            "infeasible": [each for part in parts for each in part["infeasible"]],
-            "mismatches": [each for part in parts for each in part["mismatches"]],
-            "schedules_per_second": round(tried / seconds, 2) if seconds else 0.0,
+        return totals(self.bench.live, "gdbstub", parts, tried) | {
             "stops_per_schedule": round(stops / tried, 1) if tried else 0.0,
-            "scenarios": parts,
         }
+
+
+def totals(
+    live: Session, forced_by: str, parts: Sequence[dict[str, Any]], tried: int
+) -> dict[str, Any]:
+    """Return the document of ``interleave run --json`` for the scenarios ``parts``.
+
+    ``tried``: schedules of them all that took ``seconds``.
+    """
+    return {
+        "verdict": combine([*(part["verdict"] for part in parts), live.recorder.verdict]),
+        "host": live.host.name,
+        "flavour": live.plan.flavour,
+        "design": live.build.design,
+        "forced_by": forced_by,
+        "path": str(live.recorder.directory.path),
+        "schedules": sum(part["schedules"] for part in parts),
+        "walked": sum(part["walked"] for part in parts),
+        "infeasible": [each for part in parts for each in part["infeasible"]],
+        "mismatches": [each for part in parts for each in part["mismatches"]],
+        "schedules_per_second": rate_of(tried, sum(part["seconds"] for part in parts)),
+        "scenarios": parts,
+    }
+
+
+def rate_of(count: int, seconds: float) -> float:
+    """Return how many there were in a second; 0.0 when nothing took any time."""
+    return round(count / seconds, 2) if seconds else 0.0
 
 
 @contextmanager
 def _run(plan: Plan) -> Iterator[_Run]:
     """Boot the plan's host with a stub."""
-    with booted(plan) as (live, place), bench(live) as ready:
-        run = _Run(plan, place, live.recorder)
-        run.bench = ready
-        yield run
+    with booted(plan) as live, bench(live) as ready:
+        yield _Run(plan, ready)
 
 
 @contextmanager
-def booted(plan: Plan) -> Iterator[tuple[Session, RunDirectory]]:
+def booted(plan: Plan) -> Iterator[Session]:
     """Boot the plan's host; close the run's book whatever happens."""
     place = directory.create(plan.out)
     recorder = Recorder(plan, place, Progress())
@@ -366,7 +377,7 @@ def booted(plan: Plan) -> Iterator[tuple[Session, RunDirectory]]:
     message = "interrupted"
     try:
         with session(plan, host, recorder) as live:
-            yield live, place
+            yield live
         message = ""
     except HarnessError as error:
         message = str(error)

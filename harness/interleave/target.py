@@ -105,7 +105,6 @@ class Target:
         self._set: set[int] = set()
         self.stops = 0
         self.reader = 0  # a CPU that sees Xen's memory
-        self.patience = ARRIVE_SECONDS
 
     # -- stop points -----------------------------------------------------------------------
 
@@ -203,14 +202,15 @@ class Target:
         cpus: Iterable[int],
         frozen: Collection[int],
         calls: Mapping[int, str],
-        last: int | None = None,
+        last: int | None,
+        patience: float,
     ) -> dict[int, Place]:
         """Let the machine run until each of ``cpus`` stands at a gate; return where.
 
         Who has arrived stays frozen, as do those of ``frozen``.  ``calls``: functions of Xen that
         some of the CPUs are about to call; if one returns, its CPU will not arrive any more.
         ``last`` waits at its function for all others to arrive.
-        Missing has the CPUs that have not come in time, or have come back.
+        Missing has the CPUs that have not come after ``patience`` seconds, or have come back.
         """
         missing, places, back = set(cpus), dict[int, Place](), dict[int, int]()
         entries = {
@@ -218,14 +218,14 @@ class Target:
         }
         for address in entries.values():
             self._insert(address)
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + patience
         waits = False  # the last one
         while missing:
             still = {*places, *frozen, *([last] if waits else [])}
             self.stub.go_only(cpu for cpu in range(self._cpus) if cpu not in still)
             stop = self._wait(deadline)
             if stop is None:
-                raise Missing(missing, self.patience)
+                raise Missing(missing, patience)
             registers = self.registers(stop)
             place = self._place(registers) if stop in missing else None
             if place is not None and place.point is not None:
@@ -238,7 +238,7 @@ class Target:
                 waits = True
                 continue
             if stop in missing and pc == back.get(stop):
-                raise Missing({stop}, self.patience, back=True)
+                raise Missing({stop}, patience, back=True)
             if stop in missing and pc == entries.get(stop) and stop not in back:
                 back[stop] = self._return_address(stop)
                 self._insert(back[stop])

@@ -118,14 +118,13 @@ class Walker:
         The machine runs before and after.  Raises what a lost agent or stub raises.
         """
         began, stops = time.monotonic(), self._target.stops
-        self._target.patience = patience
         self._rows = []
         outcome, why, avoided = Outcome.WALKED, "", set[int]()
         self._channels.prepare()
         if self.scenario.interrupt is not None:
             self._spare.line(False)
         try:
-            self._begin()
+            self._begin(patience)
             for turn in path:
                 self._take(turn)
         except Missing as missing:
@@ -165,7 +164,7 @@ class Walker:
         """Close the ports that are left."""
         self._channels.close()
 
-    def _begin(self) -> None:
+    def _begin(self, patience: float) -> None:
         """Bring every lane to its first access."""
         scenario, ports = self.scenario, self._channels
         port = ports.numbers[scenario.lock]
@@ -182,7 +181,7 @@ class Walker:
             cpus = {self._cpus[lane]: scenario.lanes[lane].whole for lane in lanes}
             calls = {cpu: whole for cpu, whole in cpus.items() if whole}
             last = None if scenario.last is None else self._cpus[scenario.last]
-            arrived |= self._target.arrive(cpus, arrived, calls, last)
+            arrived |= self._target.arrive(cpus, arrived, calls, last, patience)
         arrived = self._target.settle(arrived)
         self._places = {lane: arrived[cpu] for lane, cpu in enumerate(self._cpus)}
         count = len(scenario.lanes)

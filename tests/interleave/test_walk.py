@@ -28,7 +28,6 @@ class Machine:
     def __init__(self, system: System) -> None:
         self.system = system
         self.stops = 0
-        self.patience = 0.0
         self.has_domu = False
         self.stub = SimpleNamespace(halt=lambda: None, go=lambda: None)
         self.reset()
@@ -58,12 +57,12 @@ class Machine:
         return places
 
     def arrive(
-        self, cpus: Iterable[int], frozen: object, calls: object, last: object
+        self, cpus: Iterable[int], frozen: object, calls: object, last: object, patience: float
     ) -> dict[int, Place]:
         places = {cpu: self.advance(cpu) for cpu in cpus}
         missing = {cpu for cpu, place in places.items() if place.point is None}
         if missing:
-            raise Missing(missing, self.patience)
+            raise Missing(missing, patience)
         return places
 
     def lane(self, cpu: int) -> int:
@@ -264,7 +263,7 @@ def test_what_does_not_come_in_time_is_infeasible(monkeypatch: pytest.MonkeyPatc
 
     model = system("send-close", "counter")
     order = next(paths(model))
-    monkeypatch.setattr(Machine, "arrive", lambda self, cpus, frozen, calls, last: stuck(self, 0))
+    monkeypatch.setattr(Machine, "arrive", lambda self, *_: stuck(self, 0))
     (walked,) = walks(SCENARIOS["send-close"], model, model, [order])
     assert (walked.outcome, walked.why, walked.rows) == (Outcome.INFEASIBLE, "CPU0 waits", ())
 
