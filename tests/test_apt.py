@@ -310,6 +310,16 @@ def test_a_day_old_index_is_renewed_or_used_with_a_notice(mirror: Mirror, tmp_pa
     assert notices == []  # the network is not asked again at once
 
 
+def test_of_alternatives_the_first_that_the_release_has(mirror: Mirror) -> None:
+    mirror.binary(SUITE, "new-name", "1.0", "amd64")
+    mirror.binary(SUITE, "old-name", "1.0", "amd64")
+    mirror.index()
+    assert [deb.name for deb in apt.resolve(Arch.X86_64, ["new-name|old-name"])] == ["new-name"]
+    assert [deb.name for deb in apt.resolve(Arch.X86_64, ["newer|old-name"])] == ["old-name"]
+    with pytest.raises(LabError, match="Unable to locate package older"):
+        apt.resolve(Arch.X86_64, ["newer|older"])
+
+
 def test_no_such_package(mirror: Mirror) -> None:
     mirror.binary(SUITE, "tool", "1.0", "amd64", depends="missing")
     mirror.index()

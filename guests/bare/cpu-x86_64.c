@@ -5,6 +5,12 @@
 #define INITIALISE 0u /* of VCPU_OP */
 #define UP 1u
 #define MODE_64B 1u
+#define LOCAL_APIC 0xfee00000u
+#define COMMAND 0x300u /* of the local APIC */
+#define INIT_ALL_OTHERS 0xc4500u
+#define TIMER 0x40u /* the 8254, its counter 0 */
+#define TIMER_COMMAND 0x43u
+#define ONCE 0x30u
 
 extern const struct platform pv;
 extern char hypercall_page[], top_table[], other_stack_top[], other_entry[];
@@ -52,11 +58,27 @@ static void fill_hypercall_page(void)
     __asm__ volatile("wrmsr" ::"c"(leaf[1]), "a"((uint32_t)page), "d"((uint32_t)(page >> 32)));
 }
 
+static void out(uint16_t port, uint8_t value)
+{
+    __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port));
+}
+
+/* An HVM guest's firmware leaves the timer ticking.  We take no interrupts, but each tick ends a
+ * poll; so let it run out, once. */
+static void stop_timer(void)
+{
+    out(TIMER_COMMAND, ONCE);
+    out(TIMER, 0);
+    out(TIMER, 0);
+}
+
 void cpu_start(void)
 {
     platform = start_info ? &pv : &hvm;
-    if (!start_info)
+    if (!start_info) {
         fill_hypercall_page();
+        stop_timer();
+    }
 }
 
 /* A tick is (2^shift * multiplier / 2^32) ns, says Xen to every vCPU. */
@@ -86,7 +108,11 @@ int cpu_start_other(void)
         .cr4 = 0x20,
         .efer = 0x500,
     };
-    int64_t error = hypercall(VCPU_OP, INITIALISE, (void *)1, &begin);
+    int64_t error;
+
+    /* An HVM guest's firmware has started every vCPU; INIT makes Xen forget that. */
+    *(volatile uint32_t *)(uintptr_t)(LOCAL_APIC + COMMAND) = INIT_ALL_OTHERS;
+    error = hypercall(VCPU_OP, INITIALISE, (void *)1, &begin);
 
     return (int)(error ? error : hypercall(VCPU_OP, UP, (void *)1, NULL));
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Guests whose memory Xen translates: PVH, and all on Arm.  Memory is mapped one to one, so a
+ * Guests whose memory Xen translates: PVH, HVM, and all on Arm.  Memory is mapped one to one, so a
  * frame is an address >> 12; what Xen shares appears at frames of our choice.
  */
 #include "xen.h"

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A PVH guest begins in 32-bit protected mode, without paging.  Map the first 4 GiB one to one,
- * and the first GiB once more, read-only, at 4 GiB; then go to 64-bit mode and to C.  A PV guest
- * is there already: what is loaded is mapped one to one.
+ * A PVH guest begins in 32-bit protected mode, without paging; so does an HVM guest, whose device
+ * model loads it as a Multiboot kernel.  Map the first 4 GiB one to one, and the first GiB once
+ * more, read-only, at 4 GiB; then go to 64-bit mode and to C.  A PV guest is there already: what
+ * is loaded is mapped one to one.
  */
 #define PRESENT 1
 #define WRITABLE 2
 #define LARGE 0x80
+
+#define MULTIBOOT 0x1badb002
+#define HAS_ADDRESSES 0x10000
+
+        .section .head, "a"
+head:   .long   MULTIBOOT, HAS_ADDRESSES, -(MULTIBOOT + HAS_ADDRESSES)
+        .long   head, first, loaded_end, image_end, entry
 
         .macro  note number, size, value:vararg
         .long   4, \size, \number

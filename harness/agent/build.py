@@ -23,7 +23,8 @@ _BARE_FLAGS = (
     *("-Wno-main", "-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments"),
 )
 _BARE_ARCH_FLAGS = {
-    Arch.X86_64: ("-mno-red-zone", "-fcf-protection=none", "-Wl,--defsym=start=0x100000"),
+    # Clear of what an HVM guest's firmware uses: hvmloader is at 1 MiB and tests from 4 to 8.
+    Arch.X86_64: ("-mno-red-zone", "-fcf-protection=none", "-Wl,--defsym=start=0x1000000"),
     Arch.ARM64: ("-mno-outline-atomics", "-Wl,--defsym=start=0x40080000"),
 }
 _PACKAGES = {Arch.X86_64: "gcc libc6-dev", Arch.ARM64: "gcc-aarch64-linux-gnu"}

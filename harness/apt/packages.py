@@ -10,6 +10,7 @@ import tempfile
 import urllib.parse
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -90,7 +91,10 @@ def source_package(
 def resolve(
     arch: Arch, packages: Iterable[str], *, recommends: bool = False, notice: Notice = _quiet
 ) -> tuple[Deb, ...]:
-    """Return what installing ``packages`` on an empty machine takes, by apt's own resolver."""
+    """Return what installing ``packages`` on an empty machine takes, by apt's own resolver.
+
+    Of ``a|b`` the first is taken that the release has.
+    """
     root = open_root(NAMES[arch].debian, types="deb", notice=notice)
     return _resolve(root, sorted(set(packages)), recommends)
 
@@ -139,6 +143,20 @@ def fetch(
     raise LabError(f"{root.what}: the archive and its index do not agree", where="apt")
 
 
+def _first_known(root: AptRoot, word: str) -> str:
+    """Return the first of the packages ``a|b`` that ``root`` has; the last if it has none."""
+    *names, last = word.split("|") if not word.startswith("^") else [word]
+
+    def known(name: str) -> bool:
+        try:
+            return bool(root.apt("apt-cache", "show", "--no-all-versions", name))
+        except command.CommandFailed:
+            return False  # "No packages found"
+
+    there = (name for name in names if root.answer(["known", name], partial(known, name)))
+    return next(there, last)
+
+
 def _resolve(root: AptRoot, packages: Sequence[str], recommends: bool) -> tuple[Deb, ...]:
     def ask() -> list[tuple[object, ...]]:
         option = "--install-recommends" if recommends else "--no-install-recommends"
@@ -149,6 +167,7 @@ def _resolve(root: AptRoot, packages: Sequence[str], recommends: bool) -> tuple[
         return [astuple(_deb(*found)) for found in _URI_LINE.findall(said)]
 
     with root.lock():
+        packages = [_first_known(root, word) for word in packages]
         rows = cast(list[list[object]], root.answer(["resolve", packages, recommends], ask))
     return tuple(Deb(*row) for row in rows)  # type: ignore[arg-type]
 

@@ -12,14 +12,14 @@ by one: pending, masked, linked, the selectors, the priorities that are ready, t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from harness.agent.wire import Answer
 from harness.conformance.guest import Guest, Inspection, changed_ports
 from harness.conformance.hypercalls import Observed
 from harness.conformance.oracle import Disagreement
-from harness.model.domain import Channel, Domain, Kind, Vcpu
+from harness.model.domain import Channel, Domain, Kind, Vcpu, Word
 from harness.model.operations import (
     DOMID_SELF,
     Consume,
@@ -126,9 +126,12 @@ class Bare(Guest):
             )
 
 
-def new_bare(domid: int, kind: Kind, vcpus: int) -> Domain:
+def new_bare(domid: int, kind: Kind, vcpus: int, xen_bound: Mapping[int, Channel]) -> Domain:
     """Return the bare guest as Xen made it, but for the toolstack's two ports."""
-    return Domain(domid, kind=kind, vcpus=(Vcpu(),) * vcpus)
+    domain = Domain(domid, kind=kind, vcpus=(Vcpu(),) * vcpus)
+    for port, channel in xen_bound.items():
+        domain = domain.with_port(port, channel)
+    return domain
 
 
 def expected_events(domain: Domain, vcpu: int) -> list[int]:
@@ -164,7 +167,11 @@ def taken(domain: Domain, vcpu: int) -> Domain:
 def wiped(domain: Domain) -> Domain:
     """Return ``domain`` when its shared memory is all zero: what Xen remembers itself stays."""
     vcpus = tuple(replace(v, upcall=False, selectors=frozenset()) for v in domain.vcpus)
-    ports = tuple(
-        (p, Channel(c.state, saved=c.saved)) for p, c in domain.ports if c.state or c.saved
-    )
+    ports = tuple((p, _wiped(c)) for p, c in domain.ports if c.state or c.saved)
     return replace(domain, vcpus=vcpus, ports=ports)
+
+
+def _wiped(channel: Channel) -> Channel:
+    if channel.consumer:
+        return replace(channel, bits=Word(), word=Word(), queue=None)
+    return Channel(channel.state, saved=channel.saved)

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from harness.agent.operations import DOMID_SELF
 from harness.arch import Arch
 from harness.conformance.bare import Bare, new_bare
 from harness.conformance.cells import RELEASES, Scope, why_not
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.oracle import Oracle, rows
-from harness.conformance.survey import linux_domain
+from harness.conformance.survey import linux_domain, xen_bound
 from harness.model.closing import closed
 from harness.model.domain import Domain, Kind, State, World
 from harness.model.outcome import own
@@ -110,9 +111,16 @@ class Watched:
     def _start(self, type_: str) -> tuple[BareGuest, Domain]:
         self.end_bare()
         running = self._bare = start_bare(self._live, type_)
-        kind = _KINDS[running.domu.type]
-        self._bare_domain = new_bare(running.domu.domid, kind, running.agent.info.vcpus)
-        return running, self._bare_domain
+        guest, dom0 = running.agent, self._live.agents["dom0"]
+        guest.connection.ask("reset", {"owner": DOMID_SELF})
+        known = new_bare(
+            running.domu.domid,
+            _KINDS[running.domu.type],
+            guest.info.vcpus,
+            xen_bound(guest, dom0),
+        )
+        self._bare_domain = known
+        return running, known
 
     def _ask(self, types: dict[str, str]) -> World:
         agents, dom0 = self._live.agents, _DOM0[self._live.host.arch]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.agent.client import AgentClient
 from harness.agent.operations import DOMID_SELF
@@ -54,11 +54,28 @@ def survey(agent: AgentClient, owner: int = DOMID_SELF) -> Survey:
             return Survey(first, ports)
 
 
+def xen_bound(agent: AgentClient, dom0: AgentClient) -> dict[int, Channel]:
+    """Return the ports that Xen has for itself in the domain of ``agent``, which has none of its
+    own and has just reset all others: an HVM guest's, to which its device model is bound."""
+    ends = {
+        channel.remote_port: port
+        for port, channel in survey(dom0).ports.items()
+        if channel.state is State.INTERDOMAIN and channel.remote_dom == agent.domid
+    }
+    return {
+        port: Channel(State.INTERDOMAIN, dom0.domid, ends[port], vcpu=channel.vcpu, consumer=True)
+        if port in ends
+        else replace(channel, consumer=True)
+        for port, channel in survey(agent).ports.items()
+        if channel.state > State.RESERVED
+    }
+
+
 def _channels(words: list[int]) -> Iterator[tuple[int, Channel]]:
     for at in range(0, len(words), _WORDS):
         port, status, vcpu, remote, detail = words[at : at + _WORDS]
         if status == _HIDDEN:
-            yield port, Channel(State.UNBOUND, vcpu=vcpu, consumer=True)
+            yield port, Channel(State.UNBOUND, consumer=True)  # nor where it comes up
         elif status == 2:
             yield port, Channel(State.INTERDOMAIN, remote, detail, vcpu=vcpu)
         else:

@@ -70,9 +70,7 @@ class DomU:
     def destroy(self) -> None:
         """Destroy and undefine; LabError when libvirt cannot, Overdue when it does not end."""
         try:
-            with contextlib.suppress(libvirt.libvirtError):  # it may have ended by itself
-                within(_DESTROY_SECONDS, "destroying the domU", self.name, self._domain.destroy)
-            self._domain.undefine()
+            _remove(self.name, self._domain)
             self._console.close()
         except libvirt.libvirtError as error:
             raise LabError(
@@ -124,7 +122,7 @@ class Toolstack:
         """Define and start a domU; its console is recorded as stream ``name``.
 
         ``cpuset``: the CPUs that its vCPUs keep to, as libvirt writes them.  LabError when libvirt
-        cannot, Overdue when it does not end.
+        cannot, which leaves no domU behind; Overdue when it does not end.
         """
         xml = (
             _environment()
@@ -137,6 +135,7 @@ class Toolstack:
                 cpuset=cpuset,
             )
         )
+        domain: libvirt.virDomain | None = None
         try:
             domain = self._connection.defineXML(xml)
             paused = libvirt.VIR_DOMAIN_START_PAUSED
@@ -148,6 +147,10 @@ class Toolstack:
             console.follow(name, recorded.chunks())
             domain.resume()
         except libvirt.libvirtError as error:
+            if domain is not None:
+                self.expect_end(name)
+                with contextlib.suppress(libvirt.libvirtError):
+                    _remove(name, domain)
             raise LabError(
                 f"the domU does not start: {error.get_error_message()}",
                 where=name,
@@ -207,6 +210,12 @@ class Toolstack:
         elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
             with self._lock:
                 self._ended[domain.name()] = "it crashed"
+
+
+def _remove(name: str, domain: libvirt.virDomain) -> None:
+    with contextlib.suppress(libvirt.libvirtError):  # it may have ended by itself
+        within(_DESTROY_SECONDS, "destroying the domU", name, domain.destroy)
+    domain.undefine()
 
 
 def _environment() -> jinja2.Environment:

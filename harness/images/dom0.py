@@ -66,6 +66,8 @@ _ETC = {
     "profile": "export PATH=/usr/sbin:/usr/bin:/sbin:/bin PS1='dom0# '\n",
     "mtab": "",
 }
+# Where the distribution's releases have the device model of HVM guests.
+_DEVICE_MODELS = ("usr/libexec/xen-qemu-system-i386", "usr/bin/qemu-system-i386")
 _FOLDERS = ("dev", "proc", "sys", "run", "tmp", "root", "mnt", "var/tmp", "var/cache/libvirt")
 _VAR = (
     "lib/xen/dump",
@@ -228,9 +230,26 @@ def _finish(tree: Path, linux: bytes) -> None:
         # Xen hides sep on AMD; libvirt then finds no model at all and refuses to start.
         if model.name != "x86_features.xml":
             model.write_text(_SEP.sub("", model.read_text()))
+    _place_device_model(tree)
     kernel_path = tree / DOMU_KERNEL.lstrip("/")
     kernel_path.parent.mkdir(exist_ok=True)
     kernel_path.write_bytes(linux)
+
+
+def _place_device_model(tree: Path) -> None:
+    """Put the device model of HVM guests where libvirt looks for it, beside hvmloader."""
+    for xen in tree.glob("usr/lib/xen-[0-9]*"):
+        if not (tree / "usr/lib/xen").exists():
+            (tree / "usr/lib/xen").symlink_to(xen.name)  # some releases' libvirt has no number
+        for model in _DEVICE_MODELS:
+            if (tree / model).is_file():
+                (xen / "bin/qemu-system-i386").symlink_to(f"/{model}")
+                break
+    # It gives every Multiboot kernel the loader that wants DMA, which Xen's machines do not have.
+    with_dma = tree / "usr/share/qemu/multiboot_dma.bin"
+    if with_dma.is_file():
+        with_dma.unlink()
+        with_dma.symlink_to("multiboot.bin")
 
 
 def _modules(path: Path) -> dict[str, str]:

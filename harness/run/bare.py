@@ -14,10 +14,10 @@ from harness.verdict import HarnessError, LabError
 
 NAME = "bare"
 VCPUS = 2  # guests/bare/xen.h
-_MEMORY_MIB = 32
+_MEMORY_MIB = 64
 _RELAY_SECONDS = 30.0
 # As which types of guest it boots.
-TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "pv"), Arch.ARM64: ("arm",)}
+TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "hvm", "pv"), Arch.ARM64: ("arm",)}
 
 
 @dataclass(frozen=True)

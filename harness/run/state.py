@@ -49,7 +49,8 @@ def observe(dom0: Dom0, toolstack: Toolstack | None) -> State:
 def parse(text: str) -> State:
     """Return the state that the output of the inspection ``text`` describes."""
     state: State = {}
-    containers = {"/libxl", "/vm"}  # in xenstore: libxl makes them for its first domain
+    # In xenstore: libxl makes them for its first domain, the last for the first HVM guest.
+    containers = {"/libxl", "/vm", "/local/domain/0/device-model"}
     for section in re.split(r"^== ", text, flags=re.MULTILINE)[1:]:
         name, _, body = section.partition("\n")
         lines = (line.rstrip() for line in body.splitlines())

@@ -24,7 +24,22 @@ def test_x86_64_has_a_pvh_entry() -> None:
         name_bytes, size, kind, name, entry = struct.unpack("<III4sI", file.read(20))
     assert (name_bytes, size, kind, name) == (4, 4, _PHYS32_ENTRY, b"Xen\0")
     assert segment["p_paddr"] <= entry < segment["p_paddr"] + segment["p_filesz"]
-    assert segment["p_paddr"] == 0x100000
+    assert segment["p_paddr"] == 0x1000000
+
+
+def test_x86_64_is_a_multiboot_kernel() -> None:
+    """A device model does not load a 64-bit ELF file by its headers, only by these addresses."""
+    with bare_guest(Arch.X86_64).open("rb") as file:
+        (segment,) = [s for s in ELFFile(file).iter_segments() if s["p_type"] == "PT_LOAD"]
+        file.seek(0)
+        image = file.read()
+    at = image.index(struct.pack("<I", 0x1BADB002), 0, 8192)
+    magic, flags, check, *addresses = struct.unpack_from("<8I", image, at)
+    assert at % 4 == 0 and flags == 1 << 16 and (magic + flags + check) % 2**32 == 0
+    head, load, load_end, end, entry = addresses
+    assert head - load == at - segment["p_offset"] and load == segment["p_paddr"]
+    assert load_end - load == segment["p_filesz"] and end - load >= segment["p_memsz"]
+    assert load <= entry < load_end
 
 
 def test_arm64_is_an_image_that_holds_its_own_bss() -> None:

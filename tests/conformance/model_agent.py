@@ -92,7 +92,9 @@ class _Channel:
         domain = self._host.domain(self._domid)
         listed: list[int] = []
         for port, channel in domain.ports:
-            if channel.state in _STATUS:
+            if channel.consumer and self._host.world.release.status_hides_xen_bound:
+                listed += [port, 255, 0, 0, 0]
+            elif channel.state in _STATUS:
                 detail = channel.remote_port or channel.number
                 listed += [port, _STATUS[channel.state], channel.vcpu, channel.remote_dom, detail]
         ports = ",".join(map(str, listed))

@@ -10,7 +10,7 @@ import pytest
 from harness.conformance.bare import Bare, new_bare
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.oracle import Disagreement, Oracle
-from harness.conformance.survey import linux_domain
+from harness.conformance.survey import linux_domain, xen_bound
 from harness.model.domain import INT_MAX, Channel, Domain, Kind, State, Vcpu, Word, World
 from harness.model.operations import (
     DOMID_SELF,
@@ -44,7 +44,7 @@ WORLD = World(
             untouched=Channel(word=Word(masked=True)),
         ),
         Domain(1, vcpus=BOTH),
-        new_bare(2, Kind.HVM, 2),
+        new_bare(2, Kind.HVM, 2, {}),
     ),
     RELEASE,
 )
@@ -55,7 +55,7 @@ def watched(host: ModelHost) -> Domains:
     names = {0: "dom0", 1: "domu1"}
     agents = {domid: host.agent(domid, name) for domid, name in names.items()}
     described = tuple(linux_domain(agent, Kind.PV) for agent in agents.values())
-    domains = Domains(Oracle(World((*described, new_bare(2, Kind.HVM, 2)), RELEASE)))
+    domains = Domains(Oracle(World((*described, new_bare(2, Kind.HVM, 2, {})), RELEASE)))
     for domid, agent in agents.items():
         domains.add(Guest(domains, agent, "pv" if domid else "dom0"))
     domains.add(Bare(domains, host.agent(2, "bare"), "pvh", linux=False))
@@ -108,6 +108,32 @@ def test_the_bare_guest_sees_its_memory() -> None:
         bare.unmask(far)
         assert bare.take(0) == [far]
         bare.to_fifo()
+
+
+@pytest.mark.parametrize("release", [Release(4, 14), Release(4, 17), Release(4, 20)])
+def test_ports_that_xen_has_in_an_hvm_guest_outlive_its_resets(release: Release) -> None:
+    bound = Channel(State.INTERDOMAIN, 0, 7, vcpu=1, consumer=True)
+    unbound = Channel(State.UNBOUND, consumer=True)
+    there = new_bare(2, Kind.HVM, 2, {3: bound, 4: unbound})
+    dom0 = WORLD.domains[0].with_port(7, Channel(State.INTERDOMAIN, 2, 3))
+    host = ModelHost(World((dom0, WORLD.domains[1], there), release))
+    bare, agents = host.agent(2, "bare"), [host.agent(0, "dom0"), host.agent(1, "domu1")]
+    known = xen_bound(bare, agents[0])
+    if release.status_hides_xen_bound:  # the vCPU, too, and nobody can ask for it
+        bound = replace(bound, vcpu=0)
+    assert known == {3: bound, 4: unbound}
+
+    described = (*(linux_domain(agent, Kind.PV) for agent in agents), there)
+    domains = Domains(Oracle(World(described, release)))
+    guest = Bare(domains, bare, "hvm", linux=False)
+    domains.add(guest)
+    guest.begin()
+    assert guest.alloc_unbound() == 1 and guest.alloc_unbound() == 2 and guest.alloc_unbound() == 5
+    guest.close(3)
+    guest.send(3)
+    domains.agree(guest)
+    guest.begin()
+    assert guest.now.port(3) == there.port(3) and guest.now.port(5) == Channel()
 
 
 def _answers(operation: type, code: int) -> Lie:

@@ -11,7 +11,10 @@ from tests.real.conftest import ROOT, harness
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 FOLDER = ROOT / "testcases" / "conformance"
-GUESTS = {"qemu-arm64": ["arm64 domU"], "qemu-x86_64": ["x86_64 pv", "x86_64 pvh"]}
+GUESTS = {
+    "qemu-arm64": ["arm64 domU"],
+    "qemu-x86_64": ["x86_64 pv", "x86_64 pvh", "x86_64 hvm"],
+}
 
 
 @pytest.mark.parametrize("host", ["qemu-arm64", "qemu-x86_64"])
