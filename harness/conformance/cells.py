@@ -99,8 +99,13 @@ _LIMITS = (
     ),
     _Limit(
         r"(xen: .*|.*Xen-bound)",
-        lambda s: s.dom0 or s.guest == "x86_64 pv",
+        lambda s: s.guest == "x86_64 pv",
         "Xen has no channel of its own in such a domain",
+    ),
+    _Limit(
+        r"(xen: .*|(?!status:).*Xen-bound)",
+        lambda s: s.dom0,
+        "Xen has no channel of its own in such a domain; it may ask for another's",
     ),
     _Limit(
         r"send: Xen consumer called",

@@ -50,6 +50,12 @@ def test_every_row_that_a_test_declares_exists_and_can_be_met() -> None:
         assert any(not why_not(row, scope) for scope in scopes), row
 
 
+def test_dom0_may_ask_for_the_channel_that_xen_has_in_another_domain() -> None:
+    dom0 = Scope("x86_64 dom0", "FIFO", Release(4, 17))
+    assert not why_not("status: EACCES Xen-bound", dom0)
+    assert why_not("close: EINVAL Xen-bound", dom0) and why_not("status: EACCES Xen-bound", PV)
+
+
 def _run(path: Path, *found: records.Record) -> Path:
     directory = RunDirectory(path)
     path.mkdir()
