@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from harness.agent.operations import DOMID_SELF
@@ -18,7 +19,7 @@ from harness.model.domain import Domain, Kind, State, World
 from harness.model.outcome import own
 from harness.model.releases import Release
 from harness.run.bare import NAME as BARE
-from harness.run.bare import BareGuest, destroy_bare, end_bare, start_bare
+from harness.run.bare import BareGuest, destroy_bare, end_bare, possible_types, start_bare
 from harness.run.session import Session
 from harness.verdict import HarnessError
 
@@ -72,6 +73,11 @@ class Watched:
         self._kept = replace(world, domains=tuple(d for d in world.domains if d.domid in linux))
         if destroyed:
             self.end_bare()
+
+    @cached_property
+    def bare_types(self) -> tuple[str, ...]:
+        """As which types of guest the bare one can be."""
+        return possible_types(self._live)
 
     def bare(self, domains: Domains, type_: str) -> Bare:
         """Take the bare guest, of ``type_``, into ``domains``, as new; start it if need be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 
@@ -18,6 +19,19 @@ _MEMORY_MIB = 64
 _RELAY_SECONDS = 30.0
 # As which types of guest it boots.
 TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "hvm", "pv"), Arch.ARM64: ("arm",)}
+
+
+def possible_types(live: Session) -> tuple[str, ...]:
+    """Return as which types of guest the bare one can be on this host.
+
+    PVH and HVM guests need HAP or shadow paging: a Xen may be built without the latter, and a
+    CPU may be without the former.
+    """
+    all_types = TYPES[live.host.arch]
+    if live.host.arch is Arch.ARM64:
+        return all_types
+    paging = re.search(r"^virt_caps.*\b(hap|shadow)\b", live.dom0.run("xl info").stdout, re.M)
+    return all_types if paging else ("pv",)
 
 
 @dataclass(frozen=True)
