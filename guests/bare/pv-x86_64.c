@@ -13,6 +13,7 @@
 #define WRITABLE 3u
 #define INITIALISE 0u /* of VCPU_OP */
 #define UP 1u
+#define STOP_PERIODIC_TIMER 7u
 #define IN_KERNEL 4u
 #define CODE_SEGMENT 0xe033u
 #define DATA_SEGMENT 0xe02bu
@@ -102,6 +103,10 @@ static int start_other(void)
         uint64_t rest[16];
     } begin;
     int64_t error;
+
+    /* Xen gives every vCPU of a PV guest one, which sends VIRQ_TIMER to whoever binds that. */
+    for (uintptr_t vcpu = 0; vcpu < VCPUS; vcpu++)
+        hypercall(VCPU_OP, STOP_PERIODIC_TIMER, (void *)vcpu, NULL);
 
     begin.flags = IN_KERNEL;
     begin.user.rip = (uintptr_t)other_entry;

@@ -1,13 +1,15 @@
-"""Virtual interrupts that Xen raises: when it has printed something, and for debug key q."""
+"""Virtual interrupts that Xen raises, or does not: it has printed something; debug key q; time."""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Guest
 
-DEBUG, CON_RING = 1, 8
+TIMER, DEBUG, CON_RING = 0, 1, 8
 
 
 @pytest.mark.cells("raise_virq: not bound", "raise_virq: pending on the notify vCPU")
@@ -42,4 +44,10 @@ def test_virqs_of_the_bare_guest(bare: Bare, dom0: Guest, abi: str) -> None:
     for vcpu in range(2):
         bare.domains.raised(bare, DEBUG, vcpu)
     assert bare.take(1) == [port]
+    assert bare.take(0) == []
+
+
+def test_a_guest_without_timers_sees_no_virq_timer(bare: Bare) -> None:
+    bare.bind_virq(TIMER)
+    time.sleep(0.05)  # five ticks of the timer that a PV guest begins with
     assert bare.take(0) == []
