@@ -13,6 +13,7 @@ import libvirt_qemu
 from harness.hypervisor.cpu import Cpu
 from harness.verdict import LabError
 
+_BYTE = re.compile(r"\b0x[0-9a-f]{2}\b")
 _CPU = re.compile(r"^\s*CPU#(\d+)", re.MULTILINE)
 _REGISTER = re.compile(r"\b([A-Z][A-Z0-9]{1,3})\s*=\s*([0-9a-f]{8,16})\b")
 _PC = ("RIP", "PC")
@@ -41,11 +42,16 @@ def look(domain: libvirt.virDomain) -> list[Cpu]:
 
 def memory(domain: libvirt.virDomain, cpu: int, address: int, size: int) -> bytes:
     """Return ``size`` bytes at virtual ``address`` of ``cpu``; LabError where nothing is mapped."""
-    text = human(domain, f"x /{size}xb {address:#x}", cpu)
-    values = [int(word, 16) for line in text.splitlines() for word in line.split(":")[-1].split()]
-    if len(values) != size:
+    found = dumped(human(domain, f"x /{size}xb {address:#x}", cpu))
+    if len(found) != size:
         raise LabError(f"cannot read memory at {address:#x}", where=f"CPU{cpu}")
-    return bytes(values)
+    return found
+
+
+def dumped(text: str) -> bytes:
+    """Return the bytes that ``x`` prints, which ends in words where nothing is mapped."""
+    rows = (line.rpartition(":")[2] for line in text.splitlines())
+    return bytes(int(word, 16) for row in rows for word in _BYTE.findall(row))
 
 
 def human(domain: libvirt.virDomain, line: str, cpu: int = 0) -> str:

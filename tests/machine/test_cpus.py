@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.machine.cpus import parse
+from harness.machine.cpus import dumped, parse
 
 X86 = """\
 
@@ -42,3 +42,17 @@ def test_arm() -> None:
 
 def test_nothing() -> None:
     assert parse("") == []
+
+
+def test_memory() -> None:
+    text = "00000a0000200010: 0x01 0x20 0x00\n00000a0000200018: 0xff\n"
+    assert dumped(text) == b"\x01\x20\x00\xff"
+
+
+def test_memory_that_is_not_there_or_not_whole() -> None:
+    assert dumped("00008000fbfe7cf0: Cannot access memory\n") == b""
+    assert dumped("Cannot access memory\n") == b""
+    assert (
+        dumped("0000000000000000: 0x01 0x02\n0000000000001000: Cannot access memory\n")
+        == b"\x01\x02"
+    )
