@@ -211,7 +211,10 @@ class HostRun:
     def _blame(self, host: str, error: BaseException) -> tuple[Verdict, str, str]:
         """Return verdict, message, story: what a dead machine says goes before the test's word."""
         if host in self._live:
-            error = self._live[host].cause(error)
+            try:
+                error = self._live[host].cause(error)
+            except Exception as ours:  # pytest would end here, and the tests to come be lost
+                error = ours
         story = str(getattr(error, "story", ""))
         if isinstance(error, HarnessError):
             return error.verdict, str(error), story

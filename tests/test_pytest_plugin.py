@@ -122,6 +122,18 @@ def test_after_a_death_the_other_tests_miss(
     assert code == 1
 
 
+def test_an_explanation_that_goes_wrong_ends_nothing_but_its_test(
+    pytester: pytest.Pytester, host: SimpleNamespace
+) -> None:
+    body = (
+        "def test_a(xen):\n    xen.cause = lambda error: int('Cannot')\n    assert False\n"
+        "def test_b(xen): pass\n"
+    )
+    code, result = run(pytester, body)
+    assert verdicts(result) == {"boot": "PASS", "a": "ERROR", "b": "PASS"}
+    assert code == 3
+
+
 def test_a_host_that_does_not_boot(pytester: pytest.Pytester, host: SimpleNamespace) -> None:
     host.boot = LabError("no serial line")
     code, result = run(pytester, "def test_a(xen): pass\ndef test_b(xen): pass\n")
