@@ -20,8 +20,7 @@ from harness.model.releases import Errno
 from harness.verdict import LabError
 
 DOMU_MAX_PORT = 1023  # libxl's default of max_event_channels
-_SERIAL = 4  # Xen's own console
-_DOM0_PIRQS = frozenset(range(16)) - {_SERIAL}
+_DOM0_PIRQS = frozenset(range(16))  # which Linux has Xen map at boot
 _WORDS = 5  # of each port in an answer: port, EVTCHNSTAT_*, vCPU, remote, detail
 _HIDDEN = 255  # Xen does not tell the state: its own consumer
 _MASKED = Channel(bits=Word(masked=True), word=Word(masked=True))
