@@ -104,8 +104,11 @@ def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> in
     host = find_host(load_lab(options["lab"]), options["host"])
     scenarios = _scenarios(names, host.arch)
     if not options["delays"] and isinstance(host, QemuHost):
-        plan = _plan(host, options["flavour"], tree, scenarios, options["out"])
-        return _tell(run_scenarios(plan, scenarios, choice), as_json)
+        machines = [
+            (_plan(host, options["flavour"], tree, some, options["out"]), some)
+            for some in _by_machine(scenarios)
+        ]
+        return _tell(run_scenarios(machines, choice), as_json)
     if choice != Choice():
         raise ConfigError(
             "--preemptions, --reduce, --limit and --repeat choose orders",
@@ -248,6 +251,14 @@ def _machine(scenarios: Sequence[Scenario]) -> dict[str, int]:
     domus = max(len(set(scenario.domains) - {DOM0}) for scenario in scenarios)
     vcpus = max(2, *(scenario.vcpus for scenario in scenarios))
     return {"domus": domus, "domu_vcpus": 1, "cpus": vcpus + domus}
+
+
+def _by_machine(scenarios: Sequence[Scenario]) -> list[list[Scenario]]:
+    """Return the scenarios in groups that need the same machine: a larger one is much slower."""
+    groups: dict[tuple[int, ...], list[Scenario]] = {}
+    for scenario in scenarios:
+        groups.setdefault(tuple(_machine([scenario]).values()), []).append(scenario)
+    return list(groups.values())
 
 
 def _by_chance(names: tuple[str, ...], scenarios: Sequence[Scenario], host: Host) -> list[Scenario]:

@@ -30,7 +30,7 @@ from harness.results.report import write_reports
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.run.session import Session, session
-from harness.verdict import HarnessError, Verdict, combine
+from harness.verdict import HarnessError, LabError, Verdict, combine
 
 _FEW = 2  # CPUs of which all orders are walked unless told otherwise
 _BOUND = 2  # preemptions of more
@@ -71,13 +71,15 @@ class _Result:
     files: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
     page: str = ""
+    trouble: str = ""  # what ended it early: no fault of Xen's
 
     @property
     def verdict(self) -> Verdict:
         outcomes = {each.walked.outcome for each in self.tried}
         if Outcome.MISMATCH in outcomes:
             return Verdict.FAIL
-        return Verdict.PASS if Outcome.WALKED in outcomes else Verdict.MISS
+        whole = Outcome.WALKED in outcomes and not self.trouble
+        return Verdict.PASS if whole else Verdict.MISS
 
     def of(self, outcome: Outcome) -> list[Tried]:
         """Return the schedules with that outcome."""
@@ -90,7 +92,7 @@ class _Result:
         if bad:
             times = f"{len(bad)} of {self.schedules} orders" if len(bad) > 1 else "an order"
             return f"{times} did not go as the model says: {bad[0].walked.why}"
-        return "" if self.of(Outcome.WALKED) else "no order could be walked"
+        return self.trouble or ("" if self.of(Outcome.WALKED) else "no order could be walked")
 
     @property
     def story(self) -> str:
@@ -136,13 +138,21 @@ def _told(tried: Tried) -> Iterator[str]:
     yield f"  => {tried.walked.why}"
 
 
-def run_scenarios(plan: Plan, scenarios: Sequence[Scenario], choice: Choice) -> dict[str, Any]:
-    """Walk the chosen orders of ``scenarios``; return the document of ``interleave run --json``."""
-    with _run(plan) as run:
-        for scenario in scenarios:
-            design, arch = run.bench.live.build.design, run.bench.live.host.arch
-            run.scenario(scenario, choice.orders(scenario, design, arch))
-    return run.document()
+def run_scenarios(
+    machines: Sequence[tuple[Plan, Sequence[Scenario]]], choice: Choice
+) -> dict[str, Any]:
+    """Walk the chosen orders of scenarios, those of each plan on a machine of its own; return the
+    document of ``interleave run --json``."""
+    results, document = list[_Result](), dict[str, Any]()
+    with _kept(machines[0][0]) as recorder:
+        for plan, scenarios in machines:
+            with session(plan, plan.hosts[0], recorder) as live, bench(live) as ready:
+                run = _Run(plan, ready, results)
+                for scenario in scenarios:
+                    orders = choice.orders(scenario, live.build.design, live.host.arch)
+                    run.scenario(scenario, orders)
+            document = run.document()
+    return document
 
 
 def replay_file(plan: Plan, schedule: ScheduleFile, repeat: int) -> dict[str, Any]:
@@ -214,7 +224,7 @@ def rate(host: QemuHost) -> dict[str, float]:
     """Return schedules per second of the small scenarios, and where the time of one goes."""
     plan = Plan((host.model_copy(update={"accel": "tcg", "domus": 0}),), snapshot=True, stub=True)
     small = [SCENARIOS[name] for name in ("send-close", "send-bind", "unmask-bind", "poll-alloc")]
-    document = run_scenarios(plan, small, Choice())
+    document = run_scenarios([(plan, small)], Choice())
     return {
         "schedules": document["schedules"],
         "walked": document["walked"],
@@ -236,15 +246,18 @@ def _same(schedule: ScheduleFile, tried: Tried) -> bool:
 class _Run:
     """One host's bench, and everything that is written down."""
 
-    def __init__(self, plan: Plan, on: Bench) -> None:
+    def __init__(self, plan: Plan, on: Bench, results: list[_Result]) -> None:
         self._plan = plan
         self._run = on.live.recorder.directory
         self._recorder = on.live.recorder
-        self._results: list[_Result] = []
+        self._results = results
         self.bench = on
 
     def scenario(self, scenario: Scenario, orders: Sequence[Path]) -> _Result:
-        """Walk ``orders``; keep page and files, also when it ends early."""
+        """Walk ``orders``; keep page and files, also when it ends early.
+
+        What is no fault of Xen's ends this scenario only: the next one has a pristine machine.
+        """
         result = _Result(scenario, len(orders))
         self._results.append(result)
         began = time.monotonic()
@@ -258,6 +271,9 @@ class _Run:
         try:
             with self._recorder.phase(host, "load"):
                 run_orders(self.bench, scenario, orders, notice)
+        except LabError as error:
+            result.trouble = str(error)
+            self.bench.live.restore(self.bench.stub.held())
         finally:
             self._keep(result)
         return result
@@ -273,7 +289,7 @@ class _Run:
         page = folder / f"{name}.html"
         result.page = str(page)
         write_page(page, self._about(result), result.tried, result.files)
-        if result.tried:
+        if result.tried or result.trouble:
             artifacts = [page, *(self._run.path / path for path in result.files.values())]
             self._recorder.add(
                 records.Test(
@@ -364,20 +380,26 @@ def rate_of(count: int, seconds: float) -> float:
 def _run(plan: Plan) -> Iterator[_Run]:
     """Boot the plan's host with a stub."""
     with booted(plan) as live, bench(live) as ready:
-        yield _Run(plan, ready)
+        yield _Run(plan, ready, [])
 
 
 @contextmanager
 def booted(plan: Plan) -> Iterator[Session]:
     """Boot the plan's host; close the run's book whatever happens."""
+    with _kept(plan) as recorder, session(plan, plan.hosts[0], recorder) as live:
+        yield live
+
+
+@contextmanager
+def _kept(plan: Plan) -> Iterator[Recorder]:
+    """Open the run's book; close it whatever happens."""
     place = directory.create(plan.out)
     recorder = Recorder(plan, place, Progress())
     host = plan.hosts[0]
     recorder.add(records.RunStart(plan.seed, tuple(sys.argv), __version__, (host.name,)))
     message = "interrupted"
     try:
-        with session(plan, host, recorder) as live:
-            yield live
+        yield recorder
         message = ""
     except HarnessError as error:
         message = str(error)
