@@ -204,7 +204,7 @@ class HostRun:
         self.recorder.add(
             Test(host, name, verdict, round(call.duration, 3), message, story, artifacts)
         )
-        if verdict is Verdict.PASS:
+        if verdict in (Verdict.PASS, Verdict.SKIP):
             for met in properties.get("cells", ()):
                 self.recorder.add(Cells(host=host, test=name, **met))
 

@@ -23,7 +23,7 @@ struct request {
     unsigned handle;
     enum fault fault;
     uint32_t a, b; /* the operation's own two arguments */
-    uint32_t ports[MAX_EVENTS]; /* events to write back, or that were read */
+    uint32_t ports[MAX_EVENTS]; /* events to write back, or that were read; ticks that polls took */
     unsigned count;
     int result;
     struct channel_status status;

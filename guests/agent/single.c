@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "probe.h"
+#include "ticks.h"
 
 #define WAIT_MS 5000u
 #define REQUIRED UINT64_MAX
@@ -63,9 +64,22 @@ static int do_raw_set_priority(struct actor *a, struct request *q)
     return raw_set_priority(a, q->a, q->b);
 }
 
+/* As often as asked for, with nothing said in between: an answer's interrupts end a poll. */
 static int do_raw_poll(struct actor *a, struct request *q)
 {
-    return raw_poll_many(a, q->ports, q->count, q->a);
+    uint32_t took[MAX_EVENTS];
+    unsigned times = 0;
+    int result = 0;
+
+    while (times < q->b && times < MAX_EVENTS && result == 0) {
+        uint64_t begun = ticks();
+        result = raw_poll_many(a, q->ports, q->count, q->a);
+        uint64_t ended = ticks();
+        took[times++] = ended - begun < UINT32_MAX ? (uint32_t)(ended - begun) : UINT32_MAX;
+    }
+    memcpy(q->ports, took, times * sizeof(*took));
+    q->count = times;
+    return result;
 }
 
 static int do_device_alloc_unbound(struct actor *a, struct request *q)
@@ -126,7 +140,7 @@ static const struct {
     {"bind_vcpu", "raw", do_raw_bind_vcpu, "port", "vcpu", REQUIRED, REQUIRED},
     {"unmask", "raw", do_raw_unmask, "port", NULL, REQUIRED, 0},
     {"set_priority", "raw", do_raw_set_priority, "port", "priority", REQUIRED, REQUIRED},
-    {"poll", "raw", do_raw_poll, "timeout", NULL, IN_THE_PAST, 0},
+    {"poll", "raw", do_raw_poll, "timeout", "times", IN_THE_PAST, 1},
     {"bind_pirq", "raw", probe_bind_pirq, "pirq", "flags", REQUIRED, 0},
     {"irq_unmask_notify", "raw", probe_irq_unmask_notify, NULL, NULL, 0, 0},
     {"reset", "raw", probe_reset, "owner", NULL, REQUIRED, 0},
@@ -177,8 +191,10 @@ static void report(struct session *s, const char *verb, const struct request *q)
                  q->status.vcpu, q->status.remote, q->status.detail);
     if (q->run == probe_survey)
         n = (size_t)snprintf(extra, sizeof(extra), " more=%u", q->a ? 1 : 0);
-    if (q->run == do_device_read || q->run == probe_fill || q->run == probe_survey) {
-        n += (size_t)snprintf(extra + n, sizeof(extra) - n, " ports=");
+    if (q->run == do_device_read || q->run == probe_fill || q->run == probe_survey ||
+        q->run == do_raw_poll) {
+        n += (size_t)snprintf(extra + n, sizeof(extra) - n,
+                              q->run == do_raw_poll ? " took=" : " ports=");
         for (unsigned i = 0; i < q->count; i++)
             n += (size_t)snprintf(extra + n, sizeof(extra) - n, i ? ",%u" : "%u", q->ports[i]);
     }

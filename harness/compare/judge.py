@@ -200,10 +200,10 @@ def _predicted(base: Release, candidate: Release) -> list[Difference]:
     return found
 
 
-def _said(value: bool | Errno | None) -> str:
+def _said(value: bool | Errno) -> str:
     if isinstance(value, Errno):
         return value.name
-    return {True: "yes", False: "no", None: "either"}[value]
+    return "yes" if value else "no"
 
 
 def _missing(base: Sequence[Missing], candidate: Sequence[Missing]) -> list[Difference]:

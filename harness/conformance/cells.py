@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from harness.model.releases import Release
+from harness.model.releases import Errno, Release
 from harness.model.rows import coverage
 
 GUESTS = (
@@ -93,6 +93,11 @@ _LIMITS = (
         "needs a Xen built without CONFIG_EVTCHN_FIFO, which 4.21 and later can be",
     ),
     _Limit(
+        r"poll: EINVAL not usable",
+        lambda s: not s.release.poll_rejects_unusable,
+        "Xen 4.15 and later",
+    ),
+    _Limit(
         r"status: EACCES Xen-bound",
         lambda s: not s.release.status_hides_xen_bound,
         "Xen 4.15 to 4.18",
@@ -116,6 +121,11 @@ _LIMITS = (
         r"xen: (freed nothing|notify: domain dying).*",
         _always,
         "happens while a domain is torn down, where nobody sees it",
+    ),
+    _Limit(
+        r"bind_pirq: EINVAL pirq out of range",
+        lambda s: s.arm and s.release.arm_bind_pirq is Errno.EOPNOTSUPP,
+        "Arm has no PIRQs, which comes first there",
     ),
     _Limit(r"bind_pirq: no PIRQs on Arm", lambda s: not s.arm, "Arm only"),
     _Limit(

@@ -355,18 +355,16 @@ def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
     """Poll many times: a quick one shows an event, unless hardly any is quick."""
     agent = guest.agent
     verb, arguments = call(operation)
-    words = {**arguments, "timeout": timeout}
-    times: list[float] = []
+    words = {**arguments, "timeout": timeout, "times": 1 if timeout == IN_THE_PAST else _POLLS}
+    ticks: list[int] = []
     for _ in range(_POLL_BATCHES):
-        answers = agent.connection.attempt_in_a_row(verb, [words] * _POLLS)
-        refused = next((answer for answer in answers if not answer.ok), None)
-        if refused is not None:
-            return observed(operation, refused)
+        answer = agent.connection.attempt(verb, words)
+        if not answer.ok:
+            return observed(operation, answer)
         if timeout == IN_THE_PAST:
             return Observed(0)
-        hz = agent.info.tick_hz
-        times += [(a.integer("ret") - a.integer("call")) / hz for a in answers]
-        quick = statistics.fmean(time < guest.asleep_s for time in times)
+        ticks += answer.integers("took")
+        quick = statistics.fmean(took < guest.asleep_s * agent.info.tick_hz for took in ticks)
         if not _UNSURE[0] < quick < _UNSURE[1]:
             return Observed(0, blocked=quick < _UNSURE[1])
     raise Undecided(

@@ -19,7 +19,14 @@ from harness.model.domain import Domain, Kind, State, World
 from harness.model.outcome import own
 from harness.model.releases import Release
 from harness.run.bare import NAME as BARE
-from harness.run.bare import BareGuest, destroy_bare, end_bare, possible_types, start_bare
+from harness.run.bare import (
+    WHY_NO_PAGING,
+    BareGuest,
+    destroy_bare,
+    end_bare,
+    possible_types,
+    start_bare,
+)
 from harness.run.session import Session
 from harness.verdict import HarnessError
 
@@ -137,9 +144,23 @@ class Watched:
 
 def scope(guest: Guest, *, fifo: bool) -> Scope:
     """Return where ``guest`` is in the catalogue, with that ABI."""
-    arch = guest.agent.info.arch
     kind = "domU" if guest.type == "arm" else guest.type
-    return Scope(f"{arch} {kind}", "FIFO" if fifo else "2L", guest.domains.oracle.world.release)
+    return _scope(guest.domains, kind, fifo=fifo)
+
+
+def _scope(domains: Domains, kind: str, *, fifo: bool) -> Scope:
+    arch = domains.guests["dom0"].agent.info.arch
+    return Scope(f"{arch} {kind}", "FIFO" if fifo else "2L", domains.oracle.world.release)
+
+
+def impossible(domains: Domains, type_: str) -> list[dict[str, Any]]:
+    """Return records of kind "cells": this Xen cannot have a guest of ``type_`` here."""
+    places = [_scope(domains, type_, fifo=fifo) for fifo in (False, True)]
+    return [{**_where(place), "rows": (), "why_not": WHY_NO_PAGING} for place in places]
+
+
+def _where(place: Scope) -> dict[str, Any]:
+    return {"guest": place.guest, "abi": place.abi, "release": str(place.release)}
 
 
 def declared_but_unseen(domains: Domains, wanted: Iterable[str]) -> list[str]:
@@ -164,12 +185,9 @@ def scopes(domains: Domains) -> list[dict[str, Any]]:
         for fifo in (False, True):
             there = rows(domains.oracle.exercised, guest.domid, fifo)
             if there:
-                place = scope(guest, fifo=fifo)
                 met.append(
                     {
-                        "guest": place.guest,
-                        "abi": place.abi,
-                        "release": str(place.release),
+                        **_where(scope(guest, fifo=fifo)),
                         "rows": tuple(sorted(there)),
                         "differs": tuple(
                             f"{release}: {row}"

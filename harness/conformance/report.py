@@ -25,17 +25,18 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Line:
-    """One cell and the tests that met it; none: ``cell.why_not``, or it is still to be tested."""
+    """One cell and the tests that met it; none: ``why_not``, or it is still to be tested."""
 
     cell: Cell
     tests: tuple[str, ...]
+    why_not: str  # of the catalogue, or of the host that ran
 
     @property
     def state(self) -> str:
         """``tested``, ``missing`` or ``unreachable``."""
         if self.tests:
             return "tested"
-        return "unreachable" if self.cell.why_not else "missing"
+        return "unreachable" if self.why_not else "missing"
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,29 @@ class Coverage:
 def coverage(runs: Iterable[Path]) -> Coverage:
     """Read the journals of ``runs`` (run directories); ConfigError where there is none."""
     met: dict[tuple[str, Scope], set[str]] = {}
+    kept: dict[Scope, str] = {}
     for path in runs:
         for entry in read(RunDirectory(path.absolute()).journal).entries:
             if isinstance(entry.record, records.Cells):
-                _add(met, entry.record)
+                scope = _scope(entry.record)
+                for row in entry.record.rows:
+                    met.setdefault((row, scope), set()).add(entry.record.test)
+                if entry.record.why_not:
+                    kept[scope] = entry.record.why_not
     lines = tuple(
-        Line(cell, tuple(sorted(met.get((cell.row, cell.scope), ())))) for cell in catalogue()
+        Line(
+            cell,
+            tuple(sorted(met.get((cell.row, cell.scope), ()))),
+            cell.why_not or kept.get(cell.scope, ""),
+        )
+        for cell in catalogue()
     )
     return Coverage(lines, tuple(_contradictions(lines)))
 
 
-def _add(met: dict[tuple[str, Scope], set[str]], found: records.Cells) -> None:
+def _scope(found: records.Cells) -> Scope:
     major, _, minor = found.release.partition(".")
-    scope = Scope(found.guest, found.abi, Release(int(major), int(minor)))
-    for row in found.rows:
-        met.setdefault((row, scope), set()).add(found.test)
+    return Scope(found.guest, found.abi, Release(int(major), int(minor)))
 
 
 def _contradictions(lines: Sequence[Line]) -> Iterable[str]:
@@ -102,7 +111,7 @@ def document(found: Coverage) -> dict[str, Any]:
                 "release": str(line.cell.scope.release),
                 "state": line.state,
                 "tests": list(line.tests),
-                "why_not": "" if line.tests else line.cell.why_not,
+                "why_not": "" if line.tests else line.why_not,
             }
             for line in found.lines
         ],
@@ -144,7 +153,7 @@ def _table(found: Coverage) -> _Table:
         scope = line.cell.scope
         column = (scope.guest, scope.abi, str(scope.release))
         columns[column] = None
-        told = ", ".join(line.tests) or line.cell.why_not or "not tested yet"
+        told = ", ".join(line.tests) or line.why_not or "not tested yet"
         title = f"{line.cell.row}: {' '.join(column)}: {told}"
         rows.setdefault(line.cell.row, []).append(_Square(line.state, title))
     return _Table(

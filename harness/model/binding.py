@@ -183,14 +183,16 @@ def bind_ipi(world: World, op: BindIpi) -> list[Outcome]:
 def bind_pirq(world: World, op: BindPirq) -> list[Outcome]:
     """EVTCHNOP_bind_pirq."""
     domain = own(world, op.caller)
+    no_pirqs, on_arm = "bind_pirq: no PIRQs on Arm", world.release.arm_bind_pirq
+    if domain.kind is Kind.ARM and on_arm is Errno.EOPNOTSUPP:
+        return [error(world, no_pirqs, on_arm)]
     if not 0 <= op.pirq < domain.nr_pirqs:
         return [error(world, "bind_pirq: EINVAL pirq out of range", Errno.EINVAL)]
     if domain.kind is Kind.PV and op.pirq not in domain.pirqs:
         return [error(world, "bind_pirq: EPERM no access", Errno.EPERM)]
     if domain.kind is Kind.ARM:
         ports, errors = allocate(world, domain)
-        row = "bind_pirq: no PIRQs on Arm"
-        return [error(after, row, world.release.arm_bind_pirq) for _, after, _ in ports] + errors
+        return [error(after, no_pirqs, on_arm) for _, after, _ in ports] + errors
     if any(c.state is State.PIRQ and c.number == op.pirq for _, c in domain.ports):
         return [error(world, "bind_pirq: EEXIST", Errno.EEXIST)]
     row = "bind_pirq: PIRQ on vcpu 0"

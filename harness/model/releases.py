@@ -40,13 +40,12 @@ class Release:
         return f"{self.major}.{self.minor}"
 
     @property
-    def poll_rejects_unusable(self) -> bool | None:
-        """SCHEDOP_poll answers EINVAL for a valid but unusable port; None: either may be seen.
+    def poll_rejects_unusable(self) -> bool:
+        """SCHEDOP_poll answers EINVAL for a valid but unusable port.
 
-        evtchn_port_poll came with the lock rework.  4.14.0 does not have it, 4.14.1 and later
-        stable releases do, and the minor number cannot tell them apart.
+        evtchn_port_poll does it, which no 4.14 has: 4.14.6 takes such a port as not pending.
         """
-        return None if self == Release(4, 14) else self > Release(4, 14)
+        return self > Release(4, 14)
 
     @property
     def status_hides_xen_bound(self) -> bool:
@@ -65,7 +64,10 @@ class Release:
 
     @property
     def arm_bind_pirq(self) -> Errno:
-        """What EVTCHNOP_bind_pirq of a valid pirq answers on Arm, which has no PIRQs."""
+        """What EVTCHNOP_bind_pirq answers on Arm, which has no PIRQs.
+
+        ENOMEM comes after all checks and the allocation, EOPNOTSUPP before any (seen on 4.20).
+        """
         return Errno.EOPNOTSUPP if self >= Release(4, 19) else Errno.ENOMEM
 
     @property

@@ -141,10 +141,8 @@ def poll(world: World, op: Poll) -> list[Outcome]:
         if not valid(domain, port):
             return [*outcomes, error(world, "poll: EINVAL not valid", Errno.EINVAL)]
         usable = domain.port(port).usable
-        if not usable and world.release.poll_rejects_unusable is not False:
-            outcomes.append(error(world, "poll: EINVAL not usable", Errno.EINVAL))
-            if world.release.poll_rejects_unusable:
-                return outcomes
+        if not usable and world.release.poll_rejects_unusable:
+            return [*outcomes, error(world, "poll: EINVAL not usable", Errno.EINVAL)]
         if domain.pending(port):
             return [*outcomes, ok(world, "poll: 0 at once, pending")]
     return [*outcomes, _asleep(world, domain, op)]

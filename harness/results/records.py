@@ -141,7 +141,10 @@ class Leak:
 
 @dataclass(frozen=True)
 class Cells:
-    """Rows of the specification that one kind of guest met in a test that passed."""
+    """Rows of the specification that one kind of guest met in a test that passed.
+
+    With ``why_not`` there are none: ``host`` cannot have such a guest, and that is why.
+    """
 
     kind: ClassVar[str] = "cells"
     host: str
@@ -151,6 +154,7 @@ class Cells:
     release: str  # of the Xen that ran: 4.17
     rows: tuple[str, ...]
     differs: tuple[str, ...] = ()  # "4.20: row": what that release's model would not have allowed
+    why_not: str = ""
 
 
 @dataclass(frozen=True)

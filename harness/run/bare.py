@@ -19,13 +19,13 @@ _MEMORY_MIB = 64
 _RELAY_SECONDS = 30.0
 # As which types of guest it boots.
 TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "hvm", "pv"), Arch.ARM64: ("arm",)}
+WHY_NO_PAGING = "PVH and HVM guests need HAP or shadow paging, and this Xen on this CPU has neither"
 
 
 def possible_types(live: Session) -> tuple[str, ...]:
     """Return as which types of guest the bare one can be on this host.
 
-    PVH and HVM guests need HAP or shadow paging: a Xen may be built without the latter, and a
-    CPU may be without the former.
+    A Xen may be built without shadow paging, and a CPU may be without the other kind.
     """
     all_types = TYPES[live.host.arch]
     if live.host.arch is Arch.ARM64:

@@ -28,6 +28,13 @@ _CHANNEL = "evtchn_"  # begins the names of a channel's lock functions
 _RAN_NS = 300_000_000  # a CPU that did not run meanwhile stands still, whatever it is at
 _FRAME = {Arch.X86_64: "RBP", Arch.ARM64: "X29"}  # points at the caller's and the return address
 _MOST_FRAMES = 16
+# Where an interrupt or a fault came into Xen on x86-64 (SAVE_ALL), the frame pointer is that of
+# the saved %rbp, inverted; above it lie the other registers of struct cpu_user_regs.
+_VECTOR, _RIP, _RFLAGS, _REGISTERS_SIZE = 92, 96, 112, 120
+_STACK_SIZE = 8 * 4096
+_INTERRUPTS_ON = 1 << 9  # in RFLAGS
+_FIRST_INTERRUPT = 0x20  # vectors below are exceptions, which nothing masks
+_ALL_ONES = 2**64 - 1
 _ARGUMENT = {Arch.X86_64: "RDI", Arch.ARM64: "X00"}  # first argument, by the C calling convention
 # One writer counts for so much in the counter flavours (MAX_VIRT_CPUS).
 _WRITER = {Arch.X86_64: 8192, Arch.ARM64: 128}
@@ -103,13 +110,27 @@ def _functions(arch: Arch, table: Symbols, cpu: Cpu, memory: Memory) -> list[str
         found.append(table.describe(pc))
         try:
             data = memory(cpu.number, frame, 16)
+            above, pc = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8))
+            if arch is Arch.X86_64 and frame < above ^ _ALL_ONES < frame + _STACK_SIZE:
+                saved = memory(cpu.number, above ^ _ALL_ONES, _REGISTERS_SIZE)
+                above, pc = (int.from_bytes(saved[at : at + 8], "little") for at in (0, _RIP))
+                if table.at(pc) is not None:
+                    found.append(_entry(saved))
         except HarnessError:
             break
-        above, pc = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8))
         if above <= frame:
             pc = 0  # the outermost, or no frame at all
         frame = above
     return found
+
+
+def _entry(saved: bytes) -> str:
+    """Return what interrupted Xen, by the registers saved there."""
+    vector = saved[_VECTOR]
+    masked = not int.from_bytes(saved[_RFLAGS : _RFLAGS + 8], "little") & _INTERRUPTS_ON
+    what = "interrupt" if vector >= _FIRST_INTERRUPT else "exception"
+    told = f"{what} {vector:#x}"
+    return f"{told} WITH INTERRUPTS OFF" if masked and what == "interrupt" else told
 
 
 def _spinning(table: Symbols, cpus: Callable[[], Sequence[Cpu]], looks: int) -> list[Cpu]:

@@ -13,8 +13,8 @@ import pytest
 
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains, Guest
-from harness.conformance.host import Watched, declared_but_unseen, scopes
-from harness.run.bare import TYPES
+from harness.conformance.host import Watched, declared_but_unseen, impossible, scopes
+from harness.run.bare import TYPES, WHY_NO_PAGING
 from harness.run.session import Session
 
 _WELL = pytest.StashKey[bool]()
@@ -87,12 +87,15 @@ def bare_type(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def bare(xen: Session, domains: Domains, watched: Watched, bare_type: str) -> Bare:
+def bare(
+    request: pytest.FixtureRequest, xen: Session, domains: Domains, watched: Watched, bare_type: str
+) -> Bare:
     """The bare guest, in 2L and without any port."""
     if xen.tools is None:
         pytest.skip(xen.why_no_tools)
     if bare_type not in watched.bare_types:
-        pytest.skip(f"this Xen has no {bare_type} guests here")
+        request.node.user_properties.append(("cells", impossible(domains, bare_type)))
+        pytest.skip(WHY_NO_PAGING)
     return watched.bare(domains, bare_type)
 
 

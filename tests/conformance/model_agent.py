@@ -78,8 +78,10 @@ class _Channel:
         if result.status is not None:
             s = result.status
             more = f" state={s.status} vcpu={s.vcpu} remote={s.dom} detail={s.detail}"
-        took = _SLOW if result.blocked else _QUICK
-        return f"ok result={result.code} call=1 ret={1 + took} cpu=0{more}"
+        if verb == "poll":
+            took = str(_SLOW if result.blocked else _QUICK)
+            more = f" took={','.join([took] * int(words['times']))}"
+        return f"ok result={result.code} call=1 ret=2 cpu=0{more}"
 
     def _hello(self, _: dict[str, str]) -> str:
         vcpus = len(self._host.domain(self._domid).vcpus)

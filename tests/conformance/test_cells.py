@@ -88,6 +88,20 @@ def test_a_cell_met_against_the_catalogue_is_told(tmp_path: Path) -> None:
     assert "2L only" in told and "x86_64 pv" in told
 
 
+def test_what_no_host_could_have_is_not_missing_unless_another_host_had_it(tmp_path: Path) -> None:
+    why = "no paging for such guests"
+    kept = [records.Cells("h", "a-test", PV.guest, abi, "4.17", (), why_not=why) for abi in ABIS]
+    one = _run(tmp_path / "one", *kept)
+    lines = [line for line in coverage([one]).lines if line.cell.scope == PV]
+    assert lines and {line.state for line in lines} == {"unreachable"}
+    assert why in {line.why_not for line in lines}
+    two = _run(tmp_path / "two", _cells("close: FREE"))
+    found = coverage([one, two])
+    assert found.count("tested") == 1 and not found.contradictions
+    other = [line for line in found.lines if line.cell.scope.release == Release(4, 14)]
+    assert "missing" in {line.state for line in other}
+
+
 def test_page_and_document(tmp_path: Path) -> None:
     run = _run(tmp_path / "one", _cells("close: FREE"))
     page = write(coverage([run]), tmp_path).read_text()

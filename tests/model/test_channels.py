@@ -196,7 +196,7 @@ def test_status_of_a_xen_bound_port_by_release(release: Release, expected: set[i
 
 def test_poll_of_an_unusable_port_by_release() -> None:
     answers = {r: codes(replace(WORLD, release=r), Poll(1, (1,))) for r in RELEASES}
-    assert answers[Release(4, 14)] == {-22, 0}  # 4.14.0 blocks, 4.14.1 and later refuse
+    assert answers[Release(4, 14)] == {0}  # as not pending: it blocks
     assert all(answers[r] == {-22} for r in RELEASES[1:])
 
 
@@ -204,6 +204,8 @@ def test_bind_pirq_on_arm_by_release() -> None:
     arm = WORLD.with_domain(replace(GUEST, kind=Kind.ARM))
     assert codes(replace(arm, release=Release(4, 17)), BindPirq(1, 5)) == {-12}
     assert codes(replace(arm, release=Release(4, 20)), BindPirq(1, 5)) == {-95}
+    assert codes(replace(arm, release=Release(4, 17)), BindPirq(1, 0xFFFFFFF)) == {-22}
+    assert codes(replace(arm, release=Release(4, 20)), BindPirq(1, 0xFFFFFFF)) == {-95}
 
 
 def test_argo_is_per_domain_since_4_21() -> None:

@@ -171,3 +171,37 @@ def test_backtraces_follow_the_frames_to_where_the_guest_came_from() -> None:
         "CPU1: in its guest",
         "CPU2: default_idle+0x0/0x40",
     ]
+
+
+@pytest.mark.parametrize(
+    ("vector", "rflags", "entry"),
+    [
+        (0x31, 0x202, "interrupt 0x31"),
+        (0x31, 0x002, "interrupt 0x31 WITH INTERRUPTS OFF"),
+        (0x0E, 0x002, "exception 0xe"),
+    ],
+)
+def test_backtraces_go_on_behind_an_interrupt(vector: int, rflags: int, entry: str) -> None:
+    base = 0xFFFF830000009000
+    saved = bytearray(120)  # from %rbp on, as in struct cpu_user_regs
+    for at, value in {0: base + 0x200, 96: 0x3010, 112: rflags}.items():
+        saved[at : at + 8] = value.to_bytes(8, "little")
+    saved[92] = vector
+    inverted = (base + 0x40) ^ (2**64 - 1)
+    stack = {
+        base: inverted.to_bytes(8, "little") + (0x2010).to_bytes(8, "little"),
+        base + 0x40: bytes(saved),
+        base + 0x200: (base + 0x300).to_bytes(8, "little") + (0x4010).to_bytes(8, "little"),
+        base + 0x300: bytes(16),
+    }
+    build: Any = BUILD
+    (line,) = hang.backtraces(
+        Arch.X86_64,
+        build,
+        lambda: [Cpu(0, 0x1004, {"RBP": base})],
+        lambda _cpu, address, size: stack[address][:size],
+    )
+    assert line == (
+        f"CPU0: evtchn_write_lock+0x4/0x40 < {entry} < do_event_channel_op+0x10/0x40 < "
+        "queue_write_lock_slowpath+0x10/0x40"
+    )
