@@ -52,7 +52,7 @@ from harness.model.outcome import Outcome
 from harness.verdict import LabError
 
 _POLLS = 9  # in a row: any event of the guest's own may end one early, a busy machine delay it
-_UNSURE = (0.2, 0.35)  # share of quick polls that tells nothing
+_UNSURE = (2, 3)  # times as long as a poll that returns at once (seen: 0.3 to 1, and 5 to 80)
 _POLL_BATCHES = 5
 _IN_A_ROW = 20  # commands in one message
 
@@ -78,7 +78,6 @@ class Guest:
     agent: AgentClient
     type: str  # dom0, pv, pvh, hvm, arm
     linux: bool = True
-    asleep_s: float = 1e-3  # a poll that takes longer has slept: at most until Linux's tick, 4 ms
 
     @property
     def name(self) -> str:
@@ -352,23 +351,25 @@ def changed_ports(old: Domain, new: Domain) -> list[int]:
 
 
 def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
-    """Poll many times: a quick one shows an event, unless hardly any is quick."""
+    """Poll many times: one that has slept took far longer than one whose time-out is past."""
     agent = guest.agent
-    verb, arguments = call(operation)
-    words = {**arguments, "timeout": timeout, "times": 1 if timeout == IN_THE_PAST else _POLLS}
-    ticks: list[int] = []
+    verb, words = call(operation)
+    past = {**words, "timeout": IN_THE_PAST}
+    if timeout == IN_THE_PAST:
+        return observed(operation, agent.connection.attempt(verb, past))
+    both = [{**past, "times": _POLLS}, {**words, "timeout": timeout, "times": _POLLS}]
+    ticks: tuple[list[int], list[int]] = ([], [])
     for _ in range(_POLL_BATCHES):
-        answer = agent.connection.attempt(verb, words)
-        if not answer.ok:
-            return observed(operation, answer)
-        if timeout == IN_THE_PAST:
-            return Observed(0)
-        ticks += answer.integers("took")
-        quick = statistics.fmean(took < guest.asleep_s * agent.info.tick_hz for took in ticks)
-        if not _UNSURE[0] < quick < _UNSURE[1]:
-            return Observed(0, blocked=quick < _UNSURE[1])
+        for took, answer in zip(ticks, agent.connection.attempt_in_a_row(verb, both), strict=True):
+            if not answer.ok:
+                return observed(operation, answer)
+            took += answer.integers("took")
+        at_once, this = (statistics.median(took) for took in ticks)
+        if not _UNSURE[0] * at_once < this < _UNSURE[1] * at_once:
+            return Observed(0, blocked=this >= _UNSURE[1] * at_once)
     raise Undecided(
-        f"cannot tell whether a poll of {operation.ports} sleeps: {quick:.0%} were quick",
+        f"cannot tell whether a poll of {operation.ports} sleeps: it takes {this / at_once:.1f} "
+        "times as long as one that does not",
         where=agent.name,
     )
 

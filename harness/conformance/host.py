@@ -31,7 +31,6 @@ from harness.run.session import Session
 from harness.verdict import HarnessError
 
 _KINDS = {"pv": Kind.PV, "pvh": Kind.HVM, "hvm": Kind.HVM, "arm": Kind.ARM}
-_NAP = 8e-3  # seconds for which the bare guest sleeps in a poll
 _DOM0 = {Arch.X86_64: Kind.PV, Arch.ARM64: Kind.ARM}
 
 
@@ -94,7 +93,7 @@ class Watched:
         assert running is not None and known is not None
         oracle = domains.oracle
         oracle.world = replace(oracle.world, domains=(*oracle.world.domains, known))
-        bare = Bare(domains, running.agent, running.domu.type, linux=False, asleep_s=_NAP / 2)
+        bare = Bare(domains, running.agent, running.domu.type, linux=False)
         domains.add(bare)
         bare.begin()
         if new:

@@ -79,7 +79,7 @@ class _Channel:
             s = result.status
             more = f" state={s.status} vcpu={s.vcpu} remote={s.dom} detail={s.detail}"
         if verb == "poll":
-            took = str(_SLOW if result.blocked else _QUICK)
+            took = str(_SLOW if result.blocked and words["timeout"] == "0" else _QUICK)
             more = f" took={','.join([took] * int(words['times']))}"
         return f"ok result={result.code} call=1 ret=2 cpu=0{more}"
 
