@@ -1,4 +1,4 @@
-"""Random sequences of operations, as long as ``--duration`` says, the model as the judge."""
+"""Random sequences of operations, the model as the judge: ``--duration`` seconds per host."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ import pytest
 
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains, Guest
+from harness.conformance.host import Watched
 from harness.conformance.sequences import run_random
 from harness.run.session import Session
 
 
 def test_random_sequences(
-    xen: Session, domains: Domains, dom0: Guest, bare: Bare, request: pytest.FixtureRequest
+    xen: Session,
+    domains: Domains,
+    watched: Watched,
+    dom0: Guest,
+    bare: Bare,
+    request: pytest.FixtureRequest,
 ) -> None:
     def begin() -> None:
         domains.close_opened()
         bare.begin()
 
-    tally = run_random([bare, dom0], begin, xen.plan.duration, xen.plan.seed)
+    seconds = xen.plan.duration / len(watched.bare_types)  # each type of guest has its share
+    tally = run_random([bare, dom0], begin, seconds, xen.plan.seed)
     told = {
+        "guest": bare.type,
         "seed": xen.plan.seed,
         "seconds": round(tally.seconds, 1),
         "sequences": tally.sequences,
@@ -28,11 +36,11 @@ def test_random_sequences(
         "undecided": tally.undecided,
         "disagreements": [f"{each}\n{each.story}" for each in tally.disagreements],
     }
-    file = xen.recorder.directory.path / f"random-{xen.host.name}.json"
+    file = xen.recorder.directory.path / f"random-{xen.host.name}-{bare.type}.json"
     file.write_text(json.dumps(told, indent=1) + "\n")
     request.node.user_properties.append(("artifacts", (file.name,)))
     xen.recorder.progress.note(
-        f"{xen.host.name:12} {tally.sequences} random sequences, {tally.operations} operations, "
+        f"{xen.host.name:12} {bare.type}: {tally.sequences} random sequences, {tally.operations} operations, "
         f"{len(tally.disagreements)} disagreements, {tally.undecided} undecided"
     )
     if tally.disagreements:
