@@ -40,8 +40,8 @@ def test_random_sequences(
     file.write_text(json.dumps(told, indent=1) + "\n")
     request.node.user_properties.append(("artifacts", (file.name,)))
     xen.recorder.progress.note(
-        f"{xen.host.name:12} {bare.type}: {tally.sequences} random sequences, {tally.operations} operations, "
-        f"{len(tally.disagreements)} disagreements, {tally.undecided} undecided"
+        f"{xen.host.name:12} {bare.type}: {tally.sequences} random sequences, "
+        f"{tally.operations} operations, {len(tally.disagreements)} disagreements, {tally.undecided} undecided"
     )
     if tally.disagreements:
         raise tally.disagreements[0]
