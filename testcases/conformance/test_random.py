@@ -41,7 +41,8 @@ def test_random_sequences(
     request.node.user_properties.append(("artifacts", (file.name,)))
     xen.recorder.progress.note(
         f"{xen.host.name:12} {bare.type}: {tally.sequences} random sequences, "
-        f"{tally.operations} operations, {len(tally.disagreements)} disagreements, {tally.undecided} undecided"
+        f"{tally.operations} operations, {len(tally.disagreements)} disagreements, "
+        f"{tally.undecided} undecided"
     )
     if tally.disagreements:
         raise tally.disagreements[0]
