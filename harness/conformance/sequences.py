@@ -137,6 +137,7 @@ _BARE_ONLY: tuple[_Make, ...] = (
     lambda g, s: ExpandArray(g.domid, page_ok=s.a != 7),
     lambda g, s: Reset(g.domid, DOMID_SELF, resume=s.a == 7),
 )
+_EVERY = 60.0  # seconds
 _MEMORY = 2  # mask, take: the bare guest's own doing
 
 
@@ -167,9 +168,15 @@ def steps() -> st.SearchStrategy[list[Step]]:
 
 
 def run_random(
-    guests: Sequence[Guest], begin: Callable[[], None], seconds: float, seed_: int
+    guests: Sequence[Guest],
+    begin: Callable[[], None],
+    seconds: float,
+    seed_: int,
+    told: Callable[[Tally], None] = lambda _tally: None,
 ) -> Tally:
     """Run random sequences in ``guests`` for ``seconds``; ``begin`` restores the state before.
+
+    ``told`` hears every minute, and at the end whatever that is, how far it has come.
 
     The first disagreement ends it, once it has been cut down to what is needed (which takes its
     own time: at most as long again).  A disagreement that does not come back is told as it was.
@@ -177,7 +184,7 @@ def run_random(
     """
     tally = Tally()
     lost: list[Exception] = []
-    began = time.monotonic()
+    began = heard = time.monotonic()
 
     @seed(seed_)
     @settings(
@@ -190,7 +197,12 @@ def run_random(
     )
     @given(steps())
     def sequence(found: list[Step]) -> None:
-        elapsed = time.monotonic() - began
+        nonlocal heard
+        now = time.monotonic()
+        elapsed = tally.seconds = now - began
+        if now - heard > _EVERY:
+            told(tally)
+            heard = now
         if lost or elapsed > (2 * seconds if tally.disagreements else seconds):
             raise _TimeIsUp
         oracle = guests[0].domains.oracle
@@ -218,7 +230,9 @@ def run_random(
             raise lost[0] from None
         if not _expected(end) and not (isinstance(end, Flaky) and tally.disagreements):
             raise
-    tally.seconds = time.monotonic() - began
+    finally:
+        tally.seconds = time.monotonic() - began
+        told(tally)
     return tally
 
 

@@ -71,7 +71,7 @@ class _Once:
             raise self._error
 
 
-def _run(error: Exception) -> Tally:
+def _run(error: Exception, heard: list[Tally]) -> Tally:
     domains = watched(ModelHost(WORLD))
     bare = domains.guests["bare"]
     assert isinstance(bare, Bare)
@@ -82,15 +82,16 @@ def _run(error: Exception) -> Tally:
         bare.begin()
         once()
 
-    return run_random([bare, domains.guests["dom0"]], begin, 2.0, _SEED)
+    return run_random([bare, domains.guests["dom0"]], begin, 2.0, _SEED, heard.append)
 
 
 def test_a_machine_that_is_lost_is_told_as_what_it_was() -> None:
     """What fails once and not again is no flaky sequence: the lab has failed."""
     with pytest.raises(LabError, match="no answer"):
-        _run(LabError("no answer", where="bare"))
+        _run(LabError("no answer", where="bare"), heard := [])
+    assert heard[-1].sequences == 2 and heard[-1].seconds > 0, "what was done before it stays known"
 
 
 def test_a_sequence_that_nobody_can_judge_is_counted_and_given_up() -> None:
-    tally = _run(Undecided("cannot tell", where="bare"))
+    tally = _run(Undecided("cannot tell", where="bare"), [])
     assert tally.undecided == 1 and tally.sequences > 5 and not tally.disagreements
