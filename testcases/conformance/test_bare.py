@@ -9,7 +9,8 @@ from harness.conformance.guest import Guest
 from harness.model.operations import DOMID_SELF, Fault
 
 LAST_OFFSET = 4096 - 72  # a control block has 72 bytes
-UNUSED = 15
+NOBODY = 0x7FEF
+XENOPROF, UNUSED = 7, 15  # a VIRQ of each vCPU's, and a global one
 
 
 @pytest.fixture(params=["2L", "FIFO"])
@@ -100,7 +101,7 @@ def test_reset_cont_without_a_reset(bare: Bare, abi: str) -> None:
 
 @pytest.mark.cells("reset: ESRCH", "reset: EPERM")
 def test_reset_of_others(bare: Bare, abi: str) -> None:
-    bare.reset(0x7FEF)
+    bare.reset(NOBODY)
     bare.reset(0)
     bare.reset(DOMID_SELF, fault=Fault.IN)
 
@@ -238,3 +239,72 @@ def test_faults(bare: Bare, abi: str) -> None:
     bare.expand_array(fault=Fault.IN)
     bare.status(1, fault=Fault.OUT)
     bare.domains.agree(bare)
+
+
+@pytest.mark.cells(
+    "any: ENOSYS unknown command",
+    "alloc_unbound: ESRCH",
+    "alloc_unbound: EPERM not privileged over dom",
+    "bind_interdomain: ESRCH",
+    "bind_interdomain: EINVAL remote port not valid",
+    "bind_virq: EINVAL virq out of range",
+    "bind_virq: EINVAL global virq on vcpu != 0",
+    "bind_virq: ENOENT vcpu",
+    "bind_virq: EEXIST",
+    "bind_ipi: ENOENT vcpu",
+    "bind_pirq: EINVAL pirq out of range",
+    "close: EINVAL not valid",
+    "close: EINVAL FREE or RESERVED",
+    "send: EINVAL not valid",
+    "send: EINVAL state has no peer",
+    "status: ESRCH",
+    "status: EPERM",
+    "status: EINVAL not valid",
+    "bind_vcpu: ENOENT vcpu",
+    "bind_vcpu: EINVAL not valid",
+    "bind_vcpu: EINVAL state or per-vCPU VIRQ",
+    "unmask: EINVAL not valid",
+    "set_priority: EINVAL not valid",
+    "set_priority: EINVAL priority",
+    "poll: EINVAL more than 128 ports",
+    "poll: EINVAL not valid",
+)
+def test_what_is_refused(bare: Bare, abi: str) -> None:
+    """Whatever can be wrong about an argument: dom0 and domUs have tests of it, of each its own."""
+    port, ipi, virq = bare.alloc_unbound(), bare.bind_ipi(1), bare.bind_virq(XENOPROF, 1)
+    free = bare.alloc_unbound()
+    bare.close(free)
+    beyond, vcpus = bare.now.valid, len(bare.now.vcpus)
+    bare.unknown(99)
+    bare.alloc_unbound(dom=NOBODY)
+    bare.alloc_unbound(dom=0)
+    bare.bind_interdomain(NOBODY, 1)
+    bare.bind_interdomain(bare.domid, beyond)
+    bare.bind_virq(24)
+    bare.bind_virq(UNUSED, vcpu=1)
+    bare.bind_virq(XENOPROF, vcpu=vcpus)
+    bare.bind_virq(XENOPROF, vcpu=1)
+    bare.bind_ipi(vcpus)
+    bare.bind_pirq(0xFFFFFFF)
+    bare.close(beyond)
+    bare.close(free)
+    bare.send(beyond)
+    bare.send(virq)
+    bare.status(1, dom=NOBODY)
+    bare.status(1, dom=0)
+    bare.status(beyond)
+    bare.bind_vcpu(port, vcpus)
+    bare.bind_vcpu(beyond, 0)
+    bare.bind_vcpu(ipi, 0)
+    bare.unmask(beyond)
+    bare.set_priority(beyond, 3)
+    bare.set_priority(port, 16)
+    bare.poll(*[port] * 129)
+    bare.poll(beyond)
+
+
+@pytest.mark.cells("bind_pirq: PIRQ on vcpu 0", "bind_pirq: EEXIST", "bind_pirq: no PIRQs on Arm")
+def test_pirqs(bare: Bare, abi: str) -> None:
+    """An HVM guest may bind any that it could have, once."""
+    bare.bind_pirq(17)
+    bare.bind_pirq(17)

@@ -79,10 +79,20 @@ def test_it_outlives_a_reset(bare: Bare, dom0: Guest, port: int) -> None:
     assert bare.domains.watch(dom0, bare) == port
 
 
+@pytest.mark.cells("xen: port freed", "xen: port allocated")
+def test_it_comes_and_goes(bare: Bare, dom0: Guest, port: int) -> None:
+    bare.domains.unwatch(dom0, bare, port)
+    bare.status(port)
+    assert bare.domains.watch(dom0, bare) == port
+
+
+@pytest.mark.parametrize("abi", ["2L", "FIFO"])
 @pytest.mark.cells("xen: allocation failed", "alloc: ENOSPC no port below the limits")
-def test_no_port_is_left_for_xen(bare: Bare, dom0: Guest) -> None:
+def test_no_port_is_left_for_xen(bare: Bare, dom0: Guest, abi: str) -> None:
     if bare.type == "pv":
         pytest.skip("Xen watches no PV guest")
+    if abi == "FIFO":
+        bare.to_fifo()
     bare.fill(2000)
     assert bare.domains.watch(dom0, bare) < 0
     bare.close(1023)
