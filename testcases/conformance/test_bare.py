@@ -265,7 +265,6 @@ def test_faults(bare: Bare, abi: str) -> None:
     "bind_vcpu: EINVAL state or per-vCPU VIRQ",
     "unmask: EINVAL not valid",
     "set_priority: EINVAL not valid",
-    "set_priority: EINVAL priority",
     "poll: EINVAL more than 128 ports",
     "poll: EINVAL not valid",
 )
