@@ -49,6 +49,7 @@ class Observed:
     code: int  # the new port, else 0 or -errno
     status: StatusReply | None = None
     blocked: bool | None = None  # SCHEDOP_poll: whether the vCPU went to sleep; None: not known
+    median_s: float = 0.0  # of many polls
 
     def fits(self, result: Result) -> bool:
         """Say whether this is what ``result`` looks like."""
