@@ -214,8 +214,21 @@ class Toolstack:
 
 def _remove(name: str, domain: libvirt.virDomain) -> None:
     with contextlib.suppress(libvirt.libvirtError):  # it may have ended by itself
-        within(_DESTROY_SECONDS, "destroying the domU", name, domain.destroy)
+        within(_DESTROY_SECONDS, "destroying the domU", name, lambda: _destroy(domain))
     domain.undefine()
+
+
+def _destroy(domain: libvirt.virDomain) -> None:
+    """Destroy ``domain`` while its vCPUs cannot be moved.
+
+    credit2 may move one while Xen takes the domain apart, last vCPU first; sched_set_res() then
+    meets a vCPU that is already gone: "Assertion 'cpu < nr_cpu_ids' failed" in debug builds.
+    """
+    with contextlib.suppress(libvirt.libvirtError):
+        cpus = domain.connect().getInfo()[2]
+        for vcpu in range(domain.maxVcpus()):
+            domain.pinVcpu(vcpu, tuple(cpu == vcpu % cpus for cpu in range(cpus)))
+    domain.destroy()
 
 
 def _environment() -> jinja2.Environment:

@@ -422,7 +422,7 @@ def _destroy_domus(live: Session) -> bool:
         for domu in (*live.domus, *live.guests):
             live.toolstack.expect_end(domu.name)
             domu.destroy()
-    except Overdue as error:
+    except LabError as error:
         cause = live.cause(error)
         verdict = cause.verdict if isinstance(cause, HarnessError) else error.verdict
         live.recorder.add(records.Test(live.host.name, "teardown", verdict, 0.0, str(cause)))

@@ -9,7 +9,7 @@ import libvirt
 import pytest
 
 from harness.arch import Arch
-from harness.domains.toolstack import DomUBoot, Toolstack
+from harness.domains.toolstack import DomU, DomUBoot, Toolstack
 from harness.verdict import LabError
 
 BOOT = DomUBoot("/nowhere", "", "", type="pvh", memory_mib=64, vcpus=2, template="bare")
@@ -27,7 +27,10 @@ class Connection:
     def defineXML(self, xml: str) -> SimpleNamespace:
         self.defined.append(xml)
         return SimpleNamespace(
-            createWithFlags=_refuse, destroy=_refuse, undefine=self.defined.clear
+            createWithFlags=_refuse,
+            connect=_refuse,
+            destroy=_refuse,
+            undefine=self.defined.clear,
         )
 
 
@@ -41,3 +44,36 @@ def test_a_domu_that_does_not_start_is_not_left_defined() -> None:
     with pytest.raises(LabError, match="the domU does not start"):
         toolstack.start("bare", Arch.X86_64, BOOT, cast(Any, None))
     assert connection.defined == []
+
+
+class Running:
+    """A domain that runs, and what is done to it."""
+
+    def __init__(self) -> None:
+        self.done: list[object] = []
+
+    def ID(self) -> int:
+        return 3
+
+    def connect(self) -> SimpleNamespace:
+        return SimpleNamespace(getInfo=lambda: ["x86_64", 4096, 2, 2600, 1, 1, 2, 1])
+
+    def maxVcpus(self) -> int:
+        return 3
+
+    def pinVcpu(self, vcpu: int, cpus: tuple[bool, ...]) -> None:
+        self.done.append((vcpu, cpus))
+
+    def destroy(self) -> None:
+        self.done.append("destroyed")
+
+    def undefine(self) -> None:
+        self.done.append("undefined")
+
+
+def test_the_vcpus_of_a_domu_stay_where_they_are_while_it_is_destroyed() -> None:
+    domain = Running()
+    console = SimpleNamespace(close=lambda: None)
+    DomU("domu1", "pv", cast(Any, domain), cast(Any, console)).destroy()
+    pins = [(0, (True, False)), (1, (False, True)), (2, (True, False))]
+    assert domain.done == [*pins, "destroyed", "undefined"]
