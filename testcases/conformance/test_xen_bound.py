@@ -12,11 +12,22 @@ from harness.conformance.hypercalls import Observed
 from harness.model.operations import BindInterdomain, Close, XenNotify
 
 
+@pytest.fixture
+def watchable(bare_type: str) -> None:
+    """Told before the guest is started."""
+    if bare_type == "pv":
+        pytest.skip("Xen watches no PV guest")
+
+
+@pytest.fixture
+def bare(watchable: None, bare: Bare) -> Bare:
+    """The bare guest, of a type that Xen watches."""
+    return bare
+
+
 @pytest.fixture(params=["2L", "FIFO"])
 def port(request: pytest.FixtureRequest, bare: Bare, dom0: Guest) -> Iterator[int]:
     """Xen's own port in the bare guest, which dom0 has it watch."""
-    if bare.type == "pv":
-        pytest.skip("Xen watches no PV guest")
     if request.param == "FIFO":
         bare.to_fifo()
     found = bare.domains.watch(dom0, bare)
@@ -89,8 +100,6 @@ def test_it_comes_and_goes(bare: Bare, dom0: Guest, port: int) -> None:
 @pytest.mark.parametrize("abi", ["2L", "FIFO"])
 @pytest.mark.cells("xen: allocation failed", "alloc: ENOSPC no port below the limits")
 def test_no_port_is_left_for_xen(bare: Bare, dom0: Guest, abi: str) -> None:
-    if bare.type == "pv":
-        pytest.skip("Xen watches no PV guest")
     if abi == "FIFO":
         bare.to_fifo()
     bare.fill(2000)
