@@ -27,8 +27,9 @@ RELEASES = (Release(4, 14), Release(4, 17), Release(4, 20))
 
 # Rows of the model that no real Xen can show: they are about partial knowledge.
 _MODEL_ONLY = frozenset({"alloc: any free port of a partial domain"})
-# Rows that no test can aim at, though any may meet them.
-BY_CHANCE = frozenset({"poll: 0 at once, upcall deliverable"})
+# Rows that no test can aim at where the catalogue says so, though any may meet them (in dom0, an
+# event that Linux has not yet taken keeps a port from being given anew: seen in an hour's run).
+BY_CHANCE = frozenset({"poll: 0 at once, upcall deliverable", "alloc: busy port skipped"})
 
 
 @dataclass(frozen=True, slots=True)
