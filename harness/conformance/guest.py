@@ -358,13 +358,13 @@ def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
     """
     allowed = {outcome.result.blocked for outcome in guest.domains.oracle.expected(operation)}
     agent = guest.agent
-    verb, words = call(operation)
-    times = 1 if timeout == IN_THE_PAST else _POLLS
-    words = {**words, "timeout": timeout, "times": times}
+    timed = timeout != IN_THE_PAST and len(operation.ports) <= _FEW_PORTS
+    verb, arguments = call(operation)
+    words = {**arguments, "timeout": timeout, "times": _POLLS if timed else 1}
     ticks: list[int] = []
     for left in reversed(range(_POLL_BATCHES)):
         answer = agent.connection.attempt(verb, words)
-        if not answer.ok or timeout == IN_THE_PAST or len(operation.ports) > _FEW_PORTS:
+        if not answer.ok or not timed:
             return observed(operation, answer)
         ticks += answer.integers("took")
         took = statistics.median(ticks) / agent.info.tick_hz

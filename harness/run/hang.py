@@ -110,10 +110,10 @@ def _functions(arch: Arch, table: Symbols, cpu: Cpu, memory: Memory) -> list[str
         found.append(table.describe(pc))
         try:
             data = memory(cpu.number, frame, 16)
-            above, pc = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8))
+            above, pc = _words(data, 0, 8)
             if arch is Arch.X86_64 and frame < above ^ _ALL_ONES < frame + _STACK_SIZE:
                 saved = memory(cpu.number, above ^ _ALL_ONES, _REGISTERS_SIZE)
-                above, pc = (int.from_bytes(saved[at : at + 8], "little") for at in (0, _RIP))
+                above, pc = _words(saved, 0, _RIP)
                 if table.at(pc) is not None:
                     found.append(_entry(saved))
         except HarnessError:
@@ -124,10 +124,15 @@ def _functions(arch: Arch, table: Symbols, cpu: Cpu, memory: Memory) -> list[str
     return found
 
 
+def _words(data: bytes, *places: int) -> list[int]:
+    return [int.from_bytes(data[at : at + 8], "little") for at in places]
+
+
 def _entry(saved: bytes) -> str:
     """Return what interrupted Xen, by the registers saved there."""
     vector = saved[_VECTOR]
-    masked = not int.from_bytes(saved[_RFLAGS : _RFLAGS + 8], "little") & _INTERRUPTS_ON
+    (rflags,) = _words(saved, _RFLAGS)
+    masked = not rflags & _INTERRUPTS_ON
     what = "interrupt" if vector >= _FIRST_INTERRUPT else "exception"
     told = f"{what} {vector:#x}"
     return f"{told} WITH INTERRUPTS OFF" if masked and what == "interrupt" else told
