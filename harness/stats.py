@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +87,11 @@ def differs(hits: int, tries: int, other_hits: int, other_tries: int) -> float:
 
 
 def _half_width(spread: float, count: int) -> float:
+    return _quantile(count - 1) * spread / math.sqrt(count)
+
+
+@functools.cache
+def _quantile(freedom: int) -> float:
     from scipy.stats import t
 
-    return float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * spread / math.sqrt(count)
+    return float(t.ppf((1 + CONFIDENCE) / 2, freedom))

@@ -19,7 +19,7 @@ from harness.cli.tree import words as tree_words
 from harness.compare.companions import missing, table
 from harness.compare.judge import Comparison, Ratio, Rounds, details, judge, outcomes
 from harness.compare.measure import Measured, measured
-from harness.compare.rounds import Which, rounds
+from harness.compare.rounds import Pair, Which, rounds, until_settled
 from harness.compare.side import Side, side
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
@@ -38,7 +38,14 @@ _EXITS = {"equivalent": EXIT_PASS, "differs": EXIT_PASS, "worse": EXIT_FAIL, "un
 @click.argument("base")
 @click.argument("candidate")
 @click.option("--host", "host_name", default="qemu-x86_64", show_default=True, metavar="NAME")
-@click.option("--rounds", "count", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--rounds",
+    "most",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="At most; fewer once nothing is open.",
+)
 @click.option(
     "--duration",
     type=click.FloatRange(0.5, 86400),
@@ -61,7 +68,7 @@ def command(
     base: str,
     candidate: str,
     host_name: str,
-    count: int,
+    most: int,
     duration: float,
     seed: int | None,
     margin: float,
@@ -88,10 +95,13 @@ def command(
         "candidate": [*options, f"--flavour={sides[1].flavour}", *tree_words(sides[1].tree)],
     }
 
+    def notice(text: str) -> None:
+        click.echo(text, err=True)
+
     def run(which: Which, number: int, attempt: int) -> Measured:
         again = f"-{attempt + 1}" if attempt else ""
         folder = place / "runs" / f"{which}-{number}{again}"
-        click.echo(f"-- {which}, seed {number}", err=True)
+        notice(f"-- {which}, seed {number}")
         child.run([*words[which], f"--seed={number}", f"--out={folder}"])
         return measured(folder)
 
@@ -99,20 +109,15 @@ def command(
     lacking = [missing(one.source.tree, companions) for one in sides]
     releases = Release(*sides[0].source.release), Release(*sides[1].source.release)
 
-    def judged(seen: list[tuple[Measured, Measured]]) -> Comparison:
+    def judged(seen: list[Pair]) -> Comparison:
         return judge(seen, margin=margin / 100, releases=releases, missing=(lacking[0], lacking[1]))
 
-    seen: list[tuple[Measured, Measured]] = []
     first = secrets.randbits(31) if seed is None else seed
-    for pair in rounds(
-        run, count=count, seed=first, notice=lambda text: click.echo(text, err=True)
-    ):
-        seen.append(pair)
-        _write(place, sides, judged(seen), seen, margin)
-        if pair[0].failed or pair[1].failed:
-            break  # no more rounds are needed to know that
-    comparison = judged(seen)
-    told = _write(place, sides, comparison, seen, margin)
+    pairs = rounds(run, count=most, seed=first, notice=notice)
+    comparison = judged([])
+    told = _write(place, sides, comparison, [], margin)
+    for seen, comparison in until_settled(pairs, judged, most=most, notice=notice):
+        told = _write(place, sides, comparison, seen, margin)
     if as_json:
         print_json(told)
     else:

@@ -61,6 +61,11 @@ class Comparison:
     rounds_needed: int | None  # to decide what is not; None: nothing is open, or nobody knows
     seconds_needed: float | None  # how much longer that is
 
+    @property
+    def settled(self) -> bool:
+        """Whether more rounds like these would change nothing: it is worse, or nothing is open."""
+        return self.verdict == "worse" or all(ratio.decided for ratio in self.ratios)
+
 
 Rounds = Sequence[tuple[Measured, Measured]]  # base, candidate: the same seed
 
@@ -298,6 +303,8 @@ def _summary(
         if not open_:
             return "undecided: nothing was measured"
         names = " and ".join(ratio.name for ratio in open_)
+        if longer is None and rounds > 1:
+            return f"undecided: {names}; too close to a difference of {margin:.0%} to tell"
         if longer is None:
             return f"undecided: {names}; more rounds are needed to say how many"
         return f"undecided: {names}; about {longer / 60:.0f} more minutes would tell"

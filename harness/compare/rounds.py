@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, Protocol
 
+from harness.compare.judge import Comparison
 from harness.compare.measure import Measured
 
 Which = Literal["base", "candidate"]
+Pair = tuple[Measured, Measured]  # base, candidate: the same seed
 _AGAIN = 2  # more tries of a run that the lab spoilt
+_FIRST_LOOK = 5  # pairs
 
 
 class Run(Protocol):
@@ -17,15 +20,14 @@ class Run(Protocol):
     def __call__(self, which: Which, seed: int, attempt: int, /) -> Measured: ...
 
 
-def rounds(
-    run: Run, *, count: int, seed: int, notice: Callable[[str], None]
-) -> Iterator[tuple[Measured, Measured]]:
+def rounds(run: Run, *, count: int, seed: int, notice: Callable[[str], None]) -> Iterator[Pair]:
     """Yield up to ``count`` pairs of base and candidate, each of one seed.
 
     Who is first alternates, so that a machine that grows slower favours nobody.  A round in
     which the lab failed is left out, after it was tried again.
     """
     for number in range(count):
+        notice(f"-- round {number + 1}, of {count} at most")
         order: tuple[Which, Which] = ("base", "candidate")
         if number % 2:
             order = ("candidate", "base")
@@ -35,6 +37,35 @@ def rounds(
             yield base, candidate
         else:
             notice(f"round {number + 1} is left out: the lab failed")
+
+
+def until_settled(
+    pairs: Iterable[Pair],
+    judge: Callable[[list[Pair]], Comparison],
+    *,
+    most: int,
+    notice: Callable[[str], None],
+) -> Iterator[tuple[list[Pair], Comparison]]:
+    """Yield what is there and what it comes to, after each pair, until more pairs change nothing.
+
+    Who looks after each pair finds what chance offers one day.  So it is looked after five of
+    them, and then when those say that it will do, up to ``most``; a failure of Xen ends it.
+    """
+    seen: list[Pair] = []
+    look = min(_FIRST_LOOK, most)
+    for pair in pairs:
+        seen.append(pair)
+        now = judge(seen)
+        yield seen, now
+        if pair[0].failed or pair[1].failed:
+            return
+        if len(seen) < look:
+            continue
+        if now.settled:
+            return
+        look = max(len(seen) + 1, min(now.rounds_needed or most, most))
+        if len(seen) < most:
+            notice(f"-- {now.summary}")
 
 
 def _run(run: Run, which: Which, seed: int, notice: Callable[[str], None]) -> Measured | None:

@@ -72,6 +72,9 @@ def test_noise_leaves_it_undecided_and_says_how_much_longer() -> None:
     assert enough.verdict == "equivalent"
     one = judged(pairs(1))
     assert one.verdict == "undecided" and one.rounds_needed is None
+    assert "more rounds are needed" in one.summary
+    close = judged(pairs(4, speed=1 / 1.1, noise=0.05, seed=48))
+    assert close.rounds_needed is None and "too close to a difference of 10%" in close.summary
 
 
 def test_the_same_is_seldom_told_to_differ() -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.compare.judge import Comparison, judge
 from harness.compare.measure import Measured, TestSeen, measured
-from harness.compare.rounds import Which, rounds
+from harness.compare.rounds import Pair, Which, rounds, until_settled
 from harness.compare.side import side
 from harness.history.history import write
 from harness.history.simulate.run import Recipe, generate
 from harness.verdict import ConfigError, Verdict
+from tests.compare.test_judge import pairs
 from tests.hypervisor.tree import make_tree
 from tests.results.runs import good
 
@@ -69,6 +71,46 @@ def test_a_run_that_is_stopped_keeps_the_rounds_before_it() -> None:
         for pair in rounds(run, count=5, seed=7, notice=lambda text: None):
             kept.append(pair)
     assert len(kept) == 2
+
+
+def settled(made: list[Pair], most: int = 20) -> Comparison:
+    """What a compare of these rounds comes to."""
+    says = [
+        comparison
+        for _, comparison in until_settled(
+            made, lambda seen: judge(seen, margin=0.1), most=most, notice=lambda text: None
+        )
+    ]
+    return says[-1]
+
+
+def test_a_quiet_machine_needs_five_rounds_and_a_noisy_one_more() -> None:
+    quiet = settled(pairs(20, noise=0.01))
+    assert (quiet.verdict, quiet.rounds) == ("equivalent", 5)
+    noisy = settled(pairs(20, noise=0.05))
+    assert noisy.verdict == "equivalent" and 5 < noisy.rounds < 20
+    open_ = settled(pairs(20, noise=0.3))
+    assert (open_.verdict, open_.rounds) == ("undecided", 20)
+
+
+def test_a_failure_ends_it_at_once() -> None:
+    bad = Measured((TestSeen("load", Verdict.FAIL, "Xen hangs"),))
+    assert settled([(OK, OK), (OK, bad), (OK, OK)]).rounds == 2
+
+
+def test_one_round_that_is_asked_for_is_all() -> None:
+    assert settled(pairs(1), most=1).rounds == 1
+
+
+@pytest.mark.parametrize(
+    ("speed", "verdict", "least", "most"),
+    [(1.0, "equivalent", 92, 100), (1 / 1.1, "equivalent", 0, 13), (0.8, "worse", 97, 100)],
+)
+def test_more_looks_do_not_make_it_rash(speed: float, verdict: str, least: int, most: int) -> None:
+    """A spread of 8 % between pairs, as emulated machines have it; 1/1.1 is the margin itself."""
+    noise = 0.08 / 2**0.5
+    said = [settled(pairs(20, speed, noise, seed)).verdict for seed in range(100)]
+    assert least <= said.count(verdict) <= most
 
 
 def test_a_run_s_directory_is_measured(tmp_path: Path) -> None:
