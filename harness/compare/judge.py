@@ -307,7 +307,7 @@ def _summary(
             return f"undecided: {names}; too close to a difference of {margin:.0%} to tell"
         if longer is None:
             return f"undecided: {names}; more rounds are needed to say how many"
-        return f"undecided: {names}; about {longer / 60:.0f} more minutes would tell"
+        return f"undecided: {names}; about {longer / 60:.0f} min more would tell"
     first = differences[0]
     rest = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
     why = f": {first.explained}" if first.explained else ""

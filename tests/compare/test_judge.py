@@ -67,7 +67,7 @@ def test_noise_leaves_it_undecided_and_says_how_much_longer() -> None:
     assert seen.verdict == "undecided"
     assert seen.rounds_needed is not None and seen.rounds_needed > 4
     assert seen.seconds_needed == (seen.rounds_needed - 4) * 180
-    assert f"about {seen.seconds_needed / 60:.0f} more minutes" in seen.summary
+    assert f"about {seen.seconds_needed / 60:.0f} min more" in seen.summary
     enough = judged(pairs(seen.rounds_needed * 2, noise=0.15, seed=9))
     assert enough.verdict == "equivalent"
     one = judged(pairs(1))

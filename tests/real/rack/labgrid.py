@@ -32,16 +32,24 @@ def labgrid(folder: Path, *, name: str, ports: dict[str, int]) -> Iterator[str]:
     (folder / "exporter.yaml").write_text(yaml.safe_dump(resources))
     with ExitStack() as stack:
         stack.enter_context(_pdu(folder, ports["pdu"]))
+        client = stack.enter_context(place(folder, name=name, coordinator=coordinator))
         state = folder / "labgrid"
-        state.mkdir()
-        stack.enter_context(_program(state, "labgrid-coordinator", "-l", coordinator))
-        client = [str(_path("labgrid-client")), "-x", coordinator, "-p", name]
-        _patiently([*client, "create"])
         command.run([*client, "add-match", f"*/{name}/*"], timeout=60)
         words = ["-c", coordinator, "--name", "rack", str(folder / "exporter.yaml")]
         stack.enter_context(_program(state, "labgrid-exporter", *words))
         _patiently([*client, "show"], wanted="NetworkPowerPort")
         yield coordinator
+
+
+@contextmanager
+def place(folder: Path, *, name: str, coordinator: str) -> Iterator[list[str]]:
+    """Start a coordinator that has a place; yield the words of a client that talks of it."""
+    state = folder / "labgrid"
+    state.mkdir()
+    with _program(state, "labgrid-coordinator", "-l", coordinator):
+        client = [str(_path("labgrid-client")), "-x", coordinator, "-p", name]
+        _patiently([*client, "create"])
+        yield client
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def server(
     """Start a server, its power off, with that sort of BMC; end it all with the block."""
     folder.mkdir(parents=True, exist_ok=True)
     built = disk(arch, firmware)
-    ports = {what: _free_port() for what in _PORTS}
+    ports = {what: free_port() for what in _PORTS}
     rack = Rack(name, folder, built, arch, ports)
     _keys(rack)
     overlay = folder / "disk.qcow2"
@@ -246,7 +246,7 @@ def _wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
