@@ -10,7 +10,6 @@ from harness.agent.client import AgentClient
 from harness.agent.operations import ChannelState
 from harness.agent.wire import AgentRefused
 from harness.model.releases import Release
-from harness.run.session import Session
 
 
 def refused(call: object, *arguments: int) -> int:
@@ -50,9 +49,9 @@ def test_life_of_a_channel(guest: AgentClient) -> None:
     assert raw.status(first).state is ChannelState.CLOSED
 
 
-def test_poll_of_a_closed_port_leaves_it_usable(guest: AgentClient, xen: Session) -> None:
+def test_poll_of_a_closed_port_leaves_it_usable(guest: AgentClient) -> None:
     """A poll that is refused must not keep the read side: the next writer would wait for ever."""
-    rejects = Release(*xen.build.source.release).poll_rejects_unusable
+    rejects = Release(*guest.info.xen).poll_rejects_unusable
     raw = guest.raw
     port = raw.alloc_unbound(guest.domid)
     raw.close(port)
