@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -52,9 +53,10 @@ from harness.model.outcome import Outcome
 from harness.verdict import LabError
 
 _POLLS = 9  # in a row, with nothing said in between: an answer's interrupt would end one
-_UNSURE = (0.2e-3, 0.4e-3)  # s, the median (seen: 0.006 to 0.07 ms at once, 1.2 to 68 ms asleep)
+_UNSURE = (0.2e-3, 0.9e-3)  # s, the median (seen: 0.006 to 0.07 ms at once, 1.2 to 68 ms asleep)
 _FEW_PORTS = 8  # more take Xen so long that a sleep is not told apart
 _POLL_BATCHES = 5
+_PAUSE = 0.05  # s, doubled each time: who has taken the CPU away (20 ms were seen) gives it back
 _IN_A_ROW = 20  # commands in one message
 
 
@@ -371,6 +373,8 @@ def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
         slept = took >= _UNSURE[1]
         if not _UNSURE[0] < took < _UNSURE[1] and (slept in allowed or not left):
             return Observed(0, blocked=slept, median_s=took)
+        if left:
+            time.sleep(_PAUSE * 2 ** (_POLL_BATCHES - 1 - left))
     raise Undecided(
         f"cannot tell whether a poll of {operation.ports} sleeps: it takes {took * 1e6:.0f} us",
         where=agent.name,

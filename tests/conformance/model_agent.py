@@ -24,11 +24,15 @@ Lie = Callable[[Operation, Outcome], Outcome]
 
 @dataclass
 class ModelHost:
-    """One world, which the agents of all its domains share.  ``lie`` changes what happens."""
+    """One world, which the agents of all its domains share.  ``lie`` changes what happens.
+
+    ``slow`` has the ns that the next polls take at the least, for another had the CPU.
+    """
 
     world: World
     lie: Lie = lambda _operation, outcome: outcome
     made: list[Operation] = field(default_factory=list)
+    slow: list[int] = field(default_factory=list)
 
     def agent(self, domid: int, name: str) -> AgentClient:
         """Return a client of domain ``domid``'s agent."""
@@ -79,8 +83,10 @@ class _Channel:
             s = result.status
             more = f" state={s.status} vcpu={s.vcpu} remote={s.dom} detail={s.detail}"
         if verb == "poll":
-            took = str(_SLOW if result.blocked and words["timeout"] == "0" else _QUICK)
-            more = f" took={','.join([took] * int(words['times']))}"
+            took = _SLOW if result.blocked and words["timeout"] == "0" else _QUICK
+            if self._host.slow:
+                took = max(took, self._host.slow.pop(0))
+            more = f" took={','.join([str(took)] * int(words['times']))}"
         return f"ok result={result.code} call=1 ret=2 cpu=0{more}"
 
     def _hello(self, _: dict[str, str]) -> str:
