@@ -62,17 +62,19 @@ def exit_code(verdict: Verdict) -> int:
 class HarnessError(Exception):
     """An error that a person can act on: what happened, where, what to do next.
 
-    Used directly for faults of the harness itself.
+    ``story`` is what there is to read besides, of many lines.  Used directly for faults of the
+    harness itself.
     """
 
     verdict = Verdict.ERROR
     exit_code = EXIT_LAB
 
-    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", hint: str = "", story: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.where = where
         self.hint = hint
+        self.story = story
 
     def __str__(self) -> str:
         where = f"{self.where}: " if self.where else ""

@@ -74,7 +74,7 @@ class Bare(Guest):
             raise Disagreement(
                 f"{self.name}: vCPU {vcpu} finds events of ports {ports}, the model of "
                 f"{oracle.world.release} says {expected}",
-                oracle.story(),
+                story=oracle.story(),
                 where=self.name,
             )
         for port in ports:
@@ -121,7 +121,7 @@ class Bare(Guest):
             raise Disagreement(
                 f"{self.name}: port {port}, vCPU {vcpu}: {told}: "
                 f"so says the model of {oracle.world.release}",
-                oracle.story(),
+                story=oracle.story(),
                 where=self.name,
             )
 

@@ -32,10 +32,6 @@ class Disagreement(HypervisorError):
     ``story`` has the operations before it, one a line.
     """
 
-    def __init__(self, what: str, story: str, *, where: str) -> None:
-        super().__init__(what, where=where)
-        self.story = story
-
 
 @dataclass(frozen=True)
 class Exercised:
@@ -81,7 +77,7 @@ class Oracle:
             raise Disagreement(
                 f"{_text(operation)}: Xen answered {_code(seen)}, "
                 f"the model of {self.world.release} allows {allowed}",
-                self.story(),
+                story=self.story(),
                 where=self.names.get(_domid(operation), "xen"),
             )
         # An upcall that happens to be deliverable explains any quick poll: the last resort.

@@ -83,10 +83,6 @@ def spins(
 class Hang(HypervisorError):
     """Xen hangs; ``story`` says where each CPU is, and through whom it came there."""
 
-    def __init__(self, what: str, *, hint: str, story: str) -> None:
-        super().__init__(what, hint=hint)
-        self.story = story
-
 
 def backtraces(
     arch: Arch, build: Build, cpus: Callable[[], Sequence[Cpu]], memory: Memory

@@ -27,10 +27,6 @@ _ROOM_AT_LEAST, _ROOM_AT_MOST = 1 << 18, 1 << 20
 class Disallowed(HypervisorError):
     """The model does not allow what was observed; ``story`` says why."""
 
-    def __init__(self, what: str, story: str) -> None:
-        super().__init__(what)
-        self.story = story
-
 
 class Load:
     """Drives the agents of one session and judges their history."""
@@ -80,7 +76,7 @@ class Load:
         )
         if result.verdict is Verdict.FAIL:
             first = result.violations[0]
-            raise Disallowed(f"{first.property} ({result.found} in all)", first.story)
+            raise Disallowed(f"{first.property} ({result.found} in all)", story=first.story)
         return result
 
     def _check(self, history: History) -> CheckResult:

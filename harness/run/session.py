@@ -162,6 +162,7 @@ class Session:
         return LabError(
             f"{error}; no CPU spins in a lock of Xen: a slow machine or a dead guest",
             where=self.host.name,
+            story=self._whereabouts(),
         )
 
     def _behind(self, dead: HarnessError) -> HarnessError:
@@ -174,6 +175,7 @@ class Session:
             return seen
         except LabError:
             pass  # no CPU can be looked at
+        dead.story = dead.story or self._whereabouts()
         return self._late(dead)
 
     def _late(self, dead: HarnessError) -> HarnessError:
@@ -200,10 +202,17 @@ class Session:
         )
         if spinning:
             what = f"Xen hangs: {hang.explain(self.host.arch, spinning)}"
-            machine = self.machine
-            seen = hang.backtraces(self.host.arch, self.build, machine.cpus, machine.memory)
-            self.lost = hang.Hang(what, hint=f"seen after {symptom}", story="\n".join(seen))
+            self.lost = hang.Hang(what, hint=f"seen after {symptom}", story=self._whereabouts())
             raise self.lost
+
+    def _whereabouts(self) -> str:
+        """Return where each CPU is, a line for each; nothing if they cannot be seen."""
+        arch, machine = self.host.arch, self.machine
+        try:
+            seen = hang.backtraces(arch, self.build, machine.cpus, machine.memory)
+        except LabError:
+            return ""
+        return "\n".join(seen)
 
 
 @contextmanager

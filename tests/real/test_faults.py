@@ -42,6 +42,8 @@ def test_a_broken_machine_is_no_fail(
     (broken,) = [found for found in host["tests"] if found["name"] == name.replace("_", "-")]
     assert broken["verdict"] in ("MISS", "ERROR")
     assert cause in broken["message"]
+    if name == "network_of_dom0_is_cut":  # it may have been Xen: where is everyone?
+        assert all(f"CPU{number}: " in broken["story"] for number in (0, 1))
     entries = read(tmp_path / "out/results.jsonl").entries
     (told,) = [entry for entry in entries if isinstance(entry.record, Broken)]
     assert isinstance(told.record, Broken)
