@@ -50,7 +50,7 @@ from harness.model.operations import (
     XenNotify,
 )
 from harness.model.outcome import Outcome
-from harness.verdict import LabError
+from harness.verdict import HarnessError, LabError
 
 _POLLS = 9  # in a row, with nothing said in between: an answer's interrupt would end one
 _UNSURE = (0.2e-3, 0.9e-3)  # s, the median (seen: 0.006 to 0.07 ms at once, 1.2 to 68 ms asleep)
@@ -215,13 +215,18 @@ class Domains:
         before = self.oracle.world
         asked: list[Inspection] = []
         answers: list[Answer] = []
-        if isinstance(operation, Poll):
-            seen = _poll(guest, operation, timeout)
-        else:
-            asked = self._foreseen(guest, operation) if look else []
-            commands = [call(operation), *((each.verb, each.arguments) for each in asked)]
-            first, *answers = guest.agent.connection.attempt_all(commands)
-            seen = observed(operation, first)
+        try:
+            if isinstance(operation, Poll):
+                seen = _poll(guest, operation, timeout)
+            else:
+                asked = self._foreseen(guest, operation) if look else []
+                commands = [call(operation), *((each.verb, each.arguments) for each in asked)]
+                first, *answers = guest.agent.connection.attempt_all(commands)
+                seen = observed(operation, first)
+        except HarnessError as error:
+            last = f"{self.oracle.describe(operation)} -> ?"
+            error.story = "\n".join(filter(None, (self.oracle.story(), last, error.story)))
+            raise
         taken = self.oracle.judge(operation, seen)
         self.oracle.world = settled(self.oracle.world, self._linux)
         for each, answer in zip(asked, answers, strict=True):

@@ -135,7 +135,11 @@ class Session:
         again is told the same.
         """
         if self._explained is None or self._explained[0] is not error:
-            self._explained = error, self._cause(error)
+            found = self._cause(error)
+            if found is not error and isinstance(found, HarnessError):
+                before = str(getattr(error, "story", ""))  # what was done, then where that led
+                found.story = "\n".join(filter(None, (before, found.story)))
+            self._explained = error, found
             self._told = self.lost is not None
         return self._explained[1]
 
@@ -175,7 +179,7 @@ class Session:
             return seen
         except LabError:
             pass  # no CPU can be looked at
-        dead.story = dead.story or self._whereabouts()
+        dead.story = self._whereabouts()
         return self._late(dead)
 
     def _late(self, dead: HarnessError) -> HarnessError:

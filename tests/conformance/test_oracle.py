@@ -27,6 +27,7 @@ from harness.model.operations import (
 )
 from harness.model.outcome import Outcome
 from harness.model.releases import Release
+from harness.verdict import LabError
 
 from .model_agent import Lie, ModelHost
 
@@ -208,6 +209,24 @@ def test_polls_that_are_slow_for_a_while_have_not_slept(monkeypatch: pytest.Monk
     host.slow = [600_000] * 5
     with pytest.raises(Undecided, match="600 us"):
         dom0.poll(port)
+
+
+def test_the_story_of_a_guest_that_is_lost_ends_with_what_it_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = ModelHost(WORLD)
+    dom0 = watched(host).guests["dom0"]
+    port = dom0.bind_ipi(0)
+
+    def gone(_: object) -> Result:
+        raise LabError("dom0 is gone", story="CPU0: in its guest")
+
+    monkeypatch.setattr(host, "make", gone)
+    with pytest.raises(LabError, match="gone") as lost:
+        dom0.send(port)
+    first, *_, last, where = lost.value.story.splitlines()
+    assert first.startswith("dom0: BindIpi") and last == f"dom0: Send(port={port}) -> ?"
+    assert where == "CPU0: in its guest"
 
 
 def test_a_wrong_word_in_memory_is_found_out() -> None:
