@@ -76,6 +76,10 @@ class HarnessError(Exception):
         self.hint = hint
         self.story = story
 
+    def after(self, *told: str) -> None:
+        """Put ``told`` before the story: what led there."""
+        self.story = "\n".join(filter(None, (*told, self.story)))
+
     def __str__(self) -> str:
         where = f"{self.where}: " if self.where else ""
         hint = f"; {self.hint}" if self.hint else ""

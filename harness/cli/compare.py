@@ -17,9 +17,9 @@ from rich.table import Table
 from harness.cli import print_json
 from harness.cli.tree import words as tree_words
 from harness.compare.companions import missing, table
-from harness.compare.judge import Comparison, Ratio, Rounds, details, judge, outcomes
+from harness.compare.judge import Comparison, Pair, Ratio, Rounds, details, judge, outcomes
 from harness.compare.measure import Measured, measured
-from harness.compare.rounds import Pair, Which, rounds, until_settled
+from harness.compare.rounds import Which, rounds, until_settled
 from harness.compare.side import Side, side
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus

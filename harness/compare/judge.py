@@ -67,7 +67,8 @@ class Comparison:
         return self.verdict == "worse" or all(ratio.decided for ratio in self.ratios)
 
 
-Rounds = Sequence[tuple[Measured, Measured]]  # base, candidate: the same seed
+Pair = tuple[Measured, Measured]  # base, candidate: the same seed
+Rounds = Sequence[Pair]
 
 
 def judge(

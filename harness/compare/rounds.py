@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, Protocol
 
-from harness.compare.judge import Comparison
+from harness.compare.judge import Comparison, Pair
 from harness.compare.measure import Measured
 
 Which = Literal["base", "candidate"]
-Pair = tuple[Measured, Measured]  # base, candidate: the same seed
 _AGAIN = 2  # more tries of a run that the lab spoilt
 _FIRST_LOOK = 5  # pairs
 

@@ -55,8 +55,8 @@ from harness.verdict import HarnessError, LabError
 _POLLS = 9  # in a row, with nothing said in between: an answer's interrupt would end one
 _UNSURE = (0.2e-3, 0.9e-3)  # s, the median (seen: 0.006 to 0.07 ms at once, 1.2 to 68 ms asleep)
 _FEW_PORTS = 8  # more take Xen so long that a sleep is not told apart
-_POLL_BATCHES = 5
-_PAUSE = 0.05  # s, doubled each time: who has taken the CPU away (20 ms were seen) gives it back
+# s between looks at a surprise: who has taken the CPU away (20 ms were seen) gives it back.
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.0)
 _IN_A_ROW = 20  # commands in one message
 
 
@@ -224,8 +224,7 @@ class Domains:
                 first, *answers = guest.agent.connection.attempt_all(commands)
                 seen = observed(operation, first)
         except HarnessError as error:
-            last = f"{self.oracle.describe(operation)} -> ?"
-            error.story = "\n".join(filter(None, (self.oracle.story(), last, error.story)))
+            error.after(self.oracle.story(), f"{self.oracle.describe(operation)} -> ?")
             raise
         taken = self.oracle.judge(operation, seen)
         self.oracle.world = settled(self.oracle.world, self._linux)
@@ -369,17 +368,16 @@ def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
     verb, arguments = call(operation)
     words = {**arguments, "timeout": timeout, "times": _POLLS if timed else 1}
     ticks: list[int] = []
-    for left in reversed(range(_POLL_BATCHES)):
+    for pause in _PAUSES:
         answer = agent.connection.attempt(verb, words)
         if not answer.ok or not timed:
             return observed(operation, answer)
         ticks += answer.integers("took")
         took = statistics.median(ticks) / agent.info.tick_hz
         slept = took >= _UNSURE[1]
-        if not _UNSURE[0] < took < _UNSURE[1] and (slept in allowed or not left):
+        if not _UNSURE[0] < took < _UNSURE[1] and (slept in allowed or not pause):
             return Observed(0, blocked=slept, median_s=took)
-        if left:
-            time.sleep(_PAUSE * 2 ** (_POLL_BATCHES - 1 - left))
+        time.sleep(pause)
     raise Undecided(
         f"cannot tell whether a poll of {operation.ports} sleeps: it takes {took * 1e6:.0f} us",
         where=agent.name,

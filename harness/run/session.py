@@ -137,8 +137,7 @@ class Session:
         if self._explained is None or self._explained[0] is not error:
             found = self._cause(error)
             if found is not error and isinstance(found, HarnessError):
-                before = str(getattr(error, "story", ""))  # what was done, then where that led
-                found.story = "\n".join(filter(None, (before, found.story)))
+                found.after(str(getattr(error, "story", "")))
             self._explained = error, found
             self._told = self.lost is not None
         return self._explained[1]

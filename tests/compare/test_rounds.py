@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.compare.judge import Comparison, judge
+from harness.compare.judge import Comparison, Pair, judge
 from harness.compare.measure import Measured, TestSeen, measured
-from harness.compare.rounds import Pair, Which, rounds, until_settled
+from harness.compare.rounds import Which, rounds, until_settled
 from harness.compare.side import side
 from harness.history.history import write
 from harness.history.simulate.run import Recipe, generate

@@ -14,6 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.hypervisor import source
+from harness.verdict import LabError
+
 ROOT = Path(__file__).resolve().parents[2]
 HARNESS = [sys.executable, "-m", "harness.cli"]
 RUN_SECONDS = 900  # a cold cache on two cores builds two hypervisors and two images
@@ -55,6 +58,16 @@ def harness(*words: str, timeout: float = RUN_SECONDS) -> Ran:
         stdout, stderr = child.communicate(timeout=60)
         pytest.fail(f"{words} did not end within {timeout:.0f} s:\n{stderr}")
     return Ran(child.returncode, stdout, stderr)
+
+
+def from_apt(release: str) -> source.Source:
+    """Return the distribution's source; skip the test where the archive has let go of it."""
+    try:
+        return source.from_apt(release)
+    except LabError as error:
+        if release == source.DEFAULT_RELEASE:
+            raise
+        pytest.skip(str(error))
 
 
 def machines(host: str) -> list[int]:
