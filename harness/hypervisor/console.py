@@ -7,7 +7,7 @@ panic from being taken for a fault of the hypervisor.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -87,6 +87,13 @@ LINUX: tuple[_Pattern, ...] = (
     _linux("hung task", r"INFO: task \S+ blocked for more than \d+ seconds", dies=False),
 )
 
+# What Xen says it panics of when it cannot build dom0 because the machine has too little memory:
+# pv/dom0_build.c, arm/domain_build.c.
+_TOO_SMALL = re.compile(
+    r"Not enough RAM for (DOM0|domain 0)|Unable to allocate first memory bank"
+    r"|Failed to allocate requested (dom0|domain) memory"
+)
+
 # console_timestamps of Xen, printk.time (and its caller field) of Linux.
 _XEN_STAMP = re.compile(r"\[[^\]]*\] ")
 _LINUX_STAMP = re.compile(r"\[ *\d+\.\d+\](\[ *[TC]\d+\])? ")
@@ -98,6 +105,15 @@ def scan(stream: str, text: str) -> Event | None:
     ``stream`` is "xen", "dom0" or a domU's name.
     """
     return _match(stream, text, dies=True)
+
+
+def explained(event: Event, reason: str) -> Event:
+    """Return ``event``, which ends with a colon, with the line that says why, which came after it.
+
+    A machine too small for the dom0 that lab.yaml asks for is no fault of Xen.
+    """
+    blame = Blame.MACHINE if _TOO_SMALL.match(reason) else event.blame
+    return replace(event, text=f"{event.text} {reason}", blame=blame)
 
 
 def symptom(stream: str, text: str) -> Event | None:

@@ -18,14 +18,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from harness.hypervisor.console import Blame, Event, Splitter, scan
+from harness.hypervisor.console import Blame, Event, Splitter, explained, scan
 from harness.machine.wires import Wire
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 _KEPT_LINES = 2000  # per console, for expect() and excerpts; the log has all
+_REASON_SECONDS = 1.0  # between "Panic on CPU 0:" and the line that says why
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,11 @@ class Console:
             raise LabError(
                 f"cannot record the console: {self._full.strerror}", where=str(self._folder)
             )
-        for seen in self._events[self._forgotten :]:
-            if seen.line.stream not in self._ignored:
-                raise crash(seen)
+        with self._changed:
+            for at in range(self._forgotten, len(self._events)):
+                if self._events[at].line.stream not in self._ignored:
+                    self._changed.wait_for(partial(self._told, at), _REASON_SECONDS)
+                    raise crash(self._events[at])
 
     def forget(self) -> None:
         """The machine was restored: the crashes seen so far have not happened to it."""
@@ -233,12 +237,15 @@ class Console:
                 self._explain(stream, text.strip())
             self._changed.notify_all()
 
+    def _told(self, at: int) -> bool:
+        """Say whether the reason of crash ``at`` is known, if it has one."""
+        return at + 1 < len(self._events) or not self._events[at].event.text.endswith(":")
+
     def _explain(self, stream: str, text: str) -> None:
         """Add to "Panic on CPU 0:" the line that says why, which comes after it."""
         seen = self._events[-1]
         if seen.line.stream == stream and seen.event.text.endswith(":"):
-            whole = replace(seen.event, text=f"{seen.event.text} {text}")
-            self._events[-1] = replace(seen, event=whole)
+            self._events[-1] = replace(seen, event=explained(seen.event, text))
 
 
 def crash(seen: ConsoleEvent) -> HarnessError:
@@ -247,4 +254,6 @@ def crash(seen: ConsoleEvent) -> HarnessError:
     what = f"{seen.event.kind}: {seen.event.text}"
     if seen.event.blame is Blame.HYPERVISOR:
         return HypervisorError(what, where=where)
-    return LabError(what, where=where)
+    small = seen.event.kind == "panic" and seen.event.blame is Blame.MACHINE
+    hint = "the machine is too small: give dom0 less (dom0_memory_mib in lab.yaml)" if small else ""
+    return LabError(what, where=where, hint=hint)

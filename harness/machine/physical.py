@@ -25,6 +25,7 @@ from harness.verdict import HarnessError, LabError
 _GOING_SECONDS = 60.0  # for an orderly reboot to begin
 _HANDOVER_SECONDS = 5.0  # between two questions whether the default system is back
 _NMI_SECONDS = 5.0
+_TAKEN_TOO_OFTEN = 3  # the console, by somebody else; we take it back each time
 _GARBLED = 0.2  # share of bytes that are no text
 _ENOUGH_BYTES = 200
 _BROKEN = re.compile(r"harness: dom0 (network|sshd|stage1) failed.*")
@@ -89,7 +90,10 @@ class PhysicalMachine:
 
     def power_on(self) -> None:
         """Record, reach the default system, install Xen beside it and reboot into it once."""
-        self._wire = wires.Lasting(wires.opener(self.host.console))
+        tell = f"{self.host.name}: {{}}".format
+        self._wire = wires.Lasting(
+            wires.opener(self.host.console), notice=lambda gap: self._notice(tell(gap))
+        )
         self._console.attach(self._wire)
         session = self._default_system()
         with contextlib.closing(session):
@@ -116,6 +120,13 @@ class PhysicalMachine:
     def check(self) -> None:
         """Raise when the console showed a crash; while booting, when dom0 will not come."""
         self._console.check()
+        if self._wire is not None and self._wire.taken >= _TAKEN_TOO_OFTEN:
+            raise LabError(
+                f"the console was taken from this run {self._wire.taken} times: somebody else "
+                "works on this server",
+                where=f"host {self.host.name}",
+                hint="see who is logged in to its BMC",
+            )
         if not self._deadline:
             return
         for line in self._console.tail("dom0", 200):
@@ -265,6 +276,12 @@ class PhysicalMachine:
         if heard > _ENOUGH_BYTES and self._wire.odd > _GARBLED * self._wire.heard:
             share = 100 * self._wire.odd // self._wire.heard
             return f"{limit}, and the console is garbled ({share} % no text): see its speed"
+        if any("harness: dom0 sshd up" in line.text for line in self._console.tail("dom0", 200)):
+            address, port = self.ssh
+            return (
+                f"{limit}: its console says it is up, but nobody answers at {address}:{port}; "
+                "see its network (boot.modules in lab.yaml)"
+            )
         last = self._console.tail("dom0", 1) or self._console.tail("xen", 1)
         return f"{limit}; the console's last words: {last[0].text if last else 'none'}"
 

@@ -99,6 +99,17 @@ def test_a_panic_is_told_with_its_reason(wired: tuple[Console, socket.socket]) -
         console.check()
 
 
+def test_a_machine_too_small_for_dom0_is_no_fault_of_xen(
+    wired: tuple[Console, socket.socket],
+) -> None:
+    console, line = wired
+    line.sendall(b"(XEN) Panic on CPU 0:\r\n")
+    why = b"(XEN) Not enough RAM for domain 0 allocation\r\n"
+    threading.Timer(0.3, line.sendall, (why,)).start()  # who looks in between waits for it
+    with pytest.raises(LabError, match=r"Not enough RAM .*; the machine is too small: give dom0"):
+        console.expect("libvirtd up", 30)
+
+
 def test_a_restored_machine_has_not_crashed(wired: tuple[Console, socket.socket]) -> None:
     console, line = wired
     line.sendall(b"(XEN) Xen BUG at here.c:1\r\n")

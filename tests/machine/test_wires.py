@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.config.physical import CommandConsole, TcpConsole
+from harness.config.physical import CommandConsole, SolConsole, TcpConsole
 from harness.machine.console import Console
 from harness.machine.wires import Lasting, opener
+from harness.machine.wires import sol as sol_module
 from harness.machine.wires.tcp import Telnet
 from harness.verdict import LabError
+from tests.real.rack.bmc import ipmi_sim
+from tests.real.rack.rack import free_port
 
 IAC, SB, SE, WILL, DO, DONT, WONT = 255, 250, 240, 251, 253, 254, 252
 
@@ -88,6 +91,45 @@ def test_what_is_no_text_is_counted() -> None:
     assert (wire.heard, wire.odd) == (8, 2)
     theirs.close()
     wire.close()
+
+
+def test_a_serial_over_lan_that_somebody_took_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sol_module, "_ASK_SECONDS", 0.5)
+    secret = tmp_path / "password"
+    secret.write_text("s3cret\n")
+    with socket.create_server(("127.0.0.1", 0)) as serial:
+        ports = {"lan": free_port(), "serial": serial.getsockname()[1]}
+        with ipmi_sim(tmp_path, ports, "admin", "s3cret"):
+            line, _ = serial.accept()
+            where = {"address": "127.0.0.1", "port": ports["lan"], "user": "admin"}
+            section = SolConsole.model_validate(
+                {"driver": "ipmi-sol", "password": {"file": str(secret)}, **where}
+            )
+            gaps: list[str] = []
+            wire = Lasting(opener(section), gaps.append)
+            console = Console(tmp_path / "console")
+            console.attach(wire)
+            console.expect("SOL Session operational", 20, stream="xen")
+            line.sendall(b"(XEN) one\r\n")
+            console.expect("one", 10, stream="xen")
+            thief = opener(section)()  # ends ours first, as everybody does
+            until(lambda: wire.gaps == 1 and not wire.problem, 30)
+            console.expect("harness: the console was lost for .*somebody else took", 10)
+            until(lambda: _heard(line, console), 20)
+            thief.shutdown(socket.SHUT_RDWR)
+            thief.close()
+            console.close()
+            line.close()
+    assert wire.taken == 1 and len(gaps) == 1
+
+
+def _heard(line: socket.socket, console: Console) -> bool:
+    """Say something on the line that is ours again; it may be a moment until it is."""
+    line.sendall(b"(XEN) two\r\n")
+    time.sleep(0.3)
+    return any(seen.text == "two" for seen in console.tail("xen"))
 
 
 @settings(max_examples=50, deadline=None)

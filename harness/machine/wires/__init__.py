@@ -23,7 +23,11 @@ from harness.config.physical import (
 from harness.verdict import HarnessError, LabError
 
 _PAUSE_SECONDS = 1.0  # before a line that ended is opened again
-_MARK = "harness: the console was lost for {seconds:.1f} s ({why})"
+_MARK = "the console was lost for {seconds:.1f} s ({why})"
+
+
+class Taken(OSError):
+    """Somebody else took the line from us."""
 
 
 class Wire(Protocol):
@@ -71,27 +75,36 @@ class Lasting:
     """A wire that is opened anew whenever it ends, until ``shutdown``.
 
     ``heard`` counts the bytes that came, ``odd`` those that are no text; ``problem`` is why
-    there is no line now, "" while there is one.
+    there is no line now, "" while there is one.  ``gaps`` counts how often it ended, ``taken``
+    how often because somebody else took it.  ``notice`` is told of each gap, once it is over.
     """
 
-    def __init__(self, open_wire: Callable[[], Wire]) -> None:
+    def __init__(
+        self, open_wire: Callable[[], Wire], notice: Callable[[str], None] = lambda text: None
+    ) -> None:
         """Open the line once; LabError when even that fails."""
         self._open = open_wire
+        self._notice = notice
         self._ended = threading.Event()
         self._wire: Wire = open_wire()
         self.problem = ""
         self.gaps = 0
+        self.taken = 0
         self.heard = 0
         self.odd = 0
 
     def recv(self, size: int, /) -> bytes:
         """Return what comes; after a gap, first a line that tells of it."""
+        why = "the line ended"
         try:
             data = self._wire.recv(size)
+        except Taken as error:
+            data, why = b"", str(error)
+            self.taken += 1
         except OSError:
             data = b""
         if not data and not self._ended.is_set():
-            return self._again()
+            return self._again(why)
         self.heard += len(data)
         self.odd += sum(
             byte > 126 or (byte < 32 and byte not in b"\r\n\t\b\x1b\0") for byte in data
@@ -115,10 +128,10 @@ class Lasting:
         with contextlib.suppress(OSError):
             self._wire.close()
 
-    def _again(self) -> bytes:
+    def _again(self, why: str) -> bytes:
         began = time.monotonic()
         self.gaps += 1
-        self.problem = why = "the line ended"
+        self.problem = why
         with contextlib.suppress(OSError):
             self._wire.shutdown(socket.SHUT_RDWR)
         self._wire.close()
@@ -130,5 +143,6 @@ class Lasting:
                 continue
             self.problem = ""
             mark = _MARK.format(seconds=time.monotonic() - began, why=why)
-            return f"\r\n{mark}\r\n".encode()
+            self._notice(mark)
+            return f"\r\nharness: {mark}\r\n".encode()
         return b""

@@ -24,6 +24,7 @@ import yaml
 
 from harness import command
 from harness.arch import NAMES, Arch
+from tests.real.rack.bmc import ipmi_sim
 from tests.real.rack.disk import Disk, disk
 from tests.real.rack.server import Hardware
 
@@ -40,42 +41,6 @@ _FIRMWARE = {
     Arch.X86_64: Path("/usr/share/OVMF/OVMF_CODE.fd"),
     Arch.ARM64: Path("/usr/share/AAVMF/AAVMF_CODE.fd"),
 }
-_LAN = """\
-name "rack"
-set_working_mc 0x20
-startlan 1
-  addr 127.0.0.1 {lan}
-  priv_limit admin
-  allowed_auths_callback none md2 md5 straight
-  allowed_auths_user none md2 md5 straight
-  allowed_auths_operator none md2 md5 straight
-  allowed_auths_admin none md2 md5 straight
-  guid a123456789abcdefa123456789abcdef
-endlan
-chassis_control "{folder}/chassis"
-sol "tcp:127.0.0.1:{serial}" 115200
-user 1 true "" "" user 10 none md2 md5 straight
-user 2 true "{user}" "{password}" admin 10 none md2 md5 straight
-"""
-_BMC = """\
-mc_setbmc 0x20
-mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02
-sel_enable 0x20 1000 0x0a
-mc_enable 0x20
-"""
-_CHASSIS = """\
-#!/bin/sh
-# ipmi_sim calls this for the chassis: get|set|check PARAMETER [VALUE].
-press() {{ cd {root} && {python} -m tests.real.rack.server --press {folder} "$1"; }}
-case "$1 $2" in
-"get power") [ "$(press state)" = on ] && echo power:1 || echo power:0 ;;
-"set power") [ "$3" = 1 ] && press on >/dev/null || press off >/dev/null ;;
-"set reset") press reset >/dev/null ;;
-"set shutdown") press soft >/dev/null ;;
-"check power" | "check reset" | "check shutdown") ;;
-*) exit 1 ;;
-esac
-"""
 
 
 @dataclass
@@ -152,7 +117,7 @@ def server(
             place = {"driver": "labgrid", "coordinator": coordinator, "place": name}
             rack.entry |= {"power": [place], "console": tcp}
         else:
-            rack.bmc = stack.enter_context(_ipmi_sim(rack))
+            rack.bmc = stack.enter_context(ipmi_sim(folder, rack.ports, USER, PASSWORD))
         yield rack
 
 
@@ -206,27 +171,6 @@ def _keys(rack: Rack) -> None:
         (rack.folder / name).chmod(0o600)
     line = f"[127.0.0.1]:{rack.ports['ssh']} {keys.host_public}"
     (rack.folder / "known_hosts").write_text(line)
-
-
-@contextmanager
-def _ipmi_sim(rack: Rack) -> Iterator[subprocess.Popen[bytes]]:
-    folder = rack.folder
-    lan = _LAN.format(folder=folder, user=USER, password=PASSWORD, **rack.ports)
-    (folder / "lan.conf").write_text(lan)
-    (folder / "bmc.emu").write_text(_BMC)
-    script = _CHASSIS.format(root=_ROOT, python=sys.executable, folder=folder)
-    (folder / "chassis").write_text(script)
-    (folder / "chassis").chmod(0o755)
-    (folder / "state").mkdir(exist_ok=True)
-    words = [command.which("ipmi_sim", "openipmi"), "-c", folder / "lan.conf"]
-    words += ["-f", folder / "bmc.emu", "-s", folder / "state", "-n"]
-    with (folder / "ipmi_sim.log").open("wb") as log:
-        child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder)
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.wait()
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

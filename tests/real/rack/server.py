@@ -1,8 +1,8 @@
 """One server of the rack, as hardware: a power button, a serial port, a disk.
 
 ``python -m tests.real.rack.server FILE.json`` runs until its parent closes its stdin.  The
-button is a UNIX socket that takes one word (on, off, reset, soft, nmi, state) and answers with
-one line; the serial port is a TCP port of 127.0.0.1, there whether the power is on or not.
+button is a UNIX socket that takes one word (on, off, reset, soft, nmi, state, and unplug-network,
+which lasts as long as the power) and answers with one line; the serial port is a TCP port of 127.0.0.1, there whether the power is on or not.
 What it can get wrong, a fault's name in the file ``faults`` beside the button makes it do.
 """
 
@@ -110,6 +110,8 @@ class Server:
                 self._monitor("system_powerdown")
             case "nmi":
                 self._monitor("inject-nmi")
+            case "unplug-network":
+                self._monitor("set_link", name="n", up=False)
             case _:
                 return f"no such button: {word}"
         return "ok"
@@ -146,7 +148,7 @@ class Server:
             self._qemu = None
         self._unplug_serial()
 
-    def _monitor(self, command: str) -> None:
+    def _monitor(self, command: str, **arguments: object) -> None:
         if not self._runs():
             return
         with socket.socket(socket.AF_UNIX) as monitor:
@@ -154,8 +156,8 @@ class Server:
             monitor.connect(str(self._folder / "monitor"))
             file = monitor.makefile("rw")
             file.readline()
-            for each in ("qmp_capabilities", command):
-                file.write(json.dumps({"execute": each}) + "\n")
+            for each, words in (("qmp_capabilities", {}), (command, arguments)):
+                file.write(json.dumps({"execute": each, "arguments": words}) + "\n")
                 file.flush()
                 answer: dict[str, Any] = {}
                 while "return" not in answer and "error" not in answer:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import socket
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness.arch import Arch
 from harness.cli.run import TESTCASES
+from harness.config.physical import SolConsole
 from harness.domains.keys import RunKeys
-from harness.machine import lease
+from harness.machine import lease, wires
 from harness.machine.slots import slot
 from tests.real.conftest import Ran, harness, start
 from tests.real.rack.rack import Rack, server
@@ -27,6 +33,8 @@ SERVERS = {
     "x86-bios-labgrid": (Arch.X86_64, "bios", "labgrid"),
 }
 _LEAK = f"{TESTCASES}/test_hypercalls.py::test_poll_of_a_closed_port_leaves_it_usable"
+_LOAD = str(TESTCASES / "test_load.py")
+_HOME = "back-in-the-default-system"
 _FIRST = f"{TESTCASES}/test_hypercalls.py::test_life_of_a_channel"
 
 
@@ -56,6 +64,35 @@ def no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
 def run(rack: Rack, *words: str, test: str = _FIRST, **changes: object) -> Ran:
     lab = str(rack.lab(**changes))
     return harness("run", "--host", rack.name, "--lab", lab, "--json", *words, test)
+
+
+def begin(
+    rack: Rack, out: Path, test: str, *words: str, **changes: object
+) -> subprocess.Popen[str]:
+    """Start a run of ``test`` on the server into ``out``."""
+    lab = str(rack.lab(**changes))
+    host = ("--host", rack.name, "--lab", lab, "--out", str(out))
+    return start("run", *host, "--json", *words, test)
+
+
+def until_dom0_says(child: subprocess.Popen[str], out: Path, rack: Rack, text: str) -> None:
+    """Wait until dom0 of that run has said ``text`` on its console."""
+    log = out / "console" / rack.name / "dom0.log"
+    deadline = time.monotonic() + 300
+    while not (log.exists() and text in log.read_text()):
+        assert time.monotonic() < deadline and child.poll() is None
+        time.sleep(0.5)
+
+
+def console(rack: Rack) -> SolConsole:
+    """Return the server's console, for somebody else."""
+    return SolConsole.model_validate(rack.entry["console"])
+
+
+def drain(wire: wires.Lasting) -> None:
+    """Read and forget what comes, until the end."""
+    while wire.recv(4096):
+        pass
 
 
 def missed(ran: Ran) -> str:
@@ -137,6 +174,78 @@ def test_a_broken_console(rack: Rack, fault: str, cause: str) -> None:
     assert at_home(rack)
 
 
+def test_a_console_that_somebody_takes_once_is_taken_back(rack: Rack, tmp_path: Path) -> None:
+    child = begin(rack, tmp_path / "out", _LOAD, "--duration", "40")
+    until_dom0_says(child, tmp_path / "out", rack, "sshd up")
+    thief = wires.opener(console(rack))()
+    _, said = child.communicate(timeout=900)
+    thief.close()
+    assert child.returncode == 0, said
+    lost = re.compile(rf"{rack.name}: the console was lost for .* \(somebody else took the Serial")
+    assert len(lost.findall(said)) == 1, said
+    assert at_home(rack)
+
+
+def test_a_console_that_somebody_takes_again_and_again(rack: Rack, tmp_path: Path) -> None:
+    child = begin(rack, tmp_path / "out", _LOAD, "--duration", "300")
+    until_dom0_says(child, tmp_path / "out", rack, "sshd up")
+    thief = wires.Lasting(wires.opener(console(rack)))  # takes it back as we do
+    taking = threading.Thread(target=drain, args=(thief,))
+    taking.start()
+    stdout, said = child.communicate(timeout=400)
+    thief.shutdown(socket.SHUT_RDWR)
+    taking.join()
+    thief.close()
+    cause = "the console was taken from this run 3 times: somebody else works on this server"
+    assert cause in missed(Ran(child.returncode, stdout, said))
+    assert at_home(rack)
+
+
+def test_a_dom0_without_network(rack: Rack, tmp_path: Path) -> None:
+    limits = rack.entry["limits"] | {"xen": 120}
+    child = begin(rack, tmp_path / "out", _FIRST, limits=limits)
+    until_dom0_says(child, tmp_path / "out", rack, "Linux version")
+    press(rack.folder, "unplug-network")
+    stdout, said = child.communicate(timeout=600)
+    cause = "its console says it is up, but nobody answers at 127.0.0.1"
+    assert cause in missed(Ran(child.returncode, stdout, said))
+    assert at_home(rack)
+
+
+def test_a_server_too_small_for_dom0(rack: Rack) -> None:
+    ran = run(rack, dom0_memory_mib=16384)
+    assert re.search("Not enough RAM .*give dom0 less", missed(ran))
+    assert at_home(rack)
+
+
+def test_a_xen_that_panics_whenever_it_boots(rack: Rack) -> None:
+    """Xen under test is to blame: FAIL, not MISS.  One boot is enough to know."""
+    boot = {"xen_args": rack.entry["boot"]["xen_args"] + " iommu=force"}
+    began = time.monotonic()
+    ran = run(rack, boot=boot, test=str(TESTCASES))
+    assert ran.code == 1, ran.stderr
+    tests = {test["name"]: test for test in ran.document["hosts"][0]["tests"]}
+    assert tests["boot"]["verdict"] == "FAIL"
+    assert "panic: Panic on CPU 0: Couldn't enable IOMMU" in tests["boot"]["message"]
+    assert tests["back-in-the-default-system"]["verdict"] == "PASS"
+    assert time.monotonic() - began < 300
+    assert at_home(rack)
+
+
+def test_two_servers_in_parallel(rack: Rack, tmp_path: Path) -> None:
+    with server(tmp_path / "second", name="rack-2") as second:
+        lab = tmp_path / "lab.yaml"
+        both = {each.name: each.entry for each in (rack, second)}
+        lab.write_text(yaml.safe_dump({"hosts": both}))
+        words = ("run", "--host", "rack-1", "--host", "rack-2", "--lab", str(lab), "--json")
+        ran = harness(*words, "--out", str(tmp_path / "out"), _FIRST)
+        assert ran.code == 0, ran.stderr
+        ends = [host["tests"][-1] for host in ran.document["hosts"]]
+        assert [host["name"] for host in ran.document["hosts"]] == ["rack-1", "rack-2"]
+        assert [(end["name"], end["verdict"]) for end in ends] == [(_HOME, "PASS")] * 2
+        assert at_home(rack) and at_home(second)
+
+
 def test_two_runs_race_for_one_server(rack: Rack, tmp_path: Path) -> None:
     lab = str(rack.lab())
     words = ("run", "--host", rack.name, "--lab", lab, "--json", _FIRST)
@@ -147,14 +256,8 @@ def test_two_runs_race_for_one_server(rack: Rack, tmp_path: Path) -> None:
 
 
 def test_a_killed_run_and_the_next_one(rack: Rack, tmp_path: Path) -> None:
-    lab = str(rack.lab())
-    words = ("run", "--host", rack.name, "--lab", lab, "--json", "--out", str(tmp_path / "out"))
-    child = start(*words, str(TESTCASES / "test_load.py"), "--duration", "60")
-    log = tmp_path / "out/console" / rack.name / "dom0.log"
-    deadline = time.monotonic() + 300
-    while not (log.exists() and "sshd up" in log.read_text()):
-        assert time.monotonic() < deadline and child.poll() is None
-        time.sleep(0.5)
+    child = begin(rack, tmp_path / "out", _LOAD, "--duration", "60")
+    until_dom0_says(child, tmp_path / "out", rack, "sshd up")
     child.send_signal(signal.SIGKILL)
     child.communicate()
     assert lease.holder(rack.name) is None
