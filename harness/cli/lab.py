@@ -106,6 +106,6 @@ def _servers(file: Path | None, names: tuple[str, ...]) -> list[PhysicalHost]:
         raise ConfigError(f"{other} is no server", hint="only hosts of `kind: physical` have power")
     if not servers:
         raise ConfigError(
-            "there are no servers in lab.yaml", hint="docs/servers.md shows what one looks like"
+            "there are no servers in lab.yaml", hint="the README shows what one looks like"
         )
     return servers

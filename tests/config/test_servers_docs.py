@@ -1,4 +1,4 @@
-"""docs/servers.md shows a lab.yaml that is one."""
+"""The README shows a lab.yaml of servers that is one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from harness.config.lab import load_lab
 from harness.config.physical import PhysicalHost
 
-_DOCS = (Path(__file__).parents[2] / "docs" / "servers.md").read_text()
+_README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def test_the_three_servers_are_a_lab_file(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", _DOCS, re.DOTALL)
+    (example,) = re.findall(r"```yaml\n(.*?)```", _README, re.DOTALL)
     (tmp_path / "lab.yaml").write_text(example)
     servers = [host for host in load_lab(tmp_path / "lab.yaml").values() if host.name != ""]
     found = {host.name: host for host in servers if isinstance(host, PhysicalHost)}
