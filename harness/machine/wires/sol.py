@@ -20,7 +20,7 @@ from harness.machine.wires.program import Program
 from harness.verdict import LabError
 
 _SECONDS = 30.0
-_ASK_SECONDS = 10.0  # between two questions who has the line: what a silent theft costs at most
+_ASK_SECONDS = 15.0  # between two questions who has the line: what a silent theft costs at most
 _ESCAPE = "\x1e"  # ipmitool's own commands begin with it: nothing that we type does
 _READY = b"SOL Session operational"
 _TAKEN = "somebody else took the Serial over LAN of {address}"
@@ -81,7 +81,8 @@ class Sol:
     def _watch(self) -> None:
         """Ask who has the line; end the program when it is no more the session that had it."""
         self._ready.wait()
-        self._ours = self._who()
+        if not self._ended.is_set():
+            self._ours = self._who()
         while self._ours and not self._ended.wait(_ASK_SECONDS):
             if self._who() not in (self._ours, None):
                 self._program.shutdown(socket.SHUT_RDWR)

@@ -91,7 +91,11 @@ def server(
     overlay = folder / "disk.qcow2"
     create = [command.which("qemu-img", "qemu-utils"), "create", "-q", "-f", "qcow2"]
     command.run([*create, "-b", built.image, "-F", "raw", overlay])
-    qemu = () if bmc == "redfish" else tuple(_qemu(arch, firmware, overlay, ports["ssh"]))
+    qemu = (
+        ()
+        if bmc in ("redfish", "virtualbmc")
+        else tuple(_qemu(arch, firmware, overlay, ports["ssh"]))
+    )
     hardware = Hardware(qemu, str(folder), ports["serial"])
     words = [sys.executable, "-m", "tests.real.rack.server", str(hardware.write())]
     with contextlib.ExitStack() as stack:
@@ -109,6 +113,14 @@ def server(
             url = f"http://127.0.0.1:{ports['redfish']}"
             secret = {"user": USER, "password": {"file": str(folder / "bmc.password")}}
             rack.entry["power"] = [{"driver": "redfish", "url": url, "system": system, **secret}]
+            rack.entry["console"] = tcp
+        elif bmc == "virtualbmc":
+            from tests.real.rack.virtualbmc import virtualbmc
+
+            keys = {"user": USER, "password": PASSWORD}
+            stack.enter_context(
+                virtualbmc(folder, name=name, firmware=firmware, ports=ports, **keys)
+            )
             rack.entry["console"] = tcp
         elif bmc == "labgrid":
             from tests.real.rack.labgrid import labgrid
@@ -201,7 +213,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--arch", type=Arch, default=Arch.X86_64)
     parser.add_argument("--firmware", choices=("bios", "uefi"), default="bios")
-    parser.add_argument("--bmc", choices=("ipmi", "redfish", "labgrid"), default="ipmi")
+    parser.add_argument(
+        "--bmc", choices=("ipmi", "redfish", "virtualbmc", "labgrid"), default="ipmi"
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with (

@@ -1,9 +1,10 @@
 """One server of the rack, as hardware: a power button, a serial port, a disk.
 
 ``python -m tests.real.rack.server FILE.json`` runs until its parent closes its stdin.  The
-button is a UNIX socket that takes one word (on, off, reset, soft, nmi, state, and unplug-network,
-which lasts as long as the power) and answers with one line; the serial port is a TCP port of
-127.0.0.1, there whether the power is on or not.  What it can get wrong, a fault's name in the file ``faults`` beside the button makes it do.
+button is a UNIX socket that takes one word and answers with one line: on, off, reset, soft, nmi,
+state, and unplug-network, which lasts as long as the power.  The serial port is a TCP port of
+127.0.0.1, there whether the power is on or not.  What it can get wrong, a fault's name in the
+file ``faults`` beside the button makes it do.
 """
 
 from __future__ import annotations

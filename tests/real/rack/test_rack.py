@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.real, pytest.mark.rack, pytest.mark.timeout(3600)]
 SERVERS = {
     "x86-bios-ipmi": (Arch.X86_64, "bios", "ipmi"),
     "x86-bios-redfish": (Arch.X86_64, "bios", "redfish"),
+    "x86-bios-virtualbmc": (Arch.X86_64, "bios", "virtualbmc"),
     "x86-uefi-ipmi": (Arch.X86_64, "uefi", "ipmi"),
     "arm64-uefi-ipmi": (Arch.ARM64, "uefi", "ipmi"),
     "x86-bios-labgrid": (Arch.X86_64, "bios", "labgrid"),
