@@ -76,9 +76,9 @@ def begin(
     return start("run", *host, "--json", *words, test)
 
 
-def until_dom0_says(child: subprocess.Popen[str], out: Path, rack: Rack, text: str) -> None:
-    """Wait until dom0 of that run has said ``text`` on its console."""
-    log = out / "console" / rack.name / "dom0.log"
+def until(child: subprocess.Popen[str], out: Path, rack: Rack, stream: str, text: str) -> None:
+    """Wait until ``stream`` of that run's console has ``text``."""
+    log = out / "console" / rack.name / f"{stream}.log"
     deadline = time.monotonic() + 300
     while not (log.exists() and text in log.read_text()):
         assert time.monotonic() < deadline and child.poll() is None
@@ -177,7 +177,7 @@ def test_a_broken_console(rack: Rack, fault: str, cause: str) -> None:
 
 def test_a_console_that_somebody_takes_once_is_taken_back(rack: Rack, tmp_path: Path) -> None:
     child = begin(rack, tmp_path / "out", _LOAD, "--duration", "40")
-    until_dom0_says(child, tmp_path / "out", rack, "sshd up")
+    until(child, tmp_path / "out", rack, "dom0", "sshd up")
     thief = wires.opener(console(rack))()
     _, said = child.communicate(timeout=900)
     thief.close()
@@ -189,7 +189,7 @@ def test_a_console_that_somebody_takes_once_is_taken_back(rack: Rack, tmp_path: 
 
 def test_a_console_that_somebody_takes_again_and_again(rack: Rack, tmp_path: Path) -> None:
     child = begin(rack, tmp_path / "out", _LOAD, "--duration", "300")
-    until_dom0_says(child, tmp_path / "out", rack, "sshd up")
+    until(child, tmp_path / "out", rack, "dom0", "sshd up")
     thief = wires.Lasting(wires.opener(console(rack)))  # takes it back as we do
     taking = threading.Thread(target=drain, args=(thief,))
     taking.start()
@@ -205,7 +205,7 @@ def test_a_console_that_somebody_takes_again_and_again(rack: Rack, tmp_path: Pat
 def test_a_dom0_without_network(rack: Rack, tmp_path: Path) -> None:
     limits = rack.entry["limits"] | {"xen": 120}
     child = begin(rack, tmp_path / "out", _FIRST, limits=limits)
-    until_dom0_says(child, tmp_path / "out", rack, "Linux version")
+    until(child, tmp_path / "out", rack, "xen", "Xen version")
     press(rack.folder, "unplug-network")
     stdout, said = child.communicate(timeout=600)
     cause = "its console says it is up, but nobody answers at 127.0.0.1"
@@ -258,7 +258,7 @@ def test_two_runs_race_for_one_server(rack: Rack, tmp_path: Path) -> None:
 
 def test_a_killed_run_and_the_next_one(rack: Rack, tmp_path: Path) -> None:
     child = begin(rack, tmp_path / "out", _LOAD, "--duration", "60")
-    until_dom0_says(child, tmp_path / "out", rack, "sshd up")
+    until(child, tmp_path / "out", rack, "dom0", "sshd up")
     child.send_signal(signal.SIGKILL)
     child.communicate()
     assert lease.holder(rack.name) is None
