@@ -93,23 +93,23 @@ def _best(logs: _Array, is_new: npt.NDArray[np.bool_]) -> int | None:
     count = len(logs)
     if count < 2 * FEWEST:
         return None
-    scores = _scores(_ranks(logs)[np.newaxis])[0]
     last = count - FEWEST
-    places = is_new[FEWEST : last + 1]
+    scores = np.full(count, -1.0)  # too near an end there is none
+    scores[FEWEST : last + 1] = _scores(_ranks(logs)[np.newaxis])[0]
     anywhere = _critical(count)
-    there = min(math.log(max(1, int(places.sum())) / LEVEL), anywhere)
+    there = min(math.log(max(1, int(is_new[FEWEST : last + 1].sum())) / LEVEL), anywhere)
     if scores.max() <= there:
         return None
     costs = _costs(logs)
-    best = int(costs[FEWEST : last + 1].argmin())
-    if best + FEWEST == last and costs[last + 1 :].min() < costs[last]:
+    best = FEWEST + int(costs[FEWEST : last + 1].argmin())
+    if best == last and costs[last + 1 :].min() < costs[last]:
         return None  # the new level has fewer nights yet: one of the old would be counted to it
-    near = slice(max(0, best - _NEAR), best + _NEAR + 1)
-    due = np.where(places[near], scores[near], -1.0)
+    near = slice(max(FEWEST, best - _NEAR), best + _NEAR + 1)
+    due = np.where(is_new[near], scores[near], -1.0)
     if due.max() > there:
-        at = near.start + int(due.argmax()) + FEWEST
+        at = near.start + int(due.argmax())
     elif scores.max() > anywhere:  # where it fits best, unless outliers say where that is
-        at = FEWEST + (best if scores[best] > anywhere else int(scores.argmax()))
+        at = best if scores[best] > anywhere else int(scores.argmax())
     else:
         return None
     shift, error = _shift(logs[:at], logs[at:])
