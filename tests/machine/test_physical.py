@@ -114,6 +114,14 @@ def test_a_dead_console_is_told(toy: ToyServer, make: Make) -> None:
     assert machine.stranded == "" and toy.system == "default"
 
 
+def test_a_dom0_that_is_up_but_not_to_be_reached_is_told(toy: ToyServer, make: Make) -> None:
+    host = toy.host()
+    machine = make(host.model_copy(update={"limits": host.limits.model_copy(update={"xen": 3})}))
+    machine.power_on()
+    with pytest.raises(LabError, match=r"says it is up, but nobody answers at .*see its network"):
+        wait(machine, "what only a log-in would show")
+
+
 def test_a_garbled_console_is_told(toy: ToyServer, make: Make) -> None:
     toy.says = bytes(range(128, 256)) * 10
     host = toy.host()
