@@ -26,13 +26,16 @@ Lie = Callable[[Operation, Outcome], Outcome]
 class ModelHost:
     """One world, which the agents of all its domains share.  ``lie`` changes what happens.
 
-    ``slow`` has the ns that the next polls take at the least, for another had the CPU.
+    ``slow`` has the ns that the next polls take at the least, for another had the CPU; ``nap``
+    is what a poll takes that sleeps, ``other`` what any other hypercall takes.
     """
 
     world: World
     lie: Lie = lambda _operation, outcome: outcome
     made: list[Operation] = field(default_factory=list)
     slow: list[int] = field(default_factory=list)
+    nap: int = _SLOW
+    other: int = 10_000
 
     def agent(self, domid: int, name: str) -> AgentClient:
         """Return a client of domain ``domid``'s agent."""
@@ -77,17 +80,17 @@ class _Channel:
             return str(special(words))
         result = self._host.make(_operation(verb, words, self._domid))
         if result.rc < 0:
-            return f"err errno={-result.rc} what={verb}"
+            return f"err errno={-result.rc} what={verb} call=1 ret={1 + self._host.other}"
         more = ""
         if result.status is not None:
             s = result.status
             more = f" state={s.status} vcpu={s.vcpu} remote={s.dom} detail={s.detail}"
         if verb == "poll":
-            took = _SLOW if result.blocked and words["timeout"] == "0" else _QUICK
+            took = self._host.nap if result.blocked and words["timeout"] == "0" else _QUICK
             if self._host.slow:
                 took = max(took, self._host.slow.pop(0))
             more = f" took={','.join([str(took)] * int(words['times']))}"
-        return f"ok result={result.code} call=1 ret=2 cpu=0{more}"
+        return f"ok result={result.code} call=1 ret={1 + self._host.other} cpu=0{more}"
 
     def _hello(self, _: dict[str, str]) -> str:
         vcpus = len(self._host.domain(self._domid).vcpus)
