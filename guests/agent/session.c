@@ -228,6 +228,14 @@ static void interrupts(struct session *s, struct command *c)
     answer(s, 0, "vcpus=%s", list);
 }
 
+static void forget_ports(struct session *s, struct command *c)
+{
+    if (refuse(s, c))
+        return;
+    forget_closed_ports();
+    answer(s, 0, "forgotten=1");
+}
+
 static void quit(struct session *s, struct command *c)
 {
     if (refuse(s, c))
@@ -243,6 +251,7 @@ static const struct verb verbs[] = {
     {"bench", bench},
     {"join", single_join},
     {"release", release_ports},
+    {"forget", forget_ports},
     {"collect", collect},
     {"duel", duel},
     {"debug_key", debug_key},

@@ -146,6 +146,10 @@ class AgentClient:
         """
         return self.connection.ask("release").integers("open")
 
+    def forget(self) -> None:
+        """Let ``release`` ask no more about ports that are closed by now: they may be others'."""
+        self.connection.ask("forget")
+
     def collect(self, thread: int, timeout: float = ANSWER_TIMEOUT) -> Collected:
         """Fetch the records of ``thread``: 0 to vcpus-1 made the single operations."""
         answer = self.connection.ask("collect", {"thread": thread}, timeout=timeout)

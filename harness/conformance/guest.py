@@ -11,7 +11,6 @@ changed is looked at at once, through EVTCHNOP_status and SCHEDOP_poll.
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +54,9 @@ from harness.verdict import HarnessError, LabError
 
 _POLLS = 9  # in a row, with nothing said in between: an answer's interrupt would end one
 _UNSURE = (0.2e-3, 0.9e-3)  # s, the median (seen: 0.006 to 0.07 ms at once, 1.2 to 68 ms asleep)
-_ASLEEP = 10  # such a poll has slept all the same if it takes so many times another hypercall
+# How many times another hypercall a poll takes that has slept (seen: 20 and more), and one that
+# has not (seen: 1 to 2).
+_ASLEEP, _AT_ONCE = 10, 4
 _FEW_PORTS = 8  # more take Xen so long that a sleep is not told apart
 # s between looks at a surprise: who has taken the CPU away (20 ms were seen) gives it back.
 _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.0)
@@ -376,12 +377,15 @@ def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
             return observed(operation, answer)
         ticks += answer.integers("took")
         took = statistics.median(ticks) / agent.info.tick_hz
-        slept = took >= _UNSURE[1]
-        if not _UNSURE[0] < took < _UNSURE[1]:
-            if slept in allowed or not pause:
-                return Observed(0, blocked=slept, median_s=took)
-        elif True in allowed and took > _ASLEEP * _hypercall_s(guest):
-            return Observed(0, blocked=True, median_s=took)
+        at_once, asleep = took <= _UNSURE[0], took >= _UNSURE[1]
+        if (at_once and False in allowed) or (asleep and True in allowed):
+            return Observed(0, blocked=asleep, median_s=took)
+        share = took / _hypercall_s(guest)  # a slow machine is slow at everything
+        slept = True if share > _ASLEEP else False if share < _AT_ONCE else None
+        fits = slept in allowed and (slept or True not in allowed)
+        sure = at_once or asleep
+        if fits or (sure and slept is asleep and not pause):
+            return Observed(0, blocked=bool(slept), median_s=took)
         time.sleep(pause)
     raise Undecided(
         f"cannot tell whether a poll of {operation.ports} sleeps: it takes {took * 1e6:.0f} us",
@@ -393,8 +397,8 @@ def _hypercall_s(guest: Guest) -> float:
     """Return how long a hypercall takes that does nothing, in seconds; the median of some."""
     verb, arguments = call(Status(guest.domid, DOMID_SELF, 0))
     answers = guest.agent.connection.attempt_all([(verb, arguments)] * _POLLS)
-    ticks = [answer.integer("ret", 0) - answer.integer("call", 0) for answer in answers]
-    return statistics.median(ticks) / guest.agent.info.tick_hz or math.inf  # a bare guest: unknown
+    ticks = [answer.integer("ret") - answer.integer("call") for answer in answers]
+    return max(1, statistics.median(ticks)) / guest.agent.info.tick_hz
 
 
 def _filled(domain: Domain, count: int) -> Domain:

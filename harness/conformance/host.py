@@ -74,6 +74,8 @@ class Watched:
             self._bare_domain = bare.now
         destroyed = bare is None and BARE in domains.oracle.names.values()
         domains.close_opened()
+        for guest in domains.linux():  # they are closed, and Linux may take them now
+            guest.agent.forget()
         world = domains.oracle.world
         linux = {guest.domid for guest in domains.linux()}
         self._kept = replace(world, domains=tuple(d for d in world.domains if d.domid in linux))

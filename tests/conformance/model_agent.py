@@ -124,6 +124,9 @@ class _Channel:
     def _release(self, _: dict[str, str]) -> str:
         return "ok asked=0 open="
 
+    def _forget(self, _: dict[str, str]) -> str:
+        return "ok"
+
     def _mask(self, words: dict[str, str]) -> str:
         self._host.make(ops.Mask(self._domid, int(words["port"])))
         return "ok result=0"

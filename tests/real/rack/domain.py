@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import libvirt
 
 from harness.arch import NAMES, Arch
 from harness.machine import emulator
-from harness.machine.connection import connect, default_uri
+from harness.machine.connection import connect, default_uri, mend
 from harness.machine.qemu import _seclabels
 
 _XML = """\
@@ -52,8 +54,25 @@ class Domain:
 
 
 @contextmanager
+def _virtlogd() -> Iterator[None]:
+    """Keep the daemon busy: ours leaves when idle, and a BMC cannot switch on without it."""
+    with ExitStack() as stack:
+        if os.geteuid() == 0:
+            connect().close()
+            mend("virtlogd")
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect("/run/libvirt/virtlogd-sock")
+        yield
+
+
+@contextmanager
 def domain(folder: Path, *, name: str, firmware: str, ssh: int) -> Iterator[Domain]:
     """Define the server of ``folder``; it is gone with the block, on or off."""
+    with _virtlogd():
+        yield from _defined(folder, name, firmware, ssh)
+
+
+def _defined(folder: Path, name: str, firmware: str, ssh: int) -> Iterator[Domain]:
     connection = connect()
     identity = str(uuid.uuid4())
     labels = "".join(
