@@ -34,10 +34,20 @@ def server_root(
             command.run([debugfs, "-R", f"rdump / {tree}", image.root], timeout=600)
             members = dict(_members(tree))
             members |= _modules(image, names, Path(scratch)) if names else {}
-            with gzip.GzipFile(work / "root.cpio.gz", "wb", _FAST, mtime=0) as packed:
-                packed.write(cpio.archive(members))
+            pack(cpio.archive(members), work / "root.cpio.gz")
 
     return cache.entry("server-root", digest, make) / "root.cpio.gz"
+
+
+def pack(archive: bytes, path: Path) -> None:
+    """Compress ``archive`` into ``path``; a multiple of four bytes, for another comes behind it.
+
+    Linux takes what follows for an archive only there (init/initramfs.c, unpack_to_rootfs).
+    """
+    with gzip.GzipFile(path, "wb", _FAST, mtime=0) as packed:
+        packed.write(archive)
+    with path.open("ab") as file:
+        file.write(bytes(-file.tell() % 4))
 
 
 def _members(tree: Path) -> Iterable[tuple[str, cpio.Member]]:
