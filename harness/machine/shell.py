@@ -16,6 +16,7 @@ import paramiko
 from harness.verdict import ConfigError, LabError
 
 _CONNECT_SECONDS = 15.0
+_PIECE = 1 << 20  # bytes sent at once: paramiko copies all that is left after every packet
 _PAUSE = 1.0  # between two attempts to log in
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # our exceptions say it all
 logging.getLogger("paramiko").propagate = False
@@ -38,8 +39,8 @@ class Shell:
         channel.settimeout(timeout)
         channel.set_combine_stderr(True)
         try:
-            if stdin:
-                channel.sendall(stdin)
+            for at in range(0, len(stdin), _PIECE):
+                channel.sendall(stdin[at : at + _PIECE])
             channel.shutdown_write()
             said: str = channel.makefile("rb").read().decode(errors="replace")
             if not channel.status_event.wait(timeout):
