@@ -30,7 +30,7 @@ fast:
 real:
 	$(BIN)/pytest -v tests/real -m 'real and not rack'
 
-# Every sort of server and every fault: about an hour under TCG.
+# Every sort of server and every fault: an hour and a half under TCG.
 rack: setup
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,rack]'
 	$(BIN)/pytest -v tests/real/rack -m rack
