@@ -70,10 +70,10 @@ class Watched:
             left = [f"{g.name}: {p}" for g in domains.linux() for p in g.agent.release()]
             assert left == [], "ports that Xen does not report as closed"
             return
-        if bare is not None:
-            self._bare_domain = bare.now
         destroyed = bare is None and BARE in domains.oracle.names.values()
         domains.close_opened()
+        if bare is not None:  # only now: its peers' ends have been closed
+            self._bare_domain = bare.now
         for guest in domains.linux():  # they are closed, and Linux may take them now
             guest.agent.forget()
         world = domains.oracle.world

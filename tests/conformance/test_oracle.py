@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from harness.conformance.bare import Bare, new_bare
 from harness.conformance.guest import Domains, Guest, Undecided
+from harness.conformance.host import Watched
 from harness.conformance.oracle import Disagreement, Oracle
 from harness.conformance.survey import linux_domain, xen_bound
 from harness.model.domain import INT_MAX, Channel, Domain, Kind, State, Vcpu, Word, World
@@ -27,6 +29,7 @@ from harness.model.operations import (
 )
 from harness.model.outcome import Outcome
 from harness.model.releases import Release
+from harness.run.session import Session
 from harness.verdict import LabError
 
 from .model_agent import Lie, ModelHost
@@ -235,6 +238,18 @@ def test_a_slow_machine_is_slow_at_everything(monkeypatch: pytest.MonkeyPatch) -
         assert dom0.poll(port)
         assert len(host.slow) == 4
         host.slow = []
+
+
+def test_what_is_kept_of_the_bare_guest_is_what_it_is_after_its_peers_have_closed() -> None:
+    """Seen: its reset, in the next test, seemed to give dom0 a port that dom0 had closed."""
+    domains = watched(ModelHost(WORLD))
+    dom0, bare = domains.guests["dom0"], domains.guests["bare"]
+    port = bare.alloc_unbound(dom0.domid)
+    dom0.bind_interdomain(bare.domid, port)
+    kept = Watched(cast(Session, None))
+    kept.end(domains, well=True)
+    assert kept._bare_domain is not None
+    assert kept._bare_domain.port(port).state is State.UNBOUND
 
 
 def test_the_story_of_a_guest_that_is_lost_ends_with_what_it_was_asked(
