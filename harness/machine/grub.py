@@ -22,6 +22,7 @@ ENTRY = "xen-evtchn-harness"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _BEGIN, _END = f"# {ENTRY}: begin", f"# {ENTRY}: end"
 _SPARE_BYTES = 64 << 20  # that stay free on the server's disk
+_ROOM = "free space there, or set boot.folder in lab.yaml to another file system"
 _BUILT_IN_DRIVERS = ("virtio_net",)  # those of images/dom0/modules.txt
 
 # One shell round trip; each line "name=value".
@@ -36,7 +37,8 @@ echo "mac=$(cat /sys/class/net/$nic/address)"
 echo "address=$(ip -4 -o addr show dev $nic | sed -n 's/.* inet \([0-9./]*\).*/\1/p' | head -n 1)"
 echo "driver=$(basename $(readlink /sys/class/net/$nic/device/driver/module ||
     readlink /sys/class/net/$nic/device/driver))"
-mkdir -p FOLDER && echo "free_kib=$(df -k FOLDER | tail -n 1 | awk '{print $4}')"
+why=$(mkdir -p FOLDER 2>&1) || echo "no_folder=$(echo $why)"
+[ ! -d FOLDER ] || echo "free_kib=$(df -k FOLDER | tail -n 1 | awk '{print $4}')"
 echo "uuid=$(grub-probe --target=fs_uuid FOLDER)"
 echo "path=$(grub-mkrelpath FOLDER)"
 echo "custom=$(grep -c custom.cfg GRUB/grub.cfg)"
@@ -71,6 +73,13 @@ def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = (
     machine = said.get("arch", "")
     if machine != ("aarch64" if arch is Arch.ARM64 else "x86_64"):
         raise LabError(f"the server is {machine}, not {NAMES[arch].debian}", where=where)
+    if problem := said.get("no_folder"):
+        full = "No space left" in problem
+        raise LabError(
+            "the disk is full: there is no room for a folder" if full else problem,
+            where=f"{where}:{section.folder}",
+            hint=_ROOM,
+        )
     for field, what in (
         ("custom", "does not read custom.cfg (GRUB's 41_custom)"),
         ("once", "does not know `grub-reboot` (next_entry)"),
@@ -118,7 +127,7 @@ def place(
         raise LabError(
             f"the disk is full: {system.free_bytes >> 20} MiB free, {needed >> 20} MiB needed",
             where=f"{shell.where}:{folder}",
-            hint="free space there, or set boot.folder in lab.yaml to another file system",
+            hint=_ROOM,
         )
     for name, file in missing.items():
         shell.put(file, f"{folder}/{name}")

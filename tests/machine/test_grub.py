@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,28 @@ def test_a_full_disk_is_told_before_anything_is_sent(section: Booting, tmp_path:
     with pytest.raises(LabError, match="the disk is full: 60 MiB free, 64 MiB needed"):
         grub.place(shell, section, full, files(tmp_path, xen="one"))
     assert shell.sent == []
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("mkdir: x: No space left on device", "the disk is full: there is no room for a folder"),
+        ("mkdir: x: Read-only file system", "mkdir: x: Read-only file system"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_told(
+    section: Booting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, told: str
+) -> None:
+    """Seen: a disk that was full from the beginning was told as a missing uuid."""
+    stubs = tmp_path / "bin"
+    stubs.mkdir()
+    for name, line in (("mkdir", f"echo {said} >&2; exit 1"), ("uname", "echo x86_64")):
+        (stubs / name).write_text(f"#!/bin/sh\n{line}\n")
+        (stubs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stubs}:{os.environ['PATH']}")
+    gone = section.model_copy(update={"folder": str(tmp_path / "none")})
+    with pytest.raises(LabError, match=f"none: {told}.*; free space there"):
+        grub.inspect(Here(), gone, Arch.X86_64)
 
 
 def test_everything_placed_is_listed_and_removed(section: Booting, tmp_path: Path) -> None:
