@@ -52,9 +52,13 @@ def host(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return control
 
 
+# labgrid's plugin, where `make rack` has installed it, does not bear a second run in one process.
+_PLAIN = ("-p", "no:cacheprovider", "-p", "no:labgrid")
+
+
 def run(pytester: pytest.Pytester, body: str, *options: str) -> tuple[int, store.Run]:
     pytester.makepyfile(body)
-    words = ["-p", "no:cacheprovider", "--host=qemu-x86_64", "--out=out", *options]
+    words = [*_PLAIN, "--host=qemu-x86_64", "--out=out", *options]
     # Not runpytest_inprocess: that would pass an interrupt on to the outer pytest.
     code = pytester.inline_run(*words, no_reraise_ctrlc=True).ret
     return int(code), store.load(pytester.path / "out")
@@ -170,7 +174,7 @@ def test_interrupted_is_cleaned_up_and_kept(
 
 def test_without_a_host_the_tests_skip(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_a(xen): pass")
-    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(skipped=1)
+    pytester.runpytest_inprocess(*_PLAIN).assert_outcomes(skipped=1)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,7 @@ def test_wrong_options_are_usage_errors(
     pytester: pytest.Pytester, options: list[str], words: str
 ) -> None:
     pytester.makepyfile("def test_a(xen): pass")
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", *options)
+    result = pytester.runpytest_inprocess(*_PLAIN, *options)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{words}*"])
 
