@@ -380,7 +380,7 @@ def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
         at_once, asleep = took <= _UNSURE[0], took >= _UNSURE[1]
         if (at_once and False in allowed) or (asleep and True in allowed):
             return Observed(0, blocked=asleep, median_s=took)
-        share = took / _hypercall_s(guest)  # a slow machine is slow at everything
+        share = took / _hypercall_s(guest, operation.vcpu)  # a slow machine is slow at everything
         slept = True if share > _ASLEEP else False if share < _AT_ONCE else None
         fits = slept in allowed and (slept or True not in allowed)
         sure = at_once or asleep
@@ -393,10 +393,14 @@ def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
     )
 
 
-def _hypercall_s(guest: Guest) -> float:
-    """Return how long a hypercall takes that does nothing, in seconds; the median of some."""
+def _hypercall_s(guest: Guest, vcpu: int) -> float:
+    """Return how long a hypercall takes that does nothing, in seconds; the median of some.
+
+    On the same vCPU: another may be a quicker one (seen: ten times, in a bare guest).
+    """
     verb, arguments = call(Status(guest.domid, DOMID_SELF, 0))
-    answers = guest.agent.connection.attempt_all([(verb, arguments)] * _POLLS)
+    words = {**arguments, "on": vcpu}
+    answers = guest.agent.connection.attempt_all([(verb, words)] * _POLLS)
     ticks = [answer.integer("ret") - answer.integer("call") for answer in answers]
     return max(1, statistics.median(ticks)) / guest.agent.info.tick_hz
 
