@@ -377,14 +377,13 @@ def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
             return observed(operation, answer)
         ticks += answer.integers("took")
         took = statistics.median(ticks) / agent.info.tick_hz
-        at_once, asleep = took <= _UNSURE[0], took >= _UNSURE[1]
-        if (at_once and False in allowed) or (asleep and True in allowed):
-            return Observed(0, blocked=asleep, median_s=took)
+        by_time = False if took <= _UNSURE[0] else True if took >= _UNSURE[1] else None
+        if by_time in allowed:
+            return Observed(0, blocked=bool(by_time), median_s=took)
         share = took / _hypercall_s(guest, operation.vcpu)  # a slow machine is slow at everything
         slept = True if share > _ASLEEP else False if share < _AT_ONCE else None
         fits = slept in allowed and (slept or True not in allowed)
-        sure = at_once or asleep
-        if fits or (sure and slept is asleep and not pause):
+        if fits or (slept is not None and slept is by_time and not pause):
             return Observed(0, blocked=bool(slept), median_s=took)
         time.sleep(pause)
     raise Undecided(

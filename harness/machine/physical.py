@@ -90,9 +90,9 @@ class PhysicalMachine:
 
     def power_on(self) -> None:
         """Record, reach the default system, install Xen beside it and reboot into it once."""
-        tell = f"{self.host.name}: {{}}".format
         self._wire = wires.Lasting(
-            wires.opener(self.host.console), notice=lambda gap: self._notice(tell(gap))
+            wires.opener(self.host.console),
+            notice=lambda gap: self._notice(f"{self.host.name}: {gap}"),
         )
         self._console.attach(self._wire)
         session = self._default_system()

@@ -90,7 +90,7 @@ def _off(host: PhysicalHost) -> bool:
 def _console(host: PhysicalHost) -> str:
     """Open the line and listen for a while; silence is no fault of an idle system."""
     wire = wires.Lasting(wires.opener(host.console))
-    reader = threading.Thread(target=_drain, args=(wire,), daemon=True)
+    reader = threading.Thread(target=wire.drain, daemon=True)
     reader.start()
     reader.join(_LISTEN_SECONDS)
     problem, heard = wire.problem, wire.heard
@@ -100,11 +100,6 @@ def _console(host: PhysicalHost) -> str:
     if problem:
         raise LabError(problem, where=f"console {host.console.driver}")
     return f"open; {heard} bytes heard"
-
-
-def _drain(wire: wires.Lasting) -> None:
-    while wire.recv(4096):
-        pass
 
 
 def _default_system(host: PhysicalHost) -> str:

@@ -111,6 +111,11 @@ class Lasting:
         )
         return data
 
+    def drain(self) -> None:
+        """Read and forget what comes, until ``shutdown``."""
+        while self.recv(4096):
+            pass
+
     def sendall(self, data: bytes, /) -> None:
         """Send to the line there is now; LabError when there is none."""
         if self.problem:

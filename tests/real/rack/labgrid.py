@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import yaml
 
 from harness import command
 from harness.command import CommandFailed
+from tests.real.rack.program import program
 from tests.real.rack.server import press
 
 
@@ -76,17 +76,8 @@ def _pdu(folder: Path, port: int) -> Iterator[None]:
         server.server_close()
 
 
-@contextmanager
-def _program(folder: Path, name: str, *words: str) -> Iterator[None]:
-    with (folder / f"{name}.log").open("wb") as log:
-        child = subprocess.Popen(
-            [_path(name), *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    try:
-        yield
-    finally:
-        child.terminate()
-        child.wait()
+def _program(folder: Path, name: str, *words: str) -> AbstractContextManager[object]:
+    return program([_path(name), *words], folder / f"{name}.log", cwd=folder)
 
 
 def _path(name: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 import urllib.request
@@ -13,6 +12,7 @@ from pathlib import Path
 import bcrypt
 
 from tests.real.rack.domain import domain
+from tests.real.rack.program import program
 
 _CONFIG = """\
 SUSHY_EMULATOR_LISTEN_IP = '127.0.0.1'
@@ -42,12 +42,8 @@ def _service(folder: Path, uri: str, port: int, user: str, password: str) -> Ite
     (folder / "htpasswd").write_text(f"{user}:{digest}\n")
     config = folder / "sushy.conf"
     config.write_text(_CONFIG.format(port=port, uri=uri, folder=folder))
-    program = Path(sys.executable).with_name("sushy-emulator")
-    with (folder / "sushy.log").open("wb") as log:
-        child = subprocess.Popen(
-            [program, "--config", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    try:
+    words = [Path(sys.executable).with_name("sushy-emulator"), "--config", config]
+    with program(words, folder / "sushy.log", cwd=folder) as child:
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -57,6 +53,3 @@ def _service(folder: Path, uri: str, port: int, user: str, password: str) -> Ite
                 assert child.poll() is None and time.monotonic() < deadline, "no Redfish service"
                 time.sleep(0.2)
         yield
-    finally:
-        child.terminate()
-        child.wait()

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.real.rack.domain import domain
+from tests.real.rack.program import program
 
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -28,19 +28,9 @@ def virtualbmc(
         switched = {"domain_name": found.name, "libvirt_uri": found.uri}
         config = folder / "virtualbmc.json"
         config.write_text(json.dumps(secret | where | switched))
-        with (folder / "virtualbmc.log").open("wb") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", __name__, config],
-                cwd=_ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        try:
+        words = [sys.executable, "-m", __name__, config]
+        with program(words, folder / "virtualbmc.log", cwd=_ROOT):
             yield
-        finally:
-            child.terminate()
-            child.wait()
 
 
 def main() -> None:
