@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -217,7 +216,7 @@ def main() -> None:
         "--bmc", choices=("ipmi", "redfish", "virtualbmc", "labgrid"), default="ipmi"
     )
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (
         contextlib.suppress(KeyboardInterrupt),
         server(**vars(options)) as rack,
