@@ -7,7 +7,8 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 ARCH  := $(shell dpkg --print-architecture)
 # Lines "package [arch]: programs" that are for this machine.
-PACKAGES := $(shell sed -n -e 's/^\([a-z0-9.+-]*\) \[$(ARCH)\]:.*/\1/p' -e 's/^\([a-z0-9.+-]*\):.*/\1/p' images/host/packages.txt)
+LISTS    := images/host/packages.txt
+PACKAGES  = $(shell sed -n -e 's/^\([a-z0-9.+-]*\) \[$(ARCH)\]:.*/\1/p' -e 's/^\([a-z0-9.+-]*\):.*/\1/p' $(LISTS))
 MISSING   = $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null | \
 	awk '$$2 == "installed" {have[$$1] = 1} END {split("$(PACKAGES)", want, " "); for (i in want) if (!have[want[i]]) print want[i]}' | sort)
 
@@ -31,6 +32,7 @@ real:
 	$(BIN)/pytest -v tests/real -m 'real and not rack'
 
 # Every sort of server and every fault: an hour and a half under TCG.
+rack: LISTS += tests/real/rack/host-packages.txt
 rack: setup
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,rack]'
 	$(BIN)/pytest -v tests/real/rack -m rack
@@ -38,16 +40,15 @@ rack: setup
 setup: packages $(VENV)/.done
 
 packages:
-ifneq ($(strip $(MISSING)),)
-ifeq ($(shell id -u),0)
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(MISSING)
-else
-	@echo "some packages are missing; run this once, then \`make\` again:"
-	@echo "  sudo apt-get install --no-install-recommends $(MISSING)"
-	@exit 2
-endif
-endif
+	@missing="$(strip $(MISSING))"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ]; then \
+		echo "some packages are missing; run this once, then \`make\` again:"; \
+		echo "  sudo apt-get install --no-install-recommends $$missing"; \
+		exit 2; \
+	fi; \
+	apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
 
 $(VENV)/.done: pyproject.toml
 	python3 -m venv $(VENV)
