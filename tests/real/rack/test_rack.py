@@ -15,6 +15,7 @@ import pytest
 
 from harness.arch import Arch
 from harness.cli.run import TESTCASES
+from harness.command import CommandFailed
 from harness.config.physical import SolConsole
 from harness.domains.keys import RunKeys
 from harness.machine import lease, wires
@@ -54,6 +55,21 @@ def any_server(
 def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
     with server(tmp_path_factory.mktemp("rack")) as found, slot(2, print):
         yield found
+
+
+@pytest.fixture
+def running(rack: Rack) -> Rack:
+    """The server, on and in its default system."""
+    if press(rack.folder, "state") != "on":
+        press(rack.folder, "on")
+    deadline = time.monotonic() + 180
+    while True:
+        try:
+            assert at_home(rack)
+            return rack
+        except CommandFailed:
+            assert time.monotonic() < deadline
+            time.sleep(2)
 
 
 @pytest.fixture(autouse=True)
@@ -136,29 +152,29 @@ def test_a_host_key_that_changed(rack: Rack) -> None:
     assert at_home(rack)
 
 
-def test_a_full_disk(rack: Rack) -> None:
-    rack.ssh("dd if=/dev/zero of=/boot/full bs=1M 2>/dev/null; sync")
+def test_a_full_disk(running: Rack) -> None:
+    running.ssh("dd if=/dev/zero of=/boot/full bs=1M 2>/dev/null; sync")
     try:
-        assert "the disk is full" in missed(run(rack))
+        assert "the disk is full" in missed(run(running))
     finally:
-        rack.ssh("rm /boot/full; sync")
+        running.ssh("rm /boot/full; sync")
 
 
-def test_a_grub_entry_that_is_missing(rack: Rack) -> None:
-    rack.ssh("sed -i 's/custom.cfg/nothing.cfg/' /boot/grub/grub.cfg; sync")
+def test_a_grub_entry_that_is_missing(running: Rack) -> None:
+    running.ssh("sed -i 's/custom.cfg/nothing.cfg/' /boot/grub/grub.cfg; sync")
     try:
-        assert "does not read custom.cfg" in missed(run(rack))
+        assert "does not read custom.cfg" in missed(run(running))
     finally:
-        rack.ssh("sed -i 's/nothing.cfg/custom.cfg/' /boot/grub/grub.cfg; sync")
+        running.ssh("sed -i 's/nothing.cfg/custom.cfg/' /boot/grub/grub.cfg; sync")
 
 
-def test_an_entry_that_grub_does_not_take(rack: Rack) -> None:
-    rack.ssh("sed -i 's/-f .*custom.cfg ]/-f no.cfg ]/' /boot/grub/grub.cfg; sync")
+def test_an_entry_that_grub_does_not_take(running: Rack) -> None:
+    running.ssh("sed -i 's/-f .*custom.cfg ]/-f no.cfg ]/' /boot/grub/grub.cfg; sync")
     try:
-        assert "GRUB did not boot the entry" in missed(run(rack))
+        assert "GRUB did not boot the entry" in missed(run(running))
     finally:
-        rack.ssh("sed -i 's/-f no.cfg ]/-f $prefix\\/custom.cfg ]/' /boot/grub/grub.cfg; sync")
-    assert at_home(rack)
+        running.ssh("sed -i 's/-f no.cfg ]/-f $prefix\\/custom.cfg ]/' /boot/grub/grub.cfg; sync")
+    assert at_home(running)
 
 
 @pytest.mark.parametrize(
