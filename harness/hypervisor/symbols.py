@@ -95,6 +95,17 @@ def build_id(elf: Path) -> str:
     raise ConfigError("has no build id", where=str(elf))
 
 
+def is_shown(build_id: str, shown: str) -> bool:
+    """Return whether ``shown``, /sys/hypervisor/properties/buildid, is ``build_id`` (both in hex).
+
+    Linux's buildid_show() printed the bytes as a C string for long: only those before a zero byte,
+    and where there is none, what lay behind them in the heap as well.
+    """
+    wanted, seen = bytes.fromhex(build_id), bytes.fromhex(shown)
+    start, zero, _ = wanted.partition(b"\0")
+    return seen in (wanted, start) if zero else seen.startswith(wanted)
+
+
 @functools.lru_cache(maxsize=16)
 def _symbols(elf: Path, _mtime: int) -> Symbols:
     kinds: Mapping[str, bool] = {"STT_FUNC": True, "STT_OBJECT": False, "STT_NOTYPE": False}

@@ -6,8 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from harness.hypervisor.symbols import build_id, symbols
+from harness.hypervisor.symbols import build_id, is_shown, symbols
 from harness.verdict import ConfigError
 
 CODE = "static int a(int x) { return x * 3; }\nint counter[4];\nint b(int x) { return a(x); }\n"
@@ -63,3 +65,33 @@ def test_build_id(elf: Path, tmp_path: Path) -> None:
     text.write_text("no elf")
     with pytest.raises(ConfigError, match="not an ELF file"):
         build_id(text)
+
+
+build_ids = st.binary(min_size=20, max_size=20)
+
+
+@given(build_ids, st.binary(max_size=16))
+def test_linux_shows_a_build_id_as_a_string(wanted: bytes, heap: bytes) -> None:
+    assert is_shown(wanted.hex(), (wanted + heap).split(b"\0")[0].hex())
+
+
+@given(build_ids)
+def test_linux_shows_a_build_id_as_it_is(wanted: bytes) -> None:
+    assert is_shown(wanted.hex(), wanted.hex())
+
+
+@given(build_ids, build_ids, st.binary(max_size=16))
+def test_another_build_id_is_told_apart(wanted: bytes, other: bytes, heap: bytes) -> None:
+    """Unless both are the same up to the zero byte where Linux stops."""
+    if wanted != other:
+        assert not is_shown(wanted.hex(), other.hex())
+        same = wanted.split(b"\0")[0] == other.split(b"\0")[0]
+        assert is_shown(wanted.hex(), (other + heap).split(b"\0")[0].hex()) == same
+
+
+def test_a_build_id_with_what_lay_behind_it_in_the_heap() -> None:
+    """Seen: dom0 of 4.14 on arm64, with half a pointer of the kernel's."""
+    wanted = "8f6025d5af0a241010483a94afb621808225ff12"
+    assert is_shown(wanted, wanted + "2081bbc2c31affff02")
+    assert not is_shown(wanted, wanted[:-2])
+    assert not is_shown(wanted, "")
