@@ -48,15 +48,15 @@ def run(
     argv: Sequence[str | Path],
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     log: Path | None = None,
     timeout: float | None = None,
     stdin: bytes | None = None,
 ) -> str:
     """Run ``argv`` to its end and return what it printed (stdout and stderr together).
 
-    ``env`` is added to the environment, ``timeout`` is in seconds.  With ``log`` the
-    output is written there as it comes.  Raises CommandFailed; on any exception,
+    ``env`` is added to the environment (None takes a variable out), ``timeout`` is in seconds.
+    With ``log`` the output is written there as it comes.  Raises CommandFailed; on any exception,
     KeyboardInterrupt included, the whole process group is killed.
     """
     words = [str(word) for word in argv]
@@ -114,7 +114,7 @@ def _sink(log: Path | None) -> Iterator[IO[bytes] | int]:
 def _group(
     words: list[str],
     cwd: Path | None,
-    env: Mapping[str, str] | None,
+    env: Mapping[str, str | None] | None,
     sink: IO[bytes] | int,
     is_fed: bool,
 ) -> Iterator[subprocess.Popen[bytes]]:
@@ -124,7 +124,7 @@ def _group(
             child = subprocess.Popen(
                 words,
                 cwd=cwd,
-                env={**os.environ, **env} if env else None,
+                env=_environment(env or {}),
                 stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -142,6 +142,11 @@ def _group(
                 if pipe is not None:
                     pipe.close()
             child.wait()
+
+
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    changed = {**os.environ, **changes}
+    return {name: value for name, value in changed.items() if value is not None}
 
 
 @contextlib.contextmanager

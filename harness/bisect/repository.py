@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from harness import cache, command
+from harness import cache, command, git
 from harness.bisect.commits import Commits
 from harness.hypervisor import source
 from harness.hypervisor.source import PARTS, Source
@@ -39,30 +39,29 @@ class Repository:
 
         ConfigError when there is none.
         """
-        git = command.which("git", "git")
+        git.repository(name, name)
         local = Path(name).expanduser()
         try:
             if local.is_dir():
-                said = command.run([git, "-C", local, "rev-parse", "--absolute-git-dir"])
-                return cls(name, Path(said.splitlines()[-1]))
+                return cls(name, source.git_dir(local))
             shelf = cache.root() / "xen-git-remotes"
             shelf.mkdir(parents=True, exist_ok=True)
             home = shelf / cache.key("whole", name)
             with FileLock(f"{home}.lock"):
                 if not home.is_dir():
-                    command.run([git, "init", "-q", "--bare", home])
-                everything = ["+refs/*:refs/*"]
-                command.run([git, "--git-dir", home, "fetch", "-q", name, *everything])
+                    git.run("init", "-q", "--bare", home)
+                git.run("fetch", "-q", git.END, name, "+refs/*:refs/*", home=home)
             return cls(name, home)
         except command.CommandFailed as error:
             raise ConfigError(
-                f"no git repository: {_last_line(error.output)}", where=name, hint="see --xen-git"
+                f"no git repository: {git.said(error)}", where=name, hint="see --xen-git"
             ) from error
 
     def commit(self, ref: str, option: str) -> str:
         """Return the full id of ``ref``; ConfigError names the ``option`` that gave it."""
+        git.revision(ref, option)
         try:
-            said = self._git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+            said = self._git("rev-parse", "--verify", "--quiet", git.END, f"{ref}^{{commit}}")
         except command.CommandFailed as error:
             raise ConfigError(f"no commit {ref} in {self.name}", where=option) from error
         return said.splitlines()[-1]
@@ -100,14 +99,13 @@ class Repository:
 
         BuildError when git finds that it does not go.
         """
-        git = command.which("git", "git")
         clone = folder / "clone"
         try:
-            command.run([git, "clone", "-q", "--shared", "--no-checkout", self.home, clone])
-            command.run([git, "-C", clone, "checkout", "-q", "--detach", top])
+            git.run("clone", "-q", "--shared", "--no-checkout", self.home, clone)
+            git.run("checkout", "-q", "--detach", top, tree=clone)
             merge = len(self._git("log", "-1", "--format=%P", culprit).split()) > 1
             side = ["-m", "1"] if merge else []
-            command.run([git, "-C", clone, "revert", "--no-edit", *side, culprit], env=_IDENTITY)
+            git.run("revert", "--no-edit", *side, culprit, tree=clone, env=_IDENTITY)
         except command.CommandFailed as error:
             first = next((line for line in error.output.splitlines() if line.strip()), error.what)
             raise BuildError(f"does not revert on top: {first}") from error
@@ -130,9 +128,4 @@ class Repository:
         return {name: tuple(lines[n * step : (n + 1) * step]) for n, name in enumerate(names)}
 
     def _git(self, *words: str, stdin: bytes | None = None) -> str:
-        git = command.which("git", "git")
-        return command.run([git, "--git-dir", self.home, *words], stdin=stdin)
-
-
-def _last_line(output: str) -> str:
-    return (output.strip().splitlines() or ["git gave no reason"])[-1]
+        return git.run(*words, home=self.home, stdin=stdin)

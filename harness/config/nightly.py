@@ -18,9 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from harness import git
 from harness.config.document import Document, did_you_mean, shown
+from harness.verdict import ConfigError
 
 _M = TypeVar("_M", bound="_Named")
 
@@ -55,6 +64,15 @@ class Xen(_Named):
     git: str | None = None  # path or address of a repository
     ref: str | None = None  # commit, tag or branch in it
     hosts: tuple[str, ...] | None = None  # None: all of the plan
+
+    @field_validator("git", "ref")
+    @classmethod
+    def _is_no_option(cls, value: str | None, field: ValidationInfo) -> str | None:
+        check = git.repository if field.field_name == "git" else git.revision
+        try:
+            return None if value is None else check(value, "")
+        except ConfigError as error:
+            raise ValueError(error.what) from error
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Xen:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Literal
 
 from filelock import FileLock
 
-from harness import apt, cache, command
+from harness import apt, cache, command, git
 from harness.hypervisor import binary
 from harness.verdict import ConfigError, LabError
 
@@ -84,29 +83,25 @@ def from_git(repo: str, ref: str) -> Source:
     The commit is copied into the cache; the repository's work tree is not touched.
     ConfigError when there is no such repository or commit.
     """
-    git = command.which("git", "git")
+    git.repository(repo, repo)
+    git.revision(ref, "--xen-ref")
     local = Path(repo).expanduser()
     try:
         if local.is_dir():
-            home = _git_dir(git, local)
-            commit = _commit(git, home, ref)
+            home = git_dir(local)
+            commit = _commit(home, ref)
         else:
-            home = _fetch(git, repo, ref)
-            commit = _commit(git, home, "FETCH_HEAD")
+            home = _fetch(repo, ref)
+            commit = _commit(home, "FETCH_HEAD")
     except command.CommandFailed as error:
         raise ConfigError(
-            f"no commit {ref}: {_last_line(error.output)}",
-            where=repo,
-            hint="see --xen-git and --xen-ref",
+            f"no commit {ref}: {git.said(error)}", where=repo, hint="see --xen-git and --xen-ref"
         ) from error
 
     def unpack(folder: Path) -> None:
         tarball = folder / "tree.tar"
-        at: list[str | Path] = [git, "--git-dir", home]
-        listing = [*at, "ls-tree", "--name-only", commit, "--", *PARTS]
-        there = command.run(listing).splitlines()
-        archive = [*at, "archive", "--format=tar", "-o", tarball, commit, "--"]
-        command.run([*archive, *there])
+        there = git.run("ls-tree", "--name-only", commit, "--", *PARTS, home=home).splitlines()
+        git.run("archive", "--format=tar", "-o", tarball, commit, "--", *there, home=home)
         command.run([command.which("tar", "tar"), "-xf", tarball, "-C", folder])
         tarball.unlink()
 
@@ -159,13 +154,10 @@ def _assigned(makefile: str, name: str) -> str:
 
 def _git_files(tree: Path) -> list[Path] | None:
     """Return what git tracks or would add; None if git will not say (not the owner, no git)."""
-    git = shutil.which("git")
-    if git is None:
-        return None
     listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS]
     try:
-        out = command.run([git, "-C", tree, *listing])
-    except command.CommandFailed:
+        out = git.run(*listing, tree=tree)
+    except LabError:
         return None
     paths = {tree / name for name in out.split("\0") if name}
     return [path for path in paths if path.is_symlink() or path.is_file()]
@@ -179,30 +171,26 @@ def _walk(tree: Path) -> Iterator[Path]:
             yield from (Path(folder, name) for name in names if not _PRODUCT.fullmatch(name))
 
 
-def _git_dir(git: str, repo: Path) -> Path:
-    said = command.run([git, "-C", repo, "rev-parse", "--absolute-git-dir"])
-    return Path(said.splitlines()[-1])
+def git_dir(repo: Path) -> Path:
+    """Return the .git of ``repo``, a work tree or a bare repository; CommandFailed without one."""
+    return Path(git.run("rev-parse", "--absolute-git-dir", tree=repo).splitlines()[-1])
 
 
-def _commit(git: str, home: Path, ref: str) -> str:
+def _commit(home: Path, ref: str) -> str:
     """Return the full id of commit ``ref`` of the repository ``home`` (its .git)."""
-    said = command.run([git, "--git-dir", home, "rev-parse", "--verify", f"{ref}^{{commit}}"])
+    said = git.run("rev-parse", "--verify", git.END, f"{ref}^{{commit}}", home=home)
     return said.splitlines()[-1]
 
 
-def _fetch(git: str, url: str, ref: str) -> Path:
+def _fetch(url: str, ref: str) -> Path:
     """Return a bare repository in the cache whose FETCH_HEAD is ``ref`` of ``url``."""
     shelf = cache.root() / "xen-git-remotes"
     home = shelf / cache.key(url, ref)
     try:
         shelf.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{home}.lock"):
-            command.run([git, "init", "-q", "--bare", home])
-            command.run([git, "--git-dir", home, "fetch", "-q", "--depth=1", url, ref])
+            git.run("init", "-q", "--bare", home)
+            git.run("fetch", "-q", "--depth=1", git.END, url, ref, home=home)
     except OSError as error:
         raise LabError(f"cannot write the cache: {error.strerror}", where=str(shelf)) from error
     return home
-
-
-def _last_line(output: str) -> str:
-    return (output.strip().splitlines() or ["git gave no reason"])[-1]

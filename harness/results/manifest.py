@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 import harness
+from harness import git
 from harness.command import run
 from harness.config.physical import Host
 from harness.results.directory import RunDirectory, write_whole
@@ -96,13 +97,13 @@ def environment() -> dict[str, Any]:
 def _commit() -> dict[str, Any]:
     """Return the commit of the checkout we run from; nothing when installed elsewhere."""
     top = Path(harness.__file__).resolve().parents[1]
-    if shutil.which("git") is None or not (top / ".git").exists():
+    if not (top / ".git").exists():
         return {}
-    git = ["git", "-C", str(top), "--no-optional-locks"]
+    status = ["--no-optional-locks", "status", "--porcelain", "--untracked-files=no"]
     try:
-        head = run([*git, "rev-parse", "HEAD"], timeout=10).strip()
-        changed = run([*git, "status", "--porcelain", "--untracked-files=no"], timeout=10)
-    except LabError:  # no commit yet, or not ours to read
+        head = git.run("rev-parse", "HEAD", tree=top, timeout=10).strip()
+        changed = git.run(*status, tree=top, timeout=10)
+    except LabError:  # no git, no commit yet, or not ours to read
         return {}
     return {"commit": head, "modified": bool(changed.strip())}
 

@@ -1,0 +1,80 @@
+"""The one place that calls git.
+
+Revisions, addresses and names come from users, plans and files.  None of them reaches git as an
+option: a value that begins with "-" is refused here, and ``--end-of-options`` stands before
+values where git's command knows it.  A repository is fetched only by the transports listed here:
+"ext::" would run any program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness import command
+from harness.verdict import ConfigError
+
+END = "--end-of-options"  # git 2.24 and later
+_TRANSPORTS = ("file", "git", "http", "https", "ssh")
+# Set by whoever started us (a git hook, for one), they would name another repository.
+_OF_ANOTHER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+_ENVIRONMENT: dict[str, str | None] = {
+    **dict.fromkeys(_OF_ANOTHER),
+    "GIT_ALLOW_PROTOCOL": ":".join(_TRANSPORTS),
+    "GIT_TERMINAL_PROMPT": "0",  # a password that nobody can type is an error at once
+}
+
+
+def run(
+    *words: str | Path,
+    home: Path | None = None,
+    tree: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    timeout: float | None = None,
+) -> str:
+    """Run ``git words`` and return what it printed.
+
+    ``home`` is a repository's .git, ``tree`` a work tree; ``timeout`` is in seconds.  Values
+    among ``words`` have gone through ``revision`` or ``repository``, or are ours.  LabError
+    where git is not installed, CommandFailed when it exits non-zero.
+    """
+    at: list[str | Path] = ["--git-dir", home] if home else ["-C", tree] if tree else []
+    return command.run(
+        [command.which("git", "git"), *at, *words],
+        env={**_ENVIRONMENT, **(env or {})},
+        stdin=stdin,
+        timeout=timeout,
+    )
+
+
+def revision(text: str, where: str) -> str:
+    """Return ``text``, which names a commit; ConfigError at ``where`` if it cannot be one."""
+    return _value(text, where, "a revision", "give a commit, a tag or a branch")
+
+
+def repository(text: str, where: str) -> str:
+    """Return ``text``, the path or address of a repository.
+
+    ConfigError at ``where`` if it cannot be one, or if its transport is not allowed.
+    """
+    known = ", ".join(f"{name}://" for name in _TRANSPORTS)
+    hint = f"give a directory or an address that begins with {known}"
+    found = _value(text, where, "a repository", hint)
+    scheme, colons, _ = found.partition("::")
+    if colons and scheme.replace("+", "").replace("-", "").isalnum():  # git-remote-SCHEME
+        raise ConfigError(f"git's transport {scheme}:: is not allowed", where=where, hint=hint)
+    return found
+
+
+def said(error: command.CommandFailed) -> str:
+    """Return the last line that git printed before it failed."""
+    return (error.output.strip().splitlines() or ["git gave no reason"])[-1]
+
+
+def _value(text: str, where: str, what: str, hint: str) -> str:
+    if text.startswith("-"):
+        raise ConfigError(f"{text!r} begins with '-': {what} does not", where=where, hint=hint)
+    if not text or not text.isprintable():
+        raise ConfigError(f"{text!r} is not {what}", where=where, hint=hint)
+    return text
