@@ -23,7 +23,7 @@ from harness import command
 from harness.arch import Arch
 from harness.config.host import QemuHost
 from harness.hypervisor.cpu import Cpu
-from harness.machine import cpus, device_tree, emulator
+from harness.machine import cpu_model, cpus, device_tree, emulator
 from harness.machine.accel import Choice
 from harness.machine.connection import connect, mend
 from harness.machine.console import Console
@@ -33,8 +33,6 @@ from harness.verdict import LabError
 TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
 _CONNECT_SECONDS = 20.0
 _MENDED_SECONDS = 0.5  # a daemon just started needs a moment
-# TCG's TSC is as invariant as the host's, but TCG has no word for it.
-_FORCED = ("-global", "x86_64-cpu.x-force-features=on")
 _SNAPSHOT = "pristine"
 SPARE, _SPARE_AT = "spare-serial", "0x1c"
 # Of the monitor's "info pci": what the BIOS has given to the device in that slot.
@@ -299,6 +297,19 @@ class QemuMachine:
             words += ["-device", f"pci-serial,chardev=spare,id={SPARE},addr={_SPARE_AT}"]
         return words
 
+    def _tcg_cpu(self) -> list[str]:
+        """The CPU of an x86-64 machine, where libvirt does not choose it."""
+        if self.accel.accel != "tcg":
+            return []
+        assert self._connection is not None
+        program = emulator.emulator(self.host.arch, "tcg")
+        try:
+            said = self._connection.getDomainCapabilities(program, "x86_64", "pc", "qemu")
+        except libvirt.libvirtError as error:
+            message = error.get_error_message()
+            raise LabError(f"libvirt cannot say what {program} has: {message}") from error
+        return ["-cpu", cpu_model.tcg_cpu(said), *cpu_model.ARGUMENTS]
+
     def _extra(self) -> list[str]:
         """QEMU arguments that libvirt's XML has no words for."""
         stub = self._stub_arguments() if self.stub else []
@@ -309,7 +320,7 @@ class QemuMachine:
             modules = f"{module},{str(boot.initramfs).replace(',', ',,')}"
             return [
                 *stub,
-                *(_FORCED if self.accel.accel == "tcg" else ()),
+                *self._tcg_cpu(),
                 *("-netdev", forward, "-device", "virtio-net-pci,netdev=net0,addr=0x1d,romfile="),
                 *("-kernel", str(boot.xen), "-append", boot.xen_args, "-initrd", modules),
             ]
