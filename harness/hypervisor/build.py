@@ -154,7 +154,7 @@ def _make(
     log = logs / f"{digest}.log"
     log.unlink(missing_ok=True)
     xen = tree / "xen"
-    with _counted(log, progress):
+    with _counted(xen, progress):
         _run(how.make(tree, ["distclean"]), tree, log)
         (tree / ".scmversion").write_text(f"{source.digest}\n")  # Xen shows it as changeset
         (xen / ".config").write_text(how.config)
@@ -265,27 +265,26 @@ def _place(file: str | None, line: str | None, folder: Path, tree: Path) -> str:
     return f"{file}:{line}" if line else file
 
 
-_COMPILED = re.compile(rb"^\s+(?:CC|AS)\s|\s-c\s.*\s-o\s|\s-o\s\S+\.o\s", re.MULTILINE)
-
-
 @contextlib.contextmanager
-def _counted(log: Path, progress: Progress | None) -> Iterator[None]:
-    """Call ``progress`` with the number of objects compiled, while in the block."""
+def _counted(tree: Path, progress: Progress | None) -> Iterator[None]:
+    """Call ``progress`` with the number of objects in ``tree``, while in the block.
+
+    They are counted as files: what make says of them depends on its version and on the tree's.
+    """
     if progress is None:
         yield
         return
     done = threading.Event()
-    step = log.with_suffix(".step")
 
     def count() -> None:
         while not done.wait(0.5):
-            with contextlib.suppress(OSError):  # between two steps
-                progress(len(_COMPILED.findall(step.read_bytes())))
+            names = (name for _, _, files in os.walk(tree) for name in files)
+            progress(sum(name.endswith(".o") for name in names))
 
-    reader = threading.Thread(target=count, name="build progress", daemon=True)
-    reader.start()
+    counter = threading.Thread(target=count, name="build progress", daemon=True)
+    counter.start()
     try:
         yield
     finally:
         done.set()
-        reader.join()
+        counter.join()
