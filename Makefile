@@ -12,7 +12,7 @@ PACKAGES  = $(shell sed -n -e 's/^\([a-z0-9.+-]*\) \[$(ARCH)\]:.*/\1/p' -e 's/^\
 MISSING   = $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null | \
 	awk '$$2 == "installed" {have[$$1] = 1} END {split("$(PACKAGES)", want, " "); for (i in want) if (!have[want[i]]) print want[i]}' | sort)
 
-.PHONY: run test fast real rack lint setup packages clean
+.PHONY: run test fast real rack hosts lint setup packages clean
 
 run: setup
 	$(BIN)/evtchn-harness run $(HOSTS) $(ARGS)
@@ -36,6 +36,14 @@ rack: LISTS += tests/real/rack/host-packages.txt
 rack: setup
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,rack]'
 	$(BIN)/pytest -v tests/real/rack -m rack
+
+# `make run` and `make test` on other Debians, each from a bare root: some hours.
+#   make hosts SUITES=trixie TARGETS=run
+SUITES  := bookworm trixie testing
+TARGETS := run test
+hosts:
+	@for suite in $(SUITES); do tests/real/hosts/host.sh $$suite $(TARGETS) || failed="$$failed $$suite"; done; \
+	[ -z "$$failed" ] || { echo "not on:$$failed"; exit 1; }
 
 setup: packages $(VENV)/.done
 
