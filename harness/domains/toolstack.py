@@ -117,13 +117,14 @@ class Toolstack:
                 time.sleep(0.3)
 
     def start(
-        self, name: str, arch: Arch, boot: DomUBoot, console: Console, cpuset: str = ""
+        self, name: str, arch: Arch, boot: DomUBoot, console: Console, first_cpu: int = 0
     ) -> DomU:
         """Define and start a domU; its console is recorded as stream ``name``.
 
-        ``cpuset``: the CPUs that its vCPUs keep to, as libvirt writes them.  LabError when libvirt
-        cannot, which leaves no domU behind; Overdue when it does not end.
+        Each vCPU keeps to one CPU: vCPU 0 to ``first_cpu``, vCPU 1 to the next one...  LabError
+        when libvirt cannot, which leaves no domU behind; Overdue when it does not end.
         """
+        cpus = self._cpu_count()
         xml = (
             _environment()
             .get_template(f"{boot.template}-{arch}.xml.j2")
@@ -132,7 +133,7 @@ class Toolstack:
                 boot=boot,
                 memory_mib=boot.memory_mib,
                 vcpus=boot.vcpus,
-                cpuset=cpuset,
+                cpus=[(first_cpu + vcpu) % cpus for vcpu in range(boot.vcpus)],
             )
         )
         domain: libvirt.virDomain | None = None
@@ -157,6 +158,15 @@ class Toolstack:
                 hint="see /var/log/libvirt/libxl in dom0 (`evtchn-harness boot`)",
             ) from error
         return DomU(name, boot.type, domain, recorded)
+
+    def _cpu_count(self) -> int:
+        """Return how many physical CPUs Xen has."""
+        try:
+            return int(self._connection.getInfo()[2])
+        except libvirt.libvirtError as error:
+            raise LabError(
+                f"dom0's libvirt fails: {error.get_error_message()}", where="xen:///system"
+            ) from error
 
     def expect_end(self, name: str) -> None:
         """The next end of domU ``name`` is wanted."""
@@ -214,21 +224,8 @@ class Toolstack:
 
 def _remove(name: str, domain: libvirt.virDomain) -> None:
     with contextlib.suppress(libvirt.libvirtError):  # it may have ended by itself
-        within(_DESTROY_SECONDS, "destroying the domU", name, lambda: _destroy(domain))
+        within(_DESTROY_SECONDS, "destroying the domU", name, domain.destroy)
     domain.undefine()
-
-
-def _destroy(domain: libvirt.virDomain) -> None:
-    """Destroy ``domain`` while its vCPUs cannot be moved.
-
-    credit2 may move one while Xen takes the domain apart, last vCPU first; sched_set_res() then
-    meets a vCPU that is already gone: "Assertion 'cpu < nr_cpu_ids' failed" in debug builds.
-    """
-    with contextlib.suppress(libvirt.libvirtError):
-        cpus = domain.connect().getInfo()[2]
-        for vcpu in range(domain.maxVcpus()):
-            domain.pinVcpu(vcpu, tuple(cpu == vcpu % cpus for cpu in range(cpus)))
-    domain.destroy()
 
 
 def _environment() -> jinja2.Environment:

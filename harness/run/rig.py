@@ -128,15 +128,14 @@ def linux_args(host: Host, *, snapshot: bool) -> str:
     return " ".join(filter(None, (_LINUX_ARGS, ONE_CPU_ARGUMENTS[host.arch], abi, restored)))
 
 
-def own_cpus(host: Host, number: int) -> str:
-    """Return the CPUs that the vCPUs of domU ``number`` (from 1) keep to, "" for any.
+def first_cpu(host: Host, number: int) -> int:
+    """Return the CPU that vCPU 0 of domU ``number`` (from 1) keeps to where vCPUs are pinned.
 
-    Where vCPUs are pinned they have the last ones: dom0 has those before them.
+    Those of the domUs have the last CPUs: dom0 has the ones before them.
     """
     if not isinstance(host, QemuHost):
-        return ""
-    first = host.cpus - (host.domus - number + 1) * host.domu_vcpus
-    return f"{first}-{first + host.domu_vcpus - 1}"
+        return 0
+    return host.cpus - (host.domus - number + 1) * host.domu_vcpus
 
 
 def _payload(parts: Parts) -> dict[str, cpio.File]:

@@ -345,8 +345,8 @@ def _start_domus(live: Session) -> None:
         vcpus=host.domu_vcpus,
     )
     for number in range(1, host.domus + 1):
-        cpuset = rig.own_cpus(host, number) if live.plan.pinned else ""
-        domu = live.toolstack.start(f"domu{number}", host.arch, boot, live.console, cpuset)
+        first = rig.first_cpu(host, number) if live.plan.pinned else 0
+        domu = live.toolstack.start(f"domu{number}", host.arch, boot, live.console, first)
         live.domus.append(domu)
         live.recorder.progress.update(f"{domu.name} started")
     for domu in live.domus:

@@ -1,7 +1,9 @@
-"""What a domU leaves in libvirt when it does not start."""
+"""What libvirt is told of a domU, and what is left of one that does not start."""
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,7 +11,7 @@ import libvirt
 import pytest
 
 from harness.arch import Arch
-from harness.domains.toolstack import DomU, DomUBoot, Toolstack
+from harness.domains.toolstack import DomUBoot, Toolstack
 from harness.verdict import LabError
 
 BOOT = DomUBoot("/nowhere", "", "", type="pvh", memory_mib=64, vcpus=2, template="bare")
@@ -20,15 +22,19 @@ class Connection:
 
     def __init__(self) -> None:
         self.defined: list[str] = []
+        self.seen: list[str] = []  # ever defined
+
+    def getInfo(self) -> list[Any]:
+        return ["x86_64", 4096, 2, 2600, 1, 1, 2, 1]
 
     def domainEventRegisterAny(self, *_: object) -> int:
         return 0
 
     def defineXML(self, xml: str) -> SimpleNamespace:
         self.defined.append(xml)
+        self.seen.append(xml)
         return SimpleNamespace(
             createWithFlags=_refuse,
-            connect=_refuse,
             destroy=_refuse,
             undefine=self.defined.clear,
         )
@@ -46,34 +52,19 @@ def test_a_domu_that_does_not_start_is_not_left_defined() -> None:
     assert connection.defined == []
 
 
-class Running:
-    """A domain that runs, and what is done to it."""
-
-    def __init__(self) -> None:
-        self.done: list[object] = []
-
-    def ID(self) -> int:
-        return 3
-
-    def connect(self) -> SimpleNamespace:
-        return SimpleNamespace(getInfo=lambda: ["x86_64", 4096, 2, 2600, 1, 1, 2, 1])
-
-    def maxVcpus(self) -> int:
-        return 3
-
-    def pinVcpu(self, vcpu: int, cpus: tuple[bool, ...]) -> None:
-        self.done.append((vcpu, cpus))
-
-    def destroy(self) -> None:
-        self.done.append("destroyed")
-
-    def undefine(self) -> None:
-        self.done.append("undefined")
-
-
-def test_the_vcpus_of_a_domu_stay_where_they_are_while_it_is_destroyed() -> None:
-    domain = Running()
-    console = SimpleNamespace(close=lambda: None)
-    DomU("domu1", "pv", cast(Any, domain), cast(Any, console)).destroy()
-    pins = [(0, (True, False)), (1, (False, True)), (2, (True, False))]
-    assert domain.done == [*pins, "destroyed", "undefined"]
+@pytest.mark.parametrize("template", ["domu", "bare"])
+@pytest.mark.parametrize("arch", list(Arch))
+@pytest.mark.parametrize(("first", "pins"), [(0, ["0", "1", "0"]), (1, ["1", "0", "1"])])
+def test_every_vcpu_of_a_domu_keeps_to_one_cpu(
+    arch: Arch, template: str, first: int, pins: list[str]
+) -> None:
+    """A vCPU that credit2 moves while its domain is destroyed kills a debug build of Xen."""
+    connection = Connection()
+    toolstack = Toolstack(cast(Any, None), cast(Any, connection), cast(Any, None))
+    boot = replace(BOOT, vcpus=3, template=template)
+    with pytest.raises(LabError):
+        toolstack.start("domu1", arch, boot, cast(Any, None), first)
+    (xml,) = connection.seen
+    found = ElementTree.fromstring(xml).findall("./cputune/vcpupin")
+    assert [pin.get("vcpu") for pin in found] == ["0", "1", "2"]
+    assert [pin.get("cpuset") for pin in found] == pins
