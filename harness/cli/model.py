@@ -10,14 +10,14 @@ from typing import Any
 import click
 
 from harness.cli import print_json
-from harness.model.check import Check, Violation, check
-from harness.model.explore import Limits, Progress
-from harness.model.locks import LOCKS, WRITER
-from harness.model.memory import Memory
-from harness.model.promela import export
+from harness.model.explore.memory_model import Memory
+from harness.model.explore.promela import export
+from harness.model.explore.search import Limits, Progress
+from harness.model.explore.trace import story
+from harness.model.lock.check import Check, Violation, check
+from harness.model.lock.locks import LOCKS, WRITER
+from harness.model.lock.scenarios import SCENARIOS, Bounds
 from harness.model.report import build, html, text
-from harness.model.scenarios import SCENARIOS, Bounds
-from harness.model.story import story
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, ConfigError, HarnessError
 
 _MIB = 1 << 20

@@ -19,8 +19,8 @@ from harness.agent.wire import Answer
 from harness.conformance.guest import Guest, Inspection, changed_ports
 from harness.conformance.hypercalls import Observed
 from harness.conformance.oracle import Disagreement
-from harness.model.domain import Channel, Domain, Kind, Vcpu, Word
-from harness.model.operations import (
+from harness.model.evtchn.domain import Channel, Domain, Kind, Vcpu, Word
+from harness.model.evtchn.operations import (
     DOMID_SELF,
     Consume,
     ExpandArray,

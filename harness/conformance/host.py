@@ -14,10 +14,10 @@ from harness.conformance.cells import RELEASES, Scope, why_not
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.oracle import Oracle, rows
 from harness.conformance.survey import linux_domain, xen_bound
-from harness.model.closing import closed
-from harness.model.domain import Domain, Kind, State, World
-from harness.model.outcome import own
-from harness.model.releases import Release
+from harness.model.evtchn.close_reset import closed
+from harness.model.evtchn.domain import Domain, Kind, State, World
+from harness.model.evtchn.outcome import own
+from harness.model.evtchn.releases import Release
 from harness.run.bare import NAME as BARE
 from harness.run.bare import (
     WHY_NO_PAGING,

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.conformance.hypercalls import Observed
-from harness.model.channels import predict
-from harness.model.differences import differing_rows
-from harness.model.domain import Domain, World
-from harness.model.operations import Operation, Result
-from harness.model.outcome import Outcome
-from harness.model.releases import Release
+from harness.model.evtchn.domain import Domain, World
+from harness.model.evtchn.operations import Operation, Result
+from harness.model.evtchn.outcome import Outcome
+from harness.model.evtchn.predict import predict
+from harness.model.evtchn.release_differences import differing_rows
+from harness.model.evtchn.releases import Release
 from harness.verdict import HarnessError, HypervisorError
 
 _TOLD = 24  # operations that led to a disagreement, in its story

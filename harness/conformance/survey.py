@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.agent.client import AgentClient
 from harness.agent.operations import DOMID_SELF
-from harness.model.domain import (
+from harness.model.evtchn.domain import (
     INT_MAX,
     Channel,
     Domain,
@@ -16,7 +16,7 @@ from harness.model.domain import (
     Vcpu,
     Word,
 )
-from harness.model.releases import Errno
+from harness.model.evtchn.releases import Errno
 from harness.verdict import LabError
 
 DOMU_MAX_PORT = 1023  # libxl's default of max_event_channels

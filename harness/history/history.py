@@ -102,7 +102,7 @@ class ThreadLog:
 class History:
     """Everything recorded in one run on one host."""
 
-    flavour: str  # of the lock: a key of harness.model.flavour.FLAVOURS
+    flavour: str  # of the lock: a key of harness.model.lock.flavours.FLAVOURS
     release: tuple[int, int]  # of Xen: (4, 17)
     arch: str  # "x86_64" or "arm64"
     host: str

@@ -17,7 +17,7 @@ from harness.agent.wire import OperationInFlight
 from harness.arch import Arch
 from harness.interleave.channels import NOT_MET, Channels
 from harness.interleave.scenarios import FREE, INTERDOMAIN, PIRQ, UNBOUND, Scenario
-from harness.model import paths
+from harness.model.explore import interleavings
 from harness.run.session import Session
 
 # EVTCHNSTAT_* as EVTCHNOP_status tells -> the states of the model's scenarios.
@@ -71,7 +71,7 @@ def possible(scenario: Scenario) -> bool:
 def ends(scenario: Scenario, design: str, arch: Arch) -> frozenset[End]:
     """Return the ends that ``scenario`` can have."""
     lanes = range(len(scenario.lanes))
-    finals = [dict(final) for final in paths.ends(scenario.system(design, arch))]
+    finals = [dict(final) for final in interleavings.ends(scenario.system(design, arch))]
     return frozenset(End(tuple(v[f"rc{lane}"] for lane in lanes), v["state"]) for v in finals)
 
 

@@ -11,7 +11,7 @@ from harness.agent.load import LoadPlan
 from harness.interleave.loop import Bench, Tried, run_orders
 from harness.interleave.scenarios import Scenario
 from harness.interleave.walk import Outcome
-from harness.model.paths import Path
+from harness.model.explore.interleavings import Path
 from harness.run.load import Load
 from harness.run.session import Session
 from harness.verdict import HarnessError, HypervisorError, LabError

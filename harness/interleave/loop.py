@@ -18,7 +18,7 @@ from harness.interleave.target import ARRIVE_SECONDS, Target
 from harness.interleave.view import View
 from harness.interleave.walk import Outcome, Spare, Walked, Walker
 from harness.machine.qemu import QemuMachine
-from harness.model.paths import Path
+from harness.model.explore.interleavings import Path
 from harness.run.session import Session
 from harness.verdict import ConfigError, HypervisorError, LabError
 

@@ -1,7 +1,7 @@
 """Scenarios: what each CPU does to one channel.  The model supplies the orders.
 
 A scenario is a preparation, the port whose lock is under test, and one operation per CPU.  Each
-operation is a call site of the model (harness.model.flavour) and what it does under the lock.
+operation is a call site of the model (harness.model.lock.flavours) and what it does under the lock.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from harness.arch import Arch
-from harness.model.flavour import Site
-from harness.model.locks import LOCKS, WRITER, Section
-from harness.model.program import Branch, Kind, Program, Role, Step, System, Variable
-from harness.model.scenarios import (
+from harness.model.explore.program import Branch, Kind, Program, Role, Step, System, Variable
+from harness.model.lock.flavours import Site
+from harness.model.lock.locks import LOCKS, WRITER, Section
+from harness.model.lock.scenarios import (
     as_interrupt,
     interruptible,
     lets_same_cpu_in,
     site_program,
     without_claims,
 )
-from harness.model.tickets import ticketed
+from harness.model.lock.ticket_lock import ticketed
 
 FREE, UNBOUND, INTERDOMAIN, PIRQ = 0, 2, 3, 4  # Xen's ECS_*
 EINVAL = -22

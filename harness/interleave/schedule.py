@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.arch import Arch
 from harness.interleave.scenarios import SCENARIOS
 from harness.interleave.walk import Outcome, Walked
-from harness.model.locks import LOCKS
-from harness.model.paths import Path as Order
-from harness.model.paths import follow
+from harness.model.explore.interleavings import Path as Order
+from harness.model.explore.interleavings import follow
+from harness.model.lock.locks import LOCKS
 from harness.verdict import ConfigError
 
 VERSION = 1

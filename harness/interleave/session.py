@@ -21,8 +21,8 @@ from harness.interleave.page import About, write_page
 from harness.interleave.scenarios import SCENARIOS, Scenario
 from harness.interleave.schedule import ScheduleFile, to_file
 from harness.interleave.walk import Outcome
-from harness.model.locks import LOCKS
-from harness.model.paths import Path, paths
+from harness.model.explore.interleavings import Path, paths
+from harness.model.lock.locks import LOCKS
 from harness.progress import Progress
 from harness.results import directory, records
 from harness.results.directory import write_whole

@@ -18,8 +18,8 @@ from harness.interleave.scenarios import DOM0, Scenario
 from harness.interleave.stops import Access
 from harness.interleave.target import ARRIVE_SECONDS, Missing, Place, Stuck, Target
 from harness.interleave.view import Probe, View
-from harness.model.paths import Path, Turn, begin
-from harness.model.program import DONE, Kind, System
+from harness.model.explore.interleavings import Path, Turn, begin
+from harness.model.explore.program import DONE, Kind, System
 
 LOCK_WORDS = ("L", "cnts", "qlock", "lock_head", "lock_tail", "elock")
 

@@ -6,8 +6,8 @@ import resource
 import statistics
 import time
 
-from harness.model.explore import explore
-from harness.model.scenarios import Bounds, lock
+from harness.model.explore.search import explore
+from harness.model.lock.scenarios import Bounds, lock
 
 BOUNDS = Bounds(readers=128, writers=2)
 REPEATS = 5

@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from harness.model.check import Check, check
-from harness.model.domain import Domain, Vcpu, World
-from harness.model.induction import entries
-from harness.model.litmus import TESTS, run
-from harness.model.lockorder import NEW_TREE, OLD_TREE, Tree, deadlocks, edges
-from harness.model.locks import LOCKS, WRITER
-from harness.model.memory import Memory
-from harness.model.mutants import MUTANTS, judge
-from harness.model.operations import (
+from harness.model.evtchn.domain import Domain, Vcpu, World
+from harness.model.evtchn.invariants import WRITER_RULE, visit
+from harness.model.evtchn.operations import (
     DOMID_SELF,
     AllocUnbound,
     BindInterdomain,
@@ -24,15 +18,21 @@ from harness.model.operations import (
     Reset,
     Send,
 )
-from harness.model.predictions import (
+from harness.model.explore.induction import entries
+from harness.model.explore.litmus import TESTS, run
+from harness.model.explore.memory_model import Memory
+from harness.model.explore.trace import story
+from harness.model.lock.check import Check, check
+from harness.model.lock.lock_order import NEW_TREE, OLD_TREE, Tree, deadlocks, edges
+from harness.model.lock.locks import LOCKS, WRITER
+from harness.model.lock.mutants import MUTANTS, judge
+from harness.model.lock.predictions import (
     Starvation,
     predictions,
     starvations,
     weak_memory,
 )
-from harness.model.rules import WRITER_RULE, visit
-from harness.model.scenarios import Bounds, lock
-from harness.model.story import story
+from harness.model.lock.scenarios import Bounds, lock
 
 
 @dataclass(frozen=True)

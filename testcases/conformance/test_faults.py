@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.conformance.guest import Guest
-from harness.model.operations import DOMID_SELF, Fault
+from harness.model.evtchn.operations import DOMID_SELF, Fault
 
 
 @pytest.mark.cells("any: EFAULT copy-in")

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from harness.agent.client import AgentClient
 from harness.conformance.bare import expected_events, taken, wiped
 from harness.conformance.guest import settled
-from harness.model import operations as ops
-from harness.model.channels import predict
-from harness.model.domain import Domain, State, World
-from harness.model.operations import Operation, Result
-from harness.model.outcome import Outcome
+from harness.model.evtchn import operations as ops
+from harness.model.evtchn.domain import Domain, State, World
+from harness.model.evtchn.operations import Operation, Result
+from harness.model.evtchn.outcome import Outcome
+from harness.model.evtchn.predict import predict
 
 LINUX = frozenset({0, 1})  # domids
 HZ = 1_000_000_000

@@ -19,8 +19,8 @@ from harness.conformance.cells import (
     why_not,
 )
 from harness.conformance.report import coverage, document, write
-from harness.model.releases import Release
-from harness.model.rows import ROWS
+from harness.model.evtchn.releases import Release
+from harness.model.evtchn.spec_rows import ROWS
 from harness.results import records
 from harness.results.directory import RunDirectory
 from harness.results.journal import Journal

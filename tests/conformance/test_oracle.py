@@ -13,8 +13,8 @@ from harness.conformance.guest import Domains, Guest, Undecided
 from harness.conformance.host import Watched
 from harness.conformance.oracle import Disagreement, Oracle
 from harness.conformance.survey import linux_domain, xen_bound
-from harness.model.domain import INT_MAX, Channel, Domain, Kind, State, Vcpu, Word, World
-from harness.model.operations import (
+from harness.model.evtchn.domain import INT_MAX, Channel, Domain, Kind, State, Vcpu, Word, World
+from harness.model.evtchn.operations import (
     DOMID_SELF,
     BindInterdomain,
     BindIpi,
@@ -27,8 +27,8 @@ from harness.model.operations import (
     SetPriority,
     Unmask,
 )
-from harness.model.outcome import Outcome
-from harness.model.releases import Release
+from harness.model.evtchn.outcome import Outcome
+from harness.model.evtchn.releases import Release
 from harness.run.session import Session
 from harness.verdict import LabError
 

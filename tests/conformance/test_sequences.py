@@ -9,8 +9,8 @@ import pytest
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Undecided
 from harness.conformance.sequences import Tally, run_random
-from harness.model.operations import BindVcpu, Operation, Result
-from harness.model.outcome import Outcome
+from harness.model.evtchn.operations import BindVcpu, Operation, Result
+from harness.model.evtchn.outcome import Outcome
 from harness.verdict import LabError
 
 from .model_agent import ModelHost

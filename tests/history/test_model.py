@@ -8,9 +8,8 @@ import pytest
 from harness.history.answers import ERRORS, Claim, allowed
 from harness.history.record import Op
 from harness.history.timeline import ANYTHING, INTERDOMAIN, IPI, UNBOUND, VIRQ, encode
-from harness.model.channels import Outcome, predict
-from harness.model.domain import Channel, Domain, State, Vcpu, World
-from harness.model.operations import (
+from harness.model.evtchn.domain import Channel, Domain, State, Vcpu, World
+from harness.model.evtchn.operations import (
     DOMID_SELF,
     BindInterdomain,
     BindVcpu,
@@ -21,7 +20,8 @@ from harness.model.operations import (
     Status,
     Unmask,
 )
-from harness.model.releases import RELEASES, Release
+from harness.model.evtchn.predict import Outcome, predict
+from harness.model.evtchn.releases import RELEASES, Release
 
 PORT, PEER = 5, 6
 EINVAL = -22

@@ -9,7 +9,7 @@ from harness.interleave.loop import Tried
 from harness.interleave.page import About, render
 from harness.interleave.scenarios import SCENARIOS
 from harness.interleave.walk import Outcome, Row, Walked
-from harness.model.paths import paths
+from harness.model.explore.interleavings import paths
 
 SCENARIO = SCENARIOS["send-close"]
 ORDERS = list(paths(SCENARIO.system("counter", Arch.ARM64)))

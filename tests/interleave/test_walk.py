@@ -15,11 +15,11 @@ from harness.interleave.scenarios import SCENARIOS, Scenario
 from harness.interleave.stops import Access, StopPoint
 from harness.interleave.target import ARRIVE_SECONDS, Missing, Place, Stuck
 from harness.interleave.walk import LOCK_WORDS, Outcome, Spare, Walked, Walker
-from harness.model.formula import compile_numpy
-from harness.model.locks import LOCKS
-from harness.model.mutants import MUTANTS, edited
-from harness.model.paths import Path, begin, names, paths
-from harness.model.program import DONE, Kind, Program, Step, System
+from harness.model.explore.formula import compile_numpy
+from harness.model.explore.interleavings import Path, begin, names, paths
+from harness.model.explore.program import DONE, Kind, Program, Step, System
+from harness.model.lock.locks import LOCKS
+from harness.model.lock.mutants import MUTANTS, edited
 
 
 class Machine:

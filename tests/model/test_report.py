@@ -11,8 +11,8 @@ import pytest
 from harness.cli import main
 from harness.model import bench, findings
 from harness.model.findings import Section, Trace
+from harness.model.lock.scenarios import Bounds
 from harness.model.report import build, html, text
-from harness.model.scenarios import Bounds
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

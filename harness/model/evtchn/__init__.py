@@ -1,0 +1,1 @@
+"""The event-channel state machine: what Xen may answer, and what it leaves behind.  Pure."""

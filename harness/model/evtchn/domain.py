@@ -1,0 +1,175 @@
+"""The state of event channels, as immutable hashable values: ports, domains, a world of them.
+
+A ``World`` may hold whole domains, or only the ports of one component (an interdomain pair,
+say): mark such domains ``partial`` and other ports are taken to exist, unseen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, IntEnum
+
+from harness.model.evtchn.releases import BASE, Release
+
+BUCKET = 64  # ports by which valid_evtchns grows (EVTCHNS_PER_BUCKET)
+WORDS_PER_PAGE = 1024  # ports one page of the FIFO event array holds
+MAX_ARRAY_PAGES = 128
+FIFO_LIMIT = MAX_ARRAY_PAGES * WORDS_PER_PAGE
+NR_VIRQS = 24
+PER_VCPU_VIRQS = frozenset({0, 1, 7, 13})  # TIMER, DEBUG, XENOPROF, XENPMU
+VIRQ_ARGO = 11
+DEFAULT_PRIORITY = 7
+LOWEST_PRIORITY = 15
+INT_MAX = (1 << 31) - 1
+
+
+class State(IntEnum):
+    """evtchn->state."""
+
+    FREE = 0
+    RESERVED = 1
+    UNBOUND = 2
+    INTERDOMAIN = 3
+    PIRQ = 4
+    VIRQ = 5
+    IPI = 6
+
+
+class Kind(Enum):
+    """Kind of guest."""
+
+    PV = "pv"
+    HVM = "hvm"  # and PVH
+    ARM = "arm"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """The bits of one port in memory shared with the guest."""
+
+    pending: bool = False
+    masked: bool = False
+    linked: bool = False  # FIFO only
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """struct evtchn and the port's bits in shared memory."""
+
+    state: State = State.FREE
+    remote_dom: int = 0  # UNBOUND: who may bind; INTERDOMAIN: the peer
+    remote_port: int = 0  # INTERDOMAIN
+    number: int = 0  # VIRQ, PIRQ
+    vcpu: int = 0  # notify_vcpu_id
+    priority: int = DEFAULT_PRIORITY
+    consumer: bool = False  # xen_consumer != 0
+    saved: bool = False  # evtchn->pending: never cleared once set
+    bits: Word = Word()  # 2L: shared_info
+    word: Word = Word()  # FIFO: event array
+    queue: tuple[int, int] | None = None  # FIFO: (vcpu, priority) it is linked on
+
+    @property
+    def usable(self) -> bool:
+        """evtchn_usable()."""
+        return not self.consumer and self.state > State.RESERVED
+
+
+FREE = Channel()
+
+
+@dataclass(frozen=True, slots=True)
+class Vcpu:
+    """The part of a vCPU that event channels touch."""
+
+    upcall: bool = False  # evtchn_upcall_pending
+    selectors: frozenset[int] = frozenset()  # 2L: words flagged in evtchn_pending_sel
+    ready: frozenset[int] = frozenset()  # FIFO: priorities flagged READY
+    control_block: bool = False  # FIFO
+    polling: tuple[int, ...] | None = None  # asleep in SCHEDOP_poll for these ports
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One domain.  Build with ``Domain(domid, ...)``; ``with_port`` returns a changed copy."""
+
+    domid: int
+    kind: Kind = Kind.PV
+    vcpus: tuple[Vcpu, ...] = (Vcpu(),)
+    privileged: bool = False  # is_control_domain: may act on any domain
+    target: int | None = None  # the one domain this stub domain may act on
+    max_port: int = 1023  # max_evtchn_port: libxl's default; dom0 has INT_MAX
+    limit_2l: int = 4096  # 1024 with x86's 32-bit shared info
+    nr_pirqs: int = 256
+    pirqs: frozenset[int] = frozenset()  # pirq_access_permitted
+    paused: bool = False  # controller_pause_count != 0
+    dying: bool = False
+    resetting: bool = False  # a preempted reset is to be continued
+    fifo: bool = False
+    fifo_built: bool = True  # CONFIG_EVTCHN_FIFO
+    array_pages: int = 0
+    valid: int = BUCKET  # valid_evtchns
+    ports: tuple[tuple[int, Channel], ...] = ((0, Channel(state=State.RESERVED)),)
+    partial: bool = False  # only some ports are described; vCPUs' words are not tracked
+    untouched: Channel = FREE  # what every other port is: Linux, say, masks them all
+
+    def port(self, port: int) -> Channel:
+        """Return the channel of ``port``; ``untouched`` when nothing was ever written there."""
+        return next((channel for number, channel in self.ports if number == port), self.untouched)
+
+    def with_port(self, port: int, channel: Channel) -> Domain:
+        """Return a copy in which ``port`` is ``channel``."""
+        rest = [(number, old) for number, old in self.ports if number != port]
+        if channel != self.untouched:
+            rest.append((port, channel))
+        return replace(self, ports=tuple(sorted(rest, key=lambda item: item[0])))
+
+    def with_vcpu(self, number: int, vcpu: Vcpu) -> Domain:
+        """Return a copy in which vCPU ``number`` is ``vcpu``."""
+        return replace(self, vcpus=(*self.vcpus[:number], vcpu, *self.vcpus[number + 1 :]))
+
+    @property
+    def limit(self) -> int:
+        """max_evtchns(): ports the current ABI can express."""
+        return FIFO_LIMIT if self.fifo else self.limit_2l
+
+    def has_word(self, port: int) -> bool:
+        """Say whether the event array has a page for ``port`` (FIFO)."""
+        return port < self.array_pages * WORDS_PER_PAGE
+
+    def pending(self, port: int) -> bool:
+        """evtchn_port_is_pending()."""
+        channel = self.port(port)
+        if self.fifo:
+            return self.has_word(port) and channel.word.pending
+        return channel.bits.pending
+
+    def masked(self, port: int) -> bool:
+        """evtchn_port_is_masked()."""
+        channel = self.port(port)
+        if self.fifo:
+            return not self.has_word(port) or channel.word.masked
+        return channel.bits.masked
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """All domains that a prediction may need.  A domid that is not here does not exist."""
+
+    domains: tuple[Domain, ...]
+    release: Release = BASE
+    scarce: bool = False  # Xen's heap may be exhausted: ENOMEM becomes an allowed answer
+    virq_handler: int = 0  # domid that gets the global VIRQs
+
+    def domain(self, domid: int) -> Domain | None:
+        """Return the domain, or None (ESRCH)."""
+        return next((d for d in self.domains if d.domid == domid), None)
+
+    def with_domain(self, changed: Domain) -> World:
+        """Return a copy in which the domain of that domid is ``changed``."""
+        domains = tuple(changed if d.domid == changed.domid else d for d in self.domains)
+        return replace(self, domains=domains)
+
+
+def global_virq(virq: int) -> bool:
+    """virq_is_global(); on 4.21 this also covers the per-domain class, bound like a global one."""
+    return virq not in PER_VCPU_VIRQS

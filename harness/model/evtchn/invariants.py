@@ -1,0 +1,134 @@
+"""What has to hold of event channels whatever happens, checked on every step of the model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from harness.model.evtchn.domain import BUCKET, Domain, State, World, global_virq
+from harness.model.evtchn.operations import (
+    SITE,
+    Close,
+    Consume,
+    InitControl,
+    Operation,
+    Reset,
+    XenFree,
+)
+from harness.model.evtchn.predict import Outcome, predict
+from harness.model.lock.flavours import Site
+
+WRITER_RULE = "every writer starts or ends with a FREE or UNBOUND channel"
+
+
+def broken_world(world: World) -> tuple[str, ...]:
+    """Return what is wrong with a state of the channels, in words; nothing if it is sound."""
+    return tuple(text for domain in world.domains for text in _broken_domain(world, domain))
+
+
+def _broken_domain(world: World, domain: Domain) -> Iterable[str]:
+    virqs: set[tuple[int, int]] = set()
+    for port, channel in domain.ports:
+        where = f"d{domain.domid} port {port}"
+        if (port == 0) != (channel.state is State.RESERVED):
+            yield f"{where}: port 0, and only it, is RESERVED"
+        if channel.state is State.INTERDOMAIN:
+            peer_domain = world.domain(channel.remote_dom)
+            peer = peer_domain.port(channel.remote_port) if peer_domain else None
+            if peer is None or (peer.state, peer.remote_dom, peer.remote_port) != (
+                State.INTERDOMAIN,
+                domain.domid,
+                port,
+            ):
+                yield f"{where}: its peer does not point back"
+        if channel.state is State.FREE and (channel.vcpu or channel.consumer):
+            yield f"{where}: FREE but not reset"
+        if channel.state is State.VIRQ:
+            key = (channel.number, 0 if global_virq(channel.number) else channel.vcpu)
+            if key in virqs:
+                yield f"{where}: VIRQ {channel.number} is bound twice"
+            virqs.add(key)
+        if channel.state is not State.FREE and port >= domain.valid:
+            yield f"{where}: in use but not valid"
+    if domain.valid % BUCKET:
+        yield f"d{domain.domid}: valid_evtchns is no multiple of {BUCKET}"
+
+
+def broken_step(before: World, operation: Operation, outcome: Outcome) -> tuple[str, ...]:
+    """Return which rule about a single operation ``outcome`` breaks, in words."""
+    return tuple(_broken_step(before, operation, outcome))
+
+
+def _broken_step(before: World, operation: Operation, outcome: Outcome) -> Iterable[str]:
+    changed = list(_changed_states(before, outcome.world))
+    faulted = any(row.startswith("any: EFAULT copy-out") for row in outcome.rows)
+    if outcome.result.rc != 0 and changed and not faulted:
+        yield f"{operation}: failed, and changed {changed}"
+    if SITE.get(type(operation)) is Site.WRITER:
+        ends = {State.FREE, State.UNBOUND}
+        for where, old, new in changed:
+            if old not in ends and new not in ends:
+                yield f"{operation}: {where} went {old.name} -> {new.name}: {WRITER_RULE}"
+    elif changed:
+        yield f"{operation}: no writer, but changed {changed}"
+    for where in _events_lost(before, operation, outcome.world):
+        yield f"{operation}: {where} is no longer pending, and nobody took the event"
+    if outcome.result.port is not None and outcome.result.rc == 0:
+        opened = [where for where, old, new in changed if old is State.FREE]
+        if len(opened) != 1 or not opened[0].endswith(f"port {outcome.result.port}"):
+            yield f"{operation}: returned port {outcome.result.port} but opened {opened}"
+
+
+def _events_lost(before: World, operation: Operation, after: World) -> Iterable[str]:
+    """Only close, reset, the guest itself and the switch to FIFO clear a pending bit."""
+    if isinstance(operation, (Close, Consume, InitControl, Reset, XenFree)):
+        return
+    for old, new in zip(before.domains, after.domains, strict=True):
+        for port, _ in old.ports:
+            if old.pending(port) and not new.pending(port):
+                yield f"d{old.domid} port {port}"
+
+
+def _changed_states(before: World, after: World) -> Iterable[tuple[str, State, State]]:
+    for old, new in zip(before.domains, after.domains, strict=True):
+        ports = sorted({port for port, _ in (*old.ports, *new.ports)})
+        for port in ports:
+            was, now = old.port(port).state, new.port(port).state
+            if was is not now:
+                yield f"d{old.domid} port {port}", was, now
+
+
+@dataclass
+class Worlds:
+    """What visiting every reachable state of a small world established."""
+
+    states: int = 0
+    steps: int = 0
+    exhausted: bool = True
+    rows: dict[str, int] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+
+def visit(start: World, operations: tuple[Operation, ...], limit: int) -> Worlds:
+    """Apply every operation in every state reachable from ``start``; check every rule."""
+    result = Worlds()
+    known = {start}
+    queue = deque([start])
+    while queue:
+        world = queue.popleft()
+        result.states += 1
+        result.broken += broken_world(world)
+        for operation in operations:
+            for outcome in predict(world, operation):
+                result.steps += 1
+                result.broken += broken_step(world, operation, outcome)
+                for row in outcome.rows:
+                    result.rows[row] = result.rows.get(row, 0) + 1
+                if outcome.world not in known:
+                    if len(known) >= limit:
+                        result.exhausted = False
+                        continue
+                    known.add(outcome.world)
+                    queue.append(outcome.world)
+    return result

@@ -1,0 +1,1 @@
+"""Programs of threads and every way they can run: state spaces, memory models, traces.  Pure."""

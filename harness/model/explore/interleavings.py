@@ -1,0 +1,215 @@
+"""Every order in which the threads of a small system can take their steps, one by one.
+
+Where ``explore`` merges orders that lead to the same state, here each is handed out whole, for
+somebody who wants to walk it: a schedule.  Threads must run once and end.
+
+``reduce`` leaves out orders that differ only in how independent steps are arranged: one order of
+each Mazurkiewicz trace remains (sleep sets, Godefroid 1996).  ``preemptions`` bounds how often a
+thread is left that could have gone on (Musuvathi and Qadeer 2007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.model.explore.formula import compile_numpy, names_of
+from harness.model.explore.program import DONE, Branch, Kind, Step, System
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One thread makes its step.  Without a branch it looks, has to wait, and stays there."""
+
+    thread: int
+    step: Step
+    branch: Branch | None
+    values: tuple[tuple[str, int], ...]  # of all variables afterwards
+    then: str  # the step the thread is at afterwards, or DONE
+
+    def value(self, name: str) -> int:
+        """Return variable ``name`` after the turn."""
+        return dict(self.values)[name]
+
+
+Path = tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class _State:
+    places: tuple[str, ...]
+    values: tuple[tuple[str, int], ...]
+    looked: frozenset[int] = frozenset()  # threads that have just waited, and nothing changed
+
+
+def threads(system: System) -> tuple[str, ...]:
+    """Return the names of the system's threads, in the order in which paths number them."""
+    return tuple(
+        role.name if role.count == 1 else f"{role.name} {number + 1}"
+        for role in system.roles
+        for number in range(role.count)
+    )
+
+
+def begin(system: System) -> tuple[tuple[str, ...], Mapping[str, int]]:
+    """Return where the threads are at first, and the variables."""
+    places = tuple(role.program.places[0] for role in system.roles for _ in range(role.count))
+    return places, {variable.name: variable.initial for variable in system.variables}
+
+
+class Names(dict[str, int]):
+    """What the names in a formula stand for; a tag that nobody carries now is 0."""
+
+    def __missing__(self, _: str) -> int:
+        return 0
+
+
+def names(system: System, places: Sequence[str], values: Mapping[str, int]) -> Names:
+    """Return what the names in the system's formulas stand for with its threads at ``places``."""
+    found = Names(dict(system.constants) | dict(values))
+    programs = [role.program for role in system.roles for _ in range(role.count)]
+    for program, place in zip(programs, places, strict=True):
+        for tag in program.tags_of(place):
+            found[tag] = found[tag] + 1
+    return found
+
+
+def paths(
+    system: System,
+    *,
+    waits: bool = False,
+    reduce: bool = False,
+    preemptions: int | None = None,
+) -> Iterator[Path]:
+    """Yield every order, the first thread's steps first.
+
+    ``waits``: a thread that finds it has to wait at a plain read does so once, as a turn of its
+    own, whenever the variables have changed since it last did.
+    """
+    places, values = begin(system)
+    walk = _Walk(system, waits, reduce)
+    yield from walk.onward((), _State(places, tuple(values.items())), frozenset(), preemptions)
+
+
+def follow(system: System, order: Iterable[int]) -> Path:
+    """Return the path in which the threads take their turns in ``order``.
+
+    A thread that has to wait at a plain read looks, and stays.  ValueError when a thread that is
+    done, or cannot go on, has the turn.
+    """
+    places, values = begin(system)
+    walk = _Walk(system, True, False)
+    state, done = _State(places, tuple(values.items())), list[Turn]()
+    for thread in order:
+        fresh = _State(state.places, state.values)
+        turn = next((turn for turn in walk.turns(fresh) if turn.thread == thread), None)
+        if turn is None:
+            raise ValueError(f"turn {len(done) + 1}: thread {thread} cannot go on")
+        done.append(turn)
+        state = walk.after(state, turn)
+    if any(place != DONE for place in state.places):
+        raise ValueError("some threads have not ended")
+    return tuple(done)
+
+
+def ends(system: System) -> frozenset[tuple[tuple[str, int], ...]]:
+    """Return the variables as they can be when all threads have ended, whatever the order."""
+    places, values = begin(system)
+    walk = _Walk(system, False, False)
+    left = [_State(places, tuple(values.items()))]
+    seen, found = set(left), set[tuple[tuple[str, int], ...]]()
+    while left:
+        state = left.pop()
+        if all(place == DONE for place in state.places):
+            found.add(state.values)
+        following = {walk.after(state, turn) for turn in walk.turns(state)} - seen
+        seen |= following
+        left.extend(following)
+    return frozenset(found)
+
+
+class _Walk:
+    def __init__(self, system: System, waits: bool, reduce: bool) -> None:
+        self._system = system
+        self._waits = waits
+        self._programs = [role.program for role in system.roles for _ in range(role.count)]
+        self._reduce = reduce and not self._looks_at_threads()
+
+    def _looks_at_threads(self) -> bool:
+        """Say whether a step depends on where other threads are, not on variables alone."""
+        known = {variable.name for variable in self._system.variables}
+        known |= {name for name, _ in self._system.constants}
+        branches = (b for program in self._programs for s in program.steps for b in s.branches)
+        return any(set(names_of(b.when)) - known for b in branches if b.when)
+
+    def onward(
+        self, done: Path, state: _State, asleep: frozenset[int], preemptions: int | None
+    ) -> Iterator[Path]:
+        """Yield every order that goes on from ``state`` after ``done``."""
+        if all(place == DONE for place in state.places):
+            yield done
+            return
+        turns = {turn.thread: turn for turn in self.turns(state)}
+        last = done[-1].thread if done else None
+        slept = set(asleep)
+        for thread, turn in turns.items():
+            if thread in slept:
+                continue
+            left = preemptions
+            if last is not None and thread != last and last in turns and left is not None:
+                if turns[last].branch is not None:
+                    left -= 1
+                if left < 0:
+                    continue
+            sleepers = (
+                frozenset(t for t in slept if t in turns and independent(turns[t].step, turn.step))
+                if self._reduce
+                else frozenset[int]()
+            )
+            yield from self.onward((*done, turn), self.after(state, turn), sleepers, left)
+            if self._reduce:
+                slept.add(thread)
+
+    def turns(self, state: _State) -> Iterator[Turn]:
+        """Yield the turn that each thread could take now."""
+        values = dict(state.values)
+        now = names(self._system, state.places, values)
+        for thread, place in enumerate(state.places):
+            if place == DONE:
+                continue
+            step = self._programs[thread].step(place)
+            for branch in step.branches:
+                if not branch.when or compile_numpy(branch.when)(now):
+                    for name, added in branch.do:
+                        values[name] += self._system.constant(added)
+                    values.update(branch.put)
+                    yield Turn(thread, step, branch, tuple(values.items()), branch.then)
+                    values = dict(state.values)
+                    break
+            else:
+                if self._waits and step.kind is Kind.LOAD and thread not in state.looked:
+                    yield Turn(thread, step, None, state.values, place)
+
+    def after(self, state: _State, turn: Turn) -> _State:
+        """Return the state after ``turn``."""
+        places = list(state.places)
+        places[turn.thread] = turn.then
+        looked = state.looked | {turn.thread} if turn.branch is None else state.looked
+        if turn.values != state.values:
+            looked = frozenset()
+        return _State(tuple(places), turn.values, looked)
+
+
+def independent(one: Step, other: Step) -> bool:
+    """Say whether neither step can change what the other finds."""
+    reads, writes = _footprint(one)
+    other_reads, other_writes = _footprint(other)
+    return not (writes & (other_reads | other_writes) or other_writes & reads)
+
+
+def _footprint(step: Step) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the variables that ``step`` looks at, and those that it may change."""
+    reads = {name for branch in step.branches for name in names_of(branch.when) if branch.when}
+    added = {name for branch in step.branches for name, value in branch.do}
+    put = {name for branch in step.branches for name, _ in branch.put}
+    return frozenset(reads | added), frozenset(added | put)

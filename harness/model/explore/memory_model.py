@@ -1,0 +1,99 @@
+"""Memory models, as one question: must an access wait for an earlier one of its own thread?
+
+All three are multi-copy atomic: a store that has been performed is seen by everybody, so memory
+is one value per word and the whole model is in what order a thread's accesses are performed.
+
+- SC: program order (Lamport 1979).
+- TSO: x86-TSO (Owens, Sarkar, Sewell, "A better x86 memory model", 2009).  A store may wait in
+  its CPU's store buffer while later loads are performed; the buffer is first in, first out, a
+  load is served from it, and a locked instruction or fence empties it.
+- ARM: Armv8 (Arm ARM B2.3; Pulte et al., "Simplifying ARM concurrency", POPL 2018).  Accesses
+  to different words are performed in any order that barriers, dependencies and acquire/release
+  leave open.  Loads run ahead of an undecided branch, stores never do.  One liberty of Armv8 is
+  not taken: two loads of one word are performed in order even if they read the same store.  No
+  lock program loads a word twice without an atomic or a barrier between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from harness.model.explore.program import Fence, Kind
+
+
+class Memory(StrEnum):
+    """A memory model, as users name it."""
+
+    SC = "sc"
+    TSO = "tso"
+    ARM = "arm"
+
+
+class Wait(Enum):
+    """What an access has to do about an earlier one that is not performed yet."""
+
+    NO = "no"
+    YES = "yes"
+    FORWARD = "forward"  # it is the load of a word the earlier access stores: take that value
+
+
+@dataclass(frozen=True)
+class Access:
+    """One access or barrier, as the memory model sees it."""
+
+    kind: Kind | Fence
+    word: str = ""
+    name: str = ""  # of its step
+    decides: bool = False  # a branch depends on the value it reads
+    needs: tuple[str, ...] = ()  # steps whose value its address or data is made of
+    acquire: bool = False
+    release: bool = False
+
+    @property
+    def reads(self) -> bool:
+        return self.kind in (Kind.LOAD, Kind.RMW)
+
+    @property
+    def writes(self) -> bool:
+        return self.kind in (Kind.STORE, Kind.RMW)
+
+
+def wait(memory: Memory, earlier: Access, later: Access) -> Wait:
+    """Say whether ``later`` has to wait for ``earlier``, which precedes it in program order."""
+    if memory is Memory.SC:
+        return Wait.YES
+    if isinstance(earlier.kind, Fence) or isinstance(later.kind, Fence):
+        return Wait.YES if _fenced(memory, earlier, later) else Wait.NO
+    stores_then_loads = earlier.kind is Kind.STORE and later.kind is Kind.LOAD
+    if earlier.word == later.word:
+        served = stores_then_loads and not (earlier.release and later.acquire)
+        return Wait.FORWARD if served else Wait.YES
+    if memory is Memory.TSO:
+        return Wait.NO if stores_then_loads else Wait.YES
+    ordered = (
+        earlier.acquire
+        or later.release
+        or (earlier.release and later.acquire)
+        or (earlier.decides and later.writes)
+        or earlier.name in later.needs
+    )
+    return Wait.YES if ordered else Wait.NO
+
+
+def _fenced(memory: Memory, earlier: Access, later: Access) -> bool:
+    """Barriers order: full everything; on Arm, read what it reads before, write the writes."""
+    fences = {earlier.kind, later.kind}
+    if all(isinstance(kind, Fence) for kind in fences):
+        return False  # accesses wait for each of them
+    if Fence.FULL in fences:
+        return True
+    if memory is Memory.TSO:  # loads, and stores, are in order anyway
+        return False
+    if later.kind is Fence.READ:
+        return earlier.reads
+    if earlier.kind is Fence.READ:
+        return True
+    if later.kind is Fence.WRITE:
+        return earlier.writes
+    return later.writes

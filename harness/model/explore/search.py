@@ -1,0 +1,306 @@
+"""Exhaustive exploration of a system, all interleavings, under sequential consistency.
+
+Breadth first, a whole level at a time in numpy, so the first violation of a property is a
+shortest one.  A state is how many threads sit at each step: threads that run the same program
+are interchangeable.  ``system.apart()`` explores the same system without that reduction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from math import factorial
+
+import numpy as np
+
+from harness.model.explore.program import Never, System
+from harness.model.explore.state_set import Seen, seen
+from harness.model.explore.state_space import BUSY, Keys, Mask, Space, Transition, View
+
+LEFT_BEHIND = "the lock is free when nobody uses it"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to give up; a stopped exploration is "not exhausted" and proves nothing."""
+
+    states: int | None = None
+    memory: int | None = None  # bytes of the exploration's own tables
+    first: bool = False  # stop at the first violation
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an exploration has come."""
+
+    states: int
+    frontier: int  # states of the newest level
+    level: int  # steps from the initial state
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Move:
+    """One step of a trace: a thread makes its access and the variables are what they then are."""
+
+    thread: str
+    step: str
+    access: str  # what it does to which word
+    xen: str
+    then: str  # the step it is at afterwards
+    values: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A property that does not hold, with a shortest way to see it."""
+
+    property: str
+    moves: tuple[Move, ...]
+
+
+@dataclass
+class Exploration:
+    """What an exploration established."""
+
+    system: System
+    states: int = 0
+    transitions: int = 0
+    levels: list[Keys] = field(default_factory=list)
+    exhausted: bool = True
+    found: list[Found] = field(default_factory=list)
+    bytes: int = 0
+
+    @property
+    def invariants(self) -> tuple[str, ...]:
+        """Return each variable that is, in every state of any size, a sum over threads."""
+        space = Space(self.system)
+        return tuple(space.invariant(name) for name in sorted(space.sums))
+
+    @property
+    def unreduced(self) -> int:
+        """Number of states if threads were told apart: each state stands for its arrangements."""
+        space = Space(self.system)
+        return sum(_arrangements(space, keys) for keys in self.levels)
+
+
+Watch = Callable[[Progress], None]
+
+
+def left_behind(system: System) -> tuple[Never, ...]:
+    """Return the property that the lock is free when no thread is active."""
+    rest = system.rest
+    return (Never(LEFT_BEHIND, f"{BUSY} == 0 and not ({rest})"),) if rest else ()
+
+
+def explore(
+    system: System, limits: Limits | None = None, watch: Watch | None = None
+) -> Exploration:
+    """Visit every reachable state of ``system``; report each property that fails, once."""
+    limits = limits or Limits()
+    search = _Search(Space(system))
+    search.run(limits, watch)
+    result = search.result
+    if result.exhausted and system.home:
+        stuck = _stuck(search.space, result.levels, search.known, search.at_rest)
+        if stuck is not None:
+            search.report(system.rest_claim, *stuck)
+    return result
+
+
+class _Search:
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.result = Exploration(space.system)
+        self.known: Seen = seen(space.size)
+        self.reported: set[str] = set()
+        self.at_rest: list[Keys] = []
+        rest = space.system.rest
+        self.rest = f"{BUSY} == 0" + (f" and ({rest})" if rest else "")
+        self.never = (*space.system.never, *left_behind(space.system))
+
+    def run(self, limits: Limits, watch: Watch | None) -> None:
+        frontier = self.known.add(np.array([self.space.initial], np.int64))
+        result = self.result
+        while frontier.size:
+            result.levels.append(frontier)
+            result.states += frontier.size
+            result.bytes = self.known.bytes + 8 * result.states
+            if watch:
+                watch(Progress(result.states, frontier.size, len(result.levels) - 1, result.bytes))
+            view = self.space.view(frontier)
+            self._check(frontier, view)
+            self.at_rest.append(frontier[view.holds(self.rest)])
+            over_states = limits.states is not None and result.states >= limits.states
+            over_memory = limits.memory is not None and result.bytes >= limits.memory
+            if over_states or over_memory or (limits.first and result.found):
+                result.exhausted = False
+                return
+            frontier = self._expand(frontier, view)
+
+    def _check(self, keys: Keys, view: View) -> None:
+        for never in self.never:
+            if never.name not in self.reported:
+                bad = np.flatnonzero(view.holds(never.formula))
+                if bad.size:
+                    self.report(never.name, len(self.result.levels) - 1, keys[bad[0]])
+
+    def _expand(self, keys: Keys, view: View) -> Keys:
+        new = []
+        for transition in self.space.transitions:
+            mask = self.space.enabled(transition, view)
+            self._check_claim(transition, keys, view, mask)
+            after, chosen = self.space.step(transition, keys, view, mask)
+            self.result.transitions += chosen.size
+            if chosen.size < np.count_nonzero(mask):  # a variable left the range provided for
+                self.result.exhausted = False
+            if transition.branch.put:  # two states may become one; otherwise they cannot
+                after = np.unique(after)
+            new.append(self.known.add(after))
+        return np.concatenate(new)
+
+    def _check_claim(self, transition: Transition, keys: Keys, view: View, mask: Mask) -> None:
+        branch = transition.branch
+        if not branch.requires or branch.claim in self.reported:
+            return
+        bad = np.flatnonzero(mask & ~view.holds(branch.requires))
+        if bad.size:
+            self.report(branch.claim, len(self.result.levels) - 1, keys[bad[0]], transition)
+
+    def report(self, name: str, level: int, key: np.int64, last: Transition | None = None) -> None:
+        """Keep a violation: the way to ``key`` on ``level``, and then the step ``last``."""
+        path = _path(self.space, self.result.levels[:level], key)
+        if last is not None:
+            path.append((last, key))
+        self.reported.add(name)
+        self.result.found.append(Found(name, _narrate(self.space, path)))
+
+
+# A path is its transitions, each with the key of the state before it.
+_Path = list[tuple[Transition, np.int64]]
+
+
+def _path(space: Space, levels: list[Keys], key: np.int64) -> _Path:
+    """Return a shortest path to ``key``, which is one step beyond the last of ``levels``."""
+    path: _Path = []
+    for keys in reversed(levels):
+        transition, key = _predecessor(space, keys, key)
+        path.append((transition, key))
+    path.reverse()
+    return path
+
+
+def _predecessor(space: Space, keys: Keys, key: np.int64) -> tuple[Transition, np.int64]:
+    view = space.view(keys)
+    for transition in space.transitions:
+        mask = space.enabled(transition, view)
+        after, chosen = space.step(transition, keys, view, mask)
+        hits = np.flatnonzero(after == key)
+        if hits.size:
+            return transition, keys[chosen[hits[0]]]
+    raise AssertionError("a state without a predecessor")
+
+
+def _narrate(space: Space, path: _Path) -> tuple[Move, ...]:
+    """Tell a path as what named threads do, with the shared variables after each step."""
+    roles = space.system.roles
+    at = [[role.program.places[0]] * role.count for role in roles]
+    values = {variable.name: variable.initial for variable in space.system.variables}
+    moves = []
+    for transition, _ in path:
+        role = roles[transition.role]
+        thread = at[transition.role].index(transition.step.name)
+        at[transition.role][thread] = transition.branch.then
+        for name, added in transition.adds:
+            values[name] += added
+        values.update(transition.branch.put)
+        label = role.name if role.count == 1 else f"{role.name} {thread + 1}"
+        moves.append(
+            Move(
+                label,
+                transition.step.name,
+                describe(transition),
+                transition.step.xen,
+                transition.branch.then,
+                tuple(values.items()),
+            )
+        )
+    return tuple(moves)
+
+
+def describe(transition: Transition) -> str:
+    """Say in words what access a transition makes."""
+    step, branch = transition.step, transition.branch
+    parts = [f"{step.kind.value} {step.word}".strip()]
+    parts += [
+        f"{name} {'+' if value >= 0 else '-'}= {abs(value)}" for name, value in transition.adds
+    ]
+    parts += [f"{name} = {value}" for name, value in branch.put]
+    if branch.when:
+        parts.append(f"finds {branch.when}")
+    return ", ".join(parts)
+
+
+def _stuck(
+    space: Space, levels: list[Keys], known: Seen, at_rest: list[Keys]
+) -> tuple[int, np.int64] | None:
+    """Return the first state (with its level) from which no state of rest can be reached.
+
+    If there is one in which every thread that is not at rest waits, that one: it shows who.
+    """
+    _mark_restful(space, known, at_rest)
+    first: tuple[int, np.int64] | None = None
+    for level, keys in enumerate(levels):
+        lost = keys[~known.marked(keys)]
+        if lost.size:
+            first = first or (level, lost[0])
+            waiting = lost[_all_wait(space, space.view(lost))]
+            if waiting.size:
+                return level, waiting[0]
+    return first
+
+
+def _mark_restful(space: Space, known: Seen, at_rest: list[Keys]) -> None:
+    """Mark the states from which a state of rest can be reached, walking backwards."""
+    frontier = known.mark(np.concatenate(at_rest))
+    while frontier.size:
+        view = space.view(frontier)
+        new = []
+        for transition in space.transitions:
+            for earlier in space.before(transition, frontier, view):
+                new.append(known.mark(np.unique(earlier) if transition.branch.put else earlier))
+        frontier = np.concatenate(new)
+
+
+def _all_wait(space: Space, view: View) -> Mask:
+    """Return where some thread is busy and no busy thread can take a step."""
+    waiting = view.holds(f"{BUSY} > 0").copy()
+    for transition in space.transitions:
+        if space.is_busy(transition.source):
+            waiting &= ~space.enabled(transition, view)
+    return waiting
+
+
+def _arrangements(space: Space, keys: Keys) -> int:
+    """Count the states of distinguishable threads behind ``keys``."""
+    view = space.view(keys)
+    total = np.ones(keys.shape, object)
+    for number, role in enumerate(space.system.roles):
+        if role.count > 1:
+            columns = [c for c, place in enumerate(space.places) if place.role == number]
+            ways = [
+                _ways(role.count, counts)
+                for counts in zip(*(view.columns[c].tolist() for c in columns), strict=True)
+            ]
+            total = total * np.array(ways, object)
+    return int(sum(total))
+
+
+@cache
+def _ways(threads: int, counts: tuple[int, ...]) -> int:
+    """Multinomial coefficient: ways to place ``threads`` with these counts."""
+    ways = factorial(threads)
+    for count in counts:
+        ways //= factorial(count)
+    return ways

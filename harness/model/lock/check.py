@@ -1,0 +1,202 @@
+"""Check a flavour: every scenario within stated bounds, every violation with a shortest trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.model.explore.memory_model import Memory
+from harness.model.explore.program import System
+from harness.model.explore.search import Limits, Move, Progress, explore
+from harness.model.explore.weak_memory import explore_weak
+from harness.model.lock.critical_sections import READER_SEEN_WHOLE, weak_systems
+from harness.model.lock.locks import BOUNDS, DROPPED_ALONE
+from harness.model.lock.scenarios import SCENARIOS, Bounds
+
+# What a violation in a scenario is called.  The scenario does not know that it fails.
+_NAMES: dict[str, str] = {
+    "poll-unusable": "poll-leak",
+    "poll-bind": "poll-einval",
+    "masked": "masked-underflow",
+    "unmask": "unmask-dropped",
+    "global-virq": "virq-vcpu0",
+}
+# Reordering has no symmetry to speak of: without a limit of the caller's, one of ours.
+WEAK_STATES = 500_000
+
+_NAMES_OF_PROPERTIES: dict[tuple[str, str], str] = {
+    ("lock", DROPPED_ALONE): "too-many-readers",
+    ("lock", BOUNDS): "too-many-readers",
+    ("sections", READER_SEEN_WHOLE): "early-load",
+}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A property that does not hold."""
+
+    property: str
+    name: str  # short, and the same wherever this fault is met
+    scenario: str
+    trace: tuple[Move, ...]
+    model_only: bool = False  # an emulator on an x86 host cannot show it
+
+    def document(self) -> dict[str, Any]:
+        """Return the violation as JSON can hold it."""
+        return {
+            "property": self.property,
+            "name": self.name,
+            "scenario": self.scenario,
+            "model_only": self.model_only,
+            "trace": [
+                {
+                    "thread": move.thread,
+                    "step": move.step,
+                    "access": move.access,
+                    "then": move.then,
+                    "site": move.xen,
+                    "values": dict(move.values),
+                }
+                for move in self.trace
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Explored:
+    """One scenario's exploration in figures."""
+
+    scenario: str
+    readers: int
+    writers: int
+    states: int
+    transitions: int
+    exhausted: bool
+    unreduced: int | None
+    invariants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """Everything one ``model check`` established."""
+
+    flavour: str
+    bounds: Bounds
+    memory: Memory
+    explored: tuple[Explored, ...]
+    violations: tuple[Violation, ...]
+
+    @property
+    def states(self) -> int:
+        """States of all scenarios together."""
+        return sum(one.states for one in self.explored)
+
+    @property
+    def states_unreduced(self) -> int | None:
+        """The same with threads told apart; None when it was not asked for."""
+        counts = [one.unreduced for one in self.explored]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    @property
+    def exhausted(self) -> bool:
+        return all(one.exhausted for one in self.explored)
+
+    @property
+    def verdict(self) -> str:
+        """ "proved" within the bounds, "refuted", or "not exhausted": nothing is known."""
+        if self.violations:
+            return "refuted"
+        return "proved" if self.exhausted else "not exhausted"
+
+
+Watch = Callable[[str, Progress], None]
+
+
+def check(
+    flavour: str,
+    bounds: Bounds,
+    memory: Memory = Memory.SC,
+    *,
+    unreduced: bool = False,
+    limits: Limits | None = None,
+    watch: Watch | None = None,
+) -> Check:
+    """Check ``flavour``; under SC all call sites, under TSO and Armv8 what sections see."""
+    limits = limits or Limits()
+    run = _interleaved if memory is Memory.SC else _reordered
+    explored, violations = run(flavour, bounds, memory, unreduced, limits, watch)
+    return Check(flavour, bounds, memory, tuple(explored), tuple(violations))
+
+
+_Found = tuple[list[Explored], list[Violation]]
+
+
+def _interleaved(
+    flavour: str,
+    bounds: Bounds,
+    _memory: Memory,
+    unreduced: bool,
+    limits: Limits,
+    watch: Watch | None,
+) -> _Found:
+    explored, violations = [], []
+    for name, scenario in SCENARIOS.items():
+        system = scenario(flavour, bounds)
+        result = explore(system, limits, _named(name, watch))
+        explored.append(
+            Explored(
+                name,
+                *_threads(system),
+                result.states,
+                result.transitions,
+                result.exhausted,
+                result.unreduced if unreduced else None,
+                result.invariants,
+            )
+        )
+        for found in result.found:
+            fallback = _NAMES.get(name, name)
+            label = _NAMES_OF_PROPERTIES.get((name, found.property), fallback)
+            violations.append(Violation(found.property, label, name, found.moves))
+    return explored, violations
+
+
+def _reordered(
+    flavour: str,
+    bounds: Bounds,
+    memory: Memory,
+    unreduced: bool,
+    limits: Limits,
+    watch: Watch | None,
+) -> _Found:
+    if limits.states is None:
+        limits = replace(limits, states=WEAK_STATES)
+    explored, violations = [], []
+    for system in weak_systems(flavour, bounds.readers, bounds.writers):
+        result = explore_weak(system, memory, limits, _named(system.name, watch))
+        explored.append(
+            Explored(
+                system.name,
+                *_threads(system),
+                result.states,
+                result.transitions,
+                result.exhausted,
+                None,
+            )
+        )
+        for found in result.found:
+            label = _NAMES_OF_PROPERTIES.get(("sections", found.property), "sections")
+            violation = Violation(found.property, label, system.name, found.moves, True)
+            violations.append(violation)
+    return explored, violations
+
+
+def _named(name: str, watch: Watch | None) -> Callable[[Progress], None] | None:
+    return None if watch is None else lambda progress: watch(name, progress)
+
+
+def _threads(system: System) -> tuple[int, int]:
+    """Return how many threads only read, and how many write."""
+    writers = sum(role.count for role in system.roles if "writer" in role.program.tags)
+    return sum(role.count for role in system.roles) - writers, writers

@@ -1,0 +1,81 @@
+"""The lock under a memory model: does a section see other sections whole?
+
+On real hardware "inside" has no meaning but what memory shows.  So the sections work on data:
+a writer changes two words that readers compare, or readers change two words that a writer
+compares.  A section that sees one of them changed and the other not has overlapped another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.model.explore.program import Branch, Kind, Never, Program, Role, Step, System, Variable
+from harness.model.lock.locks import LOCKS, WRITER, Lock, Section
+
+WRITER_SEEN_WHOLE = "readers see a writer's section whole"
+READER_SEEN_WHOLE = "a writer sees a reader's section whole"
+
+_WRITES: Section = tuple(
+    Step(f"write {word}", Kind.STORE, word, (Branch("", "", put=((word, 1),)),), "in the section")
+    for word in ("x", "y")
+)
+_READS: Section = tuple(
+    Step(f"read {word}", Kind.LOAD, word, (Branch("", ""),), "in the section", observe=f"r{word}")
+    for word in ("x", "y")
+)
+_NEVER = "rx != ry"
+
+
+def writer_seen_whole(lock: Lock, readers: int, writers: int, blocks: bool = False) -> System:
+    """The writer stores, readers compare: evtchn_send() against evtchn_close()."""
+    return _system(WRITER_SEEN_WHOLE, lock, (readers, _READS), (writers, _WRITES), blocks)
+
+
+def reader_seen_whole(lock: Lock, readers: int, writers: int, blocks: bool = False) -> System:
+    """Readers store, the writer compares: set_pending() in a send against evtchn_close()."""
+    return _system(READER_SEEN_WHOLE, lock, (readers, _WRITES), (writers, _READS), blocks)
+
+
+def _system(
+    claim: str,
+    lock: Lock,
+    readers: tuple[int, Section],
+    writers: tuple[int, Section],
+    blocks: bool,
+) -> System:
+    acquire = lock.read if blocks else lock.tryread
+    reader = acquire("reader", readers[1], "evtchn_send")
+    # One writer needs no event_lock; several exclude each other by it, not by the channel's lock.
+    writer = lock.write("writer", writers[1], "evtchn_close", writers[0] > 1)
+    roles = (Role(_plain(reader), readers[0]), Role(_plain(writer), writers[0]))
+    variables = (*lock.variables, Variable("x"), Variable("y"))
+    never = (Never(claim, _NEVER),)
+    width = WRITER["x86_64"]
+    constants = (("W", width), ("H", width // 2))  # H: for a mutant that halves W
+    name = f"{lock.name}: {claim}"
+    return System(name, roles, variables, constants, never)
+
+
+def _plain(program: Program) -> Program:
+    """Drop the rules about other threads' positions: under a memory model nobody sees those."""
+    steps = (
+        replace(step, branches=tuple(replace(b, requires="", claim="") for b in step.branches))
+        for step in program.steps
+    )
+    return replace(program, steps=tuple(steps))
+
+
+def weak_systems(flavour: str, readers: int, writers: int) -> tuple[System, ...]:
+    """Return what has to hold of ``flavour`` under any memory model."""
+    lock = LOCKS[flavour]
+    made = [
+        writer_seen_whole(lock, readers, writers),
+        reader_seen_whole(lock, readers, writers),
+    ]
+    if flavour == "rwlock":  # evtchn_send() blocks, VIRQs only try
+        blocking = (
+            writer_seen_whole(lock, readers, writers, True),
+            reader_seen_whole(lock, readers, writers, True),
+        )
+        made += [replace(system, name=f"{system.name} (blocking)") for system in blocking]
+    return tuple(made)
