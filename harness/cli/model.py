@@ -10,14 +10,15 @@ from typing import Any
 import click
 
 from harness.cli import print_json
-from harness.model.explore.memory_model import Memory
+from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.promela import export
 from harness.model.explore.search import Limits, Progress
-from harness.model.explore.trace import story
-from harness.model.lock.check import Check, Violation, check
-from harness.model.lock.locks import LOCKS, WRITER
+from harness.model.explore.trace import trace_lines
+from harness.model.findings import build_report
+from harness.model.lock.check import CheckResult, Violation, check
+from harness.model.lock.locks import LOCKS, MAX_VIRT_CPUS
 from harness.model.lock.scenarios import SCENARIOS, Bounds
-from harness.model.report import build, html, text
+from harness.model.report import html, text
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, ConfigError, HarnessError
 
 _MIB = 1 << 20
@@ -49,14 +50,14 @@ _writers = click.option(
 )
 _memory = click.option(
     "--memory",
-    type=click.Choice([m.value for m in Memory]),
+    type=click.Choice([m.value for m in MemoryModel]),
     default="sc",
     show_default=True,
     help="sc: every interleaving; tso, arm: reordered accesses, each thread once.",
 )
 _arch = click.option(
     "--arch",
-    type=click.Choice(list(WRITER)),
+    type=click.Choice(list(MAX_VIRT_CPUS)),
     default="x86_64",
     show_default=True,
     help="Whose MAX_VIRT_CPUS a writer adds to the counter.",
@@ -173,7 +174,7 @@ def export_command(
 )
 def report_command(output: Path) -> None:
     """Explore everything; write what is proved and refuted as one HTML page, print it as text."""
-    made = build(lambda doing: click.echo(f"{doing} ...", err=True))
+    made = build_report(lambda doing: click.echo(f"{doing} ...", err=True))
     _write(output, html(made))
     click.echo(text(made))
     click.echo(f"Written to {output}", err=True)
@@ -193,13 +194,18 @@ def _check(
     max_states: int | None,
     max_memory: int | None,
     unreduced: bool,
-) -> Check:
+) -> CheckResult:
     if not bounds.readers + bounds.writers:
         raise ConfigError("nobody uses the lock", hint="ask for a reader or a writer")
     limits = Limits(max_states, None if max_memory is None else max_memory * _MIB)
     try:
         return check(
-            flavour, bounds, Memory(memory), unreduced=unreduced, limits=limits, watch=_Progress()
+            flavour,
+            bounds,
+            MemoryModel(memory),
+            unreduced=unreduced,
+            limits=limits,
+            watch=_Progress(),
         )
     except ValueError as error:  # a state has to fit one machine word
         raise ConfigError(str(error), hint="ask for fewer readers or writers") from error
@@ -228,7 +234,7 @@ class _Progress:
         )
 
 
-def _document(done: Check, seconds: float) -> dict[str, Any]:
+def _document(done: CheckResult, seconds: float) -> dict[str, Any]:
     document: dict[str, Any] = {
         "flavour": done.flavour,
         "readers": done.bounds.readers,
@@ -259,11 +265,11 @@ def _document(done: Check, seconds: float) -> dict[str, Any]:
     }
 
 
-def _print(done: Check, seconds: float) -> None:
+def _print(done: CheckResult, seconds: float) -> None:
     bounds = done.bounds
     click.echo(
         f"{done.flavour}, {bounds.readers} readers, {bounds.writers} writers, "
-        f"W = {WRITER[bounds.arch]} ({bounds.arch}), memory {done.memory.value}: "
+        f"W = {MAX_VIRT_CPUS[bounds.arch]} ({bounds.arch}), memory {done.memory.value}: "
         f"{done.verdict}, {done.states} states in {seconds:.1f} s"
     )
     for one in done.explored:
@@ -284,5 +290,5 @@ def _print_trace(violation: Violation) -> None:
     only = ", model only" if violation.model_only else ""
     where = f"scenario {violation.scenario}{only}"
     click.echo(f"{violation.name}: NOT {violation.property} ({where})")
-    for line in story(violation.trace):
+    for line in trace_lines(violation.trace):
         click.echo(f"  {line}")

@@ -49,7 +49,7 @@ from harness.model.evtchn.operations import (
     XenFree,
     XenNotify,
 )
-from harness.model.evtchn.outcome import Outcome
+from harness.model.evtchn.outcome import AllowedOutcome
 from harness.verdict import HarnessError, LabError
 
 _POLLS = 9  # in a row, with nothing said in between: an answer's interrupt would end one
@@ -213,7 +213,7 @@ class Domains:
 
     def do(
         self, guest: Guest, operation: Operation, timeout: int = FOREVER, *, look: bool = True
-    ) -> Outcome:
+    ) -> AllowedOutcome:
         """Make ``operation`` in ``guest``; judge its answer and look at what it changed."""
         before = self.oracle.world
         asked: list[Inspection] = []

@@ -11,10 +11,10 @@ from harness.model.evtchn.domain import (
     INT_MAX,
     Channel,
     Domain,
-    Kind,
+    GuestKind,
+    SharedBits,
     State,
     Vcpu,
-    Word,
 )
 from harness.model.evtchn.releases import Errno
 from harness.verdict import LabError
@@ -23,7 +23,7 @@ DOMU_MAX_PORT = 1023  # libxl's default of max_event_channels
 _DOM0_PIRQS = frozenset(range(16))  # which Linux has Xen map at boot
 _WORDS = 5  # of each port in an answer: port, EVTCHNSTAT_*, vCPU, remote, detail
 _HIDDEN = 255  # Xen does not tell the state: its own consumer
-_MASKED = Channel(bits=Word(masked=True), word=Word(masked=True))
+_MASKED = Channel(bits=SharedBits(masked=True), word=SharedBits(masked=True))
 _STATES = {
     1: State.UNBOUND,
     2: State.INTERDOMAIN,
@@ -92,7 +92,7 @@ def uses_fifo(agent: AgentClient) -> bool:
     return errno == Errno.EACCES
 
 
-def linux_domain(agent: AgentClient, kind: Kind) -> Domain:
+def linux_domain(agent: AgentClient, kind: GuestKind) -> Domain:
     """Return a domain that runs Linux as the model sees it, before a test.
 
     Linux masks every port that it has not bound itself, and an event of its own may be

@@ -71,7 +71,7 @@ def possible(scenario: Scenario) -> bool:
 def ends(scenario: Scenario, design: str, arch: Arch) -> frozenset[End]:
     """Return the ends that ``scenario`` can have."""
     lanes = range(len(scenario.lanes))
-    finals = [dict(final) for final in interleavings.ends(scenario.system(design, arch))]
+    finals = [dict(final) for final in interleavings.final_values(scenario.system(design, arch))]
     return frozenset(End(tuple(v[f"rc{lane}"] for lane in lanes), v["state"]) for v in finals)
 
 

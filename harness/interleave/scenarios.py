@@ -10,9 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from harness.arch import Arch
-from harness.model.explore.program import Branch, Kind, Program, Role, Step, System, Variable
+from harness.model.explore.program import (
+    AccessKind,
+    AtomicStep,
+    Branch,
+    Program,
+    Role,
+    System,
+    Variable,
+)
 from harness.model.lock.flavours import Site
-from harness.model.lock.locks import LOCKS, WRITER, Section
+from harness.model.lock.locks import LOCKS, MAX_VIRT_CPUS, CriticalSection
 from harness.model.lock.scenarios import (
     as_interrupt,
     interruptible,
@@ -56,7 +64,7 @@ class Lane:
 
     call: Call
     site: Site
-    inside: Callable[[str], Section]  # given the name of the variable for its result
+    inside: Callable[[str], CriticalSection]  # given the name of the variable for its result
     # A writer under the event_lock, before it takes the channel's: (when it goes on, its result
     # when it does not).
     test: tuple[str, int] | None = None
@@ -91,7 +99,7 @@ class Lane:
 class Interrupt:
     """A physical interrupt whose channel is the one under test: send_guest_pirq, which tries."""
 
-    section: Section
+    section: CriticalSection
 
     def program(self, design: str) -> Program:
         """Return the handler as the model has it."""
@@ -106,9 +114,11 @@ def _tested(program: Program, when: str, otherwise: int, rc: str) -> Program:
     first = program.steps[1].name
     branches = (
         Branch(when, first),
-        Branch(f"not ({when})", "unlock", put=((rc, otherwise),)),
+        Branch(f"not ({when})", "unlock", sets=((rc, otherwise),)),
     )
-    look = Step("test", Kind.RMW, "state", branches, f"{program.name}: looks at the state")
+    look = AtomicStep(
+        "test", AccessKind.RMW, "state", branches, f"{program.name}: looks at the state"
+    )
     lock = replace(program.steps[0], branches=(replace(program.steps[0].branches[0], then="test"),))
     return replace(program, steps=(lock, look, *program.steps[1:]))
 
@@ -172,7 +182,7 @@ class Scenario:
             seen.append(Variable("irq"))
         results = [Variable(f"rc{number}", 0, EINVAL, 0) for number in range(len(self.lanes))]
         words = [v for v in lock.variables if several or v.name != "elock"]
-        constants = (("W", WRITER[arch.value]),)
+        constants = (("W", MAX_VIRT_CPUS[arch.value]),)
         made = System(self.name, roles, (*words, *seen, *results), constants)
         return ticketed(made, "lock") if design == "spinlock" else made
 
@@ -195,13 +205,17 @@ def _put(**values: int) -> tuple[tuple[str, int], ...]:
 def send(port: str, domain: str = DOM0) -> Lane:
     """EVTCHNOP_send: what it does depends on the state it finds."""
 
-    def inside(rc: str) -> Section:
+    def inside(rc: str) -> CriticalSection:
         branches = (
-            Branch(f"state == {INTERDOMAIN}", "", put=_put(pending=1)),
+            Branch(f"state == {INTERDOMAIN}", "", sets=_put(pending=1)),
             Branch(f"state == {UNBOUND}", ""),
-            Branch(f"state == {FREE}", "", put=_put(**{rc: EINVAL})),
+            Branch(f"state == {FREE}", "", sets=_put(**{rc: EINVAL})),
         )
-        return (Step("deliver", Kind.RMW, "state", branches, "evtchn_send: switch on state"),)
+        return (
+            AtomicStep(
+                "deliver", AccessKind.RMW, "state", branches, "evtchn_send: switch on state"
+            ),
+        )
 
     return Lane(Call("send", (("port", port),), domain=domain), Site.SEND, inside)
 
@@ -209,9 +223,9 @@ def send(port: str, domain: str = DOM0) -> Lane:
 def _changes(verb: str, port: str, site: str, **values: int) -> Lane:
     """A writer that leaves the channel under test with ``values``."""
 
-    def inside(_: str) -> Section:
-        branch = Branch("", "", put=_put(**values))
-        return (Step("change", Kind.STORE, "state", (branch,), site),)
+    def inside(_: str) -> CriticalSection:
+        branch = Branch("", "", sets=_put(**values))
+        return (AtomicStep("change", AccessKind.STORE, "state", (branch,), site),)
 
     return Lane(Call(verb, (("port", port),)), Site.WRITER, inside)
 
@@ -244,11 +258,17 @@ def alloc(port: str) -> Lane:
 def unmask(port: str) -> Lane:
     """EVTCHNOP_unmask."""
 
-    def inside(_: str) -> Section:
-        clear = Branch(f"state != {FREE}", "", put=_put(mask=0))
+    def inside(_: str) -> CriticalSection:
+        clear = Branch(f"state != {FREE}", "", sets=_put(mask=0))
         nothing = Branch(f"state == {FREE}", "")
         return (
-            Step("clear", Kind.RMW, "mask", (clear, nothing), "evtchn_unmask: evtchn_port_unmask"),
+            AtomicStep(
+                "clear",
+                AccessKind.RMW,
+                "mask",
+                (clear, nothing),
+                "evtchn_unmask: evtchn_port_unmask",
+            ),
         )
 
     return Lane(Call("unmask", (("port", port),)), Site.UNMASK, inside)
@@ -257,12 +277,16 @@ def unmask(port: str) -> Lane:
 def poll(port: str) -> Lane:
     """SCHEDOP_poll: EINVAL for a port that is not usable."""
 
-    def inside(rc: str) -> Section:
+    def inside(rc: str) -> CriticalSection:
         branches = (
-            Branch(f"state == {FREE}", "", put=_put(**{rc: EINVAL})),
+            Branch(f"state == {FREE}", "", sets=_put(**{rc: EINVAL})),
             Branch(f"state != {FREE}", ""),
         )
-        return (Step("test", Kind.RMW, "state", branches, "evtchn_port_poll: evtchn_usable"),)
+        return (
+            AtomicStep(
+                "test", AccessKind.RMW, "state", branches, "evtchn_port_poll: evtchn_usable"
+            ),
+        )
 
     upcall = "SCHEDOP_poll returns at once when the vCPU has an event to take"
     return Lane(Call("poll", (("ports", port),)), Site.POLL, inside, excuse=upcall)
@@ -272,8 +296,10 @@ def asks_whether_masked(port: str) -> Lane:
     """PHYSDEVOP_IRQ_UNMASK_NOTIFY, which asks whether the port of an interrupt that is in flight
     is masked: it is."""
 
-    def inside(_: str) -> Section:
-        return (Step("ask", Kind.RMW, "mask", (Branch("", ""),), "evtchn_port_is_masked"),)
+    def inside(_: str) -> CriticalSection:
+        return (
+            AtomicStep("ask", AccessKind.RMW, "mask", (Branch("", ""),), "evtchn_port_is_masked"),
+        )
 
     return Lane(Call("irq_unmask_notify"), Site.MASKED, inside)
 
@@ -284,12 +310,12 @@ def bind_pirq(port: str) -> Lane:
     return replace(lane, call=Call("bind_pirq", irq="pirq", makes=port))
 
 
-_PENDS: Section = (
-    Step(
+_PENDS: CriticalSection = (
+    AtomicStep(
         "pend",
-        Kind.RMW,
+        AccessKind.RMW,
         "pending",
-        (Branch(f"state != {FREE}", "", put=_put(pending=1)), Branch(f"state == {FREE}", "")),
+        (Branch(f"state != {FREE}", "", sets=_put(pending=1)), Branch(f"state == {FREE}", "")),
         "send_guest_pirq: evtchn_port_set_pending",
     ),
 )

@@ -7,7 +7,7 @@ import statistics
 import time
 
 from harness.model.explore.search import explore
-from harness.model.lock.scenarios import Bounds, lock
+from harness.model.lock.scenarios import Bounds, lock_scenario
 
 BOUNDS = Bounds(readers=128, writers=2)
 REPEATS = 5
@@ -19,7 +19,7 @@ def run() -> dict[str, float | int]:
     ``states`` are those explored, ``states_unreduced`` those they stand for when threads are
     told apart.  ``seconds`` is the median, whole check included; memory is of this process.
     """
-    system = lock("counter", BOUNDS)
+    system = lock_scenario("counter", BOUNDS)
     seconds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
@@ -33,7 +33,7 @@ def run() -> dict[str, float | int]:
         "states_unreduced": explored.unreduced,
         "transitions": explored.transitions,
         "exhausted": int(explored.exhausted),
-        "violations": len(explored.found),
+        "violations": len(explored.counterexamples),
         "seconds": median,
         "states_per_second": explored.states / median,
         "transitions_per_second": explored.transitions / median,

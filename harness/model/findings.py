@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from harness.model.evtchn.domain import Domain, Vcpu, World
-from harness.model.evtchn.invariants import WRITER_RULE, visit
+from harness.model.evtchn.invariants import WRITER_RULE, explore_worlds
 from harness.model.evtchn.operations import (
     DOMID_SELF,
     AllocUnbound,
@@ -18,13 +18,13 @@ from harness.model.evtchn.operations import (
     Reset,
     Send,
 )
-from harness.model.explore.induction import entries
-from harness.model.explore.litmus import TESTS, run
-from harness.model.explore.memory_model import Memory
-from harness.model.explore.trace import story
-from harness.model.lock.check import Check, check
-from harness.model.lock.lock_order import NEW_TREE, OLD_TREE, Tree, deadlocks, edges
-from harness.model.lock.locks import LOCKS, WRITER
+from harness.model.explore.induction import entry_conditions
+from harness.model.explore.litmus import LITMUS_TESTS, is_observable
+from harness.model.explore.memory_model import MemoryModel
+from harness.model.explore.trace import trace_lines
+from harness.model.lock.check import CheckResult, check
+from harness.model.lock.lock_order import NEW_TREE, OLD_TREE, XenTree, deadlocks, edges
+from harness.model.lock.locks import LOCKS, MAX_VIRT_CPUS
 from harness.model.lock.mutants import MUTANTS, judge
 from harness.model.lock.predictions import (
     Starvation,
@@ -32,11 +32,11 @@ from harness.model.lock.predictions import (
     starvations,
     weak_memory,
 )
-from harness.model.lock.scenarios import Bounds, lock
+from harness.model.lock.scenarios import Bounds, lock_scenario
 
 
 @dataclass(frozen=True)
-class Trace:
+class ReportTrace:
     """A named story."""
 
     title: str
@@ -44,14 +44,14 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """One part of the report: words, a table, stories."""
 
     title: str
     words: str
     head: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
-    traces: tuple[Trace, ...] = ()
+    traces: tuple[ReportTrace, ...] = ()
 
 
 Say = Callable[[str], None]
@@ -66,7 +66,7 @@ _LARGE = (
 )
 
 
-def build(say: Say) -> tuple[Section, ...]:
+def build_report(say: Say) -> tuple[ReportSection, ...]:
     """Explore everything; ``say`` hears what is being done."""
     sections = []
     for title, make in _PARTS:
@@ -75,18 +75,18 @@ def build(say: Say) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def _flavours() -> Section:
+def _flavours() -> ReportSection:
     rows, traces, invariants = [], [], {}
     for flavour in LOCKS:
-        for memory in Memory:
-            bounds = _SMALL if memory is Memory.SC else _WEAK
-            done = check(flavour, bounds, memory, unreduced=memory is Memory.SC)
+        for memory in MemoryModel:
+            bounds = _SMALL if memory is MemoryModel.SC else _WEAK
+            done = check(flavour, bounds, memory, unreduced=memory is MemoryModel.SC)
             rows.append(_row(done))
             for one in done.violations:
                 only = ", model only" if one.model_only else ""
                 title = f"{flavour}: {one.name}: NOT {one.property} ({memory.value}{only})"
-                traces.append(Trace(title, story(one.trace)))
-            if memory is Memory.SC:
+                traces.append(ReportTrace(title, trace_lines(one.trace)))
+            if memory is MemoryModel.SC:
                 invariants[flavour] = done.explored[0].invariants
     rows += [_row(check(flavour, bounds)) for flavour, bounds in _LARGE]
     words = (
@@ -97,10 +97,10 @@ def _flavours() -> Section:
         + "."
     )
     head = ("flavour", "memory", "readers", "writers", "W", "verdict", "states", "told apart")
-    return Section("The four flavours", words, head, tuple(rows), tuple(traces))
+    return ReportSection("The four flavours", words, head, tuple(rows), tuple(traces))
 
 
-def _row(done: Check) -> tuple[str, ...]:
+def _row(done: CheckResult) -> tuple[str, ...]:
     names = sorted({violation.name for violation in done.violations})
     verdict = f"{done.verdict}: {', '.join(names)}" if names else done.verdict
     bounds, apart = done.bounds, done.states_unreduced
@@ -109,20 +109,20 @@ def _row(done: Check) -> tuple[str, ...]:
         done.memory.value,
         str(bounds.readers),
         str(bounds.writers),
-        str(WRITER[bounds.arch]),
+        str(MAX_VIRT_CPUS[bounds.arch]),
         verdict,
         str(done.states),
         "" if apart is None else str(apart),
     )
 
 
-def _any_number() -> Section:
+def _any_number() -> ReportSection:
     rows = []
     for flavour, word in (("counter", "L"), ("spinlock", "lock")):
-        system = lock(flavour, _SMALL)
+        system = lock_scenario(flavour, _SMALL)
         for one, other in (("writing", "reading"), ("reading", "writing"), ("writing", "writing")):
-            for entry in entries(system, word, one, other):
-                verdict = "proved" if entry.shut else "refuted"
+            for entry in entry_conditions(system, word, one, other):
+                verdict = "proved" if entry.excluded else "refuted"
                 where = f"{entry.thread} at {entry.step}"
                 bound = f"{word} <= {entry.bound}"
                 rows.append((flavour, where, bound, f"{word} >= {entry.least}", other, verdict))
@@ -134,25 +134,25 @@ def _any_number() -> Section:
         "or stuck. A rwlock's word has two fields and is proved by exploration only."
     )
     head = ("flavour", "way in", "condition", "with one inside", "inside", "verdict")
-    return Section("Any number of threads", words, head, tuple(rows))
+    return ReportSection("Any number of threads", words, head, tuple(rows))
 
 
-def _predictions() -> Section:
+def _predictions() -> ReportSection:
     rows, traces = [], []
     for one in predictions():
         rows.append((one.name, one.flavour, one.question, one.answer, str(one.states)))
-        if one.moves:
-            traces.append(Trace(f"{one.flavour}: {one.question}", story(one.moves)))
+        if one.trace:
+            traces.append(ReportTrace(f"{one.flavour}: {one.question}", trace_lines(one.trace)))
     words = (
         "What happens when a rule is broken or a bound is reached. W readers need as many CPUs "
         "(or nested interrupts) in one channel at once: with arm64's 128 that is conceivable, "
         "with x86-64's 8192 it is not."
     )
     head = ("name", "flavour", "situation", "what happens", "states")
-    return Section("Predictions", words, head, tuple(rows), tuple(traces))
+    return ReportSection("Predictions", words, head, tuple(rows), tuple(traces))
 
 
-def _starvation() -> Section:
+def _starvation() -> ReportSection:
     rows = tuple((one.flavour, one.scenario, one.role, _demand(one)) for one in starvations())
     words = (
         "The least a scheduler must promise so that nobody starves, with readers that never stop. "
@@ -164,21 +164,21 @@ def _starvation() -> Section:
         "corrected counter's unmask tries until it is in, and writers without end can come between "
         "its read and its increment each time; a last resort would be to take the event_lock."
     )
-    return Section("Starvation", words, ("flavour", "scenario", "thread", "fairness"), rows)
+    return ReportSection("Starvation", words, ("flavour", "scenario", "thread", "fairness"), rows)
 
 
 def _demand(one: Starvation) -> str:
     return "none helps" if one.fairness is None else one.fairness.value
 
 
-def _weak() -> Section:
+def _weak() -> ReportSection:
     rows, traces = [], []
     for one in weak_memory():
-        verdict = "proved" if one.moves is None else "refuted"
+        verdict = "proved" if one.trace is None else "refuted"
         rows.append((one.lock, one.memory.value, one.property, verdict, str(one.states)))
-        if one.moves is not None:
+        if one.trace is not None:
             title = f"{one.lock} under {one.memory.value}: NOT {one.property}"
-            traces.append(Trace(title, story(one.moves)))
+            traces.append(ReportTrace(title, trace_lines(one.trace)))
     words = (
         "The question: a counter writer that had to spin leaves through a plain atomic read; only "
         "its first add is a barrier. The answer: on x86 nothing is lost (loads are performed in "
@@ -191,21 +191,23 @@ def _weak() -> Section:
         "nothing that a reader stores but through atomic bit operations, which are stores too."
     )
     head = ("lock", "memory", "property", "verdict", "states")
-    return Section("The weak-memory question", words, head, tuple(rows), tuple(traces))
+    return ReportSection("The weak-memory question", words, head, tuple(rows), tuple(traces))
 
 
-def _mutants() -> Section:
+def _mutants() -> ReportSection:
     rows, traces = [], []
     for mutant in MUTANTS:
         judged = judge(mutant)
         fate = "equivalent" if judged.by is None else f"refuted by {judged.by.value}"
         why = mutant.argument if judged.by is None else f"NOT {judged.property}"
         rows.append((mutant.name, mutant.what, fate, why, str(judged.states)))
-        if judged.moves:
-            traces.append(Trace(f"{mutant.name}: NOT {judged.property}", story(judged.moves)))
+        if judged.trace:
+            traces.append(
+                ReportTrace(f"{mutant.name}: NOT {judged.property}", trace_lines(judged.trace))
+            )
         if judged.lasso is not None:
             lines = (*judged.lasso.stem, "and then for ever:", *judged.lasso.cycle)
-            traces.append(Trace(f"{mutant.name}: {judged.lasso.thread} starves", lines))
+            traces.append(ReportTrace(f"{mutant.name}: {judged.lasso.thread} starves", lines))
     words = (
         "Each is the counter with one edit. Interleavings: 3 readers and 2 writers with W = 8192, "
         "66 readers and a writer with W = 128. Starvation: 2 readers, 1 writer, weak fairness, "
@@ -214,16 +216,16 @@ def _mutants() -> Section:
         "Under x86-TSO no dropped barrier shows: a locked instruction is a full barrier."
     )
     head = ("mutant", "change", "fate", "why", "states")
-    return Section("Mutants of counter", words, head, tuple(rows), tuple(traces))
+    return ReportSection("Mutants of counter", words, head, tuple(rows), tuple(traces))
 
 
-def _lock_order() -> Section:
+def _lock_order() -> ReportSection:
     rows = []
     trees = (
         ("since 1376ef90d31c", NEW_TREE),
         ("before 1376ef90d31c", OLD_TREE),
-        ("two locks of a kind in any order", Tree(False, by_address=False)),
-        ("spinlock with interrupts on", Tree(False, irqs_off=False)),
+        ("two locks of a kind in any order", XenTree(False, by_address=False)),
+        ("spinlock with interrupts on", XenTree(False, irqs_off=False)),
     )
     for flavour in LOCKS:
         for name, tree in trees:
@@ -233,24 +235,24 @@ def _lock_order() -> Section:
             told = "; ".join(" -> ".join(e.held for e in (*c, c[0])) for c in cycles)
             rows.append((flavour, name, told or "no cycle in which every lock is waited for"))
     words = "Edges are who takes what while holding what; a try never waits and breaks a cycle."
-    return Section("Lock order", words, ("flavour", "tree", "cycles"), tuple(rows))
+    return ReportSection("Lock order", words, ("flavour", "tree", "cycles"), tuple(rows))
 
 
-def _litmus() -> Section:
+def _litmus() -> ReportSection:
     rows = []
-    for test in TESTS:
-        seen = {memory for memory in Memory if run(test, memory)}
+    for test in LITMUS_TESTS:
+        seen = {memory for memory in MemoryModel if is_observable(test, memory)}
         agree = "as expected" if seen == test.allowed else "DIFFERS"
-        allowed = [m.value for m in Memory if m in test.allowed]
+        allowed = [m.value for m in MemoryModel if m in test.allowed]
         rows.append((test.name, test.outcome, ", ".join(allowed) or "nowhere", agree, test.source))
     words = "The memory models against the literature: where each outcome may be seen."
     head = ("test", "outcome", "allowed by", "model", "source")
-    return Section("Litmus tests", words, head, tuple(rows))
+    return ReportSection("Litmus tests", words, head, tuple(rows))
 
 
-def _channels() -> Section:
+def _channels() -> ReportSection:
     world = World((Domain(0, privileged=True, max_port=2), Domain(1, max_port=1, vcpus=(Vcpu(),))))
-    visited = visit(world, channel_operations(), 20000)
+    visited = explore_worlds(world, channel_operations(), 20000)
     rows = (
         (WRITER_RULE, "proved" if not visited.broken and visited.exhausted else "refuted"),
         ("peers point at each other; FREE ports are reset; failures change nothing", "proved"),
@@ -260,7 +262,7 @@ def _channels() -> Section:
         f"({visited.steps} steps). The first rule is what makes dropping a send safe."
     )
     assert not visited.broken, visited.broken[0]
-    return Section("Channels", words, ("rule", "verdict"), rows)
+    return ReportSection("Channels", words, ("rule", "verdict"), rows)
 
 
 def channel_operations() -> tuple[Operation, ...]:
@@ -276,7 +278,7 @@ def channel_operations() -> tuple[Operation, ...]:
     return tuple(operations)
 
 
-_PARTS: tuple[tuple[str, Callable[[], Section]], ...] = (
+_PARTS: tuple[tuple[str, Callable[[], ReportSection]], ...] = (
     ("The four flavours", _flavours),
     ("Any number of threads", _any_number),
     ("Predictions", _predictions),
@@ -289,7 +291,7 @@ _PARTS: tuple[tuple[str, Callable[[], Section]], ...] = (
 )
 
 
-def lines(sections: tuple[Section, ...]) -> Iterator[str]:
+def text_lines(sections: tuple[ReportSection, ...]) -> Iterator[str]:
     """Yield the report as plain text."""
     for section in sections:
         yield from ("", section.title, "=" * len(section.title), section.words, "")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from harness.model.findings import Section, build, lines
-
-__all__ = ["build", "html", "text"]
+from harness.model.findings import ReportSection, text_lines
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
@@ -20,12 +18,12 @@ summary { cursor: pointer; font-weight: 600; margin: .4rem 0; }
 """
 
 
-def text(sections: tuple[Section, ...]) -> str:
+def text(sections: tuple[ReportSection, ...]) -> str:
     """Return the report as plain text."""
-    return "\n".join(lines(sections)).strip()
+    return "\n".join(text_lines(sections)).strip()
 
 
-def html(sections: tuple[Section, ...]) -> str:
+def html(sections: tuple[ReportSection, ...]) -> str:
     """Return the report as a page that needs nothing else."""
     body = "\n".join(_section(section) for section in sections)
     title = "The reference model: what it proves and refutes"
@@ -35,7 +33,7 @@ def html(sections: tuple[Section, ...]) -> str:
     )
 
 
-def _section(section: Section) -> str:
+def _section(section: ReportSection) -> str:
     parts = [f"<h2>{escape(section.title)}</h2>", f"<p>{escape(section.words)}</p>"]
     if section.head:
         parts.append(_table(section))
@@ -46,7 +44,7 @@ def _section(section: Section) -> str:
     return "\n".join(parts)
 
 
-def _table(section: Section) -> str:
+def _table(section: ReportSection) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in section.head)
     rows = "\n".join(
         f'<tr class="{_colour(row)}">{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>'

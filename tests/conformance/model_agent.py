@@ -11,7 +11,7 @@ from harness.conformance.guest import settled
 from harness.model.evtchn import operations as ops
 from harness.model.evtchn.domain import Domain, State, World
 from harness.model.evtchn.operations import Operation, Result
-from harness.model.evtchn.outcome import Outcome
+from harness.model.evtchn.outcome import AllowedOutcome
 from harness.model.evtchn.predict import predict
 
 LINUX = frozenset({0, 1})  # domids
@@ -19,7 +19,7 @@ HZ = 1_000_000_000
 _QUICK, _SLOW = 50_000, 4_000_000  # ns of a poll
 _STATUS = {State.UNBOUND: 1, State.INTERDOMAIN: 2, State.PIRQ: 3, State.VIRQ: 4, State.IPI: 5}
 
-Lie = Callable[[Operation, Outcome], Outcome]
+Lie = Callable[[Operation, AllowedOutcome], AllowedOutcome]
 
 
 @dataclass

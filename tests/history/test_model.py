@@ -20,7 +20,8 @@ from harness.model.evtchn.operations import (
     Status,
     Unmask,
 )
-from harness.model.evtchn.predict import Outcome, predict
+from harness.model.evtchn.outcome import AllowedOutcome
+from harness.model.evtchn.predict import predict
 from harness.model.evtchn.releases import RELEASES, Release
 
 PORT, PEER = 5, 6
@@ -49,7 +50,7 @@ def world(channel: Channel, release: Release) -> World:
     return World(domains, release=release)
 
 
-def claims_of(operation: Operation, outcome: Outcome) -> Claim | None:
+def claims_of(operation: Operation, outcome: AllowedOutcome) -> Claim | None:
     """Return what the checker would read from ``outcome``; None: nothing."""
     rc = outcome.result.rc
     if isinstance(operation, Send):
@@ -104,7 +105,7 @@ def possible(op: Op) -> set[Claim]:
     }.get(op, {Claim.CLOSED})
 
 
-def told(claim: Claim, outcome: Outcome) -> int:
+def told(claim: Claim, outcome: AllowedOutcome) -> int:
     if claim is Claim.NOT_FOR_ME:
         return int(encode(UNBOUND, 1, 0))
     reply = outcome.result.status

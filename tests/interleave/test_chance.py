@@ -19,8 +19,8 @@ EINVAL = -22
 @pytest.mark.parametrize("name", ["send-close", "close-bind", "poll-alloc"])
 def test_the_ends_are_those_of_all_orders(name: str, design: str) -> None:
     system = SCENARIOS[name].system(design, Arch.X86_64)
-    every = interleavings.paths(system)
-    assert interleavings.ends(system) == {order[-1].values for order in every}
+    every = interleavings.interleavings(system)
+    assert interleavings.final_values(system) == {order[-1].values for order in every}
 
 
 def test_a_send_that_lost_the_race_is_dropped_by_the_counter_and_refused_by_the_rwlock() -> None:

@@ -11,7 +11,7 @@ from harness.model.evtchn.domain import (
     VIRQ_ARGO,
     Channel,
     Domain,
-    Kind,
+    GuestKind,
     State,
     World,
     global_virq,
@@ -25,13 +25,21 @@ from harness.model.evtchn.operations import (
     BindVirq,
     Result,
 )
-from harness.model.evtchn.outcome import Outcome, addressed, error, may_act_on, ok, own, valid
+from harness.model.evtchn.outcome import (
+    AllowedOutcome,
+    addressed_domain,
+    error,
+    existing_domain,
+    may_act_on,
+    ok,
+    valid,
+)
 from harness.model.evtchn.releases import Errno
 
 _Allocated = tuple[int, World, Domain]
 
 
-def allocate(world: World, domain: Domain) -> tuple[list[_Allocated], list[Outcome]]:
+def allocate(world: World, domain: Domain) -> tuple[list[_Allocated], list[AllowedOutcome]]:
     """get_free_port(): the ports it may return, each with buckets grown, and the errors."""
     if domain.dying:
         return [], [error(world, "alloc: EINVAL domain dying", Errno.EINVAL)]
@@ -87,19 +95,19 @@ def opened(domain: Domain, port: int, channel: Channel) -> Domain:
     )
 
 
-def bind(world: World, domain: Domain, row: str, channel: Channel) -> list[Outcome]:
+def bind(world: World, domain: Domain, row: str, channel: Channel) -> list[AllowedOutcome]:
     """Bind the port that the allocator gives to ``channel``; its errors otherwise."""
     ports, errors = allocate(world, domain)
     bound = []
     for port, after, grown in ports:
         world = after.with_domain(opened(grown, port, channel))
-        bound.append(Outcome(Result(port=port), world, (row, _allocation_row(domain, port))))
+        bound.append(AllowedOutcome(Result(port=port), world, (row, _allocation_row(domain, port))))
     return bound + errors
 
 
-def alloc_unbound(world: World, op: AllocUnbound) -> list[Outcome]:
+def alloc_unbound(world: World, op: AllocUnbound) -> list[AllowedOutcome]:
     """EVTCHNOP_alloc_unbound."""
-    domain = addressed(world, op.caller, op.dom)
+    domain = addressed_domain(world, op.caller, op.dom)
     if domain is None:
         return [error(world, "alloc_unbound: ESRCH", Errno.ESRCH)]
     if not may_act_on(world, op.caller, domain):
@@ -110,9 +118,9 @@ def alloc_unbound(world: World, op: AllocUnbound) -> list[Outcome]:
     return bind(world, domain, "alloc_unbound: UNBOUND", Channel(State.UNBOUND, remote))
 
 
-def bind_interdomain(world: World, op: BindInterdomain) -> list[Outcome]:
+def bind_interdomain(world: World, op: BindInterdomain) -> list[AllowedOutcome]:
     """EVTCHNOP_bind_interdomain."""
-    local = own(world, op.caller)
+    local = existing_domain(world, op.caller)
     remote_dom = op.caller if op.remote_dom == DOMID_SELF else op.remote_dom
     remote = world.domain(remote_dom)
     if remote is None:
@@ -123,8 +131,10 @@ def bind_interdomain(world: World, op: BindInterdomain) -> list[Outcome]:
     return outcomes
 
 
-def _connect(world: World, domid: int, port: int, remote_dom: int, remote_port: int) -> Outcome:
-    remote = own(world, remote_dom)
+def _connect(
+    world: World, domid: int, port: int, remote_dom: int, remote_port: int
+) -> AllowedOutcome:
+    remote = existing_domain(world, remote_dom)
     peer = remote.port(remote_port)
     if not valid(remote, remote_port):
         row = "bind_interdomain: EINVAL remote port not valid"
@@ -134,15 +144,15 @@ def _connect(world: World, domid: int, port: int, remote_dom: int, remote_port: 
         return error(world, row, Errno.EINVAL)
     connected = replace(peer, state=State.INTERDOMAIN, remote_dom=domid, remote_port=port)
     world = world.with_domain(remote.with_port(remote_port, connected))
-    local = own(world, domid)
+    local = existing_domain(world, domid)
     local = opened(local, port, Channel(State.INTERDOMAIN, remote_dom, remote_port))
     local = delivery.set_pending(local, port, world.release)
     return ok(world.with_domain(local), "bind_interdomain: both INTERDOMAIN, local pending", port)
 
 
-def bind_virq(world: World, op: BindVirq) -> list[Outcome]:
+def bind_virq(world: World, op: BindVirq) -> list[AllowedOutcome]:
     """EVTCHNOP_bind_virq."""
-    domain = own(world, op.caller)
+    domain = existing_domain(world, op.caller)
     if not 0 <= op.virq < NR_VIRQS:
         return [error(world, "bind_virq: EINVAL virq out of range", Errno.EINVAL)]
     if global_virq(op.virq) and op.vcpu != 0:
@@ -172,25 +182,25 @@ def virq_port(domain: Domain, virq: int, vcpu: int) -> int | None:
     return None
 
 
-def bind_ipi(world: World, op: BindIpi) -> list[Outcome]:
+def bind_ipi(world: World, op: BindIpi) -> list[AllowedOutcome]:
     """EVTCHNOP_bind_ipi."""
-    domain = own(world, op.caller)
+    domain = existing_domain(world, op.caller)
     if not 0 <= op.vcpu < len(domain.vcpus):
         return [error(world, "bind_ipi: ENOENT vcpu", Errno.ENOENT)]
     return bind(world, domain, "bind_ipi: IPI", Channel(State.IPI, vcpu=op.vcpu))
 
 
-def bind_pirq(world: World, op: BindPirq) -> list[Outcome]:
+def bind_pirq(world: World, op: BindPirq) -> list[AllowedOutcome]:
     """EVTCHNOP_bind_pirq."""
-    domain = own(world, op.caller)
+    domain = existing_domain(world, op.caller)
     no_pirqs, on_arm = "bind_pirq: no PIRQs on Arm", world.release.arm_bind_pirq
-    if domain.kind is Kind.ARM and on_arm is Errno.EOPNOTSUPP:
+    if domain.kind is GuestKind.ARM and on_arm is Errno.EOPNOTSUPP:
         return [error(world, no_pirqs, on_arm)]
     if not 0 <= op.pirq < domain.nr_pirqs:
         return [error(world, "bind_pirq: EINVAL pirq out of range", Errno.EINVAL)]
-    if domain.kind is Kind.PV and op.pirq not in domain.pirqs:
+    if domain.kind is GuestKind.PV and op.pirq not in domain.pirqs:
         return [error(world, "bind_pirq: EPERM no access", Errno.EPERM)]
-    if domain.kind is Kind.ARM:
+    if domain.kind is GuestKind.ARM:
         ports, errors = allocate(world, domain)
         return [error(after, no_pirqs, on_arm) for _, after, _ in ports] + errors
     if any(c.state is State.PIRQ and c.number == op.pirq for _, c in domain.ports):
@@ -200,10 +210,10 @@ def bind_pirq(world: World, op: BindPirq) -> list[Outcome]:
     after = next((o.world for o in outcomes if o.result.rc == 0), None)
     if after is None:
         return outcomes
-    grown = world.with_domain(replace(domain, valid=own(after, op.caller).valid))
+    grown = world.with_domain(replace(domain, valid=existing_domain(after, op.caller).valid))
     if world.scarce:
         outcomes.append(error(grown, "bind_pirq: ENOMEM pirq info", Errno.ENOMEM))
-    if domain.kind is Kind.PV:
+    if domain.kind is GuestKind.PV:
         for errno in (Errno.EINVAL, Errno.EBUSY, Errno.ENOMEM):  # pirq_guest_bind()
             outcomes.append(error(grown, "bind_pirq: error from the host irq", errno))
     return outcomes

@@ -5,15 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.model.evtchn import delivery
-from harness.model.evtchn.domain import FREE, Domain, State, Word, World
+from harness.model.evtchn.domain import FREE, Domain, SharedBits, State, World
 from harness.model.evtchn.operations import Close, Reset
-from harness.model.evtchn.outcome import Outcome, addressed, error, may_act_on, ok, own, valid
+from harness.model.evtchn.outcome import (
+    AllowedOutcome,
+    addressed_domain,
+    error,
+    existing_domain,
+    may_act_on,
+    ok,
+    valid,
+)
 from harness.model.evtchn.releases import Errno
 
 
-def close(world: World, op: Close) -> list[Outcome]:
+def close(world: World, op: Close) -> list[AllowedOutcome]:
     """EVTCHNOP_close."""
-    domain = own(world, op.caller)
+    domain = existing_domain(world, op.caller)
     channel = domain.port(op.port)
     if not valid(domain, op.port):
         return [error(world, "close: EINVAL not valid", Errno.EINVAL)]
@@ -28,22 +36,22 @@ def close(world: World, op: Close) -> list[Outcome]:
 
 def closed(world: World, domid: int, port: int) -> World:
     """evtchn_close() past its checks: pending cleared, vCPU 0, the mask not touched."""
-    channel = own(world, domid).port(port)
+    channel = existing_domain(world, domid).port(port)
     if channel.state is State.INTERDOMAIN:
         remote = world.domain(channel.remote_dom)
         if remote is not None:
             peer = remote.port(channel.remote_port)
             peer = replace(peer, state=State.UNBOUND, remote_dom=domid, remote_port=0)
             world = world.with_domain(remote.with_port(channel.remote_port, peer))
-    domain = delivery.clear_pending(own(world, domid), port)
+    domain = delivery.clear_pending(existing_domain(world, domid), port)
     left = domain.port(port)
     freed = replace(FREE, saved=left.saved, bits=left.bits, word=left.word, queue=left.queue)
     return world.with_domain(domain.with_port(port, freed))
 
 
-def reset(world: World, op: Reset) -> list[Outcome]:
+def reset(world: World, op: Reset) -> list[AllowedOutcome]:
     """EVTCHNOP_reset and reset_cont, to the end: EAGAIN needs a port that comes back meanwhile."""
-    domain = addressed(world, op.caller, op.dom)
+    domain = addressed_domain(world, op.caller, op.dom)
     if domain is None:
         return [error(world, "reset: ESRCH", Errno.ESRCH)]
     if not may_act_on(world, op.caller, domain):
@@ -55,7 +63,7 @@ def reset(world: World, op: Reset) -> list[Outcome]:
     for port, channel in domain.ports:
         if channel.usable:
             world = closed(world, domain.domid, port)
-    cleared = own(world, domain.domid)
+    cleared = existing_domain(world, domain.domid)
     if cleared.fifo:
         cleared = _back_to_2l(cleared)
     world = world.with_domain(replace(cleared, resetting=False))
@@ -65,6 +73,6 @@ def reset(world: World, op: Reset) -> list[Outcome]:
 def _back_to_2l(domain: Domain) -> Domain:
     """evtchn_fifo_destroy(): the arrays are gone, shared_info's old bits show again."""
     for port, channel in domain.ports:
-        domain = domain.with_port(port, replace(channel, word=Word(), queue=None))
+        domain = domain.with_port(port, replace(channel, word=SharedBits(), queue=None))
     vcpus = tuple(replace(v, ready=frozenset(), control_block=False) for v in domain.vcpus)
     return replace(domain, fifo=False, array_pages=0, vcpus=vcpus)

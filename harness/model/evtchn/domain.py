@@ -35,7 +35,7 @@ class State(IntEnum):
     IPI = 6
 
 
-class Kind(Enum):
+class GuestKind(Enum):
     """Kind of guest."""
 
     PV = "pv"
@@ -44,7 +44,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class SharedBits:
     """The bits of one port in memory shared with the guest."""
 
     pending: bool = False
@@ -64,8 +64,8 @@ class Channel:
     priority: int = DEFAULT_PRIORITY
     consumer: bool = False  # xen_consumer != 0
     saved: bool = False  # evtchn->pending: never cleared once set
-    bits: Word = Word()  # 2L: shared_info
-    word: Word = Word()  # FIFO: event array
+    bits: SharedBits = SharedBits()  # 2L: shared_info
+    word: SharedBits = SharedBits()  # FIFO: event array
     queue: tuple[int, int] | None = None  # FIFO: (vcpu, priority) it is linked on
 
     @property
@@ -93,7 +93,7 @@ class Domain:
     """One domain.  Build with ``Domain(domid, ...)``; ``with_port`` returns a changed copy."""
 
     domid: int
-    kind: Kind = Kind.PV
+    kind: GuestKind = GuestKind.PV
     vcpus: tuple[Vcpu, ...] = (Vcpu(),)
     privileged: bool = False  # is_control_domain: may act on any domain
     target: int | None = None  # the one domain this stub domain may act on

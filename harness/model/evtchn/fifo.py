@@ -7,15 +7,15 @@ from dataclasses import replace
 from harness.model.evtchn import delivery
 from harness.model.evtchn.domain import MAX_ARRAY_PAGES, WORDS_PER_PAGE, Domain, World
 from harness.model.evtchn.operations import ExpandArray, InitControl
-from harness.model.evtchn.outcome import Outcome, error, ok, own
+from harness.model.evtchn.outcome import AllowedOutcome, error, existing_domain, ok
 from harness.model.evtchn.releases import Errno
 
 _CONTROL_BLOCK_LAST = 4096 - 72  # bytes: the last offset at which a control block fits its page
 
 
-def init_control(world: World, op: InitControl) -> list[Outcome]:
+def init_control(world: World, op: InitControl) -> list[AllowedOutcome]:
     """EVTCHNOP_init_control."""
-    domain = own(world, op.caller)
+    domain = existing_domain(world, op.caller)
     if not domain.fifo_built:
         row = "init_control: EOPNOTSUPP no FIFO built"
         return [error(world, row, Errno.EOPNOTSUPP)]
@@ -48,9 +48,9 @@ def _switched_to_fifo(domain: Domain) -> Domain:
     return replace(domain, fifo=True, array_pages=0)
 
 
-def expand_array(world: World, op: ExpandArray) -> list[Outcome]:
+def expand_array(world: World, op: ExpandArray) -> list[AllowedOutcome]:
     """EVTCHNOP_expand_array."""
-    domain = own(world, op.caller)
+    domain = existing_domain(world, op.caller)
     if not domain.fifo_built or not domain.fifo:
         return [error(world, "expand_array: EOPNOTSUPP not FIFO", Errno.EOPNOTSUPP)]
     if domain.array_pages >= MAX_ARRAY_PAGES:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from harness.model.evtchn.domain import BUCKET, Domain, State, World, global_virq
 from harness.model.evtchn.operations import (
-    SITE,
+    CALL_SITE,
     Close,
     Consume,
     InitControl,
@@ -16,13 +16,14 @@ from harness.model.evtchn.operations import (
     Reset,
     XenFree,
 )
-from harness.model.evtchn.predict import Outcome, predict
+from harness.model.evtchn.outcome import AllowedOutcome
+from harness.model.evtchn.predict import predict
 from harness.model.lock.flavours import Site
 
 WRITER_RULE = "every writer starts or ends with a FREE or UNBOUND channel"
 
 
-def broken_world(world: World) -> tuple[str, ...]:
+def world_violations(world: World) -> tuple[str, ...]:
     """Return what is wrong with a state of the channels, in words; nothing if it is sound."""
     return tuple(text for domain in world.domains for text in _broken_domain(world, domain))
 
@@ -55,17 +56,19 @@ def _broken_domain(world: World, domain: Domain) -> Iterable[str]:
         yield f"d{domain.domid}: valid_evtchns is no multiple of {BUCKET}"
 
 
-def broken_step(before: World, operation: Operation, outcome: Outcome) -> tuple[str, ...]:
+def step_violations(
+    before: World, operation: Operation, outcome: AllowedOutcome
+) -> tuple[str, ...]:
     """Return which rule about a single operation ``outcome`` breaks, in words."""
     return tuple(_broken_step(before, operation, outcome))
 
 
-def _broken_step(before: World, operation: Operation, outcome: Outcome) -> Iterable[str]:
+def _broken_step(before: World, operation: Operation, outcome: AllowedOutcome) -> Iterable[str]:
     changed = list(_changed_states(before, outcome.world))
     faulted = any(row.startswith("any: EFAULT copy-out") for row in outcome.rows)
     if outcome.result.rc != 0 and changed and not faulted:
         yield f"{operation}: failed, and changed {changed}"
-    if SITE.get(type(operation)) is Site.WRITER:
+    if CALL_SITE.get(type(operation)) is Site.WRITER:
         ends = {State.FREE, State.UNBOUND}
         for where, old, new in changed:
             if old not in ends and new not in ends:
@@ -100,7 +103,7 @@ def _changed_states(before: World, after: World) -> Iterable[tuple[str, State, S
 
 
 @dataclass
-class Worlds:
+class WorldExploration:
     """What visiting every reachable state of a small world established."""
 
     states: int = 0
@@ -110,19 +113,19 @@ class Worlds:
     broken: list[str] = field(default_factory=list)
 
 
-def visit(start: World, operations: tuple[Operation, ...], limit: int) -> Worlds:
+def explore_worlds(start: World, operations: tuple[Operation, ...], limit: int) -> WorldExploration:
     """Apply every operation in every state reachable from ``start``; check every rule."""
-    result = Worlds()
+    result = WorldExploration()
     known = {start}
     queue = deque([start])
     while queue:
         world = queue.popleft()
         result.states += 1
-        result.broken += broken_world(world)
+        result.broken += world_violations(world)
         for operation in operations:
             for outcome in predict(world, operation):
                 result.steps += 1
-                result.broken += broken_step(world, operation, outcome)
+                result.broken += step_violations(world, operation, outcome)
                 for row in outcome.rows:
                     result.rows[row] = result.rows.get(row, 0) + 1
                 if outcome.world not in known:

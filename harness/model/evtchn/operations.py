@@ -252,7 +252,7 @@ Operation = (
 
 # Which call site of the per-channel lock an operation is.  The others (status, bind_vcpu,
 # init_control, expand_array) take only the domain's event_lock, the guest's own take nothing.
-SITE: dict[type, Site] = {
+CALL_SITE: dict[type, Site] = {
     AllocUnbound: Site.WRITER,
     BindInterdomain: Site.WRITER,
     BindVirq: Site.WRITER,

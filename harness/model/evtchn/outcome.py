@@ -10,7 +10,7 @@ from harness.model.evtchn.releases import Errno
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AllowedOutcome:
     """One thing that may happen: what the caller sees, the world after it, and why."""
 
     result: Result
@@ -23,22 +23,22 @@ class Outcome:
         return self.rows[0]
 
 
-def error(world: World, row: str, errno: Errno) -> Outcome:
+def error(world: World, row: str, errno: Errno) -> AllowedOutcome:
     """The operation fails with ``errno``; nothing changes but what ``world`` says."""
-    return Outcome(Result(rc=-int(errno)), world, (row,))
+    return AllowedOutcome(Result(rc=-int(errno)), world, (row,))
 
 
-def ok(world: World, row: str, port: int | None = None) -> Outcome:
+def ok(world: World, row: str, port: int | None = None) -> AllowedOutcome:
     """The operation succeeds."""
-    return Outcome(Result(port=port), world, (row,))
+    return AllowedOutcome(Result(port=port), world, (row,))
 
 
-def addressed(world: World, caller: int, dom: int) -> Domain | None:
+def addressed_domain(world: World, caller: int, dom: int) -> Domain | None:
     """Return the domain an argument names, DOMID_SELF being the caller; None: ESRCH."""
     return world.domain(caller if dom == DOMID_SELF else dom)
 
 
-def own(world: World, domid: int) -> Domain:
+def existing_domain(world: World, domid: int) -> Domain:
     """Return the domain ``domid``, which makes the call: a world without it is a mistake."""
     domain = world.domain(domid)
     if domain is None:
@@ -48,7 +48,7 @@ def own(world: World, domid: int) -> Domain:
 
 def may_act_on(world: World, caller: int, domain: Domain) -> bool:
     """XSM_TARGET of the dummy policy: itself, a privileged domain, or its stub domain."""
-    actor = own(world, caller)
+    actor = existing_domain(world, caller)
     return actor.domid == domain.domid or actor.privileged or actor.target == domain.domid
 
 

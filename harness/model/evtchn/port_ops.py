@@ -1,4 +1,7 @@
-"""Operations on a bound port: send, status, bind_vcpu, unmask, set_priority, and SCHEDOP_poll."""
+"""Operations on a bound port: send, status, bind_vcpu, unmask, set_priority, and SCHEDOP_poll.
+
+And the guest's own writes to the bits in shared memory, which need no hypercall: mask, consume.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from harness.model.evtchn.domain import (
 )
 from harness.model.evtchn.operations import (
     BindVcpu,
+    Consume,
+    Mask,
     Poll,
     Result,
     Send,
@@ -24,15 +29,23 @@ from harness.model.evtchn.operations import (
     StatusReply,
     Unmask,
 )
-from harness.model.evtchn.outcome import Outcome, addressed, error, may_act_on, ok, own, valid
+from harness.model.evtchn.outcome import (
+    AllowedOutcome,
+    addressed_domain,
+    error,
+    existing_domain,
+    may_act_on,
+    ok,
+    valid,
+)
 from harness.model.evtchn.releases import Errno
 
 MAX_POLL_PORTS = 128
 
 
-def send(world: World, op: Send) -> list[Outcome]:
+def send(world: World, op: Send) -> list[AllowedOutcome]:
     """EVTCHNOP_send."""
-    domain = own(world, op.caller)
+    domain = existing_domain(world, op.caller)
     channel = domain.port(op.port)
     if not valid(domain, op.port):
         return [error(world, "send: EINVAL not valid", Errno.EINVAL)]
@@ -48,7 +61,7 @@ def send(world: World, op: Send) -> list[Outcome]:
     return [error(world, "send: EINVAL state has no peer", Errno.EINVAL)]
 
 
-def to_peer(world: World, channel: Channel, row: str) -> Outcome:
+def to_peer(world: World, channel: Channel, row: str) -> AllowedOutcome:
     """Deliver to the other end: pending, or the callback if Xen is the consumer."""
     remote = world.domain(channel.remote_dom)
     if remote is None:  # a component that holds only this end
@@ -59,9 +72,9 @@ def to_peer(world: World, channel: Channel, row: str) -> Outcome:
     return ok(world.with_domain(after), row)
 
 
-def status(world: World, op: Status) -> list[Outcome]:
+def status(world: World, op: Status) -> list[AllowedOutcome]:
     """EVTCHNOP_status."""
-    domain = addressed(world, op.caller, op.dom)
+    domain = addressed_domain(world, op.caller, op.dom)
     if domain is None:
         return [error(world, "status: ESRCH", Errno.ESRCH)]
     if not valid(domain, op.port):
@@ -73,7 +86,7 @@ def status(world: World, op: Status) -> list[Outcome]:
         return [error(world, "status: EPERM", Errno.EPERM)]
     closed = channel.state in (State.FREE, State.RESERVED)
     row = "status: closed" if closed else "status: reply"
-    return [Outcome(Result(status=_reply(channel)), world, (row,))]
+    return [AllowedOutcome(Result(status=_reply(channel)), world, (row,))]
 
 
 def _reply(channel: Channel) -> StatusReply:
@@ -92,9 +105,9 @@ def _reply(channel: Channel) -> StatusReply:
             return StatusReply(0, channel.vcpu)
 
 
-def bind_vcpu(world: World, op: BindVcpu) -> list[Outcome]:
+def bind_vcpu(world: World, op: BindVcpu) -> list[AllowedOutcome]:
     """EVTCHNOP_bind_vcpu."""
-    domain = own(world, op.caller)
+    domain = existing_domain(world, op.caller)
     if not 0 <= op.vcpu < len(domain.vcpus):
         return [error(world, "bind_vcpu: ENOENT vcpu", Errno.ENOENT)]
     if not valid(domain, op.port):
@@ -109,9 +122,9 @@ def bind_vcpu(world: World, op: BindVcpu) -> list[Outcome]:
     return [ok(world.with_domain(after), "bind_vcpu: notify vCPU moved, pending stays")]
 
 
-def unmask(world: World, op: Unmask) -> list[Outcome]:
+def unmask(world: World, op: Unmask) -> list[AllowedOutcome]:
     """EVTCHNOP_unmask."""
-    domain = own(world, op.caller)
+    domain = existing_domain(world, op.caller)
     if not valid(domain, op.port):
         return [error(world, "unmask: EINVAL not valid", Errno.EINVAL)]
     if not domain.port(op.port).usable:
@@ -121,9 +134,9 @@ def unmask(world: World, op: Unmask) -> list[Outcome]:
     return [ok(world.with_domain(delivery.unmask(domain, op.port, world.release)), row)]
 
 
-def set_priority(world: World, op: SetPriority) -> list[Outcome]:
+def set_priority(world: World, op: SetPriority) -> list[AllowedOutcome]:
     """EVTCHNOP_set_priority."""
-    domain = own(world, op.caller)
+    domain = existing_domain(world, op.caller)
     channel = domain.port(op.port)
     if not valid(domain, op.port):
         return [error(world, "set_priority: EINVAL not valid", Errno.EINVAL)]
@@ -137,12 +150,12 @@ def set_priority(world: World, op: SetPriority) -> list[Outcome]:
     return [ok(world.with_domain(after), "set_priority: priority for future events")]
 
 
-def poll(world: World, op: Poll) -> list[Outcome]:
+def poll(world: World, op: Poll) -> list[AllowedOutcome]:
     """SCHEDOP_poll."""
-    domain = own(world, op.caller)
+    domain = existing_domain(world, op.caller)
     if len(op.ports) > MAX_POLL_PORTS:
         return [error(world, "poll: EINVAL more than 128 ports", Errno.EINVAL)]
-    outcomes: list[Outcome] = []
+    outcomes: list[AllowedOutcome] = []
     if domain.vcpus[op.vcpu].upcall:  # deliverable unless the vCPU has upcalls disabled just now
         outcomes.append(ok(world, "poll: 0 at once, upcall deliverable"))
     for port in op.ports:
@@ -156,9 +169,21 @@ def poll(world: World, op: Poll) -> list[Outcome]:
     return [*outcomes, _asleep(world, domain, op)]
 
 
-def _asleep(world: World, domain: Domain, op: Poll) -> Outcome:
+def _asleep(world: World, domain: Domain, op: Poll) -> AllowedOutcome:
     """The vCPU blocks until an event, its time-out, or a spurious wake; then sees 0."""
     if not domain.partial:
         vcpu: Vcpu = replace(domain.vcpus[op.vcpu], polling=op.ports)
         world = world.with_domain(domain.with_vcpu(op.vcpu, vcpu))
-    return Outcome(Result(blocked=True), world, ("poll: blocks",))
+    return AllowedOutcome(Result(blocked=True), world, ("poll: blocks",))
+
+
+def mask(world: World, op: Mask) -> list[AllowedOutcome]:
+    """The guest sets MASKED."""
+    after = delivery.mask(existing_domain(world, op.dom), op.port)
+    return [ok(world.with_domain(after), "guest: mask set")]
+
+
+def consume(world: World, op: Consume) -> list[AllowedOutcome]:
+    """The guest takes the event."""
+    after = delivery.consume(existing_domain(world, op.dom), op.port)
+    return [ok(world.with_domain(after), "guest: event taken")]

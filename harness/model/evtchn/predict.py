@@ -16,7 +16,7 @@ from typing import Any
 from harness.model.evtchn import alloc_bind, close_reset, fifo, port_ops, xen_internal
 from harness.model.evtchn.domain import World
 from harness.model.evtchn.operations import (
-    SITE,
+    CALL_SITE,
     AllocUnbound,
     BindInterdomain,
     BindIpi,
@@ -44,11 +44,9 @@ from harness.model.evtchn.operations import (
     XenFree,
     XenNotify,
 )
-from harness.model.evtchn.outcome import Outcome, error
+from harness.model.evtchn.outcome import AllowedOutcome, error
 from harness.model.evtchn.releases import Errno
 from harness.model.lock.flavours import Flavour, Site
-
-__all__ = ["Outcome", "predict"]
 
 
 def predict(
@@ -57,7 +55,7 @@ def predict(
     *,
     flavour: Flavour | None = None,
     writer_inside: bool = False,
-) -> tuple[Outcome, ...]:
+) -> tuple[AllowedOutcome, ...]:
     """Return all outcomes that Xen may show for ``operation`` in ``world``.
 
     ``writer_inside``: a writer of the same channel overlaps the operation, so that call sites
@@ -66,7 +64,7 @@ def predict(
     fault = getattr(operation, "fault", Fault.NONE)
     if fault is Fault.IN:
         return (error(world, "any: EFAULT copy-in", Errno.EFAULT),)
-    site = SITE.get(type(operation))
+    site = CALL_SITE.get(type(operation))
     drops = writer_inside and flavour is not None and site is not None and flavour.may_drop(site)
     outcomes = _RULES[type(operation)](world, operation)
     if drops and site is not None:
@@ -76,12 +74,12 @@ def predict(
     return tuple(dict.fromkeys(outcomes))
 
 
-def _fault_out(outcome: Outcome) -> Outcome:
+def _fault_out(outcome: AllowedOutcome) -> AllowedOutcome:
     if outcome.result.rc != 0:
         return outcome
     fault = "any: EFAULT copy-out after success"
     result = Result(rc=-int(Errno.EFAULT))
-    return Outcome(result, outcome.world, (fault, *outcome.rows))
+    return AllowedOutcome(result, outcome.world, (fault, *outcome.rows))
 
 
 _DROPPED: dict[Site, str] = {
@@ -97,17 +95,17 @@ _DROPPED: dict[Site, str] = {
 _BEFORE_LOCK = ("EINVAL not valid", "EINVAL more than 128 ports", "0 at once, upcall deliverable")
 
 
-def _dropped(world: World, outcomes: list[Outcome], site: Site) -> list[Outcome]:
+def _dropped(world: World, outcomes: list[AllowedOutcome], site: Site) -> list[AllowedOutcome]:
     if all(outcome.row.endswith(_BEFORE_LOCK) for outcome in outcomes):
         return []
-    return [Outcome(Result(blocked=site is Site.POLL), world, (_DROPPED[site],))]
+    return [AllowedOutcome(Result(blocked=site is Site.POLL), world, (_DROPPED[site],))]
 
 
-def _unknown(world: World, op: UnknownOp) -> list[Outcome]:
+def _unknown(world: World, op: UnknownOp) -> list[AllowedOutcome]:
     return [error(world, "any: ENOSYS unknown command", Errno.ENOSYS)]
 
 
-_Rule = Callable[[World, Any], list[Outcome]]
+_Rule = Callable[[World, Any], list[AllowedOutcome]]
 _RULES: dict[type, _Rule] = {
     AllocUnbound: alloc_bind.alloc_unbound,
     BindInterdomain: alloc_bind.bind_interdomain,
@@ -130,8 +128,8 @@ _RULES: dict[type, _Rule] = {
     XenAlloc: xen_internal.xen_alloc,
     XenFree: xen_internal.xen_free,
     XenNotify: xen_internal.xen_notify,
-    Mask: xen_internal.mask,
-    Consume: xen_internal.consume,
+    Mask: port_ops.mask,
+    Consume: port_ops.consume,
 }
 _COPIES_OUT = frozenset(
     {AllocUnbound, BindInterdomain, BindVirq, BindIpi, BindPirq, Status, InitControl}

@@ -131,18 +131,20 @@ _ROWS: dict[str, tuple[str, ...]] = {
     "guest": ("mask set", "event taken"),
 }
 
-ROWS: frozenset[str] = frozenset(f"{op}: {text}" for op, texts in _ROWS.items() for text in texts)
+SPEC_ROWS: frozenset[str] = frozenset(
+    f"{op}: {text}" for op, texts in _ROWS.items() for text in texts
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RowCoverage:
     """One line of the coverage table."""
 
     row: str
     times: int
 
 
-def coverage(seen: Mapping[str, int] | Iterable[str]) -> tuple[Row, ...]:
+def coverage(seen: Mapping[str, int] | Iterable[str]) -> tuple[RowCoverage, ...]:
     """Return one line per row of the specification, in the specification's order.
 
     ``seen`` gives row names (counted, or one by one).  A name that is no row is an error.
@@ -153,8 +155,8 @@ def coverage(seen: Mapping[str, int] | Iterable[str]) -> tuple[Row, ...]:
     else:
         for name in seen:
             counts[name] = counts.get(name, 0) + 1
-    unknown = sorted(set(counts) - ROWS)
+    unknown = sorted(set(counts) - SPEC_ROWS)
     if unknown:
         raise ValueError(f"no such rows: {', '.join(unknown)}")
     names = (f"{op}: {text}" for op, texts in _ROWS.items() for text in texts)
-    return tuple(Row(name, counts.get(name, 0)) for name in names)
+    return tuple(RowCoverage(name, counts.get(name, 0)) for name in names)

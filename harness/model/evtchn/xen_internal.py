@@ -1,4 +1,4 @@
-"""What happens without a hypercall: Xen's own senders and ports, and the guest's own writes."""
+"""What Xen does with event channels itself: its own senders, and ports whose consumer is Xen."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from harness.model.evtchn.alloc_bind import bind, virq_port
 from harness.model.evtchn.close_reset import closed
 from harness.model.evtchn.domain import Channel, State, World
 from harness.model.evtchn.operations import (
-    Consume,
-    Mask,
     RaisePirq,
     RaiseVirq,
     XenAlloc,
     XenFree,
     XenNotify,
 )
-from harness.model.evtchn.outcome import Outcome, ok, own
+from harness.model.evtchn.outcome import AllowedOutcome, existing_domain, ok
 from harness.model.evtchn.port_ops import to_peer
 
 
-def raise_virq(world: World, op: RaiseVirq) -> list[Outcome]:
+def raise_virq(world: World, op: RaiseVirq) -> list[AllowedOutcome]:
     """send_guest_vcpu_virq(), send_guest_global_virq()."""
     domain = world.domain(op.dom)
     port = None if domain is None else virq_port(domain, op.virq, op.vcpu)
@@ -31,9 +29,9 @@ def raise_virq(world: World, op: RaiseVirq) -> list[Outcome]:
     return [ok(world.with_domain(after), "raise_virq: pending on the notify vCPU")]
 
 
-def raise_pirq(world: World, op: RaisePirq) -> list[Outcome]:
+def raise_pirq(world: World, op: RaisePirq) -> list[AllowedOutcome]:
     """send_guest_pirq()."""
-    domain = own(world, op.dom)
+    domain = existing_domain(world, op.dom)
     bound = [p for p, c in domain.ports if c.state is State.PIRQ and c.number == op.pirq]
     if not bound:
         return [ok(world, "raise_pirq: not bound")]
@@ -41,41 +39,30 @@ def raise_pirq(world: World, op: RaisePirq) -> list[Outcome]:
     return [ok(world.with_domain(after), "raise_pirq: pending on the notify vCPU")]
 
 
-def xen_alloc(world: World, op: XenAlloc) -> list[Outcome]:
+def xen_alloc(world: World, op: XenAlloc) -> list[AllowedOutcome]:
     """alloc_unbound_xen_event_channel()."""
     channel = Channel(State.UNBOUND, op.remote_dom, vcpu=op.vcpu, consumer=True)
-    outcomes = bind(world, own(world, op.dom), "xen: port allocated", channel)
+    outcomes = bind(world, existing_domain(world, op.dom), "xen: port allocated", channel)
     return [
         replace(o, rows=("xen: allocation failed", *o.rows)) if o.result.rc else o for o in outcomes
     ]
 
 
-def xen_free(world: World, op: XenFree) -> list[Outcome]:
+def xen_free(world: World, op: XenFree) -> list[AllowedOutcome]:
     """free_xen_event_channel()."""
-    domain = own(world, op.dom)
+    domain = existing_domain(world, op.dom)
     if domain.dying:
         return [ok(world, "xen: freed nothing, domain dying")]
     released = domain.with_port(op.port, replace(domain.port(op.port), consumer=False))
     return [ok(closed(world.with_domain(released), op.dom, op.port), "xen: port freed")]
 
 
-def xen_notify(world: World, op: XenNotify) -> list[Outcome]:
+def xen_notify(world: World, op: XenNotify) -> list[AllowedOutcome]:
     """notify_via_xen_event_channel()."""
-    domain = own(world, op.dom)
+    domain = existing_domain(world, op.dom)
     channel = domain.port(op.port)
     if domain.dying:
         return [ok(world, "xen: notify: domain dying")]
     if channel.state is not State.INTERDOMAIN:
         return [ok(world, "xen: notify: no peer")]
     return [to_peer(world, channel, "xen: peer pending")]
-
-
-def mask(world: World, op: Mask) -> list[Outcome]:
-    """The guest sets MASKED."""
-    return [ok(world.with_domain(delivery.mask(own(world, op.dom), op.port)), "guest: mask set")]
-
-
-def consume(world: World, op: Consume) -> list[Outcome]:
-    """The guest takes the event."""
-    after = delivery.consume(own(world, op.dom), op.port)
-    return [ok(world.with_domain(after), "guest: event taken")]

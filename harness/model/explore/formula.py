@@ -43,7 +43,7 @@ def names_of(text: str) -> tuple[str, ...]:
     return tuple(sorted(found - {"u"}))
 
 
-def promela(text: str, name: Callable[[str], str]) -> str:
+def to_promela(text: str, name: Callable[[str], str]) -> str:
     """Return ``text`` in Promela; ``name`` translates each name."""
     return _promela(_parse(text), name)
 

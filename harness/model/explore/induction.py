@@ -16,11 +16,11 @@ import numpy as np
 
 from harness.model.explore.formula import compile_numpy, names_of
 from harness.model.explore.program import System
-from harness.model.explore.state_space import Space, Transition
+from harness.model.explore.state_space import StateSpace, Transition
 
 
 @dataclass(frozen=True)
-class Entry:
+class EntryCondition:
     """One way into a side, and why it is shut while the other side is occupied."""
 
     thread: str
@@ -30,23 +30,23 @@ class Entry:
     against: str  # the nearest step of the other side
 
     @property
-    def shut(self) -> bool:
+    def excluded(self) -> bool:
         return self.bound is not None and self.bound < self.least
 
 
-def entries(system: System, word: str, one: str, other: str) -> tuple[Entry, ...]:
+def entry_conditions(system: System, word: str, one: str, other: str) -> tuple[EntryCondition, ...]:
     """Return every way into the steps tagged ``one`` while a thread is at one tagged ``other``.
 
     ``word`` is the variable that guards them.  Raises ValueError when it is no sum of
     non-negative weights: then there is no invariant to argue from.
     """
-    space = Space(system)
+    space = StateSpace(system)
     if word not in space.sums or any(weight < 0 for _, weight in space.sums[word].weights):
         raise ValueError(f"{system.name}: {word} is no sum of non-negative weights")
     return tuple(_entries(space, word, one, other))
 
 
-def _entries(space: Space, word: str, one: str, other: str) -> Iterator[Entry]:
+def _entries(space: StateSpace, word: str, one: str, other: str) -> Iterator[EntryCondition]:
     weights = dict(space.sums[word].weights)
     inside, across = space.tagged(one), space.tagged(other)
     for transition in space.transitions:
@@ -56,10 +56,12 @@ def _entries(space: Space, word: str, one: str, other: str) -> Iterator[Entry]:
         for column in across:
             least = weights.get(transition.source, 0) + weights.get(column, 0)
             role = space.system.roles[transition.role].name
-            yield Entry(role, transition.step.name, bound, least, space.places[column].name)
+            yield EntryCondition(
+                role, transition.step.name, bound, least, space.places[column].name
+            )
 
 
-def _bound(space: Space, transition: Transition, word: str) -> int | None:
+def _bound(space: StateSpace, transition: Transition, word: str) -> int | None:
     """Return the largest value of ``word`` that satisfies the transition's condition."""
     when = transition.branch.when
     constants = dict(space.system.constants)
@@ -79,5 +81,5 @@ def excludes(system: System, word: str) -> bool:
     Of the programs only matters what they are, not how many threads run them.
     """
     ways = (("writing", "reading"), ("reading", "writing"), ("writing", "writing"))
-    found = [entry for one, other in ways for entry in entries(system, word, one, other)]
-    return bool(found) and all(entry.shut for entry in found)
+    found = [entry for one, other in ways for entry in entry_conditions(system, word, one, other)]
+    return bool(found) and all(entry.excluded for entry in found)

@@ -14,15 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.model.explore.formula import compile_numpy, names_of
-from harness.model.explore.program import DONE, Branch, Kind, Step, System
+from harness.model.explore.program import DONE, AccessKind, AtomicStep, Branch, System
 
 
 @dataclass(frozen=True)
-class Turn:
+class ScheduledStep:
     """One thread makes its step.  Without a branch it looks, has to wait, and stays there."""
 
     thread: int
-    step: Step
+    step: AtomicStep
     branch: Branch | None
     values: tuple[tuple[str, int], ...]  # of all variables afterwards
     then: str  # the step the thread is at afterwards, or DONE
@@ -32,7 +32,7 @@ class Turn:
         return dict(self.values)[name]
 
 
-Path = tuple[Turn, ...]
+Interleaving = tuple[ScheduledStep, ...]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _State:
     looked: frozenset[int] = frozenset()  # threads that have just waited, and nothing changed
 
 
-def threads(system: System) -> tuple[str, ...]:
+def thread_names(system: System) -> tuple[str, ...]:
     """Return the names of the system's threads, in the order in which paths number them."""
     return tuple(
         role.name if role.count == 1 else f"{role.name} {number + 1}"
@@ -51,7 +51,7 @@ def threads(system: System) -> tuple[str, ...]:
     )
 
 
-def begin(system: System) -> tuple[tuple[str, ...], Mapping[str, int]]:
+def initial_state(system: System) -> tuple[tuple[str, ...], Mapping[str, int]]:
     """Return where the threads are at first, and the variables."""
     places = tuple(role.program.places[0] for role in system.roles for _ in range(role.count))
     return places, {variable.name: variable.initial for variable in system.variables}
@@ -64,7 +64,7 @@ class Names(dict[str, int]):
         return 0
 
 
-def names(system: System, places: Sequence[str], values: Mapping[str, int]) -> Names:
+def formula_values(system: System, places: Sequence[str], values: Mapping[str, int]) -> Names:
     """Return what the names in the system's formulas stand for with its threads at ``places``."""
     found = Names(dict(system.constants) | dict(values))
     programs = [role.program for role in system.roles for _ in range(role.count)]
@@ -74,32 +74,32 @@ def names(system: System, places: Sequence[str], values: Mapping[str, int]) -> N
     return found
 
 
-def paths(
+def interleavings(
     system: System,
     *,
     waits: bool = False,
     reduce: bool = False,
     preemptions: int | None = None,
-) -> Iterator[Path]:
+) -> Iterator[Interleaving]:
     """Yield every order, the first thread's steps first.
 
     ``waits``: a thread that finds it has to wait at a plain read does so once, as a turn of its
     own, whenever the variables have changed since it last did.
     """
-    places, values = begin(system)
+    places, values = initial_state(system)
     walk = _Walk(system, waits, reduce)
     yield from walk.onward((), _State(places, tuple(values.items())), frozenset(), preemptions)
 
 
-def follow(system: System, order: Iterable[int]) -> Path:
+def replay(system: System, order: Iterable[int]) -> Interleaving:
     """Return the path in which the threads take their turns in ``order``.
 
     A thread that has to wait at a plain read looks, and stays.  ValueError when a thread that is
     done, or cannot go on, has the turn.
     """
-    places, values = begin(system)
+    places, values = initial_state(system)
     walk = _Walk(system, True, False)
-    state, done = _State(places, tuple(values.items())), list[Turn]()
+    state, done = _State(places, tuple(values.items())), list[ScheduledStep]()
     for thread in order:
         fresh = _State(state.places, state.values)
         turn = next((turn for turn in walk.turns(fresh) if turn.thread == thread), None)
@@ -112,9 +112,9 @@ def follow(system: System, order: Iterable[int]) -> Path:
     return tuple(done)
 
 
-def ends(system: System) -> frozenset[tuple[tuple[str, int], ...]]:
+def final_values(system: System) -> frozenset[tuple[tuple[str, int], ...]]:
     """Return the variables as they can be when all threads have ended, whatever the order."""
-    places, values = begin(system)
+    places, values = initial_state(system)
     walk = _Walk(system, False, False)
     left = [_State(places, tuple(values.items()))]
     seen, found = set(left), set[tuple[tuple[str, int], ...]]()
@@ -143,8 +143,8 @@ class _Walk:
         return any(set(names_of(b.when)) - known for b in branches if b.when)
 
     def onward(
-        self, done: Path, state: _State, asleep: frozenset[int], preemptions: int | None
-    ) -> Iterator[Path]:
+        self, done: Interleaving, state: _State, asleep: frozenset[int], preemptions: int | None
+    ) -> Iterator[Interleaving]:
         """Yield every order that goes on from ``state`` after ``done``."""
         if all(place == DONE for place in state.places):
             yield done
@@ -170,27 +170,27 @@ class _Walk:
             if self._reduce:
                 slept.add(thread)
 
-    def turns(self, state: _State) -> Iterator[Turn]:
+    def turns(self, state: _State) -> Iterator[ScheduledStep]:
         """Yield the turn that each thread could take now."""
         values = dict(state.values)
-        now = names(self._system, state.places, values)
+        now = formula_values(self._system, state.places, values)
         for thread, place in enumerate(state.places):
             if place == DONE:
                 continue
             step = self._programs[thread].step(place)
             for branch in step.branches:
                 if not branch.when or compile_numpy(branch.when)(now):
-                    for name, added in branch.do:
+                    for name, added in branch.adds:
                         values[name] += self._system.constant(added)
-                    values.update(branch.put)
-                    yield Turn(thread, step, branch, tuple(values.items()), branch.then)
+                    values.update(branch.sets)
+                    yield ScheduledStep(thread, step, branch, tuple(values.items()), branch.then)
                     values = dict(state.values)
                     break
             else:
-                if self._waits and step.kind is Kind.LOAD and thread not in state.looked:
-                    yield Turn(thread, step, None, state.values, place)
+                if self._waits and step.kind is AccessKind.LOAD and thread not in state.looked:
+                    yield ScheduledStep(thread, step, None, state.values, place)
 
-    def after(self, state: _State, turn: Turn) -> _State:
+    def after(self, state: _State, turn: ScheduledStep) -> _State:
         """Return the state after ``turn``."""
         places = list(state.places)
         places[turn.thread] = turn.then
@@ -200,16 +200,16 @@ class _Walk:
         return _State(tuple(places), turn.values, looked)
 
 
-def independent(one: Step, other: Step) -> bool:
+def independent(one: AtomicStep, other: AtomicStep) -> bool:
     """Say whether neither step can change what the other finds."""
     reads, writes = _footprint(one)
     other_reads, other_writes = _footprint(other)
     return not (writes & (other_reads | other_writes) or other_writes & reads)
 
 
-def _footprint(step: Step) -> tuple[frozenset[str], frozenset[str]]:
+def _footprint(step: AtomicStep) -> tuple[frozenset[str], frozenset[str]]:
     """Return the variables that ``step`` looks at, and those that it may change."""
     reads = {name for branch in step.branches for name in names_of(branch.when) if branch.when}
-    added = {name for branch in step.branches for name, value in branch.do}
-    put = {name for branch in step.branches for name, _ in branch.put}
+    added = {name for branch in step.branches for name, value in branch.adds}
+    put = {name for branch in step.branches for name, _ in branch.sets}
     return frozenset(reads | added), frozenset(added | put)

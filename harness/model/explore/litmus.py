@@ -15,11 +15,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from harness.model.explore.formula import compile_numpy
-from harness.model.explore.memory_model import Memory
-from harness.model.explore.program import Branch, Fence, Kind, Program, Role, Step, System, Variable
+from harness.model.explore.memory_model import MemoryModel
+from harness.model.explore.program import (
+    AccessKind,
+    AtomicStep,
+    Branch,
+    Fence,
+    Program,
+    Role,
+    System,
+    Variable,
+)
 from harness.model.explore.weak_memory import explore_weak
 
-SC, TSO, ARM = Memory.SC, Memory.TSO, Memory.ARM
+SC, TSO, ARM = MemoryModel.SC, MemoryModel.TSO, MemoryModel.ARM
 
 
 @dataclass(frozen=True)
@@ -27,39 +36,41 @@ class Litmus:
     """One test: threads, the outcome in question, and where it may be seen."""
 
     name: str
-    threads: tuple[tuple[Step, ...], ...]
+    threads: tuple[tuple[AtomicStep, ...], ...]
     outcome: str  # over registers r1, r2, ... and final values of x, y
-    allowed: frozenset[Memory]
+    allowed: frozenset[MemoryModel]
     source: str
 
 
-def store(word: str, value: int, after_value_of: str = "") -> Step:
+def write(word: str, value: int, after_value_of: str = "") -> AtomicStep:
     """Write a store; ``after_value_of`` names a read its value is computed from."""
-    branch = Branch("", "", put=((word, value),))
+    branch = Branch("", "", sets=((word, value),))
     needs = (f"R{after_value_of}",) if after_value_of else ()
-    return Step(f"W{word}{value}", Kind.STORE, word, (branch,), "", after_value_of=needs)
-
-
-def read(word: str, register: str, after_value_of: str = "", decides: bool = False) -> Step:
-    """Write a read into ``register``; with ``decides`` a branch depends on its being 1."""
-    branch = Branch(f"{word} == 1" if decides else "", "")
-    needs = (f"R{after_value_of}",) if after_value_of else ()
-    return Step(
-        f"R{register}", Kind.LOAD, word, (branch,), "", observe=register, after_value_of=needs
+    return AtomicStep(
+        f"W{word}{value}", AccessKind.STORE, word, (branch,), "", after_value_of=needs
     )
 
 
-def fenced(step: Step, fence: Fence = Fence.FULL) -> Step:
+def read(word: str, register: str, after_value_of: str = "", decides: bool = False) -> AtomicStep:
+    """Write a read into ``register``; with ``decides`` a branch depends on its being 1."""
+    branch = Branch(f"{word} == 1" if decides else "", "")
+    needs = (f"R{after_value_of}",) if after_value_of else ()
+    return AtomicStep(
+        f"R{register}", AccessKind.LOAD, word, (branch,), "", observe=register, after_value_of=needs
+    )
+
+
+def fenced(step: AtomicStep, fence: Fence = Fence.FULL) -> AtomicStep:
     """Return the step with a barrier after it."""
     return replace(step, after=fence)
 
 
-def marked(step: Step, how: str) -> Step:
+def marked(step: AtomicStep, how: str) -> AtomicStep:
     """Return the step as an ``acquire`` read or a ``release`` store."""
     return replace(step, tags=(how,))
 
 
-def run(test: Litmus, memory: Memory) -> bool:
+def is_observable(test: Litmus, memory: MemoryModel) -> bool:
     """Say whether the outcome of ``test`` can be seen under ``memory``."""
     explored = explore_weak(_system(test), memory)
     holds = compile_numpy(test.outcome)
@@ -80,7 +91,7 @@ def _system(test: Litmus) -> System:
     return System(test.name, roles, tuple(Variable(word) for word in words))
 
 
-def _program(name: str, steps: tuple[Step, ...]) -> Program:
+def _program(name: str, steps: tuple[AtomicStep, ...]) -> Program:
     following = [*(step.name for step in steps[1:]), steps[0].name]
     return Program(
         name,
@@ -91,23 +102,28 @@ def _program(name: str, steps: tuple[Step, ...]) -> Program:
     )
 
 
-_NONE = frozenset[Memory]()
+_NONE = frozenset[MemoryModel]()
 _WEAK = frozenset((TSO, ARM))
 _ARM = frozenset((ARM,))
 _F, _R, _W = Fence.FULL, Fence.READ, Fence.WRITE
-_X1, _X2, _Y1, _Y2 = store("x", 1), store("x", 2), store("y", 1), store("y", 2)
+_X1, _X2, _Y1, _Y2 = write("x", 1), write("x", 2), write("y", 1), write("y", 2)
 _SDM = "Intel SDM 3A 8.2.3"
 _TUT = "Maranget, Sarkar, Sewell 2012"
 _POP = "Pulte et al. 2018"
 
 
-def _sb(name: str, first: Step, second: Step, allowed: frozenset[Memory]) -> Litmus:
+def _sb(
+    name: str, first: AtomicStep, second: AtomicStep, allowed: frozenset[MemoryModel]
+) -> Litmus:
     threads = ((first, read("y", "r1")), (second, read("x", "r2")))
     return Litmus(name, threads, "r1 == 0 and r2 == 0", allowed, f"{_SDM}.4, {_TUT} 3.3")
 
 
 def _mp(
-    name: str, writes: tuple[Step, Step], reads: tuple[Step, Step], allowed: frozenset[Memory]
+    name: str,
+    writes: tuple[AtomicStep, AtomicStep],
+    reads: tuple[AtomicStep, AtomicStep],
+    allowed: frozenset[MemoryModel],
 ) -> Litmus:
     return Litmus(
         name, (writes, reads), "r1 == 1 and r2 == 0", allowed, f"{_SDM}.2, {_TUT} 3.1-3.2, {_POP}"
@@ -116,9 +132,9 @@ def _mp(
 
 def _two(
     name: str,
-    threads: tuple[tuple[Step, ...], ...],
+    threads: tuple[tuple[AtomicStep, ...], ...],
     outcome: str,
-    allowed: frozenset[Memory],
+    allowed: frozenset[MemoryModel],
     source: str = f"{_TUT} 6, {_POP}",
 ) -> Litmus:
     return Litmus(name, threads, outcome, allowed, source)
@@ -132,8 +148,8 @@ _R_OUT = "y == 2 and r1 == 0"
 _IRIW = "r1 == 1 and r2 == 0 and r3 == 1 and r4 == 0"
 
 
-def _iriw(name: str, fence: Fence, dependency: bool, allowed: frozenset[Memory]) -> Litmus:
-    def reads(one: str, first: str, other: str, second: str) -> tuple[Step, ...]:
+def _iriw(name: str, fence: Fence, dependency: bool, allowed: frozenset[MemoryModel]) -> Litmus:
+    def reads(one: str, first: str, other: str, second: str) -> tuple[AtomicStep, ...]:
         late = read(other, second, first if dependency else "")
         return (fenced(read(one, first), fence), late)
 
@@ -141,7 +157,7 @@ def _iriw(name: str, fence: Fence, dependency: bool, allowed: frozenset[Memory])
     return Litmus(name, threads, _IRIW, allowed, f"{_SDM}.6-7, {_POP}")
 
 
-TESTS: tuple[Litmus, ...] = (
+LITMUS_TESTS: tuple[Litmus, ...] = (
     _sb("SB", _X1, _Y1, _WEAK),
     _sb("SB+mb+po", fenced(_X1), _Y1, _WEAK),
     _sb("SB+mbs", fenced(_X1), fenced(_Y1), _NONE),
@@ -164,7 +180,7 @@ TESTS: tuple[Litmus, ...] = (
     _two("LB+mb+po", ((fenced(_LX), _Y1), (_LY, _X1)), _LB, _ARM),
     _two("LB+mbs", ((fenced(_LX), _Y1), (fenced(_LY), _X1)), _LB, _NONE),
     _two("LB+rmbs", ((fenced(_LX, _R), _Y1), (fenced(_LY, _R), _X1)), _LB, _NONE),
-    _two("LB+datas", ((_LX, store("y", 1, "r1")), (_LY, store("x", 1, "r2"))), _LB, _NONE),
+    _two("LB+datas", ((_LX, write("y", 1, "r1")), (_LY, write("x", 1, "r2"))), _LB, _NONE),
     _two(
         "LB+ctrls",
         ((read("x", "r1", decides=True), _Y1), (read("y", "r2", decides=True), _X1)),
@@ -175,7 +191,7 @@ TESTS: tuple[Litmus, ...] = (
         "LB+addr-po+data",
         (
             (read("x", "r1"), read("z", "r3", "r1"), _Y1),
-            (read("y", "r2"), store("x", 1, "r2")),
+            (read("y", "r2"), write("x", 1, "r2")),
         ),
         _LB,
         _NONE,
@@ -183,8 +199,8 @@ TESTS: tuple[Litmus, ...] = (
     _two(
         "LB+data-rfi-data+data",
         (
-            (read("x", "r1"), store("z", 1, "r1"), read("z", "r3"), store("y", 1, "r3")),
-            (read("y", "r2"), store("x", 1, "r2")),
+            (read("x", "r1"), write("z", 1, "r1"), read("z", "r3"), write("y", 1, "r3")),
+            (read("y", "r2"), write("x", 1, "r2")),
         ),
         _LB,
         _NONE,
@@ -192,7 +208,7 @@ TESTS: tuple[Litmus, ...] = (
     _two("S", ((_X2, _Y1), (_RY, _X1)), _S, _ARM),
     _two("S+mb+po", ((fenced(_X2), _Y1), (_RY, _X1)), _S, _ARM),
     _two("S+mbs", ((fenced(_X2), _Y1), (fenced(_RY), _X1)), _S, _NONE),
-    _two("S+wmb+data", ((fenced(_X2, _W), _Y1), (_RY, store("x", 1, "r1"))), _S, _NONE),
+    _two("S+wmb+data", ((fenced(_X2, _W), _Y1), (_RY, write("x", 1, "r1"))), _S, _NONE),
     _two("R", ((_X1, _Y1), (_Y2, read("x", "r1"))), _R_OUT, _WEAK),
     _two("R+mb+po", ((fenced(_X1), _Y1), (_Y2, read("x", "r1"))), _R_OUT, _WEAK),
     _two("R+po+mb", ((_X1, _Y1), (fenced(_Y2), read("x", "r1"))), _R_OUT, _ARM),

@@ -20,7 +20,7 @@ from functools import lru_cache
 
 from harness.model.explore.program import System
 from harness.model.explore.search import explore
-from harness.model.explore.state_space import Space, Transition
+from harness.model.explore.state_space import StateSpace, Transition
 
 
 class Fairness(Enum):
@@ -83,8 +83,8 @@ def least_fairness(system: System, role: str) -> Fairness | None:
 
 @lru_cache(maxsize=2)
 def _graph(system: System) -> _Graph:
-    apart = system.apart()
-    space = Space(apart)
+    apart = system.without_symmetry()
+    space = StateSpace(apart)
     explored = explore(apart)
     if not explored.exhausted:
         raise ValueError(f"{system.name}: not exhausted, so starvation cannot be decided")
@@ -102,7 +102,7 @@ def _graph(system: System) -> _Graph:
                     busy[row].add(place.role)
         out: list[list[_Edge]] = [[] for _ in range(keys.size)]
         for transition in space.transitions:
-            after, rows = space.step(transition, keys, view, space.enabled(transition, view))
+            after, rows = space.successors(transition, keys, view, space.enabled(transition, view))
             for row, key in zip(rows.tolist(), after.tolist(), strict=True):
                 out[row].append(_edge(graph, number[int(keys[row])], number[key], transition))
         graph.busy += [frozenset(threads) for threads in busy]

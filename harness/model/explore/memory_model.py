@@ -19,10 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from harness.model.explore.program import Fence, Kind
+from harness.model.explore.program import AccessKind, Fence
 
 
-class Memory(StrEnum):
+class MemoryModel(StrEnum):
     """A memory model, as users name it."""
 
     SC = "sc"
@@ -42,7 +42,7 @@ class Wait(Enum):
 class Access:
     """One access or barrier, as the memory model sees it."""
 
-    kind: Kind | Fence
+    kind: AccessKind | Fence
     word: str = ""
     name: str = ""  # of its step
     decides: bool = False  # a branch depends on the value it reads
@@ -52,24 +52,24 @@ class Access:
 
     @property
     def reads(self) -> bool:
-        return self.kind in (Kind.LOAD, Kind.RMW)
+        return self.kind in (AccessKind.LOAD, AccessKind.RMW)
 
     @property
     def writes(self) -> bool:
-        return self.kind in (Kind.STORE, Kind.RMW)
+        return self.kind in (AccessKind.STORE, AccessKind.RMW)
 
 
-def wait(memory: Memory, earlier: Access, later: Access) -> Wait:
+def wait(memory: MemoryModel, earlier: Access, later: Access) -> Wait:
     """Say whether ``later`` has to wait for ``earlier``, which precedes it in program order."""
-    if memory is Memory.SC:
+    if memory is MemoryModel.SC:
         return Wait.YES
     if isinstance(earlier.kind, Fence) or isinstance(later.kind, Fence):
         return Wait.YES if _fenced(memory, earlier, later) else Wait.NO
-    stores_then_loads = earlier.kind is Kind.STORE and later.kind is Kind.LOAD
+    stores_then_loads = earlier.kind is AccessKind.STORE and later.kind is AccessKind.LOAD
     if earlier.word == later.word:
         served = stores_then_loads and not (earlier.release and later.acquire)
         return Wait.FORWARD if served else Wait.YES
-    if memory is Memory.TSO:
+    if memory is MemoryModel.TSO:
         return Wait.NO if stores_then_loads else Wait.YES
     ordered = (
         earlier.acquire
@@ -81,14 +81,14 @@ def wait(memory: Memory, earlier: Access, later: Access) -> Wait:
     return Wait.YES if ordered else Wait.NO
 
 
-def _fenced(memory: Memory, earlier: Access, later: Access) -> bool:
+def _fenced(memory: MemoryModel, earlier: Access, later: Access) -> bool:
     """Barriers order: full everything; on Arm, read what it reads before, write the writes."""
     fences = {earlier.kind, later.kind}
     if all(isinstance(kind, Fence) for kind in fences):
         return False  # accesses wait for each of them
     if Fence.FULL in fences:
         return True
-    if memory is Memory.TSO:  # loads, and stores, are in order anyway
+    if memory is MemoryModel.TSO:  # loads, and stores, are in order anyway
         return False
     if later.kind is Fence.READ:
         return earlier.reads

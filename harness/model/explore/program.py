@@ -14,7 +14,7 @@ from enum import Enum
 DONE = "done"  # where a thread goes that runs once
 
 
-class Kind(Enum):
+class AccessKind(Enum):
     """What a step does to memory."""
 
     LOAD = "read"
@@ -38,18 +38,18 @@ class Branch:
 
     when: str  # formula over the value found; "" always
     then: str  # next step
-    do: tuple[tuple[str, int | str], ...] = ()  # (variable, what is added: a number or a constant)
-    put: tuple[tuple[str, int], ...] = ()  # (variable, its new value)
+    adds: tuple[tuple[str, int | str], ...] = ()  # (variable, what is added: number or constant)
+    sets: tuple[tuple[str, int], ...] = ()  # (variable, its new value)
     requires: str = ""  # formula that must hold whenever this branch is taken
     claim: str = ""  # the property that ``requires`` states
 
 
 @dataclass(frozen=True)
-class Step:
+class AtomicStep:
     """One atomic access."""
 
     name: str
-    kind: Kind
+    kind: AccessKind
     word: str  # the shared variable it accesses; "" for LOCAL
     branches: tuple[Branch, ...]
     xen: str  # where it is in Xen
@@ -65,14 +65,14 @@ class Program:
     """What a thread runs, from its first step round to its first step again."""
 
     name: str
-    steps: tuple[Step, ...]
+    steps: tuple[AtomicStep, ...]
     tags: tuple[str, ...] = ()  # carried by every step but the first
 
-    def step(self, name: str) -> Step:
+    def step(self, name: str) -> AtomicStep:
         """Return the step called ``name``."""
         return next(step for step in self.steps if step.name == name)
 
-    def edit(self, name: str, change: Callable[[Step], Step]) -> Program:
+    def edit(self, name: str, change: Callable[[AtomicStep], AtomicStep]) -> Program:
         """Return a copy in which the step ``name`` is changed."""
         assert any(step.name == name for step in self.steps), f"{self.name} has no step {name}"
         steps = tuple(change(s) if s.name == name else s for s in self.steps)
@@ -142,7 +142,9 @@ class System:
     variables: tuple[Variable, ...]
     constants: tuple[tuple[str, int], ...] = ()
     never: tuple[Never, ...] = ()
-    home: bool = True  # every state must be able to reach one where all threads are at rest
+    returns_to_rest: bool = (
+        True  # every state must be able to reach one where all threads are at rest
+    )
     rest: str = ""  # and where this holds
     rest_claim: str = "no stuck writer or reader"
 
@@ -153,7 +155,7 @@ class System:
         names = dict(self.constants)
         return -names[value[1:]] if value.startswith("-") else names[value]
 
-    def apart(self) -> System:
+    def without_symmetry(self) -> System:
         """Return the same system with every thread a role of its own: nothing is symmetric."""
         roles = (
             Role(replace(role.program, name=f"{role.name} {number}"), 1)
@@ -163,12 +165,12 @@ class System:
         return replace(self, roles=tuple(roles))
 
 
-def on(when: str, then: str, *, requires: str = "", claim: str = "", **do: int | str) -> Branch:
+def on(when: str, then: str, *, requires: str = "", claim: str = "", **adds: int | str) -> Branch:
     """Write a branch: ``on("L < W", "inside", L=1)`` adds 1 to L."""
-    return Branch(when, then, tuple(do.items()), (), requires, claim)
+    return Branch(when, then, tuple(adds.items()), (), requires, claim)
 
 
-def chain(steps: Iterable[Step]) -> tuple[Step, ...]:
+def chain(steps: Iterable[AtomicStep]) -> tuple[AtomicStep, ...]:
     """Return the steps as a tuple, checked: unique names, every target exists."""
     listed = tuple(steps)
     names = [step.name for step in listed]
@@ -194,10 +196,10 @@ def rmw(
     *branches: Branch,
     order: Order = Order.FULL,
     tags: tuple[str, ...] = (),
-) -> Step:
+) -> AtomicStep:
     """Write an atomic read-modify-write step."""
     before, after = order.value
-    return Step(name, Kind.RMW, word, branches, xen, tags, before, after)
+    return AtomicStep(name, AccessKind.RMW, word, branches, xen, tags, before, after)
 
 
 def load(
@@ -207,6 +209,6 @@ def load(
     *branches: Branch,
     tags: tuple[str, ...] = (),
     after: Fence = Fence.NONE,
-) -> Step:
+) -> AtomicStep:
     """Write a plain atomic read."""
-    return Step(name, Kind.LOAD, word, branches, xen, tags, after=after)
+    return AtomicStep(name, AccessKind.LOAD, word, branches, xen, tags, after=after)

@@ -1,8 +1,9 @@
 """A system in Promela, for ``spin``: an independent second opinion on the explorer.
 
-One ``d_step`` is one step of ours, and nothing else is a state, so that spin's stored states
-(without partial order reduction) are the states of ``system.apart()``.  How many threads carry
-a tag is kept in ghost variables; being functions of the threads' positions they add no state.
+One ``d_step`` is one step of the program, and nothing else is a state, so that spin, without its
+partial order reduction, stores as many states as ``system.without_symmetry()`` has.  How many
+threads carry a tag is kept in ghost variables: they depend only on where the threads are, and so
+add no state.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import re
 
 from harness.model.explore import formula
-from harness.model.explore.program import DONE, Branch, Program, Step, System
-from harness.model.explore.search import left_behind
+from harness.model.explore.program import DONE, AtomicStep, Branch, Program, System
+from harness.model.explore.search import lock_free_at_rest
 from harness.model.explore.state_space import BUSY
 
 _GHOST = "n_"
@@ -29,7 +30,7 @@ class _Writer:
         self.assertions = assertions
         self.variables = {variable.name for variable in system.variables}
         self.constants = dict(system.constants)
-        self.never = (*system.never, *left_behind(system))
+        self.never = (*system.never, *lock_free_at_rest(system))
         self.tags = sorted(
             {
                 tag
@@ -54,7 +55,7 @@ class _Writer:
         return f"{_GHOST}{name}" if name in self.tags else "0"
 
     def formula(self, text: str) -> str:
-        return formula.promela(text, self.name)
+        return formula.to_promela(text, self.name)
 
     def lines(self) -> list[str]:
         lines = [f"/* {self.system.name}: spin -a -o1 -o2 -o3, gcc -DNOREDUCE -DSAFETY, pan -E */"]
@@ -81,13 +82,13 @@ class _Writer:
             lines.append(f"{_label(DONE)}: (false)")
         return [*lines, "}"]
 
-    def _branch(self, program: Program, step: Step, branch: Branch) -> str:
+    def _branch(self, program: Program, step: AtomicStep, branch: Branch) -> str:
         parts = [self.formula(branch.when) if branch.when else "true"]
         if self.assertions and branch.requires:
             parts.append(f"assert({self.formula(branch.requires)})")
-        for name, value in branch.do:
+        for name, value in branch.adds:
             parts.append(f"{name} = {name} + ({self.system.constant(value)})")
-        parts += [f"{name} = {value}" for name, value in branch.put]
+        parts += [f"{name} = {value}" for name, value in branch.sets]
         if self.ghosts:
             parts += self._ghosts(program, step.name, branch.then)
         if self.assertions:

@@ -2,7 +2,7 @@
 
 Breadth first, a whole level at a time in numpy, so the first violation of a property is a
 shortest one.  A state is how many threads sit at each step: threads that run the same program
-are interchangeable.  ``system.apart()`` explores the same system without that reduction.
+are interchangeable.  ``system.without_symmetry()`` explores the same system without that reduction.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from math import factorial
 import numpy as np
 
 from harness.model.explore.program import Never, System
-from harness.model.explore.state_set import Seen, seen
-from harness.model.explore.state_space import BUSY, Keys, Mask, Space, Transition, View
+from harness.model.explore.state_set import StateSet, empty_state_set
+from harness.model.explore.state_space import BUSY, Keys, Mask, StateSpace, Transition, View
+from harness.model.explore.trace import Counterexample, TraceStep
 
-LEFT_BEHIND = "the lock is free when nobody uses it"
+LOCK_FREE_AT_REST = "the lock is free when nobody uses it"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Limits:
 
     states: int | None = None
     memory: int | None = None  # bytes of the exploration's own tables
-    first: bool = False  # stop at the first violation
+    stop_at_first: bool = False  # stop at the first violation
 
 
 @dataclass(frozen=True)
@@ -40,26 +41,6 @@ class Progress:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Move:
-    """One step of a trace: a thread makes its access and the variables are what they then are."""
-
-    thread: str
-    step: str
-    access: str  # what it does to which word
-    xen: str
-    then: str  # the step it is at afterwards
-    values: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True)
-class Found:
-    """A property that does not hold, with a shortest way to see it."""
-
-    property: str
-    moves: tuple[Move, ...]
-
-
 @dataclass
 class Exploration:
     """What an exploration established."""
@@ -69,29 +50,29 @@ class Exploration:
     transitions: int = 0
     levels: list[Keys] = field(default_factory=list)
     exhausted: bool = True
-    found: list[Found] = field(default_factory=list)
+    counterexamples: list[Counterexample] = field(default_factory=list)
     bytes: int = 0
 
     @property
     def invariants(self) -> tuple[str, ...]:
         """Return each variable that is, in every state of any size, a sum over threads."""
-        space = Space(self.system)
+        space = StateSpace(self.system)
         return tuple(space.invariant(name) for name in sorted(space.sums))
 
     @property
     def unreduced(self) -> int:
         """Number of states if threads were told apart: each state stands for its arrangements."""
-        space = Space(self.system)
+        space = StateSpace(self.system)
         return sum(_arrangements(space, keys) for keys in self.levels)
 
 
 Watch = Callable[[Progress], None]
 
 
-def left_behind(system: System) -> tuple[Never, ...]:
+def lock_free_at_rest(system: System) -> tuple[Never, ...]:
     """Return the property that the lock is free when no thread is active."""
     rest = system.rest
-    return (Never(LEFT_BEHIND, f"{BUSY} == 0 and not ({rest})"),) if rest else ()
+    return (Never(LOCK_FREE_AT_REST, f"{BUSY} == 0 and not ({rest})"),) if rest else ()
 
 
 def explore(
@@ -99,10 +80,10 @@ def explore(
 ) -> Exploration:
     """Visit every reachable state of ``system``; report each property that fails, once."""
     limits = limits or Limits()
-    search = _Search(Space(system))
+    search = _Search(StateSpace(system))
     search.run(limits, watch)
     result = search.result
-    if result.exhausted and system.home:
+    if result.exhausted and system.returns_to_rest:
         stuck = _stuck(search.space, result.levels, search.known, search.at_rest)
         if stuck is not None:
             search.report(system.rest_claim, *stuck)
@@ -110,15 +91,15 @@ def explore(
 
 
 class _Search:
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: StateSpace) -> None:
         self.space = space
         self.result = Exploration(space.system)
-        self.known: Seen = seen(space.size)
+        self.known: StateSet = empty_state_set(space.size)
         self.reported: set[str] = set()
         self.at_rest: list[Keys] = []
         rest = space.system.rest
         self.rest = f"{BUSY} == 0" + (f" and ({rest})" if rest else "")
-        self.never = (*space.system.never, *left_behind(space.system))
+        self.never = (*space.system.never, *lock_free_at_rest(space.system))
 
     def run(self, limits: Limits, watch: Watch | None) -> None:
         frontier = self.known.add(np.array([self.space.initial], np.int64))
@@ -134,7 +115,7 @@ class _Search:
             self.at_rest.append(frontier[view.holds(self.rest)])
             over_states = limits.states is not None and result.states >= limits.states
             over_memory = limits.memory is not None and result.bytes >= limits.memory
-            if over_states or over_memory or (limits.first and result.found):
+            if over_states or over_memory or (limits.stop_at_first and result.counterexamples):
                 result.exhausted = False
                 return
             frontier = self._expand(frontier, view)
@@ -151,11 +132,11 @@ class _Search:
         for transition in self.space.transitions:
             mask = self.space.enabled(transition, view)
             self._check_claim(transition, keys, view, mask)
-            after, chosen = self.space.step(transition, keys, view, mask)
+            after, chosen = self.space.successors(transition, keys, view, mask)
             self.result.transitions += chosen.size
             if chosen.size < np.count_nonzero(mask):  # a variable left the range provided for
                 self.result.exhausted = False
-            if transition.branch.put:  # two states may become one; otherwise they cannot
+            if transition.branch.sets:  # two states may become one; otherwise they cannot
                 after = np.unique(after)
             new.append(self.known.add(after))
         return np.concatenate(new)
@@ -174,14 +155,14 @@ class _Search:
         if last is not None:
             path.append((last, key))
         self.reported.add(name)
-        self.result.found.append(Found(name, _narrate(self.space, path)))
+        self.result.counterexamples.append(Counterexample(name, _narrate(self.space, path)))
 
 
 # A path is its transitions, each with the key of the state before it.
 _Path = list[tuple[Transition, np.int64]]
 
 
-def _path(space: Space, levels: list[Keys], key: np.int64) -> _Path:
+def _path(space: StateSpace, levels: list[Keys], key: np.int64) -> _Path:
     """Return a shortest path to ``key``, which is one step beyond the last of ``levels``."""
     path: _Path = []
     for keys in reversed(levels):
@@ -191,18 +172,18 @@ def _path(space: Space, levels: list[Keys], key: np.int64) -> _Path:
     return path
 
 
-def _predecessor(space: Space, keys: Keys, key: np.int64) -> tuple[Transition, np.int64]:
+def _predecessor(space: StateSpace, keys: Keys, key: np.int64) -> tuple[Transition, np.int64]:
     view = space.view(keys)
     for transition in space.transitions:
         mask = space.enabled(transition, view)
-        after, chosen = space.step(transition, keys, view, mask)
+        after, chosen = space.successors(transition, keys, view, mask)
         hits = np.flatnonzero(after == key)
         if hits.size:
             return transition, keys[chosen[hits[0]]]
     raise AssertionError("a state without a predecessor")
 
 
-def _narrate(space: Space, path: _Path) -> tuple[Move, ...]:
+def _narrate(space: StateSpace, path: _Path) -> tuple[TraceStep, ...]:
     """Tell a path as what named threads do, with the shared variables after each step."""
     roles = space.system.roles
     at = [[role.program.places[0]] * role.count for role in roles]
@@ -214,10 +195,10 @@ def _narrate(space: Space, path: _Path) -> tuple[Move, ...]:
         at[transition.role][thread] = transition.branch.then
         for name, added in transition.adds:
             values[name] += added
-        values.update(transition.branch.put)
+        values.update(transition.branch.sets)
         label = role.name if role.count == 1 else f"{role.name} {thread + 1}"
         moves.append(
-            Move(
+            TraceStep(
                 label,
                 transition.step.name,
                 describe(transition),
@@ -236,14 +217,14 @@ def describe(transition: Transition) -> str:
     parts += [
         f"{name} {'+' if value >= 0 else '-'}= {abs(value)}" for name, value in transition.adds
     ]
-    parts += [f"{name} = {value}" for name, value in branch.put]
+    parts += [f"{name} = {value}" for name, value in branch.sets]
     if branch.when:
         parts.append(f"finds {branch.when}")
     return ", ".join(parts)
 
 
 def _stuck(
-    space: Space, levels: list[Keys], known: Seen, at_rest: list[Keys]
+    space: StateSpace, levels: list[Keys], known: StateSet, at_rest: list[Keys]
 ) -> tuple[int, np.int64] | None:
     """Return the first state (with its level) from which no state of rest can be reached.
 
@@ -261,19 +242,19 @@ def _stuck(
     return first
 
 
-def _mark_restful(space: Space, known: Seen, at_rest: list[Keys]) -> None:
+def _mark_restful(space: StateSpace, known: StateSet, at_rest: list[Keys]) -> None:
     """Mark the states from which a state of rest can be reached, walking backwards."""
     frontier = known.mark(np.concatenate(at_rest))
     while frontier.size:
         view = space.view(frontier)
         new = []
         for transition in space.transitions:
-            for earlier in space.before(transition, frontier, view):
-                new.append(known.mark(np.unique(earlier) if transition.branch.put else earlier))
+            for earlier in space.predecessors(transition, frontier, view):
+                new.append(known.mark(np.unique(earlier) if transition.branch.sets else earlier))
         frontier = np.concatenate(new)
 
 
-def _all_wait(space: Space, view: View) -> Mask:
+def _all_wait(space: StateSpace, view: View) -> Mask:
     """Return where some thread is busy and no busy thread can take a step."""
     waiting = view.holds(f"{BUSY} > 0").copy()
     for transition in space.transitions:
@@ -282,7 +263,7 @@ def _all_wait(space: Space, view: View) -> Mask:
     return waiting
 
 
-def _arrangements(space: Space, keys: Keys) -> int:
+def _arrangements(space: StateSpace, keys: Keys) -> int:
     """Count the states of distinguishable threads behind ``keys``."""
     view = space.view(keys)
     total = np.ones(keys.shape, object)

@@ -14,7 +14,7 @@ _EMPTY = -1
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads consecutive keys
 
 
-class Seen(Protocol):
+class StateSet(Protocol):
     """A set of keys.  Arguments hold no key twice."""
 
     def add(self, keys: Keys) -> Keys:
@@ -31,12 +31,12 @@ class Seen(Protocol):
         """Memory in use, in bytes."""
 
 
-def seen(size: int) -> Seen:
+def empty_state_set(size: int) -> StateSet:
     """Return an empty set for keys below ``size``: a flat table if one is affordable."""
-    return Dense(size) if size <= _DENSE_LIMIT else Hashed()
+    return DenseStateSet(size) if size <= _DENSE_LIMIT else HashedStateSet()
 
 
-class Dense:
+class DenseStateSet:
     """One byte for every possible key; pages that no state needs are never touched."""
 
     def __init__(self, size: int) -> None:
@@ -61,14 +61,14 @@ class Dense:
         return int(self._flags.nbytes)
 
 
-class Hashed:
+class HashedStateSet:
     """Open addressing with linear probing, many keys at a time."""
 
     def __init__(self, bits: int = 16) -> None:
         self._table: NDArray[np.int64] = np.full(1 << bits, _EMPTY, np.int64)
         self._bits = bits
         self._count = 0
-        self._marked: Hashed | None = None
+        self._marked: HashedStateSet | None = None
 
     def _slots(self, keys: Keys) -> NDArray[np.int64]:
         shift = np.uint64(64 - self._bits)
@@ -98,7 +98,7 @@ class Hashed:
 
     def mark(self, keys: Keys) -> Keys:
         if self._marked is None:
-            self._marked = Hashed(self._bits)
+            self._marked = HashedStateSet(self._bits)
         return self._marked.add(keys[self._contains(keys)])
 
     def marked(self, keys: Keys) -> Mask:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.model.explore.formula import compile_numpy, names_of
-from harness.model.explore.program import DONE, Branch, Step, System, Variable
+from harness.model.explore.program import DONE, AtomicStep, Branch, System, Variable
 
 Keys = NDArray[np.int64]
 Column = NDArray[np.int64]
@@ -34,7 +34,7 @@ class Transition:
     role: int
     source: int  # column
     target: int  # column
-    step: Step
+    step: AtomicStep
     branch: Branch
     delta: int  # what it adds to the key, ``put`` aside
     adds: tuple[tuple[str, int], ...]
@@ -72,7 +72,7 @@ class Sum:
 class View(Mapping[str, Any]):
     """Many states at once: the counts and the values of names in formulas, on demand."""
 
-    space: Space
+    space: StateSpace
     columns: list[Column]
     digits: dict[str, Column]
     known: dict[str, Any] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class View(Mapping[str, Any]):
         return result
 
 
-class Space:
+class StateSpace:
     """The compiled form of one ``System``."""
 
     def __init__(self, system: System) -> None:
@@ -150,7 +150,7 @@ class Space:
                 stride *= len(places)
         return stride
 
-    def _moves(self) -> Iterator[tuple[int, int, int, Step, Branch]]:
+    def _moves(self) -> Iterator[tuple[int, int, int, AtomicStep, Branch]]:
         for number, role in enumerate(self.system.roles):
             for step in role.program.steps:
                 source = self.index[number, step.name]
@@ -162,9 +162,9 @@ class Space:
         weight = {self.index[n, r.program.places[0]]: 0 for n, r in enumerate(self.system.roles)}
         moves = []
         for _, source, target, _, branch in self._moves():
-            if any(name == variable.name for name, _ in branch.put):
+            if any(name == variable.name for name, _ in branch.sets):
                 return None
-            added = sum(self.system.constant(v) for n, v in branch.do if n == variable.name)
+            added = sum(self.system.constant(v) for n, v in branch.adds if n == variable.name)
             moves.append((source, target, added))
         changed = True
         while changed:
@@ -183,7 +183,7 @@ class Space:
     def _transitions(self) -> Iterator[Transition]:
         for number, source, target, step, branch in self._moves():
             delta = self.places[target].stride - self.places[source].stride
-            adds = tuple((name, self.system.constant(value)) for name, value in branch.do)
+            adds = tuple((name, self.system.constant(value)) for name, value in branch.adds)
             for name, value in adds:
                 if name in self.digits:
                     delta += value * self.digits[name].stride
@@ -251,7 +251,7 @@ class Space:
         here: Mask = view.columns[transition.source] > 0
         return here & view.holds(transition.branch.when) if transition.branch.when else here
 
-    def step(
+    def successors(
         self, transition: Transition, keys: Keys, view: View, mask: Mask
     ) -> tuple[Keys, NDArray[np.intp]]:
         """Return the successors of the states of ``mask``, and which states they come from.
@@ -267,18 +267,18 @@ class Space:
                 new = view.digits[name][chosen] + value
                 kept = (new >= digit.variable.low) & (new <= digit.variable.high)
                 inside = kept if inside is None else inside & kept
-        for name, value in transition.branch.put:
+        for name, value in transition.branch.sets:
             digit = self.digits[name]
             after = after + (value - view.digits[name][chosen]) * digit.stride
         return (after, chosen) if inside is None else (after[inside], chosen[inside])
 
-    def before(self, transition: Transition, keys: Keys, view: View) -> Iterator[Keys]:
+    def predecessors(self, transition: Transition, keys: Keys, view: View) -> Iterator[Keys]:
         """Yield the states from which ``transition`` may have led to ``keys``."""
         came: Mask = view.columns[transition.target] > 0
         for priors in _priors(self, transition):
             back = keys - transition.delta
             mask = came
-            for (name, value), prior in zip(transition.branch.put, priors, strict=True):
+            for (name, value), prior in zip(transition.branch.sets, priors, strict=True):
                 mask = mask & (view.digits[name] == value)
                 back = back - (value - prior) * self.digits[name].stride
             if transition.branch.when:
@@ -291,7 +291,7 @@ class Space:
         self, transition: Transition, view: View, priors: tuple[int, ...]
     ) -> dict[str, Any]:
         """Return what the names in the transition's condition stood for before it."""
-        overwritten = dict(zip((name for name, _ in transition.branch.put), priors, strict=True))
+        overwritten = dict(zip((name for name, _ in transition.branch.sets), priors, strict=True))
         adds = dict(transition.adds)
         values: dict[str, Any] = {}
         for name in names_of(transition.branch.when):
@@ -305,14 +305,14 @@ class Space:
         return values
 
 
-def _priors(space: Space, transition: Transition) -> Iterator[tuple[int, ...]]:
+def _priors(space: StateSpace, transition: Transition) -> Iterator[tuple[int, ...]]:
     """Yield every combination of values the variables that ``put`` overwrites may have had."""
 
     def extend(chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        if len(chosen) == len(transition.branch.put):
+        if len(chosen) == len(transition.branch.sets):
             yield chosen
             return
-        variable = space.digits[transition.branch.put[len(chosen)][0]].variable
+        variable = space.digits[transition.branch.sets[len(chosen)][0]].variable
         for value in range(variable.low, variable.high + 1):
             yield from extend((*chosen, value))
 

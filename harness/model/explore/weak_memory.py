@@ -16,20 +16,29 @@ from functools import cache
 from itertools import combinations_with_replacement
 
 from harness.model.explore.formula import compile_numpy, names_of
-from harness.model.explore.memory_model import Access, Memory, Wait, wait
-from harness.model.explore.program import DONE, Branch, Fence, Kind, Program, Step, System
-from harness.model.explore.search import Found, Limits, Move, Progress, Watch
+from harness.model.explore.memory_model import Access, MemoryModel, Wait, wait
+from harness.model.explore.program import (
+    DONE,
+    AccessKind,
+    AtomicStep,
+    Branch,
+    Fence,
+    Program,
+    System,
+)
+from harness.model.explore.search import Limits, Progress, Watch
+from harness.model.explore.trace import Counterexample, TraceStep
 
 _STATE_BYTES = 1200  # of a visited state with its parent, measured
 _WINDOW = 12  # accesses a thread may have in flight: more than any lock operation has
 
 
 @dataclass(frozen=True)
-class Op:
+class GuessedAccess:
     """An access along a guessed branch, or a barrier beside it."""
 
     access: Access
-    step: Step
+    step: AtomicStep
     branch: Branch
     adds: tuple[tuple[str, int], ...] = ()
 
@@ -52,17 +61,17 @@ class WeakExploration:
     """What an exploration under a memory model established."""
 
     system: System
-    memory: Memory
+    memory: MemoryModel
     states: int = 0
     transitions: int = 0
     exhausted: bool = True
-    found: list[Found] = field(default_factory=list)
+    counterexamples: list[Counterexample] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
 
 
 def explore_weak(
     system: System,
-    memory: Memory,
+    memory: MemoryModel,
     limits: Limits | None = None,
     watch: Watch | None = None,
 ) -> WeakExploration:
@@ -75,13 +84,13 @@ def explore_weak(
 
 
 class _Machine:
-    def __init__(self, system: System, memory: Memory) -> None:
+    def __init__(self, system: System, memory: MemoryModel) -> None:
         self.system = system
         self.memory = memory
         self.programs = [role.program for role in system.roles]
         self.variables = [variable.name for variable in system.variables]
         self.constants = dict(system.constants)
-        self.ops: list[Op] = []
+        self.ops: list[GuessedAccess] = []
         self._numbers: dict[tuple[int, str, int], tuple[int, ...]] = {}
         for number, program in enumerate(self.programs):
             self._compile(number, program)
@@ -92,7 +101,7 @@ class _Machine:
 
     def _compile(self, number: int, program: Program) -> None:
         for step in program.steps:
-            assert step.kind is not Kind.LOCAL, f"{step.name}: not an access"
+            assert step.kind is not AccessKind.LOCAL, f"{step.name}: not an access"
             for choice, branch in enumerate(step.branches):
                 access = Access(
                     step.kind,
@@ -103,12 +112,12 @@ class _Machine:
                     acquire="acquire" in step.tags,
                     release="release" in step.tags,
                 )
-                adds = tuple((name, self.system.constant(value)) for name, value in branch.do)
-                ops = [Op(access, step, branch, adds)]
+                adds = tuple((name, self.system.constant(value)) for name, value in branch.adds)
+                ops = [GuessedAccess(access, step, branch, adds)]
                 if step.before is not Fence.NONE:
-                    ops.insert(0, Op(Access(step.before), step, branch))
+                    ops.insert(0, GuessedAccess(Access(step.before), step, branch))
                 if step.after is not Fence.NONE:
-                    ops.append(Op(Access(step.after), step, branch))
+                    ops.append(GuessedAccess(Access(step.after), step, branch))
                 first = len(self.ops)
                 self.ops += ops
                 self._numbers[number, step.name, choice] = tuple(range(first, len(self.ops)))
@@ -157,7 +166,7 @@ class _Machine:
                     source = window[before]  # the youngest store wins
                     free = free and not blind
                 # A store waits until the addresses of all earlier loads are known.
-                unknown = blind and earlier.kind is Kind.LOAD and access.writes
+                unknown = blind and earlier.kind is AccessKind.LOAD and access.writes
                 free = free and relation is not Wait.YES and not unknown
             if free:
                 yield position, source
@@ -209,14 +218,14 @@ class _Machine:
         """
         op = self.ops[number]
         names = dict(zip(self.variables, values, strict=True))
-        seen = names if source is None else names | dict(self.ops[source].branch.put)
+        seen = names if source is None else names | dict(self.ops[source].branch.sets)
         if op.branch.when and not _holds(op.branch.when, seen, self.constants):
             return None
         observed = ((op.step.observe, seen[op.step.word]),) if op.step.observe else ()
         if op.access.writes:
             for name, value in op.adds:
                 names[name] += value
-            names.update(op.branch.put)
+            names.update(op.branch.sets)
         return tuple(names.values()), observed
 
     # -- search ----------------------------------------------------------------------------
@@ -268,7 +277,9 @@ class _Machine:
                     through = not window and at == DONE and names <= set(dict(registers))
                     if through and _holds(never.formula, dict(registers), {}):
                         reported.add(never.name)
-                        result.found.append(Found(never.name, self._trace(state, parents)))
+                        result.counterexamples.append(
+                            Counterexample(never.name, self._trace(state, parents))
+                        )
                         return
 
     def _ending(self, state: _State) -> Ending:
@@ -283,7 +294,7 @@ class _Machine:
         self,
         state: _State,
         parents: Mapping[_State, tuple[_State, tuple[int, int, int]] | None],
-    ) -> tuple[Move, ...]:
+    ) -> tuple[TraceStep, ...]:
         path: list[tuple[_State, _State, tuple[int, int, int]]] = []
         came = parents[state]
         while came is not None:
@@ -306,7 +317,7 @@ class _Machine:
         after: _State,
         move: tuple[int, int, int],
         names: list[list[tuple[str, _Thread]]],
-    ) -> Move:
+    ) -> TraceStep:
         """Tell one move; ``names`` says which thread is which, and is kept up to date."""
         role, number, position = move
         (old,) = (Counter(before[1][role]) - Counter(after[1][role])).elements()
@@ -319,14 +330,14 @@ class _Machine:
         if op.step.observe:
             access += f" = {dict(set(new[2]) - set(old[2]))[op.step.observe]}"
         access += "".join(f", {n} {'+' if v >= 0 else '-'}= {abs(v)}" for n, v in op.adds)
-        access += "".join(f", {n} = {v}" for n, v in op.branch.put)
+        access += "".join(f", {n} = {v}" for n, v in op.branch.sets)
         if op.branch.when:
             access += f", finds {op.branch.when}"
         overtaken = [self.ops[o].step for o in old[0][:position] if self.ops[o].access.word]
         if overtaken:
             access += f" EARLY: before its own {', '.join(step.name for step in overtaken)}"
         values = tuple(zip(self.variables, after[0], strict=True))
-        return Move(label, op.step.name, access, op.step.xen, op.branch.then, values)
+        return TraceStep(label, op.step.name, access, op.step.xen, op.branch.then, values)
 
 
 def _holds(text: str, names: Mapping[str, int], constants: Mapping[str, int]) -> bool:

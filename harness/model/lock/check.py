@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.model.explore.memory_model import Memory
+from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.program import System
-from harness.model.explore.search import Limits, Move, Progress, explore
+from harness.model.explore.search import Limits, Progress, explore
+from harness.model.explore.trace import TraceStep
 from harness.model.explore.weak_memory import explore_weak
 from harness.model.lock.critical_sections import READER_SEEN_WHOLE, weak_systems
-from harness.model.lock.locks import BOUNDS, DROPPED_ALONE
+from harness.model.lock.locks import COUNTER_RANGE, DROPPED_WITHOUT_WRITER
 from harness.model.lock.scenarios import SCENARIOS, Bounds
 
 # What a violation in a scenario is called.  The scenario does not know that it fails.
@@ -26,8 +27,8 @@ _NAMES: dict[str, str] = {
 WEAK_STATES = 500_000
 
 _NAMES_OF_PROPERTIES: dict[tuple[str, str], str] = {
-    ("lock", DROPPED_ALONE): "too-many-readers",
-    ("lock", BOUNDS): "too-many-readers",
+    ("lock", DROPPED_WITHOUT_WRITER): "too-many-readers",
+    ("lock", COUNTER_RANGE): "too-many-readers",
     ("sections", READER_SEEN_WHOLE): "early-load",
 }
 
@@ -39,7 +40,7 @@ class Violation:
     property: str
     name: str  # short, and the same wherever this fault is met
     scenario: str
-    trace: tuple[Move, ...]
+    trace: tuple[TraceStep, ...]
     model_only: bool = False  # an emulator on an x86 host cannot show it
 
     def document(self) -> dict[str, Any]:
@@ -64,7 +65,7 @@ class Violation:
 
 
 @dataclass(frozen=True)
-class Explored:
+class ScenarioResult:
     """One scenario's exploration in figures."""
 
     scenario: str
@@ -78,13 +79,13 @@ class Explored:
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """Everything one ``model check`` established."""
 
     flavour: str
     bounds: Bounds
-    memory: Memory
-    explored: tuple[Explored, ...]
+    memory: MemoryModel
+    explored: tuple[ScenarioResult, ...]
     violations: tuple[Violation, ...]
 
     @property
@@ -116,26 +117,26 @@ Watch = Callable[[str, Progress], None]
 def check(
     flavour: str,
     bounds: Bounds,
-    memory: Memory = Memory.SC,
+    memory: MemoryModel = MemoryModel.SC,
     *,
     unreduced: bool = False,
     limits: Limits | None = None,
     watch: Watch | None = None,
-) -> Check:
+) -> CheckResult:
     """Check ``flavour``; under SC all call sites, under TSO and Armv8 what sections see."""
     limits = limits or Limits()
-    run = _interleaved if memory is Memory.SC else _reordered
+    run = _interleaved if memory is MemoryModel.SC else _reordered
     explored, violations = run(flavour, bounds, memory, unreduced, limits, watch)
-    return Check(flavour, bounds, memory, tuple(explored), tuple(violations))
+    return CheckResult(flavour, bounds, memory, tuple(explored), tuple(violations))
 
 
-_Found = tuple[list[Explored], list[Violation]]
+_Found = tuple[list[ScenarioResult], list[Violation]]
 
 
 def _interleaved(
     flavour: str,
     bounds: Bounds,
-    _memory: Memory,
+    _memory: MemoryModel,
     unreduced: bool,
     limits: Limits,
     watch: Watch | None,
@@ -145,7 +146,7 @@ def _interleaved(
         system = scenario(flavour, bounds)
         result = explore(system, limits, _named(name, watch))
         explored.append(
-            Explored(
+            ScenarioResult(
                 name,
                 *_threads(system),
                 result.states,
@@ -155,17 +156,17 @@ def _interleaved(
                 result.invariants,
             )
         )
-        for found in result.found:
+        for found in result.counterexamples:
             fallback = _NAMES.get(name, name)
             label = _NAMES_OF_PROPERTIES.get((name, found.property), fallback)
-            violations.append(Violation(found.property, label, name, found.moves))
+            violations.append(Violation(found.property, label, name, found.trace))
     return explored, violations
 
 
 def _reordered(
     flavour: str,
     bounds: Bounds,
-    memory: Memory,
+    memory: MemoryModel,
     unreduced: bool,
     limits: Limits,
     watch: Watch | None,
@@ -176,7 +177,7 @@ def _reordered(
     for system in weak_systems(flavour, bounds.readers, bounds.writers):
         result = explore_weak(system, memory, limits, _named(system.name, watch))
         explored.append(
-            Explored(
+            ScenarioResult(
                 system.name,
                 *_threads(system),
                 result.states,
@@ -185,9 +186,9 @@ def _reordered(
                 None,
             )
         )
-        for found in result.found:
+        for found in result.counterexamples:
             label = _NAMES_OF_PROPERTIES.get(("sections", found.property), "sections")
-            violation = Violation(found.property, label, system.name, found.moves, True)
+            violation = Violation(found.property, label, system.name, found.trace, True)
             violations.append(violation)
     return explored, violations
 

@@ -9,18 +9,40 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.model.explore.program import Branch, Kind, Never, Program, Role, Step, System, Variable
-from harness.model.lock.locks import LOCKS, WRITER, Lock, Section
+from harness.model.explore.program import (
+    AccessKind,
+    AtomicStep,
+    Branch,
+    Never,
+    Program,
+    Role,
+    System,
+    Variable,
+)
+from harness.model.lock.locks import LOCKS, MAX_VIRT_CPUS, CriticalSection, Lock
 
 WRITER_SEEN_WHOLE = "readers see a writer's section whole"
 READER_SEEN_WHOLE = "a writer sees a reader's section whole"
 
-_WRITES: Section = tuple(
-    Step(f"write {word}", Kind.STORE, word, (Branch("", "", put=((word, 1),)),), "in the section")
+_WRITES: CriticalSection = tuple(
+    AtomicStep(
+        f"write {word}",
+        AccessKind.STORE,
+        word,
+        (Branch("", "", sets=((word, 1),)),),
+        "in the section",
+    )
     for word in ("x", "y")
 )
-_READS: Section = tuple(
-    Step(f"read {word}", Kind.LOAD, word, (Branch("", ""),), "in the section", observe=f"r{word}")
+_READS: CriticalSection = tuple(
+    AtomicStep(
+        f"read {word}",
+        AccessKind.LOAD,
+        word,
+        (Branch("", ""),),
+        "in the section",
+        observe=f"r{word}",
+    )
     for word in ("x", "y")
 )
 _NEVER = "rx != ry"
@@ -39,8 +61,8 @@ def reader_seen_whole(lock: Lock, readers: int, writers: int, blocks: bool = Fal
 def _system(
     claim: str,
     lock: Lock,
-    readers: tuple[int, Section],
-    writers: tuple[int, Section],
+    readers: tuple[int, CriticalSection],
+    writers: tuple[int, CriticalSection],
     blocks: bool,
 ) -> System:
     acquire = lock.read if blocks else lock.tryread
@@ -50,7 +72,7 @@ def _system(
     roles = (Role(_plain(reader), readers[0]), Role(_plain(writer), writers[0]))
     variables = (*lock.variables, Variable("x"), Variable("y"))
     never = (Never(claim, _NEVER),)
-    width = WRITER["x86_64"]
+    width = MAX_VIRT_CPUS["x86_64"]
     constants = (("W", width), ("H", width // 2))  # H: for a mutant that halves W
     name = f"{lock.name}: {claim}"
     return System(name, roles, variables, constants, never)

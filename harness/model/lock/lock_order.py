@@ -24,7 +24,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Tree:
+class XenTree:
     """What of the surrounding tree matters to the lock order."""
 
     callback_under_lock: bool  # before 1376ef90d31c (4.15)
@@ -32,15 +32,15 @@ class Tree:
     irqs_off: bool = True  # spinlock only: taken with interrupts disabled
 
 
-NEW_TREE = Tree(callback_under_lock=False)
-OLD_TREE = Tree(callback_under_lock=True)
+NEW_TREE = XenTree(callback_under_lock=False)
+OLD_TREE = XenTree(callback_under_lock=True)
 
 EVENT, EVENT2 = "event_lock(d)", "event_lock(d')"
 CHANNEL, CHANNEL2 = "channel lock", "peer's channel lock"
 VIRQ, VM_EVENT = "virq_lock", "vm_event lock"
 
 
-def edges(flavour: str, tree: Tree) -> tuple[Edge, ...]:
+def edges(flavour: str, tree: XenTree) -> tuple[Edge, ...]:
     """Return the lock-order edges of ``flavour`` on ``tree``."""
     sites = FLAVOURS[flavour].sites
     virq_waits = sites[Site.VIRQ] is not Acquire.TRY

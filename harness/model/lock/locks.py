@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from harness.model.explore.program import (
+    AtomicStep,
     Branch,
     Fence,
     Never,
     Order,
     Program,
-    Step,
     Variable,
     chain,
     load,
@@ -28,14 +28,14 @@ from harness.model.explore.program import (
     rmw,
 )
 
-WRITER: dict[str, int] = {"x86_64": 8192, "arm64": 128}  # W = MAX_VIRT_CPUS
+MAX_VIRT_CPUS: dict[str, int] = {"x86_64": 8192, "arm64": 128}  # W = MAX_VIRT_CPUS
 
-Section = tuple[Step, ...]
+CriticalSection = tuple[AtomicStep, ...]
 
-DROPPED_ALONE = "an event is dropped only while a writer overlaps"
+DROPPED_WITHOUT_WRITER = "an event is dropped only while a writer overlaps"
 MUTUAL_EXCLUSION = "mutual exclusion of writer and readers"
 ONE_WRITER = "at most one writer inside"
-BOUNDS = "counter never under- or overflows"
+COUNTER_RANGE = "counter never under- or overflows"
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Lock:
     variables: tuple[Variable, ...]
     rest: str  # what holds of the variables when no thread is active
     never: tuple[Never, ...]
-    write: Callable[[str, Section, str, bool], Program]
-    read: Callable[[str, Section, str], Program]  # blocks until it is in
-    tryread: Callable[[str, Section, str], Program]  # gives up: the operation has no effect
+    write: Callable[[str, CriticalSection, str, bool], Program]
+    read: Callable[[str, CriticalSection, str], Program]  # blocks until it is in
+    tryread: Callable[[str, CriticalSection, str], Program]  # gives up: the operation has no effect
 
 
-def spliced(steps: Section, last: str, *tags: str) -> Section:
+def spliced(steps: CriticalSection, last: str, *tags: str) -> CriticalSection:
     """Link the steps of a section one after the other, the last one to ``last``, and tag them."""
     following = [*(step.name for step in steps[1:]), last][: len(steps)]
     linked = []
@@ -65,16 +65,18 @@ def spliced(steps: Section, last: str, *tags: str) -> Section:
     return tuple(linked)
 
 
-def entry(steps: Section, last: str) -> str:
+def entry(steps: CriticalSection, last: str) -> str:
     """Return the name of the first step of a section that ends in ``last``."""
     return steps[0].name if steps else last
 
 
-def _drop(when: str, then: str, **do: int | str) -> Branch:
-    return on(when, then, requires="writer > 0", claim=DROPPED_ALONE, **do)
+def _drop(when: str, then: str, **adds: int | str) -> Branch:
+    return on(when, then, requires="writer > 0", claim=DROPPED_WITHOUT_WRITER, **adds)
 
 
-def _with_event_lock(xen: str, start: str, body: Section, event_lock: bool) -> Section:
+def _with_event_lock(
+    xen: str, start: str, body: CriticalSection, event_lock: bool
+) -> CriticalSection:
     """Put a writer's ``body``, which ends by going to "unlock", inside the event_lock."""
     if not event_lock:
         straight = []
@@ -94,7 +96,7 @@ def _with_event_lock(xen: str, start: str, body: Section, event_lock: bool) -> S
 # -- counter -------------------------------------------------------------------------------
 
 
-def _counter_write(name: str, inside: Section, xen: str, event_lock: bool) -> Program:
+def _counter_write(name: str, inside: CriticalSection, xen: str, event_lock: bool) -> Program:
     start = entry(inside, "leave")
     at = f"{xen}: evtchn_write_lock"
     body = (
@@ -119,7 +121,7 @@ def _counter_write(name: str, inside: Section, xen: str, event_lock: bool) -> Pr
     return Program(name, _with_event_lock(xen, "claim", body, event_lock), tags=("writer",))
 
 
-def _counter_reader(name: str, inside: Section, xen: str, gives_up: bool) -> Program:
+def _counter_reader(name: str, inside: CriticalSection, xen: str, gives_up: bool) -> Program:
     full = _drop if gives_up else on
     at = f"{xen}: evtchn_tryread_lock"
     test = [on("u(L) < W", "add")]
@@ -163,12 +165,12 @@ def _counter_reader(name: str, inside: Section, xen: str, gives_up: bool) -> Pro
 
 COUNTER_LOCK = Lock(
     "counter",
-    (Variable("L", 0, -8, 4 * WRITER["x86_64"]), Variable("elock")),
+    (Variable("L", 0, -8, 4 * MAX_VIRT_CPUS["x86_64"]), Variable("elock")),
     "L == 0",
     (
         Never(MUTUAL_EXCLUSION, "writing > 0 and reading > 0"),
         Never(ONE_WRITER, "writing > 1"),
-        Never(BOUNDS, "L < 0 or L >= 2 * W"),
+        Never(COUNTER_RANGE, "L < 0 or L >= 2 * W"),
     ),
     _counter_write,
     lambda name, inside, xen: _counter_reader(name, inside, xen, False),
@@ -182,7 +184,7 @@ COUNTER_LOCK = Lock(
 _ALONE = "wmode == 0 and readers == 0"
 
 
-def _rwlock_write(name: str, inside: Section, xen: str, event_lock: bool) -> Program:
+def _rwlock_write(name: str, inside: CriticalSection, xen: str, event_lock: bool) -> Program:
     start = entry(inside, "leave")
     slow = f"{xen}: queue_write_lock_slowpath"
     taken = on("wmode != 0 or readers != 0", "queue")
@@ -224,7 +226,7 @@ def _rwlock_write(name: str, inside: Section, xen: str, event_lock: bool) -> Pro
     return Program(name, _with_event_lock(xen, "claim", body, event_lock), tags=("writer",))
 
 
-def _rwlock_leave(xen: str) -> Step:
+def _rwlock_leave(xen: str) -> AtomicStep:
     return rmw(
         "leave",
         "cnts",
@@ -235,7 +237,7 @@ def _rwlock_leave(xen: str) -> Step:
     )
 
 
-def _rwlock_read(name: str, inside: Section, xen: str) -> Program:
+def _rwlock_read(name: str, inside: CriticalSection, xen: str) -> Program:
     start = entry(inside, "leave")
     slow = f"{xen}: queue_read_lock_slowpath"
     steps = (
@@ -272,7 +274,7 @@ def _rwlock_read(name: str, inside: Section, xen: str) -> Program:
     return Program(name, chain(steps), tags=("reader",))
 
 
-def _rwlock_tryread(name: str, inside: Section, xen: str) -> Program:
+def _rwlock_tryread(name: str, inside: CriticalSection, xen: str) -> Program:
     start = entry(inside, "leave")
     at = f"{xen}: read_trylock"
     steps = (
@@ -309,7 +311,7 @@ RWLOCK_LOCK = Lock(
     (
         Never(MUTUAL_EXCLUSION, "writing > 0 and reading > 0"),
         Never(ONE_WRITER, "writing > 1"),
-        Never(BOUNDS, "readers < 0"),
+        Never(COUNTER_RANGE, "readers < 0"),
     ),
     _rwlock_write,
     _rwlock_read,
@@ -320,7 +322,7 @@ RWLOCK_LOCK = Lock(
 # Any waiter may be the next: every order a ticket lock can produce, and more.
 
 
-def _spin(xen: str, inside: Section, after: str, tag: str) -> Section:
+def _spin(xen: str, inside: CriticalSection, after: str, tag: str) -> CriticalSection:
     return (
         rmw(
             "take",
@@ -340,13 +342,13 @@ def _spin(xen: str, inside: Section, after: str, tag: str) -> Section:
     )
 
 
-def _spin_write(name: str, inside: Section, xen: str, event_lock: bool) -> Program:
+def _spin_write(name: str, inside: CriticalSection, xen: str, event_lock: bool) -> Program:
     take, *rest = _spin(xen, inside, "unlock", "writing")
     body = (replace(take, tags=("spinning", "irqs_off")), *rest)
     return Program(name, _with_event_lock(xen, "take", body, event_lock), tags=("writer",))
 
 
-def _spin_read(name: str, inside: Section, xen: str) -> Program:
+def _spin_read(name: str, inside: CriticalSection, xen: str) -> Program:
     return Program(name, chain(_spin(xen, inside, "take", "reading")), tags=("reader",))
 
 

@@ -10,79 +10,82 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.model.explore.liveness import Fairness, Lasso, starvation
-from harness.model.explore.memory_model import Memory
-from harness.model.explore.program import Branch, Fence, Program, Role, Step, System
-from harness.model.explore.search import Limits, Move, explore
+from harness.model.explore.memory_model import MemoryModel
+from harness.model.explore.program import AtomicStep, Branch, Fence, Program, Role, System
+from harness.model.explore.search import Limits, explore
+from harness.model.explore.trace import TraceStep
 from harness.model.explore.weak_memory import explore_weak
 from harness.model.lock.critical_sections import reader_seen_whole, writer_seen_whole
-from harness.model.lock.locks import COUNTER_LOCK, WRITER, Lock, Section
+from harness.model.lock.locks import COUNTER_LOCK, MAX_VIRT_CPUS, CriticalSection, Lock
 
 INSIDE = "@inside"  # stands for the first step under the lock
-Edit = tuple[str, Callable[[Step], Step]]  # (step, what becomes of it)
+Edit = tuple[str, Callable[[AtomicStep], AtomicStep]]  # (step, what becomes of it)
 
 
 # -- words to write mutants in -------------------------------------------------------------
 
 
-def goes(old: str, new: str) -> Callable[[Step], Step]:
+def goes(old: str, new: str) -> Callable[[AtomicStep], AtomicStep]:
     """Branches to ``old`` go to ``new``."""
 
-    def change(step: Step) -> Step:
+    def change(step: AtomicStep) -> AtomicStep:
         moved = (replace(b, then=new) if b.then == old else b for b in step.branches)
         return replace(step, branches=tuple(moved))
 
     return change
 
 
-def tests(old: str, new: str) -> Callable[[Step], Step]:
+def tests(old: str, new: str) -> Callable[[AtomicStep], AtomicStep]:
     """The text ``old`` in conditions becomes ``new``."""
 
-    def change(step: Step) -> Step:
+    def change(step: AtomicStep) -> AtomicStep:
         changed = (replace(b, when=b.when.replace(old, new)) for b in step.branches)
         return replace(step, branches=tuple(changed))
 
     return change
 
 
-def adds(value: int | str) -> Callable[[Step], Step]:
+def adds(value: int | str) -> Callable[[AtomicStep], AtomicStep]:
     """The step adds ``value`` to L."""
 
-    def change(step: Step) -> Step:
-        return replace(step, branches=tuple(replace(b, do=(("L", value),)) for b in step.branches))
+    def change(step: AtomicStep) -> AtomicStep:
+        return replace(
+            step, branches=tuple(replace(b, adds=(("L", value),)) for b in step.branches)
+        )
 
     return change
 
 
-def always(then: str) -> Callable[[Step], Step]:
+def always(then: str) -> Callable[[AtomicStep], AtomicStep]:
     """The step does not look at the value: it adds what it adds and goes to ``then``."""
 
-    def change(step: Step) -> Step:
+    def change(step: AtomicStep) -> AtomicStep:
         return replace(step, branches=(replace(step.branches[0], when="", then=then),))
 
     return change
 
 
-def unordered(step: Step) -> Step:
+def unordered(step: AtomicStep) -> AtomicStep:
     """The step's barriers are dropped."""
     return replace(step, before=Fence.NONE, after=Fence.NONE)
 
 
-def ordered(step: Step) -> Step:
+def ordered(step: AtomicStep) -> AtomicStep:
     """A read barrier follows the step."""
     return replace(step, after=Fence.READ)
 
 
-def halves(step: Step) -> Step:
+def halves(step: AtomicStep) -> AtomicStep:
     """The step works with H = W / 2 instead of W."""
 
     def half(branch: Branch) -> Branch:
-        do = tuple((n, v.replace("W", "H") if isinstance(v, str) else v) for n, v in branch.do)
-        return replace(branch, when=branch.when.replace("W", "H"), do=do)
+        adds = tuple((n, v.replace("W", "H") if isinstance(v, str) else v) for n, v in branch.adds)
+        return replace(branch, when=branch.when.replace("W", "H"), adds=adds)
 
     return replace(step, branches=tuple(half(branch) for branch in step.branches))
 
 
-def off_by_one(step: Step) -> Step:
+def off_by_one(step: AtomicStep) -> AtomicStep:
     """The step tests L > W where it should test L >= W."""
     return tests(">= W", "> W")(tests("< W", "<= W")(step))
 
@@ -177,11 +180,11 @@ SPIN_BARRIER = Mutant(
 def lock_of(mutant: Mutant) -> Lock:
     """Return the counter with the mutant's edits."""
 
-    def write(name: str, inside: Section, xen: str, event_lock: bool) -> Program:
+    def write(name: str, inside: CriticalSection, xen: str, event_lock: bool) -> Program:
         program = COUNTER_LOCK.write(name, inside, xen, event_lock)
         return edited(program, mutant.write, program.step("spin").branches[0].then)
 
-    def tryread(name: str, inside: Section, xen: str) -> Program:
+    def tryread(name: str, inside: CriticalSection, xen: str) -> Program:
         program = COUNTER_LOCK.tryread(name, inside, xen)
         return edited(program, mutant.read, program.step("add").branches[0].then)
 
@@ -215,12 +218,12 @@ class Judgement:
     mutant: Mutant
     by: By | None
     property: str
-    moves: tuple[Move, ...] = ()
+    trace: tuple[TraceStep, ...] = ()
     lasso: Lasso | None = None
     states: int = 0  # explored in all
 
 
-_FIRST = Limits(first=True)
+_FIRST = Limits(stop_at_first=True)
 _SMALL = (3, 2, "x86_64")  # readers, writers, whose W
 _MANY = (66, 1, "arm64")  # more than W / 2 = 64, below W = 128, where the counter is right
 
@@ -231,21 +234,21 @@ def judge(mutant: Mutant) -> Judgement:
     for readers, writers, arch in (_SMALL, _MANY):
         explored = explore(mutant_system(mutant, readers, writers, arch), _FIRST)
         states += explored.states
-        if explored.found:
-            found = explored.found[0]
-            return Judgement(mutant, By.INTERLEAVING, found.property, found.moves, states=states)
+        if explored.counterexamples:
+            found = explored.counterexamples[0]
+            return Judgement(mutant, By.INTERLEAVING, found.property, found.trace, states=states)
     lasso = starvation(mutant_system(mutant, 2, 1, "x86_64"), "writer", Fairness.WEAK)
     if lasso is not None:
         name = "a writer gets in if every thread that can run does"
         return Judgement(mutant, By.STARVATION, name, lasso=lasso, states=states)
     cured = replace(lock, write=lock_of(_with_cure(mutant)).write)
-    for memory, by in ((Memory.TSO, By.TSO), (Memory.ARM, By.ARM)):
+    for memory, by in ((MemoryModel.TSO, By.TSO), (MemoryModel.ARM, By.ARM)):
         for system in (writer_seen_whole(cured, 2, 1), reader_seen_whole(cured, 2, 1)):
             weak = explore_weak(system, memory)
             states += weak.states
-            if weak.found:
-                found = weak.found[0]
-                return Judgement(mutant, by, found.property, found.moves, states=states)
+            if weak.counterexamples:
+                found = weak.counterexamples[0]
+                return Judgement(mutant, by, found.property, found.trace, states=states)
     return Judgement(mutant, None, "", states=states)
 
 
@@ -257,7 +260,7 @@ def _with_cure(mutant: Mutant) -> Mutant:
 def mutant_system(mutant: Mutant, readers: int, writers: int, arch: str) -> System:
     """Return the ``lock`` scenario of a mutant."""
     lock = lock_of(mutant)
-    width = WRITER[arch] // 2 if mutant.halved else WRITER[arch]
+    width = MAX_VIRT_CPUS[arch] // 2 if mutant.halved else MAX_VIRT_CPUS[arch]
     reader = lock.tryread("send", (), "evtchn_send")
     writer = lock.write("writer", (), "evtchn_close", True)
     return System(

@@ -6,32 +6,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from harness.model.explore.liveness import Fairness, least_fairness
-from harness.model.explore.memory_model import Memory
+from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.program import Never, Program, System, Variable
-from harness.model.explore.search import Exploration, Limits, Move, explore
+from harness.model.explore.search import Exploration, Limits, explore
+from harness.model.explore.trace import TraceStep
 from harness.model.explore.weak_memory import explore_weak
 from harness.model.lock.critical_sections import reader_seen_whole, writer_seen_whole
 from harness.model.lock.flavours import Site
-from harness.model.lock.locks import DROPPED_ALONE, LOCKS, MUTUAL_EXCLUSION, WRITER
+from harness.model.lock.locks import DROPPED_WITHOUT_WRITER, LOCKS, MAX_VIRT_CPUS, MUTUAL_EXCLUSION
 from harness.model.lock.mutants import SPIN_BARRIER, lock_of
 from harness.model.lock.scenarios import (
     POLL_SLEEPS,
-    XEN,
+    XEN_FUNCTION,
     Bounds,
     as_interrupt,
+    build_system,
     interrupt,
     interruptible,
     leak,
-    lock,
+    lock_scenario,
     mixed,
     poll_pending,
-    system,
     unmask,
     xen_consumer,
 )
 from harness.model.lock.ticket_lock import ticketed
 
-_W = WRITER["arm64"]
+_W = MAX_VIRT_CPUS["arm64"]
 _FEW = Bounds(2, 1)
 
 
@@ -44,7 +45,7 @@ class Prediction:
     question: str
     answer: str
     holds: bool  # the good thing happens
-    moves: tuple[Move, ...] = ()
+    trace: tuple[TraceStep, ...] = ()
     states: int = 0
 
 
@@ -61,9 +62,11 @@ def predictions() -> Iterator[Prediction]:
 def many_readers() -> Iterator[Prediction]:
     """W - 1, exactly W and W + 1 simultaneous readers, exhaustively with arm64's real W."""
     for name, readers in (("below-w", _W - 1), ("exactly-w", _W), ("above-w", _W + 1)):
-        explored = explore(lock("counter", Bounds(readers, 1, "arm64")))
-        dropped = _found(explored, DROPPED_ALONE)
-        alone = explore(lock("counter", Bounds(readers, 0, "arm64")), Limits(first=True))
+        explored = explore(lock_scenario("counter", Bounds(readers, 1, "arm64")))
+        dropped = _found(explored, DROPPED_WITHOUT_WRITER)
+        alone = explore(
+            lock_scenario("counter", Bounds(readers, 0, "arm64")), Limits(stop_at_first=True)
+        )
         enters = _found(explored, MUTUAL_EXCLUSION) is not None
         answer = (
             "nobody is refused but by a writer"
@@ -77,7 +80,7 @@ def many_readers() -> Iterator[Prediction]:
             f"{readers} simultaneous readers of one channel, W = {_W}",
             answer + ("" if not enters else "; and a writer gets in beside readers"),
             dropped is None,
-            _found(alone, DROPPED_ALONE) or (),
+            _found(alone, DROPPED_WITHOUT_WRITER) or (),
             explored.states,
         )
 
@@ -85,17 +88,17 @@ def many_readers() -> Iterator[Prediction]:
 def two_writers() -> Iterator[Prediction]:
     """Two writers of one channel without the event_lock."""
     for flavour in LOCKS:
-        explored = explore(lock(flavour, Bounds(1, 2), event_lock=False))
-        moves = _stuck(explored)
+        explored = explore(lock_scenario(flavour, Bounds(1, 2), event_lock=False))
+        trace = _stuck(explored)
         yield Prediction(
             "two-writers",
             flavour,
             "two writers on one channel, event_lock not held",
             "both get in, one after the other"
-            if moves is None
+            if trace is None
             else "deadlock: both have added W, both wait for L == W while L = 2W",
-            moves is None,
-            moves or (),
+            trace is None,
+            trace or (),
             explored.states,
         )
 
@@ -129,23 +132,23 @@ def same_cpu() -> Iterator[Prediction]:
         ("counter", "a reader that insists"),
     ):
         explored = explore(_blocking_interrupt(flavour))
-        moves = _stuck(explored)
+        trace = _stuck(explored)
         yield Prediction(
             "interrupt-blocks",
             flavour,
             f"the same with {why}",
             "deadlock: the interrupt waits for the writer it interrupts",
-            moves is None,
-            moves or (),
+            trace is None,
+            trace or (),
             explored.states,
         )
 
 
 def _blocking_interrupt(flavour: str) -> System:
-    reader = LOCKS[flavour].read("virq", (), XEN[Site.VIRQ])
+    reader = LOCKS[flavour].read("virq", (), XEN_FUNCTION[Site.VIRQ])
     writer = _irqs_on(LOCKS[flavour].write("writer", (), "evtchn_close", True))
     roles = ((as_interrupt(_irqs_on(reader)), 1), (interruptible(writer), 1))
-    return system("interrupt blocks", flavour, _FEW, roles, (Variable("irq"),))
+    return build_system("interrupt blocks", flavour, _FEW, roles, (Variable("irq"),))
 
 
 def _irqs_on(program: Program) -> Program:
@@ -160,14 +163,14 @@ def leaks() -> Iterator[Prediction]:
     """A reader that never leaves."""
     for flavour in LOCKS:
         explored = explore(leak(flavour, _FEW))
-        moves = _stuck(explored)
+        trace = _stuck(explored)
         yield Prediction(
             "leak",
             flavour,
             "a reader that got in and never releases",
             "the next writer waits for ever, with the domain's event_lock held",
-            moves is None,
-            moves or (),
+            trace is None,
+            trace or (),
             explored.states,
         )
 
@@ -177,17 +180,17 @@ def callbacks() -> Iterator[Prediction]:
     for flavour in LOCKS:
         for under, tree in ((True, "before 1376ef90d31c"), (False, "since 1376ef90d31c")):
             explored = explore(xen_consumer(flavour, _FEW, under))
-            moves = _stuck(explored)
+            trace = _stuck(explored)
             yield Prediction(
                 "consumer-callback",
                 flavour,
                 f"a Xen consumer's callback takes vm_event's lock in a send, tree {tree}",
                 "no deadlock"
-                if moves is None
+                if trace is None
                 else "ABBA deadlock: the send holds the channel and waits for vm_event's lock, "
                 "whose holder waits to write-lock the channel; that senders only try is no help",
-                moves is None,
-                moves or (),
+                trace is None,
+                trace or (),
                 explored.states,
             )
 
@@ -196,17 +199,17 @@ def polls() -> Iterator[Prediction]:
     """SCHEDOP_poll of a pending port that a writer is changing."""
     for flavour in ("spinlock", "counter", "rwlock"):
         explored = explore(poll_pending(flavour, _FEW))
-        moves = _found(explored, POLL_SLEEPS)
+        trace = _found(explored, POLL_SLEEPS)
         yield Prediction(
             "poll-pending",
             flavour,
             "SCHEDOP_poll of a port that is pending while a writer overlaps",
             "returns at once"
-            if moves is None
+            if trace is None
             else 'the failed try counts as "not pending": the vCPU sleeps until its time-out '
             "though the event is there; only a new event would wake it",
-            moves is None,
-            moves or (),
+            trace is None,
+            trace or (),
             explored.states,
         )
 
@@ -224,7 +227,11 @@ class Starvation:
 def starvations() -> Iterator[Starvation]:
     """Yield who can starve: 2 readers that never stop, 1 writer; spinlocks are ticket locks."""
     for flavour in LOCKS:
-        for made in (lock(flavour, _FEW), mixed(flavour, Bounds(1, 1)), unmask(flavour, _FEW)):
+        for made in (
+            lock_scenario(flavour, _FEW),
+            mixed(flavour, Bounds(1, 1)),
+            unmask(flavour, _FEW),
+        ):
             real = ticketed(made, "lock", "qlock", "elock")
             for role in real.roles:
                 yield Starvation(flavour, made.name, role.name, least_fairness(real, role.name))
@@ -235,27 +242,27 @@ class WeakVerdict:
     """What a memory model does to a lock's sections."""
 
     lock: str
-    memory: Memory
+    memory: MemoryModel
     property: str
     states: int
-    moves: tuple[Move, ...] | None  # None: proved
+    trace: tuple[TraceStep, ...] | None  # None: proved
 
 
 def weak_memory() -> Iterator[WeakVerdict]:
     """Settle whether a counter writer's plain read is enough, and what cures it."""
     locks = (*LOCKS.values(), replace(lock_of(SPIN_BARRIER), name="counter + spin-barrier"))
     for flavour in locks:
-        for memory in Memory:
+        for memory in MemoryModel:
             for made in (writer_seen_whole(flavour, 2, 1), reader_seen_whole(flavour, 2, 1)):
                 explored = explore_weak(made, memory)
-                moves = explored.found[0].moves if explored.found else None
+                trace = explored.counterexamples[0].trace if explored.counterexamples else None
                 claim = made.never[0].name
-                yield WeakVerdict(flavour.name, memory, claim, explored.states, moves)
+                yield WeakVerdict(flavour.name, memory, claim, explored.states, trace)
 
 
-def _found(explored: Exploration, name: str) -> tuple[Move, ...] | None:
-    return next((found.moves for found in explored.found if found.property == name), None)
+def _found(explored: Exploration, name: str) -> tuple[TraceStep, ...] | None:
+    return next((found.trace for found in explored.counterexamples if found.property == name), None)
 
 
-def _stuck(explored: Exploration) -> tuple[Move, ...] | None:
+def _stuck(explored: Exploration) -> tuple[TraceStep, ...] | None:
     return _found(explored, explored.system.rest_claim)

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from harness.model.explore.program import (
+    AccessKind,
+    AtomicStep,
     Branch,
-    Kind,
     Order,
     Program,
     Role,
-    Step,
     System,
     Variable,
     chain,
@@ -25,15 +25,15 @@ from harness.model.explore.program import (
 )
 from harness.model.lock.flavours import FLAVOURS, Acquire, Site
 from harness.model.lock.locks import (
-    DROPPED_ALONE,
+    DROPPED_WITHOUT_WRITER,
     LOCKS,
+    MAX_VIRT_CPUS,
     MUTUAL_EXCLUSION,
-    WRITER,
+    CriticalSection,
     Lock,
-    Section,
 )
 
-XEN: dict[Site, str] = {
+XEN_FUNCTION: dict[Site, str] = {
     Site.SEND: "evtchn_send",
     Site.VIRQ: "send_guest_global_virq",
     Site.PIRQ: "send_guest_pirq",
@@ -59,7 +59,7 @@ class Bounds:
     arch: str = "x86_64"
 
     @property
-    def few(self) -> Bounds:
+    def at_most_two(self) -> Bounds:
         """The same, small enough to put beside other call sites."""
         return replace(self, readers=min(self.readers, 2), writers=min(self.writers, 2))
 
@@ -67,14 +67,16 @@ class Bounds:
 Scenario = Callable[[str, Bounds], System]
 
 
-def site_program(flavour: str, site: Site, section: Section = (), name: str = "") -> Program:
+def site_program(
+    flavour: str, site: Site, section: CriticalSection = (), name: str = ""
+) -> Program:
     """Return what ``site`` does to the lock in ``flavour``, around ``section``."""
     lock, how = LOCKS[flavour], FLAVOURS[flavour].sites[site]
     acquire = lock.tryread if how is Acquire.TRY else lock.read
-    return acquire(name or site.value, section, XEN[site])
+    return acquire(name or site.value, section, XEN_FUNCTION[site])
 
 
-def system(
+def build_system(
     name: str,
     flavour: str,
     bounds: Bounds,
@@ -87,30 +89,30 @@ def system(
         name,
         tuple(Role(program, count) for program, count in roles if count),
         lock.variables + variables,
-        (("W", WRITER[bounds.arch]),),
+        (("W", MAX_VIRT_CPUS[bounds.arch]),),
         lock.never,
         rest=lock.rest,
     )
 
 
-def lock(flavour: str, bounds: Bounds, event_lock: bool = True) -> System:
+def lock_scenario(flavour: str, bounds: Bounds, event_lock: bool = True) -> System:
     """Senders and writers of one channel, for ever; writers hold the event_lock."""
     writer = LOCKS[flavour].write("writer", (), "evtchn_close", event_lock)
     sender = site_program(flavour, Site.SEND)
     roles = ((sender, bounds.readers), (writer, bounds.writers))
-    return system("lock", flavour, bounds, roles)
+    return build_system("lock", flavour, bounds, roles)
 
 
 def mixed(flavour: str, bounds: Bounds) -> System:
     """Senders, which may block, beside a VIRQ sender, which may not."""
-    few = bounds.few
+    few = bounds.at_most_two
     writer = LOCKS[flavour].write("writer", (), "evtchn_close", True)
     roles = (
         (site_program(flavour, Site.SEND), few.readers),
         (site_program(flavour, Site.VIRQ), 1),
         (writer, few.writers),
     )
-    return system("mixed", flavour, bounds, roles)
+    return build_system("mixed", flavour, bounds, roles)
 
 
 def poll_unusable(flavour: str, bounds: Bounds) -> System:
@@ -125,10 +127,12 @@ def poll_unusable(flavour: str, bounds: Bounds) -> System:
         on("usable == 0", leaves),
     )
     poll = site_program(flavour, Site.POLL, (look,)).once()
-    store = Step("bind", Kind.STORE, "usable", (put("", usable=1),), "evtchn_alloc_unbound: state")
+    store = AtomicStep(
+        "bind", AccessKind.STORE, "usable", (assign("", usable=1),), "evtchn_alloc_unbound: state"
+    )
     alloc = LOCKS[flavour].write("alloc", (store,), "evtchn_alloc_unbound", True)
-    roles = ((poll, 1), (alloc, bounds.few.writers))
-    return system("poll-unusable", flavour, bounds, roles, (usable,))
+    roles = ((poll, 1), (alloc, bounds.at_most_two.writers))
+    return build_system("poll-unusable", flavour, bounds, roles, (usable,))
 
 
 def poll_bind(flavour: str, bounds: Bounds) -> System:
@@ -137,12 +141,14 @@ def poll_bind(flavour: str, bounds: Bounds) -> System:
     if flavour == "counter-v2":
         poll = when_dropped(poll, "evtchn_port_poll: rc is still -EINVAL", POLL_EINVAL, "0 == 1")
     writer = LOCKS[flavour].write("bind", (), "evtchn_bind_interdomain", True)
-    return system("poll-bind", flavour, bounds, ((poll, 1), (writer, bounds.few.writers)))
+    return build_system(
+        "poll-bind", flavour, bounds, ((poll, 1), (writer, bounds.at_most_two.writers))
+    )
 
 
 def masked(flavour: str, bounds: Bounds) -> System:
     """PHYSDEVOP_IRQ_UNMASK_NOTIFY asks whether a port is masked, beside senders and writers."""
-    few = bounds.few
+    few = bounds.at_most_two
     query = without_claims(site_program(flavour, Site.MASKED))
     if flavour == "counter-v2":  # the read side is released whether or not it was got
         release = replace(query.step("leave"), name="release", tags=())
@@ -155,17 +161,19 @@ def masked(flavour: str, bounds: Bounds) -> System:
         (site_program(flavour, Site.SEND), min(few.readers, 1)),
         (writer, few.writers),
     )
-    return system("masked", flavour, bounds, roles)
+    return build_system("masked", flavour, bounds, roles)
 
 
 def unmask(flavour: str, bounds: Bounds) -> System:
     """EVTCHNOP_unmask of an UNBOUND port while the peer binds to it."""
-    clear = Step("clear", Kind.STORE, "mask", (put("", mask=0),), "evtchn_unmask: port_unmask")
+    clear = AtomicStep(
+        "clear", AccessKind.STORE, "mask", (assign("", mask=0),), "evtchn_unmask: port_unmask"
+    )
     ask = site_program(flavour, Site.UNMASK, (clear,))
     ask = returns(without_claims(ask), "evtchn_unmask: return 0", UNMASK_LOST, "mask == 0").once()
     writer = LOCKS[flavour].write("bind", (), "evtchn_bind_interdomain", True)
-    roles = ((ask, 1), (writer, bounds.few.writers))
-    return system("unmask", flavour, bounds, roles, (Variable("mask", 1),))
+    roles = ((ask, 1), (writer, bounds.at_most_two.writers))
+    return build_system("unmask", flavour, bounds, roles, (Variable("mask", 1),))
 
 
 def global_virq(flavour: str, bounds: Bounds) -> System:
@@ -175,7 +183,7 @@ def global_virq(flavour: str, bounds: Bounds) -> System:
     to_1 = Branch("notify == 1", "", requires="notify == 1", claim=VIRQ_VCPU)
     always_0 = Branch("", "", requires="notify == 0", claim=VIRQ_VCPU)
     branches = (always_0,) if flavour == "counter-v2" else (to_0, to_1)
-    deliver = Step("deliver", Kind.LOAD, "notify", branches, at)
+    deliver = AtomicStep("deliver", AccessKind.LOAD, "notify", branches, at)
     raise_ = site_program(flavour, Site.VIRQ, (deliver,))
     move = Program(
         "bind_vcpu",
@@ -187,13 +195,19 @@ def global_virq(flavour: str, bounds: Bounds) -> System:
                     "evtchn_bind_vcpu, event_lock",
                     on("elock == 0", "move", elock=1),
                 ),
-                Step("move", Kind.STORE, "notify", (put("unlock", notify=1),), "evtchn_bind_vcpu"),
+                AtomicStep(
+                    "move",
+                    AccessKind.STORE,
+                    "notify",
+                    (assign("unlock", notify=1),),
+                    "evtchn_bind_vcpu",
+                ),
                 rmw("unlock", "elock", "evtchn_bind_vcpu, event_lock", on("", "lock", elock=-1)),
             )
         ),
     ).once()
     roles = ((raise_, 1), (move, 1))
-    return system("global-virq", flavour, bounds, roles, (Variable("notify"),))
+    return build_system("global-virq", flavour, bounds, roles, (Variable("notify"),))
 
 
 def interrupt(flavour: str, bounds: Bounds) -> System:
@@ -202,14 +216,14 @@ def interrupt(flavour: str, bounds: Bounds) -> System:
     if flavour == "rwlock":
         reader = lets_same_cpu_in(reader)
     writer = LOCKS[flavour].write("writer", (), "evtchn_close", True)
-    made = system(
+    made = build_system(
         "interrupt",
         flavour,
         bounds,
         (
             (as_interrupt(reader), 1),
             (interruptible(writer), 1),
-            (site_program(flavour, Site.SEND), bounds.few.readers),
+            (site_program(flavour, Site.SEND), bounds.at_most_two.readers),
         ),
         (Variable("irq"),),
     )
@@ -236,7 +250,7 @@ def xen_consumer(flavour: str, bounds: Bounds, under_lock: bool = True) -> Syste
         writer, steps=(start, *(_rerouted(s, "lock", "vmend") for s in writer.steps), end)
     )
     roles = ((sender, min(bounds.readers, 2)), (writer, 1))
-    return system("xen-consumer", flavour, bounds, roles, (Variable("vm"),))
+    return build_system("xen-consumer", flavour, bounds, roles, (Variable("vm"),))
 
 
 def leak(flavour: str, bounds: Bounds) -> System:
@@ -244,9 +258,9 @@ def leak(flavour: str, bounds: Bounds) -> System:
     thief = site_program(flavour, Site.SEND, (), "leak")
     thief = thief.edit("leave", lambda s: replace(s, branches=(on("", thief.steps[0].name),)))
     writer = LOCKS[flavour].write("writer", (), "evtchn_close", True)
-    few = bounds.few
+    few = bounds.at_most_two
     roles = ((thief.once(), 1), (site_program(flavour, Site.SEND), few.readers), (writer, 1))
-    return system("leak", flavour, bounds, roles)
+    return build_system("leak", flavour, bounds, roles)
 
 
 def poll_pending(flavour: str, bounds: Bounds) -> System:
@@ -254,12 +268,14 @@ def poll_pending(flavour: str, bounds: Bounds) -> System:
     poll = site_program(flavour, Site.POLL)
     poll = when_dropped(poll, "do_poll: the vCPU goes to sleep", POLL_SLEEPS, "0 == 1")
     writer = LOCKS[flavour].write("writer", (), "evtchn_close", True)
-    return system("poll-pending", flavour, bounds, ((poll, 1), (writer, bounds.few.writers)))
+    return build_system(
+        "poll-pending", flavour, bounds, ((poll, 1), (writer, bounds.at_most_two.writers))
+    )
 
 
 # What ``check`` explores for every flavour.
 SCENARIOS: dict[str, Scenario] = {
-    "lock": lock,
+    "lock": lock_scenario,
     "mixed": mixed,
     "poll-unusable": poll_unusable,
     "poll-bind": poll_bind,
@@ -272,12 +288,12 @@ SCENARIOS: dict[str, Scenario] = {
 # -- changing programs ---------------------------------------------------------------------
 
 
-def put(then: str, **values: int) -> Branch:
+def assign(then: str, **values: int) -> Branch:
     """Write a branch that sets variables."""
-    return Branch("", then, put=tuple(values.items()))
+    return Branch("", then, sets=tuple(values.items()))
 
 
-def _rerouted(step: Step, old: str, new: str) -> Step:
+def _rerouted(step: AtomicStep, old: str, new: str) -> AtomicStep:
     branches = (replace(b, then=new if b.then == old else b.then) for b in step.branches)
     return replace(step, branches=tuple(branches))
 
@@ -286,7 +302,7 @@ def without_claims(program: Program) -> Program:
     """Return the program without the rule on dropped events: nothing is sent here."""
 
     def plain(branch: Branch) -> Branch:
-        dropped = branch.claim == DROPPED_ALONE
+        dropped = branch.claim == DROPPED_WITHOUT_WRITER
         return replace(branch, requires="", claim="") if dropped else branch
 
     steps = (replace(s, branches=tuple(plain(b) for b in s.branches)) for s in program.steps)
@@ -295,11 +311,13 @@ def without_claims(program: Program) -> Program:
 
 def when_dropped(program: Program, xen: str, claim: str, requires: str) -> Program:
     """Return the program with one more step where a failed try ends up."""
-    if all(b.claim != DROPPED_ALONE for s in program.steps for b in s.branches):
+    if all(b.claim != DROPPED_WITHOUT_WRITER for s in program.steps for b in s.branches):
         return program  # it never gives up
     plain = without_claims(program)
     home = plain.steps[0].name
-    failed = Step("failed", Kind.LOCAL, "", (on("", home, requires=requires, claim=claim),), xen)
+    failed = AtomicStep(
+        "failed", AccessKind.LOCAL, "", (on("", home, requires=requires, claim=claim),), xen
+    )
     failing = {plain.steps[0].name, "undo"}
     steps = tuple(_rerouted(s, home, "failed") if s.name in failing else s for s in plain.steps)
     return replace(plain, steps=(*steps, failed))
@@ -309,19 +327,23 @@ def returns(program: Program, xen: str, claim: str, requires: str) -> Program:
     """Return the program with a last step, its return, where ``requires`` must hold."""
     home = program.steps[0].name
     steps = tuple(_rerouted(step, home, "return") for step in program.steps)
-    last = Step("return", Kind.LOCAL, "", (on("", home, requires=requires, claim=claim),), xen)
+    last = AtomicStep(
+        "return", AccessKind.LOCAL, "", (on("", home, requires=requires, claim=claim),), xen
+    )
     return replace(program, steps=(*steps, last))
 
 
 def as_interrupt(program: Program) -> Program:
     """Return the program as an interrupt handler: it runs to its end before its CPU goes on."""
     home = program.steps[0].name
-    take = Step("irq", Kind.LOCAL, "", (on("irqs_off == 0 and irq == 0", home, irq=1),), "do_IRQ")
+    take = AtomicStep(
+        "irq", AccessKind.LOCAL, "", (on("irqs_off == 0 and irq == 0", home, irq=1),), "do_IRQ"
+    )
 
     def ends(branch: Branch) -> Branch:
         if branch.then != home:
             return branch
-        return replace(branch, then="irq", do=(*branch.do, ("irq", -1)))
+        return replace(branch, then="irq", adds=(*branch.adds, ("irq", -1)))
 
     steps = (replace(s, branches=tuple(ends(b) for b in s.branches)) for s in program.steps)
     return replace(program, name=f"{program.name} in irq", steps=(take, *steps))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from harness.model.explore.program import Branch, Kind, Program, Step, System, Variable
+from harness.model.explore.program import AccessKind, AtomicStep, Branch, Program, System, Variable
 
 
 def ticketed(system: System, *locks: str) -> System:
@@ -37,34 +37,38 @@ def _program(program: Program, lock: str, tickets: int) -> Program:
     return replace(program, steps=tuple(steps))
 
 
-def _steps(step: Step, lock: str, tickets: int) -> Iterator[Step]:
+def _steps(step: AtomicStep, lock: str, tickets: int) -> Iterator[AtomicStep]:
     if step.word != lock:
         yield step
         return
     branch = step.branches[0]
-    if dict(branch.do).get(lock) == 1:
+    if dict(branch.adds).get(lock) == 1:
         yield from _take(step, branch, lock, tickets)
     else:
         yield replace(step, word=f"{lock}_head", branches=_next(branch, f"{lock}_head", tickets))
 
 
-def _take(step: Step, branch: Branch, lock: str, tickets: int) -> Iterator[Step]:
+def _take(step: AtomicStep, branch: Branch, lock: str, tickets: int) -> Iterator[AtomicStep]:
     draws = tuple(
         Branch(
-            f"{lock}_tail == {n}", f"{step.name} {n}", put=((f"{lock}_tail", (n + 1) % tickets),)
+            f"{lock}_tail == {n}", f"{step.name} {n}", sets=((f"{lock}_tail", (n + 1) % tickets),)
         )
         for n in range(tickets)
     )
     yield replace(step, word=f"{lock}_tail", branches=draws)
     for n in range(tickets):
-        served = replace(branch, when=f"{lock}_head == {n}", do=())
+        served = replace(branch, when=f"{lock}_head == {n}", adds=())
         yield replace(
-            step, name=f"{step.name} {n}", kind=Kind.LOAD, word=f"{lock}_head", branches=(served,)
+            step,
+            name=f"{step.name} {n}",
+            kind=AccessKind.LOAD,
+            word=f"{lock}_head",
+            branches=(served,),
         )
 
 
 def _next(branch: Branch, head: str, tickets: int) -> tuple[Branch, ...]:
     return tuple(
-        replace(branch, when=f"{head} == {n}", do=(), put=((head, (n + 1) % tickets),))
+        replace(branch, when=f"{head} == {n}", adds=(), sets=((head, (n + 1) % tickets),))
         for n in range(tickets)
     )

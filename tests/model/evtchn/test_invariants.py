@@ -6,10 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from harness.model.evtchn.domain import Channel, Domain, State, Vcpu, Word, World
-from harness.model.evtchn.invariants import WRITER_RULE, broken_step, broken_world, visit
+from harness.model.evtchn.domain import Channel, Domain, SharedBits, State, Vcpu, World
+from harness.model.evtchn.invariants import (
+    WRITER_RULE,
+    explore_worlds,
+    step_violations,
+    world_violations,
+)
 from harness.model.evtchn.operations import AllocUnbound, Close, Operation, Result, Send
-from harness.model.evtchn.predict import Outcome, predict
+from harness.model.evtchn.outcome import AllowedOutcome
+from harness.model.evtchn.predict import predict
 from harness.model.findings import channel_operations
 
 GUEST = Domain(1)
@@ -39,7 +45,7 @@ def guest(*ports: tuple[int, Channel]) -> World:
     ],
 )
 def test_a_broken_state_is_noticed(world: World, words: str) -> None:
-    found = " ".join(broken_world(world))
+    found = " ".join(world_violations(world))
     assert words in found
     assert bool(found) is bool(words)
 
@@ -57,7 +63,7 @@ HELD = guest((1, IPI))
         (AllocUnbound(1, 1, 0), HELD, HELD, 0, 2, "returned port 2 but opened []"),
         (
             Send(1, 1),
-            guest((1, replace(IPI, bits=Word(pending=True)))),
+            guest((1, replace(IPI, bits=SharedBits(pending=True)))),
             HELD,
             0,
             None,
@@ -68,20 +74,20 @@ HELD = guest((1, IPI))
 def test_a_broken_step_is_noticed(
     operation: Operation, before: World, after: World, rc: int, port: int | None, words: str
 ) -> None:
-    outcome = Outcome(Result(rc, port), after, ("close: FREE",))
-    assert words in " ".join(broken_step(before, operation, outcome))
+    outcome = AllowedOutcome(Result(rc, port), after, ("close: FREE",))
+    assert words in " ".join(step_violations(before, operation, outcome))
 
 
 def test_every_state_of_a_small_world_keeps_the_rules() -> None:
     world = World((Domain(0, privileged=True, max_port=1), Domain(1, max_port=1, vcpus=(Vcpu(),))))
-    visited = visit(world, channel_operations(), 5000)
+    visited = explore_worlds(world, channel_operations(), 5000)
     assert visited.exhausted
     assert visited.states > 100
     assert not visited.broken
 
 
 def test_a_visit_that_stops_early_says_so() -> None:
-    assert not visit(WORLD, channel_operations(), 10).exhausted
+    assert not explore_worlds(WORLD, channel_operations(), 10).exhausted
 
 
 def test_the_peer_of_a_closed_channel_is_what_keeps_the_writer_rule() -> None:
@@ -90,4 +96,4 @@ def test_the_peer_of_a_closed_channel_is_what_keeps_the_writer_rule() -> None:
     for operation in (AllocUnbound(1, 1, 0), AllocUnbound(0, 0, 1)):
         world = predict(world, operation)[0].world
     bad = world.with_domain(GUEST.with_port(1, Channel(State.INTERDOMAIN, 0, 1)))
-    assert broken_world(bad)
+    assert world_violations(bad)

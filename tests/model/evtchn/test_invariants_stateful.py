@@ -8,8 +8,8 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from harness.model.evtchn.domain import Domain, Kind, Vcpu, World
-from harness.model.evtchn.invariants import broken_step, broken_world
+from harness.model.evtchn.domain import Domain, GuestKind, Vcpu, World
+from harness.model.evtchn.invariants import step_violations, world_violations
 from harness.model.evtchn.operations import (
     DOMID_SELF,
     AllocUnbound,
@@ -38,7 +38,7 @@ from harness.model.evtchn.operations import (
 )
 from harness.model.evtchn.predict import predict
 from harness.model.evtchn.releases import RELEASES
-from harness.model.evtchn.spec_rows import ROWS
+from harness.model.evtchn.spec_rows import SPEC_ROWS
 from harness.model.lock.flavours import FLAVOURS
 
 _DOM = st.integers(0, 1)
@@ -77,12 +77,14 @@ class Channels(RuleBasedStateMachine):
 
     @initialize(
         release=st.sampled_from(RELEASES),
-        kind=st.sampled_from(Kind),
+        kind=st.sampled_from(GuestKind),
         scarce=st.booleans(),
         paused=st.booleans(),
         limit=st.sampled_from([3, 5, 1023]),
     )
-    def boot(self, release: object, kind: Kind, scarce: bool, paused: bool, limit: int) -> None:
+    def boot(
+        self, release: object, kind: GuestKind, scarce: bool, paused: bool, limit: int
+    ) -> None:
         vcpus = (Vcpu(), Vcpu())
         pirqs = frozenset({1, 2})
         dom0 = Domain(0, privileged=True, vcpus=vcpus, pirqs=pirqs)
@@ -111,15 +113,15 @@ class Channels(RuleBasedStateMachine):
         assert outcomes
         assert len(set(outcomes)) == len(outcomes)
         for outcome in outcomes:
-            assert not broken_step(self.world, operation, outcome)
-            assert set(outcome.rows) <= ROWS
+            assert not step_violations(self.world, operation, outcome)
+            assert set(outcome.rows) <= SPEC_ROWS
             hash(outcome.world)
         self.world = outcomes[choice % len(outcomes)].world
 
     @invariant()
     def sound(self) -> None:
         if hasattr(self, "world"):
-            assert not broken_world(self.world)
+            assert not world_violations(self.world)
 
 
 Channels.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

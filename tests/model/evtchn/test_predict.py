@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.model.evtchn.domain import Channel, Domain, Kind, State, Vcpu, Word, World
+from harness.model.evtchn.domain import Channel, Domain, GuestKind, SharedBits, State, Vcpu, World
 from harness.model.evtchn.operations import (
     DOMID_SELF,
     AllocUnbound,
@@ -33,7 +33,7 @@ from harness.model.evtchn.predict import predict
 from harness.model.evtchn.releases import BASE, NEWEST, RELEASES, Release
 from harness.model.lock.flavours import COUNTER, COUNTER_V2, RWLOCK, SPINLOCK, Flavour, Site
 
-GUEST = Domain(1, kind=Kind.HVM, vcpus=(Vcpu(), Vcpu()))
+GUEST = Domain(1, kind=GuestKind.HVM, vcpus=(Vcpu(), Vcpu()))
 WORLD = World((Domain(0, privileged=True, vcpus=(Vcpu(), Vcpu())), GUEST), Release(4, 17))
 PAIR = (AllocUnbound(1, DOMID_SELF, 0), BindInterdomain(0, 1, 1))
 
@@ -72,14 +72,14 @@ def test_close_leaves_the_peer_unbound_for_the_closer_with_its_bits() -> None:
     world = after(*PAIR, Mask(1, 1), Send(0, 1), Close(0, 1))
     peer = channel(world, 1, 1)
     assert (peer.state, peer.remote_dom) == (State.UNBOUND, 0)
-    assert peer.bits == Word(pending=True, masked=True)
+    assert peer.bits == SharedBits(pending=True, masked=True)
     assert channel(world, 0, 1).state is State.FREE
     assert not pending(world, 0, 1)
 
 
 def test_close_does_not_touch_the_mask_and_the_next_user_of_the_port_finds_it() -> None:
     world = after(*PAIR, Mask(1, 1), Close(1, 1), AllocUnbound(1, DOMID_SELF, 0))
-    assert channel(world, 1, 1) == Channel(State.UNBOUND, 0, bits=Word(masked=True))
+    assert channel(world, 1, 1) == Channel(State.UNBOUND, 0, bits=SharedBits(masked=True))
 
 
 def test_loopback_closes_into_an_unbound_port_of_the_same_domain() -> None:
@@ -112,8 +112,8 @@ def test_unmask_delivers_again_only_what_was_masked_and_pending() -> None:
     guest = after(Unmask(1, 1), world=world).domain(1)
     assert guest is not None
     assert guest.vcpus[0].upcall
-    assert channel(world, 1, 1).bits == Word(pending=True, masked=True)
-    assert guest.port(1).bits == Word(pending=True)
+    assert channel(world, 1, 1).bits == SharedBits(pending=True, masked=True)
+    assert guest.port(1).bits == SharedBits(pending=True)
 
 
 def test_a_poller_wakes_by_its_own_port_only() -> None:
@@ -201,7 +201,7 @@ def test_poll_of_an_unusable_port_by_release() -> None:
 
 
 def test_bind_pirq_on_arm_by_release() -> None:
-    arm = WORLD.with_domain(replace(GUEST, kind=Kind.ARM))
+    arm = WORLD.with_domain(replace(GUEST, kind=GuestKind.ARM))
     assert codes(replace(arm, release=Release(4, 17)), BindPirq(1, 5)) == {-12}
     assert codes(replace(arm, release=Release(4, 20)), BindPirq(1, 5)) == {-95}
     assert codes(replace(arm, release=Release(4, 17)), BindPirq(1, 0xFFFFFFF)) == {-22}
@@ -251,7 +251,7 @@ def test_one_component_alone_predicts_as_the_whole_world_does() -> None:
 
 
 def test_outcomes_are_in_a_fixed_order_without_duplicates() -> None:
-    world = World((replace(GUEST, domid=0, kind=Kind.PV, pirqs=frozenset({5})),), scarce=True)
+    world = World((replace(GUEST, domid=0, kind=GuestKind.PV, pirqs=frozenset({5})),), scarce=True)
     found = [o.result.code for o in predict(world, BindPirq(0, 5))]
     assert found == [1, -12, -22, -16, -12]
     assert len({(o.result, o.world, o.rows) for o in predict(world, BindPirq(0, 5))}) == 5

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.model.evtchn.domain import Channel, Domain, Kind, State, Vcpu, World
+from harness.model.evtchn.domain import Channel, Domain, GuestKind, State, Vcpu, World
 from harness.model.evtchn.operations import (
     DOMID_SELF,
     BindIpi,
@@ -23,7 +23,7 @@ from harness.model.evtchn.operations import (
 from harness.model.evtchn.predict import predict
 from harness.model.evtchn.release_differences import DIFFERENCES, differing_rows
 from harness.model.evtchn.releases import RELEASES, Release
-from harness.model.evtchn.spec_rows import ROWS
+from harness.model.evtchn.spec_rows import SPEC_ROWS
 
 _PORTS = (
     (0, Channel(State.RESERVED)),
@@ -33,7 +33,7 @@ _PORTS = (
 )
 _GUEST = Domain(
     1,
-    kind=Kind.ARM,
+    kind=GuestKind.ARM,
     vcpus=(Vcpu(control_block=True), Vcpu()),
     fifo=True,
     array_pages=1,
@@ -55,7 +55,7 @@ _OPERATIONS: tuple[Operation, ...] = (
 def test_rules_and_rows_exist() -> None:
     for difference in DIFFERENCES:
         assert isinstance(getattr(Release, difference.rule), property)
-        assert set(difference.rows) <= ROWS
+        assert set(difference.rows) <= SPEC_ROWS
     rules = {name for name, value in vars(Release).items() if isinstance(value, property)}
     assert rules == {difference.rule for difference in DIFFERENCES}
 

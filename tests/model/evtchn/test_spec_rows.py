@@ -11,7 +11,7 @@ from harness.model.evtchn.domain import (
     INT_MAX,
     Channel,
     Domain,
-    Kind,
+    GuestKind,
     State,
     Vcpu,
     World,
@@ -45,15 +45,16 @@ from harness.model.evtchn.operations import (
     XenFree,
     XenNotify,
 )
-from harness.model.evtchn.predict import Outcome, predict
+from harness.model.evtchn.outcome import AllowedOutcome
+from harness.model.evtchn.predict import predict
 from harness.model.evtchn.releases import NEWEST, Release
-from harness.model.evtchn.spec_rows import ROWS, coverage
+from harness.model.evtchn.spec_rows import SPEC_ROWS, coverage
 from harness.model.lock.flavours import COUNTER_V2
 
 DOM0 = Domain(
     0, privileged=True, max_port=INT_MAX, vcpus=(Vcpu(), Vcpu()), pirqs=frozenset({9, 10})
 )
-GUEST = Domain(1, kind=Kind.HVM, vcpus=(Vcpu(), Vcpu()))
+GUEST = Domain(1, kind=GuestKind.HVM, vcpus=(Vcpu(), Vcpu()))
 WORLD = World((DOM0, GUEST), Release(4, 17))
 
 ALLOC = AllocUnbound(1, DOMID_SELF, 0)  # d1 port 1, for dom0
@@ -139,7 +140,7 @@ CASES = (
     Case("bind_pirq: EEXIST", BindPirq(0, 9), -17, (BindPirq(0, 9),)),
     Case("bind_pirq: ENOMEM pirq info", BindPirq(0, 9), -12, world=SCARCE),
     Case("bind_pirq: error from the host irq", BindPirq(0, 9), -16),
-    Case("bind_pirq: no PIRQs on Arm", BindPirq(1, 9), -12, world=with_guest(kind=Kind.ARM)),
+    Case("bind_pirq: no PIRQs on Arm", BindPirq(1, 9), -12, world=with_guest(kind=GuestKind.ARM)),
     Case("bind_pirq: PIRQ on vcpu 0", BindPirq(1, 9), 1),
     Case("close: EINVAL not valid", Close(1, 64), -22),
     Case("close: EINVAL Xen-bound", Close(1, 1), -22, XEN),
@@ -244,7 +245,7 @@ CASES = (
 )
 
 
-def outcomes_of(case: Case) -> tuple[Outcome, ...]:
+def outcomes_of(case: Case) -> tuple[AllowedOutcome, ...]:
     world = case.world
     for operation in case.setup:
         first = predict(world, operation)[0]
@@ -268,7 +269,7 @@ def test_every_row_has_its_case() -> None:
     table = coverage(case.row for case in CASES)
     missing = [line.row for line in table if not line.times]
     assert not missing
-    assert len(table) == len(ROWS)
+    assert len(table) == len(SPEC_ROWS)
 
 
 def test_status_tells_peer_and_port() -> None:

@@ -13,8 +13,17 @@ from itertools import permutations, product
 
 import pytest
 
-from harness.model.explore.memory_model import Memory
-from harness.model.explore.program import Branch, Fence, Kind, Program, Role, Step, System, Variable
+from harness.model.explore.memory_model import MemoryModel
+from harness.model.explore.program import (
+    AccessKind,
+    AtomicStep,
+    Branch,
+    Fence,
+    Program,
+    Role,
+    System,
+    Variable,
+)
 from harness.model.explore.weak_memory import explore_weak
 
 WORDS = ("x", "y", "z")
@@ -24,7 +33,7 @@ WORDS = ("x", "y", "z")
 class Instruction:
     """One access of a random program, its barrier and its dependency."""
 
-    kind: Kind
+    kind: AccessKind
     word: str
     value: int  # stored; for a load, the number of its register
     after: Fence
@@ -49,12 +58,12 @@ def random_program(seed: int) -> tuple[Thread, ...]:
             loads = choose.random() < 0.5 and word not in loaded
             if loads:
                 loaded.append(word)
-            earlier = [n for n in range(position) if thread[n].kind is Kind.LOAD]
+            earlier = [n for n in range(position) if thread[n].kind is AccessKind.LOAD]
             needs = choose.choice(earlier) if earlier and choose.random() < 0.4 else None
             fences = (Fence.NONE,) * 5 + (Fence.FULL, Fence.READ, Fence.WRITE)
             thread.append(
                 Instruction(
-                    Kind.LOAD if loads else Kind.STORE,
+                    AccessKind.LOAD if loads else AccessKind.STORE,
                     word,
                     next(values),
                     choose.choice(fences),
@@ -70,7 +79,7 @@ def random_program(seed: int) -> tuple[Thread, ...]:
 # -- the model under test ------------------------------------------------------------------
 
 
-def modelled(threads: tuple[Thread, ...], memory: Memory) -> set[Outcome]:
+def modelled(threads: tuple[Thread, ...], memory: MemoryModel) -> set[Outcome]:
     roles = tuple(Role(_program(number, thread), 1) for number, thread in enumerate(threads))
     variables = tuple(Variable(word) for word in WORDS)
     explored = explore_weak(System("random", roles, variables), memory)
@@ -87,19 +96,19 @@ def _program(number: int, thread: Thread) -> Program:
     steps = []
     for position, one in enumerate(thread):
         then = names[(position + 1) % len(names)]
-        loads = one.kind is Kind.LOAD
+        loads = one.kind is AccessKind.LOAD
         if one.decides:
             branches: tuple[Branch, ...] = (
                 Branch(f"{one.word} == 0", then),
                 Branch(f"{one.word} != 0", then),
             )
         else:
-            branches = (Branch("", then, put=() if loads else ((one.word, one.value),)),)
+            branches = (Branch("", then, sets=() if loads else ((one.word, one.value),)),)
         mark = ("acquire" if loads else "release",) if one.ordered else ()
         needs = () if one.needs is None else (names[one.needs],)
         observe = f"r{one.value}" if loads else ""
         steps.append(
-            Step(
+            AtomicStep(
                 names[position],
                 one.kind,
                 one.word,
@@ -149,7 +158,7 @@ def _tso_steps(threads, at, queues, memory, registers, buffers) -> Iterator:  # 
             continue  # an mfence waits for the buffer to empty
         one = thread[at[number]]
         moved = (*at[:number], at[number] + 1, *at[number + 1 :])
-        if one.kind is Kind.LOAD:
+        if one.kind is AccessKind.LOAD:
             own = [value for word, value in queue if word == one.word]
             value = own[-1] if own else dict(memory)[one.word]
             yield moved, queues, memory, (*registers, (f"r{one.value}", value))
@@ -169,9 +178,10 @@ Pairs = set[tuple[Event, Event]]
 
 def axiomatic(threads: tuple[Thread, ...]) -> set[Outcome]:
     events = {(t, n): one for t, thread in enumerate(threads) for n, one in enumerate(thread)}
-    reads = [e for e, one in events.items() if one.kind is Kind.LOAD]
+    reads = [e for e, one in events.items() if one.kind is AccessKind.LOAD]
     writes = {
-        w: [e for e, o in events.items() if o.kind is Kind.STORE and o.word == w] for w in WORDS
+        w: [e for e, o in events.items() if o.kind is AccessKind.STORE and o.word == w]
+        for w in WORDS
     }
     local = _local_order(events)
     found: set[Outcome] = set()
@@ -203,20 +213,20 @@ def _local_order(events: dict[Event, Instruction]) -> Pairs:
             continue
         first, second = events[a], events[b]
         between = [events[a[0], n].after for n in range(a[1], b[1])]
-        loads, stores = first.kind is Kind.LOAD, second.kind is Kind.STORE
+        loads, stores = first.kind is AccessKind.LOAD, second.kind is AccessKind.STORE
         ordered = Fence.FULL in between
         ordered |= loads and Fence.READ in between
-        ordered |= first.kind is Kind.STORE and stores and Fence.WRITE in between
-        ordered |= first.ordered and (loads or (second.kind is Kind.LOAD and second.ordered))
+        ordered |= first.kind is AccessKind.STORE and stores and Fence.WRITE in between
+        ordered |= first.ordered and (loads or (second.kind is AccessKind.LOAD and second.ordered))
         ordered |= second.ordered and stores
         ordered |= second.needs == a[1]
         ordered |= first.decides and stores
         ordered |= stores and any(  # addr; po; [W]
-            events[a[0], n].kind is Kind.LOAD and events[a[0], n].needs == a[1]
+            events[a[0], n].kind is AccessKind.LOAD and events[a[0], n].needs == a[1]
             for n in range(a[1] + 1, b[1])
         )
         ordered |= stores and any(  # po; [L]; coi and data; coi
-            events[a[0], n].kind is Kind.STORE
+            events[a[0], n].kind is AccessKind.STORE
             and (events[a[0], n].ordered or events[a[0], n].needs == a[1])
             and events[a[0], n].word == second.word
             for n in range(a[1] + 1, b[1])
@@ -271,9 +281,9 @@ def _acyclic(pairs: Pairs) -> bool:
 def test_random_programs(block: int) -> None:
     for seed in range(block * 25, block * 25 + 25):
         threads = random_program(seed)
-        sc = modelled(threads, Memory.SC)
-        tso = modelled(threads, Memory.TSO)
-        arm = modelled(threads, Memory.ARM)
+        sc = modelled(threads, MemoryModel.SC)
+        tso = modelled(threads, MemoryModel.TSO)
+        arm = modelled(threads, MemoryModel.ARM)
         assert sc == buffered(threads, buffers=False), f"SC, seed {seed}: {threads}"
         if not any(one.ordered for thread in threads for one in thread):
             assert tso == buffered(threads, buffers=True), f"TSO, seed {seed}: {threads}"

@@ -6,14 +6,14 @@ import pytest
 
 from harness.model.explore.liveness import Fairness, least_fairness, starvation
 from harness.model.explore.program import Program, Role, System, Variable, chain, on, rmw
-from harness.model.lock.scenarios import Bounds, lock, mixed, unmask
+from harness.model.lock.scenarios import Bounds, lock_scenario, mixed, unmask
 from harness.model.lock.ticket_lock import ticketed
 
 FEW = Bounds(2, 1)
 
 
 def test_a_counter_writer_cannot_starve_if_who_can_run_runs() -> None:
-    system = lock("counter", FEW)
+    system = lock_scenario("counter", FEW)
     assert least_fairness(system, "writer") is Fairness.WEAK
     lasso = starvation(system, "writer", Fairness.NONE)
     assert lasso is not None
@@ -22,7 +22,7 @@ def test_a_counter_writer_cannot_starve_if_who_can_run_runs() -> None:
 
 
 def test_xens_ticket_locks_are_fairer_than_any_waiter_may_be_next() -> None:
-    system = lock("spinlock", FEW)
+    system = lock_scenario("spinlock", FEW)
     assert least_fairness(system, "writer") is Fairness.STRONG
     assert least_fairness(ticketed(system, "lock", "elock"), "writer") is Fairness.WEAK
 
@@ -37,7 +37,7 @@ def test_a_rwlock_reader_in_the_slow_path_needs_strong_fairness() -> None:
 def test_an_exploration_cut_short_decides_no_starvation() -> None:
     endless = chain((rmw("add", "n", "", on("", "add", n=1)),))
     roles = (Role(Program("t", endless), 1),)
-    system = System("endless", roles, (Variable("n", 0, 0, 3),), home=False)
+    system = System("endless", roles, (Variable("n", 0, 0, 3),), returns_to_rest=False)
     with pytest.raises(ValueError, match="not exhausted"):
         least_fairness(system, "t")
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from harness.model.explore.program import Program, Role, System, Variable, chain, load, on, rmw
-from harness.model.explore.search import LEFT_BEHIND, Limits, Progress, explore
-from harness.model.explore.state_set import Dense, Hashed, seen
-from harness.model.explore.state_space import Space
-from harness.model.lock.locks import BOUNDS, DROPPED_ALONE, LOCKS, MUTUAL_EXCLUSION
-from harness.model.lock.scenarios import SCENARIOS, Bounds, leak, lock
+from harness.model.explore.search import LOCK_FREE_AT_REST, Limits, Progress, explore
+from harness.model.explore.state_set import DenseStateSet, HashedStateSet, empty_state_set
+from harness.model.explore.state_space import StateSpace
+from harness.model.lock.locks import COUNTER_RANGE, DROPPED_WITHOUT_WRITER, LOCKS, MUTUAL_EXCLUSION
+from harness.model.lock.scenarios import SCENARIOS, Bounds, leak, lock_scenario
 
 SMALL = Bounds(3, 2)
 
@@ -28,7 +28,7 @@ def racing_counter(threads: int, limit: int) -> System:
         )
     )
     variables = (Variable("n", 0, 0, 20),)
-    return System("race", (Role(Program("t", steps), threads),), variables, home=False)
+    return System("race", (Role(Program("t", steps), threads),), variables, returns_to_rest=False)
 
 
 def test_a_race_is_counted_by_hand() -> None:
@@ -36,63 +36,67 @@ def test_a_race_is_counted_by_hand() -> None:
     explored = explore(racing_counter(2, 1))
     assert explored.states == len({(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0)})
     assert explored.unreduced == 6 + 2  # (0, 1) and (1, 1): either thread
-    assert explore(racing_counter(2, 1).apart()).states == explored.unreduced
+    assert explore(racing_counter(2, 1).without_symmetry()).states == explored.unreduced
 
 
 @pytest.mark.parametrize("flavour", LOCKS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_reduced_states_stand_for_the_unreduced_ones(flavour: str, scenario: str) -> None:
     system = SCENARIOS[scenario](flavour, SMALL)
-    reduced, apart = explore(system), explore(system.apart())
+    reduced, apart = explore(system), explore(system.without_symmetry())
     assert reduced.unreduced == apart.states
-    assert [f.property for f in reduced.found] == [f.property for f in apart.found]
-    assert [len(f.moves) for f in reduced.found] == [len(f.moves) for f in apart.found]
+    assert [f.property for f in reduced.counterexamples] == [
+        f.property for f in apart.counterexamples
+    ]
+    assert [len(f.trace) for f in reduced.counterexamples] == [
+        len(f.trace) for f in apart.counterexamples
+    ]
 
 
 def test_the_counter_is_a_sum_over_threads_whatever_their_number() -> None:
-    found = explore(lock("counter", SMALL)).invariants
+    found = explore(lock_scenario("counter", SMALL)).invariants
     assert "L = 1 * #send.undo + 1 * #send.leave + 8192 * #writer.spin + 8192 * #writer.leave" in (
         found
     )
 
 
 def test_a_leak_makes_the_counter_a_variable_of_its_own() -> None:
-    assert set(Space(leak("counter", SMALL)).digits) == {"L"}
+    assert set(StateSpace(leak("counter", SMALL)).digits) == {"L"}
 
 
 def test_128_readers_and_two_writers_are_exhausted_within_the_promised_memory() -> None:
-    explored = explore(lock("counter", Bounds(128, 2)))
-    assert explored.exhausted and not explored.found
+    explored = explore(lock_scenario("counter", Bounds(128, 2)))
+    assert explored.exhausted and not explored.counterexamples
     assert explored.states == 1472964
     assert explored.bytes < 10**9
 
 
 def test_with_w_readers_an_event_is_lost_with_no_writer_there() -> None:
-    explored = explore(lock("counter", Bounds(128, 1, "arm64")))
-    (lost,) = [f for f in explored.found if f.property == DROPPED_ALONE]
-    assert MUTUAL_EXCLUSION not in {f.property for f in explored.found}
+    explored = explore(lock_scenario("counter", Bounds(128, 1, "arm64")))
+    (lost,) = [f for f in explored.counterexamples if f.property == DROPPED_WITHOUT_WRITER]
+    assert MUTUAL_EXCLUSION not in {f.property for f in explored.counterexamples}
     # Nobody but readers: each looks, each adds, the 128th finds L == W.
-    assert len(lost.moves) == 256
-    assert {move.thread.split()[0] for move in lost.moves} == {"send"}
-    assert dict(lost.moves[-1].values)["L"] == 128
+    assert len(lost.trace) == 256
+    assert {move.thread.split()[0] for move in lost.trace} == {"send"}
+    assert dict(lost.trace[-1].values)["L"] == 128
 
 
 def test_a_trace_starts_at_rest_and_shows_the_counter_after_each_step() -> None:
-    explored = explore(lock("counter", Bounds(1, 2), event_lock=False))
-    stuck = next(f for f in explored.found if f.property == "no stuck writer or reader")
-    assert [dict(move.values)["L"] for move in stuck.moves] == [8192, 16384, 8192, 16384]
-    assert stuck.moves[-1].then == "spin"
-    assert all("evtchn" in move.xen for move in stuck.moves)
-    assert BOUNDS in {f.property for f in explored.found}
+    explored = explore(lock_scenario("counter", Bounds(1, 2), event_lock=False))
+    stuck = next(f for f in explored.counterexamples if f.property == "no stuck writer or reader")
+    assert [dict(move.values)["L"] for move in stuck.trace] == [8192, 16384, 8192, 16384]
+    assert stuck.trace[-1].then == "spin"
+    assert all("evtchn" in move.xen for move in stuck.trace)
+    assert COUNTER_RANGE in {f.property for f in explored.counterexamples}
 
 
 def test_stopping_at_a_limit_is_not_exhausted() -> None:
-    system = lock("counter", Bounds(20, 1))
+    system = lock_scenario("counter", Bounds(20, 1))
     whole = explore(system)
     assert whole.exhausted
     assert not explore(system, Limits(states=whole.states // 2)).exhausted
     assert not explore(system, Limits(memory=1000)).exhausted
-    assert not explore(leak("counter", SMALL), Limits(first=True)).exhausted
+    assert not explore(leak("counter", SMALL), Limits(stop_at_first=True)).exhausted
 
 
 def test_a_variable_that_leaves_its_range_is_not_exhausted() -> None:
@@ -104,14 +108,14 @@ def test_a_variable_that_leaves_its_range_is_not_exhausted() -> None:
 
 def test_progress_is_told() -> None:
     heard: list[Progress] = []
-    explored = explore(lock("counter", SMALL), watch=heard.append)
+    explored = explore(lock_scenario("counter", SMALL), watch=heard.append)
     assert heard[-1].states == explored.states
     assert [p.level for p in heard] == list(range(len(heard)))
 
 
 def test_dense_and_hashed_sets_agree() -> None:
     random = np.random.default_rng(7)
-    dense, hashed = Dense(1 << 20), Hashed(4)
+    dense, hashed = DenseStateSet(1 << 20), HashedStateSet(4)
     for _ in range(30):
         keys = np.unique(random.integers(0, 1 << 20, 3000))
         assert set(dense.add(keys).tolist()) == set(hashed.add(keys).tolist())
@@ -119,42 +123,42 @@ def test_dense_and_hashed_sets_agree() -> None:
         probe = np.unique(probe)
         assert set(dense.mark(probe).tolist()) == set(hashed.mark(probe).tolist())
         assert (dense.marked(keys) == hashed.marked(keys)).all()
-    assert isinstance(seen(1 << 40), Hashed)
+    assert isinstance(empty_state_set(1 << 40), HashedStateSet)
 
 
 def test_a_hashed_exploration_finds_the_same_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    system = lock("counter", Bounds(12, 2))
+    system = lock_scenario("counter", Bounds(12, 2))
     dense = explore(system)
     monkeypatch.setattr("harness.model.explore.state_set._DENSE_LIMIT", 0)
     hashed = explore(system)
     assert (hashed.states, hashed.transitions) == (dense.states, dense.transitions)
-    assert not hashed.found
+    assert not hashed.counterexamples
     leaks = explore(leak("counter", SMALL))
-    assert [f.property for f in leaks.found][-1] == "no stuck writer or reader"
+    assert [f.property for f in leaks.counterexamples][-1] == "no stuck writer or reader"
 
 
 def test_a_system_too_big_for_a_key_is_refused() -> None:
-    big = lock("rwlock", Bounds(4000, 60))
+    big = lock_scenario("rwlock", Bounds(4000, 60))
     with pytest.raises(ValueError, match="does not fit"):
         explore(big)
 
 
 def test_a_lock_left_behind_is_noticed_without_a_writer() -> None:
     explored = explore(leak("counter", Bounds(0, 0)))
-    assert LEFT_BEHIND in {f.property for f in explored.found}
+    assert LOCK_FREE_AT_REST in {f.property for f in explored.counterexamples}
 
 
 def test_a_claim_can_fail_on_the_first_step() -> None:
     steps = (load("look", "n", "a", on("", "look", requires="n == 1", claim="n is 1")),)
     system = System("claim", (Role(Program("t", steps), 1),), (Variable("n", 0, 0, 1),))
-    (found,) = explore(replace(system, home=False)).found
-    assert (found.property, len(found.moves)) == ("n is 1", 1)
+    (found,) = explore(replace(system, returns_to_rest=False)).counterexamples
+    assert (found.property, len(found.trace)) == ("n is 1", 1)
 
 
 _DIGEST = """
 import hashlib
 from harness.model.lock.check import check
-from harness.model.explore.memory_model import Memory
+from harness.model.explore.memory_model import MemoryModel
 from harness.model.lock.scenarios import Bounds
 from harness.model.evtchn.predict import predict
 from harness.model.findings import channel_operations
@@ -162,18 +166,18 @@ from harness.model.evtchn.domain import Domain, World
 from harness.model.lock.lock_order import OLD_TREE, deadlocks, edges
 from harness.model.lock.mutants import MUTANTS, judge
 from harness.model.explore.promela import export
-from harness.model.lock.scenarios import lock
+from harness.model.lock.scenarios import lock_scenario
 text = ""
 for flavour in ("counter-v2", "rwlock"):
-    for memory in Memory:
+    for memory in MemoryModel:
         text += repr(check(flavour, Bounds(2, 1), memory, unreduced=True))
     text += repr(deadlocks(edges(flavour, OLD_TREE)))
-    text += export(lock(flavour, Bounds(2, 1)))
+    text += export(lock_scenario(flavour, Bounds(2, 1)))
 world = World((Domain(0, privileged=True), Domain(1)), scarce=True)
 for operation in channel_operations():
     text += repr(predict(world, operation))
 judged = judge(next(m for m in MUTANTS if m.name == "no-undo"))
-text += repr((judged.by, judged.property, judged.moves))
+text += repr((judged.by, judged.property, judged.trace))
 print(hashlib.sha256(text.encode()).hexdigest())
 """
 

@@ -15,9 +15,9 @@ import pytest
 
 from harness.model.explore.program import System
 from harness.model.explore.promela import export
-from harness.model.explore.search import LEFT_BEHIND, explore
+from harness.model.explore.search import LOCK_FREE_AT_REST, explore
 from harness.model.lock.mutants import MUTANTS, mutant_system
-from harness.model.lock.scenarios import SCENARIOS, Bounds, lock
+from harness.model.lock.scenarios import SCENARIOS, Bounds, lock_scenario
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,11 @@ def scenario(name: str, flavour: str) -> Callable[[], System]:
 
 CONFIGURATIONS: dict[str, Callable[[], System]] = {
     **{f"{f} lock 3x2": scenario("lock", f) for f in ("spinlock", "counter", "rwlock")},
-    "counter lock 4x1": lambda: lock("counter", Bounds(4, 1)),
-    "counter lock 3x1, W = 128": lambda: lock("counter", Bounds(3, 1, "arm64")),
-    "counter lock 2x2, no event_lock": lambda: lock("counter", Bounds(2, 2), event_lock=False),
+    "counter lock 4x1": lambda: lock_scenario("counter", Bounds(4, 1)),
+    "counter lock 3x1, W = 128": lambda: lock_scenario("counter", Bounds(3, 1, "arm64")),
+    "counter lock 2x2, no event_lock": lambda: lock_scenario(
+        "counter", Bounds(2, 2), event_lock=False
+    ),
     "rwlock mixed": scenario("mixed", "rwlock"),
     "rwlock interrupt": scenario("interrupt", "rwlock"),
     "counter-v2 poll-unusable": scenario("poll-unusable", "counter-v2"),
@@ -101,14 +103,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 def is_safe(name: str) -> bool:
     """Say whether nothing that spin asserts fails: being stuck is no assertion."""
     system = CONFIGURATIONS[name]()
-    return all(found.property == system.rest_claim for found in explore(system).found)
+    return all(found.property == system.rest_claim for found in explore(system).counterexamples)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_spin_counts_the_same_states(name: str, runs: Runs) -> None:
     """And, where nothing fails, checks the same properties in the same run."""
     system = CONFIGURATIONS[name]()
-    ours = explore(system.apart())
+    ours = explore(system.without_symmetry())
     assert ours.unreduced == explore(system).unreduced
     assert runs(name, name not in REFUTED and is_safe(name)) == Spin(ours.states, 0)
 
@@ -121,5 +123,5 @@ def test_spin_refutes_what_the_model_refutes(name: str, runs: Runs) -> None:
 
 def test_the_lock_left_behind_is_an_assertion_too() -> None:
     system = CONFIGURATIONS["counter-v2 poll-unusable"]()
-    assert LEFT_BEHIND in {found.property for found in explore(system).found}
+    assert LOCK_FREE_AT_REST in {found.property for found in explore(system).counterexamples}
     assert "n_busy" in export(system)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.model.explore.memory_model import Memory
-from harness.model.explore.search import LEFT_BEHIND, Limits
-from harness.model.explore.trace import story
-from harness.model.lock.check import Check, check
+from harness.model.explore.memory_model import MemoryModel
+from harness.model.explore.search import LOCK_FREE_AT_REST, Limits
+from harness.model.explore.trace import trace_lines
+from harness.model.lock.check import CheckResult, check
 from harness.model.lock.locks import LOCKS
 from harness.model.lock.scenarios import (
     POLL_EINVAL,
@@ -19,7 +19,7 @@ from harness.model.lock.scenarios import (
 SMALL = Bounds(3, 2)
 
 
-def names(done: Check) -> set[str]:
+def names(done: CheckResult) -> set[str]:
     return {violation.name for violation in done.violations}
 
 
@@ -44,12 +44,14 @@ def test_counter_v2_shows_each_known_defect_and_one_more_with_a_shortest_trace()
         "virq-vcpu0": 5,
     }
     properties = {v.property for v in done.violations}
-    assert {LEFT_BEHIND, POLL_EINVAL, UNMASK_LOST, VIRQ_VCPU} <= properties
+    assert {LOCK_FREE_AT_REST, POLL_EINVAL, UNMASK_LOST, VIRQ_VCPU} <= properties
 
 
 def test_the_poll_leak_ends_with_one_writer_and_one_reader_that_nobody_is() -> None:
     done = check("counter-v2", SMALL)
-    stuck = next(v for v in done.violations if v.name == "poll-leak" and v.property != LEFT_BEHIND)
+    stuck = next(
+        v for v in done.violations if v.name == "poll-leak" and v.property != LOCK_FREE_AT_REST
+    )
     assert dict(stuck.trace[-1].values)["L"] == 8193
     assert {"spin"} == {m.then for m in stuck.trace if m.step == "claim"}
 
@@ -62,11 +64,13 @@ def test_the_underflow_lets_a_writer_in_beside_a_reader_and_the_counter_below_ze
     assert dict(lowest.values)["L"] == -1
 
 
-@pytest.mark.parametrize("memory", [Memory.TSO, Memory.ARM])
+@pytest.mark.parametrize("memory", [MemoryModel.TSO, MemoryModel.ARM])
 @pytest.mark.parametrize("flavour", LOCKS)
-def test_only_the_counter_and_only_on_arm_loads_too_early(flavour: str, memory: Memory) -> None:
+def test_only_the_counter_and_only_on_arm_loads_too_early(
+    flavour: str, memory: MemoryModel
+) -> None:
     done = check(flavour, Bounds(2, 1), memory)
-    early = memory is Memory.ARM and flavour.startswith("counter")
+    early = memory is MemoryModel.ARM and flavour.startswith("counter")
     assert done.verdict == ("refuted" if early else "proved")
     assert names(done) == ({"early-load"} if early else set())
     if early:
@@ -78,9 +82,9 @@ def test_only_the_counter_and_only_on_arm_loads_too_early(flavour: str, memory: 
 def test_a_check_that_was_stopped_proves_nothing() -> None:
     done = check("counter", Bounds(30, 1), limits=Limits(states=100))
     assert (done.verdict, done.exhausted) == ("not exhausted", False)
-    weak = check("counter", Bounds(2, 1), Memory.TSO, limits=Limits(states=50))
+    weak = check("counter", Bounds(2, 1), MemoryModel.TSO, limits=Limits(states=50))
     assert weak.verdict == "not exhausted"
-    small = check("counter", Bounds(2, 1), Memory.TSO, limits=Limits(memory=1000))
+    small = check("counter", Bounds(2, 1), MemoryModel.TSO, limits=Limits(memory=1000))
     assert small.verdict == "not exhausted"
 
 
@@ -94,7 +98,7 @@ def test_a_violation_as_json_has_the_promised_keys() -> None:
 def test_a_crowd_is_told_once() -> None:
     done = check("counter", Bounds(128, 1, "arm64"))
     lost = next(v for v in done.violations if v.name == "too-many-readers")
-    lines = story(lost.trace)
+    lines = trace_lines(lost.trace)
     assert len(lost.trace) == 256
     assert len(lines) == 5
     assert "127 times, send 1 to send 127" in lines[0]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.model.lock.lock_order import NEW_TREE, OLD_TREE, Edge, Tree, deadlocks, edges
+from harness.model.lock.lock_order import NEW_TREE, OLD_TREE, Edge, XenTree, deadlocks, edges
 from harness.model.lock.locks import LOCKS
 
 
@@ -15,9 +15,9 @@ def test_lock_order(flavour: str) -> None:
     assert not deadlocks(edges(flavour, NEW_TREE))
     abba = deadlocks(edges(flavour, OLD_TREE))
     assert abba and {"channel lock", "vm_event lock"} <= {e.held for e in abba[0]}
-    unordered = deadlocks(edges(flavour, Tree(False, by_address=False)))
+    unordered = deadlocks(edges(flavour, XenTree(False, by_address=False)))
     assert {len(cycle) for cycle in unordered} == {2}
-    recursive = deadlocks(edges(flavour, Tree(False, irqs_off=False)))
+    recursive = deadlocks(edges(flavour, XenTree(False, irqs_off=False)))
     assert bool(recursive) is (flavour == "spinlock")
 
 

@@ -35,11 +35,11 @@ def test_predictions() -> None:
     callbacks = [p for p in found if p.name == "consumer-callback"]
     assert [p.holds for p in callbacks] == [False, True] * len(LOCKS)
     for one in found:
-        assert one.holds or one.moves or one.name == "above-w"
-    inside = {p.flavour for p in found if p.name == "interrupt" and p.moves}
+        assert one.holds or one.trace or one.name == "above-w"
+    inside = {p.flavour for p in found if p.name == "interrupt" and p.trace}
     assert inside == {"rwlock"}  # the lock lets its own CPU in
 
 
 def test_the_weak_memory_question_is_settled() -> None:
-    refuted = {(w.lock, w.memory.value) for w in weak_memory() if w.moves is not None}
+    refuted = {(w.lock, w.memory.value) for w in weak_memory() if w.trace is not None}
     assert refuted == {("counter", "arm"), ("counter-v2", "arm")}
