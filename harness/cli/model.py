@@ -16,7 +16,8 @@ from harness.model.explore.search import Limits, Progress
 from harness.model.explore.trace import trace_lines
 from harness.model.findings import build_report
 from harness.model.lock.check import CheckResult, Violation, check
-from harness.model.lock.locks import LOCKS, MAX_VIRT_CPUS
+from harness.model.lock.flavours import MAX_VIRT_CPUS
+from harness.model.lock.locks import LOCKS
 from harness.model.lock.scenarios import SCENARIOS, Bounds
 from harness.model.report import html, text
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, ConfigError, HarnessError

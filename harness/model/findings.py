@@ -23,8 +23,9 @@ from harness.model.explore.litmus import LITMUS_TESTS, is_observable
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.trace import trace_lines
 from harness.model.lock.check import CheckResult, check
+from harness.model.lock.flavours import MAX_VIRT_CPUS
 from harness.model.lock.lock_order import NEW_TREE, OLD_TREE, XenTree, deadlocks, edges
-from harness.model.lock.locks import LOCKS, MAX_VIRT_CPUS
+from harness.model.lock.locks import LOCKS
 from harness.model.lock.mutants import MUTANTS, judge
 from harness.model.lock.predictions import (
     Starvation,

@@ -1,15 +1,15 @@
-"""Formulas over shared variables and step counts: written as text, evaluated or translated.
+"""Formulas over variables and thread counts: written as text, evaluated or put into Promela.
 
-The text is a Python expression of comparisons, ``and``, ``or``, ``not``, ``+`` and ``-``.
-A name is a shared variable, a constant of the system (``W``), or a tag, which stands for the
-number of threads now at a step that carries it.  ``u(x)`` is ``x`` as the hardware compares it:
-unsigned, 32 bits.
+The text is a Python expression made of comparisons, ``and``, ``or``, ``not``, ``+``, ``-`` and
+``*``, so that it can be read beside the C that it stands for.  A name is a variable, a constant
+of the system (``W``), or a tag: a tag stands for the number of threads that are at a step with
+this tag now.  ``u(x)`` is ``x`` as C compares it when it is unsigned: its low 32 bits.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -23,6 +23,21 @@ _COMPARE: dict[type[ast.cmpop], str] = {
     ast.NotEq: "!=",
 }
 _ARITHMETIC: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
+
+
+class FormulaError(Exception):
+    """A formula that cannot be read, or that names something which is not declared."""
+
+
+def check(text: str, declared: Collection[str]) -> None:
+    """Raise FormulaError unless ``text`` is a formula ("" is: always) over ``declared`` names."""
+    compile_numpy(text)
+    unknown = [name for name in names_of(text) if name not in declared]
+    if unknown:
+        raise FormulaError(
+            f"{text!r}: {' and '.join(unknown)} is no variable, constant or tag here; "
+            f"declared are {', '.join(sorted(declared))}"
+        )
 
 
 @cache
@@ -50,7 +65,10 @@ def to_promela(text: str, name: Callable[[str], str]) -> str:
 
 @cache
 def _parse(text: str) -> ast.expr:
-    return ast.parse(text or "1 == 1", mode="eval").body
+    try:
+        return ast.parse(text or "1 == 1", mode="eval").body
+    except SyntaxError as error:
+        raise FormulaError(f"{text!r}: not a formula: {error.msg}") from error
 
 
 def _numpy(node: ast.expr) -> str:
@@ -62,9 +80,9 @@ def _numpy(node: ast.expr) -> str:
             return f"(({_numpy(operand)}) == 0)"
         case ast.UnaryOp(ast.USub(), operand):
             return f"(-{_numpy(operand)})"
-        case ast.Compare(left, [op], [right]):
+        case ast.Compare(left, [op], [right]) if type(op) in _COMPARE:
             return f"({_numpy(left)} {_COMPARE[type(op)]} {_numpy(right)})"
-        case ast.BinOp(left, operator, right):
+        case ast.BinOp(left, operator, right) if type(operator) in _ARITHMETIC:
             return f"({_numpy(left)} {_ARITHMETIC[type(operator)]} {_numpy(right)})"
         case ast.Call(ast.Name("u"), [argument]):
             return f"({_numpy(argument)} & {UNSIGNED})"
@@ -72,7 +90,7 @@ def _numpy(node: ast.expr) -> str:
             return name
         case ast.Constant(int(value)):
             return str(value)
-    raise ValueError(f"not a formula: {ast.unparse(node)}")
+    raise _not_a_formula(node)
 
 
 def _promela(node: ast.expr, name: Callable[[str], str]) -> str:
@@ -95,4 +113,11 @@ def _promela(node: ast.expr, name: Callable[[str], str]) -> str:
             return name(found)
         case ast.Constant(int(value)):
             return str(value)
-    raise ValueError(f"not a formula: {ast.unparse(node)}")
+    raise _not_a_formula(node)
+
+
+def _not_a_formula(node: ast.expr) -> FormulaError:
+    return FormulaError(
+        f"{ast.unparse(node)!r} cannot stand in a formula: only comparisons of two values, "
+        "and, or, not, +, -, * and u()"
+    )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.model.explore.formula import compile_numpy
+from harness.model.explore.formula import FormulaError, check, compile_numpy
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.program import (
     AccessKind,
@@ -22,6 +22,7 @@ from harness.model.explore.program import (
     Branch,
     Fence,
     Program,
+    ProgramError,
     Role,
     System,
     Variable,
@@ -40,6 +41,14 @@ class Litmus:
     outcome: str  # over registers r1, r2, ... and final values of x, y
     allowed: frozenset[MemoryModel]
     source: str
+
+    def __post_init__(self) -> None:
+        steps = [step for thread in self.threads for step in thread]
+        names = {step.word for step in steps} | {step.observe for step in steps if step.observe}
+        try:
+            check(self.outcome, names)
+        except FormulaError as error:
+            raise ProgramError(f"litmus test {self.name}: outcome {error}") from error
 
 
 def write(word: str, value: int, after_value_of: str = "") -> AtomicStep:

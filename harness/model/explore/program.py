@@ -1,17 +1,25 @@
-"""Programs of the lock, declaratively: steps of one atomic access each, and systems of threads.
+"""Programs and the systems of threads that run them: what the explorer explores.
 
-A ``Program`` is what one call site does to the lock, as a list of ``Step``s.  A thread that is
-at a step is about to make that step's access.  A step's branches say, by the value it finds,
-what it writes and where it goes; when no branch applies, the thread waits there.
+A ``Program`` is what one call site of Xen does to the lock, as a list of steps.  A step makes
+one atomic access.  A thread that is at a step has not made the step's access yet.  The branches
+of the step say, by the values that the access finds, what it writes and which step comes next;
+when no branch applies, the thread waits at the step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
-DONE = "done"  # where a thread goes that runs once
+from harness.model.explore.formula import FormulaError, check
+
+DONE = "done"  # where a thread ends that runs its program only once
+BUSY = "busy"  # tag of every thread that is neither at its first step nor at DONE
+
+
+class ProgramError(Exception):
+    """A program or a system is written wrongly.  The message says what, and at which step."""
 
 
 class AccessKind(Enum):
@@ -20,7 +28,7 @@ class AccessKind(Enum):
     LOAD = "read"
     STORE = "write"
     RMW = "atomic"  # atomic read-modify-write
-    LOCAL = "local"  # no shared access (taking an interrupt, a return)
+    LOCAL = "local"  # no access to memory: an interrupt is taken, a function returns
 
 
 class Fence(Enum):
@@ -36,37 +44,37 @@ class Fence(Enum):
 class Branch:
     """One way a step can go."""
 
-    when: str  # formula over the value found; "" always
-    then: str  # next step
+    when: str  # the branch is taken where this formula holds; "": always
+    then: str  # the next step
     adds: tuple[tuple[str, int | str], ...] = ()  # (variable, what is added: number or constant)
     sets: tuple[tuple[str, int], ...] = ()  # (variable, its new value)
-    requires: str = ""  # formula that must hold whenever this branch is taken
-    claim: str = ""  # the property that ``requires`` states
+    requires: str = ""  # formula: a property that must hold whenever the branch is taken
+    claim: str = ""  # that property in words
 
 
 @dataclass(frozen=True)
 class AtomicStep:
-    """One atomic access."""
+    """One atomic access, and the barriers beside it."""
 
     name: str
     kind: AccessKind
-    word: str  # the shared variable it accesses; "" for LOCAL
+    word: str  # the word of memory that it accesses; "" for LOCAL
     branches: tuple[Branch, ...]
-    xen: str  # where it is in Xen
+    xen: str  # the function in Xen, and the operation in it
     tags: tuple[str, ...] = ()
     before: Fence = Fence.NONE
     after: Fence = Fence.NONE
-    observe: str = ""  # register that keeps the value read
-    after_value_of: tuple[str, ...] = ()  # steps whose value this one's address or data needs
+    observe: str = ""  # the register that keeps the value read
+    after_value_of: tuple[str, ...] = ()  # the steps whose values its address or data is made of
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a thread runs, from its first step round to its first step again."""
+    """What a thread runs: from the first step on, and again from the first step."""
 
     name: str
     steps: tuple[AtomicStep, ...]
-    tags: tuple[str, ...] = ()  # carried by every step but the first
+    tags: tuple[str, ...] = ()  # every step but the first has them
 
     def step(self, name: str) -> AtomicStep:
         """Return the step called ``name``."""
@@ -74,12 +82,14 @@ class Program:
 
     def edit(self, name: str, change: Callable[[AtomicStep], AtomicStep]) -> Program:
         """Return a copy in which the step ``name`` is changed."""
-        assert any(step.name == name for step in self.steps), f"{self.name} has no step {name}"
+        if all(step.name != name for step in self.steps):
+            names = ", ".join(step.name for step in self.steps)
+            raise ProgramError(f"program {self.name!r}: no step {name!r} to change; it has {names}")
         steps = tuple(change(s) if s.name == name else s for s in self.steps)
         return replace(self, steps=steps)
 
     def once(self) -> Program:
-        """Return a copy that ends instead of starting again."""
+        """Return a copy that ends where this one starts again."""
         first = self.steps[0].name
 
         def end(branch: Branch) -> Branch:
@@ -90,13 +100,13 @@ class Program:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Names of the steps a thread can be at, the first one first; DONE last if it can end."""
+        """The steps at which a thread can be, the first one first; DONE last if it can end."""
         names = [step.name for step in self.steps]
         ends = any(b.then == DONE for step in self.steps for b in step.branches)
         return (*names, DONE) if ends else tuple(names)
 
     def tags_of(self, place: str) -> tuple[str, ...]:
-        """Return the tags a thread at ``place`` carries."""
+        """Return the tags of a thread that is at ``place``."""
         if place == DONE:
             return ()
         step = self.step(place)
@@ -105,7 +115,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Variable:
-    """A shared variable, with the range an explicit exploration has to provide for."""
+    """A variable in shared memory, and the range in which the explorer follows it."""
 
     name: str
     initial: int = 0
@@ -115,7 +125,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Never:
-    """A property: no reachable state may satisfy ``formula``."""
+    """A property: no state that can be reached satisfies ``formula``."""
 
     name: str
     formula: str
@@ -135,28 +145,39 @@ class Role:
 
 @dataclass(frozen=True)
 class System:
-    """Threads, variables and what must never happen."""
+    """Threads, the variables that they share, and what must hold of them.
+
+    A state is at rest when every thread is at its first step or DONE, and the formula ``rest``
+    holds.  Raises ProgramError when a program goes to a step that does not exist, or when a
+    formula cannot be read or names something that is not declared.
+    """
 
     name: str
     roles: tuple[Role, ...]
     variables: tuple[Variable, ...]
     constants: tuple[tuple[str, int], ...] = ()
     never: tuple[Never, ...] = ()
-    returns_to_rest: bool = (
-        True  # every state must be able to reach one where all threads are at rest
-    )
-    rest: str = ""  # and where this holds
-    rest_claim: str = "no stuck writer or reader"
+    returns_to_rest: bool = True  # the property: from every state, a state at rest can be reached
+    rest: str = ""
+    rest_claim: str = "no stuck writer or reader"  # that property in words
+    tags: tuple[str, ...] = ()  # that a formula may name though no program here has them
+
+    def __post_init__(self) -> None:
+        for problem in _problems(self):
+            raise ProgramError(f"{self.name}: {problem}")
 
     def constant(self, value: int | str) -> int:
-        """Return a number for ``value``: a number, or a constant, maybe negated ("-W")."""
+        """Return a number for ``value``: a number, or the name of a constant, maybe with "-"."""
         if isinstance(value, int):
             return value
         names = dict(self.constants)
         return -names[value[1:]] if value.startswith("-") else names[value]
 
     def without_symmetry(self) -> System:
-        """Return the same system with every thread a role of its own: nothing is symmetric."""
+        """Return the same system in which every thread has a role of its own.
+
+        The explorer then takes no two threads for interchangeable.
+        """
         roles = (
             Role(replace(role.program, name=f"{role.name} {number}"), 1)
             for role in self.roles
@@ -165,20 +186,57 @@ class System:
         return replace(self, roles=tuple(roles))
 
 
-def on(when: str, then: str, *, requires: str = "", claim: str = "", **adds: int | str) -> Branch:
-    """Write a branch: ``on("L < W", "inside", L=1)`` adds 1 to L."""
-    return Branch(when, then, tuple(adds.items()), (), requires, claim)
+# -- checking what was written -------------------------------------------------------------
 
 
-def chain(steps: Iterable[AtomicStep]) -> tuple[AtomicStep, ...]:
-    """Return the steps as a tuple, checked: unique names, every target exists."""
-    listed = tuple(steps)
-    names = [step.name for step in listed]
-    assert len(set(names)) == len(names), f"two steps of one name: {names}"
-    for step in listed:
+def _problems(system: System) -> Iterator[str]:
+    """Yield what is wrong with ``system``: where and what."""
+    programs = [role.program for role in system.roles]
+    steps = [step for program in programs for step in program.steps]
+    variables = {variable.name for variable in system.variables}
+    constants = {name for name, _ in system.constants}
+    tags = {BUSY, *system.tags}
+    tags.update(tag for program in programs for tag in program.tags)
+    tags.update(tag for step in steps for tag in step.tags)
+    declared = variables | constants | tags
+    for program in programs:
+        for problem in _program_problems(program, variables, constants, declared):
+            yield f"program {program.name!r}, {problem}"
+    registers = {step.observe for step in steps if step.observe}
+    for never in system.never:
+        yield from _formula_problems(f"never {never.name!r}", never.formula, declared | registers)
+    yield from _formula_problems("rest", system.rest, declared)
+
+
+def _program_problems(
+    program: Program, variables: set[str], constants: set[str], declared: set[str]
+) -> Iterator[str]:
+    names = [step.name for step in program.steps]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"step {name!r}: there is another step of this name"
+    for step in program.steps:
+        where = f"step {step.name!r}"
         for branch in step.branches:
-            assert branch.then in names or branch.then == DONE, f"{step.name} -> {branch.then}"
-    return listed
+            yield from _formula_problems(where, branch.when, declared)
+            yield from _formula_problems(where, branch.requires, declared)
+            if branch.then not in (*names, DONE):
+                yield f"{where}: goes to {branch.then!r}; the steps are {', '.join(names)}"
+            for name, _ in (*branch.adds, *branch.sets):
+                if name not in variables:
+                    yield f"{where}: writes {name!r}, which is no variable of the system"
+            for _, value in branch.adds:
+                if isinstance(value, str) and value.removeprefix("-") not in constants:
+                    yield f"{where}: adds {value!r}, which is no constant of the system"
+
+
+def _formula_problems(where: str, formula: str, declared: set[str]) -> Iterator[str]:
+    try:
+        check(formula, declared)
+    except FormulaError as error:
+        yield f"{where}: {error}"
+
+
+# -- writing programs ----------------------------------------------------------------------
 
 
 class Order(Enum):
@@ -189,6 +247,16 @@ class Order(Enum):
     FULL = (Fence.FULL, Fence.FULL)  # atomic_add_return, cmpxchg
 
 
+def on(when: str, then: str, *, requires: str = "", claim: str = "", **adds: int | str) -> Branch:
+    """Write a branch that adds: ``on("L < W", "inside", L=1)`` adds 1 to L."""
+    return Branch(when, then, tuple(adds.items()), (), requires, claim)
+
+
+def assign(then: str, **values: int) -> Branch:
+    """Write a branch that is always taken and sets variables: ``assign("out", mask=0)``."""
+    return Branch("", then, sets=tuple(values.items()))
+
+
 def rmw(
     name: str,
     word: str,
@@ -197,7 +265,7 @@ def rmw(
     order: Order = Order.FULL,
     tags: tuple[str, ...] = (),
 ) -> AtomicStep:
-    """Write an atomic read-modify-write step."""
+    """Write an atomic read-modify-write."""
     before, after = order.value
     return AtomicStep(name, AccessKind.RMW, word, branches, xen, tags, before, after)
 
@@ -212,3 +280,13 @@ def load(
 ) -> AtomicStep:
     """Write a plain atomic read."""
     return AtomicStep(name, AccessKind.LOAD, word, branches, xen, tags, after=after)
+
+
+def store(name: str, word: str, xen: str, *branches: Branch) -> AtomicStep:
+    """Write a plain atomic write."""
+    return AtomicStep(name, AccessKind.STORE, word, branches, xen)
+
+
+def local(name: str, xen: str, *branches: Branch) -> AtomicStep:
+    """Write a step without an access to memory."""
+    return AtomicStep(name, AccessKind.LOCAL, "", branches, xen)

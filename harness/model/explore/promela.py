@@ -11,9 +11,8 @@ from __future__ import annotations
 import re
 
 from harness.model.explore import formula
-from harness.model.explore.program import DONE, AtomicStep, Branch, Program, System
+from harness.model.explore.program import BUSY, DONE, AtomicStep, Branch, Program, System
 from harness.model.explore.search import lock_free_at_rest
-from harness.model.explore.state_space import BUSY
 
 _GHOST = "n_"
 

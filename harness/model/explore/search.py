@@ -14,9 +14,9 @@ from math import factorial
 
 import numpy as np
 
-from harness.model.explore.program import Never, System
+from harness.model.explore.program import BUSY, Never, System
 from harness.model.explore.state_set import StateSet, empty_state_set
-from harness.model.explore.state_space import BUSY, Keys, Mask, StateSpace, Transition, View
+from harness.model.explore.state_space import Keys, Mask, StateSpace, Transition, View
 from harness.model.explore.trace import Counterexample, TraceStep
 
 LOCK_FREE_AT_REST = "the lock is free when nobody uses it"

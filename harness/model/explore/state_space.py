@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.model.explore.formula import compile_numpy, names_of
-from harness.model.explore.program import DONE, AtomicStep, Branch, System, Variable
+from harness.model.explore.program import BUSY, DONE, AtomicStep, Branch, System, Variable
 
 Keys = NDArray[np.int64]
 Column = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 _NO_COLUMN: Column = np.zeros(0, np.int64)
-BUSY = "busy"  # threads that are neither at their first step nor done
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from harness.model.explore.search import Limits, Progress, explore
 from harness.model.explore.trace import TraceStep
 from harness.model.explore.weak_memory import explore_weak
 from harness.model.lock.critical_sections import READER_SEEN_WHOLE, weak_systems
-from harness.model.lock.locks import COUNTER_RANGE, DROPPED_WITHOUT_WRITER
+from harness.model.lock.lock_functions import COUNTER_RANGE, DROPPED_WITHOUT_WRITER
 from harness.model.lock.scenarios import SCENARIOS, Bounds
 
 # What a violation in a scenario is called.  The scenario does not know that it fails.

@@ -10,40 +10,31 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.model.explore.program import (
-    AccessKind,
-    AtomicStep,
     Branch,
     Never,
     Program,
     Role,
     System,
     Variable,
+    assign,
+    load,
+    store,
 )
-from harness.model.lock.locks import LOCKS, MAX_VIRT_CPUS, CriticalSection, Lock
+from harness.model.lock.flavours import MAX_VIRT_CPUS
+from harness.model.lock.lock_functions import CriticalSection, Lock
+from harness.model.lock.locks import LOCKS
 
 WRITER_SEEN_WHOLE = "readers see a writer's section whole"
 READER_SEEN_WHOLE = "a writer sees a reader's section whole"
 
-_WRITES: CriticalSection = tuple(
-    AtomicStep(
-        f"write {word}",
-        AccessKind.STORE,
-        word,
-        (Branch("", "", sets=((word, 1),)),),
-        "in the section",
-    )
-    for word in ("x", "y")
+_AT = "in the section"
+_WRITES: CriticalSection = (
+    store("write x", "x", _AT, assign("", x=1)),
+    store("write y", "y", _AT, assign("", y=1)),
 )
-_READS: CriticalSection = tuple(
-    AtomicStep(
-        f"read {word}",
-        AccessKind.LOAD,
-        word,
-        (Branch("", ""),),
-        "in the section",
-        observe=f"r{word}",
-    )
-    for word in ("x", "y")
+_READS: CriticalSection = (
+    replace(load("read x", "x", _AT, Branch("", "")), observe="rx"),
+    replace(load("read y", "y", _AT, Branch("", "")), observe="ry"),
 )
 _NEVER = "rx != ry"
 
@@ -101,3 +92,7 @@ def weak_systems(flavour: str, readers: int, writers: int) -> tuple[System, ...]
         )
         made += [replace(system, name=f"{system.name} (blocking)") for system in blocking]
     return tuple(made)
+
+
+for _flavour in LOCKS:
+    weak_systems(_flavour, 1, 1)  # a mistake in a formula raises ProgramError on import

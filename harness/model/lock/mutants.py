@@ -15,8 +15,10 @@ from harness.model.explore.program import AtomicStep, Branch, Fence, Program, Ro
 from harness.model.explore.search import Limits, explore
 from harness.model.explore.trace import TraceStep
 from harness.model.explore.weak_memory import explore_weak
+from harness.model.lock.counter import COUNTER_LOCK
 from harness.model.lock.critical_sections import reader_seen_whole, writer_seen_whole
-from harness.model.lock.locks import COUNTER_LOCK, MAX_VIRT_CPUS, CriticalSection, Lock
+from harness.model.lock.flavours import MAX_VIRT_CPUS
+from harness.model.lock.lock_functions import CriticalSection, Lock
 
 INSIDE = "@inside"  # stands for the first step under the lock
 Edit = tuple[str, Callable[[AtomicStep], AtomicStep]]  # (step, what becomes of it)
@@ -188,7 +190,10 @@ def lock_of(mutant: Mutant) -> Lock:
         program = COUNTER_LOCK.tryread(name, inside, xen)
         return edited(program, mutant.read, program.step("add").branches[0].then)
 
-    return replace(COUNTER_LOCK, name=mutant.name, write=write, tryread=tryread)
+    constants = ("W", "H")  # H = W / 2, see halves()
+    return replace(
+        COUNTER_LOCK, name=mutant.name, write=write, tryread=tryread, constants=constants
+    )
 
 
 def edited(program: Program, edits: tuple[Edit, ...], inside: str) -> Program:
@@ -197,6 +202,10 @@ def edited(program: Program, edits: tuple[Edit, ...], inside: str) -> Program:
         program = program.edit(step, change)
     steps = tuple(goes(INSIDE, inside)(step) for step in program.steps)
     return replace(program, steps=steps)
+
+
+for _mutant in (*MUTANTS, SPIN_BARRIER):
+    lock_of(_mutant)  # a mistake in an edit raises ProgramError when this module is imported
 
 
 # -- judging them --------------------------------------------------------------------------

@@ -7,22 +7,28 @@ from dataclasses import dataclass, replace
 
 from harness.model.explore.liveness import Fairness, least_fairness
 from harness.model.explore.memory_model import MemoryModel
-from harness.model.explore.program import Never, Program, System, Variable
+from harness.model.explore.program import Never, System, Variable
 from harness.model.explore.search import Exploration, Limits, explore
 from harness.model.explore.trace import TraceStep
 from harness.model.explore.weak_memory import explore_weak
+from harness.model.lock.call_sites import (
+    XEN_FUNCTION,
+    as_interrupt,
+    interruptible,
+    with_interrupts_on,
+    writer_program,
+)
 from harness.model.lock.critical_sections import reader_seen_whole, writer_seen_whole
-from harness.model.lock.flavours import Site
-from harness.model.lock.locks import DROPPED_WITHOUT_WRITER, LOCKS, MAX_VIRT_CPUS, MUTUAL_EXCLUSION
+from harness.model.lock.flavours import MAX_VIRT_CPUS, Site
+from harness.model.lock.lock_functions import DROPPED_WITHOUT_WRITER, MUTUAL_EXCLUSION
+from harness.model.lock.locks import LOCKS
 from harness.model.lock.mutants import SPIN_BARRIER, lock_of
 from harness.model.lock.scenarios import (
     POLL_SLEEPS,
-    XEN_FUNCTION,
     Bounds,
-    as_interrupt,
     build_system,
+    checked,
     interrupt,
-    interruptible,
     leak,
     lock_scenario,
     mixed,
@@ -34,6 +40,24 @@ from harness.model.lock.ticket_lock import ticketed
 
 _W = MAX_VIRT_CPUS["arm64"]
 _FEW = Bounds(2, 1)
+_ENTERS = Never(MUTUAL_EXCLUSION, "writing > 0 and reading > 0 and irq > 0")
+_MEETS = Never("interrupts meet writers", "writing > 0 and irq > 0")
+
+
+@checked
+def _watched_interrupt(flavour: str, bounds: Bounds) -> System:
+    made = interrupt(flavour, bounds)
+    return replace(made, never=(*made.never, _ENTERS, _MEETS))
+
+
+@checked
+def _blocking_interrupt(flavour: str, bounds: Bounds) -> System:
+    reader = LOCKS[flavour].read("virq", (), XEN_FUNCTION[Site.VIRQ])
+    roles = (
+        (as_interrupt(with_interrupts_on(reader)), 1),
+        (interruptible(with_interrupts_on(writer_program(flavour))), 1),
+    )
+    return build_system("interrupt blocks", flavour, bounds, roles, (Variable("irq"),))
 
 
 @dataclass(frozen=True)
@@ -105,14 +129,11 @@ def two_writers() -> Iterator[Prediction]:
 
 def same_cpu() -> Iterator[Prediction]:
     """A reader in interrupt context on the CPU that is in the writer's operation."""
-    enters = Never(MUTUAL_EXCLUSION, "writing > 0 and reading > 0 and irq > 0")
-    meets = Never("interrupts meet writers", "writing > 0 and irq > 0")
     for flavour in LOCKS:
-        made = interrupt(flavour, Bounds(0, 1))
-        explored = explore(replace(made, never=(*made.never, enters, meets)))
-        inside = _found(explored, enters.name)
+        explored = explore(_watched_interrupt(flavour, Bounds(0, 1)))
+        inside = _found(explored, _ENTERS.name)
         answer = "it is refused while the writer is inside, and nothing hangs"
-        if _found(explored, meets.name) is None:
+        if _found(explored, _MEETS.name) is None:
             answer = "it cannot happen: interrupts are off from before the lock until after it"
         if inside is not None:
             answer = (
@@ -131,7 +152,7 @@ def same_cpu() -> Iterator[Prediction]:
         ("spinlock", "spinlock with interrupts on"),
         ("counter", "a reader that insists"),
     ):
-        explored = explore(_blocking_interrupt(flavour))
+        explored = explore(_blocking_interrupt(flavour, _FEW))
         trace = _stuck(explored)
         yield Prediction(
             "interrupt-blocks",
@@ -142,21 +163,6 @@ def same_cpu() -> Iterator[Prediction]:
             trace or (),
             explored.states,
         )
-
-
-def _blocking_interrupt(flavour: str) -> System:
-    reader = LOCKS[flavour].read("virq", (), XEN_FUNCTION[Site.VIRQ])
-    writer = _irqs_on(LOCKS[flavour].write("writer", (), "evtchn_close", True))
-    roles = ((as_interrupt(_irqs_on(reader)), 1), (interruptible(writer), 1))
-    return build_system("interrupt blocks", flavour, _FEW, roles, (Variable("irq"),))
-
-
-def _irqs_on(program: Program) -> Program:
-    steps = (
-        replace(step, tags=tuple(tag for tag in step.tags if tag != "irqs_off"))
-        for step in program.steps
-    )
-    return replace(program, steps=tuple(steps))
 
 
 def leaks() -> Iterator[Prediction]:

@@ -1,8 +1,9 @@
-"""Xen's spinlocks are ticket locks: who waits is served in turn.
+"""Spinlocks as Xen has them: ticket locks, in which threads get in in the order they came.
 
-The flavours model a spinlock as "any waiter may be next", which allows every order a ticket lock
-can produce and more, and so is right for safety.  For starvation the order matters: here a
-system's spinlocks are replaced by ticket locks (xen/common/spinlock.c, spinlock_tickets_t).
+``spinlock`` models a lock in which any waiting thread may be the next.  That allows every order
+that a ticket lock can produce, and more, and so is right for safety.  For starvation the order
+matters: here the spinlocks of a system are replaced by ticket locks.  The C that is quoted is
+from xen/common/spinlock.c of 4.17.
 """
 
 from __future__ import annotations
@@ -10,11 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from harness.model.explore.program import AccessKind, AtomicStep, Branch, Program, System, Variable
+from harness.model.explore.program import (
+    AccessKind,
+    AtomicStep,
+    Branch,
+    Program,
+    System,
+    Variable,
+)
 
 
 def ticketed(system: System, *locks: str) -> System:
-    """Return ``system`` with the spinlock variables ``locks`` as ticket locks."""
+    """Return ``system`` with the spinlock variables ``locks`` as ticket locks.
+
+    Names of ``locks`` that are no variable of the system are passed over.
+    """
     for lock in locks:
         if any(variable.name == lock for variable in system.variables):
             system = _ticketed(system, lock)
@@ -43,32 +54,33 @@ def _steps(step: AtomicStep, lock: str, tickets: int) -> Iterator[AtomicStep]:
         return
     branch = step.branches[0]
     if dict(branch.adds).get(lock) == 1:
-        yield from _take(step, branch, lock, tickets)
+        yield from _lock(step, branch, lock, tickets)
     else:
-        yield replace(step, word=f"{lock}_head", branches=_next(branch, f"{lock}_head", tickets))
+        yield _unlock(step, branch, f"{lock}_head", tickets)
 
 
-def _take(step: AtomicStep, branch: Branch, lock: str, tickets: int) -> Iterator[AtomicStep]:
+def _lock(step: AtomicStep, branch: Branch, lock: str, tickets: int) -> Iterator[AtomicStep]:
+    """Yield the step that draws a ticket, and one step for each ticket that waits for its turn."""
+    tail, head = f"{lock}_tail", f"{lock}_head"
+    # tickets.head_tail = arch_fetch_and_add(&lock->tickets.head_tail,
+    #                                        tickets.head_tail);
     draws = tuple(
-        Branch(
-            f"{lock}_tail == {n}", f"{step.name} {n}", sets=((f"{lock}_tail", (n + 1) % tickets),)
-        )
+        Branch(f"{tail} == {n}", f"{step.name} {n}", sets=((tail, (n + 1) % tickets),))
         for n in range(tickets)
     )
-    yield replace(step, word=f"{lock}_tail", branches=draws)
+    yield replace(step, word=tail, branches=draws)
+    # while ( tickets.tail != observe_head(&lock->tickets) )
+    #     arch_lock_relax();
     for n in range(tickets):
-        served = replace(branch, when=f"{lock}_head == {n}", adds=())
-        yield replace(
-            step,
-            name=f"{step.name} {n}",
-            kind=AccessKind.LOAD,
-            word=f"{lock}_head",
-            branches=(served,),
-        )
+        served = (replace(branch, when=f"{head} == {n}", adds=()),)
+        name = f"{step.name} {n}"
+        yield replace(step, name=name, kind=AccessKind.LOAD, word=head, branches=served)
 
 
-def _next(branch: Branch, head: str, tickets: int) -> tuple[Branch, ...]:
-    return tuple(
+def _unlock(step: AtomicStep, branch: Branch, head: str, tickets: int) -> AtomicStep:
+    # add_sized(&lock->tickets.head, 1);
+    branches = tuple(
         replace(branch, when=f"{head} == {n}", adds=(), sets=((head, (n + 1) % tickets),))
         for n in range(tickets)
     )
+    return replace(step, word=head, branches=branches)

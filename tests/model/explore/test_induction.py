@@ -6,7 +6,7 @@ import pytest
 
 from harness.model.explore.induction import entry_conditions, excludes
 from harness.model.explore.search import Limits, explore
-from harness.model.lock.locks import MUTUAL_EXCLUSION, ONE_WRITER
+from harness.model.lock.lock_functions import MUTUAL_EXCLUSION, ONE_WRITER
 from harness.model.lock.mutants import MUTANTS, mutant_system
 from harness.model.lock.scenarios import Bounds, lock_scenario
 

@@ -24,7 +24,6 @@ from harness.model.explore.program import (
     Role,
     System,
     Variable,
-    chain,
     on,
     rmw,
 )
@@ -51,7 +50,7 @@ def straight(words: tuple[str, ...], name: str) -> Program:
         rmw(step, word, "", on("", then, **{word: 1}))
         for step, word, then in zip(names, words, following, strict=True)
     )
-    return Program(name, chain(steps))
+    return Program(name, tuple(steps))
 
 
 def free(*programs: tuple[str, ...]) -> System:

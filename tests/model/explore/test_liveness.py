@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.model.explore.liveness import Fairness, least_fairness, starvation
-from harness.model.explore.program import Program, Role, System, Variable, chain, on, rmw
+from harness.model.explore.program import Program, Role, System, Variable, on, rmw
 from harness.model.lock.scenarios import Bounds, lock_scenario, mixed, unmask
 from harness.model.lock.ticket_lock import ticketed
 
@@ -35,7 +35,7 @@ def test_a_rwlock_reader_in_the_slow_path_needs_strong_fairness() -> None:
 
 
 def test_an_exploration_cut_short_decides_no_starvation() -> None:
-    endless = chain((rmw("add", "n", "", on("", "add", n=1)),))
+    endless = (rmw("add", "n", "", on("", "add", n=1)),)
     roles = (Role(Program("t", endless), 1),)
     system = System("endless", roles, (Variable("n", 0, 0, 3),), returns_to_rest=False)
     with pytest.raises(ValueError, match="not exhausted"):

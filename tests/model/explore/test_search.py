@@ -9,11 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.model.explore.program import Program, Role, System, Variable, chain, load, on, rmw
+from harness.model.explore.program import Program, Role, System, Variable, load, on, rmw
 from harness.model.explore.search import LOCK_FREE_AT_REST, Limits, Progress, explore
 from harness.model.explore.state_set import DenseStateSet, HashedStateSet, empty_state_set
 from harness.model.explore.state_space import StateSpace
-from harness.model.lock.locks import COUNTER_RANGE, DROPPED_WITHOUT_WRITER, LOCKS, MUTUAL_EXCLUSION
+from harness.model.lock.lock_functions import (
+    COUNTER_RANGE,
+    DROPPED_WITHOUT_WRITER,
+    MUTUAL_EXCLUSION,
+)
+from harness.model.lock.locks import LOCKS
 from harness.model.lock.scenarios import SCENARIOS, Bounds, leak, lock_scenario
 
 SMALL = Bounds(3, 2)
@@ -21,11 +26,9 @@ SMALL = Bounds(3, 2)
 
 def racing_counter(threads: int, limit: int) -> System:
     """Threads that read a counter and then add 1 to it if it was below ``limit``."""
-    steps = chain(
-        (
-            load("look", "n", "a", on(f"n < {limit}", "add"), on(f"n >= {limit}", "look")),
-            rmw("add", "n", "b", on("", "look", n=1)),
-        )
+    steps = (
+        load("look", "n", "a", on(f"n < {limit}", "add"), on(f"n >= {limit}", "look")),
+        rmw("add", "n", "b", on("", "look", n=1)),
     )
     variables = (Variable("n", 0, 0, 20),)
     return System("race", (Role(Program("t", steps), threads),), variables, returns_to_rest=False)

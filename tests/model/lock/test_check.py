@@ -9,12 +9,7 @@ from harness.model.explore.search import LOCK_FREE_AT_REST, Limits
 from harness.model.explore.trace import trace_lines
 from harness.model.lock.check import CheckResult, check
 from harness.model.lock.locks import LOCKS
-from harness.model.lock.scenarios import (
-    POLL_EINVAL,
-    UNMASK_LOST,
-    VIRQ_VCPU,
-    Bounds,
-)
+from harness.model.lock.scenarios import POLL_EINVAL, UNMASK_LOST, VIRQ_VCPU, Bounds
 
 SMALL = Bounds(3, 2)
 

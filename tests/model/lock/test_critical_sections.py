@@ -7,12 +7,13 @@ import pytest
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.search import Limits
 from harness.model.explore.weak_memory import explore_weak
+from harness.model.lock.counter import COUNTER_LOCK
 from harness.model.lock.critical_sections import (
     reader_seen_whole,
     weak_systems,
     writer_seen_whole,
 )
-from harness.model.lock.locks import COUNTER_LOCK, LOCKS
+from harness.model.lock.locks import LOCKS
 from harness.model.lock.mutants import SPIN_BARRIER, lock_of
 
 
