@@ -7,8 +7,8 @@ import errno
 import pytest
 
 from harness.agent.client import AgentClient
-from harness.agent.operations import ChannelState
 from harness.agent.wire import AgentRefused
+from harness.model.evtchn.abi import ChannelState
 from harness.model.evtchn.releases import Release
 
 

@@ -19,16 +19,9 @@ from harness.agent.wire import Answer
 from harness.conformance.guest import Guest, Inspection, changed_ports
 from harness.conformance.hypercalls import Observed
 from harness.conformance.oracle import Disagreement
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Channel, Domain, GuestKind, SharedBits, Vcpu
-from harness.model.evtchn.operations import (
-    DOMID_SELF,
-    Consume,
-    ExpandArray,
-    Fault,
-    InitControl,
-    Mask,
-    Reset,
-)
+from harness.model.evtchn.operations import Consume, ExpandArray, Fault, InitControl, Mask, Reset
 
 _SELECTOR = 64  # ports one bit of evtchn_pending_sel stands for
 

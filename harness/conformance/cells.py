@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from harness.model.evtchn.releases import Errno, Release
+from harness.model.evtchn.abi import Errno
+from harness.model.evtchn.releases import Release
 from harness.model.evtchn.spec_rows import coverage
 
 GUESTS = (

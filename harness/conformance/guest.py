@@ -21,10 +21,10 @@ from harness.agent.wire import Answer, Arguments
 from harness.conformance.hypercalls import FOREVER, IN_THE_PAST, Observed, call, observed
 from harness.conformance.oracle import Oracle
 from harness.conformance.survey import survey
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.alloc_bind import allocatable
 from harness.model.evtchn.domain import BUCKET, Channel, Domain, State, World
 from harness.model.evtchn.operations import (
-    DOMID_SELF,
     AllocUnbound,
     BindInterdomain,
     BindIpi,

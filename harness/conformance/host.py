@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from harness.agent.operations import DOMID_SELF
 from harness.arch import Arch
 from harness.conformance.bare import Bare, new_bare
 from harness.conformance.cells import RELEASES, Scope, why_not
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.oracle import Oracle, rows
 from harness.conformance.survey import linux_domain, xen_bound
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.close_reset import closed
 from harness.model.evtchn.domain import Domain, GuestKind, State, World
 from harness.model.evtchn.outcome import existing_domain

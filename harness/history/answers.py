@@ -28,8 +28,8 @@ from harness.history.timeline import (
     may_be_connected,
     stat,
 )
+from harness.model.evtchn.abi import Errno
 from harness.model.evtchn.domain import PER_VCPU_VIRQS
-from harness.model.evtchn.releases import Errno
 
 
 class Claim(IntEnum):

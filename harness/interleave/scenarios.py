@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from harness.arch import Arch
+from harness.model.evtchn.abi import Errno
+from harness.model.evtchn.domain import State
 from harness.model.explore.program import (
     AccessKind,
     AtomicStep,
@@ -31,10 +33,11 @@ from harness.model.lock.lock_functions import TAGS, CriticalSection
 from harness.model.lock.locks import LOCKS
 from harness.model.lock.ticket_lock import ticketed
 
-FREE, UNBOUND, INTERDOMAIN, PIRQ = 0, 2, 3, 4  # Xen's ECS_*
-EINVAL = -22
+FREE, UNBOUND, INTERDOMAIN, PIRQ = (  # as numbers, for formulas
+    int(state) for state in (State.FREE, State.UNBOUND, State.INTERDOMAIN, State.PIRQ)
+)
+EINVAL = -int(Errno.EINVAL)
 DOM0, DOMU = "dom0", "domu1"
-SELF = 0x7FF0  # DOMID_SELF
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Domain, Vcpu, World
 from harness.model.evtchn.invariants import WRITER_RULE, explore_worlds
 from harness.model.evtchn.operations import (
-    DOMID_SELF,
     AllocUnbound,
     BindInterdomain,
     BindIpi,

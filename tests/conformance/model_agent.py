@@ -9,6 +9,7 @@ from harness.agent.client import AgentClient
 from harness.conformance.bare import expected_events, taken, wiped
 from harness.conformance.guest import settled
 from harness.model.evtchn import operations as ops
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Domain, State, World
 from harness.model.evtchn.operations import Operation, Result
 from harness.model.evtchn.outcome import AllowedOutcome
@@ -114,7 +115,7 @@ class _Channel:
     def _fill(self, words: dict[str, str]) -> str:
         errno, ports = 0, []
         for _ in range(int(words["max"])):
-            result = self._host.make(ops.AllocUnbound(self._domid, ops.DOMID_SELF, ops.DOMID_SELF))
+            result = self._host.make(ops.AllocUnbound(self._domid, DOMID_SELF, DOMID_SELF))
             if result.rc < 0:
                 errno = -result.rc
                 break
@@ -175,7 +176,7 @@ def _operation(verb: str, words: dict[str, str], me: int) -> Operation:
         case "send":
             return ops.Send(me, n["port"], fault)
         case "status":
-            return ops.Status(me, n.get("owner", ops.DOMID_SELF), n["port"], fault)
+            return ops.Status(me, n.get("owner", DOMID_SELF), n["port"], fault)
         case "bind_vcpu":
             return ops.BindVcpu(me, n["port"], n["vcpu"], fault)
         case "unmask":

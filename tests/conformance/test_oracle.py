@@ -13,6 +13,7 @@ from harness.conformance.guest import Domains, Guest, Undecided
 from harness.conformance.host import Watched
 from harness.conformance.oracle import Disagreement, Oracle
 from harness.conformance.survey import linux_domain, xen_bound
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import (
     INT_MAX,
     Channel,
@@ -24,7 +25,6 @@ from harness.model.evtchn.domain import (
     World,
 )
 from harness.model.evtchn.operations import (
-    DOMID_SELF,
     BindInterdomain,
     BindIpi,
     BindVcpu,

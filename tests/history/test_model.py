@@ -8,9 +8,9 @@ import pytest
 from harness.history.answers import ERRORS, Claim, allowed
 from harness.history.record import Op
 from harness.history.timeline import ANYTHING, INTERDOMAIN, IPI, UNBOUND, VIRQ, encode
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Channel, Domain, State, Vcpu, World
 from harness.model.evtchn.operations import (
-    DOMID_SELF,
     BindInterdomain,
     BindVcpu,
     Close,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.model.evtchn import delivery
+from harness.model.evtchn.abi import DOMID_SELF, Errno
 from harness.model.evtchn.domain import (
     BUCKET,
     NR_VIRQS,
@@ -17,7 +18,6 @@ from harness.model.evtchn.domain import (
     global_virq,
 )
 from harness.model.evtchn.operations import (
-    DOMID_SELF,
     AllocUnbound,
     BindInterdomain,
     BindIpi,
@@ -34,7 +34,6 @@ from harness.model.evtchn.outcome import (
     ok,
     valid,
 )
-from harness.model.evtchn.releases import Errno
 
 _Allocated = tuple[int, World, Domain]
 

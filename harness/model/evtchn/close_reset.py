@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.model.evtchn import delivery
+from harness.model.evtchn.abi import Errno
 from harness.model.evtchn.domain import FREE, Domain, SharedBits, State, World
 from harness.model.evtchn.operations import Close, Reset
 from harness.model.evtchn.outcome import (
@@ -16,7 +17,6 @@ from harness.model.evtchn.outcome import (
     ok,
     valid,
 )
-from harness.model.evtchn.releases import Errno
 
 
 def close(world: World, op: Close) -> list[AllowedOutcome]:

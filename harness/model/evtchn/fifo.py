@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.model.evtchn import delivery
+from harness.model.evtchn.abi import Errno
 from harness.model.evtchn.domain import MAX_ARRAY_PAGES, WORDS_PER_PAGE, Domain, World
 from harness.model.evtchn.operations import ExpandArray, InitControl
 from harness.model.evtchn.outcome import AllowedOutcome, error, existing_domain, ok
-from harness.model.evtchn.releases import Errno
 
 _CONTROL_BLOCK_LAST = 4096 - 72  # bytes: the last offset at which a control block fits its page
 

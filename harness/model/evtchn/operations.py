@@ -11,8 +11,6 @@ from enum import Enum
 
 from harness.model.lock.flavours import Site
 
-DOMID_SELF = 0x7FF0
-
 
 class Fault(Enum):
     """Which copy of the argument structure faults, if any."""
@@ -276,7 +274,7 @@ CALL_SITE: dict[type, Site] = {
 class StatusReply:
     """What EVTCHNOP_status tells about a port."""
 
-    status: int  # EVTCHNSTAT_*: 0 closed, 1 unbound, 2 interdomain, 3 pirq, 4 virq, 5 ipi
+    status: int  # a ChannelState; from a real Xen, maybe another number
     vcpu: int
     dom: int = 0  # unbound, interdomain
     detail: int = 0  # interdomain: remote port; pirq, virq: its number

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.model.evtchn.abi import DOMID_SELF, Errno
 from harness.model.evtchn.domain import Domain, World
-from harness.model.evtchn.operations import DOMID_SELF, Result
-from harness.model.evtchn.releases import Errno
+from harness.model.evtchn.operations import Result
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.model.evtchn import delivery
+from harness.model.evtchn.abi import ChannelState, Errno
 from harness.model.evtchn.domain import (
     LOWEST_PRIORITY,
     Channel,
@@ -38,7 +39,6 @@ from harness.model.evtchn.outcome import (
     ok,
     valid,
 )
-from harness.model.evtchn.releases import Errno
 
 MAX_POLL_PORTS = 128
 
@@ -90,19 +90,21 @@ def status(world: World, op: Status) -> list[AllowedOutcome]:
 
 
 def _reply(channel: Channel) -> StatusReply:
+    vcpu = channel.vcpu
     match channel.state:
         case State.UNBOUND:
-            return StatusReply(1, channel.vcpu, dom=channel.remote_dom)
+            return StatusReply(int(ChannelState.UNBOUND), vcpu, dom=channel.remote_dom)
         case State.INTERDOMAIN:
-            return StatusReply(2, channel.vcpu, channel.remote_dom, channel.remote_port)
+            remote = channel.remote_dom, channel.remote_port
+            return StatusReply(int(ChannelState.INTERDOMAIN), vcpu, *remote)
         case State.PIRQ:
-            return StatusReply(3, channel.vcpu, detail=channel.number)
+            return StatusReply(int(ChannelState.PIRQ), vcpu, detail=channel.number)
         case State.VIRQ:
-            return StatusReply(4, channel.vcpu, detail=channel.number)
+            return StatusReply(int(ChannelState.VIRQ), vcpu, detail=channel.number)
         case State.IPI:
-            return StatusReply(5, channel.vcpu)
+            return StatusReply(int(ChannelState.IPI), vcpu)
         case _:
-            return StatusReply(0, channel.vcpu)
+            return StatusReply(int(ChannelState.CLOSED), vcpu)
 
 
 def bind_vcpu(world: World, op: BindVcpu) -> list[AllowedOutcome]:

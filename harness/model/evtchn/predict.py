@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.model.evtchn import alloc_bind, close_reset, fifo, port_ops, xen_internal
+from harness.model.evtchn.abi import Errno
 from harness.model.evtchn.domain import World
 from harness.model.evtchn.operations import (
     CALL_SITE,
@@ -45,7 +46,6 @@ from harness.model.evtchn.operations import (
     XenNotify,
 )
 from harness.model.evtchn.outcome import AllowedOutcome, error
-from harness.model.evtchn.releases import Errno
 from harness.model.lock.flavours import Flavour, Site
 
 

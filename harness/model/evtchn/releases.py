@@ -1,32 +1,15 @@
 """Xen releases, and the rules of event channels that changed between them.
 
 Each rule names the release from which it holds; nothing else in the model looks at a
-version number.  Source: the differences listed in the project's event-channel specification,
-read from xen/common/event_channel.c, event_fifo.c and sched/core.c of each release.
+version number.  Source: docs/spec/evtchn.md, "Differences between releases", read
+from xen/common/event_channel.c, event_fifo.c and sched/core.c of each release.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
-
-class Errno(IntEnum):
-    """Xen's error numbers (xen/include/public/errno.h): part of the ABI, the host's may differ."""
-
-    EPERM = 1
-    ENOENT = 2
-    ESRCH = 3
-    EAGAIN = 11
-    ENOMEM = 12
-    EACCES = 13
-    EFAULT = 14
-    EBUSY = 16
-    EEXIST = 17
-    EINVAL = 22
-    ENOSPC = 28
-    ENOSYS = 38
-    EOPNOTSUPP = 95
+from harness.model.evtchn.abi import Errno
 
 
 @dataclass(frozen=True, order=True, slots=True)

@@ -8,13 +8,7 @@ from harness.model.evtchn import delivery
 from harness.model.evtchn.alloc_bind import bind, virq_port
 from harness.model.evtchn.close_reset import closed
 from harness.model.evtchn.domain import Channel, State, World
-from harness.model.evtchn.operations import (
-    RaisePirq,
-    RaiseVirq,
-    XenAlloc,
-    XenFree,
-    XenNotify,
-)
+from harness.model.evtchn.operations import RaisePirq, RaiseVirq, XenAlloc, XenFree, XenNotify
 from harness.model.evtchn.outcome import AllowedOutcome, existing_domain, ok
 from harness.model.evtchn.port_ops import to_peer
 

@@ -8,10 +8,10 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Domain, GuestKind, Vcpu, World
 from harness.model.evtchn.invariants import step_violations, world_violations
 from harness.model.evtchn.operations import (
-    DOMID_SELF,
     AllocUnbound,
     BindInterdomain,
     BindIpi,

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Channel, Domain, GuestKind, SharedBits, State, Vcpu, World
 from harness.model.evtchn.operations import (
-    DOMID_SELF,
     AllocUnbound,
     BindInterdomain,
     BindPirq,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Channel, Domain, GuestKind, State, Vcpu, World
 from harness.model.evtchn.operations import (
-    DOMID_SELF,
     BindIpi,
     BindPirq,
     BindVirq,

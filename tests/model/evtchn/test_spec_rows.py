@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import (
     FIFO_LIMIT,
     INT_MAX,
@@ -17,7 +18,6 @@ from harness.model.evtchn.domain import (
     World,
 )
 from harness.model.evtchn.operations import (
-    DOMID_SELF,
     AllocUnbound,
     BindInterdomain,
     BindIpi,
