@@ -1,4 +1,4 @@
-"""The model's own speed: the reduced explorer on the largest configuration that is promised."""
+"""The speed of the search, on the largest configuration that the documentation promises."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ REPEATS = 5
 def run() -> dict[str, float | int]:
     """Explore ``counter`` with 128 readers and 2 writers REPEATS times; return the figures.
 
-    ``states`` are those explored, ``states_unreduced`` those they stand for when threads are
-    told apart.  ``seconds`` is the median, whole check included; memory is of this process.
+    ``states`` are those explored; ``states_unreduced`` would be explored if threads were told
+    apart.  ``seconds`` is the median of a whole check; the memory is that of this process.
     """
     system = lock_scenario("counter", BOUNDS)
     seconds = []

@@ -1,4 +1,4 @@
-"""The model's report as data: everything it proves and refutes, in a fixed order."""
+"""Everything that the model proves and refutes, as the sections of a report, in a fixed order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from harness.model.lock.scenarios import Bounds, lock_scenario
 
 @dataclass(frozen=True)
 class ReportTrace:
-    """A named story."""
+    """A trace as text, under a title."""
 
     title: str
     lines: tuple[str, ...]
@@ -46,7 +46,7 @@ class ReportTrace:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """One part of the report: words, a table, stories."""
+    """One section of the report: a text, a table, and traces."""
 
     title: str
     words: str
@@ -55,7 +55,7 @@ class ReportSection:
     traces: tuple[ReportTrace, ...] = ()
 
 
-Say = Callable[[str], None]
+Notice = Callable[[str], None]
 
 _SMALL = Bounds(3, 2)
 _WEAK = Bounds(2, 1)
@@ -67,11 +67,11 @@ _LARGE = (
 )
 
 
-def build_report(say: Say) -> tuple[ReportSection, ...]:
-    """Explore everything; ``say`` hears what is being done."""
+def build_report(notice: Notice) -> tuple[ReportSection, ...]:
+    """Explore everything; ``notice`` is called with the title of each section before it is made."""
     sections = []
     for title, make in _PARTS:
-        say(title)
+        notice(title)
         sections.append(make())
     return tuple(sections)
 
@@ -91,9 +91,10 @@ def _flavours() -> ReportSection:
                 invariants[flavour] = done.explored[0].invariants
     rows += [_row(check(flavour, bounds)) for flavour, bounds in _LARGE]
     words = (
-        "Every interleaving (sc), and every reordering (tso, arm) of one operation per thread. "
-        "States are counted up to exchanging threads that run the same program. "
-        "Invariants that hold for any number of threads, found as weights of the program's steps: "
+        "Under sc every interleaving is explored; under tso and arm every reordering, where each "
+        "thread makes one operation. Two states that differ only in which of several threads of "
+        'one program is where are counted once; "told apart" counts them all. Invariants that '
+        "hold for any number of threads: "
         + "; ".join(f"{name}: {', '.join(found)}" for name, found in invariants.items())
         + "."
     )
@@ -129,10 +130,11 @@ def _any_number() -> ReportSection:
                 rows.append((flavour, where, bound, f"{word} >= {entry.least}", other, verdict))
     words = (
         "Mutual exclusion for any number of readers and writers (below 2^31, where the word would "
-        "wrap), by induction: at each way in, the condition bounds the word from above, and with "
-        "a thread on the other side the invariant bounds it from below, beyond that. It needs "
-        "neither W readers nor the event_lock: what those are needed for is that nobody is refused "
-        "or stuck. A rwlock's word has two fields and is proved by exploration only."
+        "overflow), proved by induction. The condition of each step that enters the lock bounds "
+        "the word from above. With a thread on the other side, the invariant bounds the word from "
+        "below. The lower bound is beyond the upper one, so the step cannot be taken. The proof "
+        "assumes neither fewer than W readers nor the event_lock: those are needed so that nobody "
+        "is refused or stuck. The rwlock's word has two fields; it is proved by exploration only."
     )
     head = ("flavour", "way in", "condition", "with one inside", "inside", "verdict")
     return ReportSection("Any number of threads", words, head, tuple(rows))
@@ -145,9 +147,9 @@ def _predictions() -> ReportSection:
         if one.trace:
             traces.append(ReportTrace(f"{one.flavour}: {one.question}", trace_lines(one.trace)))
     words = (
-        "What happens when a rule is broken or a bound is reached. W readers need as many CPUs "
-        "(or nested interrupts) in one channel at once: with arm64's 128 that is conceivable, "
-        "with x86-64's 8192 it is not."
+        "What happens when a rule is broken or a bound is reached. W readers of one channel at the "
+        "same time need W CPUs, or interrupts that are nested: possible with the 128 of arm64, "
+        "not with the 8192 of x86-64."
     )
     head = ("name", "flavour", "situation", "what happens", "states")
     return ReportSection("Predictions", words, head, tuple(rows), tuple(traces))
@@ -156,14 +158,15 @@ def _predictions() -> ReportSection:
 def _starvation() -> ReportSection:
     rows = tuple((one.flavour, one.scenario, one.role, _demand(one)) for one in starvations())
     words = (
-        "The least a scheduler must promise so that nobody starves, with readers that never stop. "
-        "Spinlocks are ticket locks here, as Xen's are. none: not even an unfair scheduler can "
-        "keep a thread waiting while others go on. weak: a thread that can go on all the time "
-        "does so some time. strong: one that can go on again and again does so some time. "
-        "A rwlock reader in the slow path needs the strong promise: a writer that keeps taking "
-        "the lock by its fast path may be inside whenever the reader looks. none helps: the "
-        "corrected counter's unmask tries until it is in, and writers without end can come between "
-        "its read and its increment each time; a last resort would be to take the event_lock."
+        "How fair the scheduler must be so that a thread does not starve, while readers never "
+        "stop. Spinlocks are ticket locks here, as Xen's are. none: even an unfair scheduler "
+        "cannot keep the thread waiting while others go on. weak: a thread that is able to go on "
+        "all the time goes on at some time. strong: a thread that is able to go on again and again "
+        "goes on at some time. A rwlock reader in the slow path needs a strongly fair scheduler: "
+        "a writer that takes the lock again and again by its fast path may be inside whenever the "
+        "reader looks. none helps: the unmask of counter tries until it is in, and each time "
+        "another writer can come between its read and its increment. To take the event_lock "
+        "there would help."
     )
     return ReportSection("Starvation", words, ("flavour", "scenario", "thread", "fairness"), rows)
 
@@ -181,15 +184,15 @@ def _weak() -> ReportSection:
             title = f"{one.lock} under {one.memory.value}: NOT {one.property}"
             traces.append(ReportTrace(title, trace_lines(one.trace)))
     words = (
-        "The question: a counter writer that had to spin leaves through a plain atomic read; only "
-        "its first add is a barrier. The answer: on x86 nothing is lost (loads are performed in "
-        "order: proved under x86-TSO). On Armv8 a load inside the write section may be performed "
-        "before the read that lets the writer in, and so sees memory as it was while a reader was "
-        "inside: refuted, with a trace. Stores of the section are safe: they wait for the branch. "
-        "One read barrier after the spin (dmb ishld) cures it: proved. rwlock and spinlock take "
-        "their locks with a full barrier after the decisive access and are proved. Model only: "
-        "an emulator on an x86 host does not reorder loads, and today's write sections load "
-        "nothing that a reader stores but through atomic bit operations, which are stores too."
+        "A counter writer that had to spin is let in by a plain atomic read; only its first add is "
+        "a barrier. Is that enough? On x86 it is: loads are performed in order (proved under "
+        "x86-TSO). On Armv8 it is not: a load in the write section may be performed before the "
+        "read that lets the writer in, and so see memory as it was while a reader was inside "
+        "(refuted, with a trace). Stores of the section are safe: they wait for the branch. One "
+        "read barrier after the spin (dmb ishld) is enough (proved). rwlock and spinlock have a "
+        "full barrier after the access that lets a thread in (proved). This is a finding of the "
+        "model only: an emulator on an x86 host does not reorder loads. And today's write sections "
+        "load nothing that a reader stores, except by atomic bit operations, which also store."
     )
     head = ("lock", "memory", "property", "verdict", "states")
     return ReportSection("The weak-memory question", words, head, tuple(rows), tuple(traces))
@@ -210,11 +213,12 @@ def _mutants() -> ReportSection:
             lines = (*judged.lasso.stem, "and then for ever:", *judged.lasso.cycle)
             traces.append(ReportTrace(f"{mutant.name}: {judged.lasso.thread} starves", lines))
     words = (
-        "Each is the counter with one edit. Interleavings: 3 readers and 2 writers with W = 8192, "
-        "66 readers and a writer with W = 128. Starvation: 2 readers, 1 writer, weak fairness, "
-        "which the counter itself survives. Memory models: 2 readers, 1 writer, each once, with "
-        "the missing barrier of the counter in place, so that what fails is the mutant's doing. "
-        "Under x86-TSO no dropped barrier shows: a locked instruction is a full barrier."
+        "Each mutant is the counter with one edit. Interleavings: 3 readers and 2 writers with "
+        "W = 8192, then 66 readers and 1 writer with W = 128. Starvation: 2 readers and 1 writer, "
+        "with a weakly fair scheduler; there the counter itself does not starve. Memory models: 2 "
+        "readers and 1 writer, each making one operation; the barrier that the counter lacks is "
+        "added, so that a failure is the mutant's. Under x86-TSO no missing barrier makes a "
+        "difference: a locked instruction is a full barrier."
     )
     head = ("mutant", "change", "fate", "why", "states")
     return ReportSection("Mutants of counter", words, head, tuple(rows), tuple(traces))
@@ -235,7 +239,10 @@ def _lock_order() -> ReportSection:
             cycles = deadlocks(edges(flavour, tree))
             told = "; ".join(" -> ".join(e.held for e in (*c, c[0])) for c in cycles)
             rows.append((flavour, name, told or "no cycle in which every lock is waited for"))
-    words = "Edges are who takes what while holding what; a try never waits and breaks a cycle."
+    words = (
+        "An edge is: a CPU that holds one lock takes another. A cycle of edges that all wait can "
+        "deadlock; a CPU that only tries does not wait, and so breaks the cycle."
+    )
     return ReportSection("Lock order", words, ("flavour", "tree", "cycles"), tuple(rows))
 
 
@@ -246,7 +253,7 @@ def _litmus() -> ReportSection:
         agree = "as expected" if seen == test.allowed else "DIFFERS"
         allowed = [m.value for m in MemoryModel if m in test.allowed]
         rows.append((test.name, test.outcome, ", ".join(allowed) or "nowhere", agree, test.source))
-    words = "The memory models against the literature: where each outcome may be seen."
+    words = "The memory models against the literature: which of them allow the outcome."
     head = ("test", "outcome", "allowed by", "model", "source")
     return ReportSection("Litmus tests", words, head, tuple(rows))
 
@@ -255,19 +262,20 @@ def _channels() -> ReportSection:
     world = World((Domain(0, privileged=True, max_port=2), Domain(1, max_port=1, vcpus=(Vcpu(),))))
     visited = explore_worlds(world, channel_operations(), 20000)
     rows = (
-        (WRITER_RULE, "proved" if not visited.broken and visited.exhausted else "refuted"),
+        (WRITER_RULE, "proved" if not visited.violations and visited.exhausted else "refuted"),
         ("peers point at each other; FREE ports are reset; failures change nothing", "proved"),
     )
     words = (
-        f"All operations in all {visited.states} states of two domains with two ports and one "
-        f"({visited.steps} steps). The first rule is what makes dropping a send safe."
+        f"Every operation in all {visited.states} states of two domains, of which one has two "
+        f"ports and the other has one ({visited.steps} steps). Because of the first rule it is "
+        "safe to drop a send."
     )
-    assert not visited.broken, visited.broken[0]
+    assert not visited.violations, visited.violations[0]
     return ReportSection("Channels", words, ("rule", "verdict"), rows)
 
 
 def channel_operations() -> tuple[Operation, ...]:
-    """Return the operations on channels that ``_channels`` tries in every state."""
+    """Return the operations that ``_channels`` tries in every state."""
     operations: list[Operation] = []
     for caller, other, ports in ((0, 1, (1, 2)), (1, 0, (1,))):
         operations += [AllocUnbound(caller, DOMID_SELF, other), BindIpi(caller, 0)]
@@ -293,7 +301,7 @@ _PARTS: tuple[tuple[str, Callable[[], ReportSection]], ...] = (
 
 
 def text_lines(sections: tuple[ReportSection, ...]) -> Iterator[str]:
-    """Yield the report as plain text."""
+    """Yield the report as lines of plain text."""
     for section in sections:
         yield from ("", section.title, "=" * len(section.title), section.words, "")
         if section.head:

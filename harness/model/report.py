@@ -24,7 +24,7 @@ def text(sections: tuple[ReportSection, ...]) -> str:
 
 
 def html(sections: tuple[ReportSection, ...]) -> str:
-    """Return the report as a page that needs nothing else."""
+    """Return the report as an HTML page that needs no other file."""
     body = "\n".join(_section(section) for section in sections)
     title = "The reference model: what it proves and refutes"
     return (
@@ -38,9 +38,9 @@ def _section(section: ReportSection) -> str:
     if section.head:
         parts.append(_table(section))
     for trace in section.traces:
-        story = escape("\n".join(trace.lines))
+        steps = escape("\n".join(trace.lines))
         summary = escape(trace.title)
-        parts.append(f"<details><summary>{summary}</summary><pre>{story}</pre></details>")
+        parts.append(f"<details><summary>{summary}</summary><pre>{steps}</pre></details>")
     return "\n".join(parts)
 
 

@@ -39,7 +39,10 @@ _Allocated = tuple[int, World, Domain]
 
 
 def allocate(world: World, domain: Domain) -> tuple[list[_Allocated], list[AllowedOutcome]]:
-    """get_free_port(): the ports it may return, each with buckets grown, and the errors."""
+    """get_free_port(): the ports that it may return, and the errors.
+
+    With each port come the world and the domain after the buckets have grown for it.
+    """
     if domain.dying:
         return [], [error(world, "alloc: EINVAL domain dying", Errno.EINVAL)]
     errors = []
@@ -63,7 +66,7 @@ def allocate(world: World, domain: Domain) -> tuple[list[_Allocated], list[Allow
 
 
 def allocatable(domain: Domain, port: int) -> bool:
-    """evtchn_allocate_port(): FREE, and with FIFO not busy, which means still linked."""
+    """evtchn_allocate_port(): the port is FREE, and under FIFO not busy, that is still linked."""
     channel = domain.port(port)
     return channel.state is State.FREE and not (domain.fifo and channel.word.linked)
 
@@ -78,7 +81,7 @@ def _first_free(domain: Domain) -> int | None:
 
 
 def _allocation_row(domain: Domain, port: int) -> str:
-    """Tell which rule of the allocator gave ``port``."""
+    """Return the row of the specification by which the allocator gave ``port``."""
     if domain.partial:
         return "alloc: any free port of a partial domain"
     if any(c.state is State.FREE and c.word.linked and n < port for n, c in domain.ports):
@@ -87,7 +90,7 @@ def _allocation_row(domain: Domain, port: int) -> str:
 
 
 def opened(domain: Domain, port: int, channel: Channel) -> Domain:
-    """A freshly bound port: evtchn_port_init() and the new state; shared bits stay."""
+    """Return the domain with ``port`` newly bound: evtchn_port_init().  Its shared bits stay."""
     old = domain.port(port)
     return domain.with_port(
         port, replace(channel, saved=old.saved, bits=old.bits, word=old.word, queue=old.queue)
@@ -95,7 +98,7 @@ def opened(domain: Domain, port: int, channel: Channel) -> Domain:
 
 
 def bind(world: World, domain: Domain, row: str, channel: Channel) -> list[AllowedOutcome]:
-    """Bind the port that the allocator gives to ``channel``; its errors otherwise."""
+    """Bind ``channel`` to the port that the allocator gives, or return the allocator's errors."""
     ports, errors = allocate(world, domain)
     bound = []
     for port, after, grown in ports:
@@ -173,7 +176,7 @@ def _needs_handler(world: World, virq: int) -> bool:
 
 
 def virq_port(domain: Domain, virq: int, vcpu: int) -> int | None:
-    """v->virq_to_evtchn[virq]: a global VIRQ is kept with vCPU 0 wherever it is delivered."""
+    """v->virq_to_evtchn[virq]: that of vCPU 0 for a global VIRQ, whichever its notify vCPU is."""
     for port, channel in domain.ports:
         same = channel.state is State.VIRQ and channel.number == virq
         if same and (global_virq(virq) or channel.vcpu == vcpu):

@@ -35,7 +35,7 @@ def close(world: World, op: Close) -> list[AllowedOutcome]:
 
 
 def closed(world: World, domid: int, port: int) -> World:
-    """evtchn_close() past its checks: pending cleared, vCPU 0, the mask not touched."""
+    """evtchn_close() after its checks: pending is cleared, vCPU is 0, the mask stays as it is."""
     channel = existing_domain(world, domid).port(port)
     if channel.state is State.INTERDOMAIN:
         remote = world.domain(channel.remote_dom)
@@ -50,7 +50,10 @@ def closed(world: World, domid: int, port: int) -> World:
 
 
 def reset(world: World, op: Reset) -> list[AllowedOutcome]:
-    """EVTCHNOP_reset and reset_cont, to the end: EAGAIN needs a port that comes back meanwhile."""
+    """EVTCHNOP_reset and reset_cont, to their end.
+
+    Xen's EAGAIN is left out: it needs a port that another CPU allocates meanwhile.
+    """
     domain = addressed_domain(world, op.caller, op.dom)
     if domain is None:
         return [error(world, "reset: ESRCH", Errno.ESRCH)]
@@ -71,7 +74,7 @@ def reset(world: World, op: Reset) -> list[AllowedOutcome]:
 
 
 def _back_to_2l(domain: Domain) -> Domain:
-    """evtchn_fifo_destroy(): the arrays are gone, shared_info's old bits show again."""
+    """evtchn_fifo_destroy(): the arrays are gone, and the old bits in shared_info count again."""
     for port, channel in domain.ports:
         domain = domain.with_port(port, replace(channel, word=SharedBits(), queue=None))
     vcpus = tuple(replace(v, ready=frozenset(), control_block=False) for v in domain.vcpus)

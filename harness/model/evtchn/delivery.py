@@ -11,7 +11,7 @@ _SELECTOR = 64  # ports one bit of evtchn_pending_sel stands for
 
 
 def set_pending(domain: Domain, port: int, release: Release, vcpu: int | None = None) -> Domain:
-    """evtchn_port_set_pending() towards ``vcpu`` (None: the channel's notify vCPU)."""
+    """evtchn_port_set_pending() for ``vcpu`` (None: the channel's notify vCPU)."""
     target = domain.port(port).vcpu if vcpu is None else vcpu
     if domain.fifo:
         return _set_pending_fifo(domain, port, target, release)
@@ -19,7 +19,7 @@ def set_pending(domain: Domain, port: int, release: Release, vcpu: int | None = 
 
 
 def clear_pending(domain: Domain, port: int) -> Domain:
-    """evtchn_port_clear_pending(): FIFO leaves the port linked."""
+    """evtchn_port_clear_pending(): under FIFO the port stays linked."""
     channel = domain.port(port)
     if not domain.fifo:
         return domain.with_port(port, replace(channel, bits=replace(channel.bits, pending=False)))
@@ -46,7 +46,7 @@ def unmask(domain: Domain, port: int, release: Release) -> Domain:
 
 
 def consume(domain: Domain, port: int) -> Domain:
-    """The guest takes the event: what its upcall handler writes."""
+    """Return the domain after the guest has taken the event, as its upcall handler does."""
     channel = domain.port(port)
     if domain.fifo:
         word = replace(channel.word, pending=False, linked=False)
@@ -55,7 +55,7 @@ def consume(domain: Domain, port: int) -> Domain:
 
 
 def mask(domain: Domain, port: int) -> Domain:
-    """The guest masks the port in shared memory."""
+    """Return the domain after the guest has masked the port in shared memory."""
     channel = domain.port(port)
     if domain.fifo:
         return domain.with_port(port, replace(channel, word=replace(channel.word, masked=True)))
@@ -110,7 +110,7 @@ def _link(domain: Domain, port: int, number: int, vcpu: Vcpu) -> Domain:
 
 
 def _wake_pollers(domain: Domain, port: int) -> Domain:
-    """evtchn_check_pollers(): a vCPU that polls several ports is woken by any port."""
+    """evtchn_check_pollers(): a vCPU that polls more than one port is woken by any port."""
     for number, vcpu in enumerate(domain.vcpus):
         if vcpu.polling is not None and (len(vcpu.polling) != 1 or vcpu.polling[0] == port):
             domain = domain.with_vcpu(number, replace(vcpu, polling=None))

@@ -1,7 +1,8 @@
-"""The state of event channels, as immutable hashable values: ports, domains, a world of them.
+"""The state of event channels, as immutable and hashable values: ports, domains, a world.
 
-A ``World`` may hold whole domains, or only the ports of one component (an interdomain pair,
-say): mark such domains ``partial`` and other ports are taken to exist, unseen.
+A ``World`` may have whole domains, or only the ports of one component, such as the two ends of a
+channel.  Such domains are marked ``partial``: they may have other ports, of which nothing is
+known.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class GuestKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SharedBits:
-    """The bits of one port in memory shared with the guest."""
+    """The bits of one port in the memory that Xen shares with the guest."""
 
     pending: bool = False
     masked: bool = False
@@ -63,10 +64,10 @@ class Channel:
     vcpu: int = 0  # notify_vcpu_id
     priority: int = DEFAULT_PRIORITY
     consumer: bool = False  # xen_consumer != 0
-    saved: bool = False  # evtchn->pending: never cleared once set
+    saved: bool = False  # evtchn->pending: an event that came before its page; never cleared
     bits: SharedBits = SharedBits()  # 2L: shared_info
     word: SharedBits = SharedBits()  # FIFO: event array
-    queue: tuple[int, int] | None = None  # FIFO: (vcpu, priority) it is linked on
+    queue: tuple[int, int] | None = None  # FIFO: (vCPU, priority) of the queue it is linked on
 
     @property
     def usable(self) -> bool:
@@ -82,15 +83,15 @@ class Vcpu:
     """The part of a vCPU that event channels touch."""
 
     upcall: bool = False  # evtchn_upcall_pending
-    selectors: frozenset[int] = frozenset()  # 2L: words flagged in evtchn_pending_sel
-    ready: frozenset[int] = frozenset()  # FIFO: priorities flagged READY
-    control_block: bool = False  # FIFO
+    selectors: frozenset[int] = frozenset()  # 2L: bits set in evtchn_pending_sel
+    ready: frozenset[int] = frozenset()  # FIFO: priorities marked READY
+    control_block: bool = False  # FIFO: it is mapped
     polling: tuple[int, ...] | None = None  # asleep in SCHEDOP_poll for these ports
 
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """One domain.  Build with ``Domain(domid, ...)``; ``with_port`` returns a changed copy."""
+    """One domain.  ``with_port`` and ``with_vcpu`` return a changed copy."""
 
     domid: int
     kind: GuestKind = GuestKind.PV
@@ -103,17 +104,17 @@ class Domain:
     pirqs: frozenset[int] = frozenset()  # pirq_access_permitted
     paused: bool = False  # controller_pause_count != 0
     dying: bool = False
-    resetting: bool = False  # a preempted reset is to be continued
-    fifo: bool = False
+    resetting: bool = False  # a reset was preempted and is to be continued
+    fifo: bool = False  # the ABI in use; else 2L
     fifo_built: bool = True  # CONFIG_EVTCHN_FIFO
-    array_pages: int = 0
+    array_pages: int = 0  # of the FIFO event array, mapped
     valid: int = BUCKET  # valid_evtchns
     ports: tuple[tuple[int, Channel], ...] = ((0, Channel(state=State.RESERVED)),)
-    partial: bool = False  # only some ports are described; vCPUs' words are not tracked
-    untouched: Channel = FREE  # what every other port is: Linux, say, masks them all
+    partial: bool = False  # only some ports are known, and not what the vCPUs' bits are
+    untouched: Channel = FREE  # what every port is that is not in ``ports``
 
     def port(self, port: int) -> Channel:
-        """Return the channel of ``port``; ``untouched`` when nothing was ever written there."""
+        """Return the channel of ``port``; ``untouched`` if it is not in ``ports``."""
         return next((channel for number, channel in self.ports if number == port), self.untouched)
 
     def with_port(self, port: int, channel: Channel) -> Domain:
@@ -129,7 +130,7 @@ class Domain:
 
     @property
     def limit(self) -> int:
-        """max_evtchns(): ports the current ABI can express."""
+        """max_evtchns(): how many ports the ABI in use can have."""
         return FIFO_LIMIT if self.fifo else self.limit_2l
 
     def has_word(self, port: int) -> bool:
@@ -153,12 +154,12 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All domains that a prediction may need.  A domid that is not here does not exist."""
+    """All domains, as far as a prediction needs them.  A domid that is not here does not exist."""
 
     domains: tuple[Domain, ...]
     release: Release = BASE
-    scarce: bool = False  # Xen's heap may be exhausted: ENOMEM becomes an allowed answer
-    virq_handler: int = 0  # domid that gets the global VIRQs
+    scarce: bool = False  # Xen's heap may be exhausted: ENOMEM is an answer that is allowed
+    virq_handler: int = 0  # domid of the handler of global VIRQs
 
     def domain(self, domid: int) -> Domain | None:
         """Return the domain, or None (ESRCH)."""
@@ -171,5 +172,5 @@ class World:
 
 
 def global_virq(virq: int) -> bool:
-    """virq_is_global(); on 4.21 this also covers the per-domain class, bound like a global one."""
+    """virq_is_global(); and the VIRQs of 4.21's per-domain class, which are bound the same way."""
     return virq not in PER_VCPU_VIRQS

@@ -40,7 +40,7 @@ def init_control(world: World, op: InitControl) -> list[AllowedOutcome]:
 
 
 def _switched_to_fifo(domain: Domain) -> Domain:
-    """setup_ports(): 2L's pending bits are saved, and stay in shared_info too."""
+    """setup_ports(): the pending bits of 2L are saved, and they stay in shared_info."""
     for port, channel in domain.ports:
         if port != 0:
             saved = replace(channel, saved=channel.saved or channel.bits.pending)

@@ -1,4 +1,4 @@
-"""What has to hold of event channels whatever happens, checked on every step of the model."""
+"""What must hold of event channels whatever happens, checked on every step of the model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ WRITER_RULE = "every writer starts or ends with a FREE or UNBOUND channel"
 
 
 def world_violations(world: World) -> tuple[str, ...]:
-    """Return what is wrong with a state of the channels, in words; nothing if it is sound."""
-    return tuple(text for domain in world.domains for text in _broken_domain(world, domain))
+    """Return what is wrong with the state of the channels, in words; nothing if all is right."""
+    return tuple(text for domain in world.domains for text in _domain_violations(world, domain))
 
 
-def _broken_domain(world: World, domain: Domain) -> Iterable[str]:
+def _domain_violations(world: World, domain: Domain) -> Iterable[str]:
     virqs: set[tuple[int, int]] = set()
     for port, channel in domain.ports:
         where = f"d{domain.domid} port {port}"
@@ -59,11 +59,11 @@ def _broken_domain(world: World, domain: Domain) -> Iterable[str]:
 def step_violations(
     before: World, operation: Operation, outcome: AllowedOutcome
 ) -> tuple[str, ...]:
-    """Return which rule about a single operation ``outcome`` breaks, in words."""
-    return tuple(_broken_step(before, operation, outcome))
+    """Return the rules of a single operation that ``outcome`` violates, in words."""
+    return tuple(_step_violations(before, operation, outcome))
 
 
-def _broken_step(before: World, operation: Operation, outcome: AllowedOutcome) -> Iterable[str]:
+def _step_violations(before: World, operation: Operation, outcome: AllowedOutcome) -> Iterable[str]:
     changed = list(_changed_states(before, outcome.world))
     faulted = any(row.startswith("any: EFAULT copy-out") for row in outcome.rows)
     if outcome.result.rc != 0 and changed and not faulted:
@@ -84,7 +84,10 @@ def _broken_step(before: World, operation: Operation, outcome: AllowedOutcome) -
 
 
 def _events_lost(before: World, operation: Operation, after: World) -> Iterable[str]:
-    """Only close, reset, the guest itself and the switch to FIFO clear a pending bit."""
+    """Yield the ports that are no longer pending, though nothing here may clear the bit.
+
+    Only close, reset, the guest itself and the switch to FIFO may.
+    """
     if isinstance(operation, (Close, Consume, InitControl, Reset, XenFree)):
         return
     for old, new in zip(before.domains, after.domains, strict=True):
@@ -104,28 +107,31 @@ def _changed_states(before: World, after: World) -> Iterable[tuple[str, State, S
 
 @dataclass
 class WorldExploration:
-    """What visiting every reachable state of a small world established."""
+    """What exploring every state of a small world has found."""
 
     states: int = 0
     steps: int = 0
-    exhausted: bool = True
-    rows: dict[str, int] = field(default_factory=dict)
-    broken: list[str] = field(default_factory=list)
+    exhausted: bool = True  # every state was visited
+    rows: dict[str, int] = field(default_factory=dict)  # how often an outcome rested on each
+    violations: list[str] = field(default_factory=list)
 
 
 def explore_worlds(start: World, operations: tuple[Operation, ...], limit: int) -> WorldExploration:
-    """Apply every operation in every state reachable from ``start``; check every rule."""
+    """Try every operation in every state that can be reached from ``start``; check every rule.
+
+    At most ``limit`` states are visited.
+    """
     result = WorldExploration()
     known = {start}
     queue = deque([start])
     while queue:
         world = queue.popleft()
         result.states += 1
-        result.broken += world_violations(world)
+        result.violations += world_violations(world)
         for operation in operations:
             for outcome in predict(world, operation):
                 result.steps += 1
-                result.broken += step_violations(world, operation, outcome)
+                result.violations += step_violations(world, operation, outcome)
                 for row in outcome.rows:
                     result.rows[row] = result.rows.get(row, 0) + 1
                 if outcome.world not in known:

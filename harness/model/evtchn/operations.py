@@ -1,7 +1,8 @@
-"""Operations on event channels, as values: every EVTCHNOP, SCHEDOP_poll, Xen's and the guest's own.
+"""Operations on event channels, as values.
 
-``caller`` is the domid that makes the hypercall.  Field names are those of Xen's public
-headers.  Numbers are taken as the ABI takes them: unsigned, unchecked.
+Every EVTCHNOP, SCHEDOP_poll, what Xen does itself, and what a guest does in shared memory.
+``caller`` is the domid of the domain that makes the hypercall.  Fields are named as in Xen's
+public headers, and may have any value that the ABI can express.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from harness.model.lock.flavours import Site
 
 
 class Fault(Enum):
-    """Which copy of the argument structure faults, if any."""
+    """Which copy of the argument structure faults (EFAULT), if any."""
 
     NONE = "none"
     IN = "copy-in"
-    OUT = "copy-out"  # after success: the effect stays
+    OUT = "copy-out"  # after success: what was done stays
 
 
 @dataclass(frozen=True, slots=True)
 class Hypercall:
-    """Base of what a guest asks of Xen."""
+    """What a guest asks of Xen."""
 
     caller: int
 
@@ -248,8 +249,8 @@ Operation = (
     | Consume
 )
 
-# Which call site of the per-channel lock an operation is.  The others (status, bind_vcpu,
-# init_control, expand_array) take only the domain's event_lock, the guest's own take nothing.
+# Where an operation takes the channel's lock.  Those that are missing take only the domain's
+# event_lock (status, bind_vcpu, init_control, expand_array) or no lock (what the guest does).
 CALL_SITE: dict[type, Site] = {
     AllocUnbound: Site.WRITER,
     BindInterdomain: Site.WRITER,
@@ -272,7 +273,7 @@ CALL_SITE: dict[type, Site] = {
 
 @dataclass(frozen=True, slots=True)
 class StatusReply:
-    """What EVTCHNOP_status tells about a port."""
+    """The answer of EVTCHNOP_status."""
 
     status: int  # a ChannelState; from a real Xen, maybe another number
     vcpu: int
@@ -287,7 +288,7 @@ class Result:
     rc: int = 0  # 0 or -errno
     port: int | None = None  # the new port of an allocating operation
     status: StatusReply | None = None
-    blocked: bool = False  # SCHEDOP_poll: nothing was pending, the vCPU went to sleep
+    blocked: bool = False  # SCHEDOP_poll: nothing was pending, and the vCPU went to sleep
 
     @property
     def code(self) -> int:

@@ -62,9 +62,9 @@ def send(world: World, op: Send) -> list[AllowedOutcome]:
 
 
 def to_peer(world: World, channel: Channel, row: str) -> AllowedOutcome:
-    """Deliver to the other end: pending, or the callback if Xen is the consumer."""
+    """Deliver to the other end: it becomes pending, or Xen, its consumer, is called."""
     remote = world.domain(channel.remote_dom)
-    if remote is None:  # a component that holds only this end
+    if remote is None:  # only this end is known
         return ok(world, row)
     if remote.port(channel.remote_port).consumer:
         return ok(world, "send: Xen consumer called")
@@ -158,7 +158,7 @@ def poll(world: World, op: Poll) -> list[AllowedOutcome]:
     if len(op.ports) > MAX_POLL_PORTS:
         return [error(world, "poll: EINVAL more than 128 ports", Errno.EINVAL)]
     outcomes: list[AllowedOutcome] = []
-    if domain.vcpus[op.vcpu].upcall:  # deliverable unless the vCPU has upcalls disabled just now
+    if domain.vcpus[op.vcpu].upcall:  # deliverable, unless the vCPU has disabled upcalls
         outcomes.append(ok(world, "poll: 0 at once, upcall deliverable"))
     for port in op.ports:
         if not valid(domain, port):
@@ -172,7 +172,7 @@ def poll(world: World, op: Poll) -> list[AllowedOutcome]:
 
 
 def _asleep(world: World, domain: Domain, op: Poll) -> AllowedOutcome:
-    """The vCPU blocks until an event, its time-out, or a spurious wake; then sees 0."""
+    """The vCPU sleeps until an event, its time-out, or a wake for no reason; the answer is 0."""
     if not domain.partial:
         vcpu: Vcpu = replace(domain.vcpus[op.vcpu], polling=op.ports)
         world = world.with_domain(domain.with_vcpu(op.vcpu, vcpu))

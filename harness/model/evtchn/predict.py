@@ -1,11 +1,12 @@
-"""The event-channel state machine: what Xen may answer, and what becomes of the channels.
+"""What Xen may answer to an operation, and what the channels are afterwards.
 
     outcomes = predict(world, Send(caller=1, port=5))
 
-gives every allowed ``Outcome(result, world, row)``, in a fixed order, without duplicates.
-Checks are in the order Xen makes them (xen/common/event_channel.c, event_2l.c,
-event_fifo.c, sched/core.c; differences between releases in ``harness.model.evtchn.releases``).
-Nondeterminism is explicit: a dropped effect, exhausted memory, ports a partial domain hides.
+gives every ``AllowedOutcome(result, world, rows)``, in a fixed order, without duplicates.  Checks
+are in the order in which Xen makes them (xen/common/event_channel.c, event_2l.c, event_fifo.c,
+sched/core.c; see docs/spec/evtchn.md; differences between releases are in ``releases``).  There
+is more than one outcome where an operation may be dropped, where memory may be exhausted, and
+where the world does not know all ports of a domain.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ def predict(
     flavour: Flavour | None = None,
     writer_inside: bool = False,
 ) -> tuple[AllowedOutcome, ...]:
-    """Return all outcomes that Xen may show for ``operation`` in ``world``.
+    """Return every outcome that ``operation`` may have in ``world``.
 
-    ``writer_inside``: a writer of the same channel overlaps the operation, so that call sites
-    which only try (per ``flavour``) may also do nothing and report success.
+    ``writer_inside``: a writer of the same channel overlaps the operation.  Then an operation
+    whose call site only tries to get the lock in ``flavour`` may also do nothing and return 0.
     """
     fault = getattr(operation, "fault", Fault.NONE)
     if fault is Fault.IN:
@@ -91,7 +92,7 @@ _DROPPED: dict[Site, str] = {
     Site.PIRQ: "raise_pirq: dropped: writer inside",
     Site.XEN_NOTIFY: "xen: notify dropped: writer inside",
 }
-# Decided before the channel's lock is even tried, so a writer cannot hide them.
+# These are decided before the channel's lock is tried: a writer makes no difference to them.
 _BEFORE_LOCK = ("EINVAL not valid", "EINVAL more than 128 ports", "0 at once, upcall deliverable")
 
 

@@ -1,7 +1,7 @@
-"""Which rows of the specification two releases answer differently: data, to be held against Xen.
+"""Which rows of docs/spec/evtchn.md two releases answer differently: data, to be held against Xen.
 
-A conformance run compares what a real Xen did with the models of the other releases, too; what
-differs there must be listed here.
+A conformance run also asks the models of the other releases about what the real Xen did.  What
+one of them would not have allowed must be listed here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from harness.model.evtchn.releases import Release
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A rule of ``Release`` and the rows whose answer or effect depends on it."""
+    """A rule of ``Release``, and the rows whose answer or effect depends on it."""
 
     rule: str  # the property of Release
     rows: tuple[str, ...]
@@ -50,7 +50,7 @@ DIFFERENCES: tuple[Difference, ...] = (
 
 
 def differing_rows(one: Release, other: Release) -> frozenset[str]:
-    """Return the rows that may come out differently on the two releases."""
+    """Return the rows whose answer or effect may differ between the two releases."""
     return frozenset(
         row
         for difference in DIFFERENCES

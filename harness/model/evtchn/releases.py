@@ -1,8 +1,8 @@
 """Xen releases, and the rules of event channels that changed between them.
 
-Each rule names the release from which it holds; nothing else in the model looks at a
-version number.  Source: docs/spec/evtchn.md, "Differences between releases", read
-from xen/common/event_channel.c, event_fifo.c and sched/core.c of each release.
+Each rule is a property of ``Release``; nothing else in the model looks at a version number.
+Source: docs/spec/evtchn.md, "Differences between releases", read from
+xen/common/event_channel.c, event_fifo.c and sched/core.c of each release.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Release:
 
     @property
     def poll_rejects_unusable(self) -> bool:
-        """SCHEDOP_poll answers EINVAL for a valid but unusable port.
+        """SCHEDOP_poll answers EINVAL for a port that is valid but not usable.
 
-        evtchn_port_poll does it, which no 4.14 has: 4.14.6 takes such a port as not pending.
+        evtchn_port_poll() does, which 4.14 does not have: to 4.14.6 such a port is not pending.
         """
         return self > Release(4, 14)
 
@@ -49,13 +49,13 @@ class Release:
     def arm_bind_pirq(self) -> Errno:
         """What EVTCHNOP_bind_pirq answers on Arm, which has no PIRQs.
 
-        ENOMEM comes after all checks and the allocation, EOPNOTSUPP before any (seen on 4.20).
+        ENOMEM: after all checks and after the allocation.  EOPNOTSUPP: before any (seen on 4.20).
         """
         return Errno.EOPNOTSUPP if self >= Release(4, 19) else Errno.ENOMEM
 
     @property
     def fifo_drop_sets_pending(self) -> bool:
-        """An event for a vCPU without control block still sets PENDING before it is dropped."""
+        """An event for a vCPU without a control block is dropped, but PENDING is set before."""
         return self < Release(4, 17)
 
 

@@ -1,7 +1,7 @@
-"""The rows of the event-channel specification, by name: what a prediction rests on.
+"""The rows of docs/spec/evtchn.md, by name: what a prediction rests on.
 
-Every outcome of ``harness.model.evtchn.predict.predict`` names its row; a test suite collects the
-names to say which rows it exercised.
+A row is one answer that Xen gives for one reason, or one effect.  Every outcome that ``predict``
+returns names its rows; a test run collects the names, and so knows which rows it has met.
 """
 
 from __future__ import annotations
@@ -138,16 +138,16 @@ SPEC_ROWS: frozenset[str] = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RowCoverage:
-    """One line of the coverage table."""
+    """How often a row was met."""
 
     row: str
     times: int
 
 
 def coverage(seen: Mapping[str, int] | Iterable[str]) -> tuple[RowCoverage, ...]:
-    """Return one line per row of the specification, in the specification's order.
+    """Return how often each row was met, in the order of the specification.
 
-    ``seen`` gives row names (counted, or one by one).  A name that is no row is an error.
+    ``seen``: names of rows, counted or one by one.  Raises ValueError for a name that is no row.
     """
     counts: dict[str, int] = {}
     if isinstance(seen, Mapping):

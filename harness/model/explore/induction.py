@@ -1,10 +1,12 @@
-"""Mutual exclusion for any number of threads, from the invariants: an argument, checked.
+"""Mutual exclusion for any number of threads: a proof by induction, from the invariants.
 
-Exploration proves a property up to so many threads.  This proves it for all: the lock word is a
-sum of non-negative weights over the steps threads are at (see state_space).  If no thread can
-enter one side while another thread is on the other - because the condition of its step bounds
-the word from above, and the weights of the two already exceed that bound - then by induction
-over the steps of any run the two sides are never occupied together.
+The search proves a property for so many threads.  This proves mutual exclusion for any number.
+
+The lock word is a sum of weights, one for each thread, and a thread's weight depends on the step
+at which it is (see ``state_space``); no weight is negative.  A thread enters one side by a step
+whose condition bounds the word from above.  If another thread is on the other side, the weights
+of the two alone may already exceed that bound: then the step cannot be taken.  If that is so for
+every step by which a side can be entered, then no step of a run brings threads to both sides.
 """
 
 from __future__ import annotations
@@ -21,24 +23,25 @@ from harness.model.explore.state_space import StateSpace, Transition
 
 @dataclass(frozen=True)
 class EntryCondition:
-    """One way into a side, and why it is shut while the other side is occupied."""
+    """One step by which a side is entered, while a thread is on the other side."""
 
     thread: str
     step: str
-    bound: int | None  # the most the word can be where the step is taken; None: no bound
-    least: int  # what the word is at least with this thread here and one on the other side
-    against: str  # the nearest step of the other side
+    bound: int | None  # the largest word with which the step can be taken; None: no bound
+    least: int  # the smallest word with this thread at its step and one at ``against``
+    against: str  # a step of the other side
 
     @property
     def excluded(self) -> bool:
+        """Whether the step cannot be taken then."""
         return self.bound is not None and self.bound < self.least
 
 
 def entry_conditions(system: System, word: str, one: str, other: str) -> tuple[EntryCondition, ...]:
-    """Return every way into the steps tagged ``one`` while a thread is at one tagged ``other``.
+    """Return each step that leads to one tagged ``one``, against each step tagged ``other``.
 
-    ``word`` is the variable that guards them.  Raises ValueError when it is no sum of
-    non-negative weights: then there is no invariant to argue from.
+    ``word`` is the variable of the lock.  Raises ValueError when it is no sum of non-negative
+    weights: then the proof has no invariant to start from.
     """
     space = StateSpace(system)
     if word not in space.sums or any(weight < 0 for _, weight in space.sums[word].weights):
@@ -62,7 +65,7 @@ def _entries(space: StateSpace, word: str, one: str, other: str) -> Iterator[Ent
 
 
 def _bound(space: StateSpace, transition: Transition, word: str) -> int | None:
-    """Return the largest value of ``word`` that satisfies the transition's condition."""
+    """Return the largest ``word`` that satisfies the transition's condition; None: no bound."""
     when = transition.branch.when
     constants = dict(space.system.constants)
     if set(names_of(when)) - set(constants) != {word}:
@@ -76,10 +79,10 @@ def _bound(space: StateSpace, transition: Transition, word: str) -> int | None:
 
 
 def excludes(system: System, word: str) -> bool:
-    """Say whether readers and writers exclude each other, and writers one another, for any number.
+    """Say whether writers exclude readers and other writers, whatever the number of threads.
 
-    Of the programs only matters what they are, not how many threads run them.
+    How many threads the roles of ``system`` have makes no difference.
     """
-    ways = (("writing", "reading"), ("reading", "writing"), ("writing", "writing"))
-    found = [entry for one, other in ways for entry in entry_conditions(system, word, one, other)]
+    sides = (("writing", "reading"), ("reading", "writing"), ("writing", "writing"))
+    found = [entry for one, other in sides for entry in entry_conditions(system, word, one, other)]
     return bool(found) and all(entry.excluded for entry in found)

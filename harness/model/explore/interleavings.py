@@ -1,11 +1,11 @@
-"""Every order in which the threads of a small system can take their steps, one by one.
+"""Every order in which the threads of a small system can take their steps.
 
-Where ``explore`` merges orders that lead to the same state, here each is handed out whole, for
-somebody who wants to walk it: a schedule.  Threads must run once and end.
+The search merges orders that lead to the same state.  Here each order is handed out as a whole,
+for a caller who wants to take it on a real machine.  Every thread must run once and end.
 
-``reduce`` leaves out orders that differ only in how independent steps are arranged: one order of
-each Mazurkiewicz trace remains (sleep sets, Godefroid 1996).  ``preemptions`` bounds how often a
-thread is left that could have gone on (Musuvathi and Qadeer 2007).
+``reduce`` leaves out orders that differ only in the order of independent steps: one of each
+Mazurkiewicz trace is kept (sleep sets, Godefroid 1996).  ``preemptions`` bounds how often the
+next step is another thread's although the last thread could go on (Musuvathi and Qadeer 2007).
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from harness.model.explore.program import DONE, AccessKind, AtomicStep, Branch, 
 
 @dataclass(frozen=True)
 class ScheduledStep:
-    """One thread makes its step.  Without a branch it looks, has to wait, and stays there."""
+    """One thread's turn in an interleaving.
+
+    The thread makes its step; with ``branch`` None it only reads, finds that it has to wait, and
+    stays at the step.
+    """
 
     thread: int
     step: AtomicStep
     branch: Branch | None
-    values: tuple[tuple[str, int], ...]  # of all variables afterwards
-    then: str  # the step the thread is at afterwards, or DONE
+    values: tuple[tuple[str, int], ...]  # all variables afterwards
+    then: str  # the step at which the thread is afterwards, or DONE
 
     def value(self, name: str) -> int:
-        """Return variable ``name`` after the turn."""
+        """Return the variable ``name`` as it is afterwards."""
         return dict(self.values)[name]
 
 
@@ -39,11 +43,11 @@ Interleaving = tuple[ScheduledStep, ...]
 class _State:
     places: tuple[str, ...]
     values: tuple[tuple[str, int], ...]
-    looked: frozenset[int] = frozenset()  # threads that have just waited, and nothing changed
+    looked: frozenset[int] = frozenset()  # threads that found they wait; nothing changed since
 
 
 def thread_names(system: System) -> tuple[str, ...]:
-    """Return the names of the system's threads, in the order in which paths number them."""
+    """Return the names of the system's threads; ScheduledStep.thread is the position."""
     return tuple(
         role.name if role.count == 1 else f"{role.name} {number + 1}"
         for role in system.roles
@@ -52,20 +56,20 @@ def thread_names(system: System) -> tuple[str, ...]:
 
 
 def initial_state(system: System) -> tuple[tuple[str, ...], Mapping[str, int]]:
-    """Return where the threads are at first, and the variables."""
+    """Return the first step of each thread, and the initial values of the variables."""
     places = tuple(role.program.places[0] for role in system.roles for _ in range(role.count))
     return places, {variable.name: variable.initial for variable in system.variables}
 
 
 class Names(dict[str, int]):
-    """What the names in a formula stand for; a tag that nobody carries now is 0."""
+    """Values of the names in formulas; a tag that no thread has now is 0."""
 
     def __missing__(self, _: str) -> int:
         return 0
 
 
 def formula_values(system: System, places: Sequence[str], values: Mapping[str, int]) -> Names:
-    """Return what the names in the system's formulas stand for with its threads at ``places``."""
+    """Return the values of the names in the system's formulas, with its threads at ``places``."""
     found = Names(dict(system.constants) | dict(values))
     programs = [role.program for role in system.roles for _ in range(role.count)]
     for program, place in zip(programs, places, strict=True):
@@ -81,10 +85,10 @@ def interleavings(
     reduce: bool = False,
     preemptions: int | None = None,
 ) -> Iterator[Interleaving]:
-    """Yield every order, the first thread's steps first.
+    """Yield every order, those that begin with the first thread's steps first.
 
-    ``waits``: a thread that finds it has to wait at a plain read does so once, as a turn of its
-    own, whenever the variables have changed since it last did.
+    ``waits``: a thread that has to wait at a plain read also reads in vain, as a turn of its
+    own: once, and again when the variables have changed.
     """
     places, values = initial_state(system)
     walk = _Walk(system, waits, reduce)
@@ -92,10 +96,10 @@ def interleavings(
 
 
 def replay(system: System, order: Iterable[int]) -> Interleaving:
-    """Return the path in which the threads take their turns in ``order``.
+    """Return the interleaving in which the threads have their turns in ``order``.
 
-    A thread that has to wait at a plain read looks, and stays.  ValueError when a thread that is
-    done, or cannot go on, has the turn.
+    A thread that has to wait at a plain read reads in vain.  Raises ValueError when it is the
+    turn of a thread that has ended or cannot go on, and when not every thread has ended.
     """
     places, values = initial_state(system)
     walk = _Walk(system, True, False)
@@ -113,7 +117,7 @@ def replay(system: System, order: Iterable[int]) -> Interleaving:
 
 
 def final_values(system: System) -> frozenset[tuple[tuple[str, int], ...]]:
-    """Return the variables as they can be when all threads have ended, whatever the order."""
+    """Return every set of values that the variables can have when all threads have ended."""
     places, values = initial_state(system)
     walk = _Walk(system, False, False)
     left = [_State(places, tuple(values.items()))]
@@ -136,7 +140,7 @@ class _Walk:
         self._reduce = reduce and not self._looks_at_threads()
 
     def _looks_at_threads(self) -> bool:
-        """Say whether a step depends on where other threads are, not on variables alone."""
+        """Say whether some step depends on where other threads are, and not only on variables."""
         known = {variable.name for variable in self._system.variables}
         known |= {name for name, _ in self._system.constants}
         branches = (b for program in self._programs for s in program.steps for b in s.branches)
@@ -145,7 +149,7 @@ class _Walk:
     def onward(
         self, done: Interleaving, state: _State, asleep: frozenset[int], preemptions: int | None
     ) -> Iterator[Interleaving]:
-        """Yield every order that goes on from ``state`` after ``done``."""
+        """Yield every order that begins with ``done``, which leads to ``state``."""
         if all(place == DONE for place in state.places):
             yield done
             return
@@ -171,7 +175,7 @@ class _Walk:
                 slept.add(thread)
 
     def turns(self, state: _State) -> Iterator[ScheduledStep]:
-        """Yield the turn that each thread could take now."""
+        """Yield the turn that each thread could have now."""
         values = dict(state.values)
         now = formula_values(self._system, state.places, values)
         for thread, place in enumerate(state.places):
@@ -201,14 +205,14 @@ class _Walk:
 
 
 def independent(one: AtomicStep, other: AtomicStep) -> bool:
-    """Say whether neither step can change what the other finds."""
+    """Say whether neither of two steps can change what the other one finds."""
     reads, writes = _footprint(one)
     other_reads, other_writes = _footprint(other)
     return not (writes & (other_reads | other_writes) or other_writes & reads)
 
 
 def _footprint(step: AtomicStep) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the variables that ``step`` looks at, and those that it may change."""
+    """Return the variables that ``step`` reads, and those that it may change."""
     reads = {name for branch in step.branches for name in names_of(branch.when) if branch.when}
     added = {name for branch in step.branches for name, value in branch.adds}
     put = {name for branch in step.branches for name, _ in branch.sets}

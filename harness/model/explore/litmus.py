@@ -1,8 +1,9 @@
-"""Litmus tests: the textbook table that the memory models have to reproduce.
+"""Litmus tests: the table from the literature that the memory models have to reproduce.
 
-Each test asks whether one outcome can be seen.  Expected answers are those of the literature:
+Each test is a small program and one outcome, and asks whether the outcome can be observed.  The
+expected answers are those of the literature:
 
-- SC: Lamport 1979; every outcome here is one that no interleaving gives.
+- SC: Lamport 1979; no interleaving gives any outcome of this table.
 - TSO: Owens, Sarkar, Sewell, "A better x86 memory model: x86-TSO" (TPHOLs 2009), and Intel SDM
   vol. 3A section 8.2: only a store followed by a load of another word may be reordered.
 - ARM: Maranget, Sarkar, Sewell, "A tutorial introduction to the ARM and POWER relaxed memory
@@ -34,11 +35,11 @@ SC, TSO, ARM = MemoryModel.SC, MemoryModel.TSO, MemoryModel.ARM
 
 @dataclass(frozen=True)
 class Litmus:
-    """One test: threads, the outcome in question, and where it may be seen."""
+    """One test: threads, an outcome, and the memory models under which it can be observed."""
 
     name: str
     threads: tuple[tuple[AtomicStep, ...], ...]
-    outcome: str  # over registers r1, r2, ... and final values of x, y
+    outcome: str  # formula over the registers r1, r2, ... and the final values of x, y
     allowed: frozenset[MemoryModel]
     source: str
 
@@ -52,7 +53,7 @@ class Litmus:
 
 
 def write(word: str, value: int, after_value_of: str = "") -> AtomicStep:
-    """Write a store; ``after_value_of`` names a read its value is computed from."""
+    """Return a store; its value is computed from the one that ``after_value_of`` has read."""
     branch = Branch("", "", sets=((word, value),))
     needs = (f"R{after_value_of}",) if after_value_of else ()
     return AtomicStep(
@@ -61,7 +62,11 @@ def write(word: str, value: int, after_value_of: str = "") -> AtomicStep:
 
 
 def read(word: str, register: str, after_value_of: str = "", decides: bool = False) -> AtomicStep:
-    """Write a read into ``register``; with ``decides`` a branch depends on its being 1."""
+    """Return a read into ``register``.
+
+    Its address is computed from the value that ``after_value_of`` has read.  With ``decides``,
+    the thread goes on only if the value read is 1: a control dependency.
+    """
     branch = Branch(f"{word} == 1" if decides else "", "")
     needs = (f"R{after_value_of}",) if after_value_of else ()
     return AtomicStep(
@@ -80,7 +85,7 @@ def marked(step: AtomicStep, how: str) -> AtomicStep:
 
 
 def is_observable(test: Litmus, memory: MemoryModel) -> bool:
-    """Say whether the outcome of ``test`` can be seen under ``memory``."""
+    """Say whether the outcome of ``test`` can be observed under ``memory``."""
     explored = explore_weak(_system(test), memory)
     holds = compile_numpy(test.outcome)
     for ending in explored.endings:

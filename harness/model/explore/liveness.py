@@ -1,13 +1,13 @@
-"""Starvation: can a thread be kept inside its operation for ever, and how fair must the rest be?
+"""Starvation: can a thread be kept in its operation for ever, and under which scheduler?
 
-A thread starves when there is an infinite run in which it is never at rest again.  Whether such
-a run counts depends on what one demands of the scheduler, so the demand is named:
+A thread starves when there is an infinite run in which it never comes back to its first step.
+Whether such a run is possible depends on how fair the scheduler is:
 
-- NONE: nothing; a thread may simply never run.
-- WEAK: a thread that could take a step at every moment takes one some time.
-- STRONG: a thread that could take a step again and again takes one some time.
+- NONE: it need not be; a thread may never run.
+- WEAK: a thread that is able to take a step at every moment takes one at some time.
+- STRONG: a thread that is able to take a step again and again takes one at some time.
 
-Threads at rest owe nothing: nobody has to start another operation.
+This concerns only threads that are busy: no thread has to begin another operation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.model.explore.state_space import StateSpace, Transition
 
 
 class Fairness(Enum):
-    """What the scheduler promises."""
+    """What the scheduler guarantees, the weakest first."""
 
     NONE = "none"
     WEAK = "weak"
@@ -33,7 +33,7 @@ class Fairness(Enum):
 
 @dataclass(frozen=True)
 class Lasso:
-    """How a thread starves: a way in, and a cycle that can go on for ever."""
+    """How a thread starves: steps that lead into a cycle, and a cycle that can go on for ever."""
 
     thread: str
     fairness: Fairness
@@ -62,7 +62,7 @@ class _Graph:
 
 
 def starvation(system: System, role: str, fairness: Fairness) -> Lasso | None:
-    """Return how a thread of ``role`` can starve though the scheduler is ``fairness``, or None."""
+    """Return how a thread of ``role`` can starve under a scheduler of this fairness, or None."""
     graph = _graph(system)
     for thread, name in enumerate(graph.names):
         if name.rsplit(" ", 1)[0] != role:
@@ -74,7 +74,7 @@ def starvation(system: System, role: str, fairness: Fairness) -> Lasso | None:
 
 
 def least_fairness(system: System, role: str) -> Fairness | None:
-    """Return the weakest promise under which no thread of ``role`` starves; None: there is none."""
+    """Return the weakest fairness with which no thread of ``role`` starves; None if none does."""
     for fairness in Fairness:
         if starvation(system, role, fairness) is None:
             return fairness
@@ -117,7 +117,7 @@ def _edge(graph: _Graph, source: int, target: int, transition: Transition) -> _E
 
 
 def _fair_components(graph: _Graph, kept: set[int], fairness: Fairness) -> Iterator[frozenset[int]]:
-    """Yield strongly connected parts of ``kept`` that a fair run can stay in for ever."""
+    """Yield strongly connected parts of ``kept`` in which a fair run can stay for ever."""
     for component in _components(graph, kept):
         edges = [e for s in component for e in graph.out[s] if e.target in component]
         if not edges:
@@ -137,7 +137,7 @@ def _fair_components(graph: _Graph, kept: set[int], fairness: Fairness) -> Itera
             wanted: set[int] = set().union(*owed.values())
             if not wanted:
                 yield component
-            elif wanted != set(component):  # stay clear of where the promise would be due
+            elif wanted != set(component):  # a fair run avoids the states that oblige it
                 yield from _fair_components(graph, set(component) - wanted, fairness)
 
 
@@ -203,7 +203,10 @@ def _lasso(graph: _Graph, thread: int, component: frozenset[int], fairness: Fair
 
 
 def _visit(graph: _Graph, component: frozenset[int], at: int, thread: int) -> list[_Edge]:
-    """Go, inside ``component``, to where ``thread`` takes a step (and take it) or owes none."""
+    """Go, inside ``component``, to where ``thread`` takes a step, and take it.
+
+    If it takes none there, go to a state in which fairness does not oblige it to.
+    """
     steps = {
         e.source: e
         for s in component
@@ -227,7 +230,7 @@ def _around(graph: _Graph, component: frozenset[int], at: int, start: int) -> li
 
 
 def _route(graph: _Graph, start: int, goals: set[int], inside: set[int]) -> list[_Edge]:
-    """Return a shortest way from ``start`` to one of ``goals`` through ``inside``."""
+    """Return a shortest path from ``start`` to one of ``goals`` through states of ``inside``."""
     came: dict[int, _Edge | None] = {start: None}
     queue = deque([start])
     while queue:

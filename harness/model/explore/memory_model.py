@@ -1,17 +1,19 @@
-"""Memory models, as one question: must an access wait for an earlier one of its own thread?
+"""Memory models: must an access wait for an earlier access of its own thread?
 
-All three are multi-copy atomic: a store that has been performed is seen by everybody, so memory
-is one value per word and the whole model is in what order a thread's accesses are performed.
+All three models are multi-copy atomic: a store that has been performed is seen by all threads at
+once.  So memory has one value per word, and a model only says in which order a thread's accesses
+may be performed.
 
 - SC: program order (Lamport 1979).
 - TSO: x86-TSO (Owens, Sarkar, Sewell, "A better x86 memory model", 2009).  A store may wait in
   its CPU's store buffer while later loads are performed; the buffer is first in, first out, a
-  load is served from it, and a locked instruction or fence empties it.
+  load takes its value from it, and a locked instruction or a fence empties it.
 - ARM: Armv8 (Arm ARM B2.3; Pulte et al., "Simplifying ARM concurrency", POPL 2018).  Accesses
   to different words are performed in any order that barriers, dependencies and acquire/release
-  leave open.  Loads run ahead of an undecided branch, stores never do.  One liberty of Armv8 is
-  not taken: two loads of one word are performed in order even if they read the same store.  No
-  lock program loads a word twice without an atomic or a barrier between.
+  allow.  A load may be performed before an earlier branch is decided, a store may not.  In one
+  case the model is stricter than Armv8: two loads of one word are performed in order even if
+  they read the same store.  No lock program loads a word twice without an atomic access or a
+  barrier in between.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from harness.model.explore.program import AccessKind, Fence
 
 
 class MemoryModel(StrEnum):
-    """A memory model, as users name it."""
+    """A memory model, as ``model check --memory`` names it."""
 
     SC = "sc"
     TSO = "tso"
@@ -31,11 +33,11 @@ class MemoryModel(StrEnum):
 
 
 class Wait(Enum):
-    """What an access has to do about an earlier one that is not performed yet."""
+    """Whether an access must wait for an earlier one that is not performed yet."""
 
     NO = "no"
     YES = "yes"
-    FORWARD = "forward"  # it is the load of a word the earlier access stores: take that value
+    FORWARD = "forward"  # no: it loads the word that the earlier one stores, and takes that value
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Access:
     kind: AccessKind | Fence
     word: str = ""
     name: str = ""  # of its step
-    decides: bool = False  # a branch depends on the value it reads
-    needs: tuple[str, ...] = ()  # steps whose value its address or data is made of
+    decides: bool = False  # a branch depends on the value that it reads
+    needs: tuple[str, ...] = ()  # the steps whose values its address or data is made of
     acquire: bool = False
     release: bool = False
 
@@ -60,15 +62,15 @@ class Access:
 
 
 def wait(memory: MemoryModel, earlier: Access, later: Access) -> Wait:
-    """Say whether ``later`` has to wait for ``earlier``, which precedes it in program order."""
+    """Say whether ``later`` must wait for ``earlier``, which comes before it in program order."""
     if memory is MemoryModel.SC:
         return Wait.YES
     if isinstance(earlier.kind, Fence) or isinstance(later.kind, Fence):
         return Wait.YES if _fenced(memory, earlier, later) else Wait.NO
     stores_then_loads = earlier.kind is AccessKind.STORE and later.kind is AccessKind.LOAD
     if earlier.word == later.word:
-        served = stores_then_loads and not (earlier.release and later.acquire)
-        return Wait.FORWARD if served else Wait.YES
+        forwarded = stores_then_loads and not (earlier.release and later.acquire)
+        return Wait.FORWARD if forwarded else Wait.YES
     if memory is MemoryModel.TSO:
         return Wait.NO if stores_then_loads else Wait.YES
     ordered = (
@@ -82,13 +84,17 @@ def wait(memory: MemoryModel, earlier: Access, later: Access) -> Wait:
 
 
 def _fenced(memory: MemoryModel, earlier: Access, later: Access) -> bool:
-    """Barriers order: full everything; on Arm, read what it reads before, write the writes."""
+    """Say whether a barrier orders the two, one of which it is.
+
+    A full barrier orders everything.  On Arm a read barrier orders earlier reads against all
+    later accesses, and a write barrier earlier writes against later writes.
+    """
     fences = {earlier.kind, later.kind}
     if all(isinstance(kind, Fence) for kind in fences):
-        return False  # accesses wait for each of them
+        return False  # accesses wait for each of the two
     if Fence.FULL in fences:
         return True
-    if memory is MemoryModel.TSO:  # loads, and stores, are in order anyway
+    if memory is MemoryModel.TSO:  # loads are in order among themselves anyway, and so are stores
         return False
     if later.kind is Fence.READ:
         return earlier.reads

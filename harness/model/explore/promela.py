@@ -1,4 +1,4 @@
-"""A system in Promela, for ``spin``: an independent second opinion on the explorer.
+"""A system in Promela, so that ``spin``, another model checker, can check the explorer's results.
 
 One ``d_step`` is one step of the program, and nothing else is a state, so that spin, without its
 partial order reduction, stores as many states as ``system.without_symmetry()`` has.  How many
@@ -18,7 +18,10 @@ _GHOST = "n_"
 
 
 def export(system: System, *, assertions: bool = True) -> str:
-    """Return ``system`` as a Promela model; without ``assertions`` only its state space."""
+    """Return ``system`` as a Promela model.
+
+    Without ``assertions`` it has the same states, and nothing is checked.
+    """
     writer = _Writer(system, assertions)
     return "\n".join(writer.lines()) + "\n"
 

@@ -1,8 +1,9 @@
-"""Exhaustive exploration of a system, all interleavings, under sequential consistency.
+"""Visits every state that a system can reach, in any interleaving, under sequential consistency.
 
-Breadth first, a whole level at a time in numpy, so the first violation of a property is a
-shortest one.  A state is how many threads sit at each step: threads that run the same program
-are interchangeable.  ``system.without_symmetry()`` explores the same system without that reduction.
+The search is breadth first, so the first trace that violates a property is a shortest one.  It
+takes a whole level of states at a time, in numpy.  A state says how many threads are at each
+step, not which: threads that run the same program are interchangeable.
+``system.without_symmetry()`` is the same system in which they are not.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ LOCK_FREE_AT_REST = "the lock is free when nobody uses it"
 
 @dataclass(frozen=True)
 class Limits:
-    """When to give up; a stopped exploration is "not exhausted" and proves nothing."""
+    """When to give up.  An exploration that gave up is "not exhausted": it proves nothing."""
 
     states: int | None = None
     memory: int | None = None  # bytes of the exploration's own tables
-    stop_at_first: bool = False  # stop at the first violation
+    stop_at_first: bool = False  # give up at the first violation
 
 
 @dataclass(frozen=True)
@@ -36,32 +37,35 @@ class Progress:
     """How far an exploration has come."""
 
     states: int
-    frontier: int  # states of the newest level
+    frontier: int  # states of the latest level
     level: int  # steps from the initial state
     bytes: int
 
 
 @dataclass
 class Exploration:
-    """What an exploration established."""
+    """What an exploration has found."""
 
     system: System
     states: int = 0
     transitions: int = 0
-    levels: list[Keys] = field(default_factory=list)
-    exhausted: bool = True
-    counterexamples: list[Counterexample] = field(default_factory=list)
-    bytes: int = 0
+    levels: list[Keys] = field(default_factory=list)  # the states, by steps from the initial one
+    exhausted: bool = True  # every state was visited
+    counterexamples: list[Counterexample] = field(default_factory=list)  # one for each property
+    bytes: int = 0  # of the exploration's own tables
 
     @property
     def invariants(self) -> tuple[str, ...]:
-        """Return each variable that is, in every state of any size, a sum over threads."""
+        """Return, written out, each variable that is a weighted sum over the threads.
+
+        This holds in every state, and for any number of threads.
+        """
         space = StateSpace(self.system)
         return tuple(space.invariant(name) for name in sorted(space.sums))
 
     @property
     def unreduced(self) -> int:
-        """Number of states if threads were told apart: each state stands for its arrangements."""
+        """How many states there are when threads of one program are told apart."""
         space = StateSpace(self.system)
         return sum(_arrangements(space, keys) for keys in self.levels)
 
@@ -78,7 +82,10 @@ def lock_free_at_rest(system: System) -> tuple[Never, ...]:
 def explore(
     system: System, limits: Limits | None = None, watch: Watch | None = None
 ) -> Exploration:
-    """Visit every reachable state of ``system``; report each property that fails, once."""
+    """Visit every state that ``system`` can reach; give one counterexample for each false property.
+
+    ``watch`` is called once for each level.
+    """
     limits = limits or Limits()
     search = _Search(StateSpace(system))
     search.run(limits, watch)
@@ -134,9 +141,9 @@ class _Search:
             self._check_claim(transition, keys, view, mask)
             after, chosen = self.space.successors(transition, keys, view, mask)
             self.result.transitions += chosen.size
-            if chosen.size < np.count_nonzero(mask):  # a variable left the range provided for
+            if chosen.size < np.count_nonzero(mask):  # a variable has left its range
                 self.result.exhausted = False
-            if transition.branch.sets:  # two states may become one; otherwise they cannot
+            if transition.branch.sets:  # only then can two states lead to the same one
                 after = np.unique(after)
             new.append(self.known.add(after))
         return np.concatenate(new)
@@ -150,7 +157,7 @@ class _Search:
             self.report(branch.claim, len(self.result.levels) - 1, keys[bad[0]], transition)
 
     def report(self, name: str, level: int, key: np.int64, last: Transition | None = None) -> None:
-        """Keep a violation: the way to ``key`` on ``level``, and then the step ``last``."""
+        """Keep a counterexample: the path to ``key`` on ``level``, and then the step ``last``."""
         path = _path(self.space, self.result.levels[:level], key)
         if last is not None:
             path.append((last, key))
@@ -163,7 +170,7 @@ _Path = list[tuple[Transition, np.int64]]
 
 
 def _path(space: StateSpace, levels: list[Keys], key: np.int64) -> _Path:
-    """Return a shortest path to ``key``, which is one step beyond the last of ``levels``."""
+    """Return a shortest path to ``key``, a state that is one step beyond the last of ``levels``."""
     path: _Path = []
     for keys in reversed(levels):
         transition, key = _predecessor(space, keys, key)
@@ -184,11 +191,11 @@ def _predecessor(space: StateSpace, keys: Keys, key: np.int64) -> tuple[Transiti
 
 
 def _narrate(space: StateSpace, path: _Path) -> tuple[TraceStep, ...]:
-    """Tell a path as what named threads do, with the shared variables after each step."""
+    """Return a path as a trace: threads get names, and the variables are followed."""
     roles = space.system.roles
     at = [[role.program.places[0]] * role.count for role in roles]
     values = {variable.name: variable.initial for variable in space.system.variables}
-    moves = []
+    trace = []
     for transition, _ in path:
         role = roles[transition.role]
         thread = at[transition.role].index(transition.step.name)
@@ -197,7 +204,7 @@ def _narrate(space: StateSpace, path: _Path) -> tuple[TraceStep, ...]:
             values[name] += added
         values.update(transition.branch.sets)
         label = role.name if role.count == 1 else f"{role.name} {thread + 1}"
-        moves.append(
+        trace.append(
             TraceStep(
                 label,
                 transition.step.name,
@@ -207,11 +214,11 @@ def _narrate(space: StateSpace, path: _Path) -> tuple[TraceStep, ...]:
                 tuple(values.items()),
             )
         )
-    return tuple(moves)
+    return tuple(trace)
 
 
 def describe(transition: Transition) -> str:
-    """Say in words what access a transition makes."""
+    """Return the access that a transition makes, in words."""
     step, branch = transition.step, transition.branch
     parts = [f"{step.kind.value} {step.word}".strip()]
     parts += [
@@ -226,11 +233,11 @@ def describe(transition: Transition) -> str:
 def _stuck(
     space: StateSpace, levels: list[Keys], known: StateSet, at_rest: list[Keys]
 ) -> tuple[int, np.int64] | None:
-    """Return the first state (with its level) from which no state of rest can be reached.
+    """Return the first state from which no state at rest can be reached, with its level.
 
-    If there is one in which every thread that is not at rest waits, that one: it shows who.
+    A state in which every busy thread waits is preferred: it shows who waits for whom.
     """
-    _mark_restful(space, known, at_rest)
+    _mark_can_rest(space, known, at_rest)
     first: tuple[int, np.int64] | None = None
     for level, keys in enumerate(levels):
         lost = keys[~known.marked(keys)]
@@ -242,8 +249,8 @@ def _stuck(
     return first
 
 
-def _mark_restful(space: StateSpace, known: StateSet, at_rest: list[Keys]) -> None:
-    """Mark the states from which a state of rest can be reached, walking backwards."""
+def _mark_can_rest(space: StateSpace, known: StateSet, at_rest: list[Keys]) -> None:
+    """Mark the states from which a state at rest can be reached, going backwards from those."""
     frontier = known.mark(np.concatenate(at_rest))
     while frontier.size:
         view = space.view(frontier)
@@ -255,7 +262,7 @@ def _mark_restful(space: StateSpace, known: StateSet, at_rest: list[Keys]) -> No
 
 
 def _all_wait(space: StateSpace, view: View) -> Mask:
-    """Return where some thread is busy and no busy thread can take a step."""
+    """Return in which states some thread is busy and no busy thread can take a step."""
     waiting = view.holds(f"{BUSY} > 0").copy()
     for transition in space.transitions:
         if space.is_busy(transition.source):
@@ -264,7 +271,7 @@ def _all_wait(space: StateSpace, view: View) -> Mask:
 
 
 def _arrangements(space: StateSpace, keys: Keys) -> int:
-    """Count the states of distinguishable threads behind ``keys``."""
+    """Return for how many states the states ``keys`` stand when threads are told apart."""
     view = space.view(keys)
     total = np.ones(keys.shape, object)
     for number, role in enumerate(space.system.roles):
@@ -280,7 +287,7 @@ def _arrangements(space: StateSpace, keys: Keys) -> int:
 
 @cache
 def _ways(threads: int, counts: tuple[int, ...]) -> int:
-    """Multinomial coefficient: ways to place ``threads`` with these counts."""
+    """Return in how many ways ``threads`` can be placed so that ``counts`` are at each step."""
     ways = factorial(threads)
     for count in counts:
         ways //= factorial(count)

@@ -1,4 +1,4 @@
-"""Sets of state keys for exploration: which of these states are new?"""
+"""Sets of states, for the search: which of these states are new?"""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 from harness.model.explore.state_space import Keys, Mask
 
-_DENSE_LIMIT = 1 << 28  # keys: one byte each, touched only where states are
+_DENSE_LIMIT = 1 << 28  # keys; a flat table has a byte for each
 _EMPTY = -1
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads consecutive keys
 
 
 class StateSet(Protocol):
-    """A set of keys.  Arguments hold no key twice."""
+    """A set of the keys of states.  No argument holds a key twice."""
 
     def add(self, keys: Keys) -> Keys:
         """Add ``keys``; return those that were not there."""
 
     def mark(self, keys: Keys) -> Keys:
-        """Mark those of ``keys`` that are there; return those that were not marked before."""
+        """Mark those of ``keys`` that are in the set; return those that were not marked before."""
 
     def marked(self, keys: Keys) -> Mask:
         """Say which of ``keys`` are marked."""
@@ -32,15 +32,15 @@ class StateSet(Protocol):
 
 
 def empty_state_set(size: int) -> StateSet:
-    """Return an empty set for keys below ``size``: a flat table if one is affordable."""
+    """Return an empty set for keys below ``size``: a flat table, or a hash table if that is big."""
     return DenseStateSet(size) if size <= _DENSE_LIMIT else HashedStateSet()
 
 
 class DenseStateSet:
-    """One byte for every possible key; pages that no state needs are never touched."""
+    """A flat table: one byte for every possible key.  Memory is used only where states are."""
 
     def __init__(self, size: int) -> None:
-        self._flags = np.zeros(size, np.uint8)  # 0 not there, 1 there, 2 there and marked
+        self._flags = np.zeros(size, np.uint8)  # 0: not in the set, 1: in it, 2: in it and marked
 
     def add(self, keys: Keys) -> Keys:
         new: Keys = keys[self._flags[keys] == 0]
@@ -62,7 +62,7 @@ class DenseStateSet:
 
 
 class HashedStateSet:
-    """Open addressing with linear probing, many keys at a time."""
+    """A hash table: open addressing with linear probing, many keys at a time."""
 
     def __init__(self, bits: int = 16) -> None:
         self._table: NDArray[np.int64] = np.full(1 << bits, _EMPTY, np.int64)

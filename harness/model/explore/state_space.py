@@ -1,11 +1,12 @@
 """A system compiled for exploration: states as whole numbers, transitions as additions.
 
-A state is how many threads of each role sit at each step, and the shared variables.  It is
-packed into one integer key, mixed radix; taking a transition adds a constant to the key.
+A state says how many threads of each role are at each step, and what the variables are.  It is
+packed into one whole number, the key, in a mixed radix.  A transition adds a constant to the key.
 
-A variable whose every change is matched by a move between steps needs no digit: it is a
-weighted sum of the counts, whatever the number of threads.  Finding such weights is a proof
-of the invariant (of the counter, say: L = W * writers + readers), so they are kept and shown.
+A variable needs no digit in the key when each of its changes goes with a move of a thread from
+one step to another.  Then it is a weighted sum of the counts, whatever the number of threads.
+Such weights prove an invariant (of the counter: L = W * writers + readers), so they are kept,
+and shown to the user.
 """
 
 from __future__ import annotations
@@ -31,28 +32,32 @@ class Transition:
     """A thread of one role takes one branch of its step."""
 
     role: int
-    source: int  # column
-    target: int  # column
+    source: int  # column of the step that is taken
+    target: int  # column of the step after it
     step: AtomicStep
     branch: Branch
-    delta: int  # what it adds to the key, ``put`` aside
-    adds: tuple[tuple[str, int], ...]
+    delta: int  # what it adds to the key, but for the variables that the branch sets
+    adds: tuple[tuple[str, int], ...]  # (variable, number)
 
 
 @dataclass(frozen=True)
 class Place:
-    """One column: threads of ``role`` at step ``name``."""
+    """One column of a view: the threads of ``role`` that are at step ``name``.
+
+    A role of several threads has a digit for each step but the first: all others are there.  A
+    role of one thread has a single digit: at which step the thread is.
+    """
 
     role: int
     name: str
-    stride: int  # 0: the first step of a role, implied by the others
-    base: int
-    unit: int  # a lone thread has one digit, its place: what that digit counts in; else 0
+    stride: int  # what is added to the key for one thread here
+    base: int  # values of the digit
+    unit: int  # role of one thread: what its digit counts in; else 0
 
 
 @dataclass(frozen=True)
 class Digit:
-    """Where a variable that is not a sum of counts sits in the key."""
+    """The digit of a variable in the key."""
 
     variable: Variable
     stride: int
@@ -61,7 +66,7 @@ class Digit:
 
 @dataclass(frozen=True)
 class Sum:
-    """A variable as a weighted sum of columns."""
+    """A variable that has no digit: a weighted sum of columns."""
 
     initial: int
     weights: tuple[tuple[int, int], ...]  # (column, weight)
@@ -69,12 +74,12 @@ class Sum:
 
 @dataclass
 class View(Mapping[str, Any]):
-    """Many states at once: the counts and the values of names in formulas, on demand."""
+    """Many states, decoded: the columns, and the values of the names in formulas."""
 
     space: StateSpace
     columns: list[Column]
     digits: dict[str, Column]
-    known: dict[str, Any] = field(default_factory=dict)
+    known: dict[str, Any] = field(default_factory=dict)  # values that were asked for before
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.known:
@@ -88,7 +93,7 @@ class View(Mapping[str, Any]):
         return len(self.known)
 
     def holds(self, text: str) -> Mask:
-        """Return where the formula holds."""
+        """Return in which states the formula holds."""
         if text not in self.known:
             value = compile_numpy(text)(self)
             shape = self.columns[0].shape
@@ -98,7 +103,7 @@ class View(Mapping[str, Any]):
 
 
 class StateSpace:
-    """The compiled form of one ``System``."""
+    """One ``System``, compiled.  Raises ValueError when a state does not fit 62 bits."""
 
     def __init__(self, system: System) -> None:
         self.system = system
@@ -193,7 +198,7 @@ class StateSpace:
         return tuple(self._tags.get(tag, ()))
 
     def invariant(self, name: str) -> str:
-        """Write out a variable that is a sum: "L = 1 * #send.undo + 8192 * #writer.leave"."""
+        """Return a variable that is a sum as text: "L = 1 * #send.undo + 8192 * #writer.leave"."""
         parts = []
         for column, weight in self.sums[name].weights:
             place = self.places[column]
@@ -246,16 +251,17 @@ class StateSpace:
         return constants.get(name, 0)  # a tag that no program of this system carries
 
     def enabled(self, transition: Transition, view: View) -> Mask:
-        """Return where a thread is at the transition's step and its condition holds."""
+        """Return in which states a thread is at the transition's step and its condition holds."""
         here: Mask = view.columns[transition.source] > 0
         return here & view.holds(transition.branch.when) if transition.branch.when else here
 
     def successors(
         self, transition: Transition, keys: Keys, view: View, mask: Mask
     ) -> tuple[Keys, NDArray[np.intp]]:
-        """Return the successors of the states of ``mask``, and which states they come from.
+        """Return the states after ``transition``, and the positions in ``keys`` they come from.
 
-        A successor in which a variable leaves its range is cut off.
+        It is taken in the states of ``mask``.  A successor in which a variable would leave its
+        range is left out.
         """
         chosen = np.flatnonzero(mask)
         after = keys[chosen] + transition.delta
@@ -272,7 +278,10 @@ class StateSpace:
         return (after, chosen) if inside is None else (after[inside], chosen[inside])
 
     def predecessors(self, transition: Transition, keys: Keys, view: View) -> Iterator[Keys]:
-        """Yield the states from which ``transition`` may have led to ``keys``."""
+        """Yield the states from which ``transition`` leads to one of ``keys``.
+
+        They may be states that the system never reaches.
+        """
         came: Mask = view.columns[transition.target] > 0
         for priors in _priors(self, transition):
             back = keys - transition.delta
@@ -289,7 +298,7 @@ class StateSpace:
     def _earlier(
         self, transition: Transition, view: View, priors: tuple[int, ...]
     ) -> dict[str, Any]:
-        """Return what the names in the transition's condition stood for before it."""
+        """Return the values that the names in the transition's condition had before it."""
         overwritten = dict(zip((name for name, _ in transition.branch.sets), priors, strict=True))
         adds = dict(transition.adds)
         values: dict[str, Any] = {}
@@ -305,7 +314,7 @@ class StateSpace:
 
 
 def _priors(space: StateSpace, transition: Transition) -> Iterator[tuple[int, ...]]:
-    """Yield every combination of values the variables that ``put`` overwrites may have had."""
+    """Yield every combination of values that the variables may have had before they were set."""
 
     def extend(chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         if len(chosen) == len(transition.branch.sets):

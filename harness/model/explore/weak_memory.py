@@ -1,10 +1,11 @@
-"""Exploration under a memory model: accesses of a thread are performed out of program order.
+"""The search under a memory model: a thread's accesses may be performed out of program order.
 
-A thread has a window: the accesses it has fetched and not yet performed, in program order, along
-a guessed path.  An access that decides a branch is performed only when the value agrees with the
-guess; a thread whose guess never comes true is one that the processor would have rolled back.
-Threads of one role are interchangeable.  Every thread runs its program once, so what is proved
-here is proved for that many overlapping operations, each running once.
+A thread has a window: the accesses that it has fetched and not yet performed, in program order.
+It fetches along a path that it guesses, as a processor that predicts branches does.  An access
+that decides a branch is performed only when the value agrees with the guess; a thread whose
+guess never comes true is one that the processor would have rolled back.  Threads of one role are
+interchangeable.  Every thread runs its program once: what is proved here is proved for so many
+operations that overlap, and each of them runs once.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _WINDOW = 12  # accesses a thread may have in flight: more than any lock operati
 
 @dataclass(frozen=True)
 class GuessedAccess:
-    """An access along a guessed branch, or a barrier beside it."""
+    """An access with the branch that is guessed for it, or a barrier beside the access."""
 
     access: Access
     step: AtomicStep
@@ -43,14 +44,14 @@ class GuessedAccess:
     adds: tuple[tuple[str, int], ...] = ()
 
 
-# (window: op numbers in program order, next step to fetch, registers)
+# (window: numbers of accesses in program order, next step to fetch, registers)
 _Thread = tuple[tuple[int, ...], str, tuple[tuple[str, int], ...]]
 _State = tuple[tuple[int, ...], tuple[tuple[_Thread, ...], ...]]  # memory, threads by role
 
 
 @dataclass(frozen=True)
 class Ending:
-    """All threads are through: the final variables, and each thread's registers."""
+    """A state in which all threads have ended: the variables, and each thread's registers."""
 
     memory: Mapping[str, int]
     registers: tuple[tuple[str, Mapping[str, int]], ...]  # (role, register -> value)
@@ -58,7 +59,7 @@ class Ending:
 
 @dataclass
 class WeakExploration:
-    """What an exploration under a memory model established."""
+    """What an exploration under a memory model has found."""
 
     system: System
     memory: MemoryModel
@@ -75,10 +76,10 @@ def explore_weak(
     limits: Limits | None = None,
     watch: Watch | None = None,
 ) -> WeakExploration:
-    """Visit every state of ``system``, each thread running once, under ``memory``.
+    """Visit every state that ``system`` can reach under ``memory``; each thread runs once.
 
-    ``system.never`` is checked on the registers of each thread that is through: a formula is
-    checked where all its names are registers of that thread.
+    ``system.never`` is checked on the registers of each thread that has ended, if the names in
+    the formula are registers of that thread.
     """
     return _Machine(system, memory).run(limits or Limits(), watch)
 
@@ -94,7 +95,7 @@ class _Machine:
         self._numbers: dict[tuple[int, str, int], tuple[int, ...]] = {}
         for number, program in enumerate(self.programs):
             self._compile(number, program)
-        # What threads can do depends on little, and is asked again and again.
+        # These depend on few values, and are asked for the same values again and again.
         self._performable = cache(self._find_performable)
         self._effect = cache(self._find_effect)
         self._settle = cache(self._find_settled)
@@ -125,7 +126,10 @@ class _Machine:
     # -- threads ---------------------------------------------------------------------------
 
     def _find_settled(self, role: int, thread: _Thread) -> tuple[_Thread, ...]:
-        """Drop barriers that have nothing left to order, and fetch along every guess."""
+        """Return ``thread`` with its window filled, once for every path that it may guess.
+
+        Barriers that have nothing left to order are dropped.
+        """
         return tuple(dict.fromkeys(self._fetched(role, thread)))
 
     def _fetched(self, role: int, thread: _Thread) -> Iterator[_Thread]:
@@ -148,7 +152,10 @@ class _Machine:
             yield from self._fetched(role, (window + more, then, registers))
 
     def _find_performable(self, window: tuple[int, ...]) -> tuple[tuple[int, int | None], ...]:
-        """Return positions whose access need not wait, and the op it takes its value from."""
+        """Return the positions in the window whose access may be performed now.
+
+        With each: the thread's own store from which it takes its value, if there is one.
+        """
         return tuple(self._ready(window))
 
     def _ready(self, window: tuple[int, ...]) -> Iterator[tuple[int, int | None]]:
@@ -161,7 +168,7 @@ class _Machine:
             for before in range(position):
                 earlier = self.ops[window[before]].access
                 relation = wait(self.memory, earlier, access)
-                blind = self._lacks_value(earlier, window[:before])
+                blind = self._lacks_value(earlier, window[:before])  # its address is not known
                 if relation is Wait.FORWARD:
                     source = window[before]  # the youngest store wins
                     free = free and not blind
@@ -172,7 +179,7 @@ class _Machine:
                 yield position, source
 
     def _lacks_value(self, access: Access, earlier: tuple[int, ...]) -> bool:
-        """Say whether a value that ``access`` is made of is still to be read."""
+        """Say whether a value of which ``access`` is made is still to be read."""
         return any(self.ops[op].access.name in access.needs for op in earlier)
 
     # -- states ----------------------------------------------------------------------------
@@ -188,12 +195,12 @@ class _Machine:
         return [(memory, threads) for threads in states]
 
     def _successors(self, state: _State) -> Iterator[tuple[tuple[int, int, int], _State]]:
-        """Yield ((role, op, position), state) for each access that can be performed."""
+        """Yield ((role, access, position in the window), next state) for each possible access."""
         values, roles = state
         for number, threads in enumerate(roles):
             for index, thread in enumerate(threads):
                 if index and threads[index - 1] == thread:
-                    continue  # the same as its twin
+                    continue  # a thread in the same state was looked at before
                 window, at, registers = thread
                 rest = threads[:index] + threads[index + 1 :]
                 for position, source in self._performable(window):
@@ -212,9 +219,9 @@ class _Machine:
     def _find_effect(
         self, number: int, source: int | None, values: tuple[int, ...]
     ) -> tuple[tuple[int, ...], tuple[tuple[str, int], ...]] | None:
-        """Return memory after an access and what it observed; None: the guess is not true now.
+        """Return memory after an access, and what it has read; None: its guess is not true now.
 
-        ``source`` is the thread's own store, still waiting, from which a load is served.
+        ``source`` is the thread's own store, not performed yet, from which a load takes its value.
         """
         op = self.ops[number]
         names = dict(zip(self.variables, values, strict=True))
@@ -318,7 +325,7 @@ class _Machine:
         move: tuple[int, int, int],
         names: list[list[tuple[str, _Thread]]],
     ) -> TraceStep:
-        """Tell one move; ``names`` says which thread is which, and is kept up to date."""
+        """Return one step of a trace; ``names`` has the threads' labels, and is kept up to date."""
         role, number, position = move
         (old,) = (Counter(before[1][role]) - Counter(after[1][role])).elements()
         (new,) = (Counter(after[1][role]) - Counter(before[1][role])).elements()

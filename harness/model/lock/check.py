@@ -1,4 +1,4 @@
-"""Check a flavour: every scenario within stated bounds, every violation with a shortest trace."""
+"""Checks a flavour: explores every scenario, and names each violation, with a shortest trace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.model.lock.critical_sections import READER_SEEN_WHOLE, weak_systems
 from harness.model.lock.lock_functions import COUNTER_RANGE, DROPPED_WITHOUT_WRITER
 from harness.model.lock.scenarios import SCENARIOS, Bounds
 
-# What a violation in a scenario is called.  The scenario does not know that it fails.
+# What a violation is called, by scenario: the scenarios do not know which flavour fails in them.
 _NAMES: dict[str, str] = {
     "poll-unusable": "poll-leak",
     "poll-bind": "poll-einval",
@@ -23,7 +23,7 @@ _NAMES: dict[str, str] = {
     "unmask": "unmask-dropped",
     "global-virq": "virq-vcpu0",
 }
-# Reordering has no symmetry to speak of: without a limit of the caller's, one of ours.
+# The limit under a memory model, if the caller has none: there are too many states to be exact.
 WEAK_STATES = 500_000
 
 _NAMES_OF_PROPERTIES: dict[tuple[str, str], str] = {
@@ -38,13 +38,13 @@ class Violation:
     """A property that does not hold."""
 
     property: str
-    name: str  # short, and the same wherever this fault is met
+    name: str  # of the fault: short, and the same in every scenario and flavour
     scenario: str
     trace: tuple[TraceStep, ...]
-    model_only: bool = False  # an emulator on an x86 host cannot show it
+    model_only: bool = False  # an emulator on an x86 host cannot reproduce it
 
     def document(self) -> dict[str, Any]:
-        """Return the violation as JSON can hold it."""
+        """Return the violation as a JSON document."""
         return {
             "property": self.property,
             "name": self.name,
@@ -52,21 +52,21 @@ class Violation:
             "model_only": self.model_only,
             "trace": [
                 {
-                    "thread": move.thread,
-                    "step": move.step,
-                    "access": move.access,
-                    "then": move.then,
-                    "site": move.xen,
-                    "values": dict(move.values),
+                    "thread": step.thread,
+                    "step": step.step,
+                    "access": step.access,
+                    "then": step.then,
+                    "site": step.xen,
+                    "values": dict(step.values),
                 }
-                for move in self.trace
+                for step in self.trace
             ],
         }
 
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """One scenario's exploration in figures."""
+    """What the exploration of one scenario has found, in figures."""
 
     scenario: str
     readers: int
@@ -80,7 +80,7 @@ class ScenarioResult:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Everything one ``model check`` established."""
+    """The result of one ``model check``."""
 
     flavour: str
     bounds: Bounds
@@ -105,7 +105,7 @@ class CheckResult:
 
     @property
     def verdict(self) -> str:
-        """ "proved" within the bounds, "refuted", or "not exhausted": nothing is known."""
+        """ "proved" (within the bounds), "refuted", or "not exhausted": nothing is known."""
         if self.violations:
             return "refuted"
         return "proved" if self.exhausted else "not exhausted"
@@ -123,7 +123,11 @@ def check(
     limits: Limits | None = None,
     watch: Watch | None = None,
 ) -> CheckResult:
-    """Check ``flavour``; under SC all call sites, under TSO and Armv8 what sections see."""
+    """Check ``flavour``: under SC every scenario, under TSO and Armv8 the critical sections.
+
+    ``watch`` is called with the scenario's name while it is explored.  Raises ValueError when a
+    state of so many threads does not fit a machine word.
+    """
     limits = limits or Limits()
     run = _interleaved if memory is MemoryModel.SC else _reordered
     explored, violations = run(flavour, bounds, memory, unreduced, limits, watch)
@@ -198,6 +202,6 @@ def _named(name: str, watch: Watch | None) -> Callable[[Progress], None] | None:
 
 
 def _threads(system: System) -> tuple[int, int]:
-    """Return how many threads only read, and how many write."""
+    """Return how many threads are readers, and how many are writers."""
     writers = sum(role.count for role in system.roles if "writer" in role.program.tags)
     return sum(role.count for role in system.roles) - writers, writers

@@ -1,8 +1,9 @@
-"""The lock under a memory model: does a section see other sections whole?
+"""The lock under a memory model: does a critical section see other sections as a whole?
 
-On real hardware "inside" has no meaning but what memory shows.  So the sections work on data:
-a writer changes two words that readers compare, or readers change two words that a writer
-compares.  A section that sees one of them changed and the other not has overlapped another.
+On real hardware, whether two threads were in the lock together can only be seen in memory.  So
+the critical sections work on data: a writer changes two words and readers compare them, or
+readers change two words and a writer compares them.  A section that finds one word changed and
+the other not has overlapped the other section.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ _NEVER = "rx != ry"
 
 
 def writer_seen_whole(lock: Lock, readers: int, writers: int, blocks: bool = False) -> System:
-    """The writer stores, readers compare: evtchn_send() against evtchn_close()."""
+    """The writer changes, readers compare: evtchn_close() and evtchn_send()."""
     return _system(WRITER_SEEN_WHOLE, lock, (readers, _READS), (writers, _WRITES), blocks)
 
 
 def reader_seen_whole(lock: Lock, readers: int, writers: int, blocks: bool = False) -> System:
-    """Readers store, the writer compares: set_pending() in a send against evtchn_close()."""
+    """Readers change, the writer compares: set_pending() in evtchn_send(), and evtchn_close()."""
     return _system(READER_SEEN_WHOLE, lock, (readers, _WRITES), (writers, _READS), blocks)
 
 
@@ -58,7 +59,7 @@ def _system(
 ) -> System:
     acquire = lock.read if blocks else lock.tryread
     reader = acquire("reader", readers[1], "evtchn_send")
-    # One writer needs no event_lock; several exclude each other by it, not by the channel's lock.
+    # One writer needs no event_lock.  Several exclude each other by it, not by the channel's lock.
     writer = lock.write("writer", writers[1], "evtchn_close", writers[0] > 1)
     roles = (Role(_plain(reader), readers[0]), Role(_plain(writer), writers[0]))
     variables = (*lock.variables, Variable("x"), Variable("y"))
@@ -70,7 +71,7 @@ def _system(
 
 
 def _plain(program: Program) -> Program:
-    """Drop the rules about other threads' positions: under a memory model nobody sees those."""
+    """Drop the properties about other threads' steps: under a memory model nobody sees those."""
     steps = (
         replace(step, branches=tuple(replace(b, requires="", claim="") for b in step.branches))
         for step in program.steps
@@ -79,13 +80,13 @@ def _plain(program: Program) -> Program:
 
 
 def weak_systems(flavour: str, readers: int, writers: int) -> tuple[System, ...]:
-    """Return what has to hold of ``flavour`` under any memory model."""
+    """Return the systems whose properties must hold of ``flavour`` under every memory model."""
     lock = LOCKS[flavour]
     made = [
         writer_seen_whole(lock, readers, writers),
         reader_seen_whole(lock, readers, writers),
     ]
-    if flavour == "rwlock":  # evtchn_send() blocks, VIRQs only try
+    if flavour == "rwlock":  # a VIRQ only tries, evtchn_send() waits
         blocking = (
             writer_seen_whole(lock, readers, writers, True),
             reader_seen_whole(lock, readers, writers, True),

@@ -1,4 +1,4 @@
-"""The four lock flavours: which call sites block, which only try, what a failed try does.
+"""The four lock flavours: which call sites wait for the lock, and which only try to get it.
 
 Source: docs/spec/lock.md, from "[PATCH v2 2/2] xen/evtchn: rework per event channel lock"
 (20201012092740.1617-3-jgross@suse.com) and from commit 5f2df45ead7c.
@@ -30,9 +30,9 @@ class Site(StrEnum):
 class Acquire(Enum):
     """How a call site takes the lock."""
 
-    EXCLUSIVE = "exclusive"  # blocks; alone
-    SHARED = "shared"  # blocks; with other readers
-    TRY = "try"  # shared, never blocks: on failure the effect is dropped and 0 returned
+    EXCLUSIVE = "exclusive"  # waits until it is alone
+    SHARED = "shared"  # waits until no writer is there
+    TRY = "try"  # never waits: when it fails, the operation does nothing and returns 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Flavour:
     sites: dict[Site, Acquire]
 
     def may_drop(self, site: Site) -> bool:
-        """Say whether ``site`` may do nothing, and report success, while a writer is inside."""
+        """Say whether ``site`` may do nothing, and return success, while a writer is inside."""
         return self.sites[site] is Acquire.TRY
 
 
@@ -53,8 +53,8 @@ def _table(default: Acquire, **others: Acquire) -> dict[Site, Acquire]:
 
 
 SPINLOCK = Flavour("spinlock", _table(Acquire.EXCLUSIVE))
-# As posted, an unmask that meets a writer is forgotten.  Corrected, it tries until it is in,
-# and set_priority uses the event_lock: neither may be dropped.
+# In counter-v2 an unmask that meets a writer does nothing.  In counter it tries until it is in,
+# and set_priority uses the event_lock: neither may do nothing.
 COUNTER_V2 = Flavour("counter-v2", _table(Acquire.TRY, WRITER=Acquire.EXCLUSIVE))
 COUNTER = Flavour(
     "counter",

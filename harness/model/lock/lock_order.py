@@ -1,8 +1,8 @@
-"""Lock order: which lock is taken while which is held, and the cycles that can deadlock.
+"""Lock order: which lock is taken while another one is held, and the cycles that can deadlock.
 
-Sources: the lock-order edges in the project's lock specification; evtchn_close(),
-send_guest_*_virq(), double_evtchn_lock() in xen/common/event_channel.c; commit 1376ef90d31c,
-which stopped calling Xen consumers under the channel's lock.
+Sources: docs/spec/lock.md, "Lock order"; evtchn_close(), send_guest_*_virq(),
+double_evtchn_lock() in xen/common/event_channel.c; commit 1376ef90d31c, since which Xen's own
+consumers are called without the channel's lock.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from harness.model.lock.flavours import FLAVOURS, Acquire, Site
 
 @dataclass(frozen=True)
 class Edge:
-    """``wanted`` is acquired while ``held`` is held."""
+    """A CPU that holds ``held`` takes ``wanted``."""
 
     held: str
     wanted: str
-    waits: bool  # a try never waits, and cannot be part of a deadlock
-    where: str  # in Xen
+    waits: bool  # False: it only tries, and so takes no part in a deadlock
+    where: str  # the function in Xen
 
 
 @dataclass(frozen=True)
 class XenTree:
-    """What of the surrounding tree matters to the lock order."""
+    """Properties of a Xen tree that matter to the lock order."""
 
-    callback_under_lock: bool  # before 1376ef90d31c (4.15)
-    by_address: bool = True  # two channels, two domains: the lower address first
-    irqs_off: bool = True  # spinlock only: taken with interrupts disabled
+    callback_under_lock: bool  # Xen's consumers are: so before 1376ef90d31c (4.15)
+    by_address: bool = True  # of two channels or domains, the lower address is locked first
+    irqs_off: bool = True  # spinlock only: it is taken with interrupts disabled
 
 
 NEW_TREE = XenTree(callback_under_lock=False)
@@ -65,7 +65,7 @@ def edges(flavour: str, tree: XenTree) -> tuple[Edge, ...]:
 
 
 def deadlocks(found: Iterable[Edge]) -> tuple[tuple[Edge, ...], ...]:
-    """Return every elementary cycle in which each acquisition waits, shortest first."""
+    """Return every elementary cycle in which each CPU waits for the next, the shortest first."""
     waiting = [edge for edge in found if edge.waits]
     cycles: dict[frozenset[Edge], tuple[Edge, ...]] = {}
 

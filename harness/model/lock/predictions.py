@@ -1,4 +1,7 @@
-"""What the model predicts where the lock is pushed: each a question, an answer, and a trace."""
+"""What happens when a rule of the lock is broken or a bound is reached, as the model says.
+
+Each prediction is a question, an answer, and a trace that shows it.
+"""
 
 from __future__ import annotations
 
@@ -62,13 +65,13 @@ def _blocking_interrupt(flavour: str, bounds: Bounds) -> System:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One thing the model says about the lock."""
+    """One question about the lock, and the model's answer."""
 
     name: str
     flavour: str
     question: str
     answer: str
-    holds: bool  # the good thing happens
+    holds: bool  # nothing bad happens
     trace: tuple[TraceStep, ...] = ()
     states: int = 0
 
@@ -84,7 +87,7 @@ def predictions() -> Iterator[Prediction]:
 
 
 def many_readers() -> Iterator[Prediction]:
-    """W - 1, exactly W and W + 1 simultaneous readers, exhaustively with arm64's real W."""
+    """W - 1, W and W + 1 readers at the same time, with the real W of arm64, exhaustively."""
     for name, readers in (("below-w", _W - 1), ("exactly-w", _W), ("above-w", _W + 1)):
         explored = explore(lock_scenario("counter", Bounds(readers, 1, "arm64")))
         dropped = _found(explored, DROPPED_WITHOUT_WRITER)
@@ -110,7 +113,7 @@ def many_readers() -> Iterator[Prediction]:
 
 
 def two_writers() -> Iterator[Prediction]:
-    """Two writers of one channel without the event_lock."""
+    """Two writers of one channel that do not hold the event_lock."""
     for flavour in LOCKS:
         explored = explore(lock_scenario(flavour, Bounds(1, 2), event_lock=False))
         trace = _stuck(explored)
@@ -128,7 +131,7 @@ def two_writers() -> Iterator[Prediction]:
 
 
 def same_cpu() -> Iterator[Prediction]:
-    """A reader in interrupt context on the CPU that is in the writer's operation."""
+    """A reader in an interrupt on the CPU on which a writer is in its operation."""
     for flavour in LOCKS:
         explored = explore(_watched_interrupt(flavour, Bounds(0, 1)))
         inside = _found(explored, _ENTERS.name)
@@ -166,7 +169,7 @@ def same_cpu() -> Iterator[Prediction]:
 
 
 def leaks() -> Iterator[Prediction]:
-    """A reader that never leaves."""
+    """A reader that got in and never releases the lock."""
     for flavour in LOCKS:
         explored = explore(leak(flavour, _FEW))
         trace = _stuck(explored)
@@ -182,7 +185,7 @@ def leaks() -> Iterator[Prediction]:
 
 
 def callbacks() -> Iterator[Prediction]:
-    """Xen consumers' callbacks under the channel's lock, and outside it."""
+    """Callbacks of Xen's own consumers, with the channel's lock held and without it."""
     for flavour in LOCKS:
         for under, tree in ((True, "before 1376ef90d31c"), (False, "since 1376ef90d31c")):
             explored = explore(xen_consumer(flavour, _FEW, under))
@@ -202,7 +205,7 @@ def callbacks() -> Iterator[Prediction]:
 
 
 def polls() -> Iterator[Prediction]:
-    """SCHEDOP_poll of a pending port that a writer is changing."""
+    """SCHEDOP_poll of a pending port while a writer has the channel's lock."""
     for flavour in ("spinlock", "counter", "rwlock"):
         explored = explore(poll_pending(flavour, _FEW))
         trace = _found(explored, POLL_SLEEPS)
@@ -222,7 +225,7 @@ def polls() -> Iterator[Prediction]:
 
 @dataclass(frozen=True)
 class Starvation:
-    """The least a scheduler must promise so that no thread of ``role`` starves."""
+    """The weakest fairness of the scheduler with which no thread of ``role`` starves."""
 
     flavour: str
     scenario: str
@@ -231,7 +234,10 @@ class Starvation:
 
 
 def starvations() -> Iterator[Starvation]:
-    """Yield who can starve: 2 readers that never stop, 1 writer; spinlocks are ticket locks."""
+    """Yield for each thread what keeps it from starving.
+
+    There are 2 readers that never stop and 1 writer; spinlocks are ticket locks.
+    """
     for flavour in LOCKS:
         for made in (
             lock_scenario(flavour, _FEW),
@@ -245,7 +251,7 @@ def starvations() -> Iterator[Starvation]:
 
 @dataclass(frozen=True)
 class WeakVerdict:
-    """What a memory model does to a lock's sections."""
+    """What a memory model does to a lock's critical sections."""
 
     lock: str
     memory: MemoryModel
@@ -255,7 +261,10 @@ class WeakVerdict:
 
 
 def weak_memory() -> Iterator[WeakVerdict]:
-    """Settle whether a counter writer's plain read is enough, and what cures it."""
+    """Yield, for each lock and memory model, whether critical sections see each other whole.
+
+    The question behind it: a counter writer that had to spin is let in by a plain read.
+    """
     locks = (*LOCKS.values(), replace(lock_of(SPIN_BARRIER), name="counter + spin-barrier"))
     for flavour in locks:
         for memory in MemoryModel:

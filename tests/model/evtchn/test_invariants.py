@@ -83,7 +83,7 @@ def test_every_state_of_a_small_world_keeps_the_rules() -> None:
     visited = explore_worlds(world, channel_operations(), 5000)
     assert visited.exhausted
     assert visited.states > 100
-    assert not visited.broken
+    assert not visited.violations
 
 
 def test_a_visit_that_stops_early_says_so() -> None:
