@@ -15,7 +15,7 @@ from harness.model.explore.promela import export
 from harness.model.explore.search import Limits, Progress
 from harness.model.explore.trace import trace_lines
 from harness.model.findings import build_report
-from harness.model.lock.check import CheckResult, Violation, check
+from harness.model.lock.check import FlavourCheck, Violation, check
 from harness.model.lock.flavours import MAX_VIRT_CPUS
 from harness.model.lock.locks import LOCKS
 from harness.model.lock.scenarios import SCENARIOS, Bounds
@@ -199,7 +199,7 @@ def _check(
     max_states: int | None,
     max_memory: int | None,
     unreduced: bool,
-) -> CheckResult:
+) -> FlavourCheck:
     if not bounds.readers + bounds.writers:
         raise ConfigError("nobody uses the lock", hint="ask for at least one reader or writer")
     limits = Limits(max_states, None if max_memory is None else max_memory * _MIB)
@@ -239,7 +239,7 @@ class _Progress:
         )
 
 
-def _document(done: CheckResult, seconds: float) -> dict[str, Any]:
+def _document(done: FlavourCheck, seconds: float) -> dict[str, Any]:
     document: dict[str, Any] = {
         "flavour": done.flavour,
         "readers": done.bounds.readers,
@@ -270,7 +270,7 @@ def _document(done: CheckResult, seconds: float) -> dict[str, Any]:
     }
 
 
-def _print(done: CheckResult, seconds: float) -> None:
+def _print(done: FlavourCheck, seconds: float) -> None:
     bounds = done.bounds
     click.echo(
         f"{done.flavour}, {bounds.readers} readers, {bounds.writers} writers, "

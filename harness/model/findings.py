@@ -22,7 +22,7 @@ from harness.model.explore.induction import entry_conditions
 from harness.model.explore.litmus import LITMUS_TESTS, is_observable
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.trace import trace_lines
-from harness.model.lock.check import CheckResult, check
+from harness.model.lock.check import FlavourCheck, check
 from harness.model.lock.flavours import MAX_VIRT_CPUS
 from harness.model.lock.lock_order import NEW_TREE, OLD_TREE, XenTree, deadlocks, edges
 from harness.model.lock.locks import LOCKS
@@ -102,7 +102,7 @@ def _flavours() -> ReportSection:
     return ReportSection("The four flavours", words, head, tuple(rows), tuple(traces))
 
 
-def _row(done: CheckResult) -> tuple[str, ...]:
+def _row(done: FlavourCheck) -> tuple[str, ...]:
     names = sorted({violation.name for violation in done.violations})
     verdict = f"{done.verdict}: {', '.join(names)}" if names else done.verdict
     bounds, apart = done.bounds, done.states_unreduced

@@ -61,16 +61,18 @@ def initial_state(system: System) -> tuple[tuple[str, ...], Mapping[str, int]]:
     return places, {variable.name: variable.initial for variable in system.variables}
 
 
-class Names(dict[str, int]):
+class FormulaValues(dict[str, int]):
     """Values of the names in formulas; a tag that no thread has now is 0."""
 
     def __missing__(self, _: str) -> int:
         return 0
 
 
-def formula_values(system: System, places: Sequence[str], values: Mapping[str, int]) -> Names:
+def formula_values(
+    system: System, places: Sequence[str], values: Mapping[str, int]
+) -> FormulaValues:
     """Return the values of the names in the system's formulas, with its threads at ``places``."""
-    found = Names(dict(system.constants) | dict(values))
+    found = FormulaValues(dict(system.constants) | dict(values))
     programs = [role.program for role in system.roles for _ in range(role.count)]
     for program, place in zip(programs, places, strict=True):
         for tag in program.tags_of(place):

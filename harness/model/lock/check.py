@@ -79,7 +79,7 @@ class ScenarioResult:
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class FlavourCheck:
     """The result of one ``model check``."""
 
     flavour: str
@@ -122,7 +122,7 @@ def check(
     unreduced: bool = False,
     limits: Limits | None = None,
     watch: Watch | None = None,
-) -> CheckResult:
+) -> FlavourCheck:
     """Check ``flavour``: under SC every scenario, under TSO and Armv8 the critical sections.
 
     ``watch`` is called with the scenario's name while it is explored.  Raises ValueError when a
@@ -131,7 +131,7 @@ def check(
     limits = limits or Limits()
     run = _interleaved if memory is MemoryModel.SC else _reordered
     explored, violations = run(flavour, bounds, memory, unreduced, limits, watch)
-    return CheckResult(flavour, bounds, memory, tuple(explored), tuple(violations))
+    return FlavourCheck(flavour, bounds, memory, tuple(explored), tuple(violations))
 
 
 _Found = tuple[list[ScenarioResult], list[Violation]]

@@ -7,14 +7,14 @@ import pytest
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.search import LOCK_FREE_AT_REST, Limits
 from harness.model.explore.trace import trace_lines
-from harness.model.lock.check import CheckResult, check
+from harness.model.lock.check import FlavourCheck, check
 from harness.model.lock.locks import LOCKS
 from harness.model.lock.scenarios import POLL_EINVAL, UNMASK_LOST, VIRQ_VCPU, Bounds
 
 SMALL = Bounds(3, 2)
 
 
-def names(done: CheckResult) -> set[str]:
+def names(done: FlavourCheck) -> set[str]:
     return {violation.name for violation in done.violations}
 
 
