@@ -7,9 +7,9 @@ import errno
 import pytest
 
 from harness.agent.client import AgentClient
-from harness.agent.operations import ChannelState
 from harness.agent.wire import AgentRefused
-from harness.model.releases import Release
+from harness.model.evtchn.abi import ChannelState
+from harness.model.evtchn.releases import Release
 
 
 def refused(call: object, *arguments: int) -> int:

@@ -14,12 +14,10 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 from harness.agent.wire import ANSWER_TIMEOUT, Answer, Arguments, Connection
+from harness.model.evtchn.abi import DOMID_SELF, ChannelState
 from harness.verdict import LabError
-
-DOMID_SELF = 0x7FF0
 
 _PATIENCE = 5.0  # seconds in which an operation has to come back
 
@@ -28,17 +26,6 @@ _PENDING_AT_ONCE = 5  # of these, in one message
 _PENDING_BATCHES = 6
 _PENDING_CLEAR = 1.3  # the medians of the known ports must differ by this factor (seen: 1.7 to 30)
 _UNSURE = (0.35, 0.55)  # share of slow polls that tells nothing (seen: 0.2 and 0.72 at worst)
-
-
-class ChannelState(IntEnum):
-    """State of a channel as EVTCHNOP_status names it."""
-
-    CLOSED = 0
-    UNBOUND = 1
-    INTERDOMAIN = 2
-    PIRQ = 3
-    VIRQ = 4
-    IPI = 5
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from harness.compare.side import Side, side
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
 from harness.hypervisor.source import DEFAULT_RELEASE
-from harness.model.releases import Release
+from harness.model.evtchn.releases import Release
 from harness.results import directory
 from harness.results.directory import write_whole
 from harness.run import child

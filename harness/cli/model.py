@@ -10,14 +10,16 @@ from typing import Any
 import click
 
 from harness.cli import print_json
-from harness.model.check import Check, Violation, check
-from harness.model.explore import Limits, Progress
-from harness.model.locks import LOCKS, WRITER
-from harness.model.memory import Memory
-from harness.model.promela import export
-from harness.model.report import build, html, text
-from harness.model.scenarios import SCENARIOS, Bounds
-from harness.model.story import story
+from harness.model.explore.memory_model import MemoryModel
+from harness.model.explore.promela import export
+from harness.model.explore.search import Limits, Progress
+from harness.model.explore.trace import trace_lines
+from harness.model.findings import build_report
+from harness.model.lock.check import FlavourCheck, Violation, check
+from harness.model.lock.flavours import MAX_VIRT_CPUS
+from harness.model.lock.locks import LOCKS
+from harness.model.lock.scenarios import SCENARIOS, Bounds
+from harness.model.report import html, text
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, ConfigError, HarnessError
 
 _MIB = 1 << 20
@@ -27,7 +29,7 @@ _EXIT = {"proved": EXIT_PASS, "refuted": EXIT_FAIL, "not exhausted": EXIT_LAB}
 
 @click.group("model")
 def command() -> None:
-    """The reference model: what it proves of the lock, and what it refutes."""
+    """The reference model: what it proves and refutes of the lock."""
 
 
 _flavour = click.option(
@@ -38,32 +40,36 @@ _readers = click.option(
     type=click.IntRange(0, 4096),
     default=3,
     show_default=True,
-    help="Threads that send.",
+    help="How many threads send.",
 )
 _writers = click.option(
     "--writers",
     type=click.IntRange(0, 64),
     default=2,
     show_default=True,
-    help="Threads that write.",
+    help="How many threads bind or close (writers).",
 )
 _memory = click.option(
     "--memory",
-    type=click.Choice([m.value for m in Memory]),
+    type=click.Choice([m.value for m in MemoryModel]),
     default="sc",
     show_default=True,
-    help="sc: every interleaving; tso, arm: reordered accesses, each thread once.",
+    help="sc: every interleaving. tso (x86), arm: accesses reordered; each thread runs once.",
 )
 _arch = click.option(
     "--arch",
-    type=click.Choice(list(WRITER)),
+    type=click.Choice(list(MAX_VIRT_CPUS)),
     default="x86_64",
     show_default=True,
-    help="Whose MAX_VIRT_CPUS a writer adds to the counter.",
+    help="The architecture whose MAX_VIRT_CPUS a writer adds to the counter.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-_max_states = click.option("--max-states", type=click.IntRange(1), help="Give up beyond this.")
-_max_memory = click.option("--max-memory", type=click.IntRange(1), help="Give up beyond, in MiB.")
+_max_states = click.option(
+    "--max-states", type=click.IntRange(1), help="Give up beyond so many states."
+)
+_max_memory = click.option(
+    "--max-memory", type=click.IntRange(1), help="Give up beyond so many MiB."
+)
 
 
 @command.command("check")
@@ -74,7 +80,7 @@ _max_memory = click.option("--max-memory", type=click.IntRange(1), help="Give up
 @_arch
 @_max_states
 @_max_memory
-@click.option("--unreduced", is_flag=True, help="Also count states with threads told apart.")
+@click.option("--unreduced", is_flag=True, help="Also count the states with threads told apart.")
 @_json
 def check_command(
     flavour: str,
@@ -87,9 +93,9 @@ def check_command(
     unreduced: bool,
     as_json: bool,
 ) -> int:
-    """Explore a flavour; name each property that fails, with a shortest trace.
+    """Explore a flavour; print each property that fails, with a shortest trace.
 
-    Exit code: 0 proved within the bounds, 1 refuted, 3 not exhausted.
+    Exit code: 0 proved within the bounds, 1 refuted, 3 not all states were explored.
     """
     bounds = Bounds(readers, writers, arch)
     start = time.monotonic()
@@ -108,7 +114,7 @@ def check_command(
 @_writers
 @_memory
 @_arch
-@click.option("--name", help="Only this violation, as `model check` names it.")
+@click.option("--name", help="Only this violation, by its name in `model check`.")
 @_json
 def trace_command(
     flavour: str,
@@ -155,7 +161,7 @@ def export_command(
     scenario: str,
     output: Path | None,
 ) -> None:
-    """Write a scenario as a model for another checker."""
+    """Write a scenario as a model for another model checker."""
     assert language == "promela"
     model = export(SCENARIOS[scenario](flavour, Bounds(readers, writers, arch)))
     if output is None:
@@ -172,8 +178,8 @@ def export_command(
     show_default=True,
 )
 def report_command(output: Path) -> None:
-    """Explore everything; write what is proved and refuted as one HTML page, print it as text."""
-    made = build(lambda doing: click.echo(f"{doing} ...", err=True))
+    """Explore everything; write what is proved and refuted to an HTML page, and print it."""
+    made = build_report(lambda doing: click.echo(f"{doing} ...", err=True))
     _write(output, html(made))
     click.echo(text(made))
     click.echo(f"Written to {output}", err=True)
@@ -193,20 +199,25 @@ def _check(
     max_states: int | None,
     max_memory: int | None,
     unreduced: bool,
-) -> Check:
+) -> FlavourCheck:
     if not bounds.readers + bounds.writers:
-        raise ConfigError("nobody uses the lock", hint="ask for a reader or a writer")
+        raise ConfigError("nobody uses the lock", hint="ask for at least one reader or writer")
     limits = Limits(max_states, None if max_memory is None else max_memory * _MIB)
     try:
         return check(
-            flavour, bounds, Memory(memory), unreduced=unreduced, limits=limits, watch=_Progress()
+            flavour,
+            bounds,
+            MemoryModel(memory),
+            unreduced=unreduced,
+            limits=limits,
+            watch=_Progress(),
         )
     except ValueError as error:  # a state has to fit one machine word
         raise ConfigError(str(error), hint="ask for fewer readers or writers") from error
 
 
 class _Progress:
-    """Lines of progress on stderr for explorations that take longer than a moment."""
+    """Prints a line of progress on stderr every two seconds."""
 
     def __init__(self) -> None:
         self._start = self._last = time.monotonic()
@@ -228,7 +239,7 @@ class _Progress:
         )
 
 
-def _document(done: Check, seconds: float) -> dict[str, Any]:
+def _document(done: FlavourCheck, seconds: float) -> dict[str, Any]:
     document: dict[str, Any] = {
         "flavour": done.flavour,
         "readers": done.bounds.readers,
@@ -259,11 +270,11 @@ def _document(done: Check, seconds: float) -> dict[str, Any]:
     }
 
 
-def _print(done: Check, seconds: float) -> None:
+def _print(done: FlavourCheck, seconds: float) -> None:
     bounds = done.bounds
     click.echo(
         f"{done.flavour}, {bounds.readers} readers, {bounds.writers} writers, "
-        f"W = {WRITER[bounds.arch]} ({bounds.arch}), memory {done.memory.value}: "
+        f"W = {MAX_VIRT_CPUS[bounds.arch]} ({bounds.arch}), memory {done.memory.value}: "
         f"{done.verdict}, {done.states} states in {seconds:.1f} s"
     )
     for one in done.explored:
@@ -284,5 +295,5 @@ def _print_trace(violation: Violation) -> None:
     only = ", model only" if violation.model_only else ""
     where = f"scenario {violation.scenario}{only}"
     click.echo(f"{violation.name}: NOT {violation.property} ({where})")
-    for line in story(violation.trace):
+    for line in trace_lines(violation.trace):
         click.echo(f"  {line}")

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from harness import stats
 from harness.compare.companions import Missing
 from harness.compare.measure import Measured
-from harness.model.releases import Errno, Release
+from harness.model.evtchn.abi import Errno
+from harness.model.evtchn.releases import Release
 from harness.stats import Interval
 from harness.verdict import Verdict
 

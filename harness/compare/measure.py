@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from harness.model.releases import Errno
+from harness.model.evtchn.abi import Errno
 from harness.results.directory import RunDirectory
 from harness.results.records import Latency
 from harness.results.store import HostRun, load

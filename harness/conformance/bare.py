@@ -19,16 +19,9 @@ from harness.agent.wire import Answer
 from harness.conformance.guest import Guest, Inspection, changed_ports
 from harness.conformance.hypercalls import Observed
 from harness.conformance.oracle import Disagreement
-from harness.model.domain import Channel, Domain, Kind, Vcpu, Word
-from harness.model.operations import (
-    DOMID_SELF,
-    Consume,
-    ExpandArray,
-    Fault,
-    InitControl,
-    Mask,
-    Reset,
-)
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.domain import Channel, Domain, GuestKind, SharedBits, Vcpu
+from harness.model.evtchn.operations import Consume, ExpandArray, Fault, InitControl, Mask, Reset
 
 _SELECTOR = 64  # ports one bit of evtchn_pending_sel stands for
 
@@ -126,7 +119,7 @@ class Bare(Guest):
             )
 
 
-def new_bare(domid: int, kind: Kind, vcpus: int, xen_bound: Mapping[int, Channel]) -> Domain:
+def new_bare(domid: int, kind: GuestKind, vcpus: int, xen_bound: Mapping[int, Channel]) -> Domain:
     """Return the bare guest as Xen made it, but for the toolstack's two ports."""
     domain = Domain(domid, kind=kind, vcpus=(Vcpu(),) * vcpus)
     for port, channel in xen_bound.items():
@@ -173,5 +166,5 @@ def wiped(domain: Domain) -> Domain:
 
 def _wiped(channel: Channel) -> Channel:
     if channel.consumer:
-        return replace(channel, bits=Word(), word=Word(), queue=None)
+        return replace(channel, bits=SharedBits(), word=SharedBits(), queue=None)
     return Channel(channel.state, saved=channel.saved)

@@ -1,8 +1,8 @@
 """The catalogue: row of the specification x guest x ABI x release, and what keeps a cell from
 being reached.
 
-The rows are the model's (harness.model.rows), in the order in which Xen checks.  A cell that
-nothing can reach says why; the others are to be tested.
+The rows are the model's (harness.model.evtchn.spec_rows), in the order in which Xen checks.
+A cell that nothing can reach says why; the others are to be tested.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from harness.model.releases import Errno, Release
-from harness.model.rows import coverage
+from harness.model.evtchn.abi import Errno
+from harness.model.evtchn.releases import Release
+from harness.model.evtchn.spec_rows import coverage
 
 GUESTS = (
     "x86_64 dom0",

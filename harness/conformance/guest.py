@@ -21,10 +21,10 @@ from harness.agent.wire import Answer, Arguments
 from harness.conformance.hypercalls import FOREVER, IN_THE_PAST, Observed, call, observed
 from harness.conformance.oracle import Oracle
 from harness.conformance.survey import survey
-from harness.model.binding import allocatable
-from harness.model.domain import BUCKET, Channel, Domain, State, World
-from harness.model.operations import (
-    DOMID_SELF,
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.alloc_bind import allocatable
+from harness.model.evtchn.domain import BUCKET, Channel, Domain, State, World
+from harness.model.evtchn.operations import (
     AllocUnbound,
     BindInterdomain,
     BindIpi,
@@ -49,7 +49,7 @@ from harness.model.operations import (
     XenFree,
     XenNotify,
 )
-from harness.model.outcome import Outcome
+from harness.model.evtchn.outcome import AllowedOutcome
 from harness.verdict import HarnessError, LabError
 
 _POLLS = 9  # in a row, with nothing said in between: an answer's interrupt would end one
@@ -213,7 +213,7 @@ class Domains:
 
     def do(
         self, guest: Guest, operation: Operation, timeout: int = FOREVER, *, look: bool = True
-    ) -> Outcome:
+    ) -> AllowedOutcome:
         """Make ``operation`` in ``guest``; judge its answer and look at what it changed."""
         before = self.oracle.world
         asked: list[Inspection] = []

@@ -7,17 +7,17 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from harness.agent.operations import DOMID_SELF
 from harness.arch import Arch
 from harness.conformance.bare import Bare, new_bare
 from harness.conformance.cells import RELEASES, Scope, why_not
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.oracle import Oracle, rows
 from harness.conformance.survey import linux_domain, xen_bound
-from harness.model.closing import closed
-from harness.model.domain import Domain, Kind, State, World
-from harness.model.outcome import own
-from harness.model.releases import Release
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.close_reset import closed
+from harness.model.evtchn.domain import Domain, GuestKind, State, World
+from harness.model.evtchn.outcome import existing_domain
+from harness.model.evtchn.releases import Release
 from harness.run.bare import NAME as BARE
 from harness.run.bare import (
     WHY_NO_PAGING,
@@ -30,8 +30,8 @@ from harness.run.bare import (
 from harness.run.session import Session
 from harness.verdict import HarnessError
 
-_KINDS = {"pv": Kind.PV, "pvh": Kind.HVM, "hvm": Kind.HVM, "arm": Kind.ARM}
-_DOM0 = {Arch.X86_64: Kind.PV, Arch.ARM64: Kind.ARM}
+_KINDS = {"pv": GuestKind.PV, "pvh": GuestKind.HVM, "hvm": GuestKind.HVM, "arm": GuestKind.ARM}
+_DOM0 = {Arch.X86_64: GuestKind.PV, Arch.ARM64: GuestKind.ARM}
 
 
 class Watched:
@@ -112,7 +112,7 @@ class Watched:
         for port, channel in bare.now.ports:
             if channel.state > State.RESERVED:
                 world = closed(world, bare.domid, port)
-        oracle.world = world.with_domain(replace(own(world, bare.domid), dying=True))
+        oracle.world = world.with_domain(replace(existing_domain(world, bare.domid), dying=True))
         del bare.domains.guests[bare.name]
 
     def end_bare(self) -> None:

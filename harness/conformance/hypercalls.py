@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.agent.wire import Answer, Arguments
-from harness.model.operations import (
+from harness.model.evtchn.operations import (
     AllocUnbound,
     BindInterdomain,
     BindIpi,

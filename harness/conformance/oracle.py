@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.conformance.hypercalls import Observed
-from harness.model.channels import predict
-from harness.model.differences import differing_rows
-from harness.model.domain import Domain, World
-from harness.model.operations import Operation, Result
-from harness.model.outcome import Outcome
-from harness.model.releases import Release
+from harness.model.evtchn.domain import Domain, World
+from harness.model.evtchn.operations import Operation, Result
+from harness.model.evtchn.outcome import AllowedOutcome
+from harness.model.evtchn.predict import predict
+from harness.model.evtchn.release_differences import differing_rows
+from harness.model.evtchn.releases import Release
 from harness.verdict import HarnessError, HypervisorError
 
 _TOLD = 24  # operations that led to a disagreement, in its story
@@ -61,11 +61,11 @@ class Oracle:
             raise HarnessError(f"domain {domid} is not in the model's world")
         return found
 
-    def expected(self, operation: Operation) -> tuple[Outcome, ...]:
+    def expected(self, operation: Operation) -> tuple[AllowedOutcome, ...]:
         """Return all that the model allows ``operation`` to do now."""
         return predict(self.world, operation)
 
-    def judge(self, operation: Operation, seen: Observed) -> Outcome:
+    def judge(self, operation: Operation, seen: Observed) -> AllowedOutcome:
         """Take note that ``operation`` was made and what was seen of it; return which of the
         allowed outcomes that was.  Raises Disagreement if it was none."""
         self.operations += 1
@@ -89,7 +89,9 @@ class Oracle:
         self.world = taken.world
         return taken
 
-    def _compare_releases(self, operation: Operation, seen: Observed, taken: Outcome) -> None:
+    def _compare_releases(
+        self, operation: Operation, seen: Observed, taken: AllowedOutcome
+    ) -> None:
         """Note which other releases' models would not have allowed this."""
         for release in self.others:
             outcomes = predict(replace(self.world, release=release), operation)

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from harness.conformance.cells import BY_CHANCE, Cell, Scope, catalogue
-from harness.model.releases import Release
+from harness.model.evtchn.releases import Release
 from harness.results import records
 from harness.results.directory import RunDirectory, write_whole
 from harness.results.journal import read

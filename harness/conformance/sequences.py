@@ -17,9 +17,9 @@ from hypothesis.errors import Flaky
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Guest, Undecided
 from harness.conformance.oracle import Disagreement
-from harness.model.domain import NR_VIRQS, Domain
-from harness.model.operations import (
-    DOMID_SELF,
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.domain import NR_VIRQS, Domain
+from harness.model.evtchn.operations import (
     AllocUnbound,
     BindInterdomain,
     BindIpi,

@@ -6,30 +6,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from harness.agent.client import AgentClient
-from harness.agent.operations import DOMID_SELF
-from harness.model.domain import (
+from harness.model.evtchn.abi import DOMID_SELF, ChannelState, Errno
+from harness.model.evtchn.domain import (
     INT_MAX,
     Channel,
     Domain,
-    Kind,
+    GuestKind,
+    SharedBits,
     State,
     Vcpu,
-    Word,
 )
-from harness.model.releases import Errno
 from harness.verdict import LabError
 
 DOMU_MAX_PORT = 1023  # libxl's default of max_event_channels
 _DOM0_PIRQS = frozenset(range(16))  # which Linux has Xen map at boot
 _WORDS = 5  # of each port in an answer: port, EVTCHNSTAT_*, vCPU, remote, detail
 _HIDDEN = 255  # Xen does not tell the state: its own consumer
-_MASKED = Channel(bits=Word(masked=True), word=Word(masked=True))
-_STATES = {
-    1: State.UNBOUND,
-    2: State.INTERDOMAIN,
-    3: State.PIRQ,
-    4: State.VIRQ,
-    5: State.IPI,
+_MASKED = Channel(bits=SharedBits(masked=True), word=SharedBits(masked=True))
+_STATES: dict[int, State] = {
+    ChannelState.UNBOUND: State.UNBOUND,
+    ChannelState.INTERDOMAIN: State.INTERDOMAIN,
+    ChannelState.PIRQ: State.PIRQ,
+    ChannelState.VIRQ: State.VIRQ,
+    ChannelState.IPI: State.IPI,
 }
 
 
@@ -75,7 +74,7 @@ def _channels(words: list[int]) -> Iterator[tuple[int, Channel]]:
         port, status, vcpu, remote, detail = words[at : at + _WORDS]
         if status == _HIDDEN:
             yield port, Channel(State.UNBOUND, consumer=True)  # nor where it comes up
-        elif status == 2:
+        elif status == ChannelState.INTERDOMAIN:
             yield port, Channel(State.INTERDOMAIN, remote, detail, vcpu=vcpu)
         else:
             yield port, Channel(_STATES[status], remote, number=detail, vcpu=vcpu)
@@ -92,7 +91,7 @@ def uses_fifo(agent: AgentClient) -> bool:
     return errno == Errno.EACCES
 
 
-def linux_domain(agent: AgentClient, kind: Kind) -> Domain:
+def linux_domain(agent: AgentClient, kind: GuestKind) -> Domain:
     """Return a domain that runs Linux as the model sees it, before a test.
 
     Linux masks every port that it has not bound itself, and an event of its own may be

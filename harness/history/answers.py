@@ -1,6 +1,6 @@
 """Answers: the result of each operation against the states its port can have been in.
 
-Per-port rules in vectorised form; ``harness.model.channels.predict`` says the same, and a
+Per-port rules in vectorised form; ``harness.model.evtchn.predict.predict`` says the same, and a
 test compares the two.
 """
 
@@ -28,8 +28,8 @@ from harness.history.timeline import (
     may_be_connected,
     stat,
 )
-from harness.model.domain import PER_VCPU_VIRQS
-from harness.model.releases import Errno
+from harness.model.evtchn.abi import Errno
+from harness.model.evtchn.domain import PER_VCPU_VIRQS
 
 
 class Claim(IntEnum):

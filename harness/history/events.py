@@ -17,7 +17,7 @@ from harness.history.lives import Axis, Lives, may_have_happened
 from harness.history.record import Op, Via
 from harness.history.scope import FOREIGN, PORT_BITS, Past, Ports, Scope
 from harness.history.timeline import Timeline, begun, grouped, later, ranges
-from harness.model.flavour import Site
+from harness.model.lock.flavours import Site
 
 _EXPANDED = 1024  # from this port on the kernel grows FIFO's array: that may raise old events
 

@@ -20,9 +20,8 @@ import numpy.typing as npt
 
 from harness.history.columns import NEVER, Columns, Int64
 from harness.history.record import RECORD, Op, Via
+from harness.model.evtchn.abi import DOMID_SELF as DOMID_SELF
 from harness.verdict import ConfigError
-
-DOMID_SELF = 0x7FF0
 
 # What a run may say in ``History.meta``, and what holds when it does not.
 META_DEFAULTS: dict[str, int] = {
@@ -102,7 +101,7 @@ class ThreadLog:
 class History:
     """Everything recorded in one run on one host."""
 
-    flavour: str  # of the lock: a key of harness.model.flavour.FLAVOURS
+    flavour: str  # of the lock: a key of harness.model.lock.flavours.FLAVOURS
     release: tuple[int, int]  # of Xen: (4, 17)
     arch: str  # "x86_64" or "arm64"
     host: str

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from harness.history.columns import NEVER, Columns
 from harness.history.history import History, ThreadLog, merge
 from harness.history.record import RECORD, Op, Via
-from harness.model.flavour import FLAVOURS
+from harness.model.lock.flavours import FLAVOURS
 from harness.verdict import ConfigError, LabError
 
 VERSION = 1

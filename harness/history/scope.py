@@ -12,7 +12,7 @@ import numpy.typing as npt
 from harness.history.columns import NEVER, Columns, Int64
 from harness.history.history import DOMID_SELF, META_DEFAULTS, History
 from harness.history.record import Op
-from harness.model.flavour import FLAVOURS, Flavour, Site
+from harness.model.lock.flavours import FLAVOURS, Flavour, Site
 from harness.verdict import ConfigError
 
 PORT_BITS = 32  # a port's key is domid << PORT_BITS | port

@@ -10,7 +10,7 @@ from harness.history.history import DOMID_SELF, ThreadLog
 from harness.history.record import Op, Via
 from harness.history.scope import FOREIGN, PORT_BITS, Ports, Scope, ports, widen
 from harness.history.timeline import ANYTHING, OWNED, Timeline, timeline
-from harness.model.releases import Errno
+from harness.model.evtchn.abi import Errno
 
 _STATS = {1: "unbound", 2: "interdomain", 3: "PIRQ", 4: "VIRQ", 5: "IPI", OWNED: "open"}
 _ERRNO = {int(errno): errno.name for errno in Errno} | {107: "ENOTCONN"}

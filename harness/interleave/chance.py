@@ -17,11 +17,17 @@ from harness.agent.wire import OperationInFlight
 from harness.arch import Arch
 from harness.interleave.channels import NOT_MET, Channels
 from harness.interleave.scenarios import FREE, INTERDOMAIN, PIRQ, UNBOUND, Scenario
-from harness.model import paths
+from harness.model.evtchn.abi import ChannelState
+from harness.model.explore import interleavings
 from harness.run.session import Session
 
-# EVTCHNSTAT_* as EVTCHNOP_status tells -> the states of the model's scenarios.
-_STATES = {0: FREE, 1: UNBOUND, 2: INTERDOMAIN, 3: PIRQ}
+# What EVTCHNOP_status tells -> the states of the model's scenarios.
+_STATES: dict[int, int] = {
+    ChannelState.CLOSED: FREE,
+    ChannelState.UNBOUND: UNBOUND,
+    ChannelState.INTERDOMAIN: INTERDOMAIN,
+    ChannelState.PIRQ: PIRQ,
+}
 _LATE_SECONDS = 60.0  # without a round in which the lanes met
 
 
@@ -71,7 +77,7 @@ def possible(scenario: Scenario) -> bool:
 def ends(scenario: Scenario, design: str, arch: Arch) -> frozenset[End]:
     """Return the ends that ``scenario`` can have."""
     lanes = range(len(scenario.lanes))
-    finals = [dict(final) for final in paths.ends(scenario.system(design, arch))]
+    finals = [dict(final) for final in interleavings.final_values(scenario.system(design, arch))]
     return frozenset(End(tuple(v[f"rc{lane}"] for lane in lanes), v["state"]) for v in finals)
 
 

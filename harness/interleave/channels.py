@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from harness.agent.client import AgentClient
 from harness.agent.wire import AgentRefused, Answer, Arguments, Connection
-from harness.interleave.scenarios import SELF, Call, Scenario
+from harness.interleave.scenarios import Call, Scenario
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.verdict import HarnessError
 
 NOT_MET = -errno.ETIMEDOUT  # the agent's: the lanes' operations did not begin together
@@ -33,7 +34,7 @@ class Channels:
     def arguments(self, call: Call) -> dict[str, int]:
         """Return the arguments of ``call`` as the agent takes them."""
         named = {key: self.numbers[name] for key, name in call.ports if name}
-        remote = {"remote": SELF} if call.verb == "bind_interdomain" else {}
+        remote = {"remote": DOMID_SELF} if call.verb == "bind_interdomain" else {}
         if call.remote:
             remote = {"remote": self._agents[call.remote].domid}
         irq = {call.irq: self._irq} if call.irq else {}

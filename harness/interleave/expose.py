@@ -11,7 +11,7 @@ from harness.agent.load import LoadPlan
 from harness.interleave.loop import Bench, Tried, run_orders
 from harness.interleave.scenarios import Scenario
 from harness.interleave.walk import Outcome
-from harness.model.paths import Path
+from harness.model.explore.interleavings import Interleaving
 from harness.run.load import Load
 from harness.run.session import Session
 from harness.verdict import HarnessError, HypervisorError, LabError
@@ -36,7 +36,7 @@ class Exposure:
 
     forced: tuple[Shown, ...]
     stressed: tuple[Shown, ...]
-    order: Path
+    order: Interleaving
 
     @property
     def ratio(self) -> float | None:
@@ -54,7 +54,7 @@ class Exposure:
 def expose(
     on: Bench,
     scenario: Scenario,
-    orders: Sequence[Path],
+    orders: Sequence[Interleaving],
     stress: Stress,
     *,
     forced: int,
@@ -90,7 +90,7 @@ def expose(
 
 
 def _first(
-    on: Bench, scenario: Scenario, orders: Sequence[Path], notice: Callable[[str], None]
+    on: Bench, scenario: Scenario, orders: Sequence[Interleaving], notice: Callable[[str], None]
 ) -> Tried | None:
     for number, order in enumerate(orders, 1):
         (tried,) = run_orders(on, scenario, [order], lambda _: None)

@@ -18,7 +18,7 @@ from harness.interleave.target import ARRIVE_SECONDS, Target
 from harness.interleave.view import View
 from harness.interleave.walk import Outcome, Spare, Walked, Walker
 from harness.machine.qemu import QemuMachine
-from harness.model.paths import Path
+from harness.model.explore.interleavings import Interleaving
 from harness.run.session import Session
 from harness.verdict import ConfigError, HypervisorError, LabError
 
@@ -39,7 +39,7 @@ class Tried:
     """One order, and what became of it."""
 
     number: int  # from 1
-    order: Path
+    order: Interleaving
     walked: Walked
 
 
@@ -77,7 +77,7 @@ def bench(live: Session) -> Iterator[Bench]:
 def run_orders(
     on: Bench,
     scenario: Scenario,
-    orders: Iterable[Path],
+    orders: Iterable[Interleaving],
     notice: Callable[[Tried], None],
 ) -> list[Tried]:
     """Take every one of ``orders``; tell each to ``notice`` as soon as it is over."""
@@ -99,7 +99,7 @@ def run_orders(
     return tried
 
 
-def _walk(on: Bench, walker: Walker, order: Path, patience: float) -> Walked:
+def _walk(on: Bench, walker: Walker, order: Interleaving, patience: float) -> Walked:
     """Take one order; what the machine dies of is a mismatch, if Xen is to blame."""
     began = time.monotonic()
     try:

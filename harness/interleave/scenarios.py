@@ -1,7 +1,7 @@
 """Scenarios: what each CPU does to one channel.  The model supplies the orders.
 
 A scenario is a preparation, the port whose lock is under test, and one operation per CPU.  Each
-operation is a call site of the model (harness.model.flavour) and what it does under the lock.
+operation is a call site of the model (harness.model.lock.flavours) and what it does under the lock.
 """
 
 from __future__ import annotations
@@ -10,22 +10,34 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from harness.arch import Arch
-from harness.model.flavour import Site
-from harness.model.locks import LOCKS, WRITER, Section
-from harness.model.program import Branch, Kind, Program, Role, Step, System, Variable
-from harness.model.scenarios import (
+from harness.model.evtchn.abi import Errno
+from harness.model.evtchn.domain import State
+from harness.model.explore.program import (
+    AccessKind,
+    AtomicStep,
+    Branch,
+    Program,
+    Role,
+    System,
+    Variable,
+)
+from harness.model.lock.call_sites import (
     as_interrupt,
     interruptible,
     lets_same_cpu_in,
-    site_program,
+    reader_program,
     without_claims,
 )
-from harness.model.tickets import ticketed
+from harness.model.lock.flavours import MAX_VIRT_CPUS, Site
+from harness.model.lock.lock_functions import TAGS, CriticalSection
+from harness.model.lock.locks import LOCKS
+from harness.model.lock.ticket_lock import ticketed
 
-FREE, UNBOUND, INTERDOMAIN, PIRQ = 0, 2, 3, 4  # Xen's ECS_*
-EINVAL = -22
+FREE, UNBOUND, INTERDOMAIN, PIRQ = (  # as numbers, for formulas
+    int(state) for state in (State.FREE, State.UNBOUND, State.INTERDOMAIN, State.PIRQ)
+)
+EINVAL = -int(Errno.EINVAL)
 DOM0, DOMU = "dom0", "domu1"
-SELF = 0x7FF0  # DOMID_SELF
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ class Lane:
 
     call: Call
     site: Site
-    inside: Callable[[str], Section]  # given the name of the variable for its result
+    inside: Callable[[str], CriticalSection]  # given the name of the variable for its result
     # A writer under the event_lock, before it takes the channel's: (when it goes on, its result
     # when it does not).
     test: tuple[str, int] | None = None
@@ -83,7 +95,7 @@ class Lane:
             if event_lock and self.test is not None:
                 made = _tested(made, *self.test, rc)
         else:
-            made = without_claims(site_program(design, self.site, section, name))
+            made = without_claims(reader_program(design, self.site, section, name))
         return made.once()
 
 
@@ -91,11 +103,11 @@ class Lane:
 class Interrupt:
     """A physical interrupt whose channel is the one under test: send_guest_pirq, which tries."""
 
-    section: Section
+    section: CriticalSection
 
     def program(self, design: str) -> Program:
         """Return the handler as the model has it."""
-        made = without_claims(site_program(design, Site.PIRQ, self.section, "send_guest_pirq"))
+        made = without_claims(reader_program(design, Site.PIRQ, self.section, "send_guest_pirq"))
         if design == "rwlock":
             made = lets_same_cpu_in(made)
         return as_interrupt(made).once()
@@ -106,9 +118,11 @@ def _tested(program: Program, when: str, otherwise: int, rc: str) -> Program:
     first = program.steps[1].name
     branches = (
         Branch(when, first),
-        Branch(f"not ({when})", "unlock", put=((rc, otherwise),)),
+        Branch(f"not ({when})", "unlock", sets=((rc, otherwise),)),
     )
-    look = Step("test", Kind.RMW, "state", branches, f"{program.name}: looks at the state")
+    look = AtomicStep(
+        "test", AccessKind.RMW, "state", branches, f"{program.name}: looks at the state"
+    )
     lock = replace(program.steps[0], branches=(replace(program.steps[0].branches[0], then="test"),))
     return replace(program, steps=(lock, look, *program.steps[1:]))
 
@@ -172,8 +186,8 @@ class Scenario:
             seen.append(Variable("irq"))
         results = [Variable(f"rc{number}", 0, EINVAL, 0) for number in range(len(self.lanes))]
         words = [v for v in lock.variables if several or v.name != "elock"]
-        constants = (("W", WRITER[arch.value]),)
-        made = System(self.name, roles, (*words, *seen, *results), constants)
+        constants = (("W", MAX_VIRT_CPUS[arch.value]),)
+        made = System(self.name, roles, (*words, *seen, *results), constants, tags=TAGS)
         return ticketed(made, "lock") if design == "spinlock" else made
 
 
@@ -195,13 +209,17 @@ def _put(**values: int) -> tuple[tuple[str, int], ...]:
 def send(port: str, domain: str = DOM0) -> Lane:
     """EVTCHNOP_send: what it does depends on the state it finds."""
 
-    def inside(rc: str) -> Section:
+    def inside(rc: str) -> CriticalSection:
         branches = (
-            Branch(f"state == {INTERDOMAIN}", "", put=_put(pending=1)),
+            Branch(f"state == {INTERDOMAIN}", "", sets=_put(pending=1)),
             Branch(f"state == {UNBOUND}", ""),
-            Branch(f"state == {FREE}", "", put=_put(**{rc: EINVAL})),
+            Branch(f"state == {FREE}", "", sets=_put(**{rc: EINVAL})),
         )
-        return (Step("deliver", Kind.RMW, "state", branches, "evtchn_send: switch on state"),)
+        return (
+            AtomicStep(
+                "deliver", AccessKind.RMW, "state", branches, "evtchn_send: switch on state"
+            ),
+        )
 
     return Lane(Call("send", (("port", port),), domain=domain), Site.SEND, inside)
 
@@ -209,9 +227,9 @@ def send(port: str, domain: str = DOM0) -> Lane:
 def _changes(verb: str, port: str, site: str, **values: int) -> Lane:
     """A writer that leaves the channel under test with ``values``."""
 
-    def inside(_: str) -> Section:
-        branch = Branch("", "", put=_put(**values))
-        return (Step("change", Kind.STORE, "state", (branch,), site),)
+    def inside(_: str) -> CriticalSection:
+        branch = Branch("", "", sets=_put(**values))
+        return (AtomicStep("change", AccessKind.STORE, "state", (branch,), site),)
 
     return Lane(Call(verb, (("port", port),)), Site.WRITER, inside)
 
@@ -244,11 +262,17 @@ def alloc(port: str) -> Lane:
 def unmask(port: str) -> Lane:
     """EVTCHNOP_unmask."""
 
-    def inside(_: str) -> Section:
-        clear = Branch(f"state != {FREE}", "", put=_put(mask=0))
+    def inside(_: str) -> CriticalSection:
+        clear = Branch(f"state != {FREE}", "", sets=_put(mask=0))
         nothing = Branch(f"state == {FREE}", "")
         return (
-            Step("clear", Kind.RMW, "mask", (clear, nothing), "evtchn_unmask: evtchn_port_unmask"),
+            AtomicStep(
+                "clear",
+                AccessKind.RMW,
+                "mask",
+                (clear, nothing),
+                "evtchn_unmask: evtchn_port_unmask",
+            ),
         )
 
     return Lane(Call("unmask", (("port", port),)), Site.UNMASK, inside)
@@ -257,12 +281,16 @@ def unmask(port: str) -> Lane:
 def poll(port: str) -> Lane:
     """SCHEDOP_poll: EINVAL for a port that is not usable."""
 
-    def inside(rc: str) -> Section:
+    def inside(rc: str) -> CriticalSection:
         branches = (
-            Branch(f"state == {FREE}", "", put=_put(**{rc: EINVAL})),
+            Branch(f"state == {FREE}", "", sets=_put(**{rc: EINVAL})),
             Branch(f"state != {FREE}", ""),
         )
-        return (Step("test", Kind.RMW, "state", branches, "evtchn_port_poll: evtchn_usable"),)
+        return (
+            AtomicStep(
+                "test", AccessKind.RMW, "state", branches, "evtchn_port_poll: evtchn_usable"
+            ),
+        )
 
     upcall = "SCHEDOP_poll returns at once when the vCPU has an event to take"
     return Lane(Call("poll", (("ports", port),)), Site.POLL, inside, excuse=upcall)
@@ -272,8 +300,10 @@ def asks_whether_masked(port: str) -> Lane:
     """PHYSDEVOP_IRQ_UNMASK_NOTIFY, which asks whether the port of an interrupt that is in flight
     is masked: it is."""
 
-    def inside(_: str) -> Section:
-        return (Step("ask", Kind.RMW, "mask", (Branch("", ""),), "evtchn_port_is_masked"),)
+    def inside(_: str) -> CriticalSection:
+        return (
+            AtomicStep("ask", AccessKind.RMW, "mask", (Branch("", ""),), "evtchn_port_is_masked"),
+        )
 
     return Lane(Call("irq_unmask_notify"), Site.MASKED, inside)
 
@@ -284,12 +314,12 @@ def bind_pirq(port: str) -> Lane:
     return replace(lane, call=Call("bind_pirq", irq="pirq", makes=port))
 
 
-_PENDS: Section = (
-    Step(
+_PENDS: CriticalSection = (
+    AtomicStep(
         "pend",
-        Kind.RMW,
+        AccessKind.RMW,
         "pending",
-        (Branch(f"state != {FREE}", "", put=_put(pending=1)), Branch(f"state == {FREE}", "")),
+        (Branch(f"state != {FREE}", "", sets=_put(pending=1)), Branch(f"state == {FREE}", "")),
         "send_guest_pirq: evtchn_port_set_pending",
     ),
 )
@@ -426,3 +456,6 @@ _ALL = (
     ),
 )
 SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
+for _scenario in _ALL:
+    for _design in LOCKS:  # a mistake in a formula raises ProgramError when this is imported
+        _scenario.system(_design, Arch.X86_64)

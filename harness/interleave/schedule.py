@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.arch import Arch
 from harness.interleave.scenarios import SCENARIOS
 from harness.interleave.walk import Outcome, Walked
-from harness.model.locks import LOCKS
-from harness.model.paths import Path as Order
-from harness.model.paths import follow
+from harness.model.explore.interleavings import Interleaving as Order
+from harness.model.explore.interleavings import replay
+from harness.model.lock.locks import LOCKS
 from harness.verdict import ConfigError
 
 VERSION = 1
@@ -46,7 +46,7 @@ class ScheduleFile(BaseModel):
         """Return the schedule as a path of the model; ConfigError if the model has no such path."""
         system = SCENARIOS[self.scenario].system(self.design, self.arch)
         try:
-            path = follow(system, [turn.cpu for turn in self.turns])
+            path = replay(system, [turn.cpu for turn in self.turns])
         except ValueError as error:
             raise ConfigError(f"no order of the model: {error}", where="turns") from error
         for number, (turn, taken) in enumerate(zip(path, self.turns, strict=True), 1):

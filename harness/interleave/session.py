@@ -21,8 +21,8 @@ from harness.interleave.page import About, write_page
 from harness.interleave.scenarios import SCENARIOS, Scenario
 from harness.interleave.schedule import ScheduleFile, to_file
 from harness.interleave.walk import Outcome
-from harness.model.locks import LOCKS
-from harness.model.paths import Path, paths
+from harness.model.explore.interleavings import Interleaving, interleavings
+from harness.model.lock.locks import LOCKS
 from harness.progress import Progress
 from harness.results import directory, records
 from harness.results.directory import write_whole
@@ -46,13 +46,13 @@ class Choice:
     limit: int | None = None
     repeat: int = 1
 
-    def orders(self, scenario: Scenario, design: str, arch: Arch) -> list[Path]:
+    def orders(self, scenario: Scenario, design: str, arch: Arch) -> list[Interleaving]:
         """Return the orders of ``scenario`` that were chosen."""
         bound, few = self.preemptions, len(scenario.lanes) <= _FEW
         if bound is None and not self.reduce and not few:
             bound = _BOUND
         system = scenario.system(design, arch)
-        every = paths(system, waits=few, reduce=self.reduce, preemptions=bound)
+        every = interleavings(system, waits=few, reduce=self.reduce, preemptions=bound)
         return list(itertools.islice(every, self.limit)) * self.repeat
 
 
@@ -253,7 +253,7 @@ class _Run:
         self._results = results
         self.bench = on
 
-    def scenario(self, scenario: Scenario, orders: Sequence[Path]) -> _Result:
+    def scenario(self, scenario: Scenario, orders: Sequence[Interleaving]) -> _Result:
         """Walk ``orders``; keep page and files, also when it ends early.
 
         What is no fault of Xen's ends this scenario only: the next one has a pristine machine.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from harness.interleave.scenarios import SCENARIOS, Scenario
-from harness.model.flavour import Site
+from harness.model.lock.flavours import Site
 
 # A line of harness.history.witness: "[   0.000 ..   12.5] us  dom0  cpu0  send(port 5) = 0".
 _LINE = re.compile(

@@ -18,8 +18,8 @@ from harness.interleave.scenarios import DOM0, Scenario
 from harness.interleave.stops import Access
 from harness.interleave.target import ARRIVE_SECONDS, Missing, Place, Stuck, Target
 from harness.interleave.view import Probe, View
-from harness.model.paths import Path, Turn, begin
-from harness.model.program import DONE, Kind, System
+from harness.model.explore.interleavings import Interleaving, ScheduledStep, initial_state
+from harness.model.explore.program import DONE, AccessKind, System
 
 LOCK_WORDS = ("L", "cnts", "qlock", "lock_head", "lock_tail", "elock")
 
@@ -110,7 +110,7 @@ class Walker:
         """The turns of the latest walk so far."""
         return tuple(self._rows)
 
-    def walk(self, path: Path, patience: float = ARRIVE_SECONDS) -> Walked:
+    def walk(self, path: Interleaving, patience: float = ARRIVE_SECONDS) -> Walked:
         """Prepare the channel, take ``path``, let everything go and clean up.
 
         ``patience``: how long the lanes may take to come to the lock.  Who gives up earlier than
@@ -173,7 +173,7 @@ class Walker:
         else:
             self._target.reader = self._target.halt_in_xen()
         self._target.watch(self._view.words(port))
-        places, values = begin(self._system)
+        places, values = initial_state(self._system)
         arrived: dict[int, Place] = {}
         for domain in sorted(scenario.domains, reverse=True):  # dom0 passes on what domUs are told
             self._channels.begin(domain)
@@ -205,7 +205,7 @@ class Walker:
         well = outcome is Outcome.WALKED
         return self._channels.turn_over() if well else self._channels.join()
 
-    def _wrong_results(self, path: Path, results: tuple[int | None, ...]) -> str:
+    def _wrong_results(self, path: Interleaving, results: tuple[int | None, ...]) -> str:
         """Return how the operations' results differ from the model's; "" if they do not."""
         if None in results:
             return self._lost(results)
@@ -238,14 +238,14 @@ class Walker:
 
     # -- turns -----------------------------------------------------------------------------
 
-    def _take(self, turn: Turn) -> None:
+    def _take(self, turn: ScheduledStep) -> None:
         """Take one turn on the machine, and compare."""
         lane, step = turn.thread, turn.step
         stays = turn.branch is not None and self._is_section(lane, turn.then)
-        if step.kind is Kind.LOCAL:
+        if step.kind is AccessKind.LOCAL:
             self._interrupt(lane)
         elif step.word in LOCK_WORDS:
-            self._access(lane, step.kind is not Kind.LOAD, stays)
+            self._access(lane, step.kind is not AccessKind.LOAD, stays)
         if self._places[lane] is None and not stays:
             self._places[lane] = self._advance(lane)
         model, machine = self._look(dict(turn.values))

@@ -1,20 +1,14 @@
-"""The model's report as data: everything it proves and refutes, in a fixed order."""
+"""Everything that the model proves and refutes, as the sections of a report, in a fixed order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from harness.model.check import Check, check
-from harness.model.domain import Domain, Vcpu, World
-from harness.model.induction import entries
-from harness.model.litmus import TESTS, run
-from harness.model.lockorder import NEW_TREE, OLD_TREE, Tree, deadlocks, edges
-from harness.model.locks import LOCKS, WRITER
-from harness.model.memory import Memory
-from harness.model.mutants import MUTANTS, judge
-from harness.model.operations import (
-    DOMID_SELF,
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.domain import Domain, Vcpu, World
+from harness.model.evtchn.invariants import WRITER_RULE, explore_worlds
+from harness.model.evtchn.operations import (
     AllocUnbound,
     BindInterdomain,
     BindIpi,
@@ -24,37 +18,44 @@ from harness.model.operations import (
     Reset,
     Send,
 )
-from harness.model.predictions import (
+from harness.model.explore.induction import entry_conditions
+from harness.model.explore.litmus import LITMUS_TESTS, is_observable
+from harness.model.explore.memory_model import MemoryModel
+from harness.model.explore.trace import trace_lines
+from harness.model.lock.check import FlavourCheck, check
+from harness.model.lock.flavours import MAX_VIRT_CPUS
+from harness.model.lock.lock_order import NEW_TREE, OLD_TREE, XenTree, deadlocks, edges
+from harness.model.lock.locks import LOCKS
+from harness.model.lock.mutants import MUTANTS, judge
+from harness.model.lock.predictions import (
     Starvation,
     predictions,
     starvations,
     weak_memory,
 )
-from harness.model.rules import WRITER_RULE, visit
-from harness.model.scenarios import Bounds, lock
-from harness.model.story import story
+from harness.model.lock.scenarios import Bounds, lock_scenario
 
 
 @dataclass(frozen=True)
-class Trace:
-    """A named story."""
+class ReportTrace:
+    """A trace as text, under a title."""
 
     title: str
     lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Section:
-    """One part of the report: words, a table, stories."""
+class ReportSection:
+    """One section of the report: a text, a table, and traces."""
 
     title: str
     words: str
     head: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
-    traces: tuple[Trace, ...] = ()
+    traces: tuple[ReportTrace, ...] = ()
 
 
-Say = Callable[[str], None]
+Notice = Callable[[str], None]
 
 _SMALL = Bounds(3, 2)
 _WEAK = Bounds(2, 1)
@@ -66,41 +67,42 @@ _LARGE = (
 )
 
 
-def build(say: Say) -> tuple[Section, ...]:
-    """Explore everything; ``say`` hears what is being done."""
+def build_report(notice: Notice) -> tuple[ReportSection, ...]:
+    """Explore everything; ``notice`` is called with the title of each section before it is made."""
     sections = []
     for title, make in _PARTS:
-        say(title)
+        notice(title)
         sections.append(make())
     return tuple(sections)
 
 
-def _flavours() -> Section:
+def _flavours() -> ReportSection:
     rows, traces, invariants = [], [], {}
     for flavour in LOCKS:
-        for memory in Memory:
-            bounds = _SMALL if memory is Memory.SC else _WEAK
-            done = check(flavour, bounds, memory, unreduced=memory is Memory.SC)
+        for memory in MemoryModel:
+            bounds = _SMALL if memory is MemoryModel.SC else _WEAK
+            done = check(flavour, bounds, memory, unreduced=memory is MemoryModel.SC)
             rows.append(_row(done))
             for one in done.violations:
                 only = ", model only" if one.model_only else ""
                 title = f"{flavour}: {one.name}: NOT {one.property} ({memory.value}{only})"
-                traces.append(Trace(title, story(one.trace)))
-            if memory is Memory.SC:
+                traces.append(ReportTrace(title, trace_lines(one.trace)))
+            if memory is MemoryModel.SC:
                 invariants[flavour] = done.explored[0].invariants
     rows += [_row(check(flavour, bounds)) for flavour, bounds in _LARGE]
     words = (
-        "Every interleaving (sc), and every reordering (tso, arm) of one operation per thread. "
-        "States are counted up to exchanging threads that run the same program. "
-        "Invariants that hold for any number of threads, found as weights of the program's steps: "
+        "Under sc every interleaving is explored; under tso and arm every reordering, where each "
+        "thread makes one operation. Two states that differ only in which of several threads of "
+        'one program is where are counted once; "told apart" counts them all. Invariants that '
+        "hold for any number of threads: "
         + "; ".join(f"{name}: {', '.join(found)}" for name, found in invariants.items())
         + "."
     )
     head = ("flavour", "memory", "readers", "writers", "W", "verdict", "states", "told apart")
-    return Section("The four flavours", words, head, tuple(rows), tuple(traces))
+    return ReportSection("The four flavours", words, head, tuple(rows), tuple(traces))
 
 
-def _row(done: Check) -> tuple[str, ...]:
+def _row(done: FlavourCheck) -> tuple[str, ...]:
     names = sorted({violation.name for violation in done.violations})
     verdict = f"{done.verdict}: {', '.join(names)}" if names else done.verdict
     bounds, apart = done.bounds, done.states_unreduced
@@ -109,121 +111,126 @@ def _row(done: Check) -> tuple[str, ...]:
         done.memory.value,
         str(bounds.readers),
         str(bounds.writers),
-        str(WRITER[bounds.arch]),
+        str(MAX_VIRT_CPUS[bounds.arch]),
         verdict,
         str(done.states),
         "" if apart is None else str(apart),
     )
 
 
-def _any_number() -> Section:
+def _any_number() -> ReportSection:
     rows = []
     for flavour, word in (("counter", "L"), ("spinlock", "lock")):
-        system = lock(flavour, _SMALL)
+        system = lock_scenario(flavour, _SMALL)
         for one, other in (("writing", "reading"), ("reading", "writing"), ("writing", "writing")):
-            for entry in entries(system, word, one, other):
-                verdict = "proved" if entry.shut else "refuted"
+            for entry in entry_conditions(system, word, one, other):
+                verdict = "proved" if entry.excluded else "refuted"
                 where = f"{entry.thread} at {entry.step}"
                 bound = f"{word} <= {entry.bound}"
                 rows.append((flavour, where, bound, f"{word} >= {entry.least}", other, verdict))
     words = (
         "Mutual exclusion for any number of readers and writers (below 2^31, where the word would "
-        "wrap), by induction: at each way in, the condition bounds the word from above, and with "
-        "a thread on the other side the invariant bounds it from below, beyond that. It needs "
-        "neither W readers nor the event_lock: what those are needed for is that nobody is refused "
-        "or stuck. A rwlock's word has two fields and is proved by exploration only."
+        "overflow), proved by induction. The condition of each step that enters the lock bounds "
+        "the word from above. With a thread on the other side, the invariant bounds the word from "
+        "below. The lower bound is beyond the upper one, so the step cannot be taken. The proof "
+        "assumes neither fewer than W readers nor the event_lock: those are needed so that nobody "
+        "is refused or stuck. The rwlock's word has two fields; it is proved by exploration only."
     )
     head = ("flavour", "way in", "condition", "with one inside", "inside", "verdict")
-    return Section("Any number of threads", words, head, tuple(rows))
+    return ReportSection("Any number of threads", words, head, tuple(rows))
 
 
-def _predictions() -> Section:
+def _predictions() -> ReportSection:
     rows, traces = [], []
     for one in predictions():
         rows.append((one.name, one.flavour, one.question, one.answer, str(one.states)))
-        if one.moves:
-            traces.append(Trace(f"{one.flavour}: {one.question}", story(one.moves)))
+        if one.trace:
+            traces.append(ReportTrace(f"{one.flavour}: {one.question}", trace_lines(one.trace)))
     words = (
-        "What happens when a rule is broken or a bound is reached. W readers need as many CPUs "
-        "(or nested interrupts) in one channel at once: with arm64's 128 that is conceivable, "
-        "with x86-64's 8192 it is not."
+        "What happens when a rule is broken or a bound is reached. W readers of one channel at the "
+        "same time need W CPUs, or interrupts that are nested: possible with the 128 of arm64, "
+        "not with the 8192 of x86-64."
     )
     head = ("name", "flavour", "situation", "what happens", "states")
-    return Section("Predictions", words, head, tuple(rows), tuple(traces))
+    return ReportSection("Predictions", words, head, tuple(rows), tuple(traces))
 
 
-def _starvation() -> Section:
+def _starvation() -> ReportSection:
     rows = tuple((one.flavour, one.scenario, one.role, _demand(one)) for one in starvations())
     words = (
-        "The least a scheduler must promise so that nobody starves, with readers that never stop. "
-        "Spinlocks are ticket locks here, as Xen's are. none: not even an unfair scheduler can "
-        "keep a thread waiting while others go on. weak: a thread that can go on all the time "
-        "does so some time. strong: one that can go on again and again does so some time. "
-        "A rwlock reader in the slow path needs the strong promise: a writer that keeps taking "
-        "the lock by its fast path may be inside whenever the reader looks. none helps: the "
-        "corrected counter's unmask tries until it is in, and writers without end can come between "
-        "its read and its increment each time; a last resort would be to take the event_lock."
+        "How fair the scheduler must be so that a thread does not starve, while readers never "
+        "stop. Spinlocks are ticket locks here, as Xen's are. none: even an unfair scheduler "
+        "cannot keep the thread waiting while others go on. weak: a thread that is able to go on "
+        "all the time goes on at some time. strong: a thread that is able to go on again and again "
+        "goes on at some time. A rwlock reader in the slow path needs a strongly fair scheduler: "
+        "a writer that takes the lock again and again by its fast path may be inside whenever the "
+        "reader looks. none helps: the unmask of counter tries until it is in, and each time "
+        "another writer can come between its read and its increment. To take the event_lock "
+        "there would help."
     )
-    return Section("Starvation", words, ("flavour", "scenario", "thread", "fairness"), rows)
+    return ReportSection("Starvation", words, ("flavour", "scenario", "thread", "fairness"), rows)
 
 
 def _demand(one: Starvation) -> str:
     return "none helps" if one.fairness is None else one.fairness.value
 
 
-def _weak() -> Section:
+def _weak() -> ReportSection:
     rows, traces = [], []
     for one in weak_memory():
-        verdict = "proved" if one.moves is None else "refuted"
+        verdict = "proved" if one.trace is None else "refuted"
         rows.append((one.lock, one.memory.value, one.property, verdict, str(one.states)))
-        if one.moves is not None:
+        if one.trace is not None:
             title = f"{one.lock} under {one.memory.value}: NOT {one.property}"
-            traces.append(Trace(title, story(one.moves)))
+            traces.append(ReportTrace(title, trace_lines(one.trace)))
     words = (
-        "The question: a counter writer that had to spin leaves through a plain atomic read; only "
-        "its first add is a barrier. The answer: on x86 nothing is lost (loads are performed in "
-        "order: proved under x86-TSO). On Armv8 a load inside the write section may be performed "
-        "before the read that lets the writer in, and so sees memory as it was while a reader was "
-        "inside: refuted, with a trace. Stores of the section are safe: they wait for the branch. "
-        "One read barrier after the spin (dmb ishld) cures it: proved. rwlock and spinlock take "
-        "their locks with a full barrier after the decisive access and are proved. Model only: "
-        "an emulator on an x86 host does not reorder loads, and today's write sections load "
-        "nothing that a reader stores but through atomic bit operations, which are stores too."
+        "A counter writer that had to spin is let in by a plain atomic read; only its first add is "
+        "a barrier. Is that enough? On x86 it is: loads are performed in order (proved under "
+        "x86-TSO). On Armv8 it is not: a load in the write section may be performed before the "
+        "read that lets the writer in, and so see memory as it was while a reader was inside "
+        "(refuted, with a trace). Stores of the section are safe: they wait for the branch. One "
+        "read barrier after the spin (dmb ishld) is enough (proved). rwlock and spinlock have a "
+        "full barrier after the access that lets a thread in (proved). This is a finding of the "
+        "model only: an emulator on an x86 host does not reorder loads. And today's write sections "
+        "load nothing that a reader stores, except by atomic bit operations, which also store."
     )
     head = ("lock", "memory", "property", "verdict", "states")
-    return Section("The weak-memory question", words, head, tuple(rows), tuple(traces))
+    return ReportSection("The weak-memory question", words, head, tuple(rows), tuple(traces))
 
 
-def _mutants() -> Section:
+def _mutants() -> ReportSection:
     rows, traces = [], []
     for mutant in MUTANTS:
         judged = judge(mutant)
         fate = "equivalent" if judged.by is None else f"refuted by {judged.by.value}"
         why = mutant.argument if judged.by is None else f"NOT {judged.property}"
         rows.append((mutant.name, mutant.what, fate, why, str(judged.states)))
-        if judged.moves:
-            traces.append(Trace(f"{mutant.name}: NOT {judged.property}", story(judged.moves)))
+        if judged.trace:
+            traces.append(
+                ReportTrace(f"{mutant.name}: NOT {judged.property}", trace_lines(judged.trace))
+            )
         if judged.lasso is not None:
             lines = (*judged.lasso.stem, "and then for ever:", *judged.lasso.cycle)
-            traces.append(Trace(f"{mutant.name}: {judged.lasso.thread} starves", lines))
+            traces.append(ReportTrace(f"{mutant.name}: {judged.lasso.thread} starves", lines))
     words = (
-        "Each is the counter with one edit. Interleavings: 3 readers and 2 writers with W = 8192, "
-        "66 readers and a writer with W = 128. Starvation: 2 readers, 1 writer, weak fairness, "
-        "which the counter itself survives. Memory models: 2 readers, 1 writer, each once, with "
-        "the missing barrier of the counter in place, so that what fails is the mutant's doing. "
-        "Under x86-TSO no dropped barrier shows: a locked instruction is a full barrier."
+        "Each mutant is the counter with one edit. Interleavings: 3 readers and 2 writers with "
+        "W = 8192, then 66 readers and 1 writer with W = 128. Starvation: 2 readers and 1 writer, "
+        "with a weakly fair scheduler; there the counter itself does not starve. Memory models: 2 "
+        "readers and 1 writer, each making one operation; the barrier that the counter lacks is "
+        "added, so that a failure is the mutant's. Under x86-TSO no missing barrier makes a "
+        "difference: a locked instruction is a full barrier."
     )
     head = ("mutant", "change", "fate", "why", "states")
-    return Section("Mutants of counter", words, head, tuple(rows), tuple(traces))
+    return ReportSection("Mutants of counter", words, head, tuple(rows), tuple(traces))
 
 
-def _lock_order() -> Section:
+def _lock_order() -> ReportSection:
     rows = []
     trees = (
         ("since 1376ef90d31c", NEW_TREE),
         ("before 1376ef90d31c", OLD_TREE),
-        ("two locks of a kind in any order", Tree(False, by_address=False)),
-        ("spinlock with interrupts on", Tree(False, irqs_off=False)),
+        ("two locks of a kind in any order", XenTree(False, by_address=False)),
+        ("spinlock with interrupts on", XenTree(False, irqs_off=False)),
     )
     for flavour in LOCKS:
         for name, tree in trees:
@@ -232,39 +239,43 @@ def _lock_order() -> Section:
             cycles = deadlocks(edges(flavour, tree))
             told = "; ".join(" -> ".join(e.held for e in (*c, c[0])) for c in cycles)
             rows.append((flavour, name, told or "no cycle in which every lock is waited for"))
-    words = "Edges are who takes what while holding what; a try never waits and breaks a cycle."
-    return Section("Lock order", words, ("flavour", "tree", "cycles"), tuple(rows))
+    words = (
+        "An edge is: a CPU that holds one lock takes another. A cycle of edges that all wait can "
+        "deadlock; a CPU that only tries does not wait, and so breaks the cycle."
+    )
+    return ReportSection("Lock order", words, ("flavour", "tree", "cycles"), tuple(rows))
 
 
-def _litmus() -> Section:
+def _litmus() -> ReportSection:
     rows = []
-    for test in TESTS:
-        seen = {memory for memory in Memory if run(test, memory)}
+    for test in LITMUS_TESTS:
+        seen = {memory for memory in MemoryModel if is_observable(test, memory)}
         agree = "as expected" if seen == test.allowed else "DIFFERS"
-        allowed = [m.value for m in Memory if m in test.allowed]
+        allowed = [m.value for m in MemoryModel if m in test.allowed]
         rows.append((test.name, test.outcome, ", ".join(allowed) or "nowhere", agree, test.source))
-    words = "The memory models against the literature: where each outcome may be seen."
+    words = "The memory models against the literature: which of them allow the outcome."
     head = ("test", "outcome", "allowed by", "model", "source")
-    return Section("Litmus tests", words, head, tuple(rows))
+    return ReportSection("Litmus tests", words, head, tuple(rows))
 
 
-def _channels() -> Section:
+def _channels() -> ReportSection:
     world = World((Domain(0, privileged=True, max_port=2), Domain(1, max_port=1, vcpus=(Vcpu(),))))
-    visited = visit(world, channel_operations(), 20000)
+    visited = explore_worlds(world, channel_operations(), 20000)
     rows = (
-        (WRITER_RULE, "proved" if not visited.broken and visited.exhausted else "refuted"),
+        (WRITER_RULE, "proved" if not visited.violations and visited.exhausted else "refuted"),
         ("peers point at each other; FREE ports are reset; failures change nothing", "proved"),
     )
     words = (
-        f"All operations in all {visited.states} states of two domains with two ports and one "
-        f"({visited.steps} steps). The first rule is what makes dropping a send safe."
+        f"Every operation in all {visited.states} states of two domains, of which one has two "
+        f"ports and the other has one ({visited.steps} steps). Because of the first rule it is "
+        "safe to drop a send."
     )
-    assert not visited.broken, visited.broken[0]
-    return Section("Channels", words, ("rule", "verdict"), rows)
+    assert not visited.violations, visited.violations[0]
+    return ReportSection("Channels", words, ("rule", "verdict"), rows)
 
 
 def channel_operations() -> tuple[Operation, ...]:
-    """Return the operations on channels that ``_channels`` tries in every state."""
+    """Return the operations that ``_channels`` tries in every state."""
     operations: list[Operation] = []
     for caller, other, ports in ((0, 1, (1, 2)), (1, 0, (1,))):
         operations += [AllocUnbound(caller, DOMID_SELF, other), BindIpi(caller, 0)]
@@ -276,7 +287,7 @@ def channel_operations() -> tuple[Operation, ...]:
     return tuple(operations)
 
 
-_PARTS: tuple[tuple[str, Callable[[], Section]], ...] = (
+_PARTS: tuple[tuple[str, Callable[[], ReportSection]], ...] = (
     ("The four flavours", _flavours),
     ("Any number of threads", _any_number),
     ("Predictions", _predictions),
@@ -289,8 +300,8 @@ _PARTS: tuple[tuple[str, Callable[[], Section]], ...] = (
 )
 
 
-def lines(sections: tuple[Section, ...]) -> Iterator[str]:
-    """Yield the report as plain text."""
+def text_lines(sections: tuple[ReportSection, ...]) -> Iterator[str]:
+    """Yield the report as lines of plain text."""
     for section in sections:
         yield from ("", section.title, "=" * len(section.title), section.words, "")
         if section.head:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from harness.model.findings import Section, build, lines
-
-__all__ = ["build", "html", "text"]
+from harness.model.findings import ReportSection, text_lines
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
@@ -20,13 +18,13 @@ summary { cursor: pointer; font-weight: 600; margin: .4rem 0; }
 """
 
 
-def text(sections: tuple[Section, ...]) -> str:
+def text(sections: tuple[ReportSection, ...]) -> str:
     """Return the report as plain text."""
-    return "\n".join(lines(sections)).strip()
+    return "\n".join(text_lines(sections)).strip()
 
 
-def html(sections: tuple[Section, ...]) -> str:
-    """Return the report as a page that needs nothing else."""
+def html(sections: tuple[ReportSection, ...]) -> str:
+    """Return the report as an HTML page that needs no other file."""
     body = "\n".join(_section(section) for section in sections)
     title = "The reference model: what it proves and refutes"
     return (
@@ -35,18 +33,18 @@ def html(sections: tuple[Section, ...]) -> str:
     )
 
 
-def _section(section: Section) -> str:
+def _section(section: ReportSection) -> str:
     parts = [f"<h2>{escape(section.title)}</h2>", f"<p>{escape(section.words)}</p>"]
     if section.head:
         parts.append(_table(section))
     for trace in section.traces:
-        story = escape("\n".join(trace.lines))
+        steps = escape("\n".join(trace.lines))
         summary = escape(trace.title)
-        parts.append(f"<details><summary>{summary}</summary><pre>{story}</pre></details>")
+        parts.append(f"<details><summary>{summary}</summary><pre>{steps}</pre></details>")
     return "\n".join(parts)
 
 
-def _table(section: Section) -> str:
+def _table(section: ReportSection) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in section.head)
     rows = "\n".join(
         f'<tr class="{_colour(row)}">{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>'

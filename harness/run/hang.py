@@ -19,6 +19,7 @@ from harness.hypervisor.build import Build
 from harness.hypervisor.cpu import Cpu
 from harness.hypervisor.layout import Channel, Memory, channel_at
 from harness.hypervisor.symbols import Symbols, symbols
+from harness.model.lock.flavours import MAX_VIRT_CPUS
 from harness.verdict import HarnessError, HypervisorError
 
 _LOOKS, _MOST_LOOKS = 10, 60
@@ -36,8 +37,6 @@ _INTERRUPTS_ON = 1 << 9  # in RFLAGS
 _FIRST_INTERRUPT = 0x20  # vectors below are exceptions, which nothing masks
 _ALL_ONES = 2**64 - 1
 _ARGUMENT = {Arch.X86_64: "RDI", Arch.ARM64: "X00"}  # first argument, by the C calling convention
-# One writer counts for so much in the counter flavours (MAX_VIRT_CPUS).
-_WRITER = {Arch.X86_64: 8192, Arch.ARM64: 128}
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ def _held(arch: Arch, name: str, cpu: Cpu) -> int | None:
     """
     if name != "evtchn_write_lock":
         return None
-    writer = _WRITER[arch]
+    writer = MAX_VIRT_CPUS[arch.value]
     words = {value for value in cpu.registers.values() if writer < value < 3 * writer}
     return words.pop() if len(words) == 1 else None
 
@@ -206,7 +205,7 @@ def _sentence(arch: Arch, spin: Spin) -> str:
     head += f": lock word = {word}"
     if spin.function != "evtchn_write_lock":
         return head
-    writers, readers = divmod(word, _WRITER[arch])
+    writers, readers = divmod(word, MAX_VIRT_CPUS[arch.value])
     if word < 0:
         return f"{head}, below zero: a read side was released more often than taken"
     if writers == 1 and readers:

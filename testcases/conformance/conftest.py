@@ -1,7 +1,8 @@
 """Fixtures of the conformance tests: domains whose every hypercall is judged by the model.
 
-``@pytest.mark.cells(row, ...)`` says which rows of the specification (harness.model.rows) a
-test is there for; one that passes without having seen them all is no pass.
+``@pytest.mark.cells(row, ...)`` says which rows of the specification
+(harness.model.evtchn.spec_rows) a test is there for; one that passes without having seen them
+all is no pass.
 """
 
 from __future__ import annotations
@@ -113,6 +114,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         wanted = [row for mark in pyfuncitem.iter_markers("cells") for row in mark.args]
         unseen = declared_but_unseen(domains, wanted)
         assert not unseen, f"the test is there for {unseen[0]!r}, and did not meet it"
-        assert domains.oracle.unlisted() == [], "harness/model/differences.py does not say so"
+        assert domains.oracle.unlisted() == [], (
+            "release_differences.py of the model does not say so"
+        )
         pyfuncitem.user_properties.append(("cells", scopes(domains)))
     return result

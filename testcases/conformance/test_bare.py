@@ -6,7 +6,8 @@ import pytest
 
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Guest
-from harness.model.operations import DOMID_SELF, Fault
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.operations import Fault
 
 LAST_OFFSET = 4096 - 72  # a control block has 72 bytes
 NOBODY = 0x7FEF

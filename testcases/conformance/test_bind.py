@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.conformance.guest import Guest
-from harness.model.domain import State
+from harness.model.evtchn.domain import State
 
 NOBODY = 0x7FEF
 VIRQ_TIMER, VIRQ_DEBUG, VIRQ_XENOPROF, VIRQ_DEBUGGER, VIRQ_PMU = 0, 1, 7, 6, 13

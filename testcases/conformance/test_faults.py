@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.conformance.guest import Guest
-from harness.model.operations import DOMID_SELF, Fault
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.operations import Fault
 
 
 @pytest.mark.cells("any: EFAULT copy-in")

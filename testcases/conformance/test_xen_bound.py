@@ -9,7 +9,7 @@ import pytest
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Guest
 from harness.conformance.hypercalls import Observed
-from harness.model.operations import BindInterdomain, Close, XenNotify
+from harness.model.evtchn.operations import BindInterdomain, Close, XenNotify
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from harness.cli import main
 from harness.interleave.scenarios import SCENARIOS
-from harness.model.locks import LOCKS
+from harness.model.lock.locks import LOCKS
 
 
 def run(*words: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 from harness.compare.companions import missing, table
 from harness.compare.judge import Comparison, details, judge, outcomes
 from harness.compare.measure import Measured, TestSeen
-from harness.model.releases import Release
+from harness.model.evtchn.releases import Release
 from harness.verdict import Verdict
 
 PASS, FAIL, MISS = Verdict.PASS, Verdict.FAIL, Verdict.MISS

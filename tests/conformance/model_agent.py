@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from harness.agent.client import AgentClient
 from harness.conformance.bare import expected_events, taken, wiped
 from harness.conformance.guest import settled
-from harness.model import operations as ops
-from harness.model.channels import predict
-from harness.model.domain import Domain, State, World
-from harness.model.operations import Operation, Result
-from harness.model.outcome import Outcome
+from harness.model.evtchn import operations as ops
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.domain import Domain, State, World
+from harness.model.evtchn.operations import Operation, Result
+from harness.model.evtchn.outcome import AllowedOutcome
+from harness.model.evtchn.predict import predict
 
 LINUX = frozenset({0, 1})  # domids
 HZ = 1_000_000_000
 _QUICK, _SLOW = 50_000, 4_000_000  # ns of a poll
 _STATUS = {State.UNBOUND: 1, State.INTERDOMAIN: 2, State.PIRQ: 3, State.VIRQ: 4, State.IPI: 5}
 
-Lie = Callable[[Operation, Outcome], Outcome]
+Lie = Callable[[Operation, AllowedOutcome], AllowedOutcome]
 
 
 @dataclass
@@ -114,7 +115,7 @@ class _Channel:
     def _fill(self, words: dict[str, str]) -> str:
         errno, ports = 0, []
         for _ in range(int(words["max"])):
-            result = self._host.make(ops.AllocUnbound(self._domid, ops.DOMID_SELF, ops.DOMID_SELF))
+            result = self._host.make(ops.AllocUnbound(self._domid, DOMID_SELF, DOMID_SELF))
             if result.rc < 0:
                 errno = -result.rc
                 break
@@ -175,7 +176,7 @@ def _operation(verb: str, words: dict[str, str], me: int) -> Operation:
         case "send":
             return ops.Send(me, n["port"], fault)
         case "status":
-            return ops.Status(me, n.get("owner", ops.DOMID_SELF), n["port"], fault)
+            return ops.Status(me, n.get("owner", DOMID_SELF), n["port"], fault)
         case "bind_vcpu":
             return ops.BindVcpu(me, n["port"], n["vcpu"], fault)
         case "unmask":

@@ -13,9 +13,18 @@ from harness.conformance.guest import Domains, Guest, Undecided
 from harness.conformance.host import Watched
 from harness.conformance.oracle import Disagreement, Oracle
 from harness.conformance.survey import linux_domain, xen_bound
-from harness.model.domain import INT_MAX, Channel, Domain, Kind, State, Vcpu, Word, World
-from harness.model.operations import (
-    DOMID_SELF,
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.domain import (
+    INT_MAX,
+    Channel,
+    Domain,
+    GuestKind,
+    SharedBits,
+    State,
+    Vcpu,
+    World,
+)
+from harness.model.evtchn.operations import (
     BindInterdomain,
     BindIpi,
     BindVcpu,
@@ -27,8 +36,8 @@ from harness.model.operations import (
     SetPriority,
     Unmask,
 )
-from harness.model.outcome import Outcome
-from harness.model.releases import Release
+from harness.model.evtchn.outcome import AllowedOutcome
+from harness.model.evtchn.releases import Release
 from harness.run.session import Session
 from harness.verdict import LabError
 
@@ -45,10 +54,10 @@ WORLD = World(
             max_port=INT_MAX,
             fifo=True,
             array_pages=1,
-            untouched=Channel(word=Word(masked=True)),
+            untouched=Channel(word=SharedBits(masked=True)),
         ),
         Domain(1, vcpus=BOTH),
-        new_bare(2, Kind.HVM, 2, {}),
+        new_bare(2, GuestKind.HVM, 2, {}),
     ),
     RELEASE,
 )
@@ -58,8 +67,8 @@ def watched(host: ModelHost) -> Domains:
     """Return the domains of ``host`` under the oracle's eyes, as on a real one."""
     names = {0: "dom0", 1: "domu1"}
     agents = {domid: host.agent(domid, name) for domid, name in names.items()}
-    described = tuple(linux_domain(agent, Kind.PV) for agent in agents.values())
-    domains = Domains(Oracle(World((*described, new_bare(2, Kind.HVM, 2, {})), RELEASE)))
+    described = tuple(linux_domain(agent, GuestKind.PV) for agent in agents.values())
+    domains = Domains(Oracle(World((*described, new_bare(2, GuestKind.HVM, 2, {})), RELEASE)))
     for domid, agent in agents.items():
         domains.add(Guest(domains, agent, "pv" if domid else "dom0"))
     domains.add(Bare(domains, host.agent(2, "bare"), "pvh", linux=False))
@@ -118,7 +127,7 @@ def test_the_bare_guest_sees_its_memory() -> None:
 def test_ports_that_xen_has_in_an_hvm_guest_outlive_its_resets(release: Release) -> None:
     bound = Channel(State.INTERDOMAIN, 0, 7, vcpu=1, consumer=True)
     unbound = Channel(State.UNBOUND, consumer=True)
-    there = new_bare(2, Kind.HVM, 2, {3: bound, 4: unbound})
+    there = new_bare(2, GuestKind.HVM, 2, {3: bound, 4: unbound})
     dom0 = WORLD.domains[0].with_port(7, Channel(State.INTERDOMAIN, 2, 3))
     host = ModelHost(World((dom0, WORLD.domains[1], there), release))
     bare, agents = host.agent(2, "bare"), [host.agent(0, "dom0"), host.agent(1, "domu1")]
@@ -127,7 +136,7 @@ def test_ports_that_xen_has_in_an_hvm_guest_outlive_its_resets(release: Release)
         bound = replace(bound, vcpu=0)
     assert known == {3: bound, 4: unbound}
 
-    described = (*(linux_domain(agent, Kind.PV) for agent in agents), there)
+    described = (*(linux_domain(agent, GuestKind.PV) for agent in agents), there)
     domains = Domains(Oracle(World(described, release)))
     guest = Bare(domains, bare, "hvm", linux=False)
     domains.add(guest)
@@ -141,7 +150,7 @@ def test_ports_that_xen_has_in_an_hvm_guest_outlive_its_resets(release: Release)
 
 
 def _answers(operation: type, code: int) -> Lie:
-    def lie(made: Operation, outcome: Outcome) -> Outcome:
+    def lie(made: Operation, outcome: AllowedOutcome) -> AllowedOutcome:
         if isinstance(made, operation):
             return replace(outcome, result=Result(rc=code))
         return outcome
@@ -153,7 +162,7 @@ def _does_nothing(operation: type) -> Lie:
     """Answers what it should, and leaves the world as it was."""
     kept: list[World] = []
 
-    def lie(made: Operation, outcome: Outcome) -> Outcome:
+    def lie(made: Operation, outcome: AllowedOutcome) -> AllowedOutcome:
         world = kept[-1] if kept and isinstance(made, operation) else outcome.world
         kept.append(world)
         return replace(outcome, world=world)
@@ -164,7 +173,7 @@ def _does_nothing(operation: type) -> Lie:
 def _changes(operation: type, change: Callable[[Channel], Channel]) -> Lie:
     """Does what it should, and something to port 1 besides."""
 
-    def lie(made: Operation, outcome: Outcome) -> Outcome:
+    def lie(made: Operation, outcome: AllowedOutcome) -> AllowedOutcome:
         caller = outcome.world.domain(getattr(made, "caller", -1))
         if not isinstance(made, operation) or caller is None:
             return outcome

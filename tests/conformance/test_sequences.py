@@ -9,8 +9,8 @@ import pytest
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Undecided
 from harness.conformance.sequences import Tally, run_random
-from harness.model.operations import BindVcpu, Operation, Result
-from harness.model.outcome import Outcome
+from harness.model.evtchn.operations import BindVcpu, Operation, Result
+from harness.model.evtchn.outcome import AllowedOutcome
 from harness.verdict import LabError
 
 from .model_agent import ModelHost
@@ -36,7 +36,7 @@ def test_the_model_never_disagrees_with_itself() -> None:
 def test_a_rare_lie_is_found_and_cut_down() -> None:
     """bind_vcpu of an IPI is accepted: three operations show it, whatever came before."""
 
-    def lie(made: Operation, outcome: Outcome) -> Outcome:
+    def lie(made: Operation, outcome: AllowedOutcome) -> AllowedOutcome:
         if isinstance(made, BindVcpu) and outcome.row.endswith("EINVAL state or per-vCPU VIRQ"):
             return replace(outcome, result=Result())
         return outcome

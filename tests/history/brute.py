@@ -1,6 +1,6 @@
 """Judge a tiny history the slow and obvious way: try every order, ask the model each time.
 
-Nothing is shared with the checker: states come from ``harness.model.channels.predict``,
+Nothing is shared with the checker: states come from ``harness.model.evtchn.predict.predict``,
 orders from plain recursion.  What the checker assumes about the unrecorded is said here
 in its simplest form: a free port may be the kernel's, which may answer anything.
 """
@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from harness.history.columns import NEVER
 from harness.history.history import DOMID_SELF, History
 from harness.history.record import Op
-from harness.model.channels import predict
-from harness.model.domain import Domain, State, Vcpu, World
-from harness.model.operations import (
+from harness.model.evtchn.domain import Domain, State, Vcpu, World
+from harness.model.evtchn.operations import (
     AllocUnbound,
     BindInterdomain,
     BindIpi,
@@ -27,7 +26,8 @@ from harness.model.operations import (
     Status,
     Unmask,
 )
-from harness.model.releases import Release
+from harness.model.evtchn.predict import predict
+from harness.model.evtchn.releases import Release
 
 EINVAL = -22
 

@@ -18,7 +18,7 @@ from harness.history.history import DOMID_SELF, History, ThreadLog, write
 from harness.history.record import RECORD, Op, Via
 from harness.history.simulate.bugs import ANSWERS, BUGS, inject
 from harness.history.simulate.run import Recipe, generate
-from harness.model.flavour import FLAVOURS
+from harness.model.lock.flavours import FLAVOURS
 from harness.verdict import Verdict
 from tests.history.brute import explained
 from tests.history.tiny import tiny

@@ -8,10 +8,9 @@ import pytest
 from harness.history.answers import ERRORS, Claim, allowed
 from harness.history.record import Op
 from harness.history.timeline import ANYTHING, INTERDOMAIN, IPI, UNBOUND, VIRQ, encode
-from harness.model.channels import Outcome, predict
-from harness.model.domain import Channel, Domain, State, Vcpu, World
-from harness.model.operations import (
-    DOMID_SELF,
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.domain import Channel, Domain, State, Vcpu, World
+from harness.model.evtchn.operations import (
     BindInterdomain,
     BindVcpu,
     Close,
@@ -21,7 +20,9 @@ from harness.model.operations import (
     Status,
     Unmask,
 )
-from harness.model.releases import RELEASES, Release
+from harness.model.evtchn.outcome import AllowedOutcome
+from harness.model.evtchn.predict import predict
+from harness.model.evtchn.releases import RELEASES, Release
 
 PORT, PEER = 5, 6
 EINVAL = -22
@@ -49,7 +50,7 @@ def world(channel: Channel, release: Release) -> World:
     return World(domains, release=release)
 
 
-def claims_of(operation: Operation, outcome: Outcome) -> Claim | None:
+def claims_of(operation: Operation, outcome: AllowedOutcome) -> Claim | None:
     """Return what the checker would read from ``outcome``; None: nothing."""
     rc = outcome.result.rc
     if isinstance(operation, Send):
@@ -104,7 +105,7 @@ def possible(op: Op) -> set[Claim]:
     }.get(op, {Claim.CLOSED})
 
 
-def told(claim: Claim, outcome: Outcome) -> int:
+def told(claim: Claim, outcome: AllowedOutcome) -> int:
     if claim is Claim.NOT_FOR_ME:
         return int(encode(UNBOUND, 1, 0))
     reply = outcome.result.status

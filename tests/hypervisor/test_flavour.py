@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.hypervisor import flavour, source
-from harness.model.flavour import FLAVOURS
+from harness.model.lock.flavours import FLAVOURS
 from harness.verdict import ConfigError
 
 from .tree import SCHED_H, make_tree

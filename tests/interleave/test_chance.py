@@ -8,8 +8,8 @@ from harness.arch import Arch
 from harness.cli import main
 from harness.interleave.chance import End, Rounds, ends, possible
 from harness.interleave.scenarios import FREE, INTERDOMAIN, SCENARIOS, UNBOUND
-from harness.model import paths
-from harness.model.locks import LOCKS
+from harness.model.explore import interleavings
+from harness.model.lock.locks import LOCKS
 from harness.verdict import EXIT_USAGE
 
 EINVAL = -22
@@ -19,7 +19,8 @@ EINVAL = -22
 @pytest.mark.parametrize("name", ["send-close", "close-bind", "poll-alloc"])
 def test_the_ends_are_those_of_all_orders(name: str, design: str) -> None:
     system = SCENARIOS[name].system(design, Arch.X86_64)
-    assert paths.ends(system) == {order[-1].values for order in paths.paths(system)}
+    every = interleavings.interleavings(system)
+    assert interleavings.final_values(system) == {order[-1].values for order in every}
 
 
 def test_a_send_that_lost_the_race_is_dropped_by_the_counter_and_refused_by_the_rwlock() -> None:

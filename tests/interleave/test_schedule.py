@@ -11,11 +11,11 @@ from harness.arch import Arch
 from harness.interleave.scenarios import SCENARIOS
 from harness.interleave.schedule import ScheduleFile, read_file, to_file
 from harness.interleave.walk import Outcome, Row, Walked
-from harness.model.paths import paths
+from harness.model.explore.interleavings import interleavings
 from harness.verdict import ConfigError
 
 MODEL = SCENARIOS["send-close"].system("counter", Arch.X86_64)
-ORDER = list(paths(MODEL, waits=True))[5]
+ORDER = list(interleavings(MODEL, waits=True))[5]
 
 
 def made() -> ScheduleFile:

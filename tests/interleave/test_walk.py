@@ -15,11 +15,16 @@ from harness.interleave.scenarios import SCENARIOS, Scenario
 from harness.interleave.stops import Access, StopPoint
 from harness.interleave.target import ARRIVE_SECONDS, Missing, Place, Stuck
 from harness.interleave.walk import LOCK_WORDS, Outcome, Spare, Walked, Walker
-from harness.model.formula import compile_numpy
-from harness.model.locks import LOCKS
-from harness.model.mutants import MUTANTS, edited
-from harness.model.paths import Path, begin, names, paths
-from harness.model.program import DONE, Kind, Program, Step, System
+from harness.model.explore.formula import compile_numpy
+from harness.model.explore.interleavings import (
+    Interleaving,
+    formula_values,
+    initial_state,
+    interleavings,
+)
+from harness.model.explore.program import DONE, AccessKind, AtomicStep, Program, System
+from harness.model.lock.locks import LOCKS
+from harness.model.lock.mutants import MUTANTS, edited
 
 
 class Machine:
@@ -33,7 +38,7 @@ class Machine:
         self.reset()
 
     def reset(self) -> None:
-        places, values = begin(self.system)
+        places, values = initial_state(self.system)
         self.places, self.values = list(places), dict(values)
 
     def watch(self, words: object) -> None:
@@ -44,7 +49,7 @@ class Machine:
     def let_go(self) -> set[int]:
         return set()
 
-    def step(self, cpu: int) -> Step:
+    def step(self, cpu: int) -> AtomicStep:
         return self.system.roles[cpu].program.step(self.places[cpu])
 
     def place(self, cpu: int) -> Place:
@@ -84,7 +89,7 @@ class Machine:
         cpu = self.lane(cpu)
         if until is not None:
             cpu = len(self.places) - 1
-            if self.places[cpu] != DONE and self.step(cpu).kind is Kind.LOCAL:
+            if self.places[cpu] != DONE and self.step(cpu).kind is AccessKind.LOCAL:
                 self.take(cpu)
         while self.places[cpu] != DONE and self.step(cpu).word not in LOCK_WORDS:
             self.take(cpu)
@@ -95,12 +100,12 @@ class Machine:
         return self.advance(cpu, until)
 
     def take(self, cpu: int) -> None:
-        now = names(self.system, self.places, self.values)
+        now = formula_values(self.system, self.places, self.values)
         for branch in self.step(cpu).branches:
             if not branch.when or compile_numpy(branch.when)(now):
-                for name, added in branch.do:
+                for name, added in branch.adds:
                     self.values[name] += self.system.constant(added)
-                self.values.update(branch.put)
+                self.values.update(branch.sets)
                 self.places[cpu] = branch.then
                 return
         # it looks, and goes round
@@ -183,7 +188,7 @@ def walks(
     scenario: Scenario,
     model: System,
     machine: System,
-    orders: Iterable[Path],
+    orders: Iterable[Interleaving],
     patience: float = ARRIVE_SECONDS,
 ) -> list[Walked]:
     simulated: Any = Machine(machine)
@@ -202,7 +207,7 @@ def system(name: str, design: str) -> System:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_machine_like_the_model_is_walked(name: str, design: str) -> None:
     model = system(name, design)
-    orders = list(paths(model, waits=True, preemptions=2))
+    orders = list(interleavings(model, waits=True, preemptions=2))
     for walked in walks(SCENARIOS[name], model, model, orders):
         assert (walked.outcome, walked.why) == (Outcome.WALKED, "")
         assert all(row.model == row.machine for row in walked.rows)
@@ -230,7 +235,7 @@ def mutated(model: System, name: str) -> System:
 )  # fmt: skip
 def test_a_mutant_is_told_from_the_model(mutant: str) -> None:
     model = system("send-close", "counter")
-    orders = list(paths(model, waits=True))
+    orders = list(interleavings(model, waits=True))
     seen = walks(SCENARIOS["send-close"], model, mutated(model, mutant), orders)
     bad = [walked for walked in seen if walked.outcome is Outcome.MISMATCH]
     assert bad
@@ -239,7 +244,7 @@ def test_a_mutant_is_told_from_the_model(mutant: str) -> None:
 
 def test_a_reader_that_stays_in_wedges_the_writer() -> None:
     model = system("send-close", "counter")
-    orders = list(paths(model))
+    orders = list(interleavings(model))
     seen = walks(SCENARIOS["send-close"], model, mutated(model, "unlock-never"), orders)
     assert any(None in walked.results and "never comes back" in walked.why for walked in seen)
 
@@ -247,7 +252,7 @@ def test_a_reader_that_stays_in_wedges_the_writer() -> None:
 def test_two_flavours_are_told_apart() -> None:
     model = system("unmask-bind", "counter")  # insists
     machine = system("unmask-bind", "counter-v2")  # gives up
-    orders = list(paths(model, waits=True))
+    orders = list(interleavings(model, waits=True))
     seen = walks(SCENARIOS["unmask-bind"], model, machine, orders)
     whys = {walked.why for walked in seen if walked.outcome is Outcome.MISMATCH}
     assert whys == {
@@ -262,7 +267,7 @@ def test_what_does_not_come_in_time_is_infeasible(monkeypatch: pytest.MonkeyPatc
         raise Stuck(f"CPU{cpu} waits")
 
     model = system("send-close", "counter")
-    order = next(paths(model))
+    order = next(interleavings(model))
     monkeypatch.setattr(Machine, "arrive", lambda self, *_: stuck(self, 0))
     (walked,) = walks(SCENARIOS["send-close"], model, model, [order])
     assert (walked.outcome, walked.why, walked.rows) == (Outcome.INFEASIBLE, "CPU0 waits", ())
@@ -270,12 +275,12 @@ def test_what_does_not_come_in_time_is_infeasible(monkeypatch: pytest.MonkeyPatc
 
 def test_a_lane_that_never_touches_the_lock() -> None:
     model = system("send-close", "counter")
-    lost = replace(model.roles[1].program, steps=(Step("claim", *_nothing(model)),))
+    lost = replace(model.roles[1].program, steps=(AtomicStep("claim", *_nothing(model)),))
     machine = replace(model, roles=(model.roles[0], replace(model.roles[1], program=lost)))
-    (walked,) = walks(SCENARIOS["send-close"], model, machine, [next(paths(model))])
+    (walked,) = walks(SCENARIOS["send-close"], model, machine, [next(interleavings(model))])
     assert walked.outcome is Outcome.MISMATCH
     assert walked.why == "close on CPU1 comes back and has never touched the lock"
-    (hasty,) = walks(SCENARIOS["send-close"], model, machine, [next(paths(model))], 0.4)
+    (hasty,) = walks(SCENARIOS["send-close"], model, machine, [next(interleavings(model))], 0.4)
     assert hasty.outcome is Outcome.INFEASIBLE  # whoever tries again may learn more
     assert hasty.why == "CPU1 did not come to the lock within 0.4 s"
 
@@ -283,4 +288,4 @@ def test_a_lane_that_never_touches_the_lock() -> None:
 def _nothing(model: System) -> tuple[Any, ...]:
     """A step that touches no lock."""
     claim = model.roles[1].program.step("claim")
-    return claim.kind, "state", (replace(claim.branches[0], when="", then=DONE, do=()),), ""
+    return claim.kind, "state", (replace(claim.branches[0], when="", then=DONE, adds=()),), ""

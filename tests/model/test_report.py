@@ -10,9 +10,9 @@ import pytest
 
 from harness.cli import main
 from harness.model import bench, findings
-from harness.model.findings import Section, Trace
-from harness.model.report import build, html, text
-from harness.model.scenarios import Bounds
+from harness.model.findings import ReportSection, ReportTrace, build_report
+from harness.model.lock.scenarios import Bounds
+from harness.model.report import html, text
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -41,8 +41,8 @@ class _Outline(HTMLParser):
 
 
 def test_a_page_is_self_contained_and_escaped() -> None:
-    section = Section(
-        "A < B", "why & how", ("x",), (("<1>",), ("refuted",)), (Trace("t", ("L<2",)),)
+    section = ReportSection(
+        "A < B", "why & how", ("x",), (("<1>",), ("refuted",)), (ReportTrace("t", ("L<2",)),)
     )
     page = html((section,))
     outline = _Outline()
@@ -58,7 +58,7 @@ def test_a_report_is_made_of_parts_in_a_fixed_order(monkeypatch: pytest.MonkeyPa
     assert len(cheap) == 2 and len(findings._PARTS) == 9
     monkeypatch.setattr(findings, "_PARTS", cheap)
     heard: list[str] = []
-    made = build(heard.append)
+    made = build_report(heard.append)
     assert heard == [section.title for section in made] == ["Lock order", "Litmus tests"]
     assert "DIFFERS" not in text(made)
     assert "event_lock(d) -> channel lock -> vm_event lock -> event_lock(d)" in text(made)

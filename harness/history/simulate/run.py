@@ -20,7 +20,7 @@ from harness.history.history import History, ThreadLog
 from harness.history.record import RECORD, Op, Via
 from harness.history.simulate.load import Load, Shared, Thread
 from harness.history.simulate.world import Call, Dom, World
-from harness.model.flavour import FLAVOURS
+from harness.model.lock.flavours import FLAVOURS
 
 QUIET_NS = 5_000_000  # short, so that even a small history can show a lost event
 

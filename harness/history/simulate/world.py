@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from harness.history.history import DOMID_SELF
 from harness.history.record import Op, Via
-from harness.model.flavour import Flavour, Site
+from harness.model.lock.flavours import Flavour, Site
 
 EINVAL, ENOENT, ESRCH, EEXIST, ENOTCONN = -22, -2, -3, -17, -107
 FREE, UNBOUND, INTERDOMAIN, VIRQ, IPI = 0, 1, 2, 4, 5

@@ -1,0 +1,352 @@
+"""The search under a memory model: a thread's accesses may be performed out of program order.
+
+A thread has a window: the accesses that it has fetched and not yet performed, in program order.
+It fetches along a path that it guesses, as a processor that predicts branches does.  An access
+that decides a branch is performed only when the value agrees with the guess; a thread whose
+guess never comes true is one that the processor would have rolled back.  Threads of one role are
+interchangeable.  Every thread runs its program once: what is proved here is proved for so many
+operations that overlap, and each of them runs once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import combinations_with_replacement
+
+from harness.model.explore.formula import compile_numpy, names_of
+from harness.model.explore.memory_model import Access, MemoryModel, Wait, wait
+from harness.model.explore.program import (
+    DONE,
+    AccessKind,
+    AtomicStep,
+    Branch,
+    Fence,
+    Program,
+    System,
+)
+from harness.model.explore.search import Limits, Progress, Watch
+from harness.model.explore.trace import Counterexample, TraceStep
+
+_STATE_BYTES = 1200  # of a visited state with its parent, measured
+_WINDOW = 12  # accesses a thread may have in flight: more than any lock operation has
+
+
+@dataclass(frozen=True)
+class GuessedAccess:
+    """An access with the branch that is guessed for it, or a barrier beside the access."""
+
+    access: Access
+    step: AtomicStep
+    branch: Branch
+    adds: tuple[tuple[str, int], ...] = ()
+
+
+# (window: numbers of accesses in program order, next step to fetch, registers)
+_Thread = tuple[tuple[int, ...], str, tuple[tuple[str, int], ...]]
+_State = tuple[tuple[int, ...], tuple[tuple[_Thread, ...], ...]]  # memory, threads by role
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A state in which all threads have ended: the variables, and each thread's registers."""
+
+    memory: Mapping[str, int]
+    registers: tuple[tuple[str, Mapping[str, int]], ...]  # (role, register -> value)
+
+
+@dataclass
+class WeakExploration:
+    """What an exploration under a memory model has found."""
+
+    system: System
+    memory: MemoryModel
+    states: int = 0
+    transitions: int = 0
+    exhausted: bool = True
+    counterexamples: list[Counterexample] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
+
+
+def explore_weak(
+    system: System,
+    memory: MemoryModel,
+    limits: Limits | None = None,
+    watch: Watch | None = None,
+) -> WeakExploration:
+    """Visit every state that ``system`` can reach under ``memory``; each thread runs once.
+
+    ``system.never`` is checked on the registers of each thread that has ended, if the names in
+    the formula are registers of that thread.
+    """
+    return _Machine(system, memory).run(limits or Limits(), watch)
+
+
+class _Machine:
+    def __init__(self, system: System, memory: MemoryModel) -> None:
+        self.system = system
+        self.memory = memory
+        self.programs = [role.program for role in system.roles]
+        self.variables = [variable.name for variable in system.variables]
+        self.constants = dict(system.constants)
+        self.ops: list[GuessedAccess] = []
+        self._numbers: dict[tuple[int, str, int], tuple[int, ...]] = {}
+        for number, program in enumerate(self.programs):
+            self._compile(number, program)
+        # These depend on few values, and are asked for the same values again and again.
+        self._performable = cache(self._find_performable)
+        self._effect = cache(self._find_effect)
+        self._settle = cache(self._find_settled)
+
+    def _compile(self, number: int, program: Program) -> None:
+        for step in program.steps:
+            assert step.kind is not AccessKind.LOCAL, f"{step.name}: not an access"
+            for choice, branch in enumerate(step.branches):
+                access = Access(
+                    step.kind,
+                    step.word,
+                    step.name,
+                    decides=any(b.when for b in step.branches),
+                    needs=step.after_value_of,
+                    acquire="acquire" in step.tags,
+                    release="release" in step.tags,
+                )
+                adds = tuple((name, self.system.constant(value)) for name, value in branch.adds)
+                ops = [GuessedAccess(access, step, branch, adds)]
+                if step.before is not Fence.NONE:
+                    ops.insert(0, GuessedAccess(Access(step.before), step, branch))
+                if step.after is not Fence.NONE:
+                    ops.append(GuessedAccess(Access(step.after), step, branch))
+                first = len(self.ops)
+                self.ops += ops
+                self._numbers[number, step.name, choice] = tuple(range(first, len(self.ops)))
+
+    # -- threads ---------------------------------------------------------------------------
+
+    def _find_settled(self, role: int, thread: _Thread) -> tuple[_Thread, ...]:
+        """Return ``thread`` with its window filled, once for every path that it may guess.
+
+        Barriers that have nothing left to order are dropped.
+        """
+        return tuple(dict.fromkeys(self._fetched(role, thread)))
+
+    def _fetched(self, role: int, thread: _Thread) -> Iterator[_Thread]:
+        window, at, registers = thread
+        kept: list[int] = []
+        for position, op in enumerate(window):
+            fence = isinstance(self.ops[op].access.kind, Fence)
+            if not fence or any(
+                wait(self.memory, self.ops[o].access, self.ops[op].access) is Wait.YES for o in kept
+            ):
+                kept.append(window[position])
+        window = tuple(kept)
+        if at == DONE or len(window) >= _WINDOW:
+            yield window, at, registers
+            return
+        program = self.programs[role]
+        for choice, branch in enumerate(program.step(at).branches):
+            more = self._numbers[role, at, choice]
+            then = DONE if branch.then == program.steps[0].name else branch.then
+            yield from self._fetched(role, (window + more, then, registers))
+
+    def _find_performable(self, window: tuple[int, ...]) -> tuple[tuple[int, int | None], ...]:
+        """Return the positions in the window whose access may be performed now.
+
+        With each: the thread's own store from which it takes its value, if there is one.
+        """
+        return tuple(self._ready(window))
+
+    def _ready(self, window: tuple[int, ...]) -> Iterator[tuple[int, int | None]]:
+        for position, op in enumerate(window):
+            access = self.ops[op].access
+            if isinstance(access.kind, Fence):
+                continue
+            source: int | None = None
+            free = True
+            for before in range(position):
+                earlier = self.ops[window[before]].access
+                relation = wait(self.memory, earlier, access)
+                blind = self._lacks_value(earlier, window[:before])  # its address is not known
+                if relation is Wait.FORWARD:
+                    source = window[before]  # the youngest store wins
+                    free = free and not blind
+                # A store waits until the addresses of all earlier loads are known.
+                unknown = blind and earlier.kind is AccessKind.LOAD and access.writes
+                free = free and relation is not Wait.YES and not unknown
+            if free:
+                yield position, source
+
+    def _lacks_value(self, access: Access, earlier: tuple[int, ...]) -> bool:
+        """Say whether a value of which ``access`` is made is still to be read."""
+        return any(self.ops[op].access.name in access.needs for op in earlier)
+
+    # -- states ----------------------------------------------------------------------------
+
+    def _initial(self) -> list[_State]:
+        memory = tuple(variable.initial for variable in self.system.variables)
+        states: list[tuple[tuple[_Thread, ...], ...]] = [()]
+        for number, role in enumerate(self.system.roles):
+            start: _Thread = ((), role.program.steps[0].name, ())
+            settled = sorted(self._settle(number, start))
+            groups = list(combinations_with_replacement(settled, role.count))
+            states = [(*done, group) for done in states for group in groups]
+        return [(memory, threads) for threads in states]
+
+    def _successors(self, state: _State) -> Iterator[tuple[tuple[int, int, int], _State]]:
+        """Yield ((role, access, position in the window), next state) for each possible access."""
+        values, roles = state
+        for number, threads in enumerate(roles):
+            for index, thread in enumerate(threads):
+                if index and threads[index - 1] == thread:
+                    continue  # a thread in the same state was looked at before
+                window, at, registers = thread
+                rest = threads[:index] + threads[index + 1 :]
+                for position, source in self._performable(window):
+                    op = window[position]
+                    effect = self._effect(op, source, values)
+                    if effect is None:
+                        continue
+                    after, observed = effect
+                    left = window[:position] + window[position + 1 :]
+                    kept = tuple(sorted(registers + observed)) if observed else registers
+                    for settled in self._settle(number, (left, at, kept)):
+                        group = tuple(sorted((*rest, settled)))
+                        others = (*roles[:number], group, *roles[number + 1 :])
+                        yield (number, op, position), (after, others)
+
+    def _find_effect(
+        self, number: int, source: int | None, values: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], tuple[tuple[str, int], ...]] | None:
+        """Return memory after an access, and what it has read; None: its guess is not true now.
+
+        ``source`` is the thread's own store, not performed yet, from which a load takes its value.
+        """
+        op = self.ops[number]
+        names = dict(zip(self.variables, values, strict=True))
+        seen = names if source is None else names | dict(self.ops[source].branch.sets)
+        if op.branch.when and not _holds(op.branch.when, seen, self.constants):
+            return None
+        observed = ((op.step.observe, seen[op.step.word]),) if op.step.observe else ()
+        if op.access.writes:
+            for name, value in op.adds:
+                names[name] += value
+            names.update(op.branch.sets)
+        return tuple(names.values()), observed
+
+    # -- search ----------------------------------------------------------------------------
+
+    def run(self, limits: Limits, watch: Watch | None) -> WeakExploration:
+        result = WeakExploration(self.system, self.memory)
+        parents: dict[_State, tuple[_State, tuple[int, int, int]] | None] = {}
+        queue: deque[tuple[_State, int]] = deque()
+        for state in self._initial():
+            if state not in parents:
+                parents[state] = None
+                queue.append((state, 0))
+        endings: dict[_State, None] = {}
+        reported: set[str] = set()
+        while queue:
+            used = len(parents) * _STATE_BYTES
+            over_states = limits.states is not None and len(parents) >= limits.states
+            if over_states or (limits.memory is not None and used >= limits.memory):
+                result.exhausted = False
+                break
+            state, level = queue.popleft()
+            if watch and len(parents) % 4096 == 0:
+                watch(Progress(len(parents), len(queue), level, used))
+            self._check(state, parents, reported, result)
+            if all(w == () and at == DONE for group in state[1] for w, at, _ in group):
+                endings[state] = None
+            for move, after in self._successors(state):
+                result.transitions += 1
+                if after not in parents:
+                    parents[after] = (state, move)
+                    queue.append((after, level + 1))
+        result.states = len(parents)
+        result.endings = [self._ending(state) for state in endings]
+        return result
+
+    def _check(
+        self,
+        state: _State,
+        parents: Mapping[_State, tuple[_State, tuple[int, int, int]] | None],
+        reported: set[str],
+        result: WeakExploration,
+    ) -> None:
+        for never in self.system.never:
+            if never.name in reported:
+                continue
+            names = set(names_of(never.formula))
+            for group in state[1]:
+                for window, at, registers in group:
+                    through = not window and at == DONE and names <= set(dict(registers))
+                    if through and _holds(never.formula, dict(registers), {}):
+                        reported.add(never.name)
+                        result.counterexamples.append(
+                            Counterexample(never.name, self._trace(state, parents))
+                        )
+                        return
+
+    def _ending(self, state: _State) -> Ending:
+        registers = tuple(
+            (role.name, dict(thread[2]))
+            for role, group in zip(self.system.roles, state[1], strict=True)
+            for thread in group
+        )
+        return Ending(dict(zip(self.variables, state[0], strict=True)), registers)
+
+    def _trace(
+        self,
+        state: _State,
+        parents: Mapping[_State, tuple[_State, tuple[int, int, int]] | None],
+    ) -> tuple[TraceStep, ...]:
+        path: list[tuple[_State, _State, tuple[int, int, int]]] = []
+        came = parents[state]
+        while came is not None:
+            path.append((came[0], state, came[1]))
+            state = came[0]
+            came = parents[state]
+        path.reverse()
+        names = [self._labels(number, group) for number, group in enumerate(state[1])]
+        return tuple(self._move(before, after, move, names) for before, after, move in path)
+
+    def _labels(self, number: int, group: tuple[_Thread, ...]) -> list[tuple[str, _Thread]]:
+        name = self.system.roles[number].name
+        if len(group) == 1:
+            return [(name, group[0])]
+        return [(f"{name} {place}", thread) for place, thread in enumerate(group, 1)]
+
+    def _move(
+        self,
+        before: _State,
+        after: _State,
+        move: tuple[int, int, int],
+        names: list[list[tuple[str, _Thread]]],
+    ) -> TraceStep:
+        """Return one step of a trace; ``names`` has the threads' labels, and is kept up to date."""
+        role, number, position = move
+        (old,) = (Counter(before[1][role]) - Counter(after[1][role])).elements()
+        (new,) = (Counter(after[1][role]) - Counter(before[1][role])).elements()
+        place = next(i for i, (_, thread) in enumerate(names[role]) if thread == old)
+        label = names[role][place][0]
+        names[role][place] = (label, new)
+        op = self.ops[number]
+        access = f"{op.step.kind.value} {op.step.word}"
+        if op.step.observe:
+            access += f" = {dict(set(new[2]) - set(old[2]))[op.step.observe]}"
+        access += "".join(f", {n} {'+' if v >= 0 else '-'}= {abs(v)}" for n, v in op.adds)
+        access += "".join(f", {n} = {v}" for n, v in op.branch.sets)
+        if op.branch.when:
+            access += f", finds {op.branch.when}"
+        overtaken = [self.ops[o].step for o in old[0][:position] if self.ops[o].access.word]
+        if overtaken:
+            access += f" EARLY: before its own {', '.join(step.name for step in overtaken)}"
+        values = tuple(zip(self.variables, after[0], strict=True))
+        return TraceStep(label, op.step.name, access, op.step.xen, op.branch.then, values)
+
+
+def _holds(text: str, names: Mapping[str, int], constants: Mapping[str, int]) -> bool:
+    evaluate: Callable[[Mapping[str, int]], bool] = compile_numpy(text)
+    return bool(evaluate({**constants, **names}))
