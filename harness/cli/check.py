@@ -10,7 +10,7 @@ import click
 
 from harness.cli import print_json
 from harness.history.checker import CheckResult, check
-from harness.history.parquet import Reader
+from harness.history.format.parquet import Reader
 from harness.verdict import ConfigError, combine, exit_code
 
 

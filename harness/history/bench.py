@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.history.checker import check
-from harness.history.history import History, write
+from harness.history.format.history import History
+from harness.history.format.parquet import write
 from harness.history.simulate.run import Recipe, generate
 from harness.verdict import HarnessError, Verdict
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.history.columns import NEVER, Columns, Int64
-from harness.history.history import History, ThreadLog
-from harness.history.parquet import Reader
-from harness.history.picture import picture
-from harness.history.scope import Scope, scope
-from harness.history.shrink import shrink
-from harness.history.stream import Step, stream
-from harness.history.witness import story
+from harness.history.check.scope import Scope, scope
+from harness.history.check.stream import Step, stream
+from harness.history.explain.picture import picture
+from harness.history.explain.shrink import shrink
+from harness.history.explain.witness import story
+from harness.history.format.columns import NEVER, Columns, Int64
+from harness.history.format.history import History, ThreadLog
+from harness.history.format.parquet import Reader
 from harness.verdict import LabError, Verdict
 
 MOST_VIOLATIONS = 100  # reported one by one; the rest is only counted
@@ -34,7 +34,7 @@ SHRINK_SECONDS = 10.0  # for each
 class Violation:
     """One thing that the model forbids."""
 
-    property: str  # see harness.history.rules
+    property: str  # see harness.history.check.rules
     culprit: int  # row of the operation that cannot be explained
     story: str = ""
     operations: tuple[int, ...] = ()  # rows of the witness, in the order of their calls

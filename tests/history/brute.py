@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.history.columns import NEVER
-from harness.history.history import DOMID_SELF, History
-from harness.history.record import Op
+from harness.history.format.columns import NEVER
+from harness.history.format.history import DOMID_SELF, History
+from harness.history.format.record import Op
 from harness.model.channels import predict
 from harness.model.domain import Domain, State, Vcpu, World
 from harness.model.operations import (

@@ -12,10 +12,12 @@ from statistics import median
 import numpy as np
 import pytest
 
-from harness.history import checker, rules
+from harness.history import checker
+from harness.history.check import rules
 from harness.history.checker import check
-from harness.history.history import DOMID_SELF, History, ThreadLog, write
-from harness.history.record import RECORD, Op, Via
+from harness.history.format.history import DOMID_SELF, History, ThreadLog
+from harness.history.format.parquet import write
+from harness.history.format.record import RECORD, Op, Via
 from harness.history.simulate.bugs import ANSWERS, BUGS, inject
 from harness.history.simulate.run import Recipe, generate
 from harness.model.flavour import FLAVOURS
@@ -124,7 +126,7 @@ def test_pieces_give_the_verdict_of_the_whole(monkeypatch: pytest.MonkeyPatch) -
     whole = {seed: check(generate(recipe(seed))).verdict for seed in range(30)}
     bad = [inject(recipe(seed, crash=False), "send refused") for seed in range(30)]
     monkeypatch.setattr(checker, "PIECE", 64)
-    monkeypatch.setattr("harness.history.stream._OVERLAP", 16)
+    monkeypatch.setattr("harness.history.check.stream._OVERLAP", 16)
     for seed, verdict in whole.items():
         assert check(generate(recipe(seed))).verdict is verdict, seed
     seen = [check(injected[0]).verdict is Verdict.FAIL for injected in bad if injected]

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.history.checker import check
-from harness.history.columns import NEVER
-from harness.history.history import History, ThreadLog, read, write
-from harness.history.parquet import _SCHEMA, KEY, VERSION, Reader
-from harness.history.record import RECORD, Op
+from harness.history.format.columns import NEVER
+from harness.history.format.history import History, ThreadLog
+from harness.history.format.parquet import _SCHEMA, KEY, VERSION, Reader, read, write
+from harness.history.format.record import RECORD, Op
 from harness.history.simulate.run import Recipe, generate
 from harness.verdict import ConfigError, Verdict
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from harness.history.history import History
-from harness.history.record import Op, Via
-from harness.history.scope import ALLOCATING
+from harness.history.format.history import History
+from harness.history.format.record import ALLOCATING, Op, Via
 from harness.history.simulate.run import QUIET_NS, Recipe, Run
 from harness.history.simulate.world import EINVAL, INTERDOMAIN, UNBOUND, VIRQ, Call, Life
 

@@ -6,8 +6,8 @@ import random
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from harness.history.history import DOMID_SELF
-from harness.history.record import Op, Via
+from harness.history.format.history import DOMID_SELF
+from harness.history.format.record import Op, Via
 from harness.history.simulate.world import VCPUS, Call
 
 Thread = Generator[Call, Call, None]

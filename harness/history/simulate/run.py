@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from harness.history.history import History, ThreadLog
-from harness.history.record import RECORD, Op, Via
+from harness.history.format.history import History, ThreadLog
+from harness.history.format.record import RECORD, Op, Via
 from harness.history.simulate.load import Load, Shared, Thread
 from harness.history.simulate.world import Call, Dom, World
 from harness.model.flavour import FLAVOURS

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.history.history import DOMID_SELF
-from harness.history.record import Op, Via
+from harness.history.format.history import DOMID_SELF
+from harness.history.format.record import Op, Via
 from harness.model.flavour import Flavour, Site
 
 EINVAL, ENOENT, ESRCH, EEXIST, ENOTCONN = -22, -2, -3, -17, -107

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.history.columns import NEVER, Bool, Columns, Int64
-from harness.history.lives import Axis, Lives, may_have_happened
-from harness.history.record import Op, Via
-from harness.history.scope import FOREIGN, Past, Ports
+from harness.history.check.lives import Axis, Lives, may_have_happened
+from harness.history.check.scope import FOREIGN, Past, Ports
+from harness.history.format.columns import NEVER, Bool, Columns, Int64
+from harness.history.format.record import Op, Via
 
 _VCPU_SHIFT, _VCPU_MASK = 8, 0xFF
 _WIDEST = 64  # writes that one answer may lie between; with more, nothing is claimed

@@ -5,21 +5,20 @@ A domain's clock is a straight line: a counter value stands for
 within ``error_ns``.  Call times are rounded down and return times up, so that an
 interval never becomes shorter than it was.
 
-``write`` and ``read`` keep histories as Parquet (harness.history.parquet).
+``harness.history.format.parquet`` keeps histories in files.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.history.columns import NEVER, Columns, Int64
-from harness.history.record import RECORD, Op, Via
+from harness.history.format.columns import NEVER, Columns, Int64
+from harness.history.format.record import RECORD, Op, Via
 from harness.verdict import ConfigError
 
 DOMID_SELF = 0x7FF0
@@ -156,17 +155,3 @@ def merge(threads: tuple[ThreadLog, ...]) -> tuple[Columns, npt.NDArray[np.void]
     row = np.arange(len(order), dtype=np.int64)
     merged = Columns(row=row, log=number[order], call=call[order], ret=ret[order], **fields)
     return merged, records
-
-
-def write(history: History, path: Path) -> None:
-    """Write ``history`` to ``path``, whole or not at all; ConfigError if it is not one."""
-    from harness.history import parquet
-
-    parquet.write(history, path)
-
-
-def read(path: Path) -> History:
-    """Read the history in ``path``; ConfigError when it is not one, whole and of our version."""
-    from harness.history import parquet
-
-    return parquet.Reader(path).history()

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.history.columns import NEVER, Bool, Columns, Int64, concatenate
-from harness.history.events import working
-from harness.history.record import Op
-from harness.history.rules import Piece, judge
-from harness.history.scope import Past, Scope
+from harness.history.check.events import working
+from harness.history.check.rules import Piece, judge
+from harness.history.check.scope import Past, Scope
+from harness.history.format.columns import NEVER, Bool, Columns, Int64, concatenate
+from harness.history.format.record import Op
 
 _OVERLAP = 2_000  # operations looked at again, for contradictions across the border
 _EVENTS = 64  # causes, deliveries and enables kept for each open port

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.history.columns import NEVER, Bool, Columns, Int64
-from harness.history.history import DOMID_SELF
-from harness.history.lives import Lives, lives, may_have_happened
-from harness.history.record import Op, Via
-from harness.history.scope import FOREIGN, NO_PAST, PORT_BITS, Past, Ports, Scope
+from harness.history.check.lives import Lives, lives, may_have_happened
+from harness.history.check.scope import FOREIGN, NO_PAST, PORT_BITS, Past, Ports, Scope
+from harness.history.format.columns import NEVER, Bool, Columns, Int64
+from harness.history.format.history import DOMID_SELF
+from harness.history.format.record import Op, Via
 
 # A state is stat << 48 | domid << 32 | detail, with EVTCHNSTAT's numbers for stat, and
 # what EVTCHNOP_status would tell.  Two of ours:

@@ -21,9 +21,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.history.columns import NEVER, Columns
-from harness.history.history import History, ThreadLog, merge
-from harness.history.record import RECORD, Op, Via
+from harness.history.format.columns import NEVER, Columns
+from harness.history.format.history import History, ThreadLog, merge
+from harness.history.format.record import RECORD, Op, Via
 from harness.model.flavour import FLAVOURS
 from harness.verdict import ConfigError, LabError
 
@@ -78,6 +78,11 @@ def write(history: History, path: Path) -> None:
         raise LabError(what, where=str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def read(path: Path) -> History:
+    """Read the history in ``path``; ConfigError when it is not one, whole and of our version."""
+    return Reader(path).history()
 
 
 def _head(history: History) -> dict[str, Any]:

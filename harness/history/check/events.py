@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.history.columns import NEVER, Bool, Columns, Int64
-from harness.history.lives import Axis, Lives, may_have_happened
-from harness.history.record import Op, Via
-from harness.history.scope import FOREIGN, PORT_BITS, Past, Ports, Scope
-from harness.history.timeline import Timeline, begun, grouped, later, ranges
+from harness.history.check.lives import Axis, Lives, may_have_happened
+from harness.history.check.scope import FOREIGN, PORT_BITS, Past, Ports, Scope
+from harness.history.check.timeline import Timeline, begun, grouped, later, ranges
+from harness.history.format.columns import NEVER, Bool, Columns, Int64
+from harness.history.format.record import Op, Via
 from harness.model.flavour import Site
 
 _EXPANDED = 1024  # from this port on the kernel grows FIFO's array: that may raise old events

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.history import notify
-from harness.history.columns import NEVER, Columns, Int64
-from harness.history.record import Op
-from harness.history.rules import MASKED, NOTIFY, judge
-from harness.history.scope import FOREIGN, Past, Scope, ports
+from harness.history.check import notify
+from harness.history.check.rules import MASKED, NOTIFY, judge
+from harness.history.check.scope import FOREIGN, Past, Scope, ports
+from harness.history.format.columns import NEVER, Columns, Int64
+from harness.history.format.record import Op
 
 _NEAR = 400  # operations on the culprit's ports to begin with; grows until the violation shows
 

@@ -14,12 +14,19 @@ from enum import Enum
 
 import numpy as np
 
-from harness.history.answers import Claim, Reads, allowed
-from harness.history.columns import NEVER, Columns, Int64
-from harness.history.lives import may_have_happened
-from harness.history.record import Op
-from harness.history.scope import FOREIGN, PORT_BITS, Ports, Scope
-from harness.history.timeline import ANYTHING, INTERDOMAIN, OWNED, UNBOUND, birth_state, encode
+from harness.history.check.answers import Claim, Reads, allowed
+from harness.history.check.lives import may_have_happened
+from harness.history.check.scope import FOREIGN, PORT_BITS, Ports, Scope
+from harness.history.check.timeline import (
+    ANYTHING,
+    INTERDOMAIN,
+    OWNED,
+    UNBOUND,
+    birth_state,
+    encode,
+)
+from harness.history.format.columns import NEVER, Columns, Int64
+from harness.history.format.record import Op
 
 
 class Outcome(Enum):

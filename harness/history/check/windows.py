@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.history.answers import Claim, Reads
-from harness.history.columns import NEVER, Columns, Int64
-from harness.history.lives import Axis
-from harness.history.record import Op
-from harness.history.scope import FOREIGN, PORT_BITS, Ports, Scope
-from harness.history.search import Moves, Outcome, States, search
-from harness.history.timeline import ANYTHING, INTERDOMAIN, Timeline
+from harness.history.check.answers import Claim, Reads
+from harness.history.check.lives import Axis
+from harness.history.check.scope import FOREIGN, PORT_BITS, Ports, Scope
+from harness.history.check.search import Moves, Outcome, States, search
+from harness.history.check.timeline import ANYTHING, INTERDOMAIN, Timeline
+from harness.history.format.columns import NEVER, Columns, Int64
+from harness.history.format.record import Op
 
 WHOLE = 40  # moves: a component of up to this many is searched whole
 WIDEST = 48  # moves in a window; more are not tried

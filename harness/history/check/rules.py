@@ -10,13 +10,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from harness.history import answers, events, notify
-from harness.history.columns import Columns, Int64
-from harness.history.events import Flow
-from harness.history.lives import Lives
-from harness.history.scope import NO_PAST, Past, Ports, Scope, ports, widen
-from harness.history.timeline import Timeline, timeline, wrong_binds
-from harness.history.windows import Searched, look_into
+from harness.history.check import answers, events, notify
+from harness.history.check.events import Flow
+from harness.history.check.lives import Lives
+from harness.history.check.scope import NO_PAST, Past, Ports, Scope, ports, widen
+from harness.history.check.timeline import Timeline, timeline, wrong_binds
+from harness.history.check.windows import Searched, look_into
+from harness.history.format.columns import Columns, Int64
 
 _WORTH_A_THREAD = 50_000  # operations: below, a search takes no time
 

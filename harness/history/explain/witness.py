@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.history import notify, rules
-from harness.history.columns import NEVER, Columns
-from harness.history.history import DOMID_SELF, ThreadLog
-from harness.history.record import Op, Via
-from harness.history.scope import FOREIGN, PORT_BITS, Ports, Scope, ports, widen
-from harness.history.timeline import ANYTHING, OWNED, Timeline, timeline
+from harness.history.check import notify, rules
+from harness.history.check.scope import FOREIGN, PORT_BITS, Ports, Scope, ports, widen
+from harness.history.check.timeline import ANYTHING, OWNED, Timeline, timeline
+from harness.history.format.columns import NEVER, Columns
+from harness.history.format.history import DOMID_SELF, ThreadLog
+from harness.history.format.record import Op, Via
 from harness.model.releases import Errno
 
 _STATS = {1: "unbound", 2: "interdomain", 3: "PIRQ", 4: "VIRQ", 5: "IPI", OWNED: "open"}

@@ -7,10 +7,10 @@ import json
 
 import numpy as np
 
-from harness.history.columns import NEVER, Columns
-from harness.history.history import ThreadLog
-from harness.history.record import Op
-from harness.history.witness import describe
+from harness.history.explain.witness import describe
+from harness.history.format.columns import NEVER, Columns
+from harness.history.format.history import ThreadLog
+from harness.history.format.record import Op
 
 
 def picture(

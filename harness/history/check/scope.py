@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.history.columns import NEVER, Columns, Int64
-from harness.history.history import DOMID_SELF, META_DEFAULTS, History
-from harness.history.record import Op
+from harness.history.format.columns import NEVER, Columns, Int64
+from harness.history.format.history import DOMID_SELF, META_DEFAULTS, History
+from harness.history.format.record import ALLOCATING, Op
 from harness.model.flavour import FLAVOURS, Flavour, Site
 from harness.verdict import ConfigError
 
@@ -106,7 +106,6 @@ class Ports:
     remote: Int64  # the port at the other end, of BIND_INTERDOMAIN
 
 
-ALLOCATING: tuple[Op, ...] = (Op.ALLOC_UNBOUND, Op.BIND_INTERDOMAIN, Op.BIND_VIRQ, Op.BIND_IPI)
 _LOCAL = np.zeros(256, bool)
 _LOCAL[list(set(Op) - set(ALLOCATING))] = True
 _MAKES = np.zeros(256, bool)

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.history.columns import NEVER, Bool, Columns, Int64
-from harness.history.record import Op, Via
-from harness.history.scope import FOREIGN, PORT_BITS, Ports, Scope
+from harness.history.check.scope import FOREIGN, PORT_BITS, Ports, Scope
+from harness.history.format.columns import NEVER, Bool, Columns, Int64
+from harness.history.format.record import Op, Via
 
 EFAULT = 14
 

@@ -11,11 +11,9 @@ from enum import IntEnum
 
 import numpy as np
 
-from harness.history.columns import Bool, Columns, Int64
-from harness.history.lives import Axis, Lives, may_have_happened
-from harness.history.record import Op, Via
-from harness.history.scope import ALLOCATING, FOREIGN, PORT_BITS, Ports, Scope
-from harness.history.timeline import (
+from harness.history.check.lives import Axis, Lives, may_have_happened
+from harness.history.check.scope import FOREIGN, PORT_BITS, Ports, Scope
+from harness.history.check.timeline import (
     ANYTHING,
     INTERDOMAIN,
     IPI,
@@ -28,6 +26,8 @@ from harness.history.timeline import (
     may_be_connected,
     stat,
 )
+from harness.history.format.columns import Bool, Columns, Int64
+from harness.history.format.record import ALLOCATING, Op, Via
 from harness.model.domain import PER_VCPU_VIRQS
 from harness.model.releases import Errno
 
