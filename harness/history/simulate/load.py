@@ -6,9 +6,9 @@ import random
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from harness.history.format.history import DOMID_SELF
 from harness.history.format.record import Op, Via
 from harness.history.simulate.world import VCPUS, Call
+from harness.model.operations import DOMID_SELF
 
 Thread = Generator[Call, Call, None]
 
