@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.history.check.scope import Scope, scope
+from harness.history.check.scope import Scope, scope_of
 from harness.history.check.stream import Step, stream
 from harness.history.explain.picture import picture
 from harness.history.explain.shrink import shrink
@@ -62,19 +62,15 @@ def check(history: History | Path, *, html: Path | None = None) -> CheckResult:
     begun = time.perf_counter()
     if isinstance(history, Path):
         reader = Reader(history)
-        head, pieces, lasts = reader.head, _ahead(reader.pieces()), reader.ends
+        head, pieces, ends = reader.head, _read_ahead(reader.pieces()), reader.ends
     else:
         history.validate()
-        head, pieces, lasts = (
-            history,
-            _pieces(history.columns),
-            [log.last_ns() for log in history.threads],
-        )
-    about = scope(head, lasts)
-    seen = _Seen()
-    for step in stream(pieces, about):
-        seen.add(step, about, head.threads, html)
-    return seen.result(time.perf_counter() - begun)
+        head, pieces = history, _pieces(history.columns)
+        ends = [log.last_ns() for log in history.threads]
+    found = _Found(scope_of(head, ends), head.threads, html)
+    for step in stream(pieces, found.scope):
+        found.add(step)
+    return found.result(time.perf_counter() - begun)
 
 
 PIECE = 1 << 19  # operations judged at a time
@@ -85,7 +81,7 @@ def _pieces(columns: Columns) -> Iterator[Columns]:
         yield columns.take(slice(start, start + PIECE))
 
 
-def _ahead(pieces: Iterator[Columns]) -> Iterator[Columns]:
+def _read_ahead(pieces: Iterator[Columns]) -> Iterator[Columns]:
     """Yield ``pieces``, reading the next one while one is judged."""
     with ThreadPoolExecutor(1, "read") as pool:
         coming = pool.submit(next, pieces, None)
@@ -94,31 +90,32 @@ def _ahead(pieces: Iterator[Columns]) -> Iterator[Columns]:
             yield piece
 
 
-class _Seen:
-    """What was found so far."""
+class _Found:
+    """What was found so far in the history of ``threads``; ``html`` as in ``check``."""
 
-    def __init__(self) -> None:
+    def __init__(self, scope: Scope, threads: tuple[ThreadLog, ...], html: Path | None) -> None:
+        self.scope = scope
+        self.threads = threads
+        self.html = html
         self.operations = 0
-        self.unsettled: list[Int64] = []
+        self.undecided: list[Int64] = []
         self.in_flight: list[int] = []
         self.violations: dict[tuple[str, int], Violation] = {}
         self.found = 0
 
-    def add(
-        self, step: Step, about: Scope, threads: tuple[ThreadLog, ...], html: Path | None
-    ) -> None:
+    def add(self, step: Step) -> None:
         """Add one piece; make witnesses while its operations are at hand."""
-        new = step.columns.row >= step.fresh
+        new = step.columns.row >= step.first_row
         self.operations += int(new.sum())
         self.in_flight += step.columns.row[new & (step.columns.ret == NEVER)].tolist()
-        found = step.piece.found
-        self.unsettled.append(found.undecided[found.undecided >= step.fresh])
-        for property_, culprit in sorted(found.violations, key=lambda v: (v[1], v[0])):
+        findings = step.judged.findings
+        self.undecided.append(findings.undecided[findings.undecided >= step.first_row])
+        for property_, culprit in sorted(findings.violations, key=lambda v: (v[1], v[0])):
             if (property_, culprit) in self.violations:
                 continue
             self.found += 1
             if len(self.violations) < MOST_SHRUNK:
-                witness = _witness(step, about, threads, property_, culprit, html)
+                witness = _witness(step, self.scope, self.threads, property_, culprit, self.html)
                 self.violations[property_, culprit] = witness
             elif len(self.violations) < MOST_VIOLATIONS:
                 self.violations[property_, culprit] = Violation(property_, culprit)
@@ -129,7 +126,7 @@ class _Seen:
         return CheckResult(
             verdict=verdict if self.operations else Verdict.MISS,
             operations=self.operations,
-            undecided=len(np.unique(np.concatenate([np.zeros(0, np.int64), *self.unsettled]))),
+            undecided=len(np.unique(np.concatenate([np.zeros(0, np.int64), *self.undecided]))),
             seconds=seconds,
             violations=tuple(self.violations.values()),
             found=self.found,
@@ -139,14 +136,14 @@ class _Seen:
 
 def _witness(
     step: Step,
-    about: Scope,
+    scope: Scope,
     threads: tuple[ThreadLog, ...],
     property_: str,
     culprit: int,
     html: Path | None,
 ) -> Violation:
-    few = shrink(step.columns, about, property_, culprit, past=step.past, seconds=SHRINK_SECONDS)
-    told = story(few, about, threads, property_, culprit)
+    few = shrink(step.columns, scope, property_, culprit, past=step.past, seconds=SHRINK_SECONDS)
+    told = story(few, scope, threads, property_, culprit)
     path = ""
     if html is not None:
         path = str(_draw(few, threads, property_, culprit, told, html))

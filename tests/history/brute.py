@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from harness.history.format.columns import NEVER
-from harness.history.format.history import DOMID_SELF, History
+from harness.history.format.history import History
 from harness.history.format.record import Op
 from harness.model.channels import predict
 from harness.model.domain import Domain, State, Vcpu, World
 from harness.model.operations import (
+    DOMID_SELF,
     AllocUnbound,
     BindInterdomain,
     BindIpi,

@@ -1,7 +1,7 @@
 """Answers: the result of each operation against the states its port can have been in.
 
-Per-port rules in vectorised form; ``harness.model.channels.predict`` says the same, and a
-test compares the two.
+The same as ``harness.model.channels.predict``, for one port and many answers at once; a test
+compares the two.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from enum import IntEnum
 
 import numpy as np
 
-from harness.history.check.lives import Axis, Lives, may_have_happened
-from harness.history.check.scope import FOREIGN, PORT_BITS, Ports, Scope
-from harness.history.check.timeline import (
+from harness.history.check.axis import later
+from harness.history.check.piece import Piece
+from harness.history.check.ports import FOREIGN, PORT_BITS, PORT_MASK
+from harness.history.check.scope import effect_unknown
+from harness.history.check.states import (
     ANYTHING,
     INTERDOMAIN,
     IPI,
-    OWNED,
+    OPEN,
     UNBOUND,
     VIRQ,
-    Timeline,
+    domid_of,
     encode,
-    later,
-    may_be_connected,
-    stat,
+    stat_of,
 )
+from harness.history.check.timeline import Timeline
 from harness.history.format.columns import Bool, Columns, Int64
 from harness.history.format.record import ALLOCATING, Op, Via
 from harness.model.domain import PER_VCPU_VIRQS
@@ -63,20 +64,20 @@ ERRORS: dict[Op, set[Errno]] = {
 
 
 @dataclass(frozen=True)
-class Reads:
+class Answers:
     """Answers that say something about a port's state."""
 
     operation: Int64
-    group: Int64
+    channel: Int64
     claim: Int64
     state: Int64  # EXACTLY: the state told; NOT_FOR_ME: the one that would have been right
-    call: Int64
+    call: Int64  # in the clock of the port's domain, at the earliest and at the latest
     ret: Int64
 
 
-def wrong_numbers(columns: Columns) -> Int64:
+def impossible_results(columns: Columns) -> Int64:
     """Return the operations whose result no state of any port could give."""
-    raw = (columns.via == Via.RAW) & ~may_have_happened(columns)
+    raw = (columns.via == Via.RAW) & ~effect_unknown(columns)
     bad = np.zeros(len(columns), bool)
     for op, errors in ERRORS.items():
         these = np.flatnonzero(raw & (columns.op == op))
@@ -89,107 +90,110 @@ def wrong_numbers(columns: Columns) -> Int64:
             good = (result == 0) | np.isin(-result, list(errors))
         bad[these[~good]] = True
     device = np.isin(columns.op, list(ALLOCATING)) & (columns.via == Via.DEVICE)
-    bad |= device & (columns.result == 0) & ~may_have_happened(columns)
+    bad |= device & (columns.result == 0) & ~effect_unknown(columns)
     return np.flatnonzero(bad)
 
 
-def bound_again(columns: Columns, ports: Ports, born: Lives) -> Int64:
+def virqs_bound_twice(piece: Piece) -> Int64:
     """Return successful binds of a VIRQ that another port of the domain certainly still had."""
-    life = np.flatnonzero(columns.op[born.born] == Op.BIND_VIRQ)
-    operation = born.born[life]
+    columns, lifetimes = piece.columns, piece.lifetimes
+    lifetime = np.flatnonzero(columns.op[lifetimes.alloc] == Op.BIND_VIRQ)
+    operation = lifetimes.alloc[lifetime]
     virq = columns.port[operation].astype(np.int64)
     vcpu = np.where(np.isin(virq, list(PER_VCPU_VIRQS)), columns.arg[operation], 0)
-    which = (ports.caller[operation] << 40) | (virq << 20) | vcpu
+    which = (piece.ports.caller[operation] << 40) | (virq << 20) | vcpu
     _, which = np.unique(which, return_inverse=True)
-    axis = Axis(born.axis.low, born.axis.low + born.axis.span, len(life) + 1)
+    axis = lifetimes.axis.with_channels(len(lifetime) + 1)
     call, ret = axis.at(which, columns.call[operation]), axis.at(which, columns.ret[operation])
-    doubtful = born.doubtful[life]
+    doubtful = lifetimes.doubtful[lifetime]
     sure = np.flatnonzero(~doubtful)
     sure = sure[np.argsort(ret[sure], kind="stable")]
-    latest = np.maximum.accumulate(axis.at(which[sure], born.end_low[life[sure]]))
+    latest = np.maximum.accumulate(axis.at(which[sure], lifetimes.close_low[lifetime[sure]]))
     # A doubtful port may be gone again at once: only what was bound before its bind counts.
     before = np.searchsorted(ret[sure], np.where(doubtful, call, ret)) - 1
-    again = np.zeros(len(life), bool)
+    twice = np.zeros(len(lifetime), bool)
     some = np.flatnonzero(before >= 0)
-    again[some] = latest[before[some]] > ret[some]
-    return np.asarray(operation[again], np.int64)
+    twice[some] = latest[before[some]] > ret[some]
+    return np.asarray(operation[twice], np.int64)
 
 
-def reads(columns: Columns, ports: Ports, scope: Scope, made: Timeline) -> Reads:
-    """Return the answers that claim something about an agent's port."""
-    known = ~may_have_happened(columns)
-    result = columns.result
-    einval = result == -Errno.EINVAL
-    raw = known & (columns.via == Via.RAW)
-    refused = raw & (result < 0)
-    op = columns.op
-    status = raw & (op == Op.STATUS)
-    closed = status & ((result < 0) | ((result & 0xFF) == 0))
-    closed |= refused & np.isin(op, [Op.CLOSE, Op.POLL, Op.UNMASK])
-    closed |= (op == Op.SET_PRIORITY) & refused & (result == -Errno.EACCES)
-    has_virq = bool((stat(made.after) == VIRQ).any() | (stat(made.after) == IPI).any())
-    claims: list[tuple[Claim, Bool]] = [
-        (Claim.CLOSED, closed),
-        (Claim.EXACTLY, status & ~closed),
-        (Claim.NO_PEER, refused & (op == Op.SEND)),
-        (Claim.FIXED, raw & (op == Op.BIND_VCPU) & einval),
-        (Claim.NOT_FOR_ME, known & (op == Op.BIND_INTERDOMAIN) & einval),
-    ]
-    if has_virq:
-        claims += [
-            (Claim.PEER, raw & (op == Op.SEND) & (result == 0)),
-            (Claim.MOVABLE, raw & (op == Op.BIND_VCPU) & (result == 0)),
-        ]
-    operation = np.concatenate([np.flatnonzero(mask) for _, mask in claims])
-    claim = np.repeat([int(c) for c, _ in claims], [int(mask.sum()) for _, mask in claims])
+def find_answers(piece: Piece, timeline: Timeline) -> Answers:
+    """Return the answers that say something about the state of an agent's port."""
+    columns, ports = piece.columns, piece.ports
+    masks = _claims(columns, timeline)
+    operation = np.concatenate([np.flatnonzero(mask) for mask in masks.values()])
+    claim = np.repeat([int(c) for c in masks], [int(mask.sum()) for mask in masks.values()])
     bind = claim == Claim.NOT_FOR_ME
-    about = np.where(bind, ports.remote[operation], ports.local[operation])
-    group = made.lives.find(about)
-    mine = group != FOREIGN
-    operation, claim, bind, about, group = (
-        array[mine] for array in (operation, claim, bind, about, group)
+    key = np.where(bind, ports.remote[operation], ports.local[operation])
+    channel = piece.lifetimes.find(key)
+    ours = channel != FOREIGN
+    operation, claim, bind, key, channel = (
+        array[ours] for array in (operation, claim, bind, key, channel)
     )
-    slack = scope.slack(ports.caller[operation], about >> PORT_BITS)
-    told = _told(columns, operation)
-    wanted = encode(UNBOUND, ports.caller[operation], 0)
-    return Reads(
+    slack = piece.scope.slack(ports.caller[operation], key >> PORT_BITS)
+    unbound_for_caller = encode(UNBOUND, ports.caller[operation], 0)
+    return Answers(
         operation=operation,
-        group=group,
+        channel=channel,
         claim=claim,
-        state=np.where(bind, wanted, told),
+        state=np.where(bind, unbound_for_caller, _state_told(columns, operation)),
         call=columns.call[operation] - slack,
         ret=later(columns.ret[operation], slack),
     )
 
 
-def _told(columns: Columns, operation: Int64) -> Int64:
+def _claims(columns: Columns, timeline: Timeline) -> dict[Claim, Bool]:
+    """Return, by claim, the operations whose answer makes it."""
+    op, result = columns.op, columns.result
+    known = ~effect_unknown(columns)
+    einval = result == -Errno.EINVAL
+    raw = known & (columns.via == Via.RAW)
+    refused = raw & (result < 0)
+    status = raw & (op == Op.STATUS)
+    closed = status & ((result < 0) | ((result & 0xFF) == 0))
+    closed |= refused & np.isin(op, [Op.CLOSE, Op.POLL, Op.UNMASK])
+    closed |= (op == Op.SET_PRIORITY) & refused & (result == -Errno.EACCES)
+    claims: dict[Claim, Bool] = {
+        Claim.CLOSED: closed,
+        Claim.EXACTLY: status & ~closed,
+        Claim.NO_PEER: refused & (op == Op.SEND),
+        Claim.FIXED: raw & (op == Op.BIND_VCPU) & einval,
+        Claim.NOT_FOR_ME: known & (op == Op.BIND_INTERDOMAIN) & einval,
+    }
+    if np.isin(stat_of(timeline.after), [VIRQ, IPI]).any():  # else these two always hold
+        claims[Claim.PEER] = raw & (op == Op.SEND) & (result == 0)
+        claims[Claim.MOVABLE] = raw & (op == Op.BIND_VCPU) & (result == 0)
+    return claims
+
+
+def _state_told(columns: Columns, operation: Int64) -> Int64:
     """Return the state in a STATUS answer: state | vcpu << 8 | remote domid << 16, and arg."""
     result = columns.result[operation].astype(np.int64)
     arg = columns.arg[operation].astype(np.int64)
-    number, domid = result & 0xFF, (result >> 16) & 0xFFFF
-    domid = np.where((number == UNBOUND) | (number == INTERDOMAIN), domid, 0)
-    arg = np.where((number == INTERDOMAIN) | (number == VIRQ), arg, 0)
-    return np.asarray((number << 48) | (domid << PORT_BITS) | arg, np.int64)
+    stat, domid = result & 0xFF, (result >> 16) & 0xFFFF
+    domid = np.where((stat == UNBOUND) | (stat == INTERDOMAIN), domid, 0)
+    detail = np.where((stat == INTERDOMAIN) | (stat == VIRQ), arg, 0)
+    return encode(stat, domid, detail)
 
 
 def allowed(claim: Int64, told: Int64, state: Int64) -> Bool:
     """Say which claims (with what they told) hold in ``state``, element by element."""
-    number = stat(state)
-    fixed = number == IPI
-    fixed |= (number == VIRQ) & np.isin(state & 0xFFFFFFFF, list(PER_VCPU_VIRQS))
-    owned = number == OWNED
-    connected = (stat(told) == UNBOUND) | (stat(told) == INTERDOMAIN)
-    same = connected & ((told >> PORT_BITS) & 0xFFFF == (state >> PORT_BITS) & 0xFFFF)
+    stat = stat_of(state)
+    fixed = stat == IPI
+    fixed |= (stat == VIRQ) & np.isin(state & PORT_MASK, list(PER_VCPU_VIRQS))
+    is_open = stat == OPEN
+    unbound_or_connected = (stat_of(told) == UNBOUND) | (stat_of(told) == INTERDOMAIN)
+    same_domain = unbound_or_connected & (domid_of(told) == domid_of(state))
     holds = np.select(
         [claim == c for c in Claim],
         [
             np.zeros(len(claim), bool),
-            np.where(owned, same, state == told),
-            number == VIRQ,
-            number != VIRQ,
+            np.where(is_open, same_domain, state == told),
+            stat == VIRQ,
+            stat != VIRQ,
             fixed,
             ~fixed,
-            owned | (state != told),
+            is_open | (state != told),
         ],
     )
     return np.asarray(holds | (state == ANYTHING), bool)
@@ -197,66 +201,67 @@ def allowed(claim: Int64, told: Int64, state: Int64) -> Bool:
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of the answers."""
+    """What became of the answers: operations."""
 
-    wrong: Int64  # operations with an answer that no instant of the call allows
-    open: Int64  # operations that some, but not all possible states of the port explain
-    guessed: Int64  # operations on a port whose state is not known at the time
-
-
-_WIDEST = 64  # changes under one answer that are looked at one by one
+    wrong: Int64  # no state that the port had during the call allows the answer
+    ambiguous: Int64  # some, but not all states that it can have had allow it
+    unknown: Int64  # the port's state is not known for all of the call
 
 
-def judge(these: Reads, made: Timeline) -> Judged:
-    """Hold ``these`` against the chains; tighten the bounds of changes that an answer fixes.
+_WIDEST = 64  # changes during one answer that are looked at one by one
 
-    An answer that only one position of the chain explains lies there: the change before it
-    had happened when the call returned, and the change after it had not when it began.
+
+def judge_answers(answers: Answers, timeline: Timeline) -> tuple[Judged, Timeline]:
+    """Hold ``answers`` against the states of their ports.
+
+    An answer that only one position of the timeline explains lies there: the timeline that is
+    returned has the bounds that follow from it.
     """
-    first, last = made.positions(these.group, these.call, these.ret)
+    first, last = timeline.positions(answers.channel, answers.call, answers.ret)
     count = np.where(last - first < _WIDEST, last - first + 1, 0)
-    read = np.repeat(np.arange(len(count)), count)
+    answer = np.repeat(np.arange(len(count)), count)
     offset = np.cumsum(count) - count
-    position = np.arange(len(read)) - offset[read] + first[read]
-    state = made.state(these.group[read], position)
-    holds = allowed(these.claim[read], these.state[read], state)
-    holds &= _connectable(these, made, read, position, state)
-    explained = np.bincount(read[holds], minlength=len(count))
-    wrong = these.operation[(explained == 0) & (count > 0)]
-    sure = holds & (explained == 1)[read] & (count[read] > 1)
-    _tighten(made, these, read[sure], position[sure])
-    before = np.maximum(position - 1, 0)
-    vague = np.zeros(len(read), bool)
-    if len(made.group):
-        life = made.life[before]
-        vague = (position > 0) & (made.group[before] == these.group[read])
-        vague &= made.lives.doubtful[life] | (stat(state) == OWNED)
-    vague &= ~np.isin(these.claim[read], [Claim.PEER, Claim.MOVABLE])  # they tell next to nothing
-    guessed = np.bincount(read[vague], minlength=len(count)) > 0
-    several = (explained > 1) & (explained < count)
-    return Judged(wrong, these.operation[several | (count == 0)], these.operation[guessed])
-
-
-def _connectable(these: Reads, made: Timeline, read: Int64, position: Int64, state: Int64) -> Bool:
-    """Say, by position, whether the port may be connected to the one that STATUS told."""
-    fits = np.ones(len(read), bool)
-    told = these.state[read]
-    asked = np.flatnonzero(
-        (these.claim[read] == Claim.EXACTLY) & (stat(told) == INTERDOMAIN) & (stat(state) == OWNED)
+    position = np.arange(len(answer)) - offset[answer] + first[answer]
+    state = timeline.state(answers.channel[answer], position)
+    holds = allowed(answers.claim[answer], answers.state[answer], state)
+    holds &= _possible_peers(answers, timeline, answer, position, state)
+    explained = np.bincount(answer[holds], minlength=len(count))
+    wrong = answers.operation[(explained == 0) & (count > 0)]
+    ambiguous = ((explained > 1) & (explained < count)) | (count == 0)
+    unknown = _unknown(answers, timeline, answer, position, state)
+    judged = Judged(wrong, answers.operation[ambiguous], answers.operation[unknown])
+    lies_here = holds & (explained == 1)[answer] & (count[answer] > 1)
+    which = answer[lies_here]
+    return judged, timeline.with_answers(
+        answers.channel[which], position[lies_here], answers.call[which], answers.ret[which]
     )
+
+
+def _possible_peers(
+    answers: Answers, timeline: Timeline, answer: Int64, position: Int64, state: Int64
+) -> Bool:
+    """Say, by position, whether the port may be connected to the one that STATUS told."""
+    fits = np.ones(len(answer), bool)
+    told = answers.state[answer]
+    exactly = answers.claim[answer] == Claim.EXACTLY
+    asked = np.flatnonzero(exactly & (stat_of(told) == INTERDOMAIN) & (stat_of(state) == OPEN))
     if len(asked):
-        life = made.life[position[asked] - 1]
-        fits[asked] = may_be_connected(made, life, told[asked] & 0xFFFFFFFF)
+        lifetime = timeline.lifetime[position[asked] - 1]
+        port = told[asked] & PORT_MASK
+        fits[asked] = timeline.connections.possible_peer(lifetime, port)
     return fits
 
 
-def _tighten(made: Timeline, these: Reads, read: Int64, position: Int64) -> None:
-    if not len(made.group):
-        return
-    group = these.group[read]
-    before = position - 1
-    has = (before >= 0) & (made.group[before] == group)
-    np.minimum.at(made.high, before[has], these.ret[read[has]])
-    after = np.minimum(position, len(made.group) - 1)
-    has = (position < len(made.group)) & (made.group[after] == group)
-    np.maximum.at(made.low, after[has], these.call[read[has]])
+def _unknown(
+    answers: Answers, timeline: Timeline, answer: Int64, position: Int64, state: Int64
+) -> Bool:
+    """Say, by answer, whether the port's state is not known at one of its positions."""
+    unknown = np.zeros(len(answer), bool)
+    if len(timeline.channel):
+        before = np.maximum(position - 1, 0)
+        unknown = (position > 0) & (timeline.channel[before] == answers.channel[answer])
+        doubtful = timeline.lifetimes.doubtful[timeline.lifetime[before]]
+        unknown &= doubtful | (stat_of(state) == OPEN)
+    # Those two say next to nothing.
+    unknown &= ~np.isin(answers.claim[answer], [Claim.PEER, Claim.MOVABLE])
+    return np.bincount(answer[unknown], minlength=len(answers.operation)) > 0

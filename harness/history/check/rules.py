@@ -1,4 +1,4 @@
-"""All rules of the oracle, applied to one piece of a history."""
+"""All rules, applied to one piece of a history."""
 
 from __future__ import annotations
 
@@ -10,17 +10,41 @@ from typing import TypeVar
 
 import numpy as np
 
-from harness.history.check import answers, events, notify
-from harness.history.check.events import Flow
-from harness.history.check.lives import Lives
-from harness.history.check.scope import NO_PAST, Past, Ports, Scope, ports, widen
-from harness.history.check.timeline import Timeline, timeline, wrong_binds
-from harness.history.check.windows import Searched, look_into
+from harness.history.check.answers import (
+    Answers,
+    Judged,
+    find_answers,
+    impossible_results,
+    judge_answers,
+    virqs_bound_twice,
+)
+from harness.history.check.changes import find_timeline
+from harness.history.check.deliveries import Deliveries, Events, find_deliveries, find_events
+from harness.history.check.events import (
+    delivered_before_any_send,
+    delivered_on_closed_port,
+    lost_events,
+    match_deliveries,
+    outnumbered_deliveries,
+)
+from harness.history.check.notify_vcpu import wrong_vcpus
+from harness.history.check.partition import Linearized, linearize_parts
+from harness.history.check.piece import NO_PAST, Past, Piece, prepare
+from harness.history.check.ports import Ports
+from harness.history.check.scope import Scope
+from harness.history.check.states import (
+    ANYTHING,
+    INTERDOMAIN,
+    OPEN,
+    UNBOUND,
+    domid_of,
+    encode,
+    stat_of,
+)
+from harness.history.check.timeline import Timeline
 from harness.history.format.columns import Columns, Int64
 
-_WORTH_A_THREAD = 50_000  # operations: below, a search takes no time
-
-# What each rule is called in results; stories say it at length.
+# What each rule is called in results; witnesses say it at length.
 RESULT = "result"  # an answer that no state of any port allows
 ALLOCATION = "allocation"  # a port given away twice
 VIRQ = "virq"  # a VIRQ bound to two ports
@@ -28,10 +52,10 @@ BIND = "bind"  # a bind that succeeded on a port not unbound for the caller
 ANSWER = "answer"  # an answer that no state the port had during the call allows
 NOTIFY = "notify-vcpu"  # STATUS told a vCPU that the port was not bound to
 ORDER = "order"  # answers that no order of the operations explains
-LOST = "lost-event"
-INVENTED = "invented-event"
-MASKED = "masked-delivery"
-STRAY = "closed-delivery"
+LOST = "lost-event"  # a send that nobody received
+INVENTED = "invented-event"  # a delivery that nobody sent
+MASKED = "masked-delivery"  # a delivery before the port was enabled again
+STRAY = "closed-delivery"  # a delivery on a port that was not open
 
 
 @dataclass
@@ -47,141 +71,139 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One piece of a history, worked out: what the next piece needs of it."""
+class JudgedPiece:
+    """One piece of a history with all that was worked out about it."""
 
-    columns: Columns  # widened
-    ports: Ports
+    piece: Piece
     timeline: Timeline
-    flow: Flow
-    found: Findings
+    events: Events
+    findings: Findings
 
 
-def judge(columns: Columns, about: Scope, *, final: bool = True, past: Past = NO_PAST) -> Piece:
+def judge(
+    columns: Columns, scope: Scope, *, final: bool = True, past: Past = NO_PAST
+) -> JudgedPiece:
     """Apply every rule to ``columns`` (not widened); ``final``: the history ends with them."""
-    found = Findings()
-    columns = widen(columns, about)
-    whose = ports(columns, about)
-    made = timeline(columns, whose, about, past)
-    with _beside(len(columns)) as beside:
-        early = beside(lambda: _early(columns, whose, made.lives, past))
-        found.add(ALLOCATION, columns.row[made.lives.born[made.lives.twice]])
-        _orders(columns, whose, made, found)
-        these, judged = _answers(columns, whose, about, made, found)
-        mail, wrong = early()
-        found.violations |= wrong.violations
-        search = beside(_search(columns, whose, about, made, these, judged, found))
-        flow = events.flow(columns, whose, about, made, past, mail)
-        _events(columns, whose, about, made, found, flow, final, past)
-        searched = search()
-    found.add(ORDER, columns.row[searched.impossible])
-    found.undecided = columns.row[searched.undecided]
-    return Piece(columns, whose, made, flow, found)
+    findings = Findings()
+    piece = prepare(columns, scope, past)
+    with _background(len(columns)) as in_background:
+        without_timeline = in_background(lambda: _judge_without_timeline(piece))
+        timeline = _judge_binds(piece, find_timeline(piece), findings)
+        answers, judged, timeline = _judge_answers(piece, timeline, findings)
+        deliveries, more = without_timeline()
+        findings.violations |= more.violations
+        search = in_background(_search(piece, timeline, answers, judged, findings))
+        events = find_events(piece, timeline, deliveries)
+        _judge_events(piece, timeline, events, findings, final=final)
+        linearized = search()
+    findings.add(ORDER, piece.columns.row[linearized.impossible])
+    findings.undecided = piece.columns.row[linearized.undecided]
+    return JudgedPiece(piece, timeline, events, findings)
 
 
-def _orders(columns: Columns, whose: Ports, made: Timeline, found: Findings) -> None:
-    wrong = wrong_binds(columns, whose, made)
-    found.add(BIND, columns.row[wrong])
-    made.give_up(made.group[np.isin(made.operation, wrong)])
-    _crossed(columns, made, found)
-    made.spread(columns)
-    _crossed(columns, made, found)
+def _judge_without_timeline(piece: Piece) -> tuple[Deliveries, Findings]:
+    """Apply the rules that need no bounds of any change."""
+    row, lifetimes = piece.columns.row, piece.lifetimes
+    findings = Findings()
+    findings.add(ALLOCATION, row[lifetimes.alloc[lifetimes.not_free]])
+    findings.add(RESULT, row[impossible_results(piece.columns)])
+    findings.add(VIRQ, row[virqs_bound_twice(piece)])
+    findings.add(NOTIFY, row[wrong_vcpus(piece)])
+    deliveries = find_deliveries(piece)
+    findings.add(STRAY, row[delivered_on_closed_port(piece, deliveries)])
+    return deliveries, findings
 
 
-def _crossed(columns: Columns, made: Timeline, found: Findings) -> None:
+def _judge_binds(piece: Piece, timeline: Timeline, findings: Findings) -> Timeline:
+    wrong = _wrong_binds(piece.ports, timeline)
+    findings.add(BIND, piece.columns.row[wrong])
+    timeline = timeline.disclaimed(timeline.channel[np.isin(timeline.operation, wrong)])
+    return _across_ports(piece, timeline, findings)
+
+
+def _wrong_binds(ports: Ports, timeline: Timeline) -> Int64:
+    """Return the binds (operations) that succeeded on a port not unbound for their caller."""
+    bound = np.flatnonzero((timeline.operation >= 0) & (stat_of(timeline.after) == INTERDOMAIN))
+    client = timeline.lifetimes.alloc[timeline.lifetime[bound]] == timeline.operation[bound]
+    bound = bound[~client]
+    before = timeline.state(timeline.channel[bound], bound)
+    caller = ports.caller[timeline.operation[bound]]
+    open_ = stat_of(before) == OPEN  # unbound, perhaps, but for one domain only
+    right = np.where(open_, domid_of(before) == caller, before == encode(UNBOUND, caller, 0))
+    return np.asarray(timeline.operation[bound[(before != ANYTHING) & ~right]], np.int64)
+
+
+def _across_ports(piece: Piece, timeline: Timeline, findings: Findings) -> Timeline:
+    """Return ``timeline`` with narrower bounds; report changes that cannot have happened."""
+    timeline = _without_crossed(piece, timeline, findings)
+    return _without_crossed(piece, timeline.across_ports(piece.columns), findings)
+
+
+def _without_crossed(piece: Piece, timeline: Timeline, findings: Findings) -> Timeline:
     """Report changes whose bounds cross, and claim nothing more about their ports."""
-    bad = made.impossible()
-    if not len(bad):
-        return
-    operation = made.operation[bad]
-    operation = np.where(operation >= 0, operation, made.lives.born[made.life[bad]])
-    found.add(ORDER, columns.row[operation])
-    made.give_up(made.group[bad])
+    crossed = timeline.crossed()
+    operation = timeline.operation[crossed]
+    alloc = timeline.lifetimes.alloc[timeline.lifetime[crossed]]
+    findings.add(ORDER, piece.columns.row[np.where(operation >= 0, operation, alloc)])
+    return timeline.disclaimed(timeline.channel[crossed])
 
 
+def _judge_answers(
+    piece: Piece, timeline: Timeline, findings: Findings
+) -> tuple[Answers, Judged, Timeline]:
+    answers = find_answers(piece, timeline)
+    judged, timeline = judge_answers(answers, timeline)
+    findings.add(ANSWER, piece.columns.row[judged.wrong])
+    timeline = timeline.disclaimed(answers.channel[np.isin(answers.operation, judged.wrong)])
+    return answers, judged, _across_ports(piece, timeline, findings)
+
+
+def _search(
+    piece: Piece, timeline: Timeline, answers: Answers, judged: Judged, findings: Findings
+) -> Callable[[], Linearized]:
+    """Return the search for an order that explains the answers that are still open."""
+    if findings.violations:
+        undecided = np.union1d(judged.ambiguous, judged.unknown)
+        left = Linearized(np.zeros(0, np.int64), undecided)
+        return lambda: left
+    lifetimes = piece.lifetimes
+    unknown = np.union1d(judged.unknown, lifetimes.alloc[lifetimes.doubtful])
+    return lambda: linearize_parts(piece, timeline, answers, judged.ambiguous, unknown)
+
+
+def _judge_events(
+    piece: Piece, timeline: Timeline, events: Events, findings: Findings, *, final: bool
+) -> None:
+    row = piece.columns.row
+    without_cause, while_masked = match_deliveries(piece, events)
+    findings.add(INVENTED, row[without_cause])
+    findings.add(INVENTED, row[outnumbered_deliveries(piece, events)])
+    findings.add(INVENTED, row[delivered_before_any_send(piece)])
+    findings.add(MASKED, row[while_masked])
+    if final:
+        findings.add(LOST, row[lost_events(piece, timeline, events)])
+
+
+_WORTH_A_THREAD = 50_000  # operations: below, a search takes no time
 _T = TypeVar("_T")
 
 
-class _Beside:
-    """Begins what it is called with, and returns what to call for the result."""
+class _Background:
+    """Runs work in a second thread if there is one, else when its result is asked for."""
 
     def __init__(self, pool: ThreadPoolExecutor | None) -> None:
         self._pool = pool
 
     def __call__(self, work: Callable[[], _T]) -> Callable[[], _T]:
+        """Start ``work``; call what is returned to wait for its result."""
         return self._pool.submit(work).result if self._pool else work
 
 
 @contextmanager
-def _beside(operations: int) -> Iterator[_Beside]:
+def _background(operations: int) -> Iterator[_Background]:
     """Let work go on beside the block: numpy among big arrays leaves room for a second CPU."""
     if operations < _WORTH_A_THREAD:
-        yield _Beside(None)
+        yield _Background(None)
         return
-    with ThreadPoolExecutor(1, "beside") as pool:
-        yield _Beside(pool)
-
-
-def _early(
-    columns: Columns, whose: Ports, lives: Lives, past: Past
-) -> tuple[events.Mail, Findings]:
-    """Apply the rules that need no bounds of any change."""
-    found = Findings()
-    found.add(RESULT, columns.row[answers.wrong_numbers(columns)])
-    found.add(VIRQ, columns.row[answers.bound_again(columns, whose, lives)])
-    found.add(NOTIFY, columns.row[notify.wrong(columns, whose, lives, past)])
-    mail = events.mail(columns, whose, lives)
-    found.add(STRAY, columns.row[events.stray(columns, whose, mail, past)])
-    return mail, found
-
-
-def _answers(
-    columns: Columns, whose: Ports, about: Scope, made: Timeline, found: Findings
-) -> tuple[answers.Reads, answers.Judged]:
-    """Judge what operations answered."""
-    these = answers.reads(columns, whose, about, made)
-    judged = answers.judge(these, made)
-    found.add(ANSWER, columns.row[judged.wrong])
-    made.give_up(these.group[np.isin(these.operation, judged.wrong)])
-    made.along()
-    _crossed(columns, made, found)
-    made.spread(columns)
-    _crossed(columns, made, found)
-    return these, judged
-
-
-def _search(
-    columns: Columns,
-    whose: Ports,
-    about: Scope,
-    made: Timeline,
-    these: answers.Reads,
-    judged: answers.Judged,
-    found: Findings,
-) -> Callable[[], Searched]:
-    """Return the search among those answers that are still open."""
-    if found.violations:
-        left = Searched(np.zeros(0, np.int64), np.union1d(judged.open, judged.guessed))
-        return lambda: left
-    doubtful = made.lives.born[made.lives.doubtful]
-    vague = np.union1d(judged.guessed, doubtful)
-    return lambda: look_into(columns, whose, about, made, these, judged.open, vague)
-
-
-def _events(
-    columns: Columns,
-    whose: Ports,
-    about: Scope,
-    made: Timeline,
-    found: Findings,
-    flow: Flow,
-    final: bool,
-    past: Past,
-) -> None:
-    invented, masked = events.invented(columns, made, flow)
-    found.add(INVENTED, columns.row[invented])
-    found.add(INVENTED, columns.row[events.outnumbered(columns, made, flow)])
-    found.add(INVENTED, columns.row[events.never_sent(columns, whose, about, past)])
-    found.add(MASKED, columns.row[masked])
-    if final:
-        found.add(LOST, columns.row[events.lost(columns, whose, about, made, flow)])
+    with ThreadPoolExecutor(1, "rules") as pool:
+        yield _Background(pool)

@@ -3,7 +3,13 @@
 Of each piece, what later operations can still depend on is carried over: operations that
 had not returned, ports that are open (with what they were connected to) and the events
 that may still be on their way.  In each piece, operations that return after the last
-moment that has been read for certain count as in flight: a prefix of a history is a history.
+moment that has been read for certain count as in flight: the beginning of a history is a
+history.
+
+    history     ...............|...............|...............
+    piece 1     ===============
+    piece 2        o  o   ooooo ===============                    o: carried over
+    piece 3              o       o  o  oo  oooo ===============
 """
 
 from __future__ import annotations
@@ -13,9 +19,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.history.check.events import working
-from harness.history.check.rules import Piece, judge
-from harness.history.check.scope import Past, Scope
+from harness.history.check.events import load_end
+from harness.history.check.piece import Past
+from harness.history.check.rules import JudgedPiece, judge
+from harness.history.check.scope import Scope
 from harness.history.format.columns import NEVER, Bool, Columns, Int64, concatenate
 from harness.history.format.record import Op
 
@@ -29,35 +36,32 @@ class Step:
 
     columns: Columns  # with what was carried over, not widened
     past: Past
-    piece: Piece
-    fresh: int  # first row that was not in an earlier piece
+    judged: JudgedPiece
+    first_row: int  # of the operations that were in no earlier piece
 
 
-def stream(pieces: Iterable[Columns], about: Scope) -> Iterator[Step]:
+def stream(pieces: Iterable[Columns], scope: Scope) -> Iterator[Step]:
     """Judge ``pieces``, consecutive parts of one history in the order of its calls."""
-    widest = 2 * max(about.error.values(), default=0) + about.cpu_error + 1
+    widest = scope.most_slack + scope.cpu_error + 1
     carried: Columns | None = None
     past = Past()
-    for columns, final in _lookahead(pieces):
-        fresh = int(columns.row[0])
+    for columns, final in _with_last_marked(pieces):
+        first_row = int(columns.row[0])
         if carried is not None:
             columns = concatenate([carried, columns])
-        horizon = about.horizon if final else min(about.horizon, int(columns.call[-1]) - widest)
+        horizon = scope.horizon if final else min(scope.horizon, int(columns.call[-1]) - widest)
         # Rows that were carried are judged again, with the same result.
-        piece = judge(columns, replace(about, horizon=horizon), final=final, past=past)
-        yield Step(columns, past, piece, fresh)
+        judged = judge(columns, replace(scope, horizon=horizon), final=final, past=past)
+        yield Step(columns, past, judged, first_row)
         if not final:
-            keep = _needed(piece, horizon)
-            ended = np.union1d(past.keys, _ended(piece, keep))
-            vague = np.union1d(past.vague, _vague(piece))
-            last = int(columns.row[-1]) + 1
-            past = Past(ended, vague, last, horizon, working(piece.columns))
-            rows = piece.columns.row[keep]
+            keep = _needed(judged, horizon)
+            past = _left_behind(judged, keep, past, int(columns.row[-1]) + 1, horizon)
             late = (columns.ret > horizon) | (columns.row > columns.row[-1] - _OVERLAP)
-            carried = columns.take(np.isin(columns.row, rows) | late)
+            carried = columns.take(np.isin(columns.row, judged.piece.columns.row[keep]) | late)
 
 
-def _lookahead(pieces: Iterable[Columns]) -> Iterator[tuple[Columns, bool]]:
+def _with_last_marked(pieces: Iterable[Columns]) -> Iterator[tuple[Columns, bool]]:
+    """Yield each piece that is not empty, and whether it is the last one."""
     previous: Columns | None = None
     for columns in pieces:
         if not len(columns):
@@ -69,89 +73,92 @@ def _lookahead(pieces: Iterable[Columns]) -> Iterator[tuple[Columns, bool]]:
         yield previous, True
 
 
-def _needed(piece: Piece, horizon: int) -> Bool:
-    """Say which operations (of ``piece.columns``) the next piece needs."""
-    columns, lives = piece.columns, piece.timeline.lives
+def _left_behind(judged: JudgedPiece, keep: Bool, past: Past, first_row: int, horizon: int) -> Past:
+    """Return what the next piece, which begins with ``first_row``, must know of the ones before."""
+    columns, lifetimes = judged.piece.columns, judged.piece.lifetimes
+    ended = lifetimes.keys[np.unique(lifetimes.channel[~keep[lifetimes.alloc]])]
+    known = judged.timeline.connections.known
+    unknown = lifetimes.keys[np.unique(lifetimes.channel[~known])]
+    return Past(
+        ports=np.union1d(past.ports, ended),
+        unknown=np.union1d(past.unknown, unknown),
+        first_row=first_row,
+        judged=horizon,
+        load_end=load_end(columns),
+    )
+
+
+def _needed(judged: JudgedPiece, horizon: int) -> Bool:
+    """Say which operations (of the piece's columns) the next piece needs."""
+    columns, lifetimes = judged.piece.columns, judged.piece.lifetimes
     keep = np.zeros(len(columns), bool)
     recent = columns.row > columns.row[-1] - _OVERLAP
     pending = recent & (columns.op != Op.RECV)
     since = int(min(columns.call[pending].min(initial=horizon), horizon))
-    alive = (lives.end_high >= since) | lives.doubtful
-    alive |= columns.row[lives.born] > columns.row[-1] - _OVERLAP
-    alive |= lives.end_low > working(columns)  # what was lost there is told at the very end
-    alive &= ~_succeeded(piece, since)
-    _keep_events(piece, keep, alive)
-    for _ in range(len(lives.born)):
-        servers = _servers(piece, alive)
+    alive = (lifetimes.close_high >= since) | lifetimes.doubtful
+    alive |= columns.row[lifetimes.alloc] > columns.row[-1] - _OVERLAP
+    alive |= lifetimes.close_low > load_end(columns)  # what was lost there is told at the very end
+    alive &= ~_succeeded(judged, since)
+    _keep_events(judged, keep, alive)
+    for _ in range(len(lifetimes.alloc)):
+        servers = _servers(judged, alive)
         if alive[servers].all():
             break
         alive[servers] = True
-    keep[lives.born[alive]] = True
-    ends = lives.end[alive]
-    keep[ends[ends >= 0]] = True
-    _keep_closes(piece, keep, alive)
+    keep[lifetimes.alloc[alive]] = True
+    closes = lifetimes.close[alive]
+    keep[closes[closes >= 0]] = True
+    _keep_closes(judged, keep, alive)
     keep |= (columns.ret == NEVER) & (columns.op != Op.RECV)
     return keep
 
 
-def _succeeded(piece: Piece, since: int) -> Bool:
-    """Say which lives were followed by a certain one on the same port before ``since``."""
-    lives, columns = piece.timeline.lives, piece.columns
-    count = len(lives.born)
-    certain = ~lives.doubtful & (columns.ret[lives.born] < since)
-    following = np.append(certain[1:] & (lives.group[1:] == lives.group[:-1]), False)[:count]
-    return np.asarray(following, bool)
+def _succeeded(judged: JudgedPiece, since: int) -> Bool:
+    """Say which lifetimes were followed by a certain one on the same port before ``since``."""
+    lifetimes, columns = judged.piece.lifetimes, judged.piece.columns
+    count = len(lifetimes.alloc)
+    certain = ~lifetimes.doubtful & (columns.ret[lifetimes.alloc] < since)
+    same = lifetimes.channel[1:] == lifetimes.channel[:-1]
+    return np.asarray(np.append(certain[1:] & same, False)[:count], bool)
 
 
-def _servers(piece: Piece, alive: Bool) -> Int64:
-    """Return the lives that the births of ``alive`` ones connected to."""
-    made = piece.timeline
-    births = np.flatnonzero(made.peer >= 0)
-    own = made.lives.born[made.life[births]] == made.operation[births]
-    births = births[own & alive[made.life[births]]]
-    return np.unique(made.peer[births])
+def _servers(judged: JudgedPiece, alive: Bool) -> Int64:
+    """Return the lifetimes that the ports of ``alive`` ones were bound to when they were made."""
+    timeline, lifetimes = judged.timeline, judged.piece.lifetimes
+    made = np.flatnonzero(timeline.peer >= 0)
+    own = lifetimes.alloc[timeline.lifetime[made]] == timeline.operation[made]
+    made = made[own & alive[timeline.lifetime[made]]]
+    return np.unique(timeline.peer[made])
 
 
-def _keep_closes(piece: Piece, keep: Bool, alive: Bool) -> None:
-    """Keep all closes of ports with kept lives that could be theirs."""
-    columns, lives = piece.columns, piece.timeline.lives
+def _keep_closes(judged: JudgedPiece, keep: Bool, alive: Bool) -> None:
+    """Keep all closes of ports with kept lifetimes that could be theirs."""
+    columns, lifetimes = judged.piece.columns, judged.piece.lifetimes
     closes = np.flatnonzero(columns.op == Op.CLOSE)
-    group = lives.find(piece.ports.local[closes])
-    first = np.full(len(lives.keys) + 1, NEVER)
-    np.minimum.at(first, lives.group[alive], columns.call[lives.born[alive]])
-    mine = closes[columns.ret[closes] >= first[group]]
-    # Without the life it ended, a close would cast doubt on the next one.
-    settled = lives.end[~alive & ~lives.doubtful]
+    channel = lifetimes.find(judged.piece.ports.local[closes])
+    first = np.full(len(lifetimes.keys) + 1, NEVER)  # the last one: of FOREIGN
+    np.minimum.at(first, lifetimes.channel[alive], columns.call[lifetimes.alloc[alive]])
+    mine = closes[columns.ret[closes] >= first[channel]]
+    # Without the lifetime it ended, a close would cast doubt on the next one.
+    settled = lifetimes.close[~alive & ~lifetimes.doubtful]
     keep[np.setdiff1d(mine, settled)] = True
 
 
-def _keep_events(piece: Piece, keep: Bool, alive: Bool) -> None:
+def _keep_events(judged: JudgedPiece, keep: Bool, alive: Bool) -> None:
     """Keep the last events of open ports, the first cause after the last delivery, and senders."""
-    flow = piece.flow
-    of = flow.cause_of
-    for operation, by in (
-        (flow.received, flow.received_by),
-        (flow.enabled, flow.enabled_by),
-        (flow.unmasking, flow.unmasked),
-        (flow.cause, of),
+    deliveries, causes = judged.events.deliveries, judged.events.causes
+    for operation, of in (
+        (deliveries.recv, deliveries.recv_of),
+        (deliveries.enable, deliveries.enable_of),
+        (deliveries.unmask, deliveries.unmask_of),
+        (causes.operation, causes.lifetime),
     ):
-        from_end = np.searchsorted(by, by, side="right") - np.arange(len(by))
-        keep[operation[(from_end <= _EVENTS) & alive[by]]] = True
-    last = np.full(len(alive), flow.axis.low)
-    np.maximum.at(last, flow.received_by, piece.columns.ret[flow.received])
-    index = np.flatnonzero(flow.sure & (flow.cause_call > last[of]) & alive[of])
+        from_end = np.searchsorted(of, of, side="right") - np.arange(len(of))
+        keep[operation[(from_end <= _EVENTS) & alive[of]]] = True
+    last = np.full(len(alive), judged.events.axis.low)
+    np.maximum.at(last, deliveries.recv_of, judged.piece.columns.ret[deliveries.recv])
+    of = causes.lifetime
+    index = np.flatnonzero(causes.certain & (causes.call > last[of]) & alive[of])
     _, first = np.unique(of[index], return_index=True)
-    keep[flow.cause[index[first]]] = True
-    alive[flow.cause_from[keep[flow.cause] & alive[of]]] = True
-
-
-def _vague(piece: Piece) -> Int64:
-    """Return the ports with a life whose connections are not all known."""
-    lives = piece.timeline.lives
-    return lives.keys[np.unique(lives.group[~piece.timeline.linked])]
-
-
-def _ended(piece: Piece, keep: Bool) -> Int64:
-    """Return the ports of which a life is left behind."""
-    lives = piece.timeline.lives
-    return lives.keys[np.unique(lives.group[~keep[lives.born]])]
+    keep[causes.operation[index[first]]] = True
+    alive[causes.sender[keep[causes.operation] & alive[of]]] = True

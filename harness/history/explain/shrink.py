@@ -1,6 +1,6 @@
 """From a piece of a history down to the few operations that show the violation.
 
-Delta debugging (Zeller and Hildebrandt's ddmin), with the lives of ports as the smallest
+Delta debugging (Zeller and Hildebrandt's ddmin), with the lifetimes of ports as the smallest
 parts that can be left out: without its close, the next allocation of a port would be a
 violation that never happened.
 """
@@ -12,9 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.history.check import notify
+from harness.history.check.notify_vcpu import vcpu_binds, vcpu_told
+from harness.history.check.piece import Past
+from harness.history.check.ports import FOREIGN, ports_of
 from harness.history.check.rules import MASKED, NOTIFY, judge
-from harness.history.check.scope import FOREIGN, Past, Scope, ports
+from harness.history.check.scope import Scope
 from harness.history.format.columns import NEVER, Columns, Int64
 from harness.history.format.record import Op
 
@@ -23,7 +25,7 @@ _NEAR = 400  # operations on the culprit's ports to begin with; grows until the 
 
 def shrink(
     columns: Columns,
-    about: Scope,
+    scope: Scope,
     property_: str,
     culprit: int,
     *,
@@ -38,19 +40,19 @@ def shrink(
     deadline = time.monotonic() + seconds
 
     def shows(candidate: Columns) -> bool:
-        return (property_, culprit) in judge(candidate, about, past=past).found.violations
+        return (property_, culprit) in judge(candidate, scope, past=past).findings.violations
 
     near = _NEAR
-    component = _component(columns, about, culprit)
-    fixed = _fixed(component, about, property_, culprit)
+    component = _component(columns, scope, culprit)
+    fixed = _indispensable(component, scope, property_, culprit)
     start = component
     while near < 2 * len(component):
-        start = component.take(_nearest(component, about, fixed, near))
+        start = component.take(_nearest(component, scope, fixed, near))
         if shows(start):
             break
         near *= 4
         start = component
-    parts = _parts(start, about)
+    parts = _parts(start, scope)
     kept = _ddmin(
         len(parts),
         lambda chosen: shows(_join(start, fixed, [parts[i] for i in chosen])),
@@ -59,75 +61,77 @@ def shrink(
     return _join(start, fixed, [parts[i] for i in kept])
 
 
-def _component(columns: Columns, about: Scope, culprit: int) -> Columns:
-    """Operations on the ports that the culprit is about, and on those ever connected to them."""
-    whose = ports(columns, about)
+def _component(columns: Columns, scope: Scope, culprit: int) -> Columns:
+    """Return the operations on the culprit's ports, and on those ever connected to them."""
+    ports = ports_of(columns, scope)
     index = int(np.searchsorted(columns.row, culprit))
-    mine = {int(k[index]) for k in (whose.made, whose.local, whose.remote)} - {FOREIGN}
-    binds = np.flatnonzero((whose.made != FOREIGN) & (whose.remote != FOREIGN))
+    mine = {int(k[index]) for k in (ports.made, ports.local, ports.remote)} - {FOREIGN}
+    binds = np.flatnonzero((ports.made != FOREIGN) & (ports.remote != FOREIGN))
     for _ in range(2):
         known = np.array(sorted(mine), np.int64)
-        near = np.isin(whose.made[binds], known) | np.isin(whose.remote[binds], known)
-        mine.update(whose.made[binds[near]].tolist(), whose.remote[binds[near]].tolist())
+        near = np.isin(ports.made[binds], known) | np.isin(ports.remote[binds], known)
+        mine.update(ports.made[binds[near]].tolist(), ports.remote[binds[near]].tolist())
     known = np.array(sorted(mine), np.int64)
-    touched = np.isin(whose.made, known) | np.isin(whose.local, known)
-    touched |= np.isin(whose.remote, known)
+    touched = np.isin(ports.made, known) | np.isin(ports.local, known)
+    touched |= np.isin(ports.remote, known)
     touched[index] = True
     return columns.take(touched)
 
 
-def _fixed(columns: Columns, about: Scope, property_: str, culprit: int) -> Int64:
-    """Return the rows without which the story would not be true, the culprit's first.
+def _indispensable(columns: Columns, scope: Scope, property_: str, culprit: int) -> Int64:
+    """Return the rows without which the witness would not be true, the culprit's first.
 
-    A vCPU told wrongly: what bound the port to that one last must stay, so that what
-    came after it stays, too.  A delivery while the port was masked: so must the one before.
+    Where STATUS told a wrong vCPU: what bound the port to that vCPU last, so that what bound it
+    elsewhere afterwards cannot be left out.  Where an event was delivered while the port was
+    masked: the delivery before, for the same reason.
     """
     if property_ not in (MASKED, NOTIFY):
         return np.array([culprit], np.int64)
-    whose = ports(columns, about)
+    ports = ports_of(columns, scope)
     index = np.searchsorted(columns.row, [culprit])
-    same = whose.local == whose.local[index]
+    same = ports.local == ports.local[index]
     if property_ == MASKED:
         same &= (columns.op == Op.RECV) & (columns.ret < columns.ret[index])
         before = np.flatnonzero(same)
         latest = before[np.argsort(columns.ret[before])][-1:]
         return np.append(np.int64(culprit), columns.row[latest])
-    same &= notify.moves(columns, whose)
-    same &= (columns.arg == notify.told(columns, index)) & (columns.call < columns.call[index])
+    same &= vcpu_binds(columns, ports)
+    same &= (columns.arg == vcpu_told(columns, index)) & (columns.call < columns.call[index])
     return np.append(np.int64(culprit), columns.row[same][-1:])
 
 
-def _nearest(columns: Columns, about: Scope, fixed: Int64, count: int) -> Int64:
-    """The ``count`` operations around the culprit, and the lives that they are part of."""
+def _nearest(columns: Columns, scope: Scope, fixed: Int64, count: int) -> Int64:
+    """Return some ``count`` operations around the culprit, with the lifetimes they fall into."""
     index = int(np.searchsorted(columns.row, fixed[0]))
     low, high = max(0, index - count), min(len(columns), index + count // 4)
     keep = np.zeros(len(columns), bool)
     keep[low:high] = True
     keep[np.searchsorted(columns.row, fixed)] = True
-    births = ports(columns, about).made != FOREIGN
-    for part in _parts(columns, about):
-        lives = births[part[0]] and (len(part) == 1 or part[-1] >= low)
-        if lives and part[0] < high:
+    allocates = ports_of(columns, scope).made != FOREIGN
+    for part in _parts(columns, scope):
+        open_then = allocates[part[0]] and (len(part) == 1 or part[-1] >= low)
+        if open_then and part[0] < high:
             keep[part] = True
     return np.flatnonzero(keep)
 
 
-def _parts(columns: Columns, about: Scope) -> list[Int64]:
-    """Return indices in groups that only make sense together: births with their closes."""
-    whose = ports(columns, about)
+def _parts(columns: Columns, scope: Scope) -> list[Int64]:
+    """Return indices in groups that only make sense together: allocations with their closes."""
+    ports = ports_of(columns, scope)
     open_: dict[int, list[int]] = {}
     parts: list[list[int]] = []
-    written = (whose.made != FOREIGN) | (columns.op == Op.CLOSE)
-    order = np.argsort(np.where(whose.made != FOREIGN, columns.ret, columns.call), kind="stable")
+    made = ports.made != FOREIGN
+    changes = made | (columns.op == Op.CLOSE)
+    order = np.argsort(np.where(made, columns.ret, columns.call), kind="stable")
     for index in order.tolist():
-        if not written[index]:
+        if not changes[index]:
             parts.append([index])
-        elif whose.made[index] != FOREIGN:
+        elif made[index]:
             part = [index]
-            open_[int(whose.made[index])] = part
+            open_[int(ports.made[index])] = part
             parts.append(part)
         elif columns.result[index] == 0 or columns.ret[index] == NEVER:
-            part = open_.get(int(whose.local[index]), [])
+            part = open_.get(int(ports.local[index]), [])
             if not part:
                 parts.append(part)
             part.append(index)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.history.check import notify, rules
-from harness.history.check.scope import FOREIGN, PORT_BITS, Ports, Scope, ports, widen
-from harness.history.check.timeline import ANYTHING, OWNED, Timeline, timeline
+from harness.history.check import rules
+from harness.history.check.changes import find_timeline
+from harness.history.check.notify_vcpu import vcpu_told
+from harness.history.check.piece import Piece, prepare
+from harness.history.check.ports import FOREIGN, PORT_BITS, PORT_MASK
+from harness.history.check.scope import Scope
+from harness.history.check.states import ANYTHING, OPEN, domid_of, stat_of
 from harness.history.format.columns import NEVER, Columns
-from harness.history.format.history import DOMID_SELF, ThreadLog
+from harness.history.format.history import ThreadLog
 from harness.history.format.record import Op, Via
+from harness.model.operations import DOMID_SELF
 from harness.model.releases import Errno
 
-_STATS = {1: "unbound", 2: "interdomain", 3: "PIRQ", 4: "VIRQ", 5: "IPI", OWNED: "open"}
+_STATS = {1: "unbound", 2: "interdomain", 3: "PIRQ", 4: "VIRQ", 5: "IPI", OPEN: "open"}
 _ERRNO = {int(errno): errno.name for errno in Errno} | {107: "ENOTCONN"}
 
 _CLAIMS = {
@@ -102,14 +107,13 @@ def explain(
     columns: Columns, about: Scope, names: dict[int, str], property_: str, culprit: int
 ) -> list[str]:
     """Say what the model allowed and what was seen instead."""
-    wide = widen(columns, about)
-    whose = ports(wide, about)
-    made = timeline(wide, whose, about)
+    piece = prepare(columns, about)
+    wide = piece.columns
     index = int(np.searchsorted(wide.row, culprit))
-    skew = f"clocks of two domains are right to within {max(about.error.values())} ns"
+    skew = f"clocks of two domains are right to within {max(about.clock_error.values())} ns"
     lines = []
     if property_ in (rules.ANSWER, rules.BIND, rules.ORDER):
-        lines += _states(wide, whose, made, names, index)
+        lines += _states(piece, names, index)
     if property_ == rules.ANSWER:
         lines.append("Seen: an answer that none of these states gives.")
     elif property_ == rules.BIND:
@@ -122,7 +126,7 @@ def explain(
     elif property_ == rules.NOTIFY:
         lines.append(
             "Allowed: the vCPU of the last successful bind_vcpu, or of the bind itself "
-            f"(0 for channels). Seen: vCPU {int(notify.told(wide, np.array([index]))[0])}."
+            f"(0 for channels). Seen: vCPU {int(vcpu_told(wide, np.array([index]))[0])}."
         )
     elif property_ == rules.ALLOCATION:
         port = int(wide.result[index])
@@ -149,26 +153,27 @@ def explain(
     ]
 
 
-def _states(
-    columns: Columns, whose: Ports, made: Timeline, names: dict[int, str], index: int
-) -> list[str]:
-    key = int(whose.local[index]) if whose.local[index] != FOREIGN else int(whose.remote[index])
-    group = made.lives.find(np.array([key]))
-    if group[0] == FOREIGN:
+def _states(piece: Piece, names: dict[int, str], index: int) -> list[str]:
+    """Say in which states the port of operation ``index`` can have been during the call."""
+    timeline, ports = find_timeline(piece), piece.ports
+    key = int(ports.local[index]) if ports.local[index] != FOREIGN else int(ports.remote[index])
+    channel = piece.lifetimes.find(np.array([key]))
+    if channel[0] == FOREIGN:
         return []
-    call, ret = columns.call[index : index + 1], columns.ret[index : index + 1]
-    first, last = made.positions(group, call, ret)
-    states = made.state(np.repeat(group, last[0] - first[0] + 1), np.arange(first[0], last[0] + 1))
+    call, ret = piece.columns.call[index : index + 1], piece.columns.ret[index : index + 1]
+    first, last = timeline.positions(channel, call, ret)
+    position = np.arange(first[0], last[0] + 1)
+    states = timeline.state(np.repeat(channel, len(position)), position)
     told = ", then ".join(dict.fromkeys(_state(int(s), names) for s in states))
-    where = f"port {key & 0xFFFFFFFF} of {names.get(key >> PORT_BITS, key >> PORT_BITS)}"
+    where = f"port {key & PORT_MASK} of {names.get(key >> PORT_BITS, key >> PORT_BITS)}"
     return [f"During the marked call {where} was: {told}."]
 
 
 def _state(state: int, names: dict[int, str]) -> str:
     if state == ANYTHING:
         return "free (or not an agent's)"
-    number, domid, detail = state >> 48, (state >> PORT_BITS) & 0xFFFF, state & 0xFFFFFFFF
+    stat, domid, detail = stat_of(state), domid_of(state), state & PORT_MASK
     domain = names.get(domid, f"domain {domid}")
     more = {1: f" for {domain}", 2: f" with {domain} port {detail}", 4: f" {detail}"}
-    more[OWNED] = f" to {domain}"
-    return _STATS[number] + more.get(number, "")
+    more[OPEN] = f" to {domain}"
+    return _STATS[stat] + more.get(stat, "")

@@ -21,8 +21,6 @@ from harness.history.format.columns import NEVER, Columns, Int64
 from harness.history.format.record import RECORD, Op, Via
 from harness.verdict import ConfigError
 
-DOMID_SELF = 0x7FF0
-
 # What a run may say in ``History.meta``, and what holds when it does not.
 META_DEFAULTS: dict[str, int] = {
     "cpu_error_ns": 0,  # how far the counters of two CPUs of one domain can differ

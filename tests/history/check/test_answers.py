@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.history.check.answers import ERRORS, Claim, allowed
-from harness.history.check.timeline import ANYTHING, INTERDOMAIN, IPI, UNBOUND, VIRQ, encode
+from harness.history.check.states import ANYTHING, INTERDOMAIN, IPI, UNBOUND, VIRQ, encode
 from harness.history.format.record import Op
 from harness.model.channels import Outcome, predict
 from harness.model.domain import Channel, Domain, State, Vcpu, World

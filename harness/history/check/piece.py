@@ -1,0 +1,48 @@
+"""One piece of a history, prepared: the one value that every rule is given.
+
+A history that fits into memory is one piece.  A longer one is judged piece by piece, and what
+is left behind is summed up in ``Past`` (harness.history.check.stream).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.history.check.lifetimes import Lifetimes, find_lifetimes
+from harness.history.check.ports import Ports, ports_of
+from harness.history.check.scope import Scope, widen
+from harness.history.format.columns import NEVER, Columns, Int64
+
+
+@dataclass(frozen=True)
+class Past:
+    """What came before a piece and is not in it any more."""
+
+    ports: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))  # keys: had lifetimes
+    unknown: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))  # keys: see Connections
+    first_row: int = 0  # of this piece's own operations; earlier ones are those that still matter
+    judged: int = -NEVER  # ns: deliveries that returned before have been judged
+    load_end: int = -NEVER  # ns: when the last operation that is no close was called
+
+
+NO_PAST = Past()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Operations in the order of their calls, and what the rules must know to read them."""
+
+    columns: Columns  # intervals widened: see harness.history.check.scope
+    scope: Scope
+    past: Past
+    ports: Ports
+    lifetimes: Lifetimes
+
+
+def prepare(columns: Columns, scope: Scope, past: Past = NO_PAST) -> Piece:
+    """Return the piece that consists of ``columns`` (as recorded: not widened)."""
+    wide = widen(columns, scope)
+    ports = ports_of(wide, scope)
+    return Piece(wide, scope, past, ports, find_lifetimes(wide, ports, scope))
