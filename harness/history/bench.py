@@ -1,4 +1,4 @@
-"""``bench check``: how fast the oracle judges a long legal history, and how much memory it takes.
+"""``bench check``: how fast the checker judges a long legal history, and how much memory it takes.
 
 The history is a simulated load on two domains, repeated with every port closed in
 between, written to a file and checked from there in a process of its own.

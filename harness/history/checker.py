@@ -1,8 +1,8 @@
-"""The oracle: whether the model of the lock and of event channels allows a history.
+"""The checker: does the model of the lock and of event channels allow a history?
 
-No false alarm is possible as long as the model is right: every claim follows from bounds
-on the instant of each operation that hold whatever the clocks, the schedulers and the
-kernels (whose ports are not recorded) did.  What could not be settled is counted.
+There is no false alarm as long as the model is right: every claim follows from bounds on the
+instant of each operation, and these hold whatever the clocks, the schedulers and the kernels
+(whose ports are not recorded) did.  What could not be decided is counted.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ class CheckResult:
 
 
 def check(history: History | Path, *, html: Path | None = None) -> CheckResult:
-    """Check ``history`` (or the file that holds one); ConfigError when it is malformed.
+    """Check ``history``, or the file that holds one; raise ConfigError when it is malformed.
 
-    ``html``: a directory for the violations' timelines.
+    ``html``: directory for one page per violation, which shows its operations as a timeline;
+    LabError when they cannot be written.
     """
     begun = time.perf_counter()
     if isinstance(history, Path):
@@ -82,7 +83,7 @@ def _pieces(columns: Columns) -> Iterator[Columns]:
 
 
 def _read_ahead(pieces: Iterator[Columns]) -> Iterator[Columns]:
-    """Yield ``pieces``, reading the next one while one is judged."""
+    """Yield ``pieces``; while one is judged, the next one is read."""
     with ThreadPoolExecutor(1, "read") as pool:
         coming = pool.submit(next, pieces, None)
         while (piece := coming.result()) is not None:
@@ -91,7 +92,7 @@ def _read_ahead(pieces: Iterator[Columns]) -> Iterator[Columns]:
 
 
 class _Found:
-    """What was found so far in the history of ``threads``; ``html`` as in ``check``."""
+    """What was found in the pieces so far; ``threads`` and ``html`` are those of ``check``."""
 
     def __init__(self, scope: Scope, threads: tuple[ThreadLog, ...], html: Path | None) -> None:
         self.scope = scope

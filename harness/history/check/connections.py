@@ -1,30 +1,30 @@
 """Which lifetime of the other end's port each BIND_INTERDOMAIN connected to.
 
-A bind names the other end by its number.  It may have met any lifetime of that port that its
-call overlaps, in the other domain's clock:
+A bind names the other end by its number.  It may have connected to any lifetime of that port
+that its call overlaps:
 
     remote port   |==== 1 ====|   |===== 2 =====|       |==== 3 ====|
     bind                    [--------]                                  1 or 2: not certain
 
-It is certain when one lifetime alone can be it, and held from before the call until after:
+It is certain when only one is left, and that one lasted from before the call until after it:
 
     remote port   |============ 1 ============|
     bind                  [--------]                                    1: a *link*
 
-Two facts leave fewer lifetimes to choose from: a port is reserved for one domain, and a STATUS
-on the new port may tell that its other end is gone again:
+Two facts exclude lifetimes: an unbound port is reserved for one domain, and a STATUS on the new
+port may tell that its other end has been closed, so that one which is still open was not it:
 
     remote port   |==== 1 ====|   |=============== 2 ==============|
     bind                    [--------]
-    STATUS of the new port               [ "unbound" ]                  1: 2 is still there
+    STATUS of the new port               [ "unbound" ]                  1: 2 is still open
 
-What is connected to what follows for both ends.  Where it is not certain, neither end's state
-is known from then on, except in one case: when the number is allocated again after the bind,
-whichever lifetime it was has been closed by then.
+A link tells the state of both ends.  Without one, neither end's state is known after the bind.
+But if the remote number is allocated again, the lifetime that the bind connected to, whichever
+it was, has been closed by then, and the new port is unbound:
 
     remote port   |==== 1 ====|   |===== 2 =====|       [ALLOC]==== 3 ====|
     bind                    [--------]                        |
-    the new port            |-- connected to 1 or 2 --------->|  unbound at the latest
+    the new port            |------ connected, or unbound ----|--- unbound ---
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Links:
 
 @dataclass(frozen=True)
 class UnknownPeers:
-    """New ports of binds that met one of several lifetimes, all of which are closed by then."""
+    """Ports that a bind made and whose other end is not certain, but closed by a known time."""
 
     client: Int64  # lifetime of the port that the bind made
     closed_high: Int64  # when the other end was closed at the latest, in the client's clock
@@ -67,9 +67,9 @@ class Connections:
 
     links: Links
     unknown_peers: UnknownPeers
-    unknown_since: Int64  # by lifetime: from here on it may have been bound to; NEVER: it was not
     known: Bool  # by lifetime: what it is connected to is known at all times
-    possible: Int64  # lifetime << PORT_BITS | port, ascending: what it may be connected to, else
+    unknown_since: Int64  # by lifetime: from when on that is not known; NEVER: it is, or see above
+    possible: Int64  # lifetime << PORT_BITS | port, ascending: all ports each may be connected to
     any_port: Bool  # by lifetime: it may be connected to any port
 
     def possible_peer(self, lifetime: Int64, port: Int64) -> Bool:
@@ -94,7 +94,7 @@ def find_connections(piece: Piece) -> Connections:
     since = np.full(len(lifetimes.alloc), NEVER)
     doubt = uncertain[pairs.bind]
     np.minimum.at(since, pairs.server[doubt], binds.call[pairs.bind[doubt]])
-    uncertain[closed] = False
+    uncertain[closed] = False  # for their clients: see UnknownPeers
     since[binds.client[uncertain & (binds.client >= 0)]] = lifetimes.axis.low
     since[unrecorded] = lifetimes.axis.low
     known = ~lifetimes.doubtful & (since == NEVER)
@@ -104,8 +104,8 @@ def find_connections(piece: Piece) -> Connections:
     return Connections(
         links=Links(server, binds.client[certain], binds.operation[certain], binds.slack[certain]),
         unknown_peers=peers,
-        unknown_since=since,
         known=known,
+        unknown_since=since,
         possible=_possible(piece, binds, pairs),
         any_port=any_port,
     )
@@ -209,7 +209,7 @@ def _other_end_gone(piece: Piece, binds: _Binds) -> Int64:
 
 
 def _certain(piece: Piece, binds: _Binds, pairs: _Pairs) -> tuple[Int64, Int64]:
-    """Return the binds (indices) whose other end is certain, with its lifetime: see ``Links``."""
+    """Return the binds (indices) whose other end is certain, and the lifetimes of those ends."""
     columns, lifetimes = piece.columns, piece.lifetimes
     count = np.bincount(pairs.bind, minlength=len(binds.operation))
     only = np.full(len(binds.operation), -1)
@@ -242,9 +242,10 @@ def _closed_since(piece: Piece, binds: _Binds, uncertain: Bool) -> tuple[Int64, 
 
 
 def _unrecorded(piece: Piece) -> Bool:
-    """Say which lifetimes somebody may have bound to whom this piece does not show.
+    """Say which lifetimes may have been bound to by binds that this piece does not hold.
 
-    Ports reserved for a domain without an agent; and those of which that was so in the past.
+    They are reserved for a domain without an agent, or their connections were not known in the
+    past already.
     """
     columns, lifetimes, past = piece.columns, piece.lifetimes, piece.past
     agents = np.array(sorted(piece.scope.recorded_until), np.int64)
@@ -256,7 +257,7 @@ def _unrecorded(piece: Piece) -> Bool:
 
 
 def _possible(piece: Piece, binds: _Binds, pairs: _Pairs) -> Int64:
-    """Return ``Connections.possible``: what binds told, seen from both ends."""
+    """Return ``Connections.possible``: for both ends of every bind, what the other may be."""
     made, remote = piece.ports.made[binds.operation], piece.ports.remote[binds.operation]
     own = np.flatnonzero(binds.client >= 0)
     return np.unique(

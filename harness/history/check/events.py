@@ -68,11 +68,11 @@ def match_deliveries(piece: Piece, events: Events) -> tuple[Int64, Int64]:
 
 
 def _paired(events: Events) -> tuple[Int64, Int64]:
-    """Return the deliveries (and their lifetimes) that ENABLEs and causes can be matched with.
+    """Return the deliveries (and their lifetimes) that pair up with ENABLEs.
 
-    Linux's queue can still hold an event of an earlier lifetime of the same number, whose
-    ENABLE then frees the new one before its time; a raw UNMASK does the same.  Then
-    deliveries and ENABLEs do not pair up, and nothing is claimed.
+    On the other ports nothing is claimed.  Linux's queue can still hold an event of an earlier
+    lifetime of the same number, whose ENABLE then unmasks the new one too early; and so does a
+    raw UNMASK.
     """
     deliveries = events.deliveries
     pairs_up = events.complete & ~events.reused
@@ -103,18 +103,18 @@ _BACK = 64  # deliveries before a doubtful one that are looked at
 def _matched(piece: Piece, events: Events, recv: Int64, recv_of: Int64, index: int) -> bool:
     """Match deliveries with causes of their own, and say whether ``index`` gets one.
 
-    A delivery clears the pending bit before its RECV returned, and after the ENABLE that
-    followed the RECV before was called.  A cause can serve it if it was called before that
-    RECV returned, and not over before the delivery before could have cleared the bit:
+    Delivery 2 clears the pending bit after the ENABLE that followed RECV 1 was called, and before
+    RECV 2 returned.  A cause can have set the bit for it unless it was called after that, or had
+    returned before delivery 1 could clear the bit:
 
         RECV                [---- 1 ----]               [---- 2 ----]
         ENABLE     [--]                   [--]
         1 clears   |....................|
         2 clears                          |.........................|
-        serve 2    |...... causes that touch this time .............|
+        causes 2   |...... whatever touches this time ..............|
 
-    Each cause so serves a run of consecutive deliveries, and taking the one that is over first
-    gives the best matching.
+    So each cause can serve some consecutive deliveries, and giving each delivery the cause that
+    returned first serves as many as possible.
     """
     columns, causes, axis = piece.columns, events.causes, events.axis
     lifetime = recv_of[index]

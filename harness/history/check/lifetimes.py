@@ -52,12 +52,12 @@ class Lifetimes:
     first: Int64  # by channel, and one past the last: its first lifetime
     channel: Int64
     alloc: Int64  # the allocating operation
-    doubtful: Bool
-    close: Int64  # the operation that closed it if only one can have, else -1
+    doubtful: Bool  # nothing is known about its close, see above
+    close: Int64  # the operation that closed it; -1: none did, or one of several
     close_low: Int64  # when it was closed, at the earliest and at the latest
     close_high: Int64
     begin_low: Int64  # when it began at the earliest: not before the one before it was closed
-    next_ret: Int64  # when the next allocation of the port had returned; NEVER: there is none
+    next_ret: Int64  # when the next allocation of the port returned; NEVER: there is none
     not_free: Int64  # lifetimes that began although the port was in use
     axis: Axis
 

@@ -16,14 +16,18 @@ from harness.history.check.scope import Scope, widen
 from harness.history.format.columns import NEVER, Columns, Int64
 
 
+def _none() -> Int64:
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Past:
-    """What came before a piece and is not in it any more."""
+    """What is known about the pieces before, beside the operations carried over from them."""
 
-    ports: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))  # keys: had lifetimes
-    unknown: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))  # keys: see Connections
-    first_row: int = 0  # of this piece's own operations; earlier ones are those that still matter
-    judged: int = -NEVER  # ns: deliveries that returned before have been judged
+    ports: Int64 = field(default_factory=_none)  # with lifetimes that are not carried
+    unknown: Int64 = field(default_factory=_none)  # with connections that are not known
+    first_row: int = 0  # of the operations that are not carried over
+    judged: int = -NEVER  # ns: deliveries that returned before this have been judged
     load_end: int = -NEVER  # ns: when the last operation that is no close was called
 
 

@@ -90,9 +90,9 @@ def _meta(meta: Mapping[str, Any], name: str) -> int:
 def widen(columns: Columns, scope: Scope) -> Columns:
     """Return ``columns`` as the checker compares them.
 
-    Each interval is widened by what the counters of two CPUs of a domain can differ.  An
-    operation called after the horizon is left out, one that returned after it counts as in
-    flight: the beginning of a history is a history.
+    Each interval is widened by as much as the counters of two CPUs of one domain can differ.  An
+    operation called after the horizon is left out, and one that returned after it counts as in
+    flight: the beginning of a history is itself a history.
     """
     half = -(-scope.cpu_error // 2)
     in_flight = (columns.ret == NEVER) | (columns.ret > scope.horizon)

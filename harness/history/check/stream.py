@@ -1,10 +1,11 @@
 """Judge a history of any length piece by piece, in memory that does not grow with it.
 
-Of each piece, what later operations can still depend on is carried over: operations that
-had not returned, ports that are open (with what they were connected to) and the events
-that may still be on their way.  In each piece, operations that return after the last
-moment that has been read for certain count as in flight: the beginning of a history is a
-history.
+What later operations can depend on is carried over from each piece to the next one: operations
+that have not returned, ports that are open (with what they were connected to), and events that
+may still be on their way.
+
+A piece is judged up to its *horizon*, the last moment of which everything has been read.
+Operations that return later count as in flight: the beginning of a history is itself a history.
 
     history     ...............|...............|...............
     piece 1     ===============

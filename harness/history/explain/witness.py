@@ -1,4 +1,8 @@
-"""Witnesses: a violation told as a short story, for the person who will fix Xen."""
+"""Witnesses: the few operations that show a violation, as text for the person who will fix Xen.
+
+First the rule, then one line per operation (the one that cannot be explained is marked >>), then
+what the model allowed and what was seen instead.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from harness.history.format.record import Op, Via
 from harness.model.operations import DOMID_SELF
 from harness.model.releases import Errno
 
-_STATS = {1: "unbound", 2: "interdomain", 3: "PIRQ", 4: "VIRQ", 5: "IPI", OPEN: "open"}
+_STATS = {1: "unbound", 2: "interdomain", 3: "PIRQ", 4: "VIRQ", 5: "IPI"}
 _ERRNO = {int(errno): errno.name for errno in Errno} | {107: "ENOTCONN"}
 
 _CLAIMS = {
@@ -26,7 +30,7 @@ _CLAIMS = {
     rules.VIRQ: "a VIRQ was bound to a second port",
     rules.BIND: "a bind succeeded on a port that was not unbound for the caller",
     rules.ANSWER: "an answer that contradicts the state of the port",
-    rules.NOTIFY: "the port notifies a vCPU that nobody bound it to last",
+    rules.NOTIFY: "the port notifies another vCPU than the one it was bound to last",
     rules.ORDER: "answers that no order of the operations explains",
     rules.LOST: "an event was sent, and never delivered",
     rules.INVENTED: "an event was delivered that nobody sent",
@@ -36,23 +40,25 @@ _CLAIMS = {
 
 
 def story(
-    columns: Columns, about: Scope, threads: tuple[ThreadLog, ...], property_: str, culprit: int
+    columns: Columns, scope: Scope, threads: tuple[ThreadLog, ...], property_: str, culprit: int
 ) -> str:
-    """Tell the violation that ``columns`` (few operations) show, one line per operation."""
+    """Return the witness of the violation that ``columns`` (few operations) show.
+
+    ``culprit``: row of the operation that cannot be explained.
+    """
     zero = int(columns.call.min())
     names = {log.domid: log.domain for log in threads}
     lines = [f"{property_}: {_CLAIMS[property_]}"]
     for index in range(len(columns)):
         mark = ">>" if columns.row[index] == culprit else "  "
-        lines.append(f"{mark} {_line(columns, index, about, threads, names, zero)}")
-    lines += [f"   {line}" for line in explain(columns, about, names, property_, culprit)]
+        lines.append(f"{mark} {_line(columns, index, threads, names, zero)}")
+    lines += [f"   {line}" for line in explain(columns, scope, names, property_, culprit)]
     return "\n".join(lines)
 
 
 def _line(
     columns: Columns,
     index: int,
-    about: Scope,
     threads: tuple[ThreadLog, ...],
     names: dict[int, str],
     zero: int,
@@ -104,53 +110,40 @@ def _answer(columns: Columns, index: int, op: Op, domain: object) -> str:
 
 
 def explain(
-    columns: Columns, about: Scope, names: dict[int, str], property_: str, culprit: int
+    columns: Columns, scope: Scope, names: dict[int, str], property_: str, culprit: int
 ) -> list[str]:
     """Say what the model allowed and what was seen instead."""
-    piece = prepare(columns, about)
-    wide = piece.columns
-    index = int(np.searchsorted(wide.row, culprit))
-    skew = f"clocks of two domains are right to within {max(about.clock_error.values())} ns"
+    piece = prepare(columns, scope)
+    index = int(np.searchsorted(piece.columns.row, culprit))
     lines = []
     if property_ in (rules.ANSWER, rules.BIND, rules.ORDER):
         lines += _states(piece, names, index)
-    if property_ == rules.ANSWER:
-        lines.append("Seen: an answer that none of these states gives.")
-    elif property_ == rules.BIND:
-        lines.append("Allowed: EINVAL. Seen: success.")
-    elif property_ == rules.ORDER:
-        lines.append(
-            "Each answer is possible alone, but each also says what came before it; together "
-            "they ask for the marked operation both before and after one instant."
-        )
-    elif property_ == rules.NOTIFY:
-        lines.append(
-            "Allowed: the vCPU of the last successful bind_vcpu, or of the bind itself "
-            f"(0 for channels). Seen: vCPU {int(vcpu_told(wide, np.array([index]))[0])}."
-        )
-    elif property_ == rules.ALLOCATION:
-        port = int(wide.result[index])
-        lines.append(f"Allowed: any other port; nobody had closed port {port} since it was given.")
-    elif property_ == rules.VIRQ:
-        lines.append("Allowed: EEXIST, while the first port is open. Seen: success.")
-    elif property_ == rules.LOST:
-        lines.append(
-            "Allowed: the send is dropped only while a writer (bind, close) of the channel is "
-            "inside; none was. Else it is delivered; readers waited, and nothing came."
-        )
-    elif property_ == rules.INVENTED:
-        lines.append(
-            "Allowed: one delivery for each time the port was set pending. Every send and bind "
-            "that could have done so had been delivered before."
-        )
-    elif property_ == rules.MASKED:
-        lines.append("Allowed: no further delivery before the port is enabled again.")
-    elif property_ == rules.STRAY:
-        lines.append("Allowed: no delivery; no agent of that domain had opened the port by then.")
-    return [
-        *lines,
-        f"(lock flavour {about.flavour.name}, Xen {about.release[0]}.{about.release[1]}; {skew})",
-    ]
+    if property_ in _ALLOWED:
+        vcpu = int(vcpu_told(piece.columns, np.array([index]))[0])
+        lines.append(_ALLOWED[property_].format(port=int(piece.columns.result[index]), vcpu=vcpu))
+    skew = f"the domains' clocks are right to within {max(scope.clock_error.values())} ns"
+    release = f"Xen {scope.release[0]}.{scope.release[1]}"
+    return [*lines, f"(lock flavour {scope.flavour.name}, {release}; {skew})"]
+
+
+_ALLOWED = {
+    rules.ALLOCATION: "Allowed: any other port. Nobody had closed port {port} since it was given "
+    "away the last time.",
+    rules.VIRQ: "Allowed: EEXIST, while the first port is open. Seen: success.",
+    rules.BIND: "Allowed: EINVAL. Seen: success.",
+    rules.ANSWER: "Seen: an answer that none of these states gives.",
+    rules.NOTIFY: "Allowed: the vCPU that the last successful bind_vcpu named; if there was none, "
+    "the one that bind_virq or bind_ipi named, and 0 for other ports. Seen: vCPU {vcpu}.",
+    rules.ORDER: "Each answer alone is possible. But it also says which operations took effect "
+    "before it, and in no order of the operations is every answer right.",
+    rules.LOST: "Allowed: a delivery. Some lock flavours may drop a send or an unmask, but only "
+    "while a bind or close of the channel holds the lock, and none did. Seen: no delivery, "
+    "although readers waited until no more events came.",
+    rules.INVENTED: "Allowed: one delivery for each send or bind that set the port pending. "
+    "Each of them had been delivered before, or came too late to cause this delivery.",
+    rules.MASKED: "Allowed: no delivery. Nobody had enabled the port since the delivery before.",
+    rules.STRAY: "Allowed: no delivery. No agent of that domain had opened the port by then.",
+}
 
 
 def _states(piece: Piece, names: dict[int, str], index: int) -> list[str]:
@@ -171,9 +164,10 @@ def _states(piece: Piece, names: dict[int, str], index: int) -> list[str]:
 
 def _state(state: int, names: dict[int, str]) -> str:
     if state == ANYTHING:
-        return "free (or not an agent's)"
+        return "free, or a kernel's"
     stat, domid, detail = stat_of(state), domid_of(state), state & PORT_MASK
     domain = names.get(domid, f"domain {domid}")
+    if stat == OPEN:
+        return f"unbound for {domain}, or connected to it"
     more = {1: f" for {domain}", 2: f" with {domain} port {detail}", 4: f" {detail}"}
-    more[OPEN] = f" to {domain}"
     return _STATS[stat] + more.get(stat, "")

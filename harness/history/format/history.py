@@ -46,7 +46,7 @@ class ThreadLog:
 
     @property
     def name(self) -> str:
-        """The thread as stories call it."""
+        """The thread's name in witnesses."""
         return f"{self.domain}/t{self.thread}"
 
     def call_ns(self) -> Int64:
@@ -73,7 +73,7 @@ class ThreadLog:
         return np.asarray(seconds * 1_000_000_000 + nanoseconds, dtype=np.int64)
 
     def validate(self) -> None:
-        """Raise ConfigError when the records cannot be those of one thread."""
+        """Raise ConfigError when these cannot be the records of one thread, made in order."""
         where = f"thread {self.name}"
         records = self.records
         if records.dtype != RECORD:
@@ -83,16 +83,17 @@ class ThreadLog:
         if self.error_ns < 0 or self.lost < 0:
             raise ConfigError("error_ns and lost cannot be negative", where=where)
         call, ret = records["call"], records["ret"]
-        flying = ret == 0
+        in_flight = ret == 0
         known = np.isin(records["op"], list(Op)) & np.isin(records["via"], list(Via))
         for bad, what in (
-            (~known, "is of no known operation or way"),
-            (flying[:-1], "never returned, but is not the thread's last"),
-            ((ret < call) & ~flying, "returned before it was called"),
-            (np.append(False, call[1:] < ret[:-1]), "was called before the one before returned"),
+            (~known, "record {0} has an unknown op or via"),
+            (in_flight[:-1], "record {0} never returned, but is not the thread's last"),
+            ((ret < call) & ~in_flight, "record {0} returned before it was called"),
+            (call[1:] < ret[:-1], "record {1} was called before record {0} returned"),
         ):
             if bad.any():
-                raise ConfigError(f"record {int(np.argmax(bad))} {what}", where=where)
+                index = int(np.argmax(bad))
+                raise ConfigError(what.format(index, index + 1), where=where)
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,12 @@ class History:
         return sum(len(log.records) for log in self.threads)
 
     def validate(self) -> None:
-        """Raise ConfigError when this cannot be a history: what is wrong, and where."""
+        """Raise ConfigError, with the thread and the record, when this cannot be a history."""
         seen: set[tuple[int, int]] = set()
         for log in self.threads:
             log.validate()
             if (log.domid, log.thread) in seen:
-                raise ConfigError(f"thread {log.name} is there twice")
+                raise ConfigError(f"there are two logs of thread {log.name}")
             seen.add((log.domid, log.thread))
 
     @cached_property
@@ -140,7 +141,7 @@ class History:
 
 
 def merge(threads: tuple[ThreadLog, ...]) -> tuple[Columns, npt.NDArray[np.void]]:
-    """Merge the logs of ``threads`` by call time: as columns, and as the records themselves."""
+    """Return all operations of ``threads`` in the order of their calls: as columns and records."""
     call = np.concatenate([log.call_ns() for log in threads] or [np.zeros(0, np.int64)])
     ret = np.concatenate([log.ret_ns() for log in threads] or [np.zeros(0, np.int64)])
     number = np.repeat(

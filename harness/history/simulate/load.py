@@ -1,4 +1,4 @@
-"""What the simulated threads do: the loads of the real agent, on few ports, racing a lot."""
+"""What the simulated threads do: as the real agents under load, on so few ports that they race."""
 
 from __future__ import annotations
 

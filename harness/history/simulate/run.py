@@ -1,4 +1,4 @@
-"""Run a simulated load and write down what an agent would have: ``generate(Recipe(seed=7))``.
+"""Run a simulated load and record what agents would have: ``generate(Recipe(seed=7))``.
 
 The same recipe gives the same history, byte for byte.
 """
