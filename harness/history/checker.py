@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.history.check.piece import Piece
+from harness.history.check.rules import JudgedPiece
 from harness.history.check.scope import Scope, scope_of
-from harness.history.check.stream import Step, stream
+from harness.history.check.stream import stream
 from harness.history.explain.picture import picture
 from harness.history.explain.shrink import shrink
 from harness.history.explain.witness import story
@@ -69,8 +71,8 @@ def check(history: History | Path, *, html: Path | None = None) -> CheckResult:
         head, pieces = history, _pieces(history.columns)
         ends = [log.last_ns() for log in history.threads]
     found = _Found(scope_of(head, ends), head.threads, html)
-    for step in stream(pieces, found.scope):
-        found.add(step)
+    for judged in stream(pieces, found.scope):
+        found.add(judged)
     return found.result(time.perf_counter() - begun)
 
 
@@ -104,19 +106,22 @@ class _Found:
         self.violations: dict[tuple[str, int], Violation] = {}
         self.found = 0
 
-    def add(self, step: Step) -> None:
+    def add(self, judged: JudgedPiece) -> None:
         """Add one piece; make witnesses while its operations are at hand."""
-        new = step.columns.row >= step.first_row
+        columns, first_row = judged.piece.recorded, judged.piece.past.first_row
+        new = columns.row >= first_row
         self.operations += int(new.sum())
-        self.in_flight += step.columns.row[new & (step.columns.ret == NEVER)].tolist()
-        findings = step.judged.findings
-        self.undecided.append(findings.undecided[findings.undecided >= step.first_row])
+        self.in_flight += columns.row[new & (columns.ret == NEVER)].tolist()
+        findings = judged.findings
+        self.undecided.append(findings.undecided[findings.undecided >= first_row])
         for property_, culprit in sorted(findings.violations, key=lambda v: (v[1], v[0])):
             if (property_, culprit) in self.violations:
                 continue
             self.found += 1
             if len(self.violations) < MOST_SHRUNK:
-                witness = _witness(step, self.scope, self.threads, property_, culprit, self.html)
+                witness = _witness(
+                    judged.piece, self.scope, self.threads, property_, culprit, self.html
+                )
                 self.violations[property_, culprit] = witness
             elif len(self.violations) < MOST_VIOLATIONS:
                 self.violations[property_, culprit] = Violation(property_, culprit)
@@ -136,14 +141,14 @@ class _Found:
 
 
 def _witness(
-    step: Step,
+    piece: Piece,
     scope: Scope,
     threads: tuple[ThreadLog, ...],
     property_: str,
     culprit: int,
     html: Path | None,
 ) -> Violation:
-    few = shrink(step.columns, scope, property_, culprit, past=step.past, seconds=SHRINK_SECONDS)
+    few = shrink(piece, scope, property_, culprit, seconds=SHRINK_SECONDS)
     told = story(few, scope, threads, property_, culprit)
     path = ""
     if html is not None:

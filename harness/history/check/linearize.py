@@ -7,19 +7,20 @@ changes branch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 import numpy as np
 
 from harness.history.check.answers import Answers, Claim, allowed
+from harness.history.check.axis import later
 from harness.history.check.changes import state_allocated
 from harness.history.check.piece import Piece
 from harness.history.check.ports import FOREIGN, PORT_BITS
 from harness.history.check.scope import effect_unknown
 from harness.history.check.states import ANYTHING, OPEN, UNBOUND, connected_to, encode, stat_of
-from harness.history.format.columns import NEVER, Int64
+from harness.history.format.columns import Int64
 from harness.history.format.record import Op
 
 
@@ -41,10 +42,9 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Operation:
+class Candidate:
     """One operation as the search sees it.  Keys are of ports; FOREIGN: there is none."""
 
-    row: int
     kind: Kind
     optional: bool  # it may not have taken effect, or before the search begins
     key: int  # the port allocated, closed or asked about
@@ -59,16 +59,16 @@ States = tuple[tuple[int, int], ...]  # (key, state) of ports that are not ANYTH
 
 
 def linearize(
-    operations: list[Operation], before: list[int], start: States, budget: int
+    candidates: list[Candidate], before: list[int], start: States, budget: int
 ) -> Linearizable:
-    """Look for an order of ``operations`` from ``start`` that explains every answer.
+    """Look for an order of ``candidates`` from ``start`` that explains every answer.
 
-    ``before``: by operation, mask (1 << index) of those that certainly came first.  ``budget``:
-    how many states are visited at most.
+    ``before``: by candidate, the mask (of 1 << index) of those that certainly came first.
+    ``budget``: how many states are visited at most.
     """
-    goal = sum(1 << i for i, operation in enumerate(operations) if not operation.optional)
+    goal = sum(1 << i for i, candidate in enumerate(candidates) if not candidate.optional)
     visited: set[tuple[int, States]] = set()
-    stack = [_with_answers(operations, before, goal, 0, start)]
+    stack = [_with_answers(candidates, before, goal, 0, start)]
     while stack:
         done, states = stack.pop()
         if done & goal == goal:
@@ -78,58 +78,55 @@ def linearize(
         visited.add((done, states))
         if len(visited) > budget:
             return Linearizable.UNKNOWN
-        for index, operation in enumerate(operations):
+        for index, candidate in enumerate(candidates):
             bit = 1 << index
-            if done & bit or operation.kind is Kind.ANSWER or before[index] & goal & ~done:
+            if done & bit or candidate.kind is Kind.ANSWER or before[index] & goal & ~done:
                 continue
-            for after in _effect(operation, dict(states)):
-                stack.append(_with_answers(operations, before, goal, done | bit, after))
+            after = _effect(candidate, states)
+            if after is not None:
+                stack.append(_with_answers(candidates, before, goal, done | bit, after))
     return Linearizable.NO
 
 
 def _with_answers(
-    operations: list[Operation], before: list[int], goal: int, done: int, states: States
+    candidates: list[Candidate], before: list[int], goal: int, done: int, states: States
 ) -> tuple[int, States]:
     """Take every answer that may come now and holds."""
     now = dict(states)
     changed = True
     while changed:
         changed = False
-        for index, operation in enumerate(operations):
+        for index, candidate in enumerate(candidates):
             bit = 1 << index
-            if operation.kind is not Kind.ANSWER or done & bit or before[index] & goal & ~done:
+            if candidate.kind is not Kind.ANSWER or done & bit or before[index] & goal & ~done:
                 continue
-            if _holds(operation.claim, operation.state, now.get(operation.key, ANYTHING)):
+            if _holds(candidate.claim, candidate.state, now.get(candidate.key, ANYTHING)):
                 done |= bit
                 changed = True
     return done, states
 
 
+@cache
 def _holds(claim: int, told: int, state: int) -> bool:
-    key = (claim, told, state)
-    if key not in _HOLDS:
-        one = np.array([[claim], [told], [state]], np.int64)
-        _HOLDS[key] = bool(allowed(one[0], one[1], one[2])[0])
-    return _HOLDS[key]
+    one = np.array([[claim], [told], [state]], np.int64)
+    return bool(allowed(one[0], one[1], one[2])[0])
 
 
-_HOLDS: dict[tuple[int, int, int], bool] = {}
+def _effect(candidate: Candidate, before: States) -> States | None:
+    """Return the states after ``candidate``; None when it cannot happen now."""
+    states = dict(before)
+    if candidate.kind is Kind.CLOSE:
+        _close(candidate.key, states)
+    elif candidate.followed and candidate.key in states:
+        return None  # the port is not free
+    elif candidate.kind is Kind.ALLOC:
+        states[candidate.key] = candidate.state
+    elif not _bind(candidate, states):
+        return None
+    return tuple(sorted(states.items()))
 
 
-def _effect(operation: Operation, states: dict[int, int]) -> Iterator[States]:
-    """Yield the states after ``operation``; nothing when it cannot happen now."""
-    if operation.kind is Kind.CLOSE:
-        _close(operation.key, states)
-    elif operation.followed and operation.key in states:
-        return  # the port is not free
-    elif operation.kind is Kind.ALLOC:
-        states[operation.key] = operation.state
-    elif not _bind(operation, states):
-        return
-    yield tuple(sorted(states.items()))
-
-
-def _bind(bind: Operation, states: dict[int, int]) -> bool:
+def _bind(bind: Candidate, states: dict[int, int]) -> bool:
     """Connect the two ends; False when the other end is not unbound for the caller."""
     caller, other = bind.domids
     remote = states.get(bind.remote, ANYTHING)
@@ -153,15 +150,15 @@ def _close(key: int, states: dict[int, int]) -> None:
             states[other] = int(encode(UNBOUND, key >> PORT_BITS, 0))
 
 
-# -- from columns to operations --------------------------------------------------------------
+# -- from operations to candidates ---------------------------------------------------------
 
 
 _BITS = 63
 _POWERS = np.left_shift(1, np.arange(_BITS))
 
 
-class OperationTable:
-    """Makes operations for the search out of those of a piece."""
+class Candidates:
+    """Makes candidates for the search out of the operations of a piece."""
 
     def __init__(self, piece: Piece, answers: Answers) -> None:
         self._piece, self._answers = piece, answers
@@ -169,30 +166,29 @@ class OperationTable:
         self._answer_of = np.full(len(piece.columns), -1)
         self._answer_of[answers.operation] = np.arange(len(answers.operation))
 
-    def of(self, which: Int64, keys: set[int], since: int) -> tuple[list[Operation], list[int]]:
+    def of(self, which: Int64, keys: set[int], since: int) -> tuple[list[Candidate], list[int]]:
         """Return those of ``which`` (indices) that matter, and ``linearize``'s ``before``.
 
         ``keys``: the ports to follow.  What was called before ``since`` may have happened before
         the search begins.
         """
-        made = [(index, self._operation(index, keys, since)) for index in which.tolist()]
-        real = [(index, operation) for index, operation in made if operation is not None]
+        made = [(index, self._candidate(index, keys, since)) for index in which.tolist()]
+        real = [(index, candidate) for index, candidate in made if candidate is not None]
         before = self._before(np.array([index for index, _ in real], np.int64))
-        return [operation for _, operation in real], before
+        return [candidate for _, candidate in real], before
 
-    def _operation(self, index: int, keys: set[int], since: int) -> Operation | None:
+    def _candidate(self, index: int, keys: set[int], since: int) -> Candidate | None:
         columns, ports = self._piece.columns, self._piece.ports
-        row, op = int(columns.row[index]), int(columns.op[index])
+        op = int(columns.op[index])
         mine, remote = int(ports.made[index]), int(ports.remote[index])
         unknown = bool(self._unknown[index])
         optional = unknown or int(columns.call[index]) < since
         if self._answer_of[index] >= 0:
-            return self._answer(row, int(self._answer_of[index]), index, keys)
+            return self._answer(int(self._answer_of[index]), index, keys)
         if op == Op.CLOSE and (unknown or columns.result[index] == 0):
-            return Operation(row, Kind.CLOSE, optional, int(ports.local[index]))
+            return Candidate(Kind.CLOSE, optional, int(ports.local[index]))
         if op == Op.BIND_INTERDOMAIN and (unknown or mine != FOREIGN):
-            return Operation(
-                row,
+            return Candidate(
                 Kind.BIND,
                 optional,
                 mine,
@@ -202,27 +198,26 @@ class OperationTable:
             )
         if mine in keys:
             state = int(state_allocated(self._piece, np.array([index]))[0])
-            return Operation(row, Kind.ALLOC, False, mine, state=state)
+            return Candidate(Kind.ALLOC, False, mine, state=state)
         return None
 
-    def _answer(self, row: int, answer: int, index: int, keys: set[int]) -> Operation | None:
+    def _answer(self, answer: int, index: int, keys: set[int]) -> Candidate | None:
         answers, ports = self._answers, self._piece.ports
         claim, told = int(answers.claim[answer]), int(answers.state[answer])
         key = int((ports.remote if claim == Claim.NOT_FOR_ME else ports.local)[index])
         if key not in keys:
             return None
-        return Operation(row, Kind.ANSWER, False, key, state=told, claim=claim)
+        return Candidate(Kind.ANSWER, False, key, state=told, claim=claim)
 
     def _before(self, index: Int64) -> list[int]:
-        """Return, by operation, the mask of the operations that certainly came first."""
+        """Return ``linearize``'s ``before`` for the operations ``index``."""
         columns, caller = self._piece.columns, self._piece.ports.caller[index]
         call, ret, log = columns.call[index], columns.ret[index], columns.log[index]
         count = len(index)
-        over = np.where(ret == NEVER, NEVER, ret)[:, None]
+        over = ret[:, None]
         if (caller != caller[:1]).any():
             slack = self._piece.scope.slack(np.repeat(caller, count), np.tile(caller, count))
-            slack = slack.reshape(count, count)
-            over = np.where(over == NEVER, NEVER, over + np.where(over == NEVER, 0, slack))
+            over = later(over, slack.reshape(count, count))
         first = over < call[None, :]
         first |= (log[:, None] == log[None, :]) & np.tri(count, k=-1, dtype=bool).T
         if count < _BITS:

@@ -23,7 +23,7 @@ import numpy as np
 
 from harness.history.check.answers import Answers, Claim
 from harness.history.check.axis import Axis
-from harness.history.check.linearize import Linearizable, OperationTable, States, linearize
+from harness.history.check.linearize import Candidates, Linearizable, States, linearize
 from harness.history.check.piece import Piece
 from harness.history.check.ports import FOREIGN, PORT_BITS, Ports
 from harness.history.check.states import ANYTHING, INTERDOMAIN, other_end, stat_of
@@ -54,7 +54,7 @@ def linearize_parts(
     """
     impossible: list[int] = []
     undecided: list[int] = []
-    parts, table = _Parts(piece, timeline, answers), OperationTable(piece, answers)
+    parts, candidates = _Parts(piece, timeline, answers), Candidates(piece, answers)
     few = parts.touching.count(_key(piece.ports, unknown)) <= WHOLE
     undecided += unknown[~few].tolist()
     asked_for = np.union1d(np.setdiff1d(ambiguous, unknown[~few]), unknown[few])
@@ -70,8 +70,8 @@ def linearize_parts(
         if part is None or len(part.which) > WIDEST:
             undecided += mine.tolist()
             continue
-        operations, before = table.of(part.which, part.keys, part.since)
-        result = linearize(operations, before, part.start or (), BUDGET)
+        chosen, before = candidates.of(part.which, part.keys, part.since)
+        result = linearize(chosen, before, part.start or (), BUDGET)
         if result is Linearizable.NO:
             impossible.append(index)
         elif result is Linearizable.UNKNOWN or part.start is None:

@@ -38,7 +38,8 @@ NO_PAST = Past()
 class Piece:
     """Operations in the order of their calls, and what the rules must know to read them."""
 
-    columns: Columns  # intervals widened: see harness.history.check.scope
+    recorded: Columns
+    columns: Columns  # the same, with intervals widened (harness.history.check.scope)
     scope: Scope
     past: Past
     ports: Ports
@@ -49,4 +50,5 @@ def prepare(columns: Columns, scope: Scope, past: Past = NO_PAST) -> Piece:
     """Return the piece that consists of ``columns`` (as recorded: not widened)."""
     wide = widen(columns, scope)
     ports = ports_of(wide, scope)
-    return Piece(wide, scope, past, ports, find_lifetimes(wide, ports, scope))
+    lifetimes = find_lifetimes(wide, ports, scope)
+    return Piece(columns, wide, scope, past, ports, lifetimes)

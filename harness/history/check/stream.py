@@ -16,7 +16,7 @@ Operations that return later count as in flight: the beginning of a history is i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -31,29 +31,21 @@ _OVERLAP = 2_000  # operations looked at again, for contradictions across the bo
 _EVENTS = 64  # causes, deliveries and enables kept for each open port
 
 
-@dataclass(frozen=True)
-class Step:
-    """One piece, judged."""
+def stream(pieces: Iterable[Columns], scope: Scope) -> Iterator[JudgedPiece]:
+    """Judge ``pieces``, consecutive parts of one history in the order of its calls.
 
-    columns: Columns  # with what was carried over, not widened
-    past: Past
-    judged: JudgedPiece
-    first_row: int  # of the operations that were in no earlier piece
-
-
-def stream(pieces: Iterable[Columns], scope: Scope) -> Iterator[Step]:
-    """Judge ``pieces``, consecutive parts of one history in the order of its calls."""
+    What is yielded also holds the operations that were carried over: see ``Past.first_row``.
+    """
     widest = scope.most_slack + scope.cpu_error + 1
     carried: Columns | None = None
     past = Past()
     for columns, final in _with_last_marked(pieces):
-        first_row = int(columns.row[0])
         if carried is not None:
             columns = concatenate([carried, columns])
         horizon = scope.horizon if final else min(scope.horizon, int(columns.call[-1]) - widest)
         # Rows that were carried are judged again, with the same result.
         judged = judge(columns, replace(scope, horizon=horizon), final=final, past=past)
-        yield Step(columns, past, judged, first_row)
+        yield judged
         if not final:
             keep = _needed(judged, horizon)
             past = _left_behind(judged, keep, past, int(columns.row[-1]) + 1, horizon)

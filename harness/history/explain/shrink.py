@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from harness.history.check.notify_vcpu import vcpu_binds, vcpu_told
-from harness.history.check.piece import Past
+from harness.history.check.piece import Piece
 from harness.history.check.ports import FOREIGN, ports_of
 from harness.history.check.rules import MASKED, NOTIFY, judge
 from harness.history.check.scope import Scope
@@ -23,27 +23,19 @@ from harness.history.format.record import Op
 _NEAR = 400  # operations on the culprit's ports to begin with; grows until the violation shows
 
 
-def shrink(
-    columns: Columns,
-    scope: Scope,
-    property_: str,
-    culprit: int,
-    *,
-    past: Past,
-    seconds: float,
-) -> Columns:
-    """Return few operations of ``columns`` that still show the violation.
+def shrink(piece: Piece, scope: Scope, property_: str, culprit: int, *, seconds: float) -> Columns:
+    """Return few operations of ``piece``, as recorded, that still show the violation.
 
-    ``culprit`` is a row, ``past`` as in ``judge``.  After ``seconds`` the smallest set found
-    so far is returned.
+    ``scope`` is that of the whole history, ``culprit`` a row.  After ``seconds`` the smallest
+    set found so far is returned.
     """
     deadline = time.monotonic() + seconds
 
     def shows(candidate: Columns) -> bool:
-        return (property_, culprit) in judge(candidate, scope, past=past).findings.violations
+        return (property_, culprit) in judge(candidate, scope, past=piece.past).findings.violations
 
     near = _NEAR
-    component = _component(columns, scope, culprit)
+    component = _component(piece.recorded, scope, culprit)
     fixed = _indispensable(component, scope, property_, culprit)
     start = component
     while near < 2 * len(component):
