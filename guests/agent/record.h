@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the agent writes down for every operation, and the pages it writes to.
- * harness/history/record.py is the same layout in Python; a test compares the two.
+ * harness/history/format/record.py is the same layout in Python; a test compares the two.
  *
  * A buffer is a row of 4096-byte pages, each made of a 32-byte header and 127 records.
  * The header lets somebody who sees only the machine's physical memory (a hung

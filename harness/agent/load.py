@@ -12,7 +12,7 @@ from harness.agent import clock
 from harness.agent.client import AgentClient
 from harness.agent.clock import Clock
 from harness.agent.member import QUIET_MS, Member
-from harness.history.history import History, ThreadLog
+from harness.history.format.history import History, ThreadLog
 from harness.verdict import HarnessError
 
 STATUS_EVERY = 0.5  # seconds

@@ -18,7 +18,7 @@ from harness.agent.wire import (
     Arguments,
     OperationInFlight,
 )
-from harness.history.record import RECORD, Op
+from harness.history.format.record import RECORD, Op
 from harness.verdict import HarnessError, LabError
 
 STATUS_TIMEOUT = 5.0  # seconds; with the look at what is behind it, told of within 10

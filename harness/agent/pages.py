@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.history.record import RECORD
+from harness.history.format.record import RECORD
 from harness.verdict import HarnessError
 
 PAGE_BYTES = 4096

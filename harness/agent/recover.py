@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.agent.pages import MAGIC, PAGE, PAGE_BYTES, RECORDS_PER_PAGE, records_of
-from harness.history.history import History
-from harness.history.record import RECORD, Op
+from harness.history.format.history import History
+from harness.history.format.record import RECORD, Op
 from harness.verdict import LabError
 
 _CHUNK_PAGES = 1 << 16  # 256 MiB at a time

@@ -1,4 +1,4 @@
-"""``evtchn-harness check``: hold stored histories against the model, offline."""
+"""``evtchn-harness check``: judge recorded histories by the model, without a booted host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from harness.cli import print_json
 from harness.history.checker import CheckResult, check
-from harness.history.parquet import Reader
+from harness.history.format.parquet import Reader
 from harness.verdict import ConfigError, combine, exit_code
 
 
@@ -21,12 +21,13 @@ from harness.verdict import ConfigError, combine, exit_code
     "--html",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write each violation as a timeline into this directory.",
+    help="Directory for one HTML page per violation, with its operations on a timeline.",
 )
 def command(histories: tuple[Path, ...], as_json: bool, folder: Path | None) -> int:
-    """Say whether the model allows what the HISTORY files recorded.
+    """Judge recorded HISTORY files (history/*.parquet of a run) by the model.
 
-    Exit code 1: at least one history shows something that the model forbids.
+    Exit code 0: the model allows all that was recorded; 1: it forbids something in at least one
+    history; 3: a history holds no operation.
     """
     _no_duplicates(histories)
     results = {str(path): check(path, html=folder) for path in histories}
@@ -40,12 +41,13 @@ def command(histories: tuple[Path, ...], as_json: bool, folder: Path | None) -> 
 
 
 def _no_duplicates(histories: tuple[Path, ...]) -> None:
-    seen: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in histories:
         digest = Reader(path).digest
-        if digest in seen:
-            raise ConfigError(f"the same history as {seen[digest]}", where=str(path))
-        seen[digest] = path
+        if digest in paths:
+            what = f"the same history as {paths[digest]}"
+            raise ConfigError(what, where=str(path), hint="give each history once")
+        paths[digest] = path
 
 
 def _document(results: dict[str, CheckResult]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``bench check``: how fast the oracle judges a long legal history, and how much memory it takes.
+"""``bench check``: how fast the checker judges a long legal history, and how much memory it takes.
 
 The history is a simulated load on two domains, repeated with every port closed in
 between, written to a file and checked from there in a process of its own.
@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.history.checker import check
-from harness.history.history import History, write
+from harness.history.format.history import History
+from harness.history.format.parquet import write
 from harness.history.simulate.run import Recipe, generate
 from harness.verdict import HarnessError, Verdict
 

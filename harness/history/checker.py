@@ -1,8 +1,8 @@
-"""The oracle: whether the model of the lock and of event channels allows a history.
+"""The checker: does the model of the lock and of event channels allow a history?
 
-No false alarm is possible as long as the model is right: every claim follows from bounds
-on the instant of each operation that hold whatever the clocks, the schedulers and the
-kernels (whose ports are not recorded) did.  What could not be settled is counted.
+There is no false alarm as long as the model is right: every claim follows from bounds on the
+instant of each operation, and these hold whatever the clocks, the schedulers and the kernels
+(whose ports are not recorded) did.  What could not be decided is counted.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.history.columns import NEVER, Columns, Int64
-from harness.history.history import History, ThreadLog
-from harness.history.parquet import Reader
-from harness.history.picture import picture
-from harness.history.scope import Scope, scope
-from harness.history.shrink import shrink
-from harness.history.stream import Step, stream
-from harness.history.witness import story
+from harness.history.check.piece import Piece
+from harness.history.check.rules import JudgedPiece
+from harness.history.check.scope import Scope, scope_of
+from harness.history.check.stream import stream
+from harness.history.explain.picture import picture
+from harness.history.explain.shrink import shrink
+from harness.history.explain.witness import story
+from harness.history.format.columns import NEVER, Columns, Int64
+from harness.history.format.history import History, ThreadLog
+from harness.history.format.parquet import Reader
 from harness.verdict import LabError, Verdict
 
 MOST_VIOLATIONS = 100  # reported one by one; the rest is only counted
@@ -34,7 +36,7 @@ SHRINK_SECONDS = 10.0  # for each
 class Violation:
     """One thing that the model forbids."""
 
-    property: str  # see harness.history.rules
+    property: str  # see harness.history.check.rules
     culprit: int  # row of the operation that cannot be explained
     story: str = ""
     operations: tuple[int, ...] = ()  # rows of the witness, in the order of their calls
@@ -55,26 +57,23 @@ class CheckResult:
 
 
 def check(history: History | Path, *, html: Path | None = None) -> CheckResult:
-    """Check ``history`` (or the file that holds one); ConfigError when it is malformed.
+    """Check ``history``, or the file that holds one; raise ConfigError when it is malformed.
 
-    ``html``: a directory for the violations' timelines.
+    ``html``: directory for one page per violation, which shows its operations as a timeline;
+    LabError when they cannot be written.
     """
     begun = time.perf_counter()
     if isinstance(history, Path):
         reader = Reader(history)
-        head, pieces, lasts = reader.head, _ahead(reader.pieces()), reader.ends
+        head, pieces, ends = reader.head, _read_ahead(reader.pieces()), reader.ends
     else:
         history.validate()
-        head, pieces, lasts = (
-            history,
-            _pieces(history.columns),
-            [log.last_ns() for log in history.threads],
-        )
-    about = scope(head, lasts)
-    seen = _Seen()
-    for step in stream(pieces, about):
-        seen.add(step, about, head.threads, html)
-    return seen.result(time.perf_counter() - begun)
+        head, pieces = history, _pieces(history.columns)
+        ends = [log.last_ns() for log in history.threads]
+    found = _Found(scope_of(head, ends), head.threads, html)
+    for judged in stream(pieces, found.scope):
+        found.add(judged)
+    return found.result(time.perf_counter() - begun)
 
 
 PIECE = 1 << 19  # operations judged at a time
@@ -85,8 +84,8 @@ def _pieces(columns: Columns) -> Iterator[Columns]:
         yield columns.take(slice(start, start + PIECE))
 
 
-def _ahead(pieces: Iterator[Columns]) -> Iterator[Columns]:
-    """Yield ``pieces``, reading the next one while one is judged."""
+def _read_ahead(pieces: Iterator[Columns]) -> Iterator[Columns]:
+    """Yield ``pieces``; while one is judged, the next one is read."""
     with ThreadPoolExecutor(1, "read") as pool:
         coming = pool.submit(next, pieces, None)
         while (piece := coming.result()) is not None:
@@ -94,31 +93,35 @@ def _ahead(pieces: Iterator[Columns]) -> Iterator[Columns]:
             yield piece
 
 
-class _Seen:
-    """What was found so far."""
+class _Found:
+    """What was found in the pieces so far; ``threads`` and ``html`` are those of ``check``."""
 
-    def __init__(self) -> None:
+    def __init__(self, scope: Scope, threads: tuple[ThreadLog, ...], html: Path | None) -> None:
+        self.scope = scope
+        self.threads = threads
+        self.html = html
         self.operations = 0
-        self.unsettled: list[Int64] = []
+        self.undecided: list[Int64] = []
         self.in_flight: list[int] = []
         self.violations: dict[tuple[str, int], Violation] = {}
         self.found = 0
 
-    def add(
-        self, step: Step, about: Scope, threads: tuple[ThreadLog, ...], html: Path | None
-    ) -> None:
+    def add(self, judged: JudgedPiece) -> None:
         """Add one piece; make witnesses while its operations are at hand."""
-        new = step.columns.row >= step.fresh
+        columns, first_row = judged.piece.recorded, judged.piece.past.first_row
+        new = columns.row >= first_row
         self.operations += int(new.sum())
-        self.in_flight += step.columns.row[new & (step.columns.ret == NEVER)].tolist()
-        found = step.piece.found
-        self.unsettled.append(found.undecided[found.undecided >= step.fresh])
-        for property_, culprit in sorted(found.violations, key=lambda v: (v[1], v[0])):
+        self.in_flight += columns.row[new & (columns.ret == NEVER)].tolist()
+        findings = judged.findings
+        self.undecided.append(findings.undecided[findings.undecided >= first_row])
+        for property_, culprit in sorted(findings.violations, key=lambda v: (v[1], v[0])):
             if (property_, culprit) in self.violations:
                 continue
             self.found += 1
             if len(self.violations) < MOST_SHRUNK:
-                witness = _witness(step, about, threads, property_, culprit, html)
+                witness = _witness(
+                    judged.piece, self.scope, self.threads, property_, culprit, self.html
+                )
                 self.violations[property_, culprit] = witness
             elif len(self.violations) < MOST_VIOLATIONS:
                 self.violations[property_, culprit] = Violation(property_, culprit)
@@ -129,7 +132,7 @@ class _Seen:
         return CheckResult(
             verdict=verdict if self.operations else Verdict.MISS,
             operations=self.operations,
-            undecided=len(np.unique(np.concatenate([np.zeros(0, np.int64), *self.unsettled]))),
+            undecided=len(np.unique(np.concatenate([np.zeros(0, np.int64), *self.undecided]))),
             seconds=seconds,
             violations=tuple(self.violations.values()),
             found=self.found,
@@ -138,15 +141,15 @@ class _Seen:
 
 
 def _witness(
-    step: Step,
-    about: Scope,
+    piece: Piece,
+    scope: Scope,
     threads: tuple[ThreadLog, ...],
     property_: str,
     culprit: int,
     html: Path | None,
 ) -> Violation:
-    few = shrink(step.columns, about, property_, culprit, past=step.past, seconds=SHRINK_SECONDS)
-    told = story(few, about, threads, property_, culprit)
+    few = shrink(piece, scope, property_, culprit, seconds=SHRINK_SECONDS)
+    told = story(few, scope, threads, property_, culprit)
     path = ""
     if html is not None:
         path = str(_draw(few, threads, property_, culprit, told, html))

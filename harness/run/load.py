@@ -9,10 +9,10 @@ import numpy as np
 
 from harness.agent import recover
 from harness.agent.load import LoadPlan, LoadProgress, run_load
-from harness.history import history as histories
 from harness.history.checker import CheckResult, check
-from harness.history.history import History
-from harness.history.record import Op
+from harness.history.format import parquet
+from harness.history.format.history import History
+from harness.history.format.record import Op
 from harness.results import records
 from harness.results.directory import unused
 from harness.run.session import Session
@@ -138,7 +138,7 @@ class Load:
         folder = session.recorder.directory.history(session.host.name)
         folder.mkdir(parents=True, exist_ok=True)
         path = unused(folder / f"{name}.parquet")  # a test that is repeated: each has its own
-        histories.write(history, path)
+        parquet.write(history, path)
         if path.stem != name:
             self._pictures = folder / path.stem
         self.artifacts.append(str(path.relative_to(session.recorder.directory.path)))

@@ -11,7 +11,7 @@ from harness.agent import load, member
 from harness.agent.client import AgentClient
 from harness.agent.load import LoadPlan, LoadProgress, run_load
 from harness.agent.wire import AgentLost, OperationInFlight
-from harness.history.history import History
+from harness.history.format.history import History
 from harness.verdict import HarnessError, HypervisorError, LabError, Verdict
 
 from .fake_agent import FakeAgent, ended, says, silent

@@ -1,4 +1,4 @@
-"""The layouts of guests/agent/record.h and of harness/history/record.py are one."""
+"""The layouts of guests/agent/record.h and of harness/history/format/record.py are one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from harness.agent.build import SOURCES, compiler
 from harness.agent.pages import HEADER, MAGIC, PAGE, PAGE_BYTES, RECORDS_PER_PAGE
 from harness.arch import Arch
-from harness.history.record import RECORD, Op, Via
+from harness.history.format.record import RECORD, Op, Via
 
 
 def assertions() -> str:

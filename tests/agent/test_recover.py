@@ -17,8 +17,8 @@ from harness.agent.pages import MAGIC, PAGE, PAGE_BYTES
 from harness.agent.recover import complete, recover
 from harness.agent.wire import AgentRefused
 from harness.arch import Arch
-from harness.history.history import History, ThreadLog
-from harness.history.record import RECORD, Op
+from harness.history.format.history import History, ThreadLog
+from harness.history.format.record import RECORD, Op
 from harness.verdict import LabError
 
 from .channels import ProcessChannel

@@ -11,7 +11,7 @@ from harness.bisect.lab import of_document
 from harness.bisect.signature import Signature
 from harness.bisect.wanted import node, wanted
 from harness.cli.run import TESTCASES
-from harness.history.history import write
+from harness.history.format.parquet import write
 from harness.history.simulate.bugs import inject
 from harness.history.simulate.run import Recipe, generate
 from harness.verdict import ConfigError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.history.history import write
+from harness.history.format.parquet import write
 from harness.history.simulate.bugs import inject
 from harness.history.simulate.run import Recipe, generate
 

@@ -10,7 +10,7 @@ from harness.compare.judge import Comparison, Pair, judge
 from harness.compare.measure import Measured, TestSeen, measured
 from harness.compare.rounds import Which, rounds, until_settled
 from harness.compare.side import side
-from harness.history.history import write
+from harness.history.format.parquet import write
 from harness.history.simulate.run import Recipe, generate
 from harness.verdict import ConfigError, Verdict
 from tests.compare.test_judge import pairs

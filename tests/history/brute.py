@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.history.columns import NEVER
-from harness.history.history import DOMID_SELF, History
-from harness.history.record import Op
+from harness.history.format.columns import NEVER
+from harness.history.format.history import History
+from harness.history.format.record import Op
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Domain, State, Vcpu, World
 from harness.model.evtchn.operations import (
     AllocUnbound,

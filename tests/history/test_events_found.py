@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from harness.history.checker import check
-from harness.history.history import History, ThreadLog
-from harness.history.record import RECORD, Op, Via
+from harness.history.format.history import History, ThreadLog
+from harness.history.format.record import RECORD, Op, Via
 from harness.verdict import Verdict
 
 US = 1000

@@ -6,8 +6,9 @@ import random
 
 import numpy as np
 
-from harness.history.history import DOMID_SELF, History, ThreadLog
-from harness.history.record import RECORD, Op, Via
+from harness.history.format.history import History, ThreadLog
+from harness.history.format.record import RECORD, Op, Via
+from harness.model.evtchn.abi import DOMID_SELF
 
 EINVAL = -22
 Row = list[int]  # call, ret, port, arg, result, cpu, op, via

@@ -1,4 +1,4 @@
-"""What the simulated threads do: the loads of the real agent, on few ports, racing a lot."""
+"""What the simulated threads do: as the real agents under load, on so few ports that they race."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import random
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from harness.history.history import DOMID_SELF
-from harness.history.record import Op, Via
+from harness.history.format.record import Op, Via
 from harness.history.simulate.world import VCPUS, Call
+from harness.model.evtchn.abi import DOMID_SELF
 
 Thread = Generator[Call, Call, None]
 

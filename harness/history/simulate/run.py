@@ -1,4 +1,4 @@
-"""Run a simulated load and write down what an agent would have: ``generate(Recipe(seed=7))``.
+"""Run a simulated load and record what agents would have: ``generate(Recipe(seed=7))``.
 
 The same recipe gives the same history, byte for byte.
 """
@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from harness.history.history import History, ThreadLog
-from harness.history.record import RECORD, Op, Via
+from harness.history.format.history import History, ThreadLog
+from harness.history.format.record import RECORD, Op, Via
 from harness.history.simulate.load import Load, Shared, Thread
 from harness.history.simulate.world import Call, Dom, World
 from harness.model.lock.flavours import FLAVOURS
@@ -107,9 +107,9 @@ class Run:
     def _left(self, domid: int) -> dict[int, Via]:
         ports = self.world.domains[domid].ports
         return {
-            port: Via.DEVICE if life.device else Via.RAW
-            for port, life in ports.items()
-            if not life.kernel
+            port: Via.DEVICE if lifetime.device else Via.RAW
+            for port, lifetime in ports.items()
+            if not lifetime.kernel
         }
 
     def _drive(self) -> None:
@@ -144,13 +144,13 @@ class Run:
 
     def _hold(self, call: Call, hold: int) -> None:
         """A close is inside the locks of both ends from some point until its effect."""
-        life = self.world.domains[call.domid].ports.get(call.port)
-        if life is None or self._closing(call):
+        lifetime = self.world.domains[call.domid].ports.get(call.port)
+        if lifetime is None or self._closing(call):
             return
-        if call.via is Via.DEVICE and not life.device:  # the device refuses, and Xen hears nothing
+        if call.via is Via.DEVICE and not lifetime.device:  # refused before Xen hears of it
             return
-        peer = self.world.peer(life)
-        for end in (life, peer):
+        peer = self.world.peer(lifetime)
+        for end in (lifetime, peer):
             if end is not None:
                 self.closing[end.domid, end.port] = call
                 self.world.write(end.domid, end.port, hold)
@@ -158,8 +158,8 @@ class Run:
     def _closing(self, call: Call) -> bool:
         """Say whether another close is inside a lock that ``call`` needs (event_lock is held)."""
         keys = {(call.domid, call.port), (self.world.resolve(call, call.arg), call.port)}
-        life = self.world.domains[call.domid].ports.get(call.port)
-        peer = self.world.peer(life) if life else None
+        lifetime = self.world.domains[call.domid].ports.get(call.port)
+        peer = self.world.peer(lifetime) if lifetime else None
         if peer is not None:
             keys.add((peer.domid, peer.port))
         return any(self.closing.get(key, call) is not call for key in keys)
@@ -175,9 +175,10 @@ class Run:
         if lost:
             return
         delay = self._some_time()
-        if call.life is not None and call.result > 0 and call in call.life.changes:
-            self.world.write(call.life.domid, call.life.port, self.rng.randrange(delay))
-        if call.op is Op.POLL and call.result == 0 and not (call.life and call.life.pending):
+        if call.lifetime is not None and call.result > 0 and call in call.lifetime.changes:
+            self.world.write(call.lifetime.domid, call.lifetime.port, self.rng.randrange(delay))
+        pending = call.lifetime is not None and call.lifetime.pending
+        if call.op is Op.POLL and call.result == 0 and not pending:
             delay += call.arg * 1000 if self.rng.random() < 0.8 else 0
         self.at(delay, lambda: self._return(runner, call))
 
@@ -192,9 +193,9 @@ class Run:
         ring = self.world.domains[call.domid].ring
         runner.waiting = not ring
         if ring:
-            call.port, call.life = ring.popleft()
-            if call.life is not None:
-                call.life.received.append(call)
+            call.port, call.lifetime = ring.popleft()
+            if call.lifetime is not None:
+                call.lifetime.received.append(call)
             self.at(self._some_time(), lambda: self._return(runner, call))
 
     def _wake(self, dom: Dom) -> None:
@@ -208,7 +209,7 @@ class Run:
     def _kernel(self) -> None:
         """A kernel takes a port, or gives one back."""
         dom = self.world.domains[self.rng.choice(list(self.world.domains))]
-        mine = [port for port, life in dom.ports.items() if life.kernel]
+        mine = [port for port, lifetime in dom.ports.items() if lifetime.kernel]
         if mine and self.rng.random() < 0.5:
             self.world.close(dom.domid, self.rng.choice(mine), None)
         elif len(mine) < 3:

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.history.history import DOMID_SELF
-from harness.history.record import Op, Via
+from harness.history.format.record import Op, Via
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.lock.flavours import Flavour, Site
 
 EINVAL, ENOENT, ESRCH, EEXIST, ENOTCONN = -22, -2, -3, -17, -107
@@ -33,12 +33,12 @@ class Call:
     called: int = 0
     returned: int | None = None
     result: int = 0
-    life: Life | None = None  # the port it met
+    lifetime: Lifetime | None = None  # the port it met
     cpu: int = 0
 
 
 @dataclass(eq=False)
-class Life:
+class Lifetime:
     """One port from its allocation to its close."""
 
     domid: int
@@ -55,7 +55,7 @@ class Life:
     changes: list[Call] = field(default_factory=list)  # operations that changed it
     causes: list[Call] = field(default_factory=list)  # operations that set it pending
     received: list[Call] = field(default_factory=list)
-    peers: list[Life] = field(default_factory=list)  # all it was ever connected to
+    peers: list[Lifetime] = field(default_factory=list)  # all it was ever connected to
     closed: bool = False
 
 
@@ -64,8 +64,8 @@ class Dom:
     """A domain: its ports, and the queue that read() on /dev/xen/evtchn empties."""
 
     domid: int
-    ports: dict[int, Life] = field(default_factory=dict)
-    ring: deque[tuple[int, Life | None]] = field(default_factory=deque)
+    ports: dict[int, Lifetime] = field(default_factory=dict)
+    ring: deque[tuple[int, Lifetime | None]] = field(default_factory=deque)
     valid: int = 64
 
 
@@ -86,7 +86,7 @@ class World:
         self.at = at
         self.deliver = deliver
         self.inside: dict[tuple[int, int], int] = {}  # port: how many writers hold its lock
-        self.spoil: Callable[[str, Life | None], bool] = lambda what, life: False
+        self.goes_wrong: Callable[[str, Lifetime | None], bool] = lambda what, lifetime: False
         self.double_closed: set[tuple[int, int]] = set()
 
     def resolve(self, call: Call, domid: int) -> int:
@@ -120,123 +120,123 @@ class World:
         remote_dom: int = 0,
         detail: int = 0,
         vcpu: int = 0,
-    ) -> Life:
+    ) -> Lifetime:
         """Allocate the lowest free port of ``domid``."""
         dom = self.domains[domid]
         port = next(number for number in range(1, 1 << 17) if number not in dom.ports)
-        life = Life(domid, port, kind, remote_dom, detail, vcpu)
+        lifetime = Lifetime(domid, port, kind, remote_dom, detail, vcpu)
         if call is None:
-            life.kernel = True
+            lifetime.kernel = True
         else:
-            life.device = call.via is Via.DEVICE
-            life.masked = not life.device
-            life.changes.append(call)
-            call.result, call.life = port, life
-        dom.ports[port] = life
+            lifetime.device = call.via is Via.DEVICE
+            lifetime.masked = not lifetime.device
+            lifetime.changes.append(call)
+            call.result, call.lifetime = port, lifetime
+        dom.ports[port] = lifetime
         dom.valid = max(dom.valid, (port // 64 + 1) * 64)
-        return life
+        return lifetime
 
     def bind(self, call: Call) -> None:
         """EVTCHNOP_bind_interdomain."""
         remote = self.domains.get(self.resolve(call, call.arg))
         peer = remote.ports.get(call.port) if remote else None
         good = peer is not None and peer.kind == UNBOUND and peer.remote_dom == call.domid
-        call.life = peer
-        if good and self.spoil("bind refused", peer):
+        call.lifetime = peer
+        if good and self.goes_wrong("bind refused", peer):
             good = False
-        if peer and peer.kind == INTERDOMAIN and self.spoil("bound twice", peer):
+        if peer and peer.kind == INTERDOMAIN and self.goes_wrong("bound twice", peer):
             good = True
         if not good or peer is None:
             call.result = EINVAL if remote else ESRCH
             return
-        life = self.open(call.domid, call, INTERDOMAIN, remote_dom=peer.domid, detail=peer.port)
-        peer.kind, peer.remote_dom, peer.detail = INTERDOMAIN, call.domid, life.port
+        lifetime = self.open(call.domid, call, INTERDOMAIN, remote_dom=peer.domid, detail=peer.port)
+        peer.kind, peer.remote_dom, peer.detail = INTERDOMAIN, call.domid, lifetime.port
         peer.changes.append(call)
-        life.peers.append(peer)
-        peer.peers.append(life)
-        life.causes.append(call)
-        self.set_pending(life)
+        lifetime.peers.append(peer)
+        peer.peers.append(lifetime)
+        lifetime.causes.append(call)
+        self.set_pending(lifetime)
 
     def close(self, domid: int, port: int, call: Call | None) -> int:
         """EVTCHNOP_close; ``call`` is None when a kernel does it."""
-        life = self.domains[domid].ports.get(port)
-        if life is None:
+        lifetime = self.domains[domid].ports.get(port)
+        if lifetime is None:
             return EINVAL
         if call is not None:
-            call.life = life
-            life.changes.append(call)
-            if life.kernel:
+            call.lifetime = lifetime
+            lifetime.changes.append(call)
+            if lifetime.kernel:
                 self.double_closed.add((domid, port))
-        peer = self.peer(life)
-        if peer is not None and not self.spoil("peer not released", peer):
+        peer = self.peer(lifetime)
+        if peer is not None and not self.goes_wrong("peer not released", peer):
             peer.kind, peer.remote_dom, peer.detail = UNBOUND, domid, 0
             if call is not None:
                 peer.changes.append(call)
-        life.closed, life.pending = True, False
+        lifetime.closed, lifetime.pending = True, False
         del self.domains[domid].ports[port]
         return 0
 
-    def peer(self, life: Life) -> Life | None:
+    def peer(self, lifetime: Lifetime) -> Lifetime | None:
         """Return the other end of an interdomain channel."""
-        if life.kind != INTERDOMAIN:
+        if lifetime.kind != INTERDOMAIN:
             return None
-        return self.domains[life.remote_dom].ports.get(life.detail)
+        return self.domains[lifetime.remote_dom].ports.get(lifetime.detail)
 
     # -- events ----------------------------------------------------------------------------
 
-    def set_pending(self, life: Life) -> None:
-        """The event arrives at ``life``; Linux takes it a little later if it may."""
-        life.pending = True
-        if life.device and not life.masked:
-            self.at(self.rng.randrange(200, 4000), lambda: self._upcall(life))
+    def set_pending(self, lifetime: Lifetime) -> None:
+        """The event arrives at ``lifetime``; Linux takes it a little later if it may."""
+        lifetime.pending = True
+        if lifetime.device and not lifetime.masked:
+            self.at(self.rng.randrange(200, 4000), lambda: self._upcall(lifetime))
 
-    def _upcall(self, life: Life) -> None:
-        if life.pending and not life.masked and not life.closed:
-            life.pending, life.masked, life.enabled = False, True, False
-            self.queue(life.domid, life.port, life)
+    def _upcall(self, lifetime: Lifetime) -> None:
+        if lifetime.pending and not lifetime.masked and not lifetime.closed:
+            lifetime.pending, lifetime.masked, lifetime.enabled = False, True, False
+            self.queue(lifetime.domid, lifetime.port, lifetime)
 
-    def queue(self, domid: int, port: int, life: Life | None) -> None:
+    def queue(self, domid: int, port: int, lifetime: Lifetime | None) -> None:
         """Put ``port`` where read() finds it."""
         dom = self.domains[domid]
-        dom.ring.append((port, life))
+        dom.ring.append((port, lifetime))
         self.deliver(dom)
 
-    def send(self, call: Call, life: Life | None) -> int:
+    def send(self, call: Call, lifetime: Lifetime | None) -> int:
         """EVTCHNOP_send."""
         if self.dropped(Site.SEND, call.domid, call.port):
             return 0
-        if life is None or life.kind == VIRQ:
+        if lifetime is None or lifetime.kind == VIRQ:
             return EINVAL
-        target = self.peer(life) if life.kind == INTERDOMAIN else life if life.kind == IPI else None
-        if target is not None and not self.spoil("send lost", target):
+        target = lifetime if lifetime.kind == IPI else self.peer(lifetime)
+        if target is not None and not self.goes_wrong("send lost", target):
             target.causes.append(call)
             self.set_pending(target)
         return 0
 
-    def unmask(self, call: Call, life: Life | None) -> int:
+    def unmask(self, call: Call, lifetime: Lifetime | None) -> int:
         """EVTCHNOP_unmask."""
         if call.port >= self.domains[call.domid].valid:
             return EINVAL
-        if life and not self.dropped(Site.UNMASK, call.domid, call.port):
-            life.masked = False
-            if life.pending:
-                self.set_pending(life)
+        if lifetime and not self.dropped(Site.UNMASK, call.domid, call.port):
+            lifetime.masked = False
+            if lifetime.pending:
+                self.set_pending(lifetime)
         return 0
 
-    def enable(self, call: Call, life: Life | None) -> int:
+    def enable(self, call: Call, lifetime: Lifetime | None) -> int:
         """write() on /dev/xen/evtchn."""
-        if life and life.device and not life.enabled:
-            life.enabled = True
-            if not self.spoil("unmask lost", life):
-                return self.unmask(call, life)
+        if lifetime and lifetime.device and not lifetime.enabled:
+            lifetime.enabled = True
+            if not self.goes_wrong("unmask lost", lifetime):
+                return self.unmask(call, lifetime)
         return 0
 
     # -- the rest --------------------------------------------------------------------------
 
     def apply(self, call: Call) -> None:
         """Let ``call`` (anything but RECV) take effect now."""
-        life = self.domains[call.domid].ports.get(call.port)
-        call.life = life
+        lifetime = self.domains[call.domid].ports.get(call.port)
+        call.lifetime = lifetime
         match call.op:
             case Op.ALLOC_UNBOUND:
                 owner, remote = self.resolve(call, call.port), self.resolve(call, call.arg)
@@ -249,54 +249,54 @@ class World:
                 self.open(call.domid, call, VIRQ, detail=call.port, vcpu=call.arg)
             case Op.BIND_IPI:
                 self.open(call.domid, call, IPI, vcpu=call.arg)
-            case Op.CLOSE if call.via is Via.DEVICE and (life is None or not life.device):
+            case Op.CLOSE if call.via is Via.DEVICE and (lifetime is None or not lifetime.device):
                 call.result = ENOTCONN
             case Op.CLOSE:
                 call.result = self.close(call.domid, call.port, call)
             case Op.SEND if call.via is Via.DEVICE:
-                call.result = 0 if life and life.device else ENOTCONN
+                call.result = 0 if lifetime and lifetime.device else ENOTCONN
                 if call.result == 0:
-                    self.send(call, life)
+                    self.send(call, lifetime)
             case Op.SEND:
-                call.result = self.send(call, life)
+                call.result = self.send(call, lifetime)
             case Op.STATUS:
-                self.status(call, life)
+                self.status(call, lifetime)
             case Op.BIND_VCPU:
-                movable = life is not None and self.movable(life)
+                movable = lifetime is not None and self.movable(lifetime)
                 call.result = ENOENT if call.arg >= VCPUS else 0 if movable else EINVAL
-                if life is not None and call.result == 0:
-                    life.vcpu = call.arg
+                if lifetime is not None and call.result == 0:
+                    lifetime.vcpu = call.arg
             case Op.UNMASK:
-                call.result = self.unmask(call, life)
+                call.result = self.unmask(call, lifetime)
             case Op.ENABLE:
-                call.result = self.enable(call, life)
+                call.result = self.enable(call, lifetime)
             case Op.SET_PRIORITY:
                 call.result = -38
             case Op.POLL:
                 hidden = self.dropped(Site.POLL, call.domid, call.port)
-                call.result = 0 if hidden or life is not None else EINVAL
+                call.result = 0 if hidden or lifetime is not None else EINVAL
 
     def bound(self, call: Call) -> bool:
         """Say whether the VIRQ has a port already (per-vCPU VIRQs: on that vCPU)."""
         same = [
-            life
-            for life in self.domains[call.domid].ports.values()
-            if life.kind == VIRQ and not life.kernel and life.detail == call.port
+            lifetime
+            for lifetime in self.domains[call.domid].ports.values()
+            if lifetime.kind == VIRQ and not lifetime.kernel and lifetime.detail == call.port
         ]
-        return any(call.port not in PER_VCPU or life.vcpu == call.arg for life in same)
+        return any(call.port not in PER_VCPU or lifetime.vcpu == call.arg for lifetime in same)
 
     @staticmethod
-    def movable(life: Life) -> bool:
+    def movable(lifetime: Lifetime) -> bool:
         """Say whether EVTCHNOP_bind_vcpu may move the port: not IPIs, not per-vCPU VIRQs."""
-        if life.kind == VIRQ:
-            return life.detail not in PER_VCPU
-        return life.kind in (UNBOUND, INTERDOMAIN)
+        if lifetime.kind == VIRQ:
+            return lifetime.detail not in PER_VCPU
+        return lifetime.kind in (UNBOUND, INTERDOMAIN)
 
-    def status(self, call: Call, life: Life | None) -> None:
+    def status(self, call: Call, lifetime: Lifetime | None) -> None:
         """EVTCHNOP_status."""
         if call.port >= self.domains[call.domid].valid:
             call.result = EINVAL
-        elif life is not None:
-            remote = life.remote_dom if life.kind in (UNBOUND, INTERDOMAIN) else 0
-            call.result = life.kind | life.vcpu << 8 | remote << 16
-            call.arg = life.detail
+        elif lifetime is not None:
+            remote = lifetime.remote_dom if lifetime.kind in (UNBOUND, INTERDOMAIN) else 0
+            call.result = lifetime.kind | lifetime.vcpu << 8 | remote << 16
+            call.arg = lifetime.detail

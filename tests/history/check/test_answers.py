@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.history.answers import ERRORS, Claim, allowed
-from harness.history.record import Op
-from harness.history.timeline import ANYTHING, INTERDOMAIN, IPI, UNBOUND, VIRQ, encode
+from harness.history.check.answers import ERRORS, Claim, allowed
+from harness.history.check.states import ANYTHING, INTERDOMAIN, IPI, UNBOUND, VIRQ, encode
+from harness.history.format.record import Op
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Channel, Domain, State, Vcpu, World
 from harness.model.evtchn.operations import (

@@ -1,4 +1,4 @@
-"""A violation as one self-contained HTML page: lanes per thread, intervals, zoom and hover."""
+"""A witness as one HTML page that needs no other file: a lane per thread, a bar per operation."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import json
 
 import numpy as np
 
-from harness.history.columns import NEVER, Columns
-from harness.history.history import ThreadLog
-from harness.history.record import Op
-from harness.history.witness import describe
+from harness.history.explain.witness import describe
+from harness.history.format.columns import NEVER, Columns
+from harness.history.format.history import ThreadLog
+from harness.history.format.record import Op
 
 
 def picture(
     columns: Columns, threads: tuple[ThreadLog, ...], culprit: int, title: str, told: str
 ) -> str:
-    """Return the page for ``columns`` (few operations) and the story ``told`` of them."""
+    """Return the page for ``columns`` (few operations) and their witness as text, ``told``.
+
+    ``culprit``: row of the operation that cannot be explained.  It is shown at first, with what
+    came before; the wheel zooms, dragging moves, and the mouse over a bar tells its answer.
+    """
     names = {log.domid: log.domain for log in threads}
     lanes = np.unique(columns.log)
     zero = int(columns.call.min())

@@ -49,3 +49,7 @@ class Op(IntEnum):
     POLL = 11  # port  arg: time-out in microseconds  result: 0
     RECV = 12  # port: the event read() on /dev/xen/evtchn gave; call: when it was entered
     ENABLE = 13  # port: written back to /dev/xen/evtchn, which unmasks it
+
+
+# Those whose result is a new port.
+ALLOCATING: tuple[Op, ...] = (Op.ALLOC_UNBOUND, Op.BIND_INTERDOMAIN, Op.BIND_VIRQ, Op.BIND_IPI)

@@ -5,22 +5,20 @@ A domain's clock is a straight line: a counter value stands for
 within ``error_ns``.  Call times are rounded down and return times up, so that an
 interval never becomes shorter than it was.
 
-``write`` and ``read`` keep histories as Parquet (harness.history.parquet).
+``harness.history.format.parquet`` keeps histories in files.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.history.columns import NEVER, Columns, Int64
-from harness.history.record import RECORD, Op, Via
-from harness.model.evtchn.abi import DOMID_SELF as DOMID_SELF
+from harness.history.format.columns import NEVER, Columns, Int64
+from harness.history.format.record import RECORD, Op, Via
 from harness.verdict import ConfigError
 
 # What a run may say in ``History.meta``, and what holds when it does not.
@@ -48,7 +46,7 @@ class ThreadLog:
 
     @property
     def name(self) -> str:
-        """The thread as stories call it."""
+        """The thread's name in witnesses."""
         return f"{self.domain}/t{self.thread}"
 
     def call_ns(self) -> Int64:
@@ -75,7 +73,7 @@ class ThreadLog:
         return np.asarray(seconds * 1_000_000_000 + nanoseconds, dtype=np.int64)
 
     def validate(self) -> None:
-        """Raise ConfigError when the records cannot be those of one thread."""
+        """Raise ConfigError when these cannot be the records of one thread, made in order."""
         where = f"thread {self.name}"
         records = self.records
         if records.dtype != RECORD:
@@ -85,16 +83,17 @@ class ThreadLog:
         if self.error_ns < 0 or self.lost < 0:
             raise ConfigError("error_ns and lost cannot be negative", where=where)
         call, ret = records["call"], records["ret"]
-        flying = ret == 0
+        in_flight = ret == 0
         known = np.isin(records["op"], list(Op)) & np.isin(records["via"], list(Via))
         for bad, what in (
-            (~known, "is of no known operation or way"),
-            (flying[:-1], "never returned, but is not the thread's last"),
-            ((ret < call) & ~flying, "returned before it was called"),
-            (np.append(False, call[1:] < ret[:-1]), "was called before the one before returned"),
+            (~known, "record {0} has an unknown op or via"),
+            (in_flight[:-1], "record {0} never returned, but is not the thread's last"),
+            ((ret < call) & ~in_flight, "record {0} returned before it was called"),
+            (call[1:] < ret[:-1], "record {1} was called before record {0} returned"),
         ):
             if bad.any():
-                raise ConfigError(f"record {int(np.argmax(bad))} {what}", where=where)
+                index = int(np.argmax(bad))
+                raise ConfigError(what.format(index, index + 1), where=where)
 
 
 @dataclass(frozen=True)
@@ -114,12 +113,12 @@ class History:
         return sum(len(log.records) for log in self.threads)
 
     def validate(self) -> None:
-        """Raise ConfigError when this cannot be a history: what is wrong, and where."""
+        """Raise ConfigError, with the thread and the record, when this cannot be a history."""
         seen: set[tuple[int, int]] = set()
         for log in self.threads:
             log.validate()
             if (log.domid, log.thread) in seen:
-                raise ConfigError(f"thread {log.name} is there twice")
+                raise ConfigError(f"there are two logs of thread {log.name}")
             seen.add((log.domid, log.thread))
 
     @cached_property
@@ -142,7 +141,7 @@ class History:
 
 
 def merge(threads: tuple[ThreadLog, ...]) -> tuple[Columns, npt.NDArray[np.void]]:
-    """Merge the logs of ``threads`` by call time: as columns, and as the records themselves."""
+    """Return all operations of ``threads`` in the order of their calls: as columns and records."""
     call = np.concatenate([log.call_ns() for log in threads] or [np.zeros(0, np.int64)])
     ret = np.concatenate([log.ret_ns() for log in threads] or [np.zeros(0, np.int64)])
     number = np.repeat(
@@ -155,17 +154,3 @@ def merge(threads: tuple[ThreadLog, ...]) -> tuple[Columns, npt.NDArray[np.void]
     row = np.arange(len(order), dtype=np.int64)
     merged = Columns(row=row, log=number[order], call=call[order], ret=ret[order], **fields)
     return merged, records
-
-
-def write(history: History, path: Path) -> None:
-    """Write ``history`` to ``path``, whole or not at all; ConfigError if it is not one."""
-    from harness.history import parquet
-
-    parquet.write(history, path)
-
-
-def read(path: Path) -> History:
-    """Read the history in ``path``; ConfigError when it is not one, whole and of our version."""
-    from harness.history import parquet
-
-    return parquet.Reader(path).history()

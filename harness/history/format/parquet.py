@@ -1,8 +1,8 @@
-"""Histories as Parquet files that pandas, polars and DuckDB open as they are.
+"""Histories as Parquet files, which pandas, polars and DuckDB can open.
 
 One row per operation, sorted by call time; everything else is JSON in the file's
-metadata.  docs/history-format.md is the page for people.  VERSION changes whenever an
-older reader would misunderstand a newer file.
+metadata: docs/history-format.md describes it.  VERSION changes whenever an older reader would
+misunderstand a newer file.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.history.columns import NEVER, Columns
-from harness.history.history import History, ThreadLog, merge
-from harness.history.record import RECORD, Op, Via
+from harness.history.format.columns import NEVER, Columns
+from harness.history.format.history import History, ThreadLog, merge
+from harness.history.format.record import RECORD, Op, Via
 from harness.model.lock.flavours import FLAVOURS
 from harness.verdict import ConfigError, LabError
 
@@ -55,7 +55,10 @@ _CLOCK = ("domid", "domain", "thread", "vcpu", "tick_hz", "ticks_at_zero", "erro
 
 
 def write(history: History, path: Path) -> None:
-    """Write ``history`` to ``path``, whole or not at all; ConfigError if it is not one."""
+    """Write ``history`` to ``path``, whole or not at all.
+
+    Raises ConfigError when ``history`` is malformed, LabError when the file cannot be written.
+    """
     history.validate()
     merged, records = merge(history.threads)
     part = path.with_name(f".{path.name}.{os.getpid()}")
@@ -78,6 +81,11 @@ def write(history: History, path: Path) -> None:
         raise LabError(what, where=str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def read(path: Path) -> History:
+    """Return the history in ``path``; raise ConfigError as ``Reader`` does."""
+    return Reader(path).history()
 
 
 def _head(history: History) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def _named(kind: type[Op] | type[Via], codes: npt.NDArray[np.uint8]) -> pa.Array
 
 
 class _Body:
-    """What is written before the footer, counted and summed up on its way to ``file``."""
+    """Hands bytes on to ``file``, and keeps their number and CRC-32: all before the footer."""
 
     closed = False
 
@@ -159,7 +167,7 @@ class _Body:
 class Reader:
     """One stored history: its head at once, its operations piece by piece.
 
-    Every method raises ConfigError when the file is not a whole history of VERSION.
+    Every method raises ConfigError when the file is damaged, or no history of format VERSION.
     """
 
     def __init__(self, path: Path) -> None:
@@ -187,7 +195,7 @@ class Reader:
     def _parse(self, head: dict[str, Any]) -> None:
         if head["version"] != VERSION:
             raise self._error(
-                f"history format {head['version']}, and this harness reads {VERSION}",
+                f"history format {head['version']}; this harness reads format {VERSION}",
                 hint="use the version of the harness that wrote it",
             )
         if head["flavour"] not in FLAVOURS:

@@ -1,0 +1,1 @@
+"""The record of one operation, a whole history, and the Parquet file it is kept in."""
