@@ -14,7 +14,6 @@
 
 #include "abi.h"
 #include "clock.h"
-#include "session.h"
 #include "shared.h"
 #include "xenstore.h"
 
@@ -147,14 +146,12 @@ static void accept_relay(void)
         }
 }
 
-int domu_main(void)
+int domu_main(const struct service *service)
 {
     struct stream stream = {read_ring, write_ring};
     pthread_t heart;
-    int error = agent_start();
+    int error = offer();
 
-    if (!error)
-        error = offer();
     if (!error)
         error = -pthread_create(&heart, NULL, beat, NULL);
     if (error) {
@@ -164,6 +161,6 @@ int domu_main(void)
     clock_peer = control;
     for (;;) {
         accept_relay();
-        converse(&stream);
+        session_run(&stream, service);
     }
 }

@@ -30,14 +30,14 @@ static struct {
     uint32_t ended;
     bool stop;
     uint64_t rounds, sends, checked, invented, lost;
-} now;
+} race;
 
 static uint32_t chance(uint32_t below)
 {
-    now.random ^= now.random << 13;
-    now.random ^= now.random >> 7;
-    now.random ^= now.random << 17;
-    return (uint32_t)(now.random >> 11) % below;
+    race.random ^= race.random << 13;
+    race.random ^= race.random >> 7;
+    race.random ^= race.random << 17;
+    return (uint32_t)(race.random >> 11) % below;
 }
 
 static void spin(uint32_t times)
@@ -48,7 +48,7 @@ static void spin(uint32_t times)
 
 static bool stopped(void)
 {
-    return __atomic_load_n(&now.stop, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&race.stop, __ATOMIC_ACQUIRE);
 }
 
 static void wait_ticks(uint64_t count)
@@ -63,7 +63,7 @@ static uint32_t await_port(void)
 {
     uint32_t port;
 
-    while (!(port = __atomic_load_n(&now.port, __ATOMIC_ACQUIRE)) && !stopped())
+    while (!(port = __atomic_load_n(&race.port, __ATOMIC_ACQUIRE)) && !stopped())
         relax();
     return port;
 }
@@ -75,7 +75,7 @@ static int send_on(struct actor *a, struct request *q)
     (void)q;
     while (!stopped()) {
         raw_send_unrecorded(a, port);
-        now.sends++;
+        race.sends++;
     }
     return 0;
 }
@@ -91,21 +91,21 @@ static int look_at_new_port(struct actor *a, uint32_t wanted)
     if ((uint32_t)port == wanted) {
         spin(PAUSE);
         count = device_read(a, HANDLE, events, 8, 0);
-        now.checked++;
-        now.invented += count > 0;
+        race.checked++;
+        race.invented += count > 0;
     }
     return device_unbind(a, HANDLE, (uint32_t)port);
 }
 
 static int close_under_sender(struct actor *a, struct request *q)
 {
-    uint64_t end = ticks() + ticks_hz() / 1000 * now.ms;
+    uint64_t end = ticks() + ticks_hz() / 1000 * race.ms;
     int error, port = raw_alloc_unbound(a, DOMID_SELF, DOMID_SELF);
 
     (void)q;
     if (port < 0)
         return port;
-    __atomic_store_n(&now.port, (uint32_t)port, __ATOMIC_RELEASE);
+    __atomic_store_n(&race.port, (uint32_t)port, __ATOMIC_RELEASE);
     do {
         int other = raw_bind_interdomain(a, DOMID_SELF, (uint32_t)port);
         if (other < 0)
@@ -114,9 +114,9 @@ static int close_under_sender(struct actor *a, struct request *q)
         error = raw_close(a, (uint32_t)other);
         if (!error && chance(2))
             error = look_at_new_port(a, (uint32_t)other);
-        now.rounds++;
+        race.rounds++;
     } while (error >= 0 && ticks() < end);
-    __atomic_store_n(&now.stop, true, __ATOMIC_RELEASE);
+    __atomic_store_n(&race.stop, true, __ATOMIC_RELEASE);
     raw_close(a, (uint32_t)port);
     return error < 0 ? error : 0;
 }
@@ -127,13 +127,13 @@ static int let_through(struct actor *a, struct request *q)
 
     (void)q;
     while (!stopped()) {
-        if (__atomic_load_n(&now.round, __ATOMIC_ACQUIRE) == done) {
+        if (__atomic_load_n(&race.round, __ATOMIC_ACQUIRE) == done) {
             relax();
             continue;
         }
         wait_ticks(ticks_hz() / 1000000 * (done * 7 % SKEW_US));
         device_enable(a, HANDLE, &port, 1);
-        __atomic_store_n(&now.ended, ++done, __ATOMIC_RELEASE);
+        __atomic_store_n(&race.ended, ++done, __ATOMIC_RELEASE);
     }
     return 0;
 }
@@ -158,17 +158,17 @@ static int unmask_round(struct actor *a, uint32_t port)
     if (error)
         return error == -ETIME ? -EAGAIN : error; /* nothing raced: the machine is too slow */
     raw_send(a, (uint32_t)other); /* pending, and masked */
-    __atomic_store_n(&now.round, now.round + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&race.round, race.round + 1, __ATOMIC_RELEASE);
     wait_ticks(ticks_hz() / 1000000 * chance(SKEW_US));
     error = raw_close(a, (uint32_t)other);
-    while (__atomic_load_n(&now.ended, __ATOMIC_ACQUIRE) != now.round)
+    while (__atomic_load_n(&race.ended, __ATOMIC_ACQUIRE) != race.round)
         relax();
     if (error)
         return error;
-    now.checked++;
+    race.checked++;
     error = take_event(a);
     if (error == -ETIME) {
-        now.lost++;
+        race.lost++;
         return error;
     }
     device_enable(a, HANDLE, &port, 1);
@@ -177,20 +177,20 @@ static int unmask_round(struct actor *a, uint32_t port)
 
 static int close_under_unmask(struct actor *a, struct request *q)
 {
-    uint64_t end = ticks() + ticks_hz() / 1000 * now.ms;
+    uint64_t end = ticks() + ticks_hz() / 1000 * race.ms;
     int error, port = device_bind_unbound(a, HANDLE, DOMID_SELF);
 
     (void)q;
     if (port < 0)
         return port;
-    __atomic_store_n(&now.port, (uint32_t)port, __ATOMIC_RELEASE);
+    __atomic_store_n(&race.port, (uint32_t)port, __ATOMIC_RELEASE);
     do {
         error = unmask_round(a, (uint32_t)port);
-        now.rounds++;
+        race.rounds++;
     } while (!error && ticks() < end);
-    __atomic_store_n(&now.stop, true, __ATOMIC_RELEASE);
+    __atomic_store_n(&race.stop, true, __ATOMIC_RELEASE);
     device_unbind(a, HANDLE, (uint32_t)port);
-    return error == -ETIME && now.lost ? 0 : error;
+    return error == -ETIME && race.lost ? 0 : error;
 }
 
 static const struct {
@@ -211,8 +211,8 @@ static void fight(struct session *s, size_t kind)
     if (!error) {
         error = hand_begin(0, &writer);
         if (!error)
-            error = hand_join(0, now.ms + JOIN_MS, &writer);
-        __atomic_store_n(&now.stop, true, __ATOMIC_RELEASE);
+            error = hand_join(0, race.ms + JOIN_MS, &writer);
+        __atomic_store_n(&race.stop, true, __ATOMIC_RELEASE);
         if (!error) {
             overdue = 1;
             error = hand_join(1, JOIN_MS, &reader);
@@ -224,19 +224,19 @@ static void fight(struct session *s, size_t kind)
         answer(s, -error, "what=%s on=%u", error == -ETIME ? "in-flight" : "duel", overdue);
     else
         answer(s, 0, "rounds=%llu sends=%llu checked=%llu invented=%llu lost=%llu",
-               (unsigned long long)now.rounds, (unsigned long long)now.sends,
-               (unsigned long long)now.checked, (unsigned long long)now.invented,
-               (unsigned long long)now.lost);
+               (unsigned long long)race.rounds, (unsigned long long)race.sends,
+               (unsigned long long)race.checked, (unsigned long long)race.invented,
+               (unsigned long long)race.lost);
 }
 
-void duel(struct session *s, struct command *c)
+static void duel(struct session *s, struct command *c)
 {
     const char *name = text(c, "kind", "");
     size_t kind = 0;
 
-    memset(&now, 0, sizeof(now));
-    now.ms = (unsigned)required(c, "ms", 600000);
-    now.random = optional(c, "seed", UINT32_MAX, 1) + 0x9e3779b97f4a7c15u;
+    memset(&race, 0, sizeof(race));
+    race.ms = (unsigned)required(c, "ms", 600000);
+    race.random = optional(c, "seed", UINT32_MAX, 1) + 0x9e3779b97f4a7c15u;
     while (kind < sizeof(kinds) / sizeof(kinds[0]) && strcmp(kinds[kind].name, name) != 0)
         kind++;
     if (kind == sizeof(kinds) / sizeof(kinds[0]))
@@ -248,4 +248,11 @@ void duel(struct session *s, struct command *c)
         return;
     }
     fight(s, kind);
+}
+
+static const struct verb verbs[] = {{"duel", duel}, {NULL, NULL}};
+
+bool duel_commands(struct session *s, struct command *c)
+{
+    return run_verb(verbs, s, c);
 }

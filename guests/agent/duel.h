@@ -8,7 +8,7 @@
 
 #include "session.h"
 
-/* The verb: duel kind=close|unmask ms=N [seed=S]. */
-void duel(struct session *s, struct command *c);
+/* duel kind=close|unmask ms=N [seed=S] */
+bool duel_commands(struct session *s, struct command *c);
 
 #endif

@@ -149,3 +149,10 @@ int hand_join(unsigned vcpu, unsigned timeout_ms, struct request *q)
     *q = h->request;
     return 0;
 }
+
+int hand_run(unsigned vcpu, unsigned timeout_ms, struct request *q)
+{
+    int error = hand_begin(vcpu, q);
+
+    return error ? error : hand_join(vcpu, timeout_ms, q);
+}

@@ -7,7 +7,6 @@
 #ifndef AGENT_HANDS_H
 #define AGENT_HANDS_H
 
-#include "bench.h"
 #include "ops.h"
 
 #define MAX_VCPUS 64u
@@ -27,7 +26,7 @@ struct request {
     unsigned count;
     int result;
     struct channel_status status;
-    struct recording_cost cost;
+    uint64_t values[2]; /* two more numbers that came of it */
     struct record record; /* the last one it made */
 };
 
@@ -46,5 +45,8 @@ int hand_begin(unsigned vcpu, const struct request *q);
 
 /* Wait for its end.  Returns 0 and fills *q, -ETIME when it has not ended, -ENOENT if none. */
 int hand_join(unsigned vcpu, unsigned timeout_ms, struct request *q);
+
+/* Start an operation and wait for its end.  Returns 0, or what one of the two returned. */
+int hand_run(unsigned vcpu, unsigned timeout_ms, struct request *q);
 
 #endif

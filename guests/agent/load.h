@@ -4,11 +4,44 @@
 #define AGENT_LOAD_H
 
 #include "ops.h"
+#include "slots.h"
 
-/* The actor of the load's thread `index`, or NULL. */
-struct actor *load_actor(unsigned index);
+#define MAX_THREADS 64u
+
+/* What one load is made of. */
+struct load_plan {
+    uint64_t seed;
+    uint32_t actor; /* number of this agent in the load: with the seed, it chooses the programmes */
+    uint32_t run; /* number of the load, for the headers of its pages of records */
+    unsigned threads;
+    size_t records; /* room per thread */
+    struct slot_plan slots;
+};
+
+enum load_state { LOAD_IDLE, LOAD_READY, LOAD_RUNNING, LOAD_STOPPED };
+
+/*
+ * Lay out the slots, allocate their anchors, and make the threads, which wait for load_start().
+ * No thread of an earlier load may be alive.  Returns how many slots there are, or -errno.
+ */
+int load_prepare(const struct load_plan *plan);
+
+/* Let the threads begin.  Returns 0, or -EINVAL when none are waiting. */
+int load_start(void);
 
 /* Ask all threads to end and wait a little, but not for those that are stuck. */
 void load_abandon(void);
+
+/* Read events until none has come for quiet_ms.  Returns how many came, or -errno. */
+int load_drain(unsigned quiet_ms);
+
+enum load_state load_state(void);
+
+/* The threads of the latest load: `index` counts from 0. */
+unsigned load_threads(void);
+struct actor *load_actor(unsigned index); /* NULL: there is no such thread */
+bool load_thread_alive(unsigned index);
+bool load_thread_full(unsigned index); /* it has ended because its records are full */
+bool load_alive(void); /* whether any thread is */
 
 #endif

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "single.h"
+#include "operation_commands.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "hands.h"
 #include "probe.h"
 #include "ticks.h"
 
 #define WAIT_MS 5000u
 #define REQUIRED UINT64_MAX
 #define IN_THE_PAST 1 /* ns of Xen's time; 0 would mean: for ever */
-#define CLOSE_PASSES 5 /* Xen refuses a close that meets the other end's own close */
 
 static int do_raw_alloc_unbound(struct actor *a, struct request *q)
 {
@@ -121,7 +120,7 @@ static int do_device_read(struct actor *a, struct request *q)
 }
 
 /* What each operation is called, and its two arguments. */
-static const struct {
+static const struct operation {
     const char *name;
     const char *via;
     operation run;
@@ -219,21 +218,21 @@ static void wait_and_report(struct session *s, const char *verb, unsigned on, un
         report(s, verb, &q);
 }
 
-static void begin(struct session *s, struct command *c, size_t i)
+static void begin(struct session *s, struct command *c, const struct operation *o)
 {
-    struct request q = {.run = operations[i].run};
+    struct request q = {.run = o->run};
     unsigned on = (unsigned)optional(c, "on", hands_count() - 1, 0);
     unsigned wait_ms = (unsigned)optional(c, "wait_ms", 600000, WAIT_MS);
     int error;
 
     q.meet = (unsigned)optional(c, "meet", hands_count(), 0);
-    q.a = (uint32_t)argument(c, operations[i].a, operations[i].a_otherwise);
-    q.b = (uint32_t)argument(c, operations[i].b, operations[i].b_otherwise);
-    if (strcmp(operations[i].via, "device") == 0)
+    q.a = (uint32_t)argument(c, o->a, o->a_otherwise);
+    q.b = (uint32_t)argument(c, o->b, o->b_otherwise);
+    if (strcmp(o->via, "device") == 0)
         q.handle = (unsigned)optional(c, "handle", HANDLES - 1, 0);
-    if (operations[i].run == do_device_enable || operations[i].run == do_raw_poll)
+    if (o->run == do_device_enable || o->run == do_raw_poll)
         q.count = (unsigned)numbers(c, "ports", q.ports, MAX_EVENTS);
-    if (strcmp(operations[i].via, "raw") == 0)
+    if (strcmp(o->via, "raw") == 0)
         q.fault = fault(c);
     if (refuse(s, c))
         return;
@@ -243,29 +242,10 @@ static void begin(struct session *s, struct command *c, size_t i)
     else if (wait_ms == 0)
         answer(s, 0, "begun=1");
     else
-        wait_and_report(s, operations[i].name, on, wait_ms);
+        wait_and_report(s, o->name, on, wait_ms);
 }
 
-int single_operation(struct session *s, struct command *c)
-{
-    const char *via = text(c, "via", "raw");
-    int known = 0;
-
-    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
-        if (strcmp(operations[i].name, c->verb) != 0)
-            continue;
-        known = 1;
-        if (strcmp(operations[i].via, via) == 0) {
-            begin(s, c, i);
-            return 1;
-        }
-    }
-    if (known)
-        answer(s, EINVAL, "what=via");
-    return known;
-}
-
-void single_join(struct session *s, struct command *c)
+static void join(struct session *s, struct command *c)
 {
     unsigned on = (unsigned)required(c, "on", hands_count() - 1);
     unsigned wait_ms = (unsigned)optional(c, "wait_ms", 600000, WAIT_MS);
@@ -274,49 +254,27 @@ void single_join(struct session *s, struct command *c)
         wait_and_report(s, "join", on, wait_ms);
 }
 
-/* Returns how many ports could not be closed. */
-static int close_all(struct actor *a)
-{
-    int left = 0;
+static const struct verb verbs[] = {{"join", join}, {NULL, NULL}};
 
-    for (uint32_t port = 0; port < MAX_PORTS; port++) {
-        for (unsigned handle = 0; handle < HANDLES; handle++)
-            if (port_handles(port) >> handle & 1)
-                left += device_unbind(a, handle, port) < 0;
-        if (port_owner(port) & OWNED_RAW)
-            left += raw_close(a, port) < 0;
-    }
-    return left;
+/* The operation of that name, made in that way; a NULL way is any. */
+static const struct operation *find(const char *name, const char *via)
+{
+    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
+        if (strcmp(operations[i].name, name) == 0 && (!via || strcmp(operations[i].via, via) == 0))
+            return &operations[i];
+    return NULL;
 }
 
-/* Ask Xen about every port ever owned, and keep those that are not closed. */
-static void ask_for_all(struct actor *a, struct request *q)
+bool operation_commands(struct session *s, struct command *c)
 {
-    q->a = 0;
-    q->count = 0;
-    for (uint32_t port = 0; port < MAX_PORTS; port++) {
-        struct channel_status status;
-        if (!port_owner(port))
-            continue;
-        q->a++;
-        if (raw_status(a, port, &status) != 0 || status.state != EVTCHNSTAT_CLOSED)
-            if (q->count < MAX_EVENTS)
-                q->ports[q->count++] = port;
-    }
-}
+    const struct operation *o;
 
-int release_all(struct actor *a, struct request *q)
-{
-    struct timespec nap = {0, 50000000};
-
-    for (int pass = 0; pass < CLOSE_PASSES && close_all(a); pass++)
-        ;
-    ask_for_all(a, q);
-    /* A kernel may close what its device gave back a little later. */
-    for (int pass = 0; pass < CLOSE_PASSES && q->count; pass++) {
-        nanosleep(&nap, NULL);
-        ask_for_all(a, q);
-    }
-    forget_closed_ports();
-    return (int)q->count;
+    if (!find(c->verb, NULL))
+        return run_verb(verbs, s, c);
+    o = find(c->verb, text(c, "via", "raw"));
+    if (o)
+        begin(s, c, o);
+    else
+        answer(s, EINVAL, "what=via");
+    return true;
 }

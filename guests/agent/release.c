@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "release.h"
+
+#include <time.h>
+
+#define CLOSE_PASSES 5 /* Xen refuses a close that meets the other end's own close */
+
+/* Returns how many ports could not be closed. */
+static int close_all(struct actor *a)
+{
+    int left = 0;
+
+    for (uint32_t port = 0; port < MAX_PORTS; port++) {
+        for (unsigned handle = 0; handle < HANDLES; handle++)
+            if (port_handles(port) >> handle & 1)
+                left += device_unbind(a, handle, port) < 0;
+        if (port_owner(port) & OWNED_RAW)
+            left += raw_close(a, port) < 0;
+    }
+    return left;
+}
+
+/* Ask Xen about every port ever owned, and keep those that are not closed. */
+static void ask_for_all(struct actor *a, struct request *q)
+{
+    q->a = 0;
+    q->count = 0;
+    for (uint32_t port = 0; port < MAX_PORTS; port++) {
+        struct channel_status status;
+        if (!port_owner(port))
+            continue;
+        q->a++;
+        if (raw_status(a, port, &status) != 0 || status.state != EVTCHNSTAT_CLOSED)
+            if (q->count < MAX_EVENTS)
+                q->ports[q->count++] = port;
+    }
+}
+
+int release_all(struct actor *a, struct request *q)
+{
+    struct timespec nap = {0, 50000000};
+
+    for (int pass = 0; pass < CLOSE_PASSES && close_all(a); pass++)
+        ;
+    ask_for_all(a, q);
+    /* A kernel may close what its device gave back a little later. */
+    for (int pass = 0; pass < CLOSE_PASSES && q->count; pass++) {
+        nanosleep(&nap, NULL);
+        ask_for_all(a, q);
+    }
+    forget_closed_ports();
+    return (int)q->count;
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Closing everything that is still open. */
+#ifndef AGENT_RELEASE_H
+#define AGENT_RELEASE_H
+
+#include "hands.h"
+
+/*
+ * Close every port the agent owns, then ask Xen about every port it ever owned.  Ports that
+ * are not closed are put into q->ports (at most MAX_EVENTS); q->a says how many were asked.
+ */
+int release_all(struct actor *a, struct request *q);
+
+#endif
