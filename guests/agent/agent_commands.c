@@ -9,9 +9,12 @@
 #include "bench.h"
 #include "clock.h"
 #include "hands.h"
+#include "hypercall.h"
 #include "kernel.h"
 #include "load.h"
+#include "ports.h"
 #include "release.h"
+#include "thread.h"
 #include "ticks.h"
 
 #if defined(__x86_64__)
@@ -33,14 +36,17 @@ int agent_start(void)
 
     ticks_start();
     thread_urgent(true);
-    error = ops_open();
+    error = hypercall_open();
     if (hands_start(vcpus < MAX_VCPUS ? vcpus : MAX_VCPUS) < 0)
         return -ENOMEM;
     if (error == 0) {
         own_id = own_domid(hand_actor(0));
         version = xen_version(hand_actor(0));
-        for (unsigned i = 0; i < hands_count(); i++)
-            actor_restart(hand_actor(i), 0); /* now that the domid is known */
+        for (unsigned i = 0; i < hands_count(); i++) {
+            if (own_id >= 0)
+                hand_actor(i)->domid = (uint16_t)own_id;
+            actor_restart(hand_actor(i), 0); /* without the records of own_domid() */
+        }
         forget_closed_ports();
     }
     return 0;

@@ -2,7 +2,7 @@
 #ifndef AGENT_BENCH_H
 #define AGENT_BENCH_H
 
-#include "ops.h"
+#include "raw.h"
 
 /* Sends per second with and without their being recorded. */
 struct recording_cost {

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "thread.h"
 #include "ticks.h"
 
 #define ENOUGH 2000u /* exchanges */
@@ -127,18 +128,9 @@ void clock_answer(struct control *shared)
 /* The exchange between two vCPUs uses a control structure of its own. */
 static struct control between_vcpus;
 
-static int pin(unsigned vcpu)
-{
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    CPU_SET(vcpu, &set);
-    return sched_setaffinity(0, sizeof(set), &set) < 0 ? -errno : 0;
-}
-
 static void *other_vcpu(void *argument)
 {
-    if (pin((unsigned)(uintptr_t)argument) == 0)
+    if (thread_pin((unsigned)(uintptr_t)argument) == 0)
         clock_answer(&between_vcpus);
     return NULL;
 }
@@ -150,7 +142,7 @@ int clock_skew(unsigned vcpus, uint64_t *bound)
     int error = 0;
 
     *bound = 0;
-    if (sched_getaffinity(0, sizeof(before), &before) < 0 || pin(0) < 0)
+    if (sched_getaffinity(0, sizeof(before), &before) < 0 || thread_pin(0) < 0)
         return -errno;
     for (unsigned vcpu = 1; vcpu < vcpus && !error; vcpu++) {
         struct comparison best;

@@ -12,8 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "abi.h"
 #include "clock.h"
+#include "linux_abi.h"
 #include "shared.h"
 #include "xenstore.h"
 

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "device.h"
 #include "hands.h"
 #include "ticks.h"
 

@@ -6,6 +6,7 @@
 #include <semaphore.h>
 #include <time.h>
 
+#include "thread.h"
 #include "ticks.h"
 
 #define HAND_RECORDS (256u * RECORDS_PER_PAGE)
@@ -45,7 +46,7 @@ static void *hand_main(void *argument)
 {
     struct hand *h = argument;
 
-    actor_pin(&h->actor);
+    thread_pin(h->actor.vcpu);
     thread_urgent(false);
     for (;;) {
         const struct record *first;

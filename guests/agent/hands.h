@@ -7,7 +7,9 @@
 #ifndef AGENT_HANDS_H
 #define AGENT_HANDS_H
 
-#include "ops.h"
+#include <stdbool.h>
+
+#include "raw.h"
 
 #define MAX_VCPUS 64u
 #define MAX_EVENTS 256u

@@ -8,6 +8,7 @@
 
 #include "hands.h"
 #include "programme.h"
+#include "thread.h"
 
 #define RESERVE 32u /* records that one step can need at most */
 #define STOP_MS 5000u
@@ -31,7 +32,7 @@ static void *thread_main(void *argument)
 {
     struct thread *t = argument;
 
-    actor_pin(&t->actor);
+    thread_pin(t->actor.vcpu);
     thread_urgent(false); /* it was made by the one that answers the host */
     while (sem_wait(&t->go) < 0)
         ;
@@ -126,6 +127,7 @@ int load_prepare(const struct load_plan *plan)
         error = give_buffer(t, i, plan->records);
         if (error)
             break;
+        t->actor.domid = (uint16_t)own;
         actor_restart(&t->actor, plan->run);
         programme_start(&t->programme, plan->seed, plan->actor, i, (uint32_t)slot_count);
         error = start_thread(t);

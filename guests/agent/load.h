@@ -3,7 +3,9 @@
 #ifndef AGENT_LOAD_H
 #define AGENT_LOAD_H
 
-#include "ops.h"
+#include <stdbool.h>
+
+#include "actor.h"
 #include "slots.h"
 
 #define MAX_THREADS 64u

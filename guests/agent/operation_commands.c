@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "device.h"
 #include "hands.h"
 #include "probe.h"
 #include "ticks.h"

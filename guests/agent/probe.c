@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <string.h>
 
+#include "ports.h"
+
 #define NO_FRAME 0xfffffffffull
-#define FIRST_UNKNOWN 15u /* commands below are Xen's */
+
 
 static int event_channel_op(struct actor *a, unsigned command)
 {
-    return raw_hypercall(a, HYPERCALL_EVENT_CHANNEL_OP, command);
+    return actor_hypercall(a, HYPERCALL_EVENT_CHANNEL_OP, command);
 }
 
 int probe_bind_pirq(struct actor *a, struct request *q)
@@ -29,7 +31,7 @@ int probe_bind_pirq(struct actor *a, struct request *q)
 int probe_irq_unmask_notify(struct actor *a, struct request *q)
 {
     (void)q;
-    return raw_hypercall(a, HYPERCALL_PHYSDEV_OP, PHYSDEVOP_IRQ_UNMASK_NOTIFY);
+    return actor_hypercall(a, HYPERCALL_PHYSDEV_OP, PHYSDEVOP_IRQ_UNMASK_NOTIFY);
 }
 
 static int reset(struct actor *a, uint32_t domain, unsigned command)
@@ -67,7 +69,7 @@ int probe_expand_array(struct actor *a, struct request *q)
 
 int probe_command(struct actor *a, struct request *q)
 {
-    return q->a < FIRST_UNKNOWN ? -EPERM : event_channel_op(a, q->a);
+    return q->a < EVTCHNOP_FIRST_UNKNOWN ? -EPERM : event_channel_op(a, q->a);
 }
 
 /* A wrong version is refused with EACCES, and changes nothing. */
@@ -80,7 +82,7 @@ static int domctl(struct actor *a, uint32_t command, uint32_t domain)
         a->arg->domctl.version = version;
         a->arg->domctl.domain = (uint16_t)domain;
         memset(a->arg->domctl.pad, 0, sizeof(a->arg->domctl.pad));
-        result = raw_hypercall(a, HYPERCALL_DOMCTL, (uintptr_t)a->arg);
+        result = actor_hypercall(a, HYPERCALL_DOMCTL, (uintptr_t)a->arg);
     }
     return result;
 }

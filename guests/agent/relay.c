@@ -12,10 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "abi.h"
 #include "clock.h"
-#include "ops.h"
+#include "linux_abi.h"
 #include "shared.h"
+#include "thread.h"
 #include "xenstore.h"
 
 #define ACCEPT_S 20u

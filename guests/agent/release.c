@@ -3,6 +3,8 @@
 
 #include <time.h>
 
+#include "device.h"
+
 #define CLOSE_PASSES 5 /* Xen refuses a close that meets the other end's own close */
 
 /* Returns how many ports could not be closed. */

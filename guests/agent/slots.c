@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <string.h>
 
+#include "device.h"
+#include "raw.h"
 #include "ticks.h"
 
 #define FIRST_FREE_VIRQ 17u /* VIRQ_ARCH_1..7: nobody uses them */

@@ -12,7 +12,7 @@
 #ifndef AGENT_SLOTS_H
 #define AGENT_SLOTS_H
 
-#include "ops.h"
+#include "actor.h"
 #include "programme.h"
 
 #define MAX_SLOTS 256u

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "abi.h"
+#include "xen_abi.h"
 
 #define MAX_PAYLOAD 4096u
 

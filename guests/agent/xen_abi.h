@@ -1,22 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The parts of Xen's and Linux's interfaces that the agent uses: numbers and layouts.
- * All layouts are those of 64-bit little-endian guests.
+ * The parts of Xen's interface that the agent and the bare guest use: numbers and layouts, from
+ * xen/include/public.  All layouts are those of 64-bit little-endian guests.
  */
-#ifndef AGENT_ABI_H
-#define AGENT_ABI_H
+#ifndef AGENT_XEN_ABI_H
+#define AGENT_XEN_ABI_H
 
 #include <stdint.h>
-#include <sys/ioctl.h>
 
-/* Hypercalls. */
-#define HYPERCALL_XEN_VERSION 17
-#define HYPERCALL_SCHED_OP 29
-#define HYPERCALL_EVENT_CHANNEL_OP 32
-#define HYPERCALL_PHYSDEV_OP 33
-#define HYPERCALL_SYSCTL 35
-#define HYPERCALL_DOMCTL 36
+#define DOMID_SELF 0x7ff0u
+
+enum hypercall {
+    HYPERCALL_MEMORY_OP = 12,
+    HYPERCALL_UPDATE_VA_MAPPING = 14,
+    HYPERCALL_XEN_VERSION = 17,
+    HYPERCALL_GRANT_TABLE_OP = 20,
+    HYPERCALL_VCPU_OP = 24,
+    HYPERCALL_SCHED_OP = 29,
+    HYPERCALL_EVENT_CHANNEL_OP = 32,
+    HYPERCALL_PHYSDEV_OP = 33,
+    HYPERCALL_HVM_OP = 34,
+    HYPERCALL_SYSCTL = 35,
+    HYPERCALL_DOMCTL = 36,
+};
+
 #define XENVER_VERSION 0
+#define SCHEDOP_YIELD 0
 #define SCHEDOP_POLL 3
 #define SYSCTL_DEBUG_KEYS 7
 #define PHYSDEVOP_IRQ_UNMASK_NOTIFY 4
@@ -24,8 +33,6 @@
 #define DOMCTL_MONITOR 77
 #define VM_EVENT_MONITOR 2
 #define MONITOR_GUEST_REQUEST 4
-
-#define DOMID_SELF 0x7ff0u
 
 enum {
     EVTCHNOP_BIND_INTERDOMAIN = 0,
@@ -43,6 +50,7 @@ enum {
     EVTCHNOP_EXPAND_ARRAY = 12,
     EVTCHNOP_SET_PRIORITY = 13,
     EVTCHNOP_RESET_CONT = 14,
+    EVTCHNOP_FIRST_UNKNOWN = 15,
 };
 
 enum {
@@ -150,49 +158,7 @@ union hypercall_arg {
     } domctl;
 };
 
-/* /dev/xen/privcmd */
-struct privcmd_hypercall {
-    uint64_t op;
-    uint64_t arg[5];
-};
-#define IOCTL_PRIVCMD_HYPERCALL _IOC(_IOC_NONE, 'P', 0, sizeof(struct privcmd_hypercall))
-
-/* /dev/xen/evtchn */
-struct evtchn_bind_interdomain {
-    uint32_t remote;
-    uint32_t remote_port;
-};
-#define IOCTL_EVTCHN_BIND_VIRQ _IOC(_IOC_NONE, 'E', 0, sizeof(uint32_t))
-#define IOCTL_EVTCHN_BIND_INTERDOMAIN _IOC(_IOC_NONE, 'E', 1, sizeof(struct evtchn_bind_interdomain))
-#define IOCTL_EVTCHN_BIND_UNBOUND _IOC(_IOC_NONE, 'E', 2, sizeof(uint32_t))
-#define IOCTL_EVTCHN_UNBIND _IOC(_IOC_NONE, 'E', 3, sizeof(uint32_t))
-#define IOCTL_EVTCHN_NOTIFY _IOC(_IOC_NONE, 'E', 4, sizeof(uint32_t))
-
-/* /dev/xen/gntalloc (in the domU: pages of ours that dom0 may map) */
-struct gntalloc_alloc {
-    uint16_t domid;
-    uint16_t flags;
-    uint32_t count;
-    uint64_t index; /* out: the offset to mmap */
-    uint32_t refs[]; /* out */
-};
-#define GNTALLOC_WRITABLE 1
-#define IOCTL_GNTALLOC_ALLOC _IOC(_IOC_NONE, 'G', 5, sizeof(struct gntalloc_alloc) + 8)
-
-/* /dev/xen/gntdev (in dom0: maps them) */
-struct gntdev_ref {
-    uint32_t domid;
-    uint32_t ref;
-};
-struct gntdev_map {
-    uint32_t count;
-    uint32_t pad;
-    uint64_t index; /* out: the offset to mmap */
-    struct gntdev_ref refs[];
-};
-#define IOCTL_GNTDEV_MAP _IOC(_IOC_NONE, 'G', 0, sizeof(struct gntdev_map) + 8)
-
-/* /dev/xen/xenbus: xenstore's messages */
+/* Messages of xenstore's protocol. */
 enum { XS_READ = 2, XS_WRITE = 11, XS_ERROR = 16 };
 struct xenstore_header {
     uint32_t type;
