@@ -8,14 +8,14 @@
 
 #include "bench.h"
 #include "clock.h"
-#include "hands.h"
 #include "hypercall.h"
-#include "kernel.h"
+#include "interrupts.h"
 #include "load.h"
 #include "ports.h"
 #include "release.h"
 #include "thread.h"
 #include "ticks.h"
+#include "vcpu_worker.h"
 
 #if defined(__x86_64__)
 #define ARCH "x86_64"
@@ -23,7 +23,7 @@
 #define ARCH "arm64"
 #endif
 
-#define PROTOCOL_VERSION 1
+#define PROTOCOL_VERSION 2
 #define RELEASE_MS 7000u
 
 static int own_id = -ENODEV;
@@ -37,15 +37,15 @@ int agent_start(void)
     ticks_start();
     thread_urgent(true);
     error = hypercall_open();
-    if (hands_start(vcpus < MAX_VCPUS ? vcpus : MAX_VCPUS) < 0)
+    if (workers_start(vcpus < MAX_VCPUS ? vcpus : MAX_VCPUS) < 0)
         return -ENOMEM;
     if (error == 0) {
-        own_id = own_domid(hand_actor(0));
-        version = xen_version(hand_actor(0));
-        for (unsigned i = 0; i < hands_count(); i++) {
+        own_id = own_domid(worker_actor(0));
+        version = xen_version(worker_actor(0));
+        for (unsigned i = 0; i < workers_count(); i++) {
             if (own_id >= 0)
-                hand_actor(i)->domid = (uint16_t)own_id;
-            actor_restart(hand_actor(i), 0); /* without the records of own_domid() */
+                worker_actor(i)->domid = (uint16_t)own_id;
+            actor_restart(worker_actor(i), 0); /* without the records of own_domid() */
         }
         forget_closed_ports();
     }
@@ -54,11 +54,11 @@ int agent_start(void)
 
 void agent_session_closed(void)
 {
-    struct request q = {.run = release_all};
+    struct job job = {.run = release_all};
 
-    load_abandon();
+    load_stop();
     if (own_id >= 0)
-        hand_run(0, RELEASE_MS, &q);
+        worker_run(0, RELEASE_MS, &job);
 }
 
 static void hello(struct session *s, struct command *c)
@@ -67,7 +67,7 @@ static void hello(struct session *s, struct command *c)
         return;
     answer(s, 0,
            "protocol=%d arch=%s domid=%d vcpus=%u tick_hz=%llu record=%zu page=%u xen=%d.%d",
-           PROTOCOL_VERSION, ARCH, own_id, hands_count(), (unsigned long long)ticks_hz(),
+           PROTOCOL_VERSION, ARCH, own_id, workers_count(), (unsigned long long)ticks_hz(),
            sizeof(struct record), PAGE_BYTES, version < 0 ? 0 : version >> 16,
            version < 0 ? 0 : version & 0xffff);
 }
@@ -89,7 +89,7 @@ static void compare_clocks(struct session *s, struct command *c)
         return;
     error = clock_compare(&best);
     if (!error)
-        error = clock_skew(hands_count(), &skew);
+        error = clock_skew(workers_count(), &skew);
     if (error)
         answer(s, -error, "what=clock");
     else
@@ -99,56 +99,57 @@ static void compare_clocks(struct session *s, struct command *c)
                (unsigned long long)skew, (unsigned long long)ticks_hz());
 }
 
-static int do_bench(struct actor *a, struct request *q)
+static int do_bench(struct actor *a, struct job *job)
 {
-    struct recording_cost cost;
-    int error = bench_recording(a, q->a, &cost);
+    struct recording_cost cost = {0};
+    int error = bench_recording(a, job->a, &cost);
 
-    q->values[0] = cost.recorded_per_s;
-    q->values[1] = cost.bare_per_s;
+    job->rates[0] = cost.recorded_per_s;
+    job->rates[1] = cost.bare_per_s;
     return error;
 }
 
 static void bench(struct session *s, struct command *c)
 {
-    struct request q = {.run = do_bench};
+    struct job job = {.run = do_bench};
     int error;
 
-    q.a = (uint32_t)required(c, "ms", 60000);
+    job.a = (uint32_t)required(c, "ms", 60000);
     if (refuse(s, c))
         return;
-    error = hand_run(0, q.a + 5000, &q);
+    error = worker_run(0, job.a + 5000, &job);
     if (!error)
-        error = q.result;
+        error = job.result;
     if (error)
         answer(s, -error, "what=bench");
     else
-        answer(s, 0, "recorded_per_s=%llu bare_per_s=%llu", (unsigned long long)q.values[0],
-               (unsigned long long)q.values[1]);
+        answer(s, 0, "recorded_per_s=%llu bare_per_s=%llu", (unsigned long long)job.rates[0],
+               (unsigned long long)job.rates[1]);
 }
 
 static void release_ports(struct session *s, struct command *c)
 {
-    struct request q = {.run = release_all};
-    char open[MAX_EVENTS * 11 + 1] = "";
+    struct job job = {.run = release_all};
+    char open[MAX_NUMBERS * 11 + 1] = "";
     size_t n = 0;
     int error;
 
     if (refuse(s, c))
         return;
-    error = hand_run(0, RELEASE_MS, &q);
+    error = worker_run(0, RELEASE_MS, &job);
     if (error) {
         answer(s, -error, "what=in-flight on=0");
         return;
     }
-    for (unsigned i = 0; i < q.count; i++)
-        n += (size_t)snprintf(open + n, sizeof(open) - n, i ? ",%u" : "%u", q.ports[i]);
-    answer(s, 0, "asked=%u open=%s", q.a, open);
+    for (unsigned i = 0; i < job.count; i++)
+        n += (size_t)snprintf(open + n, sizeof(open) - n, i ? ",%u" : "%u", job.numbers[i]);
+    answer(s, 0, "asked=%u open=%s", job.a, open);
 }
 
+/* Threads are numbered: first the vCPUs' workers, then the threads of the load. */
 static struct actor *actor_of(unsigned thread)
 {
-    return thread < hands_count() ? hand_actor(thread) : load_actor(thread - hands_count());
+    return thread < workers_count() ? worker_actor(thread) : load_actor(thread - workers_count());
 }
 
 static void collect(struct session *s, struct command *c)
@@ -170,25 +171,25 @@ static void collect(struct session *s, struct command *c)
     answer_bytes(s, a->log.pages, bytes);
 }
 
-static int do_debug_key(struct actor *a, struct request *q)
+static int do_debug_key(struct actor *a, struct job *job)
 {
-    return raw_debug_key(a, (char)q->a);
+    return raw_debug_key(a, (char)job->a);
 }
 
 static void debug_key(struct session *s, struct command *c)
 {
-    struct request q = {.run = do_debug_key};
+    struct job job = {.run = do_debug_key};
     const char *key = text(c, "key", "");
     int error;
 
     if (strlen(key) != 1)
         c->bad = "key";
-    q.a = (uint32_t)key[0];
+    job.a = (uint32_t)key[0];
     if (refuse(s, c))
         return;
-    error = hand_run(0, RELEASE_MS, &q);
+    error = worker_run(0, RELEASE_MS, &job);
     if (!error)
-        error = q.result;
+        error = job.result;
     if (error)
         answer(s, -error, "what=debug_key");
     else
@@ -204,7 +205,7 @@ static void interrupts(struct session *s, struct command *c)
 
     if (refuse(s, c))
         return;
-    cpus = device_interrupts(counts, MAX_VCPUS);
+    cpus = evtchn_interrupts(counts, MAX_VCPUS);
     if (cpus < 0) {
         answer(s, -cpus, "what=interrupts");
         return;

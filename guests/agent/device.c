@@ -44,7 +44,7 @@ int device_bind_unbound(struct actor *a, unsigned handle, uint16_t remote)
     result = device_ioctl(
         a, handle, record_call(&a->log, OP_ALLOC_UNBOUND, VIA_DEVICE, DOMID_SELF, remote, a->vcpu),
         IOCTL_EVTCHN_BIND_UNBOUND, &argument);
-    port_is_of(result, handle);
+    port_add_handle(result, handle);
     return result;
 }
 
@@ -59,7 +59,7 @@ int device_bind_interdomain(struct actor *a, unsigned handle, uint16_t remote, u
         a, handle,
         record_call(&a->log, OP_BIND_INTERDOMAIN, VIA_DEVICE, remote_port, remote, a->vcpu),
         IOCTL_EVTCHN_BIND_INTERDOMAIN, &argument);
-    port_is_of(result, handle);
+    port_add_handle(result, handle);
     return result;
 }
 
@@ -73,7 +73,7 @@ int device_bind_virq(struct actor *a, unsigned handle, uint32_t virq)
     result = device_ioctl(a, handle,
                           record_call(&a->log, OP_BIND_VIRQ, VIA_DEVICE, virq, 0, a->vcpu),
                           IOCTL_EVTCHN_BIND_VIRQ, &argument);
-    port_is_of(result, handle);
+    port_add_handle(result, handle);
     return result;
 }
 
@@ -85,12 +85,12 @@ int device_unbind(struct actor *a, unsigned handle, uint32_t port)
 
     if (result < 0)
         return result;
-    ours = port_release_of(port, handle);
+    ours = port_remove_handle(port, handle);
     result = device_ioctl(a, handle,
                           record_call(&a->log, OP_CLOSE, VIA_DEVICE, port, 0, a->vcpu),
                           IOCTL_EVTCHN_UNBIND, &argument);
     if (result < 0 && result != -ENOTCONN && ours) /* ENOTCONN: this handle has no such port */
-        port_is_of((int)port, handle);
+        port_add_handle((int)port, handle);
     return result;
 }
 

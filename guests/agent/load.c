@@ -6,18 +6,17 @@
 #include <semaphore.h>
 #include <time.h>
 
-#include "hands.h"
-#include "programme.h"
 #include "thread.h"
+#include "vcpu_worker.h"
 
-#define RESERVE 32u /* records that one step can need at most */
+#define RESERVE 32u /* the most records that one step can need */
 #define STOP_MS 5000u
 #define SETUP_MS 7000u
 
 struct thread {
     struct actor actor;
     size_t records; /* the buffer's size */
-    struct programme programme;
+    struct workload workload;
     sem_t go;
     bool alive;
     bool full;
@@ -33,7 +32,7 @@ static void *thread_main(void *argument)
     struct thread *t = argument;
 
     thread_pin(t->actor.vcpu);
-    thread_urgent(false); /* it was made by the one that answers the host */
+    thread_urgent(false); /* as the thread is that has made this one */
     while (sem_wait(&t->go) < 0)
         ;
     while (!__atomic_load_n(&stopping, __ATOMIC_RELAXED)) {
@@ -42,14 +41,14 @@ static void *thread_main(void *argument)
             __atomic_store_n(&t->full, true, __ATOMIC_RELAXED);
             break;
         }
-        step = programme_next(&t->programme);
-        slots_step(&t->actor, &step);
+        step = workload_next(&t->workload);
+        pool_step(&t->actor, &step);
     }
     __atomic_store_n(&t->alive, false, __ATOMIC_RELEASE);
     return NULL;
 }
 
-static void let_them_go(void)
+static void let_threads_begin(void)
 {
     for (unsigned i = 0; i < thread_count; i++)
         sem_post(&threads[i].go);
@@ -59,8 +58,8 @@ static void let_them_go(void)
 
 static int give_buffer(struct thread *t, unsigned index, size_t records)
 {
-    uint16_t number = (uint16_t)(hands_count() + index);
-    uint16_t vcpu = (uint16_t)(index % hands_count());
+    uint16_t number = (uint16_t)(workers_count() + index);
+    uint16_t vcpu = (uint16_t)(index % workers_count());
     int error;
 
     if (t->records == records)
@@ -90,36 +89,36 @@ static int start_thread(struct thread *t)
     return -error;
 }
 
-static int do_anchor(struct actor *a, struct request *q)
+static int do_allocate(struct actor *a, struct job *job)
 {
-    (void)q;
-    return slots_anchor(a);
+    (void)job;
+    return pool_allocate(a);
 }
 
-/* Something that enters Xen, with a deadline. */
-static int by_hand(struct request *q)
+/* Have vCPU 0's worker do what enters Xen.  Returns its result, or -ETIME after 7 s. */
+static int on_worker(struct job *job)
 {
-    int error = hand_run(0, SETUP_MS, q);
+    int error = worker_run(0, SETUP_MS, job);
 
-    return error ? error : q->result;
+    return error ? error : job->result;
 }
 
 int load_prepare(const struct load_plan *plan)
 {
-    struct request anchor = {.run = do_anchor};
-    int own = own_domid(hand_actor(0));
-    int slot_count, error = 0;
+    struct job allocate = {.run = do_allocate};
+    int own = own_domid(worker_actor(0));
+    int channels, error = 0;
 
     if (own < 0)
         return own;
-    for (unsigned i = 0; i < hands_count(); i++)
-        if (hand_busy(i))
-            return -EBUSY; /* it would go on writing to the records of this run */
-    slot_count = slots_lay_out(&plan->slots, (uint16_t)own, hands_count());
-    if (slot_count < 1)
-        return slot_count < 0 ? slot_count : -EINVAL;
-    for (unsigned i = 0; i < hands_count(); i++)
-        actor_restart(hand_actor(i), plan->run);
+    for (unsigned i = 0; i < workers_count(); i++)
+        if (worker_busy(i))
+            return -EBUSY; /* when it returns, it would write to the records of this load */
+    channels = pool_lay_out(&plan->pool, (uint16_t)own, workers_count());
+    if (channels < 1)
+        return channels < 0 ? channels : -EINVAL;
+    for (unsigned i = 0; i < workers_count(); i++)
+        actor_restart(worker_actor(i), plan->run);
     stopping = false;
     thread_count = 0;
     for (unsigned i = 0; i < plan->threads && !error; i++) {
@@ -129,14 +128,14 @@ int load_prepare(const struct load_plan *plan)
             break;
         t->actor.domid = (uint16_t)own;
         actor_restart(&t->actor, plan->run);
-        programme_start(&t->programme, plan->seed, plan->actor, i, (uint32_t)slot_count);
+        workload_start(&t->workload, plan->seed, plan->agent, i, (uint32_t)channels);
         error = start_thread(t);
         thread_count = i + 1;
     }
     state = LOAD_READY;
     if (!error)
-        error = by_hand(&anchor);
-    return error ? error : slot_count;
+        error = on_worker(&allocate);
+    return error ? error : channels;
 }
 
 /* --- during --- */
@@ -146,7 +145,7 @@ int load_start(void)
     if (state != LOAD_READY)
         return -EINVAL;
     state = LOAD_RUNNING;
-    let_them_go();
+    let_threads_begin();
     return 0;
 }
 
@@ -185,10 +184,10 @@ bool load_alive(void)
 
 /* --- after --- */
 
-void load_abandon(void)
+void load_stop(void)
 {
     if (state == LOAD_READY)
-        let_them_go(); /* they see at once that they are to stop */
+        let_threads_begin(); /* they find at once that they are to stop */
     __atomic_store_n(&stopping, true, __ATOMIC_RELAXED);
     for (unsigned ms = 0; ms < STOP_MS && load_alive(); ms += 5) {
         struct timespec nap = {0, 5000000};
@@ -198,14 +197,14 @@ void load_abandon(void)
         state = LOAD_STOPPED;
 }
 
-static int do_drain(struct actor *a, struct request *q)
+static int do_drain(struct actor *a, struct job *job)
 {
-    return slots_drain(a, q->a);
+    return pool_drain(a, job->a);
 }
 
 int load_drain(unsigned quiet_ms)
 {
-    struct request q = {.run = do_drain, .a = quiet_ms};
+    struct job job = {.run = do_drain, .a = quiet_ms};
 
-    return by_hand(&q);
+    return on_worker(&job);
 }

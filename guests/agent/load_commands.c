@@ -4,11 +4,12 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "hands.h"
 #include "load.h"
-#include "programme.h"
+#include "ticks.h"
+#include "vcpu_worker.h"
+#include "workload.h"
 
-#define NOTABLE_MS 100u /* an operation in flight for longer is told of */
+#define NOTABLE_MS 100u /* an operation in flight for longer is reported */
 #define MAX_RECORDS (8u << 20)
 
 static const char *const state_name[] = {
@@ -18,42 +19,42 @@ static const char *const state_name[] = {
     [LOAD_STOPPED] = "stopped",
 };
 
-static size_t print_anchors(char *line, size_t room, const struct slot_plan *plan)
+/* " ports_1=20,21 ports_2=22,23": for each peer, the ports that it may bind to. */
+static void print_ports(char *line, size_t room, const struct pool_plan *plan)
 {
     size_t n = 0;
 
     for (unsigned i = 0; i < plan->peers; i++) {
-        uint32_t ports[MAX_ANCHORS];
-        unsigned count = slots_anchors(plan->peer[i], ports);
-        n += (size_t)snprintf(line + n, room - n, " anchors_%u=", plan->peer[i]);
+        uint32_t ports[MAX_PEER_PORTS];
+        unsigned count = pool_ports_for(plan->peer[i], ports);
+        n += (size_t)snprintf(line + n, room - n, " ports_%u=", plan->peer[i]);
         for (unsigned k = 0; k < count; k++)
             n += (size_t)snprintf(line + n, room - n, k ? ",%u" : "%u", ports[k]);
     }
-    return n;
 }
 
 static void begin(struct session *s, struct command *c)
 {
     uint32_t peers[MAX_PEERS];
-    char anchors[MAX_LINE / 2] = "";
+    char ports[MAX_LINE / 2] = "";
     struct load_plan plan = {
         .seed = required(c, "seed", UINT64_MAX),
-        .actor = (uint32_t)required(c, "actor", UINT32_MAX),
+        .agent = (uint32_t)required(c, "agent", UINT32_MAX),
         .run = (uint32_t)required(c, "run", UINT32_MAX),
         .threads = (unsigned)required(c, "threads", MAX_THREADS),
         .records = required(c, "records", MAX_RECORDS),
-        .slots = {
-            .raw = (unsigned)required(c, "raw", MAX_SLOTS),
-            .device = (unsigned)required(c, "device", MAX_SLOTS),
-            .cross = (unsigned)required(c, "cross", MAX_ANCHORS / 2),
-            .virq = (unsigned)required(c, "virq", MAX_SLOTS),
+        .pool = {
+            .raw = (unsigned)required(c, "raw", MAX_CHANNELS),
+            .device = (unsigned)required(c, "device", MAX_CHANNELS),
+            .cross = (unsigned)required(c, "cross", MAX_PEER_PORTS / 2),
+            .virq = (unsigned)required(c, "virq", MAX_CHANNELS),
             .peers = (unsigned)numbers(c, "peers", peers, MAX_PEERS),
         },
     };
     int result;
 
-    for (unsigned i = 0; i < plan.slots.peers; i++)
-        plan.slots.peer[i] = (uint16_t)peers[i];
+    for (unsigned i = 0; i < plan.pool.peers; i++)
+        plan.pool.peer[i] = (uint16_t)peers[i];
     if (refuse(s, c))
         return;
     if (load_alive()) {
@@ -62,24 +63,24 @@ static void begin(struct session *s, struct command *c)
     }
     result = load_prepare(&plan);
     if (result < 0) {
-        load_abandon();
+        load_stop();
         answer(s, -result, "what=load_begin");
         return;
     }
-    print_anchors(anchors, sizeof(anchors), &plan.slots);
-    answer(s, 0, "slots=%d first_thread=%u%s", result, hands_count(), anchors);
+    print_ports(ports, sizeof(ports), &plan.pool);
+    answer(s, 0, "channels=%d first_thread=%u%s", result, workers_count(), ports);
 }
 
 static void peer(struct session *s, struct command *c)
 {
     uint16_t domid = (uint16_t)required(c, "domid", UINT16_MAX);
-    uint32_t ports[MAX_ANCHORS];
-    unsigned count = (unsigned)numbers(c, "ports", ports, MAX_ANCHORS);
+    uint32_t ports[MAX_PEER_PORTS];
+    unsigned count = (unsigned)numbers(c, "ports", ports, MAX_PEER_PORTS);
     int error;
 
     if (refuse(s, c))
         return;
-    error = slots_peer(domid, ports, count);
+    error = pool_set_peer_ports(domid, ports, count);
     if (error)
         answer(s, -error, "what=domid");
     else
@@ -99,15 +100,15 @@ static void go(struct session *s, struct command *c)
         answer(s, 0, "threads=%u", load_threads());
 }
 
-/* What has been in flight for a notable time, as thread:operation:port:milliseconds,... */
+/* Every operation in flight for a notable time, as thread:operation:port:milliseconds,... */
 static void print_in_flight(char *line, size_t room, uint64_t hz)
 {
     uint64_t now = ticks();
     size_t n = 0;
 
     line[0] = '\0';
-    for (unsigned i = 0; i < hands_count() + load_threads() && n < room - 64; i++) {
-        const struct actor *a = i < hands_count() ? hand_actor(i) : load_actor(i - hands_count());
+    for (unsigned i = 0; i < workers_count() + load_threads() && n < room - 64; i++) {
+        const struct actor *a = i < workers_count() ? worker_actor(i) : load_actor(i - workers_count());
         const struct record *r = record_in_flight(&a->log);
         uint64_t ms = r && now > r->call ? (now - r->call) / (hz / 1000) : 0;
         if (ms >= NOTABLE_MS)
@@ -118,7 +119,7 @@ static void print_in_flight(char *line, size_t room, uint64_t hz)
 
 static void status(struct session *s, struct command *c)
 {
-    char done[MAX_THREADS * 21], flying[MAX_LINE / 4];
+    char done[MAX_THREADS * 21], in_flight[MAX_LINE / 4];
     unsigned alive = 0, full = 0;
     size_t n = 0;
 
@@ -132,9 +133,9 @@ static void status(struct session *s, struct command *c)
         n += (size_t)snprintf(done + n, sizeof(done) - n, i ? ",%llu" : "%llu",
                               (unsigned long long)count);
     }
-    print_in_flight(flying, sizeof(flying), ticks_hz());
-    answer(s, 0, "state=%s alive=%u full=%u operations=%s flying=%s", state_name[load_state()],
-           alive, full, done, flying);
+    print_in_flight(in_flight, sizeof(in_flight), ticks_hz());
+    answer(s, 0, "state=%s alive=%u full=%u operations=%s in_flight=%s", state_name[load_state()],
+           alive, full, done, in_flight);
 }
 
 static void stop(struct session *s, struct command *c)
@@ -144,11 +145,11 @@ static void stop(struct session *s, struct command *c)
 
     if (refuse(s, c))
         return;
-    load_abandon();
+    load_stop();
     for (unsigned i = 0; i < load_threads(); i++)
         if (load_thread_alive(i))
             n += (size_t)snprintf(stuck + n, sizeof(stuck) - n, n ? ",%u" : "%u",
-                                  hands_count() + i);
+                                  workers_count() + i);
     answer(s, 0, "stuck=%s", stuck);
 }
 
@@ -166,23 +167,23 @@ static void drain(struct session *s, struct command *c)
         answer(s, 0, "events=%d", result);
 }
 
-static void programme(struct session *s, struct command *c)
+static void digest(struct session *s, struct command *c)
 {
-    struct programme p;
+    struct workload w;
     uint64_t seed = required(c, "seed", UINT64_MAX);
-    uint32_t actor = (uint32_t)required(c, "actor", UINT32_MAX);
+    uint32_t agent = (uint32_t)required(c, "agent", UINT32_MAX);
     uint32_t thread = (uint32_t)required(c, "thread", UINT32_MAX);
-    uint32_t slots = (uint32_t)required(c, "slots", MAX_SLOTS);
+    uint32_t channels = (uint32_t)required(c, "channels", MAX_CHANNELS);
     uint64_t steps = required(c, "steps", 10000000);
 
     if (refuse(s, c))
         return;
-    if (slots == 0) {
-        answer(s, EINVAL, "what=argument-slots");
+    if (channels == 0) {
+        answer(s, EINVAL, "what=argument-channels");
         return;
     }
-    programme_start(&p, seed, actor, thread, slots);
-    answer(s, 0, "digest=%llu", (unsigned long long)programme_digest(p, steps));
+    workload_start(&w, seed, agent, thread, channels);
+    answer(s, 0, "digest=%llu", (unsigned long long)workload_digest(w, steps));
 }
 
 static const struct verb verbs[] = {
@@ -192,7 +193,7 @@ static const struct verb verbs[] = {
     {"load_status", status},
     {"load_stop", stop},
     {"load_drain", drain},
-    {"programme", programme},
+    {"workload_digest", digest},
     {NULL, NULL},
 };
 

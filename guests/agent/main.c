@@ -9,16 +9,16 @@
 
 #include "agent_commands.h"
 #include "domu.h"
-#include "duel.h"
 #include "load_commands.h"
 #include "operation_commands.h"
+#include "race_stress.h"
 #include "relay.h"
 
 #define RELAY_WAIT_S 20u
 
 /* Every command of docs/agent-protocol.md belongs to one of these. */
 static const command_group groups[] = {
-    agent_commands, operation_commands, load_commands, duel_commands, NULL,
+    agent_commands, operation_commands, load_commands, race_commands, NULL,
 };
 static const struct service service = {groups, agent_session_closed};
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Single operations by name, and `join`, which waits for one that was begun earlier. */
+/* The commands that make one operation each, and `join`, which waits for one begun earlier. */
 #ifndef AGENT_OPERATION_COMMANDS_H
 #define AGENT_OPERATION_COMMANDS_H
 

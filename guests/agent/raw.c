@@ -41,7 +41,7 @@ static int raw(struct actor *a, enum op op, uint32_t port, uint32_t arg, unsigne
     return result;
 }
 
-/* The same for operations that answer with a new port. */
+/* The same for an operation that makes a port, which Xen writes to *new_port. */
 static int raw_new(struct actor *a, enum op op, uint32_t port, uint32_t arg, unsigned command,
                    const uint32_t *new_port)
 {
@@ -63,7 +63,7 @@ int raw_alloc_unbound(struct actor *a, uint16_t owner, uint16_t remote)
     port = raw_new(a, OP_ALLOC_UNBOUND, owner, remote, EVTCHNOP_ALLOC_UNBOUND,
                    &a->arg->alloc_unbound.port);
     if (owner == DOMID_SELF || owner == a->domid)
-        port_is_raw(port);
+        port_add_raw(port);
     return port;
 }
 
@@ -75,7 +75,7 @@ int raw_bind_interdomain(struct actor *a, uint16_t remote, uint32_t remote_port)
     a->arg->bind_interdomain.remote_port = remote_port;
     port = raw_new(a, OP_BIND_INTERDOMAIN, remote_port, remote, EVTCHNOP_BIND_INTERDOMAIN,
                    &a->arg->bind_interdomain.port);
-    port_is_raw(port);
+    port_add_raw(port);
     return port;
 }
 
@@ -86,7 +86,7 @@ int raw_bind_virq(struct actor *a, uint32_t virq, uint32_t vcpu)
     a->arg->bind_virq.virq = virq;
     a->arg->bind_virq.vcpu = vcpu;
     port = raw_new(a, OP_BIND_VIRQ, virq, vcpu, EVTCHNOP_BIND_VIRQ, &a->arg->bind_virq.port);
-    port_is_raw(port);
+    port_add_raw(port);
     return port;
 }
 
@@ -96,7 +96,7 @@ int raw_bind_ipi(struct actor *a, uint32_t vcpu)
 
     a->arg->bind_ipi.vcpu = vcpu;
     port = raw_new(a, OP_BIND_IPI, 0, vcpu, EVTCHNOP_BIND_IPI, &a->arg->bind_ipi.port);
-    port_is_raw(port);
+    port_add_raw(port);
     return port;
 }
 
@@ -106,12 +106,12 @@ int raw_close(struct actor *a, uint32_t port)
     int result;
 
     if (port_owner(port) & OWNED_DEVICE)
-        return -EPERM; /* Linux would go on using it */
-    ours = port_release_raw(port);
+        return -EPERM; /* Linux would not know that it is closed, and go on using it */
+    ours = port_remove_raw(port);
     a->arg->one_port.port = port;
     result = raw(a, OP_CLOSE, port, 0, EVTCHNOP_CLOSE);
     if (result < 0 && ours)
-        port_is_raw((int)port);
+        port_add_raw((int)port);
     return result;
 }
 
@@ -187,7 +187,7 @@ int raw_debug_key(struct actor *a, char key)
 {
     int result = -EACCES;
 
-    /* A wrong version is refused with EACCES, and changes nothing. */
+    /* Try every version of the interface: Xen refuses a wrong one with EACCES, and does nothing. */
     for (uint32_t version = 0x10; version < 0x30 && result == -EACCES; version++) {
         memset(a->arg, 0, sizeof(*a->arg));
         a->arg->debug_keys.command = SYSCTL_DEBUG_KEYS;
@@ -201,12 +201,12 @@ int raw_debug_key(struct actor *a, char key)
 }
 
 /*
- * The time-out lies in the past, so the vCPU is never away for long: no clock of the guest
- * tells Xen's system time, and a wrong guess would block for as long as it is wrong.
+ * The time-out lies in the past, so the vCPU never sleeps for long.  No clock of the guest shows
+ * Xen's system time: with a time-out in the future, a wrong guess would be a long sleep.
  */
 int raw_poll(struct actor *a, uint32_t port)
 {
-    return raw_poll_many(a, &port, 1, 1); /* 0 would mean: for ever */
+    return raw_poll_many(a, &port, 1, 1); /* 0 would be no time-out at all */
 }
 
 int raw_poll_many(struct actor *a, const uint32_t *ports, unsigned count, uint64_t timeout)

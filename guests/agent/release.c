@@ -23,33 +23,33 @@ static int close_all(struct actor *a)
 }
 
 /* Ask Xen about every port ever owned, and keep those that are not closed. */
-static void ask_for_all(struct actor *a, struct request *q)
+static void ask_for_all(struct actor *a, struct job *job)
 {
-    q->a = 0;
-    q->count = 0;
+    job->a = 0;
+    job->count = 0;
     for (uint32_t port = 0; port < MAX_PORTS; port++) {
         struct channel_status status;
         if (!port_owner(port))
             continue;
-        q->a++;
+        job->a++;
         if (raw_status(a, port, &status) != 0 || status.state != EVTCHNSTAT_CLOSED)
-            if (q->count < MAX_EVENTS)
-                q->ports[q->count++] = port;
+            if (job->count < MAX_NUMBERS)
+                job->numbers[job->count++] = port;
     }
 }
 
-int release_all(struct actor *a, struct request *q)
+int release_all(struct actor *a, struct job *job)
 {
     struct timespec nap = {0, 50000000};
 
     for (int pass = 0; pass < CLOSE_PASSES && close_all(a); pass++)
         ;
-    ask_for_all(a, q);
+    ask_for_all(a, job);
     /* A kernel may close what its device gave back a little later. */
-    for (int pass = 0; pass < CLOSE_PASSES && q->count; pass++) {
+    for (int pass = 0; pass < CLOSE_PASSES && job->count; pass++) {
         nanosleep(&nap, NULL);
-        ask_for_all(a, q);
+        ask_for_all(a, job);
     }
     forget_closed_ports();
-    return (int)q->count;
+    return (int)job->count;
 }

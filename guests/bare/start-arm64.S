@@ -24,12 +24,12 @@ entry:  msr     daifset, #15
 stop:   wfi
         b       stop
 
-        .globl other_entry
-other_entry:
+        .globl second_vcpu_entry
+second_vcpu_entry:
         msr     daifset, #15
-        ldr     x1, =other_stack_top
+        ldr     x1, =second_stack_top
         bl      mmu_on
-        bl      other_main
+        bl      second_vcpu_main
         b       stop
 
 /* x1: the stack to use. */
@@ -61,6 +61,6 @@ table:  .quad   BLOCK(0), BLOCK(GIB), BLOCK(2 * GIB), BLOCK(3 * GIB)
         .skip   16384
 stack_top:
         .skip   16384
-other_stack_top:
+second_stack_top:
 
         .section .note.GNU-stack, "", @progbits

@@ -67,13 +67,13 @@ segments_register:
 
         .section .bss
         .balign 4096
-        .globl hypercall_page, other_stack_top
+        .globl hypercall_page, second_stack_top
 hypercall_page:
         .skip 4096
         .skip 16384
 stack_top:
         .skip 16384
-other_stack_top:
+second_stack_top:
 
         .section .text
         .code32
@@ -109,9 +109,9 @@ pv_entry:
         call    main
         jmp     stop
 
-        .globl other_entry
-other_entry:
-        call    other_main
+        .globl second_vcpu_entry
+second_vcpu_entry:
+        call    second_vcpu_main
         jmp     stop
 
         .section .note.GNU-stack, "", @progbits

@@ -6,16 +6,16 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.agent.programme import WEIGHTS, Action, digest, steps
+from harness.agent.workload import WEIGHTS, Action, digest, steps
 
 U32 = st.integers(0, (1 << 32) - 1)
 U64 = st.integers(0, (1 << 64) - 1)
 
 
 @given(U64, U32, U32, st.integers(1, 256))
-def test_the_same_seed_gives_the_same_programme(s: int, actor: int, thread: int, n: int) -> None:
-    assert digest(s, actor, thread, n, 50) == digest(s, actor, thread, n, 50)
-    assert all(step.slot < n for step in islice(steps(s, actor, thread, n), 50))
+def test_the_same_seed_gives_the_same_workload(s: int, agent: int, thread: int, n: int) -> None:
+    assert digest(s, agent, thread, n, 50) == digest(s, agent, thread, n, 50)
+    assert all(step.channel < n for step in islice(steps(s, agent, thread, n), 50))
 
 
 @given(st.sets(st.tuples(U64, st.integers(0, 9), st.integers(0, 63)), min_size=2, max_size=20))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "kernel.h"
+#include "interrupts.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@ static size_t add_counts(const char *line, uint64_t *counts, size_t room)
     return cpu;
 }
 
-int device_interrupts(uint64_t *counts, size_t room)
+int evtchn_interrupts(uint64_t *counts, size_t room)
 {
     FILE *file = fopen("/proc/interrupts", "r");
     char line[4096];

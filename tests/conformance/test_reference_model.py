@@ -9,10 +9,11 @@ from typing import cast
 import pytest
 
 from harness.conformance.bare import Bare, new_bare
-from harness.conformance.guest import Domains, Guest, Undecided
-from harness.conformance.host import Watched
-from harness.conformance.oracle import Disagreement, Oracle
-from harness.conformance.survey import linux_domain, xen_bound
+from harness.conformance.guest import Domains, Guest
+from harness.conformance.host import HostDomains
+from harness.conformance.initial_state import linux_domain, xen_bound
+from harness.conformance.polls import Undecided
+from harness.conformance.reference_model import Disagreement, ReferenceModel
 from harness.model.domain import INT_MAX, Channel, Domain, Kind, State, Vcpu, Word, World
 from harness.model.operations import (
     DOMID_SELF,
@@ -54,16 +55,16 @@ WORLD = World(
 )
 
 
-def watched(host: ModelHost) -> Domains:
-    """Return the domains of ``host`` under the oracle's eyes, as on a real one."""
+def domains_of(host: ModelHost) -> Domains:
+    """Return the domains of ``host`` with the model that follows them, as on a real one."""
     names = {0: "dom0", 1: "domu1"}
     agents = {domid: host.agent(domid, name) for domid, name in names.items()}
     described = tuple(linux_domain(agent, Kind.PV) for agent in agents.values())
-    domains = Domains(Oracle(World((*described, new_bare(2, Kind.HVM, 2, {})), RELEASE)))
+    domains = Domains(ReferenceModel(World((*described, new_bare(2, Kind.HVM, 2, {})), RELEASE)))
     for domid, agent in agents.items():
         domains.add(Guest(domains, agent, "pv" if domid else "dom0"))
     domains.add(Bare(domains, host.agent(2, "bare"), "pvh", linux=False))
-    domains.before = domains.oracle.world
+    domains.before = domains.model.world
     return domains
 
 
@@ -86,9 +87,9 @@ def story(guest: Guest) -> None:
 
 @pytest.mark.parametrize("name", ["dom0", "domu1", "bare"])
 def test_the_model_agrees_with_itself(name: str) -> None:
-    domains = watched(ModelHost(WORLD))
+    domains = domains_of(ModelHost(WORLD))
     story(domains.guests[name])
-    rows = {exercised.row for exercised in domains.oracle.exercised}
+    rows = {exercised.row for exercised in domains.model.exercised}
     assert {
         "close: FREE, peer UNBOUND for the closer",
         "status: reply",
@@ -98,7 +99,7 @@ def test_the_model_agrees_with_itself(name: str) -> None:
 
 
 def test_the_bare_guest_sees_its_memory() -> None:
-    domains = watched(ModelHost(WORLD))
+    domains = domains_of(ModelHost(WORLD))
     bare = domains.guests["bare"]
     assert isinstance(bare, Bare)
     bare.begin()
@@ -128,7 +129,7 @@ def test_ports_that_xen_has_in_an_hvm_guest_outlive_its_resets(release: Release)
     assert known == {3: bound, 4: unbound}
 
     described = (*(linux_domain(agent, Kind.PV) for agent in agents), there)
-    domains = Domains(Oracle(World(described, release)))
+    domains = Domains(ReferenceModel(World(described, release)))
     guest = Bare(domains, bare, "hvm", linux=False)
     domains.add(guest)
     guest.begin()
@@ -190,7 +191,7 @@ def _changes(operation: type, change: Callable[[Channel], Channel]) -> Lie:
 )
 def test_a_lie_is_found_out(lie: Lie, words: str) -> None:
     host = ModelHost(WORLD)
-    domains = watched(host)
+    domains = domains_of(host)
     host.lie = lie
     with pytest.raises(Disagreement, match=words) as found:
         story(domains.guests["dom0"])
@@ -203,7 +204,7 @@ def test_polls_that_are_slow_for_a_while_have_not_slept(monkeypatch: pytest.Monk
     waited: list[float] = []
     monkeypatch.setattr("time.sleep", waited.append)
     host = ModelHost(WORLD)
-    dom0 = watched(host).guests["dom0"]
+    dom0 = domains_of(host).guests["dom0"]
     port = dom0.bind_ipi(0)
     dom0.send(port)
     host.slow = [420_000, 1_500_000]
@@ -218,7 +219,7 @@ def test_a_sleep_is_short_where_many_things_wake_the_guest(monkeypatch: pytest.M
     """Seen on a server, whose dom0 has its network card's interrupts: 0.8 ms."""
     monkeypatch.setattr("time.sleep", lambda _: None)
     host = ModelHost(WORLD, nap=805_000, other=15_000)
-    dom0 = watched(host).guests["dom0"]
+    dom0 = domains_of(host).guests["dom0"]
     port = dom0.bind_ipi(0)
     assert not dom0.poll(port)
     host.other = 300_000  # everything takes long: the CPU is another's
@@ -230,7 +231,7 @@ def test_a_slow_machine_is_slow_at_everything(monkeypatch: pytest.MonkeyPatch) -
     """Seen in a bare guest on a server: polls of a pending port took 0.8 ms each, all the time."""
     monkeypatch.setattr("time.sleep", lambda _: None)
     host = ModelHost(WORLD, other=400_000)
-    dom0 = watched(host).guests["dom0"]
+    dom0 = domains_of(host).guests["dom0"]
     port = dom0.bind_ipi(0)
     dom0.send(port)
     for took in (785_000, 1_300_000):
@@ -242,21 +243,21 @@ def test_a_slow_machine_is_slow_at_everything(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_is_kept_of_the_bare_guest_is_what_it_is_after_its_peers_have_closed() -> None:
     """Seen: its reset, in the next test, seemed to give dom0 a port that dom0 had closed."""
-    domains = watched(ModelHost(WORLD))
+    domains = domains_of(ModelHost(WORLD))
     dom0, bare = domains.guests["dom0"], domains.guests["bare"]
     port = bare.alloc_unbound(dom0.domid)
     dom0.bind_interdomain(bare.domid, port)
-    kept = Watched(cast(Session, None))
+    kept = HostDomains(cast(Session, None))
     kept.end(domains, well=True)
-    assert kept._bare_domain is not None
-    assert kept._bare_domain.port(port).state is State.UNBOUND
+    assert kept._bare_state is not None
+    assert kept._bare_state.port(port).state is State.UNBOUND
 
 
 def test_the_story_of_a_guest_that_is_lost_ends_with_what_it_was_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     host = ModelHost(WORLD)
-    dom0 = watched(host).guests["dom0"]
+    dom0 = domains_of(host).guests["dom0"]
     port = dom0.bind_ipi(0)
 
     def gone(_: object) -> Result:
@@ -271,7 +272,7 @@ def test_the_story_of_a_guest_that_is_lost_ends_with_what_it_was_asked(
 
 def test_a_wrong_word_in_memory_is_found_out() -> None:
     host = ModelHost(WORLD)
-    domains = watched(host)
+    domains = domains_of(host)
     bare = domains.guests["bare"]
     port = bare.bind_ipi(0)
     host.lie = _changes(Send, lambda c: replace(c, bits=replace(c.bits, masked=True)))
@@ -281,14 +282,14 @@ def test_a_wrong_word_in_memory_is_found_out() -> None:
 
 def test_a_port_that_nobody_opened_is_found_out() -> None:
     host = ModelHost(WORLD)
-    domains = watched(host)
+    domains = domains_of(host)
     host.make(BindIpi(1, 0))
     with pytest.raises(AssertionError, match="domu1's port 1"):
         domains.agree(domains.guests["domu1"])
 
 
 def test_a_domain_without_ports_left() -> None:
-    domains = watched(ModelHost(WORLD))
+    domains = domains_of(ModelHost(WORLD))
     domu = domains.guests["domu1"]
     count, errno = domu.fill(2000)
     assert (count, errno) == (1023, 28)

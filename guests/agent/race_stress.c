@@ -1,39 +1,51 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * close: vCPU 1 sends on a port without pause while vCPU 0 binds to it and closes its end
- * again.  The end's number then goes to a new port of the device, on which no event may come:
- * one that does was set by a sender inside a channel that a writer had for itself.
+ * close:
+ *     vCPU 0, the writer                            vCPU 1, the reader
+ *     bind to port P: the new port is Q             send on P, without pause
+ *     close Q
+ *     allocate a port of the device: it is Q again
+ *     is there an event on Q?  close Q
+ *   Nobody knows the new port Q, so there is no event on it.  If there is one, vCPU 1 was inside
+ *   the channel while vCPU 0 held its write side and closed it: Xen has "invented" the event.
  *
- * unmask: an event is pending on a masked port of the device.  vCPU 1 lets it through (Linux
- * unmasks it, and asks Xen to deliver what is pending) at the moment when vCPU 0 closes the
- * other end.  The event has to arrive: nobody will ask Xen a second time.
+ * unmask, where P is a port of the device:
+ *     vCPU 0, the writer                            vCPU 1, the reader
+ *     bind to port P: the new port is Q
+ *     send on Q, read the event: P is masked now
+ *     send on Q again: P is pending, and masked
+ *     close Q                                       enable P: Linux makes Xen unmask it
+ *     read the event
+ *   Whether Xen unmasks P before or after the close, it finds P pending and delivers the event.
+ *   Nobody asks Xen a second time: if the event does not come now, it is "lost".
  */
-#include "duel.h"
+#include "race_stress.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "device.h"
-#include "hands.h"
 #include "ticks.h"
+#include "vcpu_worker.h"
 
 #define HANDLE (HANDLES - 1)
 #define JOIN_MS 5000u
-#define ARRIVAL_MS 2000 /* no event so long after it was let through: it is lost */
-#define SKEW_US 60u
+#define ARRIVAL_MS 2000 /* an event that has not come by then is lost */
+#define SKEW_US 60u /* how far apart close and unmask begin, at most */
 #define PAUSE 400u /* spins, at most */
 
 static struct {
-    uint32_t port; /* the channel that both vCPUs are at; 0: not yet */
+    uint32_t port; /* P, in the comment above; 0: not there yet */
     unsigned ms;
-    uint64_t random;
-    uint32_t round; /* of unmask: the one that vCPU 1 may begin, and has ended */
-    uint32_t ended;
+    uint64_t random; /* state of the generator */
+    uint32_t round_begun; /* of unmask: vCPU 0 counts up, and vCPU 1 does its part of the round */
+    uint32_t round_ended; /* vCPU 1 has done it */
     bool stop;
     uint64_t rounds, sends, checked, invented, lost;
 } race;
 
-static uint32_t chance(uint32_t below)
+/* A random number from 0 to below - 1. */
+static uint32_t random_below(uint32_t below)
 {
     race.random ^= race.random << 13;
     race.random ^= race.random >> 7;
@@ -69,11 +81,11 @@ static uint32_t await_port(void)
     return port;
 }
 
-static int send_on(struct actor *a, struct request *q)
+static int send_without_pause(struct actor *a, struct job *job)
 {
     uint32_t port = await_port();
 
-    (void)q;
+    (void)job;
     while (!stopped()) {
         raw_send_unrecorded(a, port);
         race.sends++;
@@ -81,8 +93,8 @@ static int send_on(struct actor *a, struct request *q)
     return 0;
 }
 
-/* Whether a port that nobody can know yet already has an event. */
-static int look_at_new_port(struct actor *a, uint32_t wanted)
+/* Allocate a port; if it is the wanted one, see whether it has an event; close it. */
+static int check_new_port(struct actor *a, uint32_t wanted)
 {
     uint32_t events[8];
     int count, port = device_bind_unbound(a, HANDLE, DOMID_SELF);
@@ -98,12 +110,12 @@ static int look_at_new_port(struct actor *a, uint32_t wanted)
     return device_unbind(a, HANDLE, (uint32_t)port);
 }
 
-static int close_under_sender(struct actor *a, struct request *q)
+static int close_under_sender(struct actor *a, struct job *job)
 {
     uint64_t end = ticks() + ticks_hz() / 1000 * race.ms;
     int error, port = raw_alloc_unbound(a, DOMID_SELF, DOMID_SELF);
 
-    (void)q;
+    (void)job;
     if (port < 0)
         return port;
     __atomic_store_n(&race.port, (uint32_t)port, __ATOMIC_RELEASE);
@@ -111,10 +123,10 @@ static int close_under_sender(struct actor *a, struct request *q)
         int other = raw_bind_interdomain(a, DOMID_SELF, (uint32_t)port);
         if (other < 0)
             return other;
-        spin(chance(PAUSE));
+        spin(random_below(PAUSE));
         error = raw_close(a, (uint32_t)other);
-        if (!error && chance(2))
-            error = look_at_new_port(a, (uint32_t)other);
+        if (!error && random_below(2))
+            error = check_new_port(a, (uint32_t)other);
         race.rounds++;
     } while (error >= 0 && ticks() < end);
     __atomic_store_n(&race.stop, true, __ATOMIC_RELEASE);
@@ -122,25 +134,25 @@ static int close_under_sender(struct actor *a, struct request *q)
     return error < 0 ? error : 0;
 }
 
-static int let_through(struct actor *a, struct request *q)
+static int unmask_each_round(struct actor *a, struct job *job)
 {
     uint32_t port = await_port(), done = 0;
 
-    (void)q;
+    (void)job;
     while (!stopped()) {
-        if (__atomic_load_n(&race.round, __ATOMIC_ACQUIRE) == done) {
+        if (__atomic_load_n(&race.round_begun, __ATOMIC_ACQUIRE) == done) {
             relax();
             continue;
         }
         wait_ticks(ticks_hz() / 1000000 * (done * 7 % SKEW_US));
         device_enable(a, HANDLE, &port, 1);
-        __atomic_store_n(&race.ended, ++done, __ATOMIC_RELEASE);
+        __atomic_store_n(&race.round_ended, ++done, __ATOMIC_RELEASE);
     }
     return 0;
 }
 
-/* One event of `port`, which then is masked.  Returns 0, or -ETIME when none came. */
-static int take_event(struct actor *a)
+/* Read one event; Linux masks its port.  Returns 0, or -ETIME when none came. */
+static int read_event(struct actor *a)
 {
     uint32_t event;
     int count = device_read(a, HANDLE, &event, 1, ARRIVAL_MS);
@@ -155,19 +167,19 @@ static int unmask_round(struct actor *a, uint32_t port)
     if (other < 0)
         return other;
     raw_send(a, (uint32_t)other);
-    error = take_event(a);
+    error = read_event(a);
     if (error)
-        return error == -ETIME ? -EAGAIN : error; /* nothing raced: the machine is too slow */
+        return error == -ETIME ? -EAGAIN : error; /* nothing has raced yet: the machine is too slow */
     raw_send(a, (uint32_t)other); /* pending, and masked */
-    __atomic_store_n(&race.round, race.round + 1, __ATOMIC_RELEASE);
-    wait_ticks(ticks_hz() / 1000000 * chance(SKEW_US));
+    __atomic_store_n(&race.round_begun, race.round_begun + 1, __ATOMIC_RELEASE);
+    wait_ticks(ticks_hz() / 1000000 * random_below(SKEW_US));
     error = raw_close(a, (uint32_t)other);
-    while (__atomic_load_n(&race.ended, __ATOMIC_ACQUIRE) != race.round)
+    while (__atomic_load_n(&race.round_ended, __ATOMIC_ACQUIRE) != race.round_begun)
         relax();
     if (error)
         return error;
     race.checked++;
-    error = take_event(a);
+    error = read_event(a);
     if (error == -ETIME) {
         race.lost++;
         return error;
@@ -176,12 +188,12 @@ static int unmask_round(struct actor *a, uint32_t port)
     return error;
 }
 
-static int close_under_unmask(struct actor *a, struct request *q)
+static int close_under_unmask(struct actor *a, struct job *job)
 {
     uint64_t end = ticks() + ticks_hz() / 1000 * race.ms;
     int error, port = device_bind_unbound(a, HANDLE, DOMID_SELF);
 
-    (void)q;
+    (void)job;
     if (port < 0)
         return port;
     __atomic_store_n(&race.port, (uint32_t)port, __ATOMIC_RELEASE);
@@ -196,33 +208,33 @@ static int close_under_unmask(struct actor *a, struct request *q)
 
 static const struct {
     const char *name;
-    operation writer; /* on vCPU 0 */
-    operation reader; /* on vCPU 1 */
+    job_function writer; /* on vCPU 0 */
+    job_function reader; /* on vCPU 1 */
 } kinds[] = {
-    {"close", close_under_sender, send_on},
-    {"unmask", close_under_unmask, let_through},
+    {"close", close_under_sender, send_without_pause},
+    {"unmask", close_under_unmask, unmask_each_round},
 };
 
-static void fight(struct session *s, size_t kind)
+static void run_race(struct session *s, size_t kind)
 {
-    struct request writer = {.run = kinds[kind].writer}, reader = {.run = kinds[kind].reader};
+    struct job writer = {.run = kinds[kind].writer}, reader = {.run = kinds[kind].reader};
     unsigned overdue = 0;
-    int error = hand_begin(1, &reader);
+    int error = worker_begin(1, &reader);
 
     if (!error) {
-        error = hand_begin(0, &writer);
+        error = worker_begin(0, &writer);
         if (!error)
-            error = hand_join(0, race.ms + JOIN_MS, &writer);
+            error = worker_wait(0, race.ms + JOIN_MS, &writer);
         __atomic_store_n(&race.stop, true, __ATOMIC_RELEASE);
         if (!error) {
             overdue = 1;
-            error = hand_join(1, JOIN_MS, &reader);
+            error = worker_wait(1, JOIN_MS, &reader);
         }
         if (!error)
             error = writer.result;
     }
     if (error)
-        answer(s, -error, "what=%s on=%u", error == -ETIME ? "in-flight" : "duel", overdue);
+        answer(s, -error, "what=%s on=%u", error == -ETIME ? "in-flight" : "race", overdue);
     else
         answer(s, 0, "rounds=%llu sends=%llu checked=%llu invented=%llu lost=%llu",
                (unsigned long long)race.rounds, (unsigned long long)race.sends,
@@ -230,7 +242,7 @@ static void fight(struct session *s, size_t kind)
                (unsigned long long)race.lost);
 }
 
-static void duel(struct session *s, struct command *c)
+static void race_command(struct session *s, struct command *c)
 {
     const char *name = text(c, "kind", "");
     size_t kind = 0;
@@ -244,16 +256,16 @@ static void duel(struct session *s, struct command *c)
         c->bad = "kind";
     if (refuse(s, c))
         return;
-    if (hands_count() < 2) {
+    if (workers_count() < 2) {
         answer(s, EOPNOTSUPP, "what=one-vcpu");
         return;
     }
-    fight(s, kind);
+    run_race(s, kind);
 }
 
-static const struct verb verbs[] = {{"duel", duel}, {NULL, NULL}};
+static const struct verb verbs[] = {{"race", race_command}, {NULL, NULL}};
 
-bool duel_commands(struct session *s, struct command *c)
+bool race_commands(struct session *s, struct command *c)
 {
     return run_verb(verbs, s, c);
 }

@@ -1,29 +1,33 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "talk.h"
+#include "protocol.h"
 
-#include "../agent/shared.h"
+#include "memory.h"
+#include "xen.h"
 
 #define LINE_BYTES 8192u
-#define BEAT_NS 5000000ull /* the relay wants a sign of life now and then */
+#define LONGEST_NAP_NS 5000000ull /* the relay wants to see the heartbeat change */
 
-static char line[LINE_BYTES], said[LINE_BYTES];
-static unsigned said_bytes;
-static bool came;
+static char line[LINE_BYTES], reply[LINE_BYTES];
+static unsigned reply_bytes;
+static bool new_relay;
 
-bool newcomer(void)
+bool relay_is_new(void)
 {
-    bool seen = came;
+    bool is_new = new_relay;
 
-    came = false;
-    return seen;
+    new_relay = false;
+    return is_new;
 }
 
-/* The ring's bytes lie behind the control page, in the order of its grants. */
+/* --- commands --- */
+
+/* The rings' bytes lie behind the control page, in the order of its grants. */
 static char *ring_bytes(struct control *control, unsigned first_page)
 {
     return (char *)control + (1 + first_page) * PAGE_BYTES;
 }
 
+/* Sleep a little.  If a relay has come meanwhile, begin a session with it. */
 static void wait(struct control *control, struct patience *patience)
 {
     uint32_t session = __atomic_load_n(&control->session, __ATOMIC_ACQUIRE);
@@ -32,10 +36,10 @@ static void wait(struct control *control, struct patience *patience)
         memset(&control->to_domu, 0, sizeof(control->to_domu));
         memset(&control->to_dom0, 0, sizeof(control->to_dom0));
         __atomic_store_n(&control->accepted, session, __ATOMIC_RELEASE);
-        came = true;
+        new_relay = true;
     }
     control->heartbeat++;
-    doze((uint64_t)patience_ns(patience) % BEAT_NS);
+    sleep_ns((uint64_t)patience_ns(patience) % LONGEST_NAP_NS);
 }
 
 static char next_byte(struct control *control, struct patience *patience)
@@ -49,13 +53,13 @@ static char next_byte(struct control *control, struct patience *patience)
     return byte;
 }
 
-static void take_apart(struct command *c, char *text)
+static void parse(struct command *c, char *words)
 {
-    *c = (struct command){.verb = text};
-    for (char *at = text; *at; at++) {
+    *c = (struct command){.verb = words};
+    for (char *at = words; *at; at++) {
         if (*at == ' ') {
             *at = '\0';
-            if (c->count < WORDS)
+            if (c->count < MAX_WORDS)
                 c->words[c->count++].key = at + 1;
         } else if (*at == '=' && c->count && !c->words[c->count - 1].value) {
             *at = '\0';
@@ -64,7 +68,7 @@ static void take_apart(struct command *c, char *text)
     }
 }
 
-struct command *listen(struct control *control)
+struct command *next_command(struct control *control)
 {
     static struct command c;
     struct patience patience = {0};
@@ -78,10 +82,11 @@ struct command *listen(struct control *control)
             line[length++] = byte;
     }
     line[length] = '\0';
-    take_apart(&c, line);
+    parse(&c, line);
     return &c;
 }
 
+/* Returns where the digits end; NULL if there are none. */
 static const char *digits(const char *at, uint64_t *value)
 {
     const char *begin = at;
@@ -91,7 +96,7 @@ static const char *digits(const char *at, uint64_t *value)
     return at == begin ? NULL : at;
 }
 
-const char *word(struct command *c, const char *key, const char *otherwise)
+const char *text(struct command *c, const char *key, const char *otherwise)
 {
     for (unsigned i = 0; i < c->count; i++)
         if (strcmp(c->words[i].key, key) == 0 && c->words[i].value)
@@ -99,19 +104,26 @@ const char *word(struct command *c, const char *key, const char *otherwise)
     return otherwise;
 }
 
-uint64_t number(struct command *c, const char *key, uint64_t otherwise)
+uint64_t optional(struct command *c, const char *key, uint64_t otherwise)
 {
-    const char *text = word(c, key, NULL);
+    const char *word = text(c, key, NULL);
     uint64_t value = otherwise;
 
-    if (text ? !digits(text, &value) : otherwise == REQUIRED)
+    if (word && !digits(word, &value))
         c->bad = key;
     return value;
 }
 
+uint64_t required(struct command *c, const char *key)
+{
+    if (!text(c, key, NULL))
+        c->bad = key;
+    return optional(c, key, UINT64_MAX);
+}
+
 unsigned numbers(struct command *c, const char *key, uint32_t *values, unsigned room)
 {
-    const char *at = word(c, key, "");
+    const char *at = text(c, key, "");
     unsigned count = 0;
 
     while (*at && count < room) {
@@ -127,16 +139,18 @@ unsigned numbers(struct command *c, const char *key, uint32_t *values, unsigned 
     return count;
 }
 
+/* --- answers --- */
+
 static void put(char byte)
 {
-    if (said_bytes < sizeof(said) - 1)
-        said[said_bytes++] = byte;
+    if (reply_bytes < sizeof(reply) - 1)
+        reply[reply_bytes++] = byte;
 }
 
-static void put_text(const char *text)
+static void put_text(const char *characters)
 {
-    while (*text)
-        put(*text++);
+    while (*characters)
+        put(*characters++);
 }
 
 static void put_number(uint64_t value)
@@ -153,19 +167,33 @@ static void put_key(const char *key)
     put('=');
 }
 
-void say(const char *key, uint64_t value)
+void answer_ok(void)
+{
+    reply_bytes = 0;
+    put_text("ok");
+}
+
+void answer_error(unsigned error, const char *what)
+{
+    reply_bytes = 0;
+    put_text("err");
+    answer_number("errno", error);
+    answer_word("what", what);
+}
+
+void answer_number(const char *key, uint64_t value)
 {
     put_key(key);
     put_number(value);
 }
 
-void say_word(const char *key, const char *value)
+void answer_word(const char *key, const char *value)
 {
     put_key(key);
     put_text(value);
 }
 
-void say_list(const char *key, const uint32_t *values, unsigned count)
+void answer_numbers(const char *key, const uint32_t *values, unsigned count)
 {
     put_key(key);
     for (unsigned i = 0; i < count; i++) {
@@ -175,34 +203,20 @@ void say_list(const char *key, const uint32_t *values, unsigned count)
     }
 }
 
-void answer_ok(void)
-{
-    said_bytes = 0;
-    put_text("ok");
-}
-
-void answer_error(unsigned error, const char *what)
-{
-    said_bytes = 0;
-    put_text("err");
-    say("errno", error);
-    say_word("what", what);
-}
-
-void answer_end(struct control *control)
+void answer_send(struct control *control)
 {
     struct patience patience = {0};
 
     put('\n');
-    for (unsigned done = 0; done < said_bytes;) {
+    for (unsigned done = 0; done < reply_bytes;) {
         size_t at, room = ring_room(&control->to_dom0, PAGES_TO_DOM0 * PAGE_BYTES, &at);
         if (room == 0) {
             wait(control, &patience);
             continue;
         }
-        if (room > said_bytes - done)
-            room = said_bytes - done;
-        memcpy(ring_bytes(control, PAGES_TO_DOMU) + at, said + done, room);
+        if (room > reply_bytes - done)
+            room = reply_bytes - done;
+        memcpy(ring_bytes(control, PAGES_TO_DOMU) + at, reply + done, room);
         ring_produce(&control->to_dom0, room);
         done += (unsigned)room;
     }

@@ -1,10 +1,10 @@
-"""The reference model as a judge, operation by operation, while a real Xen makes them.
+"""The reference model follows a real Xen, operation by operation, and judges its answers.
 
-    oracle = Oracle(world)
-    oracle.judge(Close(caller=1, port=5), Observed(code=0))
+    model = ReferenceModel(world)
+    model.judge(Close(caller=1, port=5), Observed(code=0))
 
-keeps the world that the model believes in, and raises Disagreement for an answer that the
-model of the running release does not allow.
+After each operation ``model.world`` is the state that Xen must be in.  ``judge`` raises
+Disagreement when Xen has answered what the model of its release does not allow.
 """
 
 from __future__ import annotations
@@ -22,52 +22,54 @@ from harness.model.outcome import Outcome
 from harness.model.releases import Release
 from harness.verdict import HarnessError, HypervisorError
 
-_TOLD = 24  # operations that led to a disagreement, in its story
+_TOLD = 24  # how many operations before a disagreement its story has
 _UPCALL = "poll: 0 at once, upcall deliverable"
 
 
 class Disagreement(HypervisorError):
-    """Real Xen answered what the model of its release does not allow.
+    """A real Xen has answered what the model of its release does not allow.
 
-    ``story`` has the operations before it, one a line.
+    ``story`` has that operation and those before it, one per line.
     """
 
 
 @dataclass(frozen=True)
 class Exercised:
-    """A row of the specification that a real answer was matched with."""
+    """A row of the specification that a real Xen's answer was an example of."""
 
-    domid: int  # the caller's; of what Xen does itself, the domain's
-    fifo: bool  # the ABI that domain used then
+    domid: int  # of the caller; of what Xen did by itself, of the domain
+    fifo: bool  # whether that domain used FIFO then
     row: str
 
 
 @dataclass
-class Oracle:
-    """One world and what has been seen of it; ``names`` of domains are for messages."""
+class ReferenceModel:
+    """The state that the model believes in, and what it has seen of the real Xen."""
 
     world: World
-    names: dict[int, str] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)  # of domains, for messages
     exercised: list[Exercised] = field(default_factory=list)
-    others: tuple[Release, ...] = ()  # releases whose models are asked, too
-    differences: set[tuple[Release, str]] = field(default_factory=set)  # release, row
-    operations: int = 0
+    others: tuple[Release, ...] = ()  # releases to compare the running one with
+    differences: set[tuple[Release, str]] = field(default_factory=set)  # another release, row
+    operations: int = 0  # how many were judged
     _told: list[str] = field(default_factory=list)
 
     def domain(self, domid: int) -> Domain:
-        """Return what the model believes of the domain."""
+        """Return the state of a domain that the model believes in."""
         found = self.world.domain(domid)
         if found is None:
             raise HarnessError(f"domain {domid} is not in the model's world")
         return found
 
     def expected(self, operation: Operation) -> tuple[Outcome, ...]:
-        """Return all that the model allows ``operation`` to do now."""
+        """Return every outcome of ``operation`` that the model allows now."""
         return predict(self.world, operation)
 
     def judge(self, operation: Operation, seen: Observed) -> Outcome:
-        """Take note that ``operation`` was made and what was seen of it; return which of the
-        allowed outcomes that was.  Raises Disagreement if it was none."""
+        """Judge what was ``seen`` of ``operation``; return the allowed outcome that it fits.
+
+        Raises Disagreement if it fits none.  The outcome's world becomes ``world``.
+        """
         self.operations += 1
         outcomes = self.expected(operation)
         self._told.append(f"{self.describe(operation)} -> {_code(seen)}")
@@ -80,7 +82,7 @@ class Oracle:
                 story=self.story(),
                 where=self.names.get(_domid(operation), "xen"),
             )
-        # An upcall that happens to be deliverable explains any quick poll: the last resort.
+        # "An upcall was deliverable" explains any quick poll: take it only if nothing else fits.
         taken = min(fitting, key=lambda outcome: outcome.row == _UPCALL)
         domid = _domid(operation)
         fifo = self.domain(domid).fifo
@@ -90,7 +92,7 @@ class Oracle:
         return taken
 
     def _compare_releases(self, operation: Operation, seen: Observed, taken: Outcome) -> None:
-        """Note which other releases' models would not have allowed this."""
+        """Note the other releases whose model does not allow what was seen."""
         for release in self.others:
             outcomes = predict(replace(self.world, release=release), operation)
             as_here = (
@@ -100,7 +102,7 @@ class Oracle:
                 self.differences.add((release, taken.row))
 
     def unlisted(self) -> list[str]:
-        """Return differences between releases that the model's list does not have."""
+        """Return the differences between releases that the model does not list."""
         own = self.world.release
         return [
             f"{row}: {own} does what the model of {other} does not allow"
@@ -109,7 +111,7 @@ class Oracle:
         ]
 
     def story(self) -> str:
-        """Return the latest operations, one a line, in order."""
+        """Return the latest operations in their order, one per line."""
         return "\n".join(self._told[-_TOLD:])
 
     def describe(self, operation: Operation) -> str:
@@ -147,5 +149,5 @@ def _result(result: Result) -> str:
 
 
 def rows(exercised: Sequence[Exercised], domid: int, fifo: bool) -> frozenset[str]:
-    """Return the rows among ``exercised`` of that domain under that ABI."""
+    """Return the rows among ``exercised`` that this domain has met with this ABI."""
     return frozenset(e.row for e in exercised if (e.domid, e.fifo) == (domid, fifo))

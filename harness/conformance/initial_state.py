@@ -1,4 +1,4 @@
-"""What a domain's channels are before a test: asked of Xen port by port (EVTCHNOP_status)."""
+"""The channels that a domain has before a test: Xen is asked port by port (EVTCHNOP_status)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from harness.agent.client import AgentClient
-from harness.agent.operations import DOMID_SELF
+from harness.agent.operations import ChannelState
 from harness.model.domain import (
     INT_MAX,
     Channel,
@@ -16,56 +16,60 @@ from harness.model.domain import (
     Vcpu,
     Word,
 )
+from harness.model.operations import DOMID_SELF
 from harness.model.releases import Errno
 from harness.verdict import LabError
 
 DOMU_MAX_PORT = 1023  # libxl's default of max_event_channels
-_DOM0_PIRQS = frozenset(range(16))  # which Linux has Xen map at boot
-_WORDS = 5  # of each port in an answer: port, EVTCHNSTAT_*, vCPU, remote, detail
-_HIDDEN = 255  # Xen does not tell the state: its own consumer
+_DOM0_PIRQS = frozenset(range(16))  # Linux in dom0 has Xen map these at boot
+_WORDS = 5  # of an answer, for each port: port, EVTCHNSTAT_*, vCPU, remote, detail
+_HIDDEN = 255  # instead of an EVTCHNSTAT_*: Xen does not tell, because it is its own channel
 _MASKED = Channel(bits=Word(masked=True), word=Word(masked=True))
 _STATES = {
-    1: State.UNBOUND,
-    2: State.INTERDOMAIN,
-    3: State.PIRQ,
-    4: State.VIRQ,
-    5: State.IPI,
+    ChannelState.UNBOUND: State.UNBOUND,
+    ChannelState.INTERDOMAIN: State.INTERDOMAIN,
+    ChannelState.PIRQ: State.PIRQ,
+    ChannelState.VIRQ: State.VIRQ,
+    ChannelState.IPI: State.IPI,
 }
 
 
 @dataclass(frozen=True)
-class Survey:
-    """The ports of a domain that are not closed, and how many ports it has."""
+class PortList:
+    """The ports of a domain."""
 
-    valid: int
-    ports: dict[int, Channel]
+    valid: int  # how many there are (Xen's valid_evtchns)
+    ports: dict[int, Channel]  # those that are not closed
 
 
-def survey(agent: AgentClient, owner: int = DOMID_SELF) -> Survey:
-    """Ask Xen, through ``agent``, for every port of domain ``owner``."""
+def list_ports(agent: AgentClient, owner: int = DOMID_SELF) -> PortList:
+    """Have ``agent`` ask Xen about every port of domain ``owner``."""
     first, ports = 0, {0: Channel(State.RESERVED)}
     while True:
-        answer = agent.connection.ask("survey", {"first": first, "owner": owner})
+        answer = agent.connection.ask("list_ports", {"first": first, "owner": owner})
         words = answer.integers("ports")
         ports |= dict(_channels(words))
         first = answer.integer("result")
         if not answer.integer("more"):
-            return Survey(first, ports)
+            return PortList(first, ports)
 
 
 def xen_bound(agent: AgentClient, dom0: AgentClient) -> dict[int, Channel]:
-    """Return the ports that Xen has for itself in the domain of ``agent``, which has none of its
-    own and has just reset all others: an HVM guest's, to which its device model is bound."""
+    """Return Xen's own channels in the domain of ``agent``, a bare guest that has just reset.
+
+    The reset has closed all other ports, so every port that is left is Xen's own.  An HVM guest
+    has such channels: its device model in dom0 is bound to them.
+    """
     ends = {
         channel.remote_port: port
-        for port, channel in survey(dom0).ports.items()
+        for port, channel in list_ports(dom0).ports.items()
         if channel.state is State.INTERDOMAIN and channel.remote_dom == agent.domid
     }
     return {
         port: Channel(State.INTERDOMAIN, dom0.domid, ends[port], vcpu=channel.vcpu, consumer=True)
         if port in ends
         else replace(channel, consumer=True)
-        for port, channel in survey(agent).ports.items()
+        for port, channel in list_ports(agent).ports.items()
         if channel.state > State.RESERVED
     }
 
@@ -74,15 +78,19 @@ def _channels(words: list[int]) -> Iterator[tuple[int, Channel]]:
     for at in range(0, len(words), _WORDS):
         port, status, vcpu, remote, detail = words[at : at + _WORDS]
         if status == _HIDDEN:
-            yield port, Channel(State.UNBOUND, consumer=True)  # nor where it comes up
-        elif status == 2:
+            yield port, Channel(State.UNBOUND, consumer=True)  # its vCPU is hidden, too
+        elif status == ChannelState.INTERDOMAIN:
             yield port, Channel(State.INTERDOMAIN, remote, detail, vcpu=vcpu)
         else:
-            yield port, Channel(_STATES[status], remote, number=detail, vcpu=vcpu)
+            yield port, Channel(_STATES[ChannelState(status)], remote, number=detail, vcpu=vcpu)
 
 
 def uses_fifo(agent: AgentClient) -> bool:
-    """Say which ABI the domain has chosen: 2L has no priorities.  Port 0 is never usable."""
+    """Say whether the domain uses FIFO, and not 2L.
+
+    2L has no priorities: EVTCHNOP_set_priority says ENOSYS there.  With FIFO it says EACCES for
+    port 0, which is never usable.
+    """
     answer = agent.connection.attempt("set_priority", {"port": 0, "priority": 0})
     errno = answer.integer("errno", 0)
     if errno not in (Errno.ENOSYS, Errno.EACCES):
@@ -93,13 +101,13 @@ def uses_fifo(agent: AgentClient) -> bool:
 
 
 def linux_domain(agent: AgentClient, kind: Kind) -> Domain:
-    """Return a domain that runs Linux as the model sees it, before a test.
+    """Return the model's view of a domain that runs Linux, before a test.
 
-    Linux masks every port that it has not bound itself, and an event of its own may be
-    deliverable at any time.
+    Linux masks every port that it has not bound itself, and at any time one of its own events
+    may be deliverable.
     """
     fifo = uses_fifo(agent)
-    found = survey(agent)
+    found = list_ports(agent)
     dom0 = agent.domid == 0
     return Domain(
         agent.domid,
