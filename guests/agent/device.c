@@ -4,23 +4,31 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <unistd.h>
 
 #include "linux_abi.h"
 
 static int handle_fd[HANDLES]; /* 0: not opened yet */
 
+/* The handle's file, opened if need be; -errno when it cannot be. */
 static int open_handle(unsigned handle)
 {
+    int fd, opened = 0;
+
     if (handle >= HANDLES)
         return -EBADF;
-    if (!handle_fd[handle]) {
-        int fd = open("/dev/xen/evtchn", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-        if (fd < 0)
-            return -errno;
-        handle_fd[handle] = fd;
-    }
-    return handle_fd[handle];
+    fd = __atomic_load_n(&handle_fd[handle], __ATOMIC_ACQUIRE);
+    if (fd)
+        return fd;
+    fd = open("/dev/xen/evtchn", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    if (__atomic_compare_exchange_n(&handle_fd[handle], &opened, fd, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE))
+        return fd;
+    close(fd); /* another thread was quicker: `opened` is its file */
+    return opened;
 }
 
 static int device_ioctl(struct actor *a, unsigned handle, struct record *r, unsigned long request,
