@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What recording costs: the same sends with and without it, in short turns, one after the
- * other.  The median turn of each kind is compared, because a busy machine stops the vCPU now
- * and then for much longer than a turn takes.
+ * Makes the same sends with recording and without it, in short turns, one after the other.  The
+ * median turns are compared, because a busy machine now and then stops the vCPU for much longer
+ * than a turn takes.
  */
 #include "bench.h"
 

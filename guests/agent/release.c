@@ -5,9 +5,9 @@
 
 #include "device.h"
 
-#define CLOSE_PASSES 5 /* Xen refuses a close that meets the other end's own close */
+#define PASSES 5 /* Xen refuses a close while the other end is being closed */
 
-/* Returns how many ports could not be closed. */
+/* Returns how many ports Xen or Linux has refused to close. */
 static int close_all(struct actor *a)
 {
     int left = 0;
@@ -22,7 +22,7 @@ static int close_all(struct actor *a)
     return left;
 }
 
-/* Ask Xen about every port ever owned, and keep those that are not closed. */
+/* Ask Xen about every port that we have owned; list those that are not closed. */
 static void ask_for_all(struct actor *a, struct job *job)
 {
     job->a = 0;
@@ -42,11 +42,11 @@ int release_all(struct actor *a, struct job *job)
 {
     struct timespec nap = {0, 50000000};
 
-    for (int pass = 0; pass < CLOSE_PASSES && close_all(a); pass++)
+    for (int pass = 0; pass < PASSES && close_all(a); pass++)
         ;
     ask_for_all(a, job);
-    /* A kernel may close what its device gave back a little later. */
-    for (int pass = 0; pass < CLOSE_PASSES && job->count; pass++) {
+    /* Linux closes some ports of its device a little later. */
+    for (int pass = 0; pass < PASSES && job->count; pass++) {
         nanosleep(&nap, NULL);
         ask_for_all(a, job);
     }

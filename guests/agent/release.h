@@ -6,8 +6,9 @@
 #include "vcpu_worker.h"
 
 /*
- * Close every port the agent owns, then ask Xen about every port it ever owned.  Ports that
- * are not closed are put into job->ports (at most MAX_EVENTS); job->a says how many were asked.
+ * Close every port that the agent owns, then ask Xen about every port that it has owned since the
+ * last call.  job->numbers: those that are not closed (at most MAX_NUMBERS); job->a: how many Xen
+ * was asked about.  Returns how many are not closed.
  */
 int release_all(struct actor *a, struct job *job);
 

@@ -25,7 +25,7 @@ struct instant {
 
 static struct instant start;
 
-/* The best of several tries: the one that was least disturbed between its two counter reads. */
+/* Read counter and clock at the same moment: of several tries, take the quickest. */
 static struct instant read_both(void)
 {
     struct instant best = {0, 0};

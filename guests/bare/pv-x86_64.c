@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A PV guest manages its memory itself: Xen knows machine frames, which a list translates to,
- * and every mapping is made by a hypercall.
+ * A PV guest manages its memory itself: Xen knows its pages by their machine frames, which are in a
+ * list, and every mapping is made by a hypercall.
  */
 #include "../agent/record.h"
 #include "cpu.h"
@@ -29,8 +29,9 @@ static uint64_t frame(const volatile void *memory)
 
 static void map(void *page, uint64_t machine_frame, uint64_t access)
 {
-    hypercall(HYPERCALL_UPDATE_VA_MAPPING, (uintptr_t)page, (void *)(machine_frame * PAGE_BYTES | access),
-              (void *)UVMF_INVLPG);
+    void *entry = (void *)(machine_frame * PAGE_BYTES | access); /* of the page table */
+
+    hypercall(HYPERCALL_UPDATE_VA_MAPPING, (uintptr_t)page, entry, (void *)UVMF_INVLPG);
 }
 
 static void map_shared_info(void *page)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * An arm64 Image, as Xen starts one: at EL1, MMU off, a header before the code.  Map the first
- * 4 GiB one to one, and our memory once more, read-only, at 4 GiB; then go to C.
+ * An arm64 Image: a header, then the code.  Xen starts it at EL1 with the MMU off.  Map the first
+ * 4 GiB one to one, and our memory a second time, read-only, at 4 GiB; then call main().
  */
 #define BLOCK(where) ((where) | 0x701)  /* normal memory, inner shareable, accessed */
 #define READ_ONLY 0x80
@@ -10,7 +10,7 @@
         .section .head, "ax"
         b       entry
         .long   0
-        .quad   0x80000                 /* our place behind the start of memory */
+        .quad   0x80000                 /* where we are loaded, from the start of memory */
         .quad   image_bytes
         .quad   0xa                     /* little endian, pages of 4 KiB */
         .quad   0, 0, 0
