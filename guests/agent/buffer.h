@@ -83,11 +83,9 @@ static inline const struct record *record_in_flight(const struct buffer *b)
 {
     const struct record *r = __atomic_load_n(&b->next, __ATOMIC_ACQUIRE);
 
-    if (r >= b->end)
+    if (r >= b->end || !__atomic_load_n(&r->call, __ATOMIC_ACQUIRE))
         return NULL;
-    return __atomic_load_n(&r->call, __ATOMIC_ACQUIRE) && !__atomic_load_n(&r->ret, __ATOMIC_ACQUIRE)
-               ? r
-               : NULL;
+    return __atomic_load_n(&r->ret, __ATOMIC_ACQUIRE) ? NULL : r;
 }
 
 #endif

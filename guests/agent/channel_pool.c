@@ -58,8 +58,8 @@ static unsigned handle_of(const struct channel *c)
 
 /* --- choosing the channels --- */
 
-static struct channel *add(enum interface allocated_via, enum interface bound_via, enum target target,
-                           uint16_t peer)
+static struct channel *add(enum interface allocated_via, enum interface bound_via,
+                           enum target target, uint16_t peer)
 {
     struct channel *c = &channels[channel_count < MAX_CHANNELS ? channel_count : MAX_CHANNELS - 1];
 
@@ -177,8 +177,8 @@ static void close_port(struct actor *a, const struct channel *c, enum interface 
 }
 
 /* Let all threads see a new port.  If another thread was quicker, close it again. */
-static void publish(struct actor *a, const struct channel *c, struct shared_port *p, enum interface via,
-                    int port)
+static void publish(struct actor *a, const struct channel *c, struct shared_port *p,
+                    enum interface via, int port)
 {
     uint32_t none = 0;
 

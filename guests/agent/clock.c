@@ -75,8 +75,11 @@ static int compare(const struct exchange *e, unsigned budget_ms, struct comparis
 
     memset(best, 0, sizeof(*best));
     best->error = UINT64_MAX;
-    while (best->exchanges < MAX_EXCHANGES && now_ms() < (best->exchanges ? end : end + FIRST_ANSWER_MS)) {
-        uint64_t sent = ticks(), got;
+    while (best->exchanges < MAX_EXCHANGES) {
+        uint64_t sent, got;
+        if (now_ms() >= (best->exchanges ? end : end + FIRST_ANSWER_MS))
+            break;
+        sent = ticks();
         __atomic_store_n(e->ping, ++number, __ATOMIC_RELEASE);
         if (await(e->pong, number, now_ms() + EXCHANGE_MS) < 0)
             continue;

@@ -56,7 +56,8 @@ int device_bind_unbound(struct actor *a, unsigned handle, uint16_t remote)
     return result;
 }
 
-int device_bind_interdomain(struct actor *a, unsigned handle, uint16_t remote, uint32_t remote_port)
+int device_bind_interdomain(struct actor *a, unsigned handle, uint16_t remote,
+                            uint32_t remote_port)
 {
     struct evtchn_bind_interdomain argument = {remote, remote_port};
     int result = open_handle(handle);

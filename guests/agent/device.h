@@ -12,7 +12,8 @@
 #include "ports.h" /* HANDLES: how many there are */
 
 int device_bind_unbound(struct actor *a, unsigned handle, uint16_t remote);
-int device_bind_interdomain(struct actor *a, unsigned handle, uint16_t remote, uint32_t remote_port);
+int device_bind_interdomain(struct actor *a, unsigned handle, uint16_t remote,
+                            uint32_t remote_port);
 int device_bind_virq(struct actor *a, unsigned handle, uint32_t virq);
 int device_unbind(struct actor *a, unsigned handle, uint32_t port);
 int device_notify(struct actor *a, unsigned handle, uint32_t port);

@@ -108,7 +108,8 @@ static void print_in_flight(char *line, size_t room, uint64_t hz)
 
     line[0] = '\0';
     for (unsigned i = 0; i < workers_count() + load_threads() && n < room - 64; i++) {
-        const struct actor *a = i < workers_count() ? worker_actor(i) : load_actor(i - workers_count());
+        bool single = i < workers_count();
+        const struct actor *a = single ? worker_actor(i) : load_actor(i - workers_count());
         const struct record *r = record_in_flight(&a->log);
         uint64_t ms = r && now > r->call ? (now - r->call) / (hz / 1000) : 0;
         if (ms >= NOTABLE_MS)

@@ -8,7 +8,8 @@ uint8_t port_owner(uint32_t port)
 {
     if (port >= MAX_PORTS)
         return 0;
-    return __atomic_load_n(&owned[port], __ATOMIC_ACQUIRE) | (port_handles(port) ? OWNED_DEVICE : 0);
+    return __atomic_load_n(&owned[port], __ATOMIC_ACQUIRE) |
+           (port_handles(port) ? OWNED_DEVICE : 0);
 }
 
 uint16_t port_handles(uint32_t port)

@@ -169,7 +169,7 @@ static int unmask_round(struct actor *a, uint32_t port)
     raw_send(a, (uint32_t)other);
     error = read_event(a);
     if (error)
-        return error == -ETIME ? -EAGAIN : error; /* nothing has raced yet: the machine is too slow */
+        return error == -ETIME ? -EAGAIN : error; /* no race yet: the machine is too slow */
     raw_send(a, (uint32_t)other); /* pending, and masked */
     __atomic_store_n(&race.round_begun, race.round_begun + 1, __ATOMIC_RELEASE);
     wait_ticks(ticks_hz() / 1000000 * random_below(SKEW_US));

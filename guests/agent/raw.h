@@ -28,7 +28,7 @@ int raw_bind_virq(struct actor *a, uint32_t virq, uint32_t vcpu);
 int raw_bind_ipi(struct actor *a, uint32_t vcpu);
 int raw_close(struct actor *a, uint32_t port); /* -EPERM for a port of the device */
 int raw_send(struct actor *a, uint32_t port);
-int raw_send_unrecorded(struct actor *a, uint32_t port); /* to measure what recording costs, and to race */
+int raw_send_unrecorded(struct actor *a, uint32_t port); /* for bench and race, which want speed */
 int raw_status(struct actor *a, uint32_t port, struct channel_status *status); /* of our domain */
 int raw_status_of(struct actor *a, uint16_t owner, uint32_t port, struct channel_status *status);
 int raw_bind_vcpu(struct actor *a, uint32_t port, uint32_t vcpu);

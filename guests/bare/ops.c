@@ -14,7 +14,8 @@ static uint8_t ours[MAX_PORTS / 8]; /* a bit for each port that we have to close
 static void set_ours(uint32_t port, bool yes)
 {
     if (port < MAX_PORTS)
-        ours[port / 8] = (uint8_t)((ours[port / 8] & ~(1u << port % 8)) | (unsigned)yes << port % 8);
+        ours[port / 8] =
+            (uint8_t)((ours[port / 8] & ~(1u << port % 8)) | (unsigned)yes << port % 8);
 }
 
 /* One event channel operation, timed. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What depends on who manages the guest's memory: Xen (hvm.c), or the guest itself (pv-x86_64.c). */
+/* What depends on who manages the guest's memory: Xen (hvm.c) or the guest (pv-x86_64.c). */
 #ifndef BARE_PLATFORM_H
 #define BARE_PLATFORM_H
 
