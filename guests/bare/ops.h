@@ -25,7 +25,7 @@ struct job {
     } status;
 };
 
-/* Make the operation on this vCPU, and begin its answer.  Returns false if there is no such verb. */
+/* Make the operation on this vCPU and begin its answer.  Returns whether there is such a verb. */
 bool make_operation(struct job *job);
 
 /* Close every port that we have allocated and not closed; no answer. */

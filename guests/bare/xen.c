@@ -69,7 +69,7 @@ static uint64_t slept_until(uint64_t time)
     return ns_of(ticks() - before);
 }
 
-/* Whether naps are as long as they should be.  A short one shows that Xen's time is ahead of ours. */
+/* Whether naps are as long as they should be: a short one shows that Xen's time is ahead. */
 static bool naps_last(void)
 {
     for (unsigned i = 0; i < NAPS; i++)
