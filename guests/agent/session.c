@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void obey(struct session *s, const struct service *service, char *line)
+static void run_command(struct session *s, const struct service *service, char *line)
 {
     struct command c;
 
@@ -42,7 +42,7 @@ void session_run(struct stream *stream, const struct service *service)
             if (too_long)
                 answer(&s, EMSGSIZE, "what=line");
             else if (length)
-                obey(&s, service, line);
+                run_command(&s, service, line);
             length = 0;
             too_long = false;
         }
