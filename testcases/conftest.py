@@ -1,4 +1,4 @@
-"""Fixtures of the test cases: which guest makes the hypercalls."""
+"""Fixtures of the test cases: the guests that make the hypercalls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.run.session import Session
 
 @pytest.fixture(params=["dom0", "domu1"])
 def guest(request: pytest.FixtureRequest, xen: Session) -> Iterator[AgentClient]:
-    """An agent in dom0, then one in a domU; every port it still owns at the end is closed."""
+    """The agent in dom0, then the one in a domU.  It closes its ports when the test has ended."""
     if request.param not in xen.agents:
         pytest.skip(xen.why_no_tools or f"this host has no {request.param}")
     agent = xen.agents[request.param]
@@ -23,7 +23,7 @@ def guest(request: pytest.FixtureRequest, xen: Session) -> Iterator[AgentClient]
 
 @pytest.fixture
 def peers(xen: Session) -> Iterator[tuple[AgentClient, AgentClient]]:
-    """The agents of two different domains; their ports are closed at the end."""
+    """The agents in dom0 and in a domU.  They close their ports when the test has ended."""
     if "domu1" not in xen.agents:
         pytest.skip(xen.why_no_tools or "this host has no domU")
     pair = xen.agents["dom0"], xen.agents["domu1"]

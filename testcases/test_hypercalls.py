@@ -1,4 +1,4 @@
-"""Event channels one hypercall at a time: every test reads as the calls it makes."""
+"""Event channels, one hypercall after the other: a test reads as the hypercalls that it makes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from harness.model.evtchn.releases import Release
 
 
 def refused(call: object, *arguments: int) -> int:
-    """Return the errno with which ``call`` is refused."""
+    """Return the error number with which Xen refuses ``call``."""
     with pytest.raises(AgentRefused) as caught:
         call(*arguments)  # type: ignore[operator]
     return caught.value.errno
 
 
 def refused_poll(guest: AgentClient, port: int) -> int:
-    """Return the errno with which a poll of ``port`` is refused, 0 if it never is.
+    """Return the error number with which Xen refuses a poll of ``port``; 0 if it does not.
 
-    An event that is deliverable just then ends a poll before its ports are looked at.
+    It polls many times: if an event of Linux's own is deliverable, Xen returns before it has
+    looked at the ports.
     """
     for _ in range(50):
         try:
@@ -50,7 +51,7 @@ def test_life_of_a_channel(guest: AgentClient) -> None:
 
 
 def test_poll_of_a_closed_port_leaves_it_usable(guest: AgentClient) -> None:
-    """A poll that is refused must not keep the read side: the next writer would wait for ever."""
+    """A refused poll must release the read side; else the next writer waits for ever."""
     rejects = Release(*guest.info.xen).poll_rejects_unusable
     raw = guest.raw
     port = raw.alloc_unbound(guest.domid)

@@ -1,4 +1,4 @@
-"""Event channels under load: every domain sends while others close and bind the same ports."""
+"""Event channels under load: in every domain, threads send while others close and bind ports."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from harness.run.load import Load
 
 
 def test_load(load: Load, request: pytest.FixtureRequest) -> None:
-    """Loopback, dom0 <-> domU and domU <-> domU at once; the model judges all of it."""
+    """Channels within each domain, dom0 <-> domU and domU <-> domU; the model judges everything."""
     request.node.user_properties.append(("artifacts", load.artifacts))
     load.judge(load.run())

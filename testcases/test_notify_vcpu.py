@@ -1,14 +1,14 @@
-"""An event comes up on the vCPU that EVTCHNOP_bind_vcpu chose for its port."""
+"""The notify vCPU: an event comes up on the one that EVTCHNOP_bind_vcpu has set for its port."""
 
 from __future__ import annotations
 
 from harness.agent.client import AgentClient
 
-VIRQ_CON_RING = 8  # raised in dom0 when Xen has printed something
+VIRQ_CON_RING = 8  # Xen raises it in dom0 when it has printed something
 
 
 def moved(agent: AgentClient, before: list[int]) -> list[int]:
-    """Wait for an event of the device; return how many came up on each vCPU since ``before``."""
+    """Wait for an event; return how many have come up on each vCPU since ``before``."""
     assert agent.device.read(timeout_s=2.0), "no event came"
     return [now - then for now, then in zip(agent.interrupts(), before, strict=True)]
 

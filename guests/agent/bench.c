@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What recording costs: the same sends with and without it, in short turns, one after the
- * other.  The median turn of each kind is compared, because a busy machine stops the vCPU now
- * and then for much longer than a turn takes.
+ * Makes the same sends with recording and without it, in short turns, one after the other.  The
+ * median turns are compared, because a busy machine now and then stops the vCPU for much longer
+ * than a turn takes.
  */
 #include "bench.h"
 
@@ -41,21 +41,21 @@ static uint64_t rate(uint64_t *turns, unsigned count, uint64_t hz)
 int bench_recording(struct actor *a, unsigned ms, struct recording_cost *cost)
 {
     uint64_t hz = ticks_hz(), begin;
-    int anchor = raw_alloc_unbound(a, DOMID_SELF, DOMID_SELF);
-    int end = anchor < 0 ? anchor : raw_bind_interdomain(a, DOMID_SELF, (uint32_t)anchor);
+    int allocated = raw_alloc_unbound(a, DOMID_SELF, DOMID_SELF);
+    int bound = allocated < 0 ? allocated : raw_bind_interdomain(a, DOMID_SELF, (uint32_t)allocated);
     unsigned turns = 0;
 
-    if (end < 0)
-        return end;
+    if (bound < 0)
+        return bound;
     begin = ticks();
     do {
         if (buffer_room(&a->log) < SENDS)
             actor_restart(a, 0);
-        recorded[turns] = take_turn(a, (uint32_t)end, raw_send);
-        bare[turns] = take_turn(a, (uint32_t)end, raw_send_unrecorded);
+        recorded[turns] = take_turn(a, (uint32_t)bound, raw_send);
+        bare[turns] = take_turn(a, (uint32_t)bound, raw_send_unrecorded);
     } while (++turns < MAX_TURNS && ticks() - begin < hz / 1000 * ms);
-    raw_close(a, (uint32_t)end);
-    raw_close(a, (uint32_t)anchor);
+    raw_close(a, (uint32_t)bound);
+    raw_close(a, (uint32_t)allocated);
     cost->recorded_per_s = rate(recorded, turns, hz);
     cost->bare_per_s = rate(bare, turns, hz);
     return 0;

@@ -2,15 +2,15 @@
 #ifndef AGENT_BENCH_H
 #define AGENT_BENCH_H
 
-#include "ops.h"
+#include "raw.h"
 
-/* Sends per second with and without their being recorded. */
+/* What recording costs: sends per second with it and without it. */
 struct recording_cost {
     uint64_t recorded_per_s;
     uint64_t bare_per_s;
 };
 
-/* Measure for about `ms` milliseconds; forgets the actor's records.  Returns 0 or -errno. */
+/* Measure for about `ms` milliseconds; the actor's records are lost.  Returns 0 or -errno. */
 int bench_recording(struct actor *a, unsigned ms, struct recording_cost *cost);
 
 #endif

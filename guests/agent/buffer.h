@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One thread's records: made and locked beforehand, then only written to. */
+/* The records of one thread, in memory that is allocated and locked before it begins. */
 #ifndef AGENT_BUFFER_H
 #define AGENT_BUFFER_H
 
@@ -12,31 +12,31 @@
 struct buffer {
     struct page *pages;
     size_t page_count;
-    struct record *next; /* where the coming operation goes */
+    struct record *next; /* of the next operation */
     struct record *end;
-    struct record spare; /* takes the records for which there is no room */
-    uint64_t done; /* operations finished, with or without room */
-    uint64_t lost; /* of these, not recorded */
+    struct record spare; /* is used when there is no room for a record */
+    uint64_t done; /* operations that have returned */
+    uint64_t lost; /* of these, those that there was no room for */
 };
 
 /*
- * Make room for `records` records in locked, populated memory.  Returns 0 or -errno.
- * The pages are headed by buffer_restart().
+ * Allocate room for `records` records, and have Linux lock and populate it.  Returns 0 or -errno.
+ * buffer_restart() has to be called next.
  */
 int buffer_create(struct buffer *b, size_t records);
 
 void buffer_destroy(struct buffer *b);
 
-/* Forget all records and write new page headers. */
+/* Clear all records, and write the page headers. */
 void buffer_restart(struct buffer *b, const struct page_header *head);
 
-/* Pages that hold at least one record, the one in flight included. */
+/* How many pages hold a record; one in flight counts. */
 size_t buffer_used_pages(const struct buffer *b);
 
-/* Records the buffer still has room for. */
+/* How many more records there is room for. */
 size_t buffer_room(const struct buffer *b);
 
-/* Note down that an operation begins.  No system call, no lock, no allocation. */
+/* Record that an operation begins: without a system call, a lock or an allocation. */
 static inline struct record *record_call(struct buffer *b, enum op op, enum via via, uint32_t port,
                                          uint32_t arg, uint16_t cpu)
 {
@@ -51,7 +51,7 @@ static inline struct record *record_call(struct buffer *b, enum op op, enum via 
     return r;
 }
 
-/* Note down how it ended. */
+/* Record how it has ended. */
 static inline void record_return(struct buffer *b, struct record *r, int32_t result)
 {
     uint64_t ret = ticks();
@@ -69,7 +69,7 @@ static inline void record_return(struct buffer *b, struct record *r, int32_t res
     __atomic_store_n(&b->done, b->done + 1, __ATOMIC_RELAXED);
 }
 
-/* Note down an event that a read() begun at `call` has handed out. */
+/* Record an event that a read() has returned which began at `call`. */
 static inline void record_event(struct buffer *b, uint64_t call, uint32_t port, uint16_t cpu)
 {
     struct record *r = record_call(b, OP_RECV, VIA_DEVICE, port, 0, cpu);
@@ -78,16 +78,14 @@ static inline void record_event(struct buffer *b, uint64_t call, uint32_t port, 
     record_return(b, r, 0);
 }
 
-/* The operation in flight, or NULL.  May be asked from another thread. */
+/* The operation in flight, or NULL.  Another thread may call this. */
 static inline const struct record *record_in_flight(const struct buffer *b)
 {
     const struct record *r = __atomic_load_n(&b->next, __ATOMIC_ACQUIRE);
 
-    if (r >= b->end)
+    if (r >= b->end || !__atomic_load_n(&r->call, __ATOMIC_ACQUIRE))
         return NULL;
-    return __atomic_load_n(&r->call, __ATOMIC_ACQUIRE) && !__atomic_load_n(&r->ret, __ATOMIC_ACQUIRE)
-               ? r
-               : NULL;
+    return __atomic_load_n(&r->ret, __ATOMIC_ACQUIRE) ? NULL : r;
 }
 
 #endif

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * All comparisons are the same exchange: send a number, get it back with the other counter's
- * reading, both sides polling.  The reading was made somewhere between sending and receiving;
- * the quickest of many exchanges bounds the error best.
+ * A comparison is many exchanges.  In each we read our counter and write a number (the ping); the
+ * other side sees it, reads its counter and writes the number back (the pong); we see that and read
+ * our counter again.  Both sides poll.
+ *
+ *     our counter:    sent --------------------------- got
+ *     theirs:                     pong_ticks
+ *
+ * We take it that theirs was read in the middle between sent and got, and are wrong by half of that
+ * time at most.  So the quickest exchange is the best one.
  */
 #include "clock.h"
 
@@ -12,15 +18,16 @@
 #include <string.h>
 #include <time.h>
 
+#include "thread.h"
 #include "ticks.h"
 
-#define ENOUGH 2000u /* exchanges */
-#define SOME 200u /* exchanges that do when the best of them is good */
-#define GOOD_NS 2000u /* as good as an exchange between two CPUs gets, about */
-#define EXCHANGE_MS 200u /* one that takes longer is given up */
+#define MAX_EXCHANGES 2000u
+#define MIN_EXCHANGES 200u /* enough if the best of them is good */
+#define GOOD_NS 2000u /* an error that can hardly be smaller between two CPUs */
+#define EXCHANGE_MS 200u /* an exchange that takes longer is given up */
 #define TOTAL_MS 1500u
-#define PATIENCE_MS 2500u /* more, as long as there was no answer at all */
-#define SPINS 20000u /* between naps: both sides may have to share one CPU */
+#define FIRST_ANSWER_MS 2500u /* so much longer, as long as there has been no answer at all */
+#define SPINS 20000u /* between naps */
 
 struct control *clock_peer;
 
@@ -32,14 +39,14 @@ static uint64_t now_ms(void)
     return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
 }
 
-/* One end of an exchange: where to write the number, and where the answer appears. */
+/* Where to write the number, and where the answer appears. */
 struct exchange {
     uint32_t *ping;
     const uint32_t *pong;
     const uint64_t *pong_ticks;
 };
 
-/* A nap gives the CPU to the other side, should that wait for it. */
+/* Both sides may have to share one CPU: let the other side run. */
 static void nap(void)
 {
     struct timespec moment = {0, 20000};
@@ -68,8 +75,11 @@ static int compare(const struct exchange *e, unsigned budget_ms, struct comparis
 
     memset(best, 0, sizeof(*best));
     best->error = UINT64_MAX;
-    while (best->exchanges < ENOUGH && now_ms() < (best->exchanges ? end : end + PATIENCE_MS)) {
-        uint64_t sent = ticks(), got;
+    while (best->exchanges < MAX_EXCHANGES) {
+        uint64_t sent, got;
+        if (now_ms() >= (best->exchanges ? end : end + FIRST_ANSWER_MS))
+            break;
+        sent = ticks();
         __atomic_store_n(e->ping, ++number, __ATOMIC_RELEASE);
         if (await(e->pong, number, now_ms() + EXCHANGE_MS) < 0)
             continue;
@@ -80,7 +90,7 @@ static int compare(const struct exchange *e, unsigned budget_ms, struct comparis
             best->local = sent + (got - sent) / 2;
             best->remote = *e->pong_ticks;
         }
-        if (best->exchanges >= SOME && best->error <= good)
+        if (best->exchanges >= MIN_EXCHANGES && best->error <= good)
             break;
     }
     return best->exchanges ? 0 : -ETIMEDOUT;
@@ -105,7 +115,7 @@ int clock_compare(struct comparison *best)
 
 void clock_answer(struct control *shared)
 {
-    uint64_t end = now_ms() + TOTAL_MS + PATIENCE_MS;
+    uint64_t end = now_ms() + TOTAL_MS + FIRST_ANSWER_MS;
     uint32_t seen = shared->pong;
 
     for (unsigned spin = 1; __atomic_load_n(&shared->clock_wanted, __ATOMIC_ACQUIRE); spin++) {
@@ -127,18 +137,9 @@ void clock_answer(struct control *shared)
 /* The exchange between two vCPUs uses a control structure of its own. */
 static struct control between_vcpus;
 
-static int pin(unsigned vcpu)
-{
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    CPU_SET(vcpu, &set);
-    return sched_setaffinity(0, sizeof(set), &set) < 0 ? -errno : 0;
-}
-
 static void *other_vcpu(void *argument)
 {
-    if (pin((unsigned)(uintptr_t)argument) == 0)
+    if (thread_pin((unsigned)(uintptr_t)argument) == 0)
         clock_answer(&between_vcpus);
     return NULL;
 }
@@ -150,7 +151,7 @@ int clock_skew(unsigned vcpus, uint64_t *bound)
     int error = 0;
 
     *bound = 0;
-    if (sched_getaffinity(0, sizeof(before), &before) < 0 || pin(0) < 0)
+    if (sched_getaffinity(0, sizeof(before), &before) < 0 || thread_pin(0) < 0)
         return -errno;
     for (unsigned vcpu = 1; vcpu < vcpus && !error; vcpu++) {
         struct comparison best;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Comparing counters: of two vCPUs of one domain, and of a domU with dom0. */
+/* Compares CPU counters: of a domU with dom0, and of the vCPUs of one domain. */
 #ifndef AGENT_CLOCK_H
 #define AGENT_CLOCK_H
 
@@ -7,26 +7,26 @@
 
 #include "shared.h"
 
-/* Two readings of two counters that were made at the same moment, within +- error ticks. */
+/* Readings of two counters, made at the same moment or at most `error` ticks apart. */
 struct comparison {
     uint64_t local;
     uint64_t remote;
     uint64_t error;
-    uint64_t exchanges;
+    uint64_t exchanges; /* how many were made to find this, the best one */
 };
 
-/* Where the exchange with dom0 happens; NULL in dom0 itself, whose counter is the reference. */
+/* The page shared with dom0; NULL in dom0 itself, whose counter is the reference. */
 extern struct control *clock_peer;
 
-/* Compare with dom0.  Returns 0, or -ETIMEDOUT when the relay did not answer once. */
+/* Compare our counter with dom0's.  Returns 0, or -ETIMEDOUT when the relay never answers. */
 int clock_compare(struct comparison *best);
 
-/* The relay's side: answer pings until no more are wanted. */
+/* The relay's side of that: answer pings as long as the other side wants it to. */
 void clock_answer(struct control *shared);
 
 /*
- * How far the counters of the domain's vCPUs can be apart at most, in ticks, as far as an
- * exchange between threads pinned to them can tell.  Returns 0 or -errno.
+ * Compare the counters of the domain's vCPUs, with threads that are pinned to them: *bound is how
+ * many ticks two of them can be apart at most.  Returns 0 or -errno.
  */
 int clock_skew(unsigned vcpus, uint64_t *bound);
 

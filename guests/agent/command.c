@@ -51,7 +51,7 @@ const char *text(struct command *c, const char *key, const char *otherwise)
 
 static int parse(const char *word, char **end, uint64_t max, uint64_t *value)
 {
-    if (*word < '0' || *word > '9') /* strtoull would take signs and blanks */
+    if (*word < '0' || *word > '9') /* strtoull() would accept signs and blanks */
         return -1;
     errno = 0;
     *value = strtoull(word, end, 0);

@@ -12,16 +12,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "abi.h"
 #include "clock.h"
-#include "session.h"
+#include "linux_abi.h"
 #include "shared.h"
 #include "xenstore.h"
 
 static struct control *control;
 static char *in_bytes, *out_bytes;
 
-/* Pages of ours that dom0 (domid 0) may map and write. */
+/* Allocate pages that dom0 may map and write to; `refs` get their grants. */
 static void *grant(int fd, uint32_t count, uint32_t *refs)
 {
     struct gntalloc_alloc *request = calloc(1, sizeof(*request) + (count + 1) * sizeof(uint32_t));
@@ -40,11 +39,12 @@ static void *grant(int fd, uint32_t count, uint32_t *refs)
     return pages == MAP_FAILED ? NULL : pages;
 }
 
-static int offer(void)
+/* Grant dom0 the control page and the rings, and write the control page's grant to xenstore. */
+static int grant_rings(void)
 {
     int fd = open("/dev/xen/gntalloc", O_RDWR | O_CLOEXEC);
     uint32_t ref;
-    char note[32];
+    char value[32];
 
     if (fd < 0)
         return -errno;
@@ -57,11 +57,12 @@ static int offer(void)
     out_bytes = in_bytes + PAGES_TO_DOMU * PAGE_BYTES;
     control->version = SHARED_VERSION;
     __atomic_store_n(&control->magic, SHARED_MAGIC, __ATOMIC_RELEASE);
-    snprintf(note, sizeof(note), "%u %u", SHARED_VERSION, ref);
-    return xenstore_write(XENSTORE_KEY, note);
+    snprintf(value, sizeof(value), "%u %u", SHARED_VERSION, ref);
+    return xenstore_write(XENSTORE_KEY, value);
 }
 
-static void doze(struct patience *p)
+/* Sleep, the longer the longer nothing has happened. */
+static void wait(struct patience *p)
 {
     struct timespec nap = {0, patience_ns(p)};
 
@@ -71,8 +72,8 @@ static void doze(struct patience *p)
         sched_yield();
 }
 
-/* Said by a thread of its own: a long command must not look like a dead agent. */
-static void *beat(void *unused)
+/* A thread of its own changes the heartbeat, because a command may take long. */
+static void *heartbeat_main(void *unused)
 {
     struct timespec nap = {0, 250000000};
 
@@ -84,6 +85,7 @@ static void *beat(void *unused)
     return NULL;
 }
 
+/* Whether the relay that we have accepted has left, or another has come. */
 static int relay_gone(void)
 {
     return __atomic_load_n(&control->session, __ATOMIC_ACQUIRE) != control->accepted ||
@@ -99,7 +101,7 @@ static ssize_t read_ring(struct stream *s, void *bytes, size_t room)
     while ((count = ring_filled(&control->to_domu, PAGES_TO_DOMU * PAGE_BYTES, &at)) == 0) {
         if (relay_gone())
             return 0;
-        doze(&patience);
+        wait(&patience);
     }
     if (count > room)
         count = room;
@@ -119,7 +121,7 @@ static int write_ring(struct stream *s, const void *bytes, size_t count)
         if (relay_gone())
             return -1;
         if (room == 0) {
-            doze(&patience);
+            wait(&patience);
             continue;
         }
         patience.idle = 0;
@@ -133,6 +135,7 @@ static int write_ring(struct stream *s, const void *bytes, size_t count)
     return 0;
 }
 
+/* Wait for a relay, and begin a session with it. */
 static void accept_relay(void)
 {
     struct patience patience = {0};
@@ -143,20 +146,18 @@ static void accept_relay(void)
             memset(&control->to_dom0, 0, sizeof(control->to_dom0));
             __atomic_store_n(&control->accepted, control->session, __ATOMIC_RELEASE);
         } else {
-            doze(&patience);
+            wait(&patience);
         }
 }
 
-int domu_main(void)
+int domu_main(const struct service *service)
 {
     struct stream stream = {read_ring, write_ring};
-    pthread_t heart;
-    int error = agent_start();
+    pthread_t heartbeat;
+    int error = grant_rings();
 
     if (!error)
-        error = offer();
-    if (!error)
-        error = -pthread_create(&heart, NULL, beat, NULL);
+        error = -pthread_create(&heartbeat, NULL, heartbeat_main, NULL);
     if (error) {
         fprintf(stderr, "agent: cannot offer pages to dom0: %s\n", strerror(-error));
         return 1;
@@ -164,6 +165,6 @@ int domu_main(void)
     clock_peer = control;
     for (;;) {
         accept_relay();
-        converse(&stream);
+        session_run(&stream, service);
     }
 }

@@ -2,10 +2,12 @@
 #ifndef AGENT_DOMU_H
 #define AGENT_DOMU_H
 
+#include "session.h"
+
 /*
- * Offer dom0 two rings of bytes in granted pages and converse through them with one relay
- * after the other.  Returns an exit status, and only when that cannot be set up.
+ * Grant dom0 two rings of bytes, and run a session through them with one relay after the other.
+ * Returns only when that cannot be set up: an exit status.
  */
-int domu_main(void);
+int domu_main(const struct service *service);
 
 #endif

@@ -7,11 +7,20 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent_commands.h"
 #include "domu.h"
+#include "load_commands.h"
+#include "operation_commands.h"
+#include "race_stress.h"
 #include "relay.h"
-#include "session.h"
 
 #define RELAY_WAIT_S 20u
+
+/* Every command of docs/agent-protocol.md belongs to one of these. */
+static const command_group groups[] = {
+    agent_commands, operation_commands, load_commands, race_commands, NULL,
+};
+static const struct service service = {groups, agent_session_closed};
 
 static ssize_t read_stdin(struct stream *s, void *bytes, size_t room)
 {
@@ -44,14 +53,21 @@ static int write_stdout(struct stream *s, const void *bytes, size_t count)
 static int serve(void)
 {
     struct stream stream = {read_stdin, write_stdout};
+
+    session_run(&stream, &service);
+    return 0;
+}
+
+/* Start the agent, and then what makes it talk: in dom0 or in a domU.  Returns an exit status. */
+static int run_agent(bool in_domu)
+{
     int error = agent_start();
 
     if (error) {
         fprintf(stderr, "agent: cannot start: %s\n", strerror(-error));
         return 1;
     }
-    converse(&stream);
-    return 0;
+    return in_domu ? domu_main(&service) : serve();
 }
 
 static int usage(void)
@@ -90,9 +106,9 @@ int main(int count, char **words)
 {
     signal(SIGPIPE, SIG_IGN);
     if (count == 2 && strcmp(words[1], "serve") == 0)
-        return serve();
+        return run_agent(false);
     if (count == 2 && strcmp(words[1], "domu") == 0)
-        return domu_main();
+        return run_agent(true);
     if (count > 2 && strcmp(words[1], "relay") == 0)
         return relay(count - 2, words + 2);
     return usage();

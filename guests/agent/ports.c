@@ -8,7 +8,8 @@ uint8_t port_owner(uint32_t port)
 {
     if (port >= MAX_PORTS)
         return 0;
-    return __atomic_load_n(&owned[port], __ATOMIC_ACQUIRE) | (port_handles(port) ? OWNED_DEVICE : 0);
+    return __atomic_load_n(&owned[port], __ATOMIC_ACQUIRE) |
+           (port_handles(port) ? OWNED_DEVICE : 0);
 }
 
 uint16_t port_handles(uint32_t port)
@@ -23,13 +24,13 @@ void forget_closed_ports(void)
             owned[port] = 0;
 }
 
-void port_is_raw(int port)
+void port_add_raw(int port)
 {
     if (port >= 0 && (unsigned)port < MAX_PORTS)
         __atomic_fetch_or(&owned[port], OWNED_RAW | EVER_OWNED, __ATOMIC_ACQ_REL);
 }
 
-void port_is_of(int port, unsigned handle)
+void port_add_handle(int port, unsigned handle)
 {
     if (port < 0 || (unsigned)port >= MAX_PORTS)
         return;
@@ -37,13 +38,13 @@ void port_is_of(int port, unsigned handle)
     __atomic_fetch_or(&handles[port], (uint16_t)(1u << handle), __ATOMIC_ACQ_REL);
 }
 
-bool port_release_raw(uint32_t port)
+bool port_remove_raw(uint32_t port)
 {
     return port < MAX_PORTS &&
            (__atomic_fetch_and(&owned[port], (uint8_t)~OWNED_RAW, __ATOMIC_ACQ_REL) & OWNED_RAW);
 }
 
-bool port_release_of(uint32_t port, unsigned handle)
+bool port_remove_handle(uint32_t port, unsigned handle)
 {
     uint16_t bit = (uint16_t)(1u << handle);
 

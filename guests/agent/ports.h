@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which ports are ours, so that all of them can be closed in the end.
+ * Who owns which port, so that all of them can be closed in the end: hypercalls ("raw"), or
+ * handles of the device.
  *
- * Xen gives a port before we can write down whose it is, and another thread may close it and be
- * given the same number in between.  So what is kept says who *may* have a port: every handle
- * that was ever answered with it and has not given it back.
+ * A thread gets a port from Xen first and writes down afterwards who owns it.  In between another
+ * thread may close the port and be given the same number.  So what is written down is who *may*
+ * own a port: everybody who was ever given it and has not given it back.
  */
 #ifndef AGENT_PORTS_H
 #define AGENT_PORTS_H
@@ -13,23 +14,24 @@
 #include <stdint.h>
 
 #define MAX_PORTS 131072u
-#define HANDLES 16u /* bits of a set of handles */
+#define HANDLES 16u /* open files of the device; a set of them is a word of so many bits */
 
 enum { OWNED_RAW = 1, OWNED_DEVICE = 2, EVER_OWNED = 4 };
 
-uint8_t port_owner(uint32_t port);    /* a set of the above */
-uint16_t port_handles(uint32_t port); /* bit N: handle N may have it */
-void forget_closed_ports(void);       /* "ever owned" counts from here */
+uint8_t port_owner(uint32_t port); /* a set of the above */
+uint16_t port_handles(uint32_t port); /* bit N: handle N may own it */
+void forget_closed_ports(void); /* they are not EVER_OWNED any more */
 
-/* After the call that gave the port; a negative one, an error, is nobody's. */
-void port_is_raw(int port);
-void port_is_of(int port, unsigned handle);
+/* To be called when a call has returned the port.  It may have returned an error: negative. */
+void port_add_raw(int port);
+void port_add_handle(int port, unsigned handle);
 
 /*
- * Before the close: another thread may be given the number as soon as Xen has freed it.  Says
- * whether the port was ours; if then the close fails, it is to be taken again.
+ * To be called before the port is closed, because another thread may be given its number as soon
+ * as Xen has freed it.  Returns whether the port was owned so; if the close then fails, add it
+ * again.
  */
-bool port_release_raw(uint32_t port);
-bool port_release_of(uint32_t port, unsigned handle);
+bool port_remove_raw(uint32_t port);
+bool port_remove_handle(uint32_t port, unsigned handle);
 
 #endif

@@ -4,32 +4,33 @@
 #include <errno.h>
 #include <string.h>
 
+#include "ports.h"
+
 #define NO_FRAME 0xfffffffffull
-#define FIRST_UNKNOWN 15u /* commands below are Xen's */
 
 static int event_channel_op(struct actor *a, unsigned command)
 {
-    return raw_hypercall(a, HYPERCALL_EVENT_CHANNEL_OP, command);
+    return actor_hypercall(a, HYPERCALL_EVENT_CHANNEL_OP, command);
 }
 
-int probe_bind_pirq(struct actor *a, struct request *q)
+int probe_bind_pirq(struct actor *a, struct job *job)
 {
     int result;
 
-    a->arg->bind_pirq.pirq = q->a;
-    a->arg->bind_pirq.flags = q->b;
+    a->arg->bind_pirq.pirq = job->a;
+    a->arg->bind_pirq.flags = job->b;
     result = event_channel_op(a, EVTCHNOP_BIND_PIRQ);
     if (result == 0) {
         result = (int)a->arg->bind_pirq.port;
-        port_is_raw(result);
+        port_add_raw(result);
     }
     return result;
 }
 
-int probe_irq_unmask_notify(struct actor *a, struct request *q)
+int probe_irq_unmask_notify(struct actor *a, struct job *job)
 {
-    (void)q;
-    return raw_hypercall(a, HYPERCALL_PHYSDEV_OP, PHYSDEVOP_IRQ_UNMASK_NOTIFY);
+    (void)job;
+    return actor_hypercall(a, HYPERCALL_PHYSDEV_OP, PHYSDEVOP_IRQ_UNMASK_NOTIFY);
 }
 
 static int reset(struct actor *a, uint32_t domain, unsigned command)
@@ -40,37 +41,40 @@ static int reset(struct actor *a, uint32_t domain, unsigned command)
     return event_channel_op(a, command);
 }
 
-int probe_reset(struct actor *a, struct request *q)
+int probe_reset(struct actor *a, struct job *job)
 {
-    return reset(a, q->a, EVTCHNOP_RESET);
+    return reset(a, job->a, EVTCHNOP_RESET);
 }
 
-int probe_reset_cont(struct actor *a, struct request *q)
+int probe_reset_cont(struct actor *a, struct job *job)
 {
-    return reset(a, q->a, EVTCHNOP_RESET_CONT);
+    return reset(a, job->a, EVTCHNOP_RESET_CONT);
 }
 
-int probe_init_control(struct actor *a, struct request *q)
+int probe_init_control(struct actor *a, struct job *job)
 {
     a->arg->init_control.frame = NO_FRAME;
-    a->arg->init_control.offset = q->b;
-    a->arg->init_control.vcpu = q->a;
+    a->arg->init_control.offset = job->b;
+    a->arg->init_control.vcpu = job->a;
     return event_channel_op(a, EVTCHNOP_INIT_CONTROL);
 }
 
-int probe_expand_array(struct actor *a, struct request *q)
+int probe_expand_array(struct actor *a, struct job *job)
 {
-    (void)q;
+    (void)job;
     a->arg->expand_array.frame = NO_FRAME;
     return event_channel_op(a, EVTCHNOP_EXPAND_ARRAY);
 }
 
-int probe_command(struct actor *a, struct request *q)
+int probe_unknown_command(struct actor *a, struct job *job)
 {
-    return q->a < FIRST_UNKNOWN ? -EPERM : event_channel_op(a, q->a);
+    return job->a < EVTCHNOP_FIRST_UNKNOWN ? -EPERM : event_channel_op(a, job->a);
 }
 
-/* A wrong version is refused with EACCES, and changes nothing. */
+/*
+ * The version of the interface differs from release to release, and we do not know which one this
+ * is: try all of them.  Xen refuses a wrong one with EACCES before it does anything.
+ */
 static int domctl(struct actor *a, uint32_t command, uint32_t domain)
 {
     int result = -EACCES;
@@ -80,7 +84,7 @@ static int domctl(struct actor *a, uint32_t command, uint32_t domain)
         a->arg->domctl.version = version;
         a->arg->domctl.domain = (uint16_t)domain;
         memset(a->arg->domctl.pad, 0, sizeof(a->arg->domctl.pad));
-        result = raw_hypercall(a, HYPERCALL_DOMCTL, (uintptr_t)a->arg);
+        result = actor_hypercall(a, HYPERCALL_DOMCTL, (uintptr_t)a->arg);
     }
     return result;
 }
@@ -93,55 +97,55 @@ static int watch_requests(struct actor *a, uint32_t domain, bool enable)
     return domctl(a, DOMCTL_MONITOR, domain);
 }
 
-int probe_monitor(struct actor *a, struct request *q)
+int probe_monitor(struct actor *a, struct job *job)
 {
     int result, port;
 
-    if (!q->b)
-        watch_requests(a, q->a, false);
+    if (!job->b)
+        watch_requests(a, job->a, false);
     memset(&a->arg->domctl, 0, sizeof(a->arg->domctl));
-    a->arg->domctl.u.vm_event.op = !q->b;
+    a->arg->domctl.u.vm_event.op = !job->b;
     a->arg->domctl.u.vm_event.mode = VM_EVENT_MONITOR;
-    result = domctl(a, DOMCTL_VM_EVENT, q->a);
+    result = domctl(a, DOMCTL_VM_EVENT, job->a);
     port = (int)a->arg->domctl.u.vm_event.port;
-    if (result == 0 && q->b)
-        result = watch_requests(a, q->a, true);
-    return result ? result : q->b ? port : 0;
+    if (result == 0 && job->b)
+        result = watch_requests(a, job->a, true);
+    return result ? result : job->b ? port : 0;
 }
 
-int probe_fill(struct actor *a, struct request *q)
+int probe_fill(struct actor *a, struct job *job)
 {
     uint32_t count;
 
-    memset(q->ports, 0, 3 * sizeof(*q->ports));
-    for (count = 0; count < q->a; count++) {
+    memset(job->numbers, 0, 3 * sizeof(*job->numbers));
+    for (count = 0; count < job->a; count++) {
         int port = raw_alloc_unbound(a, DOMID_SELF, DOMID_SELF);
         if (port < 0) {
-            q->ports[2] = (uint32_t)-port;
+            job->numbers[2] = (uint32_t)-port;
             break;
         }
         if (count == 0)
-            q->ports[0] = (uint32_t)port;
-        q->ports[1] = (uint32_t)port;
+            job->numbers[0] = (uint32_t)port;
+        job->numbers[1] = (uint32_t)port;
     }
-    q->count = 3;
+    job->count = 3;
     return (int)count;
 }
 
-int probe_survey(struct actor *a, struct request *q)
+int probe_list_ports(struct actor *a, struct job *job)
 {
-    uint32_t port = q->a;
+    uint32_t port = job->a;
 
-    for (q->count = 0; q->count + PROBE_WORDS <= MAX_EVENTS; port++) {
+    for (job->count = 0; job->count + WORDS_PER_PORT <= MAX_NUMBERS; port++) {
         struct channel_status status;
-        uint32_t *words = q->ports + q->count;
-        int result = raw_status_of(a, (uint16_t)q->b, port, &status);
+        uint32_t *words = job->numbers + job->count;
+        int result = raw_status_of(a, (uint16_t)job->b, port, &status);
         if (result == -EINVAL) {
-            q->a = 0;
+            job->a = 0;
             return (int)port;
         }
         if (result == -EACCES)
-            status.state = PROBE_HIDDEN;
+            status.state = PORT_HIDDEN;
         else if (result < 0)
             return result;
         if (status.state == EVTCHNSTAT_CLOSED)
@@ -151,8 +155,8 @@ int probe_survey(struct actor *a, struct request *q)
         words[2] = status.vcpu;
         words[3] = status.remote;
         words[4] = status.detail;
-        q->count += PROBE_WORDS;
+        job->count += WORDS_PER_PORT;
     }
-    q->a = 1;
+    job->a = 1;
     return (int)port;
 }

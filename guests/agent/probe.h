@@ -1,51 +1,53 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Hypercalls that no load makes: what a conformance test asks of Xen, and looks at.  None is
- * recorded.  All return Xen's value >= 0, or -errno.
+ * Hypercalls that no load makes: those of conformance tests.  The hypercalls themselves are not
+ * recorded.  All functions return Xen's value >= 0, or -errno.
  *
- * Linux would not survive the success of reset, init_control and expand_array: they are made
- * so that Xen refuses.
+ * Linux would not survive it if reset, init_control or expand_array succeeded: they are made such
+ * that Xen refuses them.
  */
 #ifndef AGENT_PROBE_H
 #define AGENT_PROBE_H
 
-#include "hands.h"
+#include "vcpu_worker.h"
 
-int probe_bind_pirq(struct actor *a, struct request *q); /* q->a: pirq, q->b: flags */
-int probe_irq_unmask_notify(struct actor *a, struct request *q);
+int probe_bind_pirq(struct actor *a, struct job *job); /* job->a: pirq, job->b: flags */
+int probe_irq_unmask_notify(struct actor *a, struct job *job);
 
-/* q->a: domain.  -EPERM for our own. */
-int probe_reset(struct actor *a, struct request *q);
-int probe_reset_cont(struct actor *a, struct request *q);
+/* job->a: another domain.  -EPERM for our own. */
+int probe_reset(struct actor *a, struct job *job);
+int probe_reset_cont(struct actor *a, struct job *job);
 
-/* q->a: vCPU, q->b: offset in a frame that does not exist. */
-int probe_init_control(struct actor *a, struct request *q);
+/* job->a: vCPU, job->b: offset in a frame that does not exist. */
+int probe_init_control(struct actor *a, struct job *job);
 
-/* A frame that does not exist. */
-int probe_expand_array(struct actor *a, struct request *q);
+/* With a frame that does not exist. */
+int probe_expand_array(struct actor *a, struct job *job);
 
-/* q->a: the number of a command; only those that Xen does not know (-EPERM for others). */
-int probe_command(struct actor *a, struct request *q);
-
-/*
- * dom0's, of domain q->a: have Xen watch it (q->b 1) or no longer (0).  Xen then has a channel of
- * its own there, whose port is returned, and sends an event to dom0 for each request of the guest.
- */
-int probe_monitor(struct actor *a, struct request *q);
+/* job->a: the number of an EVTCHNOP_* that Xen does not know (-EPERM for one that it knows). */
+int probe_unknown_command(struct actor *a, struct job *job);
 
 /*
- * Allocate unbound ports until Xen refuses, or q->a have been allocated.  Returns how many;
- * q->ports: the first, the last, and Xen's error number or 0.
+ * Only in dom0: have Xen watch domain job->a for vm_event requests (job->b 1), or no longer (0).
+ * While it watches, Xen has a channel of its own in that domain, to which dom0 may bind; for each
+ * request of the guest Xen sends an event on it.  Returns the channel's port.
  */
-int probe_fill(struct actor *a, struct request *q);
+int probe_monitor(struct actor *a, struct job *job);
 
 /*
- * The ports of domain q->b from q->a on that are not closed, five words each in q->ports: port,
- * EVTCHNSTAT_* (PROBE_HIDDEN where Xen will not say), vCPU, remote, detail.  Returns the port
- * to go on with; q->a says whether there is one, else it is the domain's valid_evtchns.
+ * Allocate unbound ports until Xen refuses, or job->a have been allocated.  Returns how many;
+ * job->numbers: the first port, the last port, and Xen's error number or 0.
  */
-#define PROBE_WORDS 5u
-#define PROBE_HIDDEN 255u
-int probe_survey(struct actor *a, struct request *q);
+int probe_fill(struct actor *a, struct job *job);
+
+/*
+ * The ports of domain job->b that are not closed, beginning with port job->a.  For each of them
+ * job->numbers has five words: port, EVTCHNSTAT_* (PORT_HIDDEN where Xen does not tell), vCPU,
+ * remote, detail.  If there may be more ports, job->a is 1 and the next one is returned; else
+ * job->a is 0 and the domain's number of ports (valid_evtchns) is returned.
+ */
+#define WORDS_PER_PORT 5u
+#define PORT_HIDDEN 255u
+int probe_list_ports(struct actor *a, struct job *job);
 
 #endif

@@ -3,9 +3,9 @@
  * What the agent writes down for every operation, and the pages it writes to.
  * harness/history/format/record.py is the same layout in Python; a test compares the two.
  *
- * A buffer is a row of 4096-byte pages, each made of a 32-byte header and 127 records.
- * The header lets somebody who sees only the machine's physical memory (a hung
- * hypervisor, a dead guest) find every page, and put them in order again.
+ * A buffer is many 4096-byte pages, each made of a 32-byte header and 127 records.  The headers
+ * are for somebody who has only the machine's physical memory, because the hypervisor hangs or the
+ * guest is dead: they let him find every page, and put the pages in order again.
  */
 #ifndef AGENT_RECORD_H
 #define AGENT_RECORD_H
@@ -33,7 +33,7 @@ enum via {
     VIA_DEVICE = 1,
 };
 
-/* ret stays 0 while the operation is in flight; call is 0 in a record not yet used. */
+/* While the operation is in flight, ret is 0.  In a record that is not used yet, call is 0 too. */
 struct record {
     uint64_t call;
     uint64_t ret;
@@ -52,12 +52,12 @@ struct record {
 struct page_header {
     uint64_t magic;
     uint64_t tick_hz;
-    uint32_t run; /* which load (0: single operations); older pages are stale */
+    uint32_t run; /* number of the load (0: single operations); pages of other loads are stale */
     uint32_t page; /* place in the thread's buffer, from 0 */
     uint16_t domid;
     uint16_t thread;
     uint16_t vcpu;
-    uint16_t records; /* records this page has room for */
+    uint16_t records; /* how many records the page has room for */
 };
 
 struct page {

@@ -12,10 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "abi.h"
 #include "clock.h"
-#include "ops.h"
+#include "linux_abi.h"
 #include "shared.h"
+#include "thread.h"
 #include "xenstore.h"
 
 #define ACCEPT_S 20u
@@ -51,6 +51,7 @@ static void nap_ms(long ms)
     nanosleep(&nap, NULL);
 }
 
+/* Map pages that the domU has granted. */
 static void *map(int fd, unsigned domid, const uint32_t *refs, uint32_t count)
 {
     struct gntdev_map *request = calloc(1, sizeof(*request) + count * sizeof(request->refs[0]));
@@ -68,31 +69,32 @@ static void *map(int fd, unsigned domid, const uint32_t *refs, uint32_t count)
     return pages == MAP_FAILED ? NULL : pages;
 }
 
-/* Wait for the note of the domU's agent; it holds the grant of the control page. */
-static int find_ref(unsigned domid, unsigned wait_s, uint32_t *ref)
+/* Wait until the domU's agent has written the grant of its control page to xenstore. */
+static int find_grant(unsigned domid, unsigned wait_s, uint32_t *ref)
 {
     time_t deadline = seconds() + (time_t)wait_s;
-    char path[64], note[64];
+    char path[64], value[64];
     unsigned version;
     int error;
 
     snprintf(path, sizeof(path), "/local/domain/%u/" XENSTORE_KEY, domid);
-    while ((error = xenstore_read(path, note, sizeof(note))) != 0) {
+    while ((error = xenstore_read(path, value, sizeof(value))) != 0) {
         if (seconds() >= deadline)
             return fail("no agent in domain %u after %u s: %s: %s", domid, wait_s, path,
                         strerror(-error));
         nap_ms(100);
     }
-    if (sscanf(note, "%u %u", &version, ref) != 2 || version != SHARED_VERSION)
-        return fail("the agent in domain %u is not of this version: %s", domid, note);
+    if (sscanf(value, "%u %u", &version, ref) != 2 || version != SHARED_VERSION)
+        return fail("the agent in domain %u is not of this version: %s", domid, value);
     return 0;
 }
 
+/* Map the control page and the rings.  Returns 0, or an exit status. */
 static int attach(unsigned domid, unsigned wait_s)
 {
     int fd = open("/dev/xen/gntdev", O_RDWR | O_CLOEXEC);
     uint32_t ref, refs[SHARED_PAGES];
-    int error = find_ref(domid, wait_s, &ref);
+    int error = find_grant(domid, wait_s, &ref);
 
     if (error)
         return error;
@@ -100,7 +102,7 @@ static int attach(unsigned domid, unsigned wait_s)
     if (!control)
         return fail("cannot map the pages of domain %u: %s", domid, strerror(errno));
     if (control->magic != SHARED_MAGIC || control->version != SHARED_VERSION)
-        return fail("the shared page of domain %u is not an agent's", domid);
+        return fail("the page that domain %u has granted is not that of an agent", domid);
     memcpy(refs, control->refs, sizeof(refs));
     in_bytes = map(fd, domid, refs, SHARED_PAGES);
     if (!in_bytes)
@@ -109,6 +111,7 @@ static int attach(unsigned domid, unsigned wait_s)
     return 0;
 }
 
+/* Tell the agent that we have come, and wait until it has accepted us. */
 static int begin_session(unsigned domid)
 {
     time_t deadline = seconds() + ACCEPT_S;
@@ -122,8 +125,8 @@ static int begin_session(unsigned domid)
     return 0;
 }
 
-/* Bytes for the domU.  Returns how many, 0 when there are none, -1 at their end. */
-static ssize_t feed(long wait_ns)
+/* Copy bytes to the domU.  Returns how many, 0 when there are none yet, -1 at the end of stdin. */
+static ssize_t copy_to_domu(long wait_ns)
 {
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
     struct timespec wait = {0, wait_ns};
@@ -141,8 +144,8 @@ static ssize_t feed(long wait_ns)
     return got;
 }
 
-/* Bytes from the domU. */
-static ssize_t drain(void)
+/* Copy bytes from the domU.  Returns how many, 0 when there are none yet, -1 if stdout is gone. */
+static ssize_t copy_from_domu(void)
 {
     size_t at, count = ring_filled(&control->to_dom0, PAGES_TO_DOM0 * PAGE_BYTES, &at);
     ssize_t done;
@@ -156,19 +159,21 @@ static ssize_t drain(void)
     return done;
 }
 
-static int carry(unsigned domid)
+/* Copy until stdin ends or the agent is silent.  Returns an exit status. */
+static int copy(unsigned domid)
 {
     struct patience patience = {0};
     uint32_t heartbeat = control->heartbeat;
     time_t now = seconds();
-    unsigned silence = 0; /* seconds in which we looked: the clock leaps when Xen is restored */
+    /* Counted in seconds in which we have looked, because the clock leaps when Xen is restored. */
+    unsigned silence = 0;
 
     for (;;) {
-        ssize_t in, out = drain();
+        ssize_t in, out = copy_from_domu();
         time_t before = now;
         if (out > 0)
             patience.idle = 0;
-        in = feed(out > 0 ? 0 : patience_ns(&patience));
+        in = copy_to_domu(out > 0 ? 0 : patience_ns(&patience));
         if (in > 0)
             patience.idle = 0;
         if (in < 0 || out < 0)
@@ -194,7 +199,7 @@ int relay_main(unsigned domid, unsigned wait_s)
     if (status == 0)
         status = begin_session(domid);
     if (status == 0)
-        status = carry(domid);
+        status = copy(domid);
     if (control)
         __atomic_store_n(&control->left, control->session, __ATOMIC_RELEASE);
     return status;

@@ -3,9 +3,9 @@
 #define AGENT_RELAY_H
 
 /*
- * In dom0: carry bytes between stdin/stdout and the agent in domain `domid`, for whose note
- * in xenstore to wait at most wait_s seconds.  Returns an exit status: 0 when stdin ended,
- * 3 when the domU's agent is not there or has fallen silent (said on stderr).
+ * In dom0: copy bytes between stdin and stdout and the agent in domain `domid`, which has wait_s
+ * seconds to appear in xenstore.  Returns an exit status: 0 when stdin has ended; 3, with a message
+ * on stderr, when the agent does not appear or its heartbeat stops.
  */
 int relay_main(unsigned domid, unsigned wait_s);
 

@@ -5,25 +5,50 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "clock.h"
-#include "duel.h"
-#include "kernel.h"
-#include "load.h"
-#include "single.h"
-#include "ticks.h"
+static void run_command(struct session *s, const struct service *service, char *line)
+{
+    struct command c;
 
-#if defined(__x86_64__)
-#define ARCH "x86_64"
-#else
-#define ARCH "arm64"
-#endif
+    if (command_parse(&c, line) < 0) {
+        answer(s, EINVAL, "what=syntax");
+        return;
+    }
+    for (const command_group *group = service->groups; *group; group++)
+        if ((*group)(s, &c))
+            return;
+    answer(s, ENOSYS, "what=verb");
+}
 
-#define RELEASE_MS 7000u
+void session_run(struct stream *stream, const struct service *service)
+{
+    struct session s = {.stream = stream};
+    char line[MAX_LINE];
+    char bytes[4096];
+    size_t length = 0;
+    bool too_long = false;
+    ssize_t got;
 
-static int own_id = -ENODEV;
-static int version = -ENODEV;
+    while (!s.ended && (got = stream->read(stream, bytes, sizeof(bytes))) > 0) {
+        for (ssize_t i = 0; i < got && !s.ended; i++) {
+            if (bytes[i] != '\n') {
+                if (length < sizeof(line) - 1)
+                    line[length++] = bytes[i] ? bytes[i] : '\1'; /* NUL must not hide the rest */
+                else
+                    too_long = true;
+                continue;
+            }
+            line[length] = '\0';
+            if (too_long)
+                answer(&s, EMSGSIZE, "what=line");
+            else if (length)
+                run_command(&s, service, line);
+            length = 0;
+            too_long = false;
+        }
+    }
+    service->closed();
+}
 
 void answer(struct session *s, int error, const char *format, ...)
 {
@@ -38,283 +63,29 @@ void answer(struct session *s, int error, const char *format, ...)
     if (length > sizeof(line) - 1)
         length = sizeof(line) - 1;
     line[length++] = '\n';
-    if (s->stream->write(s->stream, line, length) < 0)
-        s->ended = 1;
+    answer_bytes(s, line, length);
 }
 
-int refuse(struct session *s, struct command *c)
+void answer_bytes(struct session *s, const void *bytes, size_t count)
+{
+    if (s->stream->write(s->stream, bytes, count) < 0)
+        s->ended = true;
+}
+
+bool refuse(struct session *s, struct command *c)
 {
     if (command_complete(c) == 0)
-        return 0;
+        return false;
     answer(s, EINVAL, "what=argument-%s", c->bad);
-    return 1;
+    return true;
 }
 
-int agent_start(void)
-{
-    unsigned vcpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
-    int error;
-
-    ticks_start();
-    thread_urgent(true);
-    error = ops_open();
-    if (hands_start(vcpus < MAX_VCPUS ? vcpus : MAX_VCPUS) < 0)
-        return -ENOMEM;
-    if (error == 0) {
-        own_id = own_domid(hand_actor(0));
-        version = xen_version(hand_actor(0));
-        for (unsigned i = 0; i < hands_count(); i++)
-            actor_restart(hand_actor(i), 0); /* now that the domid is known */
-        forget_closed_ports();
-    }
-    return 0;
-}
-
-static void hello(struct session *s, struct command *c)
-{
-    if (refuse(s, c))
-        return;
-    answer(s, 0,
-           "protocol=%d arch=%s domid=%d vcpus=%u tick_hz=%llu record=%zu page=%u xen=%d.%d",
-           PROTOCOL_VERSION, ARCH, own_id, hands_count(), (unsigned long long)ticks_hz(),
-           sizeof(struct record), PAGE_BYTES, version < 0 ? 0 : version >> 16,
-           version < 0 ? 0 : version & 0xffff);
-}
-
-static void read_ticks(struct session *s, struct command *c)
-{
-    if (!refuse(s, c))
-        answer(s, 0, "ticks=%llu tick_hz=%llu", (unsigned long long)ticks(),
-               (unsigned long long)ticks_hz());
-}
-
-static void compare_clocks(struct session *s, struct command *c)
-{
-    struct comparison best;
-    uint64_t skew;
-    int error;
-
-    if (refuse(s, c))
-        return;
-    error = clock_compare(&best);
-    if (!error)
-        error = clock_skew(hands_count(), &skew);
-    if (error)
-        answer(s, -error, "what=clock");
-    else
-        answer(s, 0, "local=%llu remote=%llu error=%llu exchanges=%llu skew=%llu tick_hz=%llu",
-               (unsigned long long)best.local, (unsigned long long)best.remote,
-               (unsigned long long)best.error, (unsigned long long)best.exchanges,
-               (unsigned long long)skew, (unsigned long long)ticks_hz());
-}
-
-/* Let vCPU 0's hand do it, and wait.  Returns 0, or why it has not ended. */
-static int on_hand(struct request *q, unsigned timeout_ms)
-{
-    int error = hand_begin(0, q);
-
-    return error ? error : hand_join(0, timeout_ms, q);
-}
-
-static int do_bench(struct actor *a, struct request *q)
-{
-    return bench_recording(a, q->a, &q->cost);
-}
-
-static void bench(struct session *s, struct command *c)
-{
-    struct request q = {.run = do_bench};
-    int error;
-
-    q.a = (uint32_t)required(c, "ms", 60000);
-    if (refuse(s, c))
-        return;
-    error = on_hand(&q, q.a + 5000);
-    if (!error)
-        error = q.result;
-    if (error)
-        answer(s, -error, "what=bench");
-    else
-        answer(s, 0, "recorded_per_s=%llu bare_per_s=%llu",
-               (unsigned long long)q.cost.recorded_per_s, (unsigned long long)q.cost.bare_per_s);
-}
-
-static void release_ports(struct session *s, struct command *c)
-{
-    struct request q = {.run = release_all};
-    char open[MAX_EVENTS * 11 + 1] = "";
-    size_t n = 0;
-    int error;
-
-    if (refuse(s, c))
-        return;
-    error = on_hand(&q, RELEASE_MS);
-    if (error) {
-        answer(s, -error, "what=in-flight on=0");
-        return;
-    }
-    for (unsigned i = 0; i < q.count; i++)
-        n += (size_t)snprintf(open + n, sizeof(open) - n, i ? ",%u" : "%u", q.ports[i]);
-    answer(s, 0, "asked=%u open=%s", q.a, open);
-}
-
-static struct actor *actor_of(unsigned thread)
-{
-    return thread < hands_count() ? hand_actor(thread) : load_actor(thread - hands_count());
-}
-
-static void collect(struct session *s, struct command *c)
-{
-    unsigned thread = (unsigned)required(c, "thread", UINT16_MAX);
-    struct actor *a;
-    size_t bytes;
-
-    if (refuse(s, c))
-        return;
-    a = actor_of(thread);
-    if (!a) {
-        answer(s, ENOENT, "what=thread");
-        return;
-    }
-    bytes = buffer_used_pages(&a->log) * PAGE_BYTES;
-    answer(s, 0, "vcpu=%u done=%llu lost=%llu bytes=%zu", a->vcpu,
-           (unsigned long long)a->log.done, (unsigned long long)a->log.lost, bytes);
-    if (s->stream->write(s->stream, a->log.pages, bytes) < 0)
-        s->ended = 1;
-}
-
-static int do_debug_key(struct actor *a, struct request *q)
-{
-    return raw_debug_key(a, (char)q->a);
-}
-
-static void debug_key(struct session *s, struct command *c)
-{
-    struct request q = {.run = do_debug_key};
-    const char *key = text(c, "key", "");
-    int error;
-
-    if (strlen(key) != 1)
-        c->bad = "key";
-    q.a = (uint32_t)key[0];
-    if (refuse(s, c))
-        return;
-    error = on_hand(&q, RELEASE_MS);
-    if (!error)
-        error = q.result;
-    if (error)
-        answer(s, -error, "what=debug_key");
-    else
-        answer(s, 0, "key=%s", key);
-}
-
-static void interrupts(struct session *s, struct command *c)
-{
-    uint64_t counts[MAX_VCPUS];
-    char list[MAX_VCPUS * 21 + 1] = "";
-    size_t n = 0;
-    int cpus;
-
-    if (refuse(s, c))
-        return;
-    cpus = device_interrupts(counts, MAX_VCPUS);
-    if (cpus < 0) {
-        answer(s, -cpus, "what=interrupts");
-        return;
-    }
-    for (int i = 0; i < cpus; i++)
-        n += (size_t)snprintf(list + n, sizeof(list) - n, i ? ",%llu" : "%llu",
-                              (unsigned long long)counts[i]);
-    answer(s, 0, "vcpus=%s", list);
-}
-
-static void forget_ports(struct session *s, struct command *c)
-{
-    if (refuse(s, c))
-        return;
-    forget_closed_ports();
-    answer(s, 0, "forgotten=1");
-}
-
-static void quit(struct session *s, struct command *c)
-{
-    if (refuse(s, c))
-        return;
-    answer(s, 0, "bye=1");
-    s->ended = 1;
-}
-
-static const struct verb verbs[] = {
-    {"hello", hello},
-    {"ticks", read_ticks},
-    {"clock", compare_clocks},
-    {"bench", bench},
-    {"join", single_join},
-    {"release", release_ports},
-    {"forget", forget_ports},
-    {"collect", collect},
-    {"duel", duel},
-    {"debug_key", debug_key},
-    {"interrupts", interrupts},
-    {"quit", quit},
-    {NULL, NULL},
-};
-
-static const struct verb *find(const struct verb *table, const char *name)
+bool run_verb(const struct verb *table, struct session *s, struct command *c)
 {
     for (; table->name; table++)
-        if (strcmp(table->name, name) == 0)
-            return table;
-    return NULL;
-}
-
-static void obey(struct session *s, char *line)
-{
-    const struct verb *verb;
-    struct command c;
-
-    if (command_parse(&c, line) < 0) {
-        answer(s, EINVAL, "what=syntax");
-        return;
-    }
-    verb = find(verbs, c.verb);
-    if (!verb)
-        verb = find(load_verbs, c.verb);
-    if (verb)
-        verb->run(s, &c);
-    else if (!single_operation(s, &c))
-        answer(s, ENOSYS, "what=verb");
-}
-
-void converse(struct stream *stream)
-{
-    struct session s = {.stream = stream};
-    struct request q = {.run = release_all};
-    char line[MAX_LINE];
-    char bytes[4096];
-    size_t length = 0;
-    int too_long = 0;
-    ssize_t got;
-
-    while (!s.ended && (got = stream->read(stream, bytes, sizeof(bytes))) > 0) {
-        for (ssize_t i = 0; i < got && !s.ended; i++) {
-            if (bytes[i] != '\n') {
-                if (length < sizeof(line) - 1)
-                    line[length++] = bytes[i] ? bytes[i] : '\1'; /* NUL must not hide the rest */
-                else
-                    too_long = 1;
-                continue;
-            }
-            line[length] = '\0';
-            if (too_long)
-                answer(&s, EMSGSIZE, "what=line");
-            else if (length)
-                obey(&s, line);
-            length = 0;
-            too_long = 0;
+        if (strcmp(table->name, c->verb) == 0) {
+            table->run(s, c);
+            return true;
         }
-    }
-    load_abandon();
-    if (own_id >= 0)
-        on_hand(&q, RELEASE_MS);
+    return false;
 }

@@ -1,37 +1,50 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One conversation with the host. */
+/*
+ * One conversation with the host: lines with commands come in, each gets one answer.  Which
+ * commands there are is not known here: whoever starts a session says so.
+ */
 #ifndef AGENT_SESSION_H
 #define AGENT_SESSION_H
+
+#include <stdbool.h>
 
 #include "command.h"
 #include "stream.h"
 
-#define PROTOCOL_VERSION 1
-
 struct session {
     struct stream *stream;
-    int ended;
+    bool ended; /* set by the command `quit`, or because the other side is gone */
 };
 
-/* Print one answer line.  "ok ..." when error is 0, else "err errno=... ...". */
+/* Carries out `c` and answers it, if it is one of its own commands; says whether it is. */
+typedef bool (*command_group)(struct session *s, struct command *c);
+
+/* What a session can do. */
+struct service {
+    const command_group *groups; /* the last one is NULL */
+    void (*closed)(void); /* called once after the session has ended */
+};
+
+/* Answer commands until the other side is gone or has said `quit`. */
+void session_run(struct stream *stream, const struct service *service);
+
+/* Write one answer line: "ok ..." when error is 0, else "err errno=... ...". */
 __attribute__((format(printf, 3, 4))) void answer(struct session *s, int error, const char *format,
                                                   ...);
 
-/* A command and what it is called. */
+/* Write bytes that follow an answer line with bytes=N. */
+void answer_bytes(struct session *s, const void *bytes, size_t count);
+
+/* Answer that an argument is wrong, if one is.  Returns whether it has answered. */
+bool refuse(struct session *s, struct command *c);
+
+/* The name of a command, and what carries it out. */
 struct verb {
     const char *name;
     void (*run)(struct session *s, struct command *c);
 };
 
-extern const struct verb load_verbs[]; /* load.c; ends with a NULL name */
-
-/* Say which argument is wrong, if one is.  Returns non-zero when it has answered. */
-int refuse(struct session *s, struct command *c);
-
-/* Start the agent's own threads.  Returns 0 or -errno. */
-int agent_start(void);
-
-/* Talk until the other side is gone, then stop every load and close every port. */
-void converse(struct stream *stream);
+/* A command group made of a table, whose last name is NULL. */
+bool run_verb(const struct verb *table, struct session *s, struct command *c);
 
 #endif

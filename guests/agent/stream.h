@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A two-way stream of bytes: stdin/stdout in dom0, two rings in shared pages in a domU. */
+/* A two-way stream of bytes: stdin and stdout in dom0, two rings in shared pages in a domU. */
 #ifndef AGENT_STREAM_H
 #define AGENT_STREAM_H
 
@@ -7,9 +7,9 @@
 #include <sys/types.h>
 
 struct stream {
-    /* Up to `room` bytes; waits for the first.  0: the other side is gone. */
+    /* Wait for bytes and read at most `room` of them.  Returns 0 when the other side is gone. */
     ssize_t (*read)(struct stream *s, void *bytes, size_t room);
-    /* All of them.  -1: the other side is gone. */
+    /* Write all bytes.  Returns -1 when the other side is gone. */
     int (*write)(struct stream *s, const void *bytes, size_t count);
 };
 

@@ -25,8 +25,8 @@ struct instant {
 
 static struct instant start;
 
-/* The best of several tries: the one that was least disturbed between its two counter reads. */
-static struct instant now(void)
+/* Read counter and clock at the same moment: of several tries, take the quickest. */
+static struct instant read_both(void)
 {
     struct instant best = {0, 0};
     uint64_t width = UINT64_MAX;
@@ -47,16 +47,16 @@ static struct instant now(void)
 
 void ticks_start(void)
 {
-    start = now();
+    start = read_both();
 }
 
 uint64_t ticks_hz(void)
 {
-    struct instant end = now();
+    struct instant end = read_both();
     while (end.ns - start.ns < 50000000u) {
         struct timespec nap = {0, 10000000};
         nanosleep(&nap, NULL);
-        end = now();
+        end = read_both();
     }
     return (uint64_t)((double)(end.ticks - start.ticks) * 1e9 / (double)(end.ns - start.ns) + 0.5);
 }

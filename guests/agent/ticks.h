@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The CPU's own counter: read without a system call, ordered against memory accesses. */
+/* The CPU's counter.  Reading it is no system call, and is ordered with memory accesses. */
 #ifndef AGENT_TICKS_H
 #define AGENT_TICKS_H
 
@@ -29,12 +29,12 @@ static inline void relax(void)
 #endif
 }
 
-/* Call once when the agent starts: the longer ago, the better the answer of ticks_hz(). */
+/* Call once when the agent starts; ticks_hz() is the more exact the longer ago that was. */
 void ticks_start(void);
 
 /*
- * Ticks per second.  arm64: what the CPU says.  x86-64: counted against
- * CLOCK_MONOTONIC_RAW since ticks_start(), at least 50 ms.
+ * Ticks per second.  On arm64 the CPU tells it.  On x86-64 it is measured with CLOCK_MONOTONIC_RAW
+ * since ticks_start(), for at least 50 ms.
  */
 uint64_t ticks_hz(void);
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "abi.h"
+#include "xen_abi.h"
 
 #define MAX_PAYLOAD 4096u
 
@@ -27,7 +27,7 @@ static int read_fully(int fd, void *bytes, size_t count)
     return 0;
 }
 
-/* Send a request with `payload` and put the answer in its place. */
+/* Send a request with `payload`, and replace it by the payload of the answer. */
 static int exchange(int fd, uint32_t type, char *payload, size_t *length)
 {
     struct {

@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "xen.h"
+#include "cpu.h"
 
 #define FOUR_GIB 0x100000000ull
-#define INITIALISE 0u /* of VCPU_OP */
-#define UP 1u
 #define MODE_64B 1u
 #define LOCAL_APIC 0xfee00000u
-#define COMMAND 0x300u /* of the local APIC */
+#define APIC_COMMAND 0x300u
 #define INIT_ALL_OTHERS 0xc4500u
-#define TIMER 0x40u /* the 8254, its counter 0 */
+#define TIMER 0x40u /* the 8254's counter 0 */
 #define TIMER_COMMAND 0x43u
-#define ONCE 0x30u
+#define TIMER_ONCE 0x30u
 
-extern const struct platform pv;
-extern char hypercall_page[], top_table[], other_stack_top[], other_entry[];
+extern char hypercall_page[], top_table[], second_stack_top[], second_vcpu_entry[];
 
-const size_t bitmaps_at = 32 * 64; /* behind the vcpu_info of 32 vCPUs */
-const struct platform *platform;
-void *start_info; /* a PV guest's; Xen gives a PVH guest another thing */
+const size_t bitmaps_offset = 32 * 64; /* behind the vcpu_info of 32 vCPUs */
 
 static void cpuid(uint32_t leaf, uint32_t out[4])
 {
@@ -46,7 +41,7 @@ uint64_t ticks(void)
     return (uint64_t)high << 32 | low;
 }
 
-/* Xen's CPUID leaves begin at the one that says XenVMMXenVMM; a PV guest has its page already. */
+/* Have Xen fill the page.  Its CPUID leaves begin at the one that says XenVMMXenVMM. */
 static void fill_hypercall_page(void)
 {
     uint32_t base = 0x40000000, leaf[4];
@@ -63,35 +58,34 @@ static void out(uint16_t port, uint8_t value)
     __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port));
 }
 
-/* An HVM guest's firmware leaves the timer ticking.  We take no interrupts, but each tick ends a
- * poll; so let it run out, once. */
+/*
+ * An HVM guest's firmware leaves the timer ticking.  We take no interrupts, but each tick ends a
+ * SCHEDOP_poll.  Let the timer run out once more, and not again.
+ */
 static void stop_timer(void)
 {
-    out(TIMER_COMMAND, ONCE);
+    out(TIMER_COMMAND, TIMER_ONCE);
     out(TIMER, 0);
     out(TIMER, 0);
 }
 
 void cpu_start(void)
 {
-    platform = start_info ? &pv : &hvm;
-    if (!start_info) {
-        fill_hypercall_page();
-        stop_timer();
-    }
+    fill_hypercall_page();
+    stop_timer();
 }
 
-/* A tick is (2^shift * multiplier / 2^32) ns, says Xen to every vCPU. */
-uint64_t ticks_hz(void)
+/* Xen tells every vCPU how long a tick is: (2^shift * multiplier / 2^32) ns. */
+uint64_t cpu_ticks_hz(const struct vcpu_info *info)
 {
-    uint32_t multiplier = (uint32_t)vcpu_info[0]->time[3];
-    int8_t shift = (int8_t)(vcpu_info[0]->time[3] >> 32);
+    uint32_t multiplier = (uint32_t)info->time[3];
+    int8_t shift = (int8_t)(info->time[3] >> 32);
     uint64_t hz = (1000000000ull << 32) / (multiplier ? multiplier : 1);
 
     return shift < 0 ? hz << -shift : hz >> shift;
 }
 
-int cpu_start_other(void)
+int cpu_start_second_vcpu(void)
 {
     struct {
         uint32_t mode, pad;
@@ -100,8 +94,8 @@ int cpu_start_other(void)
         uint64_t rest[32];
     } begin = {
         .mode = MODE_64B,
-        .rsp = (uintptr_t)other_stack_top,
-        .rip = (uintptr_t)other_entry,
+        .rsp = (uintptr_t)second_stack_top,
+        .rip = (uintptr_t)second_vcpu_entry,
         .rflags = 2,
         .cr0 = 0x80010001,
         .cr3 = (uintptr_t)top_table,
@@ -110,13 +104,14 @@ int cpu_start_other(void)
     };
     int64_t error;
 
-    /* An HVM guest's firmware has started every vCPU; INIT makes Xen forget that. */
-    *(volatile uint32_t *)(uintptr_t)(LOCAL_APIC + COMMAND) = INIT_ALL_OTHERS;
-    error = hypercall(VCPU_OP, INITIALISE, (void *)1, &begin);
+    /* An HVM guest's firmware has started every vCPU already; INIT stops them again. */
+    *(volatile uint32_t *)(uintptr_t)(LOCAL_APIC + APIC_COMMAND) = INIT_ALL_OTHERS;
+    error = hypercall(HYPERCALL_VCPU_OP, VCPUOP_INITIALISE, (void *)1, &begin);
 
-    return (int)(error ? error : hypercall(VCPU_OP, UP, (void *)1, NULL));
+    return (int)(error ? error : hypercall(HYPERCALL_VCPU_OP, VCPUOP_UP, (void *)1, NULL));
 }
 
+/* start-x86_64.S has mapped the first GiB a second time, read-only, at 4 GiB. */
 void *cpu_read_only(const volatile void *memory)
 {
     return (void *)((uintptr_t)memory + FOUR_GIB);

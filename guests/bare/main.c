@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The smallest Xen guest that can do event channels, and does with them what Linux would not
- * survive.  It has two vCPUs, no interrupts, no page fault handler and no libc; dom0's relay
- * finds its pages, and speaks the agent's protocol (docs/agent-protocol.md) through them.
+ * The bare guest: the smallest Xen guest that can use event channels, and that may do with them
+ * what Linux would not survive.  It has two vCPUs, no interrupts, no page fault handler and no
+ * libc.  It grants dom0 the same rings as the agent in a domU does, and answers the same protocol
+ * (docs/agent-protocol.md) through them.
  */
+#include "grant_rings.h"
+#include "memory.h"
 #include "ops.h"
+#include "platform.h"
+#include "protocol.h"
+#include "xen.h"
 
 #if defined(__x86_64__)
 #define ARCH "x86_64"
@@ -14,23 +20,26 @@
 
 #define IDLE_NS 500000ull
 
-/* vCPU 1 makes the operation that is here, and takes it away. */
-static struct job *for_other;
+/* What vCPU 1 is to do; it sets this to NULL when it has done it. */
+static struct job *second_vcpu_job;
 
-void other_main(void)
+void second_vcpu_main(void); /* start-*.S calls it */
+
+void second_vcpu_main(void)
 {
     for (;;) {
-        struct job *job = __atomic_load_n(&for_other, __ATOMIC_ACQUIRE);
+        struct job *job = __atomic_load_n(&second_vcpu_job, __ATOMIC_ACQUIRE);
         if (job) {
-            operation(job);
-            __atomic_store_n(&for_other, NULL, __ATOMIC_RELEASE);
+            make_operation(job);
+            __atomic_store_n(&second_vcpu_job, NULL, __ATOMIC_RELEASE);
         } else {
-            doze(IDLE_NS);
+            sleep_ns(IDLE_NS);
         }
     }
 }
 
-static void say_version(int version)
+/* There is no printf(): "4.17", from two numbers of at most two digits. */
+static void answer_version(int version)
 {
     char text[16] = {0};
     unsigned parts[] = {(unsigned)version >> 16, version & 0xffff}, at = 0;
@@ -42,44 +51,50 @@ static void say_version(int version)
             text[at++] = (char)('0' + parts[i] / 10 % 10);
         text[at++] = (char)('0' + parts[i] % 10);
     }
-    say_word("xen", text);
+    answer_word("xen", text);
 }
 
 static void hello(void)
 {
     answer_ok();
-    say("protocol", 1);
-    say_word("arch", ARCH);
-    say("domid", own_domid());
-    say("vcpus", VCPUS);
-    say("tick_hz", ticks_hz());
-    say("page", PAGE_BYTES);
-    say_version(xen_version());
+    answer_number("protocol", 2);
+    answer_word("arch", ARCH);
+    answer_number("domid", own_domid());
+    answer_number("vcpus", VCPUS);
+    answer_number("tick_hz", ticks_hz());
+    answer_number("page", PAGE_BYTES);
+    answer_version(xen_version());
 }
 
-static void obey(struct command *c)
+static void run_job(struct job *job)
+{
+    if (job->vcpu == 0) {
+        make_operation(job);
+        return;
+    }
+    __atomic_store_n(&second_vcpu_job, job, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&second_vcpu_job, __ATOMIC_ACQUIRE))
+        sleep_ns(0);
+}
+
+static void run_command(struct command *c)
 {
     static struct job job;
 
-    job = (struct job){.command = c, .cpu = number(c, "on", 0) ? 1 : 0};
+    job = (struct job){.command = c, .vcpu = optional(c, "on", 0) ? 1 : 0};
     if (strcmp(c->verb, "hello") == 0) {
         hello();
     } else if (strcmp(c->verb, "ticks") == 0) {
         answer_ok();
-        say("ticks", ticks());
-        say("tick_hz", ticks_hz());
+        answer_number("ticks", ticks());
+        answer_number("tick_hz", ticks_hz());
     } else if (strcmp(c->verb, "release") == 0) {
         close_all();
         answer_ok();
-        say_word("open", "");
-    } else if (job.cpu == 0) {
-        if (!operation(&job))
-            answer_error(ENOSYS, "verb");
+        answer_word("open", "");
     } else {
-        answer_error(ENOSYS, "verb");
-        __atomic_store_n(&for_other, &job, __ATOMIC_RELEASE);
-        while (__atomic_load_n(&for_other, __ATOMIC_ACQUIRE))
-            doze(0);
+        answer_error(ENOSYS, "verb"); /* stands if there is no such operation */
+        run_job(&job);
     }
 }
 
@@ -88,13 +103,13 @@ void main(void)
     struct control *control;
 
     xen_start();
-    platform->start_other();
-    control = offer();
+    platform()->start_second_vcpu();
+    control = grant_rings();
     for (;;) {
-        struct command *c = listen(control);
-        if (newcomer())
+        struct command *c = next_command(control);
+        if (relay_is_new())
             close_all();
-        obey(c);
-        answer_end(control);
+        run_command(c);
+        answer_send(control);
     }
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "xen.h"
+#include "memory.h"
 
 void *memcpy(void *to, const void *from, size_t count)
 {

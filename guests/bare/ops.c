@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "ops.h"
 
-#define FOREVER_NS 8000000ull /* no tick would ever end a poll */
-#define CLOSED 0u
-#define HIDDEN 255u
-#define FIRST_UNKNOWN 15u
-#define GUEST_REQUEST 24u /* of HVM_OP */
-#define MOST_POLLS 16u
+#include "memory.h"
+#include "xen.h"
 
-static uint8_t ours[MAX_PORTS / 8];
+#define FOREVER_NS 8000000ull /* a poll without time-out gives up: no tick would ever end it */
+#define MAX_POLLS 16u
+#define STATE_HIDDEN 255u /* Xen does not tell: a channel of its own */
+#define WORDS_PER_PORT 5u /* of list_ports: port, state, vCPU, remote, detail */
 
-static void own(uint32_t port, bool yes)
+static uint8_t ours[MAX_PORTS / 8]; /* a bit for each port that we have to close */
+
+static void set_ours(uint32_t port, bool yes)
 {
     if (port < MAX_PORTS)
-        ours[port / 8] = (uint8_t)((ours[port / 8] & ~(1u << port % 8)) | (unsigned)yes << port % 8);
+        ours[port / 8] =
+            (uint8_t)((ours[port / 8] & ~(1u << port % 8)) | (unsigned)yes << port % 8);
 }
 
-/* One hypercall, timed. */
-static int64_t ask(struct job *job, uint64_t op, void *argument)
+/* One event channel operation, timed. */
+static int64_t evtchnop(struct job *job, uint64_t op, void *argument)
 {
     job->call = ticks();
     job->result = event_channel_op_fault(op, argument, job->fault);
@@ -25,189 +27,141 @@ static int64_t ask(struct job *job, uint64_t op, void *argument)
     return job->result;
 }
 
-/* The same for those that answer with a new port. */
-static void ask_port(struct job *job, uint64_t op, void *argument, const uint32_t *port)
+/* The same for one that makes a port, which Xen writes to *port. */
+static void evtchnop_new(struct job *job, uint64_t op, void *argument, const uint32_t *port)
 {
-    if (ask(job, op, argument) == 0) {
+    if (evtchnop(job, op, argument) == 0) {
         job->result = *port;
-        own(*port, true);
+        set_ours(*port, true);
     }
 }
 
-static void alloc_unbound(struct job *job)
-{
-    struct {
-        uint16_t owner, remote;
-        uint32_t port;
-    } a = {(uint16_t)number(job->command, "owner", DOMID_SELF),
-           (uint16_t)number(job->command, "remote", DOMID_SELF), 0};
-
-    ask_port(job, ALLOC_UNBOUND, &a, &a.port);
-    if (job->result > 0 && a.owner != DOMID_SELF && a.owner != own_domid())
-        own(a.port, false);
-}
+/* --- EVTCHNOP_*, in the order of their numbers --- */
 
 static void bind_interdomain(struct job *job)
 {
-    struct {
-        uint16_t remote;
-        uint32_t remote_port, port;
-    } a = {(uint16_t)number(job->command, "remote", DOMID_SELF),
-           (uint32_t)number(job->command, "port", REQUIRED), 0};
+    uint16_t remote = (uint16_t)optional(job->command, "remote", DOMID_SELF);
+    uint32_t remote_port = (uint32_t)required(job->command, "port");
+    union hypercall_arg arg = {.bind_interdomain = {remote, remote_port, 0}};
 
-    ask_port(job, BIND_INTERDOMAIN, &a, &a.port);
+    evtchnop_new(job, EVTCHNOP_BIND_INTERDOMAIN, &arg, &arg.bind_interdomain.port);
 }
 
 static void bind_virq(struct job *job)
 {
-    uint32_t a[3] = {(uint32_t)number(job->command, "virq", REQUIRED),
-                     (uint32_t)number(job->command, "vcpu", 0)};
+    uint32_t virq = (uint32_t)required(job->command, "virq");
+    uint32_t vcpu = (uint32_t)optional(job->command, "vcpu", 0);
+    union hypercall_arg arg = {.bind_virq = {virq, vcpu, 0}};
 
-    ask_port(job, BIND_VIRQ, a, &a[2]);
-}
-
-static void bind_ipi(struct job *job)
-{
-    uint32_t a[2] = {(uint32_t)number(job->command, "vcpu", REQUIRED)};
-
-    ask_port(job, BIND_IPI, a, &a[1]);
+    evtchnop_new(job, EVTCHNOP_BIND_VIRQ, &arg, &arg.bind_virq.port);
 }
 
 static void bind_pirq(struct job *job)
 {
-    uint32_t a[3] = {(uint32_t)number(job->command, "pirq", REQUIRED),
-                     (uint32_t)number(job->command, "flags", 0)};
+    uint32_t pirq = (uint32_t)required(job->command, "pirq");
+    uint32_t flags = (uint32_t)optional(job->command, "flags", 0);
+    union hypercall_arg arg = {.bind_pirq = {pirq, flags, 0}};
 
-    ask_port(job, BIND_PIRQ, a, &a[2]);
+    evtchnop_new(job, EVTCHNOP_BIND_PIRQ, &arg, &arg.bind_pirq.port);
 }
 
 static void one_port(struct job *job, uint64_t op)
 {
-    uint32_t port = (uint32_t)number(job->command, "port", REQUIRED);
+    union hypercall_arg arg = {.one_port = {(uint32_t)required(job->command, "port")}};
 
-    if (ask(job, op, &port) == 0 && op == CLOSE)
-        own(port, false);
+    if (evtchnop(job, op, &arg) == 0 && op == EVTCHNOP_CLOSE)
+        set_ours(arg.one_port.port, false);
 }
 
 static void close(struct job *job)
 {
-    one_port(job, CLOSE);
+    one_port(job, EVTCHNOP_CLOSE);
 }
 
 static void send(struct job *job)
 {
-    one_port(job, SEND);
+    one_port(job, EVTCHNOP_SEND);
 }
 
-static void unmask(struct job *job)
+/* Puts what Xen tells into job->status. */
+static void get_status(struct job *job, uint16_t owner, uint32_t port)
 {
-    one_port(job, UNMASK);
-}
-
-static void port_and(struct job *job, uint64_t op, const char *what)
-{
-    uint32_t a[2] = {(uint32_t)number(job->command, "port", REQUIRED),
-                     (uint32_t)number(job->command, what, REQUIRED)};
-
-    ask(job, op, a);
-}
-
-static void bind_vcpu(struct job *job)
-{
-    port_and(job, BIND_VCPU, "vcpu");
-}
-
-static void set_priority(struct job *job)
-{
-    port_and(job, SET_PRIORITY, "priority");
-}
-
-static void ask_status(struct job *job, uint16_t owner, uint32_t port)
-{
-    struct {
-        uint16_t owner;
-        uint32_t port, state, vcpu;
-        union {
-            uint16_t remote; /* unbound, interdomain */
-            uint32_t irq; /* pirq, virq */
-        } u;
-        uint32_t remote_port;
-    } a = {.owner = owner, .port = port};
+    union hypercall_arg arg = {.status = {.owner = owner, .port = port}};
 
     job->status.remote = job->status.detail = 0;
-    if (ask(job, STATUS, &a) < 0)
+    if (evtchnop(job, EVTCHNOP_STATUS, &arg) < 0)
         return;
-    job->status.state = a.state;
-    job->status.vcpu = a.vcpu;
-    if (a.state == 1 || a.state == 2)
-        job->status.remote = a.u.remote;
-    if (a.state == 2)
-        job->status.detail = a.remote_port;
-    if (a.state == 3 || a.state == 4)
-        job->status.detail = a.u.irq;
+    job->status.state = arg.status.state;
+    job->status.vcpu = arg.status.vcpu;
+    switch (arg.status.state) {
+    case EVTCHNSTAT_UNBOUND:
+        job->status.remote = arg.status.u.unbound.remote;
+        break;
+    case EVTCHNSTAT_INTERDOMAIN:
+        job->status.remote = arg.status.u.interdomain.remote;
+        job->status.detail = arg.status.u.interdomain.port;
+        break;
+    case EVTCHNSTAT_PIRQ:
+    case EVTCHNSTAT_VIRQ:
+        job->status.detail = arg.status.u.irq;
+        break;
+    }
 }
 
 static void status(struct job *job)
 {
-    ask_status(job, (uint16_t)number(job->command, "owner", DOMID_SELF),
-               (uint32_t)number(job->command, "port", REQUIRED));
+    get_status(job, (uint16_t)optional(job->command, "owner", DOMID_SELF),
+               (uint32_t)required(job->command, "port"));
     if (job->result < 0)
         return;
-    say("state", job->status.state);
-    say("vcpu", job->status.vcpu);
-    say("remote", job->status.remote);
-    say("detail", job->status.detail);
+    answer_number("state", job->status.state);
+    answer_number("vcpu", job->status.vcpu);
+    answer_number("remote", job->status.remote);
+    answer_number("detail", job->status.detail);
 }
 
-static void survey(struct job *job)
+static void alloc_unbound(struct job *job)
 {
-    uint32_t port = (uint32_t)number(job->command, "first", 0);
-    bool more = true;
+    uint16_t owner = (uint16_t)optional(job->command, "owner", DOMID_SELF);
+    uint16_t remote = (uint16_t)optional(job->command, "remote", DOMID_SELF);
+    union hypercall_arg arg = {.alloc_unbound = {owner, remote, 0}};
 
-    for (job->count = 0; more && job->count + 5 <= LIST; port++) {
-        ask_status(job, (uint16_t)number(job->command, "owner", DOMID_SELF), port);
-        more = job->result != -EINVAL;
-        if (!more)
-            break;
-        if (job->result == 0 && job->status.state == CLOSED)
-            continue;
-        uint32_t *words = job->list + job->count;
-        words[0] = port;
-        words[1] = job->result ? HIDDEN : job->status.state;
-        memcpy(words + 2, &job->status.vcpu, 3 * sizeof(*words));
-        job->count += 5;
-    }
-    job->result = port;
-    say("more", more);
-    say_list("ports", job->list, job->count);
+    evtchnop_new(job, EVTCHNOP_ALLOC_UNBOUND, &arg, &arg.alloc_unbound.port);
+    if (job->result > 0 && owner != DOMID_SELF && owner != own_domid())
+        set_ours(arg.alloc_unbound.port, false);
 }
 
-static void fill(struct job *job)
+static void bind_ipi(struct job *job)
 {
-    uint64_t max = number(job->command, "max", REQUIRED), count;
-    uint32_t list[3] = {0};
+    union hypercall_arg arg = {.bind_ipi = {(uint32_t)required(job->command, "vcpu"), 0}};
 
-    for (count = 0; count < max; count++) {
-        struct {
-            uint16_t owner, remote;
-            uint32_t port;
-        } a = {DOMID_SELF, DOMID_SELF, 0};
-        ask_port(job, ALLOC_UNBOUND, &a, &a.port);
-        if (job->result < 0) {
-            list[2] = (uint32_t)-job->result;
-            break;
-        }
-        list[count != 0] = a.port;
-    }
-    job->result = (int64_t)count;
-    say_list("ports", list, 3);
+    evtchnop_new(job, EVTCHNOP_BIND_IPI, &arg, &arg.bind_ipi.port);
+}
+
+static void port_and_value(struct job *job, uint64_t op, const char *key)
+{
+    uint32_t port = (uint32_t)required(job->command, "port");
+    union hypercall_arg arg = {.port_value = {port, (uint32_t)required(job->command, key)}};
+
+    evtchnop(job, op, &arg);
+}
+
+static void bind_vcpu(struct job *job)
+{
+    port_and_value(job, EVTCHNOP_BIND_VCPU, "vcpu");
+}
+
+static void unmask(struct job *job)
+{
+    one_port(job, EVTCHNOP_UNMASK);
 }
 
 static void reset_with(struct job *job, uint64_t op)
 {
-    uint16_t domain = (uint16_t)number(job->command, "owner", REQUIRED);
+    uint16_t domid = (uint16_t)required(job->command, "owner");
+    union hypercall_arg arg = {.reset = {domid}};
 
-    if (ask(job, op, &domain) == 0 && (domain == DOMID_SELF || domain == own_domid())) {
+    if (evtchnop(job, op, &arg) == 0 && (domid == DOMID_SELF || domid == own_domid())) {
         events_after_reset();
         memset(ours, 0, sizeof(ours));
     }
@@ -215,144 +169,204 @@ static void reset_with(struct job *job, uint64_t op)
 
 static void reset(struct job *job)
 {
-    reset_with(job, RESET);
+    reset_with(job, EVTCHNOP_RESET);
 }
 
 static void reset_cont(struct job *job)
 {
-    reset_with(job, RESET_CONT);
+    reset_with(job, EVTCHNOP_RESET_CONT);
 }
 
 static void init_control(struct job *job)
 {
+    unsigned vcpu = (unsigned)required(job->command, "vcpu");
+    uint32_t offset = (uint32_t)optional(job->command, "offset", 0);
+    bool good_frame = optional(job->command, "frame", 0);
+
     job->call = ticks();
-    job->result = events_init_control((unsigned)number(job->command, "vcpu", REQUIRED),
-                                      (uint32_t)number(job->command, "offset", 0),
-                                      number(job->command, "frame", 0), job->fault);
+    job->result = events_init_control(vcpu, offset, good_frame, job->fault);
     job->ret = ticks();
 }
 
 static void expand_array(struct job *job)
 {
+    bool good_frame = optional(job->command, "frame", 0);
+
     job->call = ticks();
-    job->result = events_expand_array(number(job->command, "frame", 0), job->fault);
+    job->result = events_expand_array(good_frame, job->fault);
     job->ret = ticks();
 }
 
-static void command(struct job *job)
+static void set_priority(struct job *job)
 {
-    uint64_t op = number(job->command, "number", REQUIRED);
-    uint32_t nothing[16] = {0};
+    port_and_value(job, EVTCHNOP_SET_PRIORITY, "priority");
+}
+
+static void unknown_command(struct job *job)
+{
+    uint64_t op = required(job->command, "number");
+    union hypercall_arg arg = {0};
 
     job->result = -EPERM;
-    if (op >= FIRST_UNKNOWN)
-        ask(job, op, nothing);
+    if (op >= EVTCHNOP_FIRST_UNKNOWN)
+        evtchnop(job, op, &arg);
 }
+
+/* --- other hypercalls --- */
 
 static void poll(struct job *job)
 {
-    struct {
-        uint64_t ports;
-        uint32_t count;
-        uint64_t timeout;
-    } a = {(uintptr_t)job->list, numbers(job->command, "ports", job->list, LIST),
-           number(job->command, "timeout", 1)};
-
-    uint64_t times = number(job->command, "times", 1);
-    bool forever = a.timeout == 0;
-    uint32_t took[MOST_POLLS];
+    union hypercall_arg arg = {
+        .poll = {
+            .ports = (uintptr_t)job->numbers,
+            .count = numbers(job->command, "ports", job->numbers, MAX_NUMBERS),
+            .timeout = optional(job->command, "timeout", 1),
+        },
+    };
+    uint64_t times = optional(job->command, "times", 1);
+    bool forever = arg.poll.timeout == 0;
+    uint32_t took[MAX_POLLS];
     unsigned n = 0;
 
-    while (n < times && n < MOST_POLLS && job->result == 0) {
+    while (n < times && n < MAX_POLLS && job->result == 0) {
+        void *given = job->fault ? NOT_MAPPED : &arg;
         if (forever)
-            a.timeout = xen_time() + FOREVER_NS;
+            arg.poll.timeout = xen_time() + FOREVER_NS;
         job->call = ticks();
-        job->result = hypercall(SCHED_OP, POLL, job->fault ? NOT_MAPPED : &a, NULL);
+        job->result = hypercall(HYPERCALL_SCHED_OP, SCHEDOP_POLL, given, NULL);
         job->ret = ticks();
         took[n++] = (uint32_t)(job->ret - job->call);
     }
-    say_list("took", took, n);
+    answer_numbers("took", took, n);
 }
 
-/* What is in memory: no hypercall. */
-
-static void look(struct job *job)
+/* Asks whoever has Xen watch this domain for attention: Xen sends an event on its own channel. */
+static void guest_request(struct job *job)
 {
-    struct word word = events_word((uint32_t)number(job->command, "port", REQUIRED));
-    unsigned vcpu = number(job->command, "vcpu", 0) ? 1 : 0;
+    job->result = hypercall(HYPERCALL_HVM_OP, HVMOP_GUEST_REQUEST_VM_EVENT, NULL, NULL);
+}
+
+/* --- many hypercalls in one command --- */
+
+static void list_ports(struct job *job)
+{
+    uint32_t port = (uint32_t)optional(job->command, "first", 0);
+    uint16_t owner = (uint16_t)optional(job->command, "owner", DOMID_SELF);
+    bool more = true;
+
+    for (job->count = 0; job->count + WORDS_PER_PORT <= MAX_NUMBERS; port++) {
+        uint32_t *words = job->numbers + job->count;
+        get_status(job, owner, port);
+        more = job->result != -EINVAL;
+        if (!more)
+            break;
+        if (job->result == 0 && job->status.state == EVTCHNSTAT_CLOSED)
+            continue;
+        words[0] = port;
+        words[1] = job->result ? STATE_HIDDEN : job->status.state;
+        words[2] = job->status.vcpu;
+        words[3] = job->status.remote;
+        words[4] = job->status.detail;
+        job->count += WORDS_PER_PORT;
+    }
+    job->result = port;
+    answer_number("more", more);
+    answer_numbers("ports", job->numbers, job->count);
+}
+
+static void fill(struct job *job)
+{
+    uint64_t max = required(job->command, "max"), count;
+    uint32_t first_last_errno[3] = {0};
+
+    for (count = 0; count < max; count++) {
+        union hypercall_arg arg = {.alloc_unbound = {DOMID_SELF, DOMID_SELF, 0}};
+        evtchnop_new(job, EVTCHNOP_ALLOC_UNBOUND, &arg, &arg.alloc_unbound.port);
+        if (job->result < 0) {
+            first_last_errno[2] = (uint32_t)-job->result;
+            break;
+        }
+        first_last_errno[count != 0] = arg.alloc_unbound.port;
+    }
+    job->result = (int64_t)count;
+    answer_numbers("ports", first_last_errno, 3);
+}
+
+/* --- what is in memory: no hypercall --- */
+
+static void peek(struct job *job)
+{
+    struct port_bits bits = events_port_bits((uint32_t)required(job->command, "port"));
+    unsigned vcpu = optional(job->command, "vcpu", 0) ? 1 : 0;
 
     job->result = 0;
-    say("pending", word.pending);
-    say("masked", word.masked);
-    say("linked", word.linked);
-    say("upcall", events_upcall(vcpu));
-    say("selectors", events_selectors(vcpu));
-    say("ready", events_ready(vcpu));
+    answer_number("pending", bits.pending);
+    answer_number("masked", bits.masked);
+    answer_number("linked", bits.linked);
+    answer_number("upcall", events_upcall(vcpu));
+    answer_number("selectors", events_selectors(vcpu));
+    answer_number("ready", events_ready(vcpu));
 }
 
 static void mask(struct job *job)
 {
-    events_mask((uint32_t)number(job->command, "port", REQUIRED) % MAX_PORTS);
+    events_mask((uint32_t)required(job->command, "port") % MAX_PORTS);
     job->result = 0;
 }
 
-/* What a guest can ask of whoever watches it: Xen sends an event on its own channel. */
-static void request(struct job *job)
+static void handle_upcall(struct job *job)
 {
-    job->result = hypercall(HVM_OP, GUEST_REQUEST, NULL, NULL);
-}
+    unsigned vcpu = optional(job->command, "vcpu", 0) ? 1 : 0;
 
-static void wipe(struct job *job)
-{
-    events_wipe();
-    job->result = 0;
-}
-
-static void take(struct job *job)
-{
-    job->count = events_take(number(job->command, "vcpu", 0) ? 1 : 0, job->list, LIST);
+    job->count = events_handle_upcall(vcpu, job->numbers, MAX_NUMBERS);
     job->result = job->count;
-    say_list("ports", job->list, job->count < LIST ? job->count : LIST);
+    answer_numbers("ports", job->numbers, job->count < MAX_NUMBERS ? job->count : MAX_NUMBERS);
+}
+
+static void clear_2l(struct job *job)
+{
+    events_clear_2l();
+    job->result = 0;
 }
 
 static const struct {
     const char *verb;
     void (*run)(struct job *job);
 } operations[] = {
-    {"alloc_unbound", alloc_unbound},
     {"bind_interdomain", bind_interdomain},
     {"bind_virq", bind_virq},
-    {"bind_ipi", bind_ipi},
     {"bind_pirq", bind_pirq},
     {"close", close},
     {"send", send},
     {"status", status},
+    {"alloc_unbound", alloc_unbound},
+    {"bind_ipi", bind_ipi},
     {"bind_vcpu", bind_vcpu},
     {"unmask", unmask},
-    {"set_priority", set_priority},
     {"reset", reset},
-    {"reset_cont", reset_cont},
     {"init_control", init_control},
     {"expand_array", expand_array},
-    {"command", command},
+    {"set_priority", set_priority},
+    {"reset_cont", reset_cont},
+    {"unknown_command", unknown_command},
     {"poll", poll},
-    {"survey", survey},
+    {"guest_request", guest_request},
+    {"list_ports", list_ports},
     {"fill", fill},
-    {"look", look},
+    {"peek", peek},
     {"mask", mask},
-    {"take", take},
-    {"wipe", wipe},
-    {"request", request},
+    {"handle_upcall", handle_upcall},
+    {"clear_2l", clear_2l},
 };
 
 static enum fault fault_of(struct command *c)
 {
-    const char *text = word(c, "fault", "none");
+    const char *word = text(c, "fault", "none");
 
-    return strcmp(text, "in") == 0 ? FAULT_IN : strcmp(text, "out") == 0 ? FAULT_OUT : FAULT_NONE;
+    return strcmp(word, "in") == 0 ? FAULT_IN : strcmp(word, "out") == 0 ? FAULT_OUT : FAULT_NONE;
 }
 
-bool operation(struct job *job)
+bool make_operation(struct job *job)
 {
     for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
         if (strcmp(operations[i].verb, job->command->verb) == 0) {
@@ -364,10 +378,10 @@ bool operation(struct job *job)
             else if (job->result < 0)
                 answer_error((unsigned)-job->result, job->command->verb);
             else
-                say("result", (uint64_t)job->result);
-            say("call", job->call);
-            say("ret", job->ret);
-            say("cpu", job->cpu);
+                answer_number("result", (uint64_t)job->result);
+            answer_number("call", job->call);
+            answer_number("ret", job->ret);
+            answer_number("cpu", job->vcpu);
             return true;
         }
     return false;
@@ -377,24 +391,23 @@ void close_all(void)
 {
     for (uint32_t port = 0; port < MAX_PORTS; port++)
         if (ours[port / 8] >> port % 8 & 1) {
-            event_channel_op(CLOSE, &port);
-            own(port, false);
+            event_channel_op(EVTCHNOP_CLOSE, &port);
+            set_ours(port, false);
         }
 }
 
 unsigned own_domid(void)
 {
     static unsigned domid;
+    union hypercall_arg arg = {.alloc_unbound = {DOMID_SELF, DOMID_SELF, 0}};
     struct job job = {0};
-    struct {
-        uint16_t owner, remote;
-        uint32_t port;
-    } a = {DOMID_SELF, DOMID_SELF, 0};
+    uint32_t port;
 
-    if (domid || event_channel_op(ALLOC_UNBOUND, &a))
+    if (domid || event_channel_op(EVTCHNOP_ALLOC_UNBOUND, &arg))
         return domid;
-    ask_status(&job, DOMID_SELF, a.port);
-    event_channel_op(CLOSE, &a.port);
+    port = arg.alloc_unbound.port;
+    get_status(&job, DOMID_SELF, port);
+    event_channel_op(EVTCHNOP_CLOSE, &port);
     domid = job.status.remote;
     return domid;
 }

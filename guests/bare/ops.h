@@ -1,32 +1,37 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The operations that a command can ask for, each made on the vCPU that is wanted. */
+/* The operations that a command can ask for. */
 #ifndef BARE_OPS_H
 #define BARE_OPS_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "events.h"
-#include "talk.h"
+#include "protocol.h"
 
-#define LIST 256u
+#define MAX_NUMBERS 256u
 
+/* One operation: what to do, and what came of it. */
 struct job {
-    struct command *command;
+    struct command *command; /* its verb and arguments */
     enum fault fault;
     int64_t result; /* what Xen said: a value, or -errno */
     uint64_t call, ret; /* ticks */
-    unsigned cpu;
-    uint32_t list[LIST]; /* ports of a poll, a survey, ... */
+    unsigned vcpu; /* that makes it */
+    uint32_t numbers[MAX_NUMBERS]; /* ports to poll, ports that were taken, ... */
     unsigned count;
     struct {
         uint32_t state, vcpu, remote, detail;
     } status;
 };
 
-/* Make the operation called `verb`, whose arguments are good, and answer.  False: no such verb. */
-bool operation(struct job *job);
+/* Make the operation on this vCPU and begin its answer.  Returns whether there is such a verb. */
+bool make_operation(struct job *job);
 
-/* Close every port that was allocated and not closed; answer nothing. */
+/* Close every port that we have allocated and not closed; no answer. */
 void close_all(void);
 
+/* Our own domid, which is the remote end of a channel to DOMID_SELF. */
 unsigned own_domid(void);
 
 #endif

@@ -1,37 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A PV guest manages its memory itself: Xen knows machine frames, which a list translates to,
- * and every mapping is made by a hypercall.
+ * A PV guest manages its memory itself: Xen knows its pages by their machine frames, which are in a
+ * list, and every mapping is made by a hypercall.
  */
-#include "xen.h"
+#include "../agent/record.h"
+#include "cpu.h"
+#include "platform.h"
+#include "start_info.h"
 
-#define UPDATE_VA_MAPPING 14
-#define GRANT_TABLE_OP 20
-#define SETUP_TABLE 2u
-#define FLUSH_ONE 2ull /* UVMF_INVLPG */
 #define PRESENT 1u
 #define WRITABLE 3u
-#define INITIALISE 0u /* of VCPU_OP */
-#define UP 1u
-#define STOP_PERIODIC_TIMER 7u
 #define IN_KERNEL 4u
 #define CODE_SEGMENT 0xe033u
 #define DATA_SEGMENT 0xe02bu
 
-extern char other_stack_top[], other_entry[];
-extern struct {
-    char magic[32];
-    uint64_t pages;
-    uint64_t shared_info; /* machine address */
-    uint32_t flags;
-    uint64_t xenstore_frame;
-    uint32_t xenstore_port;
-    uint64_t console_frame;
-    uint32_t console_port;
-    uint64_t top_table; /* virtual address */
-    uint64_t tables;
-    uint64_t *frames; /* by our own frame number */
-} *start_info;
+extern char second_stack_top[], second_vcpu_entry[];
+struct start_info *start_info;
+
+/* Xen has filled the hypercall page already, and there is no timer but Xen's. */
+static void start(void)
+{
+}
 
 static uint64_t frame(const volatile void *memory)
 {
@@ -40,8 +29,9 @@ static uint64_t frame(const volatile void *memory)
 
 static void map(void *page, uint64_t machine_frame, uint64_t access)
 {
-    hypercall(UPDATE_VA_MAPPING, (uintptr_t)page, (void *)(machine_frame * PAGE_BYTES | access),
-              (void *)FLUSH_ONE);
+    void *entry = (void *)(machine_frame * PAGE_BYTES | access); /* of the page table */
+
+    hypercall(HYPERCALL_UPDATE_VA_MAPPING, (uintptr_t)page, entry, (void *)UVMF_INVLPG);
 }
 
 static void map_shared_info(void *page)
@@ -49,7 +39,7 @@ static void map_shared_info(void *page)
     map(page, start_info->shared_info / PAGE_BYTES, WRITABLE);
 }
 
-static void map_grants(void *page)
+static void map_grant_table(void *page)
 {
     uint64_t list = 0;
     struct {
@@ -59,23 +49,23 @@ static void map_grants(void *page)
         uint64_t *list;
     } setup = {DOMID_SELF, 1, 0, &list};
 
-    hypercall(GRANT_TABLE_OP, SETUP_TABLE, &setup, (void *)1);
+    hypercall(HYPERCALL_GRANT_TABLE_OP, GNTTABOP_SETUP_TABLE, &setup, (void *)1);
     map(page, list, WRITABLE);
 }
 
 static void *map_xenstore(uint32_t *port)
 {
-    static char page[PAGE_BYTES] PAGE;
+    static char page[PAGE_BYTES] PAGE_ALIGNED;
 
     *port = start_info->xenstore_port;
     map(page, start_info->xenstore_frame, WRITABLE);
     return page;
 }
 
-/* An argument may lie across two pages. */
+/* Maps two pages, because an argument may lie across their border. */
 static void *read_only(const volatile void *memory)
 {
-    static char alias[2][PAGE_BYTES] PAGE;
+    static char alias[2][PAGE_BYTES] PAGE_ALIGNED;
     const volatile char *first = memory;
 
     map(alias[0], frame(first), PRESENT);
@@ -83,8 +73,8 @@ static void *read_only(const volatile void *memory)
     return alias[0] + (uintptr_t)memory % PAGE_BYTES;
 }
 
-/* What of Xen's vcpu_guest_context is not zero, by its place. */
-static int start_other(void)
+/* `begin` is Xen's struct vcpu_guest_context; only what we set has a name of its own. */
+static int start_second_vcpu(void)
 {
     static struct {
         uint64_t fpu[64];
@@ -104,20 +94,26 @@ static int start_other(void)
     } begin;
     int64_t error;
 
-    /* Xen gives every vCPU of a PV guest one, which sends VIRQ_TIMER to whoever binds that. */
+    /* Every vCPU of a PV guest has a timer of Xen's that ticks: VIRQ_TIMER would come of it. */
     for (uintptr_t vcpu = 0; vcpu < VCPUS; vcpu++)
-        hypercall(VCPU_OP, STOP_PERIODIC_TIMER, (void *)vcpu, NULL);
+        hypercall(HYPERCALL_VCPU_OP, VCPUOP_STOP_PERIODIC_TIMER, (void *)vcpu, NULL);
 
     begin.flags = IN_KERNEL;
-    begin.user.rip = (uintptr_t)other_entry;
-    begin.user.rsp = begin.kernel_sp = (uintptr_t)other_stack_top;
+    begin.user.rip = (uintptr_t)second_vcpu_entry;
+    begin.user.rsp = begin.kernel_sp = (uintptr_t)second_stack_top;
     begin.user.cs = CODE_SEGMENT;
     begin.user.ss = begin.kernel_ss = DATA_SEGMENT;
     begin.control[3] = frame((void *)start_info->top_table) * PAGE_BYTES;
-    error = hypercall(VCPU_OP, INITIALISE, (void *)1, &begin);
-    return (int)(error ? error : hypercall(VCPU_OP, UP, (void *)1, NULL));
+    error = hypercall(HYPERCALL_VCPU_OP, VCPUOP_INITIALISE, (void *)1, &begin);
+    return (int)(error ? error : hypercall(HYPERCALL_VCPU_OP, VCPUOP_UP, (void *)1, NULL));
 }
 
 const struct platform pv = {
-    frame, read_only, map_shared_info, map_grants, map_xenstore, start_other,
+    .start = start,
+    .start_second_vcpu = start_second_vcpu,
+    .frame = frame,
+    .read_only = read_only,
+    .map_shared_info = map_shared_info,
+    .map_grant_table = map_grant_table,
+    .map_xenstore = map_xenstore,
 };

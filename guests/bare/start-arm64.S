@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * An arm64 Image, as Xen starts one: at EL1, MMU off, a header before the code.  Map the first
- * 4 GiB one to one, and our memory once more, read-only, at 4 GiB; then go to C.
+ * An arm64 Image: a header, then the code.  Xen starts it at EL1 with the MMU off.  Map the first
+ * 4 GiB one to one, and our memory a second time, read-only, at 4 GiB; then call main().
  */
 #define BLOCK(where) ((where) | 0x701)  /* normal memory, inner shareable, accessed */
 #define READ_ONLY 0x80
@@ -10,7 +10,7 @@
         .section .head, "ax"
         b       entry
         .long   0
-        .quad   0x80000                 /* our place behind the start of memory */
+        .quad   0x80000                 /* where we are loaded, from the start of memory */
         .quad   image_bytes
         .quad   0xa                     /* little endian, pages of 4 KiB */
         .quad   0, 0, 0
@@ -24,12 +24,12 @@ entry:  msr     daifset, #15
 stop:   wfi
         b       stop
 
-        .globl other_entry
-other_entry:
+        .globl second_vcpu_entry
+second_vcpu_entry:
         msr     daifset, #15
-        ldr     x1, =other_stack_top
+        ldr     x1, =second_stack_top
         bl      mmu_on
-        bl      other_main
+        bl      second_vcpu_main
         b       stop
 
 /* x1: the stack to use. */
@@ -61,6 +61,6 @@ table:  .quad   BLOCK(0), BLOCK(GIB), BLOCK(2 * GIB), BLOCK(3 * GIB)
         .skip   16384
 stack_top:
         .skip   16384
-other_stack_top:
+second_stack_top:
 
         .section .note.GNU-stack, "", @progbits

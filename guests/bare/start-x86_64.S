@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A PVH guest begins in 32-bit protected mode, without paging; so does an HVM guest, whose device
- * model loads it as a Multiboot kernel.  Map the first 4 GiB one to one, and the first GiB once
- * more, read-only, at 4 GiB; then go to 64-bit mode and to C.  A PV guest is there already: what
- * is loaded is mapped one to one.
+ * A PVH guest begins in 32-bit protected mode without paging; so does an HVM guest, whose device
+ * model loads it as a Multiboot kernel.  Map the first 4 GiB one to one, and the first GiB a second
+ * time, read-only, at 4 GiB; then switch to 64-bit mode and call main().  A PV guest begins in
+ * 64-bit mode, with what is loaded mapped one to one.
  */
 #define PRESENT 1
 #define WRITABLE 2
@@ -23,12 +23,12 @@ head:   .long   MULTIBOOT, HAS_ADDRESSES, -(MULTIBOOT + HAS_ADDRESSES)
         .endm
 
         .section .note.Xen, "a", @note
-        note    18, 4, .long entry              /* PVH */
-        note    1, 8, .quad pv_entry
-        note    2, 8, .quad hypercall_page
-        note    3, 8, .quad 0                   /* our addresses are those of our memory */
-        note    5, 8, .asciz "xen-3.0"
-        note    8, 8, .asciz "generic"
+        note    18, 4, .long entry              /* PHYS32_ENTRY: the entry of a PVH guest */
+        note    1, 8, .quad pv_entry            /* ENTRY: that of a PV guest */
+        note    2, 8, .quad hypercall_page      /* HYPERCALL_PAGE */
+        note    3, 8, .quad 0                   /* VIRT_BASE: our addresses are one to one */
+        note    5, 8, .asciz "xen-3.0"          /* XEN_VERSION */
+        note    8, 8, .asciz "generic"          /* LOADER */
 
         .section .data
         .balign 4096
@@ -67,13 +67,13 @@ segments_register:
 
         .section .bss
         .balign 4096
-        .globl hypercall_page, other_stack_top
+        .globl hypercall_page, second_stack_top
 hypercall_page:
         .skip 4096
         .skip 16384
 stack_top:
         .skip 16384
-other_stack_top:
+second_stack_top:
 
         .section .text
         .code32
@@ -88,7 +88,7 @@ entry:  cld
         or      $0x100, %eax            /* long mode */
         wrmsr
         mov     %cr0, %eax
-        or      $0x80010001, %eax       /* paging; Xen's writes honour read-only pages */
+        or      $0x80010001, %eax       /* paging; Xen, too, cannot write to read-only pages */
         mov     %eax, %cr0
         lgdt    segments_register
         ljmp    $8, $entry64
@@ -109,9 +109,9 @@ pv_entry:
         call    main
         jmp     stop
 
-        .globl other_entry
-other_entry:
-        call    other_main
+        .globl second_vcpu_entry
+second_vcpu_entry:
+        call    second_vcpu_main
         jmp     stop
 
         .section .note.GNU-stack, "", @progbits

@@ -1,44 +1,51 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "xen.h"
 
+#include <stdbool.h>
+
+#include "../agent/record.h"
+#include "platform.h"
+
 #define STEP_NS 100000000ull
 #define ASLEEP_NS 5000000ull /* a poll that takes longer may have slept */
 #define NAP_NS 10000000ull
-#define SHORT_NAP_NS 8500000ull /* ... as it has if naps of NAP_NS are no shorter */
-#define NAPS 5u /* a busy machine makes short ones look long, but not that many in a row */
+#define SHORT_NAP_NS 8500000ull /* a nap of NAP_NS that takes less has ended too early */
+#define NAPS 5u /* a busy machine makes short naps look long, but not that many in a row */
 
-static char shared_info[PAGE_BYTES] PAGE;
-static struct vcpu_info infos[VCPUS] PAGE;
+static char shared_info[PAGE_BYTES] PAGE_ALIGNED;
+static struct vcpu_info infos[VCPUS] PAGE_ALIGNED;
 struct vcpu_info *const vcpu_info[VCPUS] = {&infos[0], &infos[1]};
 static uint64_t time_at_tick_0;
 
-/* Its memory is at hand, and no event ever calls it. */
-static void vcpu_register(unsigned vcpu)
+/* Have Xen use our memory as that vCPU's vcpu_info; its upcall is masked, so it never comes. */
+static void register_vcpu_info(unsigned vcpu)
 {
     struct {
         uint64_t frame;
         uint32_t offset;
         uint32_t reserved;
-    } place = {platform->frame(&infos[vcpu]), (uintptr_t)&infos[vcpu] % PAGE_BYTES, 0};
+    } place = {platform()->frame(&infos[vcpu]), (uintptr_t)&infos[vcpu] % PAGE_BYTES, 0};
 
-    hypercall(VCPU_OP, REGISTER_VCPU_INFO, (void *)(uintptr_t)vcpu, &place);
+    hypercall(HYPERCALL_VCPU_OP, VCPUOP_REGISTER_VCPU_INFO, (void *)(uintptr_t)vcpu, &place);
     infos[vcpu].upcall_mask = 1;
 }
 
-volatile uint64_t *bitmap(unsigned which)
+volatile uint64_t *bitmap(enum bitmap which)
 {
-    return (volatile uint64_t *)(shared_info + bitmaps_at) + which * 64;
+    return (volatile uint64_t *)(shared_info + bitmaps_offset) + which * BITMAP_WORDS;
 }
 
+/* A SCHEDOP_poll of no port: it ends at that time, or with an upcall. */
 static void sleep_until(uint64_t time)
 {
-    struct {
-        uint64_t ports;
-        uint32_t count;
-        uint64_t timeout;
-    } poll = {0, 0, time};
+    union hypercall_arg arg = {.poll = {0, 0, time}};
 
-    hypercall(SCHED_OP, POLL, &poll, NULL);
+    hypercall(HYPERCALL_SCHED_OP, SCHEDOP_POLL, &arg, NULL);
+}
+
+uint64_t ticks_hz(void)
+{
+    return cpu_ticks_hz(vcpu_info[0]);
 }
 
 static uint64_t ns_of(uint64_t count)
@@ -53,6 +60,7 @@ uint64_t xen_time(void)
     return time_at_tick_0 + ns_of(ticks());
 }
 
+/* Returns how long that took, in ns. */
 static uint64_t slept_until(uint64_t time)
 {
     uint64_t before = ticks();
@@ -61,7 +69,7 @@ static uint64_t slept_until(uint64_t time)
     return ns_of(ticks() - before);
 }
 
-/* A nap that is too short tells that Xen's time is later than we think. */
+/* Whether naps are as long as they should be: a short one shows that Xen's time is ahead. */
 static bool naps_last(void)
 {
     for (unsigned i = 0; i < NAPS; i++)
@@ -71,8 +79,10 @@ static bool naps_last(void)
 }
 
 /*
- * Nobody tells a guest Xen's time on both architectures alike; but a poll ends when it comes.
- * One that took long may only have waited for a CPU: then naps do not last.
+ * Find out Xen's time.  There is no way to read it that is the same on both architectures, but a
+ * poll with a time-out that is already past returns at once, and one that sleeps ends exactly at
+ * its time-out.  So poll with ever later time-outs until one sleeps: now it is that time.  A poll
+ * may also take long because another had the CPU; then the naps that follow are too short.
  */
 static void learn_time(void)
 {
@@ -86,24 +96,24 @@ static void learn_time(void)
     } while (!naps_last());
 }
 
-void doze(uint64_t ns)
+void sleep_ns(uint64_t ns)
 {
     if (ns)
         sleep_until(xen_time() + ns);
     else
-        hypercall(SCHED_OP, YIELD, NULL, NULL);
+        hypercall(HYPERCALL_SCHED_OP, SCHEDOP_YIELD, NULL, NULL);
 }
 
 int xen_version(void)
 {
-    return (int)hypercall(XEN_VERSION, 0, NULL, NULL);
+    return (int)hypercall(HYPERCALL_XEN_VERSION, XENVER_VERSION, NULL, NULL);
 }
 
 void xen_start(void)
 {
-    cpu_start();
-    platform->map_shared_info(shared_info);
+    platform()->start();
+    platform()->map_shared_info(shared_info);
     for (unsigned vcpu = 0; vcpu < VCPUS; vcpu++)
-        vcpu_register(vcpu);
+        register_vcpu_info(vcpu);
     learn_time();
 }

@@ -1,5 +1,7 @@
-"""What runs in guests, compiled once per compiler and source, and kept in the cache: the agent
-for Linux, and the guest of our own that speaks its protocol."""
+"""Compiles what runs in guests: the agent for Linux, and the bare guest.
+
+A program is compiled once for each compiler and each version of its sources, and kept in the cache.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ _BARE_FLAGS = (
     *("-Wno-main", "-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments"),
 )
 _BARE_ARCH_FLAGS = {
-    # Clear of what an HVM guest's firmware uses: hvmloader is at 1 MiB and tests from 4 to 8.
+    # Not where an HVM guest's firmware is: hvmloader lies at 1 MiB, and tests memory at 4 to 8.
     Arch.X86_64: ("-mno-red-zone", "-fcf-protection=none", "-Wl,--defsym=start=0x1000000"),
     Arch.ARM64: ("-mno-outline-atomics", "-Wl,--defsym=start=0x40080000"),
 }
@@ -32,14 +34,17 @@ _TIMEOUT = 120.0
 
 
 def compiler(arch: Arch) -> str:
-    """Return the path of the C compiler for ``arch``; LabError names the package that has it."""
+    """Return the path of the C compiler for ``arch``.
+
+    Raises LabError when it is not there, with the package to install.
+    """
     return which(f"{NAMES[arch].triplet}-gcc", _PACKAGES[arch])
 
 
 def agent_binary(arch: Arch, sources: Path = SOURCES) -> Path:
-    """Return the static agent for ``arch``, compiling it if its sources have not been yet.
+    """Return the path of the static agent for ``arch``; compile it if it is not in the cache.
 
-    BuildError carries the compiler's first error; LabError says which compiler is missing.
+    Raises BuildError with the compiler's first error, LabError when there is no compiler.
     """
     gcc = compiler(arch)
     files = sorted(sources.glob("*.[ch]"))
@@ -62,12 +67,13 @@ def agent_binary(arch: Arch, sources: Path = SOURCES) -> Path:
 
 
 def bare_guest(arch: Arch) -> Path:
-    """Return the bare guest as the toolstack boots it: ELF with a PVH entry, or an arm64 Image.
+    """Return the path of the bare guest for ``arch``; compile it if it is not in the cache.
 
+    It is what the toolstack boots as a kernel: an ELF file for x86-64, an Image for arm64.
     Raises as ``agent_binary`` does.
     """
     gcc = compiler(arch)
-    shared = [SOURCES / "shared.h", SOURCES / "record.h"]
+    shared = [SOURCES / name for name in ("record.h", "shared.h", "xen_abi.h")]
     units = [
         *sorted(BARE_SOURCES.glob(f"*-{arch}.[cS]")),
         *(path for path in sorted(BARE_SOURCES.glob("*.c")) if "-" not in path.name),
@@ -82,7 +88,7 @@ def bare_guest(arch: Arch) -> Path:
         try:
             elf = folder / "bare"
             run([gcc, *flags, f"-Wl,-T,{script}", "-o", elf, *units], timeout=_TIMEOUT)
-            if arch is Arch.ARM64:  # an Image ends where its file does: .bss has to be in it
+            if arch is Arch.ARM64:  # nobody clears the memory behind an Image: put .bss into it
                 keep = "--set-section-flags=.bss=alloc,load,contents"
                 run([gcc.removesuffix("gcc") + "objcopy", keep, "-O", "binary", elf])
         except CommandFailed as error:

@@ -1,4 +1,4 @@
-"""What the agent is talked to through: any two-way stream of bytes."""
+"""The way to an agent: any two-way stream of bytes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Protocol
 
 
 class AgentChannel(Protocol):
-    """A byte stream to one agent, such as an SSH exec channel that runs it."""
+    """A stream of bytes to one agent, such as an SSH channel in which it runs."""
 
     def write(self, data: bytes) -> None:
-        """Send all of ``data``; OSError or LabError when the other side is gone."""
+        """Send all of ``data``.  Raises OSError or LabError when the agent is gone."""
 
     def read(self, limit: int, timeout: float) -> bytes:
-        """Return 1 to ``limit`` bytes; b"" at the end of the stream.
+        """Wait for bytes and return at most ``limit`` of them; b"" at the end of the stream.
 
-        Raises TimeoutError when nothing came within ``timeout`` seconds.
+        Raises TimeoutError when none have come within ``timeout`` seconds.
         """
 
     def close(self) -> None:
-        """Give the channel up; the agent then closes its ports and ends."""
+        """Close the stream: the agent then closes its ports and ends."""

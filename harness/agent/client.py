@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from harness.agent.channel import AgentChannel
 from harness.agent.clock import ClockReading
-from harness.agent.operations import DeviceOperations, Flight, RawOperations
+from harness.agent.operations import DeviceOperations, RawOperations, StartedOperation
 from harness.agent.pages import PAGE_BYTES, parse, records_of
 from harness.agent.wire import (
     ANSWER_TIMEOUT,
@@ -24,9 +24,9 @@ from harness.agent.wire import (
 from harness.arch import Arch
 from harness.verdict import HarnessError, HypervisorError, LabError
 
-PROTOCOL = 1
-_GREETING_TIMEOUT = 30.0  # seconds; the relay itself waits 20 for the domU's agent
-_DUEL_TIMEOUT = 12.0  # seconds of silence after its end; the agent waits 5 for each vCPU
+PROTOCOL = 2
+_HELLO_TIMEOUT = 30.0  # seconds; the relay waits 20 of them for the domU's agent
+_RACE_TIMEOUT = 12.0  # seconds after the race; the agent waits 5 of them for each vCPU
 
 
 @dataclass(frozen=True)
@@ -42,60 +42,61 @@ class AgentInfo:
 
 @dataclass(frozen=True)
 class Collected:
-    """One thread's records as far as they go."""
+    """The records of one of the agent's threads, so far."""
 
     thread: int
     vcpu: int
-    records: npt.NDArray[np.void]  # dtype RECORD; the last may be in flight
-    lost: int  # operations made but not recorded, for want of room
+    records: npt.NDArray[np.void]  # dtype RECORD; the last operation may be in flight
+    lost: int  # operations that were made when there was no room left for their records
 
 
 @dataclass(frozen=True)
-class Duel:
-    """What two vCPUs that fought for one channel's lock did and saw."""
+class RaceCounts:
+    """What two vCPUs did and saw that raced for one channel's lock."""
 
     rounds: int
     sends: int
-    checked: int  # rounds after which something was looked for
-    invented: int  # events on a port that nobody could know
-    lost: int  # events that were let through and never came
+    checked: int  # rounds after which the agent looked for an invented or a lost event
+    invented: int  # "close": events on a new port, which nobody could know yet
+    lost: int  # "unmask": events that were pending when their port was unmasked, and never came
 
 
 @dataclass(frozen=True)
 class RecordingCost:
-    """Sends per second of one loop, with and without their being recorded."""
+    """How many sends per second one loop makes that records them, and one that does not."""
 
     recorded_per_s: int
     bare_per_s: int
 
     @property
     def ratio(self) -> float:
-        """Recorded over bare rate: 1.0 is free."""
+        """Rate with recording over rate without: 1.0 means that recording costs nothing."""
         return self.recorded_per_s / self.bare_per_s
 
 
 class AgentClient:
     """One guest agent: ask it for single operations, loads and their records.
 
-    Leaving the ``with`` block closes every port the agent still owns.
+    At the end of a ``with`` block the agent closes every port that it still owns.
     """
 
     def __init__(self, channel: AgentChannel, name: str) -> None:
-        """Take the agent at the other end of ``channel``; ``name`` is its domain's."""
+        """The agent is at the other end of ``channel``; ``name`` is the name of its domain."""
         self.name = name
         self.connection = Connection(channel, name)
 
     def hello(self) -> AgentInfo:
-        """Greet the agent, which may take as long as its domain boots; return what it says.
+        """Greet the agent and return what it says; it may have to boot first.
 
-        Raises AgentLost when nobody answers, HarnessError when it speaks another protocol.
+        Raises AgentLost when it does not answer within 30 s, HarnessError when it speaks another
+        version of the protocol.
         """
         return self.info
 
     @cached_property
     def info(self) -> AgentInfo:
-        """What the agent said of itself when it was greeted."""
-        answer = self.connection.ask("hello", timeout=_GREETING_TIMEOUT)
+        """What the agent said of itself when it was greeted: see ``hello``."""
+        answer = self.connection.ask("hello", timeout=_HELLO_TIMEOUT)
         if answer.integer("protocol") != PROTOCOL or answer.integer("page") != PAGE_BYTES:
             raise HarnessError(
                 f"agent speaks protocol {answer.integer('protocol')}, we speak {PROTOCOL}",
@@ -113,45 +114,57 @@ class AgentClient:
 
     @cached_property
     def raw(self) -> RawOperations:
-        """Hypercalls that vCPU 0 makes."""
+        """Operations that vCPU 0 makes by hypercall."""
         return self.raw_on(0)
 
     @cached_property
     def device(self) -> DeviceOperations:
-        """Operations on /dev/xen/evtchn that vCPU 0 makes."""
+        """Operations that vCPU 0 makes through /dev/xen/evtchn."""
         return self.device_on(0)
 
     @property
     def domid(self) -> int:
-        """The agent's domid; negative when it does not run on Xen."""
+        """The domid of its domain; negative when that does not run on Xen."""
         return self.info.domid
 
     def raw_on(self, vcpu: int) -> RawOperations:
-        """Return hypercalls that ``vcpu`` makes."""
+        """Return the operations that ``vcpu`` makes by hypercall."""
         return RawOperations(self.connection, self.info.tick_hz, vcpu)
 
     def device_on(self, vcpu: int) -> DeviceOperations:
-        """Return operations on /dev/xen/evtchn that ``vcpu`` makes."""
+        """Return the operations that ``vcpu`` makes through /dev/xen/evtchn."""
         return DeviceOperations(self.connection, self.info.tick_hz, vcpu)
 
-    def begin(self, verb: str, *, via: str = "raw", on: int = 0, **arguments: int) -> Flight:
-        """Start an operation on vCPU ``on`` and do not wait for it; one at a time per vCPU."""
+    def begin(
+        self, verb: str, *, via: str = "raw", on: int = 0, **arguments: int
+    ) -> StartedOperation:
+        """Start an operation on vCPU ``on`` and do not wait for its end.
+
+        Each vCPU makes one operation at a time: AgentRefused (EBUSY) while it has another.
+        """
         self.connection.ask(verb, {"via": via, "on": on, "wait_ms": 0, **arguments})
-        return Flight(self.connection, on)
+        return StartedOperation(self.connection, on)
 
     def release(self) -> list[int]:
-        """Close every port the agent owns; return those that Xen does not report as closed.
+        """Close every port that the agent owns; return those that Xen does not report as closed.
 
-        Asks for every port the agent ever owned since it was last released.
+        It asks Xen about every port that it has owned since the last ``release``.
         """
         return self.connection.ask("release").integers("open")
 
     def forget(self) -> None:
-        """Let ``release`` ask no more about ports that are closed by now: they may be others'."""
+        """Do not ask Xen, at the next ``release``, about ports that have been closed until now.
+
+        Somebody else in the domain may be given their numbers.
+        """
         self.connection.ask("forget")
 
     def collect(self, thread: int, timeout: float = ANSWER_TIMEOUT) -> Collected:
-        """Fetch the records of ``thread``: 0 to vcpus-1 made the single operations."""
+        """Fetch the records of ``thread``.
+
+        Threads 0 to vcpus - 1 are the workers that make single operations; the threads of the load
+        follow.
+        """
         answer = self.connection.ask("collect", {"thread": thread}, timeout=timeout)
         return Collected(
             thread,
@@ -163,7 +176,7 @@ class AgentClient:
     def clock(self) -> ClockReading:
         """Compare the domain's counter with dom0's, and those of its vCPUs with each other.
 
-        Takes about half a second.  dom0's own counter is the reference.
+        Takes about half a second.
         """
         answer = self.connection.ask("clock")
         return ClockReading(
@@ -175,44 +188,46 @@ class AgentClient:
         )
 
     def ticks(self) -> int:
-        """Return the domain's CPU counter now, in ticks."""
+        """Return the domain's CPU counter as it is now, in ticks."""
         return self.connection.ask("ticks").integer("ticks")
 
-    def duel(self, kind: str, seconds: float, seed: int = 1) -> Duel:
-        """Let vCPU 1 read and vCPU 0 write one channel's lock; ``kind``: "close" or "unmask".
+    def race(self, kind: str, seconds: float, seed: int = 1) -> RaceCounts:
+        """Have two vCPUs race for one channel's lock for so long: vCPU 0 writes, vCPU 1 reads.
 
-        docs/agent-protocol.md says what each does.  OperationInFlight when one of them does
-        not come back.
+        ``kind`` is "close" (vCPU 1 sends while vCPU 0 closes) or "unmask" (vCPU 1 unmasks a
+        pending port while vCPU 0 closes the other end); guests/agent/race_stress.c shows the
+        steps.  Raises OperationInFlight when an operation does not return from Xen, LabError when
+        the machine is too slow for a race.
         """
         arguments: dict[str, int | str] = {"kind": kind, "ms": int(seconds * 1000), "seed": seed}
         try:
-            answer = self.connection.ask("duel", arguments, timeout=seconds + _DUEL_TIMEOUT)
+            answer = self.connection.ask("race", arguments, timeout=seconds + _RACE_TIMEOUT)
         except AgentRefused as error:
             if error.errno != errno.EAGAIN:
                 raise
             raise LabError("an event took longer than 2 s to come up", where=self.name) from error
         names = ("rounds", "sends", "checked", "invented", "lost")
-        return Duel(**{name: answer.integer(name) for name in names})
+        return RaceCounts(**{name: answer.integer(name) for name in names})
 
     def interrupts(self) -> list[int]:
-        """Return how many events of /dev/xen/evtchn came up on each vCPU so far."""
+        """Return how many events of /dev/xen/evtchn each vCPU has got since Linux started."""
         return self.connection.ask("interrupts").integers("vcpus")
 
     def debug_key(self, key: str) -> None:
-        """Press a debug key of Xen's (dom0 only).  What Xen prints raises VIRQ_CON_RING."""
+        """Press a debug key of Xen (only in dom0).  What Xen then prints raises VIRQ_CON_RING."""
         self.connection.ask("debug_key", {"key": key})
 
     def recording_cost(self, seconds: float = 2.0) -> RecordingCost:
-        """Measure what recording costs: the same sends with and without it, in turns.
+        """Measure what recording costs: make the same sends with it and without it, in turns.
 
-        Forgets the records of vCPU 0's single operations.
+        The agent forgets the records of vCPU 0's single operations.
         """
         arguments = {"ms": int(seconds * 1000)}
         answer = self.connection.ask("bench", arguments, timeout=seconds + ANSWER_TIMEOUT)
         return RecordingCost(answer.integer("recorded_per_s"), answer.integer("bare_per_s"))
 
     def close(self) -> None:
-        """Let the agent go; it closes its ports itself.  Never raises."""
+        """Close the connection: the agent then closes its ports itself.  Never raises."""
         self.connection.close()
 
     def __enter__(self) -> AgentClient:

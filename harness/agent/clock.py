@@ -1,4 +1,4 @@
-"""One clock for all domains: the reference is dom0's CPU counter."""
+"""One clock for all domains: dom0's CPU counter is the reference."""
 
 from __future__ import annotations
 
@@ -8,35 +8,41 @@ from math import ceil
 
 @dataclass(frozen=True)
 class ClockReading:
-    """A domain's counter compared with dom0's, in ticks."""
+    """A domain's CPU counter, compared with dom0's; all but the last are ticks."""
 
     local: int  # the domain's counter
-    remote: int  # dom0's, at the same moment
-    error: int  # ... to within so much
-    skew: int  # bound of how far the domain's vCPUs are apart
-    tick_hz: int  # ticks per second, measured since the agent started
+    remote: int  # dom0's counter at the same moment
+    error: int  # how far the two moments can be apart
+    skew: int  # how far the counters of two of the domain's vCPUs can be apart
+    tick_hz: int  # ticks per second, as measured since the agent started
 
 
 @dataclass(frozen=True)
 class Clock:
-    """A domain's counter as a straight line over reference time."""
+    """Makes reference time of a domain's ticks: (ticks - ticks_at_zero) / tick_hz seconds."""
 
     tick_hz: int
     ticks_at_zero: int  # the domain's counter at reference time 0
-    error_ns: int  # bound of the line's error
+    error_ns: int  # how far that can be wrong
 
 
 def reference(before: ClockReading, after: ClockReading) -> Clock:
-    """Return dom0's own clock; reference time 0 is the moment of ``before``."""
+    """Return dom0's own clock: its reference time 0 is the moment of ``before``."""
     return Clock(after.tick_hz, before.remote, 0)
 
 
 def compare(before: ClockReading, after: ClockReading, dom0: Clock) -> Clock:
     """Return the clock of a domain that was compared with ``dom0`` before and after a run.
 
-    Both comparisons bound the difference of the two counters.  When they can be true at
-    once, the counters run at one rate and their common part is the bound.  Otherwise the
-    line goes through both points, and is nowhere worse than at the worse of them.
+    Each comparison says between which two values the difference of the counters was:
+
+        before      |------- difference -------|
+        after            |------- difference -------|
+        both             |---------------------|
+
+    If there are differences that fit both comparisons, the counters run at the same rate: the
+    clock has the middle of them.  If there are none, the rates differ: the clock is the straight
+    line through both comparisons, and its error is nowhere larger than at the worse of them.
     """
     low = max(r.local - r.remote - r.error for r in (before, after))
     high = min(r.local - r.remote + r.error for r in (before, after))

@@ -1,4 +1,4 @@
-"""Load from all domains at once: seeded, watched, and brought home as one history."""
+"""Load on all domains at once, from one seed; its records become one history."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from harness.agent import clock
 from harness.agent.client import AgentClient
 from harness.agent.clock import Clock
-from harness.agent.member import QUIET_MS, Member
+from harness.agent.load_agent import QUIET_MS, LoadAgent
 from harness.history.format.history import History, ThreadLog
 from harness.verdict import HarnessError
 
 STATUS_EVERY = 0.5  # seconds
-_SALVAGE_AT_MOST = 60.0
+_SALVAGE_AT_MOST = 60.0  # seconds
 
 Value = TypeVar("Value")
 
@@ -25,15 +25,18 @@ Value = TypeVar("Value")
 class LoadPlan:
     """What to do, and how much of it.
 
-    Counts of channels are per domain: ``raw`` and ``device`` loop back; ``cross`` is per
-    peer, way (raw, device) and direction; ``virq`` is each of raw VIRQ, device VIRQ and IPI.
+    ``raw``, ``device``, ``cross`` and ``virq`` are numbers of channels per domain.  Both ends of
+    a ``raw`` or ``device`` channel are in that domain; they are made by hypercalls or through
+    /dev/xen/evtchn.  ``cross`` is for each other domain, and for each of four kinds: made by a
+    hypercall or the device, allocated here or bound here.  ``virq`` is for each of three kinds:
+    VIRQ by hypercall, VIRQ by the device, IPI.
     """
 
     seed: int
     duration_s: float
-    run: int = 1  # number of this load, found in its pages of records
+    run: int = 1  # number of this load, which the headers of its pages of records have
     threads_per_vcpu: int = 1
-    records: int = 1 << 18  # room per thread (8 MiB); a full buffer ends its thread
+    records: int = 1 << 18  # room per thread (8 MiB); a thread ends when it is full
     raw: int = 4
     device: int = 3
     cross: int = 2
@@ -45,8 +48,8 @@ class LoadProgress:
     """How far a load is."""
 
     elapsed_s: float
-    operations: Mapping[str, int]  # by domain, so far
-    per_second: float  # all domains, of late
+    operations: Mapping[str, int]  # so far, by domain
+    per_second: float  # operations of all domains, since the progress before
 
 
 def run_load(
@@ -64,62 +67,58 @@ def run_load(
 ) -> History:
     """Put load on every domain of ``agents`` (name to client; one is dom0's) and record it.
 
-    ``watch`` is called at least once a second and raises when something died elsewhere.
-    All ports are closed at the end; ``meta["open_ports"]`` has those, by domain, that Xen
-    does not report as closed.
+    ``watch`` is called at least once a second, and raises when another part of the machine has
+    failed.  At the end all ports are closed; those that Xen does not report as closed are in
+    ``meta["open_ports"]`` of the history, by domain.
 
-    Raises AgentLost when an agent falls silent, OperationInFlight when a thread's operation
-    does not come back from Xen, LabError when a thread stands still otherwise, and whatever
-    ``watch`` raises.  Before that, ``broke`` is told the error, and ``salvage`` is given the
-    history of what could still be collected, operations in flight included;
-    harness.agent.recover can add to it.
+    Raises AgentLost when an agent no longer answers, OperationInFlight when an operation of a
+    thread does not return from Xen, LabError when a thread makes no operation for another
+    reason, and what ``watch`` raises.  Before it raises, it calls ``broke`` with the error, and
+    ``salvage`` with the history of what can still be collected, operations in flight included
+    (harness.agent.recover can add to that).
     """
     if all(agent.domid != 0 for agent in agents.values()):
         raise HarnessError("a load needs dom0's agent: its clock is the reference")
-    members = {name: Member(agents[name], i) for i, name in enumerate(sorted(agents))}
+    loaded = {name: LoadAgent(agents[name], i) for i, name in enumerate(sorted(agents))}
 
     def history(complete: bool) -> History:
-        meta = _meta(plan, members) | {"complete": complete}
-        if complete:  # only then did every reader go on until nothing came for so long
+        meta = _meta(plan, loaded) | {"complete": complete}
+        if complete:  # only then did every agent read events until no more came
             meta["drained_ns"] = QUIET_MS * 1_000_000
-        return History(flavour, release, arch, host, tuple(_logs(members)), meta)
+        return History(flavour, release, arch, host, tuple(_logs(loaded)), meta)
 
-    pool = ThreadPoolExecutor(len(members), "agent")
-    each = _Each(pool, members, watch)
+    pool = ThreadPoolExecutor(len(loaded), "agent")
+    on_all = _OnAll(pool, loaded, watch)
     try:
-        _read_clocks(members, "before", watch)
-        _begin(members, plan, each)
-        each(Member.go)
-        _let_run(members, plan, each, progress)
-        each(Member.stop)
-        each(Member.drain)  # everywhere, before the first port is closed
-        each(Member.release)
-        _read_clocks(members, "after", watch)
-        each(Member.collect)
+        _read_clocks(loaded, watch)
+        _begin(loaded, plan, on_all)
+        on_all(LoadAgent.go)
+        _let_run(loaded, plan, on_all, progress)
+        on_all(LoadAgent.stop)
+        on_all(LoadAgent.drain)  # all of them, before the first port is closed
+        on_all(LoadAgent.release)
+        _read_clocks(loaded, watch)
+        on_all(LoadAgent.collect)
         return history(complete=True)
     except BaseException as error:
         broke(error)
-        _salvage(members)
+        _salvage(loaded)
         salvage(history(complete=False))
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _ForAll(Protocol):
-    def __call__(self, task: Callable[[Member], Value]) -> dict[str, Value]: ...
-
-
 @dataclass(frozen=True)
-class _Each:
-    """Does something for all members at once; raises the first error, or what watch raises."""
+class _OnAll:
+    """Calls a function for all agents at once; raises its first error, or what watch raises."""
 
     pool: ThreadPoolExecutor
-    members: Mapping[str, Member]
+    agents: Mapping[str, LoadAgent]
     watch: Callable[[], None]
 
-    def __call__(self, task: Callable[[Member], Value]) -> dict[str, Value]:
-        futures = {name: self.pool.submit(task, member) for name, member in self.members.items()}
+    def __call__(self, task: Callable[[LoadAgent], Value]) -> dict[str, Value]:
+        futures = {name: self.pool.submit(task, agent) for name, agent in self.agents.items()}
         pending: set[Future[Value]] = set(futures.values())
         while pending:
             done, pending = wait(pending, STATUS_EVERY, FIRST_EXCEPTION)
@@ -129,19 +128,19 @@ class _Each:
         return {name: future.result() for name, future in futures.items()}
 
 
-def _read_clocks(members: Mapping[str, Member], when: str, watch: Callable[[], None]) -> None:
-    """Compare clocks, one domain after the other: an exchange needs both CPUs."""
-    for member in members.values():
+def _read_clocks(agents: Mapping[str, LoadAgent], watch: Callable[[], None]) -> None:
+    """Compare each clock with dom0's, one after the other: a comparison needs both CPUs."""
+    for agent in agents.values():
         watch()
-        setattr(member, when, member.agent.clock())
+        agent.read_clock()
 
 
-def _begin(members: Mapping[str, Member], plan: LoadPlan, each: _ForAll) -> None:
-    """Make every agent's channels, and tell each which ports of its peers it may bind to."""
+def _begin(agents: Mapping[str, LoadAgent], plan: LoadPlan, on_all: _OnAll) -> None:
+    """Have every agent make its channels, and tell each which ports of its peers it may bind to."""
 
-    def begin(member: Member) -> Mapping[int, list[int]]:
-        peers = [m.agent.domid for m in members.values() if m is not member]
-        return member.begin(
+    def begin(agent: LoadAgent) -> Mapping[int, list[int]]:
+        peers = [a.client.domid for a in agents.values() if a is not agent]
+        return agent.begin(
             {
                 "seed": plan.seed,
                 "run": plan.run,
@@ -155,48 +154,48 @@ def _begin(members: Mapping[str, Member], plan: LoadPlan, each: _ForAll) -> None
             plan.threads_per_vcpu,
         )
 
-    anchors = {members[name].agent.domid: ports for name, ports in each(begin).items()}
+    bindable = {agents[name].client.domid: ports for name, ports in on_all(begin).items()}
 
-    def introduce(member: Member) -> None:
-        ours = member.agent.domid
-        member.introduce({domid: ports[ours] for domid, ports in anchors.items() if domid != ours})
+    def set_peer_ports(agent: LoadAgent) -> None:
+        me = agent.client.domid
+        agent.set_peer_ports({peer: ports[me] for peer, ports in bindable.items() if peer != me})
 
-    each(introduce)
+    on_all(set_peer_ports)
 
 
 def _let_run(
-    members: Mapping[str, Member],
+    agents: Mapping[str, LoadAgent],
     plan: LoadPlan,
-    each: _ForAll,
+    on_all: _OnAll,
     progress: Callable[[LoadProgress], None],
 ) -> None:
-    """Wait for the load's end: its time is over, or every buffer is full."""
+    """Wait until the load's time is over, or the records of all threads are full."""
     began = last = time.monotonic()
     total = 0
     while (left := began + plan.duration_s - time.monotonic()) > 0:
         time.sleep(min(STATUS_EVERY, left))
-        each(Member.look)
+        on_all(LoadAgent.watch_progress)
         now = time.monotonic()
-        done = {name: member.operations for name, member in members.items()}
+        done = {name: agent.operations for name, agent in agents.items()}
         rate = (sum(done.values()) - total) / (now - last)
         progress(LoadProgress(now - began, done, rate))
         total, last = sum(done.values()), now
-        if all(member.full for member in members.values()):
+        if all(agent.full for agent in agents.values()):
             return
 
 
-def _salvage(members: Mapping[str, Member]) -> None:
-    """Collect from every agent that still answers; the load need not have stopped for it."""
-    pool = ThreadPoolExecutor(len(members), "salvage")
-    wait([pool.submit(member.salvage) for member in members.values()], _SALVAGE_AT_MOST)
+def _salvage(agents: Mapping[str, LoadAgent]) -> None:
+    """Collect the records of every agent that still answers, even if its load still runs."""
+    pool = ThreadPoolExecutor(len(agents), "salvage")
+    wait([pool.submit(agent.salvage) for agent in agents.values()], _SALVAGE_AT_MOST)
     pool.shutdown(wait=False)
 
 
-def _logs(members: Mapping[str, Member]) -> list[ThreadLog]:
-    clocks = _clocks(members)
+def _logs(agents: Mapping[str, LoadAgent]) -> list[ThreadLog]:
+    clocks = _clocks(agents)
     return [
         ThreadLog(
-            domid=member.agent.domid,
+            domid=agent.client.domid,
             domain=name,
             thread=thread.thread,
             vcpu=thread.vcpu,
@@ -206,20 +205,20 @@ def _logs(members: Mapping[str, Member]) -> list[ThreadLog]:
             error_ns=clocks[name].error_ns,
             lost=thread.lost,
         )
-        for name, member in members.items()
+        for name, agent in agents.items()
         if name in clocks
-        for thread in member.collected.values()
+        for thread in agent.collected.values()
     ]
 
 
-def _clocks(members: Mapping[str, Member]) -> dict[str, Clock]:
-    """Return the clocks of all members that were compared at least once."""
+def _clocks(agents: Mapping[str, LoadAgent]) -> dict[str, Clock]:
+    """Return the clock of each agent whose clock was compared at least once."""
     readings = {
-        name: (member.before, member.after or member.before)
-        for name, member in members.items()
-        if member.before
+        name: (agent.before, agent.after or agent.before)
+        for name, agent in agents.items()
+        if agent.before
     }
-    first = next((name for name in readings if members[name].agent.domid == 0), None)
+    first = next((name for name in readings if agents[name].client.domid == 0), None)
     if first is None:
         return {}
     dom0 = clock.reference(*readings[first])
@@ -229,11 +228,11 @@ def _clocks(members: Mapping[str, Member]) -> dict[str, Clock]:
     }
 
 
-def _meta(plan: LoadPlan, members: Mapping[str, Member]) -> dict[str, object]:
-    readings = [r for m in members.values() for r in (m.before, m.after) if r]
+def _meta(plan: LoadPlan, agents: Mapping[str, LoadAgent]) -> dict[str, object]:
+    readings = [r for a in agents.values() for r in (a.before, a.after) if r]
     return {
         "seed": plan.seed,
         "duration_s": plan.duration_s,
         "cpu_error_ns": max((-(-r.skew * 10**9 // r.tick_hz) for r in readings), default=0),
-        "open_ports": {name: m.open_ports for name, m in members.items() if m.open_ports},
+        "open_ports": {name: a.open_ports for name, a in agents.items() if a.open_ports},
     }

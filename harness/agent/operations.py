@@ -1,8 +1,8 @@
 """Single event channel operations in a guest, as a test case writes them.
 
-Each method makes one operation and returns Xen's value; an error number raises
-AgentRefused (its ``errno`` is Xen's), an operation that never comes back raises
-OperationInFlight.  Names and arguments are those of Xen's EVTCHNOP_* calls.
+Each method makes one operation and returns Xen's value.  It raises AgentRefused when Xen answers
+with an error number (``errno`` of the exception), OperationInFlight when the operation does not
+return.  Names and arguments are those of Xen's EVTCHNOP_* calls.
 
     port = dom0.raw.alloc_unbound(remote=domu.domid)
     assert dom0.raw.status(port).state is ChannelState.UNBOUND
@@ -19,13 +19,18 @@ from harness.agent.wire import ANSWER_TIMEOUT, Answer, Arguments, Connection
 from harness.model.evtchn.abi import DOMID_SELF, ChannelState
 from harness.verdict import LabError
 
-_PATIENCE = 5.0  # seconds in which an operation has to come back
+_CALL_TIMEOUT = 5.0  # seconds within which an operation has to return
 
-_PENDING_ROUNDS = 30  # polls of each port between looks
-_PENDING_AT_ONCE = 5  # of these, in one message
+# is_pending(): batches of polls, until one decides.
 _PENDING_BATCHES = 6
-_PENDING_CLEAR = 1.3  # the medians of the known ports must differ by this factor (seen: 1.7 to 30)
-_UNSURE = (0.35, 0.55)  # share of slow polls that tells nothing (seen: 0.2 and 0.72 at worst)
+_PENDING_ROUNDS = 30  # polls of each port in a batch
+_PENDING_AT_ONCE = 5  # polls of each port in one message
+# The medians of the port that is pending and of the one that is not must differ by this factor
+# (measured: 1.7 to 30).
+_PENDING_CLEAR = 1.3
+# If the share of slow polls lies between these, nothing is decided (measured: at most 0.2 for a
+# pending port, at least 0.72 for another).
+_UNSURE = (0.35, 0.55)
 
 
 @dataclass(frozen=True)
@@ -34,23 +39,23 @@ class ChannelStatus:
 
     state: ChannelState
     vcpu: int  # notify vCPU
-    remote: int  # domid at the other end: unbound and interdomain channels
-    detail: int  # remote port, VIRQ or PIRQ
+    remote: int  # UNBOUND, INTERDOMAIN: domid of the other end
+    detail: int  # INTERDOMAIN: remote port; VIRQ, PIRQ: its number
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One finished operation: its value and when it was (ticks of its domain's counter)."""
+class CompletedOperation:
+    """One operation that has returned."""
 
     result: int
-    call: int
+    call: int  # ticks of its domain's counter
     ret: int
     cpu: int
 
 
-def outcome(answer: Answer) -> Outcome:
-    """Return what ``answer`` says of the operation it answers."""
-    return Outcome(
+def completed(answer: Answer) -> CompletedOperation:
+    """Return what ``answer`` says of the operation that it answers."""
+    return CompletedOperation(
         answer.integer("result"),
         answer.integer("call"),
         answer.integer("ret"),
@@ -59,7 +64,7 @@ def outcome(answer: Answer) -> Outcome:
 
 
 class _Operations:
-    """What both ways have in common: which vCPU makes the operation."""
+    """What hypercalls and the device have in common: which vCPU makes the operation."""
 
     via: str
 
@@ -67,18 +72,15 @@ class _Operations:
         self._connection = connection
         self._tick_hz = tick_hz
         self._on = on
-        self.last: Outcome | None = None  # the latest operation that succeeded
 
     def _do(self, verb: str, arguments: Arguments, blocks_s: float = 0.0) -> Answer:
-        """Make an operation that by itself may take ``blocks_s`` seconds."""
+        """Make an operation, which may sleep in Xen or Linux for ``blocks_s`` seconds."""
         words = self._words(arguments, blocks_s)
-        answer = self._connection.ask(verb, words, timeout=ANSWER_TIMEOUT + blocks_s)
-        self.last = outcome(answer)
-        return answer
+        return self._connection.ask(verb, words, timeout=ANSWER_TIMEOUT + blocks_s)
 
     def _words(self, arguments: Arguments, blocks_s: float = 0.0) -> Arguments:
-        """Return ``arguments`` with who makes the operation, and how long it may take."""
-        wait_ms = int((_PATIENCE + blocks_s) * 1000)
+        """Return ``arguments``, and which vCPU makes the operation and how long it may take."""
+        wait_ms = int((_CALL_TIMEOUT + blocks_s) * 1000)
         return {"via": self.via, "on": self._on, "wait_ms": wait_ms, **arguments}
 
     def _value(self, verb: str, **arguments: int) -> int:
@@ -86,7 +88,7 @@ class _Operations:
 
 
 class RawOperations(_Operations):
-    """Hypercalls through /dev/xen/privcmd: the answers are Xen's own."""
+    """Operations by hypercall, through /dev/xen/privcmd: the answers are Xen's own."""
 
     via = "raw"
 
@@ -99,15 +101,15 @@ class RawOperations(_Operations):
         return self._value("bind_interdomain", remote=remote, port=port)
 
     def bind_virq(self, virq: int, vcpu: int = 0) -> int:
-        """Bind a virtual IRQ; return the local port."""
+        """Bind a virtual IRQ of ``vcpu``; return the local port."""
         return self._value("bind_virq", virq=virq, vcpu=vcpu)
 
     def bind_ipi(self, vcpu: int) -> int:
-        """Bind an inter-processor interrupt to ``vcpu``; return the local port."""
+        """Make a port for inter-processor interrupts to ``vcpu``; return it."""
         return self._value("bind_ipi", vcpu=vcpu)
 
     def close(self, port: int) -> None:
-        """Close ``port``.  The agent refuses (EPERM) a port that /dev/xen/evtchn has bound."""
+        """Close ``port``.  The agent refuses (EPERM) a port of /dev/xen/evtchn."""
         self._value("close", port=port)
 
     def send(self, port: int) -> None:
@@ -115,7 +117,7 @@ class RawOperations(_Operations):
         self._value("send", port=port)
 
     def status(self, port: int) -> ChannelStatus:
-        """Ask for the state of a port of this domain."""
+        """Return what EVTCHNOP_status tells about a port of this domain."""
         answer = self._do("status", {"port": port})
         return ChannelStatus(
             ChannelState(answer.integer("state")),
@@ -125,43 +127,42 @@ class RawOperations(_Operations):
         )
 
     def bind_vcpu(self, port: int, vcpu: int) -> None:
-        """Make ``vcpu`` the one that is notified of events on ``port``."""
+        """Make ``vcpu`` the notify vCPU of ``port``: the one that gets its events."""
         self._value("bind_vcpu", port=port, vcpu=vcpu)
 
     def unmask(self, port: int) -> None:
-        """Clear the mask of ``port``, and deliver what is pending."""
+        """Clear the mask of ``port``; Xen then delivers an event that is pending."""
         self._value("unmask", port=port)
 
     def set_priority(self, port: int, priority: int) -> None:
-        """Set the FIFO priority (0 highest, 15 lowest) of ``port``'s future events."""
+        """Set the FIFO priority (0 highest, 15 lowest) of future events on ``port``."""
         self._value("set_priority", port=port, priority=priority)
 
     def poll(self, port: int) -> float:
-        """SCHEDOP_poll one port, with a time-out in the past; return how long it took in seconds.
+        """SCHEDOP_poll one port, with a time-out in the past; return how many seconds it took.
 
-        Xen answers 0 whether the port is pending or not.
+        Xen's value is 0 whether the port is pending or not.
         """
         return self.polls([port])[0]
 
     def polls(self, ports: Sequence[int]) -> list[float]:
-        """Poll one port after the other, as ``poll`` does; return how long each took."""
+        """Poll one port after the other, as ``poll`` does; return how many seconds each took."""
         asked = [self._words({"ports": [port]}) for port in ports]
-        done = [outcome(answer) for answer in self._connection.ask_in_a_row("poll", asked)]
-        self.last = done[-1]
+        done = [completed(answer) for answer in self._connection.ask_in_a_row("poll", asked)]
         return [(each.ret - each.call) / self._tick_hz for each in done]
 
     def is_pending(self, port: int) -> bool:
         """Say whether an event is pending on ``port``, which must be masked (raw ports are).
 
-        Xen answers a poll of a pending port at once, and goes through its timer and its
-        scheduler for another.  How long either takes depends on the machine, so the port
-        is compared, in turn, with one that is pending and one that is not.  LabError when
-        the machine is too unsteady to tell.
+        A poll of a pending port returns at once.  For a poll of another port Xen sets a timer and
+        calls its scheduler, which takes longer.  How long, depends on the machine; so the port is
+        polled in turn with one that is known to be pending and one that is known not to be, and
+        the times are compared.  Raises LabError when they are too unsteady to decide.
         """
         empty = self.alloc_unbound()
         pending = self.bind_interdomain(DOMID_SELF, empty)
         try:
-            self.send(empty)  # binding alone makes it pending too, if that is what works
+            self.send(empty)  # binding has made it pending already, if this Xen works
             times: dict[int, list[float]] = {empty: [], pending: [], port: []}
             for _ in range(_PENDING_BATCHES):
                 for _ in range(_PENDING_ROUNDS // _PENDING_AT_ONCE):
@@ -185,7 +186,10 @@ class RawOperations(_Operations):
 
 
 class DeviceOperations(_Operations):
-    """/dev/xen/evtchn; ``handle`` is one of 16 open files of it, each with its own ports."""
+    """Operations through /dev/xen/evtchn.
+
+    ``handle`` (0 to 15) is one open file of the device; each has ports of its own.
+    """
 
     via = "device"
 
@@ -198,7 +202,7 @@ class DeviceOperations(_Operations):
         return self._value("bind_interdomain", remote=remote, port=port, handle=handle)
 
     def bind_virq(self, virq: int, handle: int = 0) -> int:
-        """Bind a virtual IRQ (Linux always takes vCPU 0); return the local port."""
+        """Bind a virtual IRQ; return the local port.  Linux always binds it to vCPU 0."""
         return self._value("bind_virq", virq=virq, handle=handle)
 
     def unbind(self, port: int, handle: int = 0) -> None:
@@ -206,31 +210,31 @@ class DeviceOperations(_Operations):
         self._value("close", port=port, handle=handle)
 
     def notify(self, port: int, handle: int = 0) -> None:
-        """Send an event.  Linux does not tell whether Xen accepted it."""
+        """Send an event.  Linux succeeds whatever Xen answers."""
         self._value("send", port=port, handle=handle)
 
     def read(self, timeout_s: float = 0.0, handle: int = 0) -> list[int]:
-        """Return the ports that had events, waiting up to ``timeout_s`` for the first.
+        """Wait up to ``timeout_s`` for an event; return the ports of all that have come.
 
-        Each stays masked until it is given to enable().
+        Each port stays masked until ``enable``.
         """
         arguments = {"timeout_ms": int(timeout_s * 1000), "handle": handle}
         return self._do("read", arguments, timeout_s).integers("ports")
 
     def enable(self, ports: Sequence[int], handle: int = 0) -> None:
-        """Let the next event of each of ``ports`` through: write them back to the device."""
+        """Write ``ports`` back to the device: Linux unmasks them, and their next events come."""
         self._do("enable", {"ports": ports, "handle": handle})
 
 
-class Flight:
-    """An operation that was begun and may not have come back yet."""
+class StartedOperation:
+    """An operation that has been started, and may not have returned yet."""
 
     def __init__(self, connection: Connection, on: int) -> None:
         self._connection = connection
         self._on = on
 
-    def join(self, timeout_s: float = 5.0) -> Outcome:
-        """Wait for its end.  Raises OperationInFlight when it is not back in time."""
+    def join(self, timeout_s: float = 5.0) -> CompletedOperation:
+        """Wait for its end.  Raises OperationInFlight when it does not return in time."""
         arguments = {"on": self._on, "wait_ms": int(timeout_s * 1000)}
         answer = self._connection.ask("join", arguments, timeout=timeout_s + ANSWER_TIMEOUT)
-        return outcome(answer)
+        return completed(answer)

@@ -1,4 +1,4 @@
-"""The agent's pages of records, as they are in its memory (guests/agent/record.h)."""
+"""The pages of records in an agent's memory: the layout of guests/agent/record.h."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ assert PAGE.itemsize == PAGE_BYTES
 
 
 def records_of(pages: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    """Return the records of one thread's ``pages`` (dtype PAGE, in order), unused ones left out.
+    """Return the records in one thread's ``pages`` (dtype PAGE, in order).
 
-    The last may be in flight (``ret`` 0).  One that was just being written is left out, too.
+    The last operation may be in flight: its ``ret`` is 0.  Left out are records that are not used
+    yet, and one that the thread was just writing.
     """
     records: npt.NDArray[np.void] = pages["records"].reshape(-1)
     used: npt.NDArray[np.void] = records[(records["call"] != 0) & (records["op"] != 0)]
@@ -39,11 +40,11 @@ def records_of(pages: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
 
 
 def parse(blob: bytes) -> npt.NDArray[np.void]:
-    """Return the pages (dtype PAGE) in ``blob``; HarnessError if it is not whole, ordered pages."""
+    """Return ``blob`` as pages (dtype PAGE); HarnessError if they are cut off or out of order."""
     if len(blob) % PAGE_BYTES:
-        raise HarnessError(f"{len(blob)} bytes of records are no whole number of pages")
+        raise HarnessError(f"{len(blob)} bytes of records are not a whole number of pages")
     pages = np.frombuffer(blob, PAGE)
     header = pages["header"]
     if (header["magic"] != MAGIC).any() or (header["page"] != np.arange(len(pages))).any():
-        raise HarnessError("pages of records are out of order or damaged")
+        raise HarnessError("pages of records are damaged or out of order")
     return pages

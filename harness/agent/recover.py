@@ -1,9 +1,9 @@
-"""Records from a dump of the machine's memory, when nobody is left to ask for them.
+"""The agents' records, found in a dump of the machine's memory when no agent answers any more.
 
-A page of records says itself whose it is and where it belongs (guests/agent/record.h), so
-that neither page tables nor symbols are needed: only the physical memory, as QEMU's
-``pmemsave`` writes it.  The last record of each thread may be in flight, which after a hang
-is the most telling one of all.
+The header of a page of records (guests/agent/record.h) says whose page it is and where it belongs.
+So neither page tables nor symbols are needed, only the physical memory, as QEMU's ``pmemsave``
+writes it.  After a hang, the last record of each thread is the most interesting one: it shows the
+operation that is in flight.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHUNK_PAGES = 1 << 16  # 256 MiB at a time
 
 @dataclass(frozen=True)
 class Recovered:
-    """The records of one thread, as far as memory has them."""
+    """The records of one thread, as far as they are in memory."""
 
     domid: int
     thread: int
@@ -34,15 +34,15 @@ class Recovered:
 
     @property
     def in_flight(self) -> str:
-        """The operation that has not come back, as "CLOSE of port 22"; "" if there is none."""
+        """The operation that has not returned, as "CLOSE of port 22"; "" if there is none."""
         return _in_flight(self.records)
 
 
 def recover(image: Path, run: int) -> list[Recovered]:
-    """Return what load ``run`` left in the memory ``image``, by domain and thread.
+    """Find the records of load number ``run`` in the memory ``image``, by domain and thread.
 
-    A thread's records end before the first page that is not there.  LabError when the
-    image cannot be read.
+    Where a page of a thread is missing, the pages after it are left out.  Raises LabError when
+    the image cannot be read.
     """
     found: dict[tuple[int, int], dict[int, npt.NDArray[np.void]]] = {}
     for page in _pages(image, run):
@@ -55,7 +55,7 @@ def recover(image: Path, run: int) -> list[Recovered]:
 
 
 def complete(history: History, recovered: Iterable[Recovered]) -> History:
-    """Return ``history`` with each thread's records replaced by the recovered ones, if more."""
+    """Return ``history``, with the ``recovered`` records of each thread that has fewer there."""
     longer = {(r.domid, r.thread): r.records for r in recovered}
     none = np.zeros(0, RECORD)
     return replace(
@@ -70,7 +70,7 @@ def complete(history: History, recovered: Iterable[Recovered]) -> History:
 
 
 def in_flight(history: History) -> list[str]:
-    """Return each thread's operation that has not come back: "domu1 vCPU0: CLOSE of port 22"."""
+    """Return the operations that have not returned, as "domu1 vCPU0: CLOSE of port 22"."""
     return [
         f"{log.domain} vCPU{log.vcpu}: {flight}"
         for log in history.threads

@@ -1,4 +1,4 @@
-"""The agent's protocol (docs/agent-protocol.md): commands out, answers and records in."""
+"""The agent's protocol (docs/agent-protocol.md): send commands, receive answers and records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from harness.agent.channel import AgentChannel
 from harness.verdict import HarnessError, HypervisorError, LabError
 
-ANSWER_TIMEOUT = 9.0  # seconds of silence; the agent itself waits 7 at most for Xen
+ANSWER_TIMEOUT = 9.0  # seconds; the agent itself waits at most 7 for Xen
 _CHUNK = 1 << 18
 
 Arguments = Mapping[str, int | str | Sequence[int]]
@@ -18,13 +18,13 @@ _NONE: Arguments = {}
 
 
 class AgentLost(LabError):
-    """The agent no longer answers: its channel ended, or it is silent."""
+    """The agent no longer answers: its channel has ended, or nothing comes in time."""
 
 
 class AgentRefused(HarnessError):
-    """Xen, Linux or the agent answered a command with an error number.
+    """Xen, Linux or the agent has answered a command with an error number.
 
-    ``errno`` is the positive error number; ``answer`` has the ticks of the attempt.
+    ``errno`` is that number, positive; ``answer`` has the ticks of the attempt.
     """
 
     def __init__(self, name: str, command: str, answer: Answer) -> None:
@@ -35,19 +35,19 @@ class AgentRefused(HarnessError):
 
 
 class OperationInFlight(HypervisorError):
-    """An operation went into the hypervisor and has not come back."""
+    """An operation has entered the hypervisor and not returned."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer line taken apart, and the bytes that followed it."""
+    """One answer line, parsed, and the bytes that followed it."""
 
     ok: bool
     fields: Mapping[str, str]
     payload: bytes = field(default=b"", repr=False)
 
     def integer(self, key: str, otherwise: int | None = None) -> int:
-        """Return the number called ``key``; HarnessError when the agent did not send one."""
+        """Return the number called ``key``; HarnessError when the answer has none."""
         word = self.fields.get(key)
         if word is None and otherwise is not None:
             return otherwise
@@ -76,22 +76,24 @@ class Connection:
     def ask(
         self, verb: str, arguments: Arguments = _NONE, *, timeout: float = ANSWER_TIMEOUT
     ) -> Answer:
-        """Send a command and return its answer; no more than ``timeout`` seconds of silence.
+        """Send a command and return its answer.
 
-        Raises AgentRefused for an ``err`` answer, OperationInFlight when the agent says that
-        the operation has not come back, AgentLost when there is no answer at all; once
-        lost, an agent stays lost, because a late answer would be taken for another's.
+        Raises AgentRefused for an ``err`` answer, OperationInFlight when the agent answers that
+        the operation has not returned from Xen, AgentLost when nothing comes for ``timeout``
+        seconds.  A lost agent stays lost: its late answer would be taken for that to another
+        command.
         """
         return self.ask_in_a_row(verb, [arguments], timeout=timeout)[0]
 
     def ask_in_a_row(
         self, verb: str, many: Sequence[Arguments], *, timeout: float = ANSWER_TIMEOUT
     ) -> list[Answer]:
-        """Send one command per element of ``many`` at once; return their answers.
+        """Send the same verb with each of ``many`` arguments, in one message; return the answers.
 
-        Saves the way there and back, which is most of a short operation's time.  Commands
-        and answers must fit into what the channel holds (a few KiB): nobody reads meanwhile.
-        Raises as ``ask`` does, for the first that failed, once all have been answered.
+        One message instead of many saves most of the time of short operations.  Commands and
+        answers must fit into the channel's buffers (a few KiB), because answers are read only
+        after all commands have been written.  Raises as ``ask`` does, for the first command that
+        failed, when all have been answered.
         """
         answers = self.attempt_in_a_row(verb, many, timeout=timeout)
         for arguments, answer in zip(many, answers, strict=True):
@@ -102,19 +104,19 @@ class Connection:
     def attempt(
         self, verb: str, arguments: Arguments = _NONE, *, timeout: float = ANSWER_TIMEOUT
     ) -> Answer:
-        """As ``ask``, for those who want to see a refusal: it is an answer like any other."""
+        """Like ``ask``, but return an ``err`` answer instead of raising AgentRefused."""
         return self.attempt_in_a_row(verb, [arguments], timeout=timeout)[0]
 
     def attempt_in_a_row(
         self, verb: str, many: Sequence[Arguments], *, timeout: float = ANSWER_TIMEOUT
     ) -> list[Answer]:
-        """As ``ask_in_a_row``; refusals are answers like any other."""
+        """Like ``ask_in_a_row``, but return ``err`` answers like any other."""
         return self.attempt_all([(verb, arguments) for arguments in many], timeout=timeout)
 
     def attempt_all(
         self, many: Sequence[tuple[str, Arguments]], *, timeout: float = ANSWER_TIMEOUT
     ) -> list[Answer]:
-        """As ``attempt_in_a_row``, of different verbs."""
+        """Like ``attempt_in_a_row``, with a verb for each command."""
         commands = [_command(verb, arguments) for verb, arguments in many]
         answers = self._exchange(many[0][0], commands, timeout)
         for command, answer in zip(commands, answers, strict=True):
@@ -124,7 +126,7 @@ class Connection:
         return answers
 
     def post(self, commands: Sequence[tuple[str, Arguments]]) -> None:
-        """Send ``commands`` and return at once; ``collect`` must follow before anything else."""
+        """Send ``commands`` and return at once.  Next, ``collect`` has to be called."""
         if not self._turn.acquire(timeout=ANSWER_TIMEOUT):
             raise AgentLost("an earlier answer is overdue", where=self.name)
         if self._lost:
@@ -136,11 +138,11 @@ class Connection:
 
     @property
     def posted(self) -> bool:
-        """Whether there are posted commands whose answers were not collected."""
+        """Whether ``post`` has been called, and ``collect`` has not yet."""
         return self._posted
 
     def collect(self, count: int, timeout: float = ANSWER_TIMEOUT) -> list[Answer]:
-        """Return the answers to ``count`` posted commands, whatever they say."""
+        """Return the answers to the ``count`` posted commands, ``ok`` or ``err``."""
         try:
             answers = [self._answer(timeout) for _ in range(count)]
             self._lost = None
@@ -153,7 +155,7 @@ class Connection:
         return answers
 
     def _exchange(self, verb: str, commands: Sequence[str], timeout: float) -> list[Answer]:
-        """Send ``commands``, which are ``verb``'s; return an answer for each, whatever it says."""
+        """Send ``commands`` and return their answers, ``ok`` or ``err``; errors name ``verb``."""
         if not self._turn.acquire(timeout=timeout):
             raise AgentLost(f"{verb!r} has to wait: an earlier answer is overdue", where=self.name)
         try:
@@ -180,7 +182,7 @@ class Connection:
         return answers
 
     def close(self) -> None:
-        """Give the agent up: it closes its ports and ends."""
+        """Close the channel: the agent then closes its ports and ends."""
         self._channel.close()
 
     def _answer(self, timeout: float) -> Answer:

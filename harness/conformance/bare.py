@@ -3,11 +3,11 @@
     bare.init_control(0)            # from 2L to FIFO
     bare.expand_array()
     port = bare.bind_ipi(1)
-    bare.send(port)                 # the model says which words change: they are looked at
+    bare.send(port)                 # compares every bit in memory that the model says changes
     assert bare.take(1) == [port]
 
-It shares its memory with nobody but Xen, so the bits that the model predicts are compared one
-by one: pending, masked, linked, the selectors, the priorities that are ready, the upcall.
+Nobody but Xen and the test changes its shared memory.  So every bit there is compared with the
+model: pending, masked, linked, the selectors, the ready priorities, the upcall.
 """
 
 from __future__ import annotations
@@ -16,33 +16,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from harness.agent.wire import Answer
-from harness.conformance.guest import Guest, Inspection, changed_ports
+from harness.conformance.guest import Guest, StateQuery, changed_ports
 from harness.conformance.hypercalls import Observed
-from harness.conformance.oracle import Disagreement
+from harness.conformance.reference_model import Disagreement
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Channel, Domain, GuestKind, SharedBits, Vcpu
 from harness.model.evtchn.operations import Consume, ExpandArray, Fault, InitControl, Mask, Reset
 
-_SELECTOR = 64  # ports one bit of evtchn_pending_sel stands for
+_SELECTOR = 64  # a bit of evtchn_pending_sel stands for so many ports
 
 
 @dataclass
 class Bare(Guest):
-    """The bare guest; its vCPUs take no interrupts, and only ``take`` clears what Xen has set."""
+    """The bare guest.  Its vCPUs take no interrupts; only ``take`` clears what Xen has set."""
 
     def init_control(
         self, vcpu: int, offset: int = 0, fault: Fault = Fault.NONE, *, frame: bool = True
     ) -> int:
-        """EVTCHNOP_init_control with a page of ours, or with none."""
+        """EVTCHNOP_init_control; without ``frame``, of a frame that does not exist."""
         return self._do(InitControl(self.domid, vcpu, offset, page_ok=frame, fault=fault))
 
     def expand_array(self, fault: Fault = Fault.NONE, *, frame: bool = True) -> int:
-        """EVTCHNOP_expand_array with a page of ours, or with none."""
+        """EVTCHNOP_expand_array; without ``frame``, of a frame that does not exist."""
         return self._do(ExpandArray(self.domid, page_ok=frame, fault=fault))
 
     def to_fifo(self, vcpus: int = 2, pages: int = 1) -> None:
-        """Switch to FIFO as a kernel does, and take the events that Xen had kept for it: even
-        those of an earlier life, which nothing ever clears."""
+        """Switch to FIFO as a kernel does, then take the events that Xen raises.
+
+        These are the events that it has saved, even those from before a reset.
+        """
         for vcpu in range(vcpus):
             self.init_control(vcpu)
         for _ in range(pages):
@@ -53,43 +55,47 @@ class Bare(Guest):
     def mask(self, port: int) -> None:
         """Set the port's MASKED bit in shared memory."""
         self.agent.connection.ask("mask", {"port": port})
-        before = self.domains.oracle.world
-        self.domains.oracle.judge(Mask(self.domid, port), Observed(0))
-        self.domains.look(before)
+        before = self.domains.model.world
+        self.domains.model.judge(Mask(self.domid, port), Observed(0))
+        self.domains.compare_changes(before)
 
     def take(self, vcpu: int = 0) -> list[int]:
-        """Take every event that has come up on ``vcpu``, as an upcall handler does; return the
-        ports.  They must be those that the model says are there."""
-        oracle = self.domains.oracle
-        ports = self.agent.connection.ask("take", {"vcpu": vcpu}).integers("ports")
+        """Take all events of ``vcpu``, as an upcall handler does; return their ports.
+
+        Raises Disagreement if they are not those of the model.
+        """
+        model = self.domains.model
+        ports = self.agent.connection.ask("handle_upcall", {"vcpu": vcpu}).integers("ports")
         expected = expected_events(self.now, vcpu)
         if sorted(ports) != sorted(expected):
             raise Disagreement(
                 f"{self.name}: vCPU {vcpu} finds events of ports {ports}, the model of "
-                f"{oracle.world.release} says {expected}",
-                story=oracle.story(),
+                f"{model.world.release} says {expected}",
+                story=model.story(),
                 where=self.name,
             )
         for port in ports:
-            oracle.judge(Consume(self.domid, port), Observed(0))
-        oracle.world = oracle.world.with_domain(taken(self.now, vcpu))
+            model.judge(Consume(self.domid, port), Observed(0))
+        model.world = model.world.with_domain(after_upcall(self.now, vcpu))
         return ports
 
     def begin(self) -> None:
-        """Back to the state of a guest that has just started, as far as Xen lets it: 2L, no
-        port, nothing pending, nothing masked."""
-        self.domains.do(self, Reset(self.domid, DOMID_SELF), look=False)
-        self.agent.connection.ask("wipe")
-        self.domains.oracle.world = self.domains.oracle.world.with_domain(wiped(self.now))
+        """Reset, and clear the shared memory: 2L, no port, nothing pending, nothing masked.
 
-    def inspections(self, old: Domain, new: Domain) -> list[Inspection]:
-        """Return what to ask about a change: ports' states, and their words in memory."""
+        That is the state of a guest that has just started, but for what Xen remembers itself.
+        """
+        self.domains.do(self, Reset(self.domid, DOMID_SELF), compare=False)
+        self.agent.connection.ask("clear_2l")
+        self.domains.model.world = self.domains.model.world.with_domain(cleared(self.now))
+
+    def state_queries(self, old: Domain, new: Domain) -> list[StateQuery]:
+        """Return what to ask about a change: the ports' status, and their bits in memory."""
         looks = (
-            Inspection("look", {"port": port, "vcpu": vcpu}, self._compare(new, port, vcpu))
+            StateQuery("peek", {"port": port, "vcpu": vcpu}, self._compare(new, port, vcpu))
             for port in changed_ports(old, new)
             for vcpu in range(len(new.vcpus))
         )
-        return [*super().inspections(old, new), *looks]
+        return [*super().state_queries(old, new), *looks]
 
     def _compare(self, new: Domain, port: int, vcpu: int) -> Callable[[Answer], object]:
         return lambda answer: self._agree(new, port, vcpu, answer)
@@ -109,18 +115,22 @@ class Bare(Guest):
         seen = {name: answer.integer(name) for name in believed}
         wrong = [name for name, value in believed.items() if int(value) != seen[name]]
         if wrong:
-            oracle = self.domains.oracle
+            model = self.domains.model
             told = ", ".join(f"{n} is {seen[n]:#x}, not {int(believed[n]):#x}" for n in wrong)
             raise Disagreement(
                 f"{self.name}: port {port}, vCPU {vcpu}: {told}: "
-                f"so says the model of {oracle.world.release}",
-                story=oracle.story(),
+                f"so says the model of {model.world.release}",
+                story=model.story(),
                 where=self.name,
             )
 
 
 def new_bare(domid: int, kind: GuestKind, vcpus: int, xen_bound: Mapping[int, Channel]) -> Domain:
-    """Return the bare guest as Xen made it, but for the toolstack's two ports."""
+    """Return the state of a bare guest that Xen has just created.
+
+    ``xen_bound`` are the ports of Xen's own channels there.  The two ports that the toolstack makes
+    (xenstore, console) are left out.
+    """
     domain = Domain(domid, kind=kind, vcpus=(Vcpu(),) * vcpus)
     for port, channel in xen_bound.items():
         domain = domain.with_port(port, channel)
@@ -128,7 +138,7 @@ def new_bare(domid: int, kind: GuestKind, vcpus: int, xen_bound: Mapping[int, Ch
 
 
 def expected_events(domain: Domain, vcpu: int) -> list[int]:
-    """Return the ports whose events ``vcpu`` finds in shared memory."""
+    """Return the ports whose events an upcall handler on ``vcpu`` finds in shared memory."""
     there = domain.vcpus[vcpu]
     if domain.fifo:
         return [
@@ -145,8 +155,8 @@ def expected_events(domain: Domain, vcpu: int) -> list[int]:
     ]
 
 
-def taken(domain: Domain, vcpu: int) -> Domain:
-    """Return ``domain`` when ``vcpu`` knows of no event any more, in the ABI that it uses."""
+def after_upcall(domain: Domain, vcpu: int) -> Domain:
+    """Return ``domain`` when an upcall handler on ``vcpu`` has taken all its events."""
     knows = domain.vcpus[vcpu]
     ready, selectors = knows.ready, knows.selectors
     if domain.fifo:
@@ -157,14 +167,14 @@ def taken(domain: Domain, vcpu: int) -> Domain:
     return domain.with_vcpu(vcpu, idle)
 
 
-def wiped(domain: Domain) -> Domain:
-    """Return ``domain`` when its shared memory is all zero: what Xen remembers itself stays."""
+def cleared(domain: Domain) -> Domain:
+    """Return ``domain`` when its shared memory is cleared; what Xen itself remembers stays."""
     vcpus = tuple(replace(v, upcall=False, selectors=frozenset()) for v in domain.vcpus)
-    ports = tuple((p, _wiped(c)) for p, c in domain.ports if c.state or c.saved)
+    ports = tuple((p, _cleared(c)) for p, c in domain.ports if c.state or c.saved)
     return replace(domain, vcpus=vcpus, ports=ports)
 
 
-def _wiped(channel: Channel) -> Channel:
+def _cleared(channel: Channel) -> Channel:
     if channel.consumer:
         return replace(channel, bits=SharedBits(), word=SharedBits(), queue=None)
     return Channel(channel.state, saved=channel.saved)

@@ -1,8 +1,7 @@
-"""The catalogue: row of the specification x guest x ABI x release, and what keeps a cell from
-being reached.
+"""The catalogue: row of the specification x guest x ABI x release.
 
-The rows are the model's (harness.model.evtchn.spec_rows), in the order in which Xen checks.
-A cell that nothing can reach says why; the others are to be tested.
+The rows are the model's (harness.model.evtchn.spec_rows), in the order in which Xen checks.  A
+cell that no test can reach says why; every other cell is to be tested.
 """
 
 from __future__ import annotations
@@ -26,16 +25,17 @@ GUESTS = (
 ABIS = ("2L", "FIFO")
 RELEASES = (Release(4, 14), Release(4, 17), Release(4, 20))
 
-# Rows of the model that no real Xen can show: they are about partial knowledge.
+# Rows that no real Xen can meet: the model uses them where it knows a domain only in part.
 _MODEL_ONLY = frozenset({"alloc: any free port of a partial domain"})
-# Rows that no test can aim at where the catalogue says so, though any may meet them (in dom0, an
-# event that Linux has not yet taken keeps a port from being given anew: seen in an hour's run).
+# Rows that a test may meet by chance, even where the catalogue says that no test can reach them
+# (measured in a run of an hour, in dom0: a port was still busy with an event that Linux had not yet
+# taken, and so was not allocated).
 BY_CHANCE = frozenset({"poll: 0 at once, upcall deliverable", "alloc: busy port skipped"})
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where a row can be met: a kind of guest, its ABI, and Xen's release."""
+    """Where a row is met: in which guest, with which ABI, on which release of Xen."""
 
     guest: str
     abi: str
@@ -43,23 +43,23 @@ class Scope:
 
     @property
     def dom0(self) -> bool:
-        """Whether it is dom0: privileged, and Linux."""
+        """Whether the guest is dom0, which is privileged and runs Linux."""
         return self.guest.endswith("dom0")
 
     @property
     def arm(self) -> bool:
-        """Whether it is an Arm guest."""
+        """Whether the guest is an Arm one."""
         return self.guest.startswith("arm64")
 
     @property
     def fifo(self) -> bool:
-        """Whether its ABI is FIFO."""
+        """Whether the ABI is FIFO."""
         return self.abi == "FIFO"
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One row in one scope; ``why_not`` is empty if it can be reached."""
+    """One row in one scope; ``why_not`` says why no test can reach it ("": a test can)."""
 
     row: str
     scope: Scope
@@ -68,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Limit:
-    rows: str  # regular expression of the whole row
+    rows: str  # a regular expression that matches whole rows
     when: Callable[[Scope], bool]
     why: str
 
@@ -81,9 +81,11 @@ _LIMITS = (
     _Limit(
         r".*writer inside",
         _always,
-        "needs a writer at that instant: test_duel.py and test_load.py make it",
+        "needs a writer at that instant: test_race.py and test_load.py make one",
     ),
-    _Limit(r".*ENOMEM.*", _always, "needs Xen's heap to be used up, which ends the machine too"),
+    _Limit(
+        r".*ENOMEM.*", _always, "needs Xen's heap to be used up, which would end the whole machine"
+    ),
     _Limit(
         r"bind_virq: EBUSY.*",
         lambda s: not s.release.virq_wants_handler,
@@ -92,7 +94,7 @@ _LIMITS = (
     _Limit(
         r"init_control: EOPNOTSUPP.*",
         _always,
-        "needs a Xen built without CONFIG_EVTCHN_FIFO, which 4.21 and later can be",
+        "needs a Xen without CONFIG_EVTCHN_FIFO, which can be built since 4.21",
     ),
     _Limit(
         r"poll: EINVAL not usable",
@@ -112,22 +114,22 @@ _LIMITS = (
     _Limit(
         r"(xen: .*|(?!status:).*Xen-bound)",
         lambda s: s.dom0,
-        "Xen has no channel of its own in such a domain; it may ask for another's",
+        "Xen has no channel of its own in dom0, which may only ask about one in another domain",
     ),
     _Limit(
         r"send: Xen consumer called",
         lambda s: not s.dom0,
-        "only the domain that has Xen watch another may bind to Xen's channel: dom0",
+        "only dom0 can bind to a channel of Xen's own, because it has Xen watch that domain",
     ),
     _Limit(
         r"xen: (freed nothing|notify: domain dying).*",
         _always,
-        "happens while a domain is torn down, where nobody sees it",
+        "happens while a domain is destroyed, when it can see nothing any more",
     ),
     _Limit(
         r"bind_pirq: EINVAL pirq out of range",
         lambda s: s.arm and s.release.arm_bind_pirq is Errno.EOPNOTSUPP,
-        "Arm has no PIRQs, which comes first there",
+        "Arm has no PIRQs, and checks that first",
     ),
     _Limit(r"bind_pirq: no PIRQs on Arm", lambda s: not s.arm, "Arm only"),
     _Limit(
@@ -153,12 +155,12 @@ _LIMITS = (
     _Limit(
         r"raise_pirq: .*",
         lambda s: s.dom0,
-        "needs an interrupt of a device that Linux in dom0 leaves alone",
+        "needs an interrupt of a device that Linux in dom0 does not use",
     ),
     _Limit(
         r"poll: 0 at once, upcall deliverable",
         _always,
-        "between an event and the interrupt that takes it: a moment that a test cannot choose",
+        "needs a poll between an event and its upcall: a test cannot choose that moment",
     ),
     _Limit(
         r"guest: .*",
@@ -177,7 +179,9 @@ _LIMITS = (
     ),
     _Limit(r"expand_array: EOPNOTSUPP not FIFO", lambda s: s.fifo, "2L only"),
     _Limit(r"expand_array: (ENOSPC|EINVAL.*|1024.*)", lambda s: not s.fifo, "FIFO only"),
-    _Limit(r"init_control: switched to FIFO", lambda s: s.fifo, "leaves 2L: counted there"),
+    _Limit(
+        r"init_control: switched to FIFO", lambda s: s.fifo, "is an operation in 2L: counted there"
+    ),
     _Limit(
         r"init_control: (EINVAL already mapped|control block mapped)",
         lambda s: not s.fifo,
@@ -186,13 +190,13 @@ _LIMITS = (
     _Limit(
         r"init_control: EINVAL bad page",
         lambda s: s.fifo and s.dom0,
-        "every vCPU has its control block already",
+        "Linux has given every vCPU its control block already, which is checked first",
     ),
     _Limit(r"alloc: busy port skipped", lambda s: not s.fifo, "FIFO only"),
     _Limit(
         r"alloc: ENOSPC.*",
         lambda s: s.dom0 and s.fifo,
-        "131071 allocations, each a walk over all ports before it: hours under emulation",
+        "needs 131071 allocations, each of which walks over all ports: hours under emulation",
     ),
     _Limit(
         r"(alloc_unbound|status|reset): EPERM.*",
@@ -208,12 +212,12 @@ _LIMITS = (
 
 
 def rows() -> tuple[str, ...]:
-    """Return the rows of the catalogue, operation by operation, in Xen's order of checks."""
+    """Return the rows of the catalogue by operation, in the order in which Xen checks."""
     return tuple(line.row for line in coverage(()) if line.row not in _MODEL_ONLY)
 
 
 def why_not(row: str, scope: Scope) -> str:
-    """Return what keeps ``row`` from being met in ``scope``; "" if nothing does."""
+    """Return why no test can reach ``row`` in ``scope``; "" if one can."""
     for limit in _LIMITS:
         if limit.when(scope) and re.fullmatch(limit.rows, row):
             return limit.why
@@ -221,7 +225,7 @@ def why_not(row: str, scope: Scope) -> str:
 
 
 def catalogue() -> Iterator[Cell]:
-    """Return every cell: row by row, then guest, ABI and release."""
+    """Yield every cell, by row, then guest, ABI and release."""
     for row in rows():
         for guest in GUESTS:
             for abi in ABIS:

@@ -2,25 +2,25 @@
 
     port = guest.alloc_unbound(guest.domid)
     guest.close(port)
-    guest.send(port)        # Xen must say EINVAL: the oracle sees to it
+    guest.send(port)        # Disagreement, if Xen does not answer EINVAL
 
-A method returns what the hypercall does: 0, the new port, or -errno.  What the model says has
-changed is looked at at once, through EVTCHNOP_status and SCHEDOP_poll.
+A method returns what the hypercall returns: 0, the new port, or -errno.  After each hypercall, the
+ports whose state it has changed, by the model, are compared with the real Xen's: with
+EVTCHNOP_status and SCHEDOP_poll.
 """
 
 from __future__ import annotations
 
 import itertools
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.agent.client import AgentClient
 from harness.agent.wire import Answer, Arguments
 from harness.conformance.hypercalls import FOREVER, IN_THE_PAST, Observed, call, observed
-from harness.conformance.oracle import Oracle
-from harness.conformance.survey import survey
+from harness.conformance.initial_state import list_ports
+from harness.conformance.polls import observe_poll
+from harness.conformance.reference_model import ReferenceModel
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.alloc_bind import allocatable
 from harness.model.evtchn.domain import BUCKET, Channel, Domain, State, World
@@ -50,35 +50,23 @@ from harness.model.evtchn.operations import (
     XenNotify,
 )
 from harness.model.evtchn.outcome import AllowedOutcome
-from harness.verdict import HarnessError, LabError
+from harness.verdict import HarnessError
 
-_POLLS = 9  # in a row, with nothing said in between: an answer's interrupt would end one
-_UNSURE = (0.2e-3, 0.9e-3)  # s, the median (seen: 0.006 to 0.07 ms at once, 1.2 to 68 ms asleep)
-# How many times another hypercall a poll takes that has slept (seen: 20 and more), and one that
-# has not (seen: 1 to 2).
-_ASLEEP, _AT_ONCE = 10, 4
-_FEW_PORTS = 8  # more take Xen so long that a sleep is not told apart
-# s between looks at a surprise: who has taken the CPU away (20 ms were seen) gives it back.
-_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.0)
 _IN_A_ROW = 20  # commands in one message
 
 
-class Undecided(LabError):
-    """The machine was too busy for us to tell whether a poll slept."""
-
-
 @dataclass(frozen=True)
-class Inspection:
-    """A question about the state of things, and what to do with the answer."""
+class StateQuery:
+    """A command that reads a part of the real state, and what compares it with the model."""
 
     verb: str
     arguments: Arguments
-    digest: Callable[[Answer], object]
+    check: Callable[[Answer], object]
 
 
 @dataclass
 class Guest:
-    """One domain and its agent; make them with ``Domains``."""
+    """One domain and its agent."""
 
     domains: Domains
     agent: AgentClient
@@ -87,18 +75,18 @@ class Guest:
 
     @property
     def name(self) -> str:
-        """dom0, domu1, ..."""
+        """dom0, domu1, ... or bare."""
         return self.agent.name
 
     @property
     def domid(self) -> int:
-        """The domain's number."""
+        """The domain's domid."""
         return self.agent.domid
 
     @property
     def now(self) -> Domain:
-        """The domain as the model believes it is now."""
-        return self.domains.oracle.domain(self.domid)
+        """The state of the domain that the model believes in."""
+        return self.domains.model.domain(self.domid)
 
     def alloc_unbound(
         self, remote: int = DOMID_SELF, dom: int = DOMID_SELF, fault: Fault = Fault.NONE
@@ -133,7 +121,7 @@ class Guest:
     def status(
         self, port: int, dom: int = DOMID_SELF, fault: Fault = Fault.NONE
     ) -> StatusReply | int:
-        """EVTCHNOP_status: what Xen says, or -errno."""
+        """EVTCHNOP_status: what Xen tells about the port, or -errno."""
         taken = self.domains.do(self, Status(self.domid, dom, port, fault))
         return taken.result.status or taken.result.rc
 
@@ -150,7 +138,7 @@ class Guest:
         return self._do(SetPriority(self.domid, port, priority, fault))
 
     def reset(self, dom: int, resume: bool = False, fault: Fault = Fault.NONE) -> int:
-        """EVTCHNOP_reset, EVTCHNOP_reset_cont."""
+        """EVTCHNOP_reset; with ``resume``, EVTCHNOP_reset_cont."""
         return self._do(Reset(self.domid, dom, resume, fault))
 
     def init_control(self, vcpu: int, offset: int = 0, fault: Fault = Fault.NONE) -> int:
@@ -162,37 +150,38 @@ class Guest:
         return self._do(ExpandArray(self.domid, page_ok=False, fault=fault))
 
     def unknown(self, command: int) -> int:
-        """event_channel_op with a command that is none."""
+        """HYPERVISOR_event_channel_op with a command that Xen does not know."""
         return self._do(UnknownOp(self.domid, command))
 
     def poll(self, *ports: int, vcpu: int = 0, fault: Fault = Fault.NONE) -> bool:
-        """SCHEDOP_poll without time-out; say whether it returned at once, with 0."""
+        """SCHEDOP_poll without time-out; say whether it returned 0 at once."""
         taken = self.domains.do(self, Poll(self.domid, ports, vcpu, fault))
         return taken.result.rc == 0 and not taken.result.blocked
 
     def poll_past(self, *ports: int) -> int:
-        """SCHEDOP_poll with a time-out in the past: 0 whatever is pending, or -errno."""
+        """SCHEDOP_poll with a time-out in the past: 0, pending or not, or -errno."""
         return self.domains.do(self, Poll(self.domid, ports), timeout=IN_THE_PAST).result.rc
 
     def fill(self, most: int) -> tuple[int, int]:
-        """Allocate unbound ports until Xen refuses; return how many there were, and the errno.
+        """Allocate unbound ports until Xen refuses, at most ``most``.
 
-        Xen is asked for all of the domain's ports afterwards.
+        Returns how many were allocated, and Xen's error number (0: it has not refused).  Afterwards
+        the state of every port is compared with Xen's.
         """
         return self.domains.fill(self, most)
 
-    def inspections(self, old: Domain, new: Domain) -> list[Inspection]:
-        """Return what to ask about a change from ``old`` to ``new``: the status of each port."""
+    def state_queries(self, old: Domain, new: Domain) -> list[StateQuery]:
+        """Return what to ask Xen when ``old`` became ``new``: the status of each changed port."""
         return [
-            Inspection(*call(status), self._judge(status))
+            StateQuery(*call(status), self._judge(status))
             for port in changed_ports(old, new)
             if _visible(old.port(port)) != _visible(new.port(port))
             for status in (Status(self.domid, DOMID_SELF, port),)
         ]
 
     def _judge(self, operation: Operation) -> Callable[[Answer], object]:
-        oracle = self.domains.oracle
-        return lambda answer: oracle.judge(operation, observed(operation, answer))
+        model = self.domains.model
+        return lambda answer: model.judge(operation, observed(operation, answer))
 
     def _do(self, operation: Operation) -> int:
         return self.domains.do(self, operation).result.code
@@ -200,51 +189,54 @@ class Guest:
 
 @dataclass
 class Domains:
-    """All domains of a host during one test, and the oracle that watches them."""
+    """All domains of a host during one test, and the model that follows them."""
 
-    oracle: Oracle
+    model: ReferenceModel
     guests: dict[str, Guest] = field(default_factory=dict)
-    before: World | None = None
+    before: World | None = None  # the state before the test
 
     def add(self, guest: Guest) -> None:
-        """Take in a domain; its state is in the oracle's world already."""
+        """Add a domain whose state is in the model's world already."""
         self.guests[guest.name] = guest
-        self.oracle.names[guest.domid] = guest.name
+        self.model.names[guest.domid] = guest.name
 
     def do(
-        self, guest: Guest, operation: Operation, timeout: int = FOREVER, *, look: bool = True
+        self, guest: Guest, operation: Operation, timeout: int = FOREVER, *, compare: bool = True
     ) -> AllowedOutcome:
-        """Make ``operation`` in ``guest``; judge its answer and look at what it changed."""
-        before = self.oracle.world
-        asked: list[Inspection] = []
+        """Have ``guest`` make ``operation``; judge its answer, and compare what it has changed."""
+        before = self.model.world
+        asked: list[StateQuery] = []
         answers: list[Answer] = []
         try:
             if isinstance(operation, Poll):
-                seen = _poll(guest, operation, timeout)
+                allowed = {outcome.result.blocked for outcome in self.model.expected(operation)}
+                seen = observe_poll(guest.agent, operation, timeout, allowed)
             else:
-                asked = self._foreseen(guest, operation) if look else []
+                asked = self._queries_after(guest, operation) if compare else []
                 commands = [call(operation), *((each.verb, each.arguments) for each in asked)]
                 first, *answers = guest.agent.connection.attempt_all(commands)
                 seen = observed(operation, first)
         except HarnessError as error:
-            error.after(self.oracle.story(), f"{self.oracle.describe(operation)} -> ?")
+            error.after(self.model.story(), f"{self.model.describe(operation)} -> ?")
             raise
-        taken = self.oracle.judge(operation, seen)
-        self.oracle.world = settled(self.oracle.world, self._linux)
+        taken = self.model.judge(operation, seen)
+        self.model.world = settled(self.model.world, self._linux)
         for each, answer in zip(asked, answers, strict=True):
-            each.digest(answer)
-        if look:
-            self.look(before, asked=guest if asked else None)
+            each.check(answer)
+        if compare:
+            self.compare_changes(before, asked=guest if asked else None)
         return taken
 
-    def _foreseen(self, guest: Guest, operation: Operation) -> list[Inspection]:
-        """Return what to ask right behind ``operation``, if only one thing can come of it: that
-        saves the way there and back."""
-        outcomes = self.oracle.expected(operation)
+    def _queries_after(self, guest: Guest, operation: Operation) -> list[StateQuery]:
+        """Return what to ask Xen in the same message as ``operation``.
+
+        That saves a message, but is possible only where the model allows a single outcome.
+        """
+        outcomes = self.model.expected(operation)
         if len(outcomes) != 1:
             return []
         then = settled(outcomes[0].world, self._linux).domain(guest.domid)
-        asked = guest.inspections(guest.now, then) if then is not None else []
+        asked = guest.state_queries(guest.now, then) if then is not None else []
         return asked if len(asked) < _IN_A_ROW else []
 
     @property
@@ -255,20 +247,20 @@ class Domains:
         """See ``Guest.fill``."""
         answer = guest.agent.connection.ask("fill", {"max": most, "wait_ms": 60000}, timeout=70.0)
         count, (_, _, errno) = answer.integer("result"), answer.integers("ports")
-        self.oracle.world = self.oracle.world.with_domain(_filled(guest.now, count))
+        self.model.world = self.model.world.with_domain(_filled(guest.now, count))
         if errno:
-            self.oracle.judge(AllocUnbound(guest.domid, DOMID_SELF, DOMID_SELF), Observed(-errno))
+            self.model.judge(AllocUnbound(guest.domid, DOMID_SELF, DOMID_SELF), Observed(-errno))
         self.agree(guest)
         return count, errno
 
     def agree(self, guest: Guest) -> None:
-        """Ask Xen for every port of ``guest``'s domain: all must be as the model says."""
-        found = survey(guest.agent)
+        """Compare every port of ``guest`` with the model; AssertionError for one that differs."""
+        found = list_ports(guest.agent)
         now = guest.now
         assert found.valid == now.valid, (
             f"{guest.name} has {found.valid} ports, the model says {now.valid}"
         )
-        hides = self.oracle.world.release.status_hides_xen_bound
+        hides = self.model.world.release.status_hides_xen_bound
         believed = {port: _visible(channel, hides) for port, channel in now.ports if channel.state}
         seen = {port: _visible(channel, hides) for port, channel in found.ports.items()}
         wrong = sorted(dict(believed.items() ^ seen.items()))
@@ -278,50 +270,56 @@ class Domains:
         )
 
     def raised(self, guest: Guest, virq: int, vcpu: int = 0) -> None:
-        """Xen has raised ``virq`` for ``guest``: see to it that the event is there."""
-        before = self.oracle.world
-        self.oracle.judge(RaiseVirq(guest.domid, virq, vcpu), Observed(0))
-        self.oracle.world = settled(self.oracle.world, self._linux)
-        self.look(before)
+        """Xen has just raised ``virq`` for ``guest``: compare what that has changed."""
+        before = self.model.world
+        self.model.judge(RaiseVirq(guest.domid, virq, vcpu), Observed(0))
+        self.model.world = settled(self.model.world, self._linux)
+        self.compare_changes(before)
 
     def watch(self, guest: Guest, watched: Guest) -> int:
-        """Let Xen watch ``watched`` for ``guest``, which is dom0: Xen has a channel of its own
-        then, which only dom0 may bind to.  Return its port in ``watched``, or -errno."""
-        before = self.oracle.world
+        """Have Xen watch ``watched`` for ``guest``, which is dom0 (vm_event).
+
+        Xen then has a channel of its own in ``watched``, to which only dom0 may bind.  Returns the
+        channel's port there, or -errno.
+        """
+        before = self.model.world
         words = {"owner": watched.domid, "enable": 1}
         answer = guest.agent.connection.attempt("monitor", words)
         code = answer.integer("result") if answer.ok else -answer.integer("errno")
-        self.oracle.judge(XenAlloc(watched.domid, guest.domid), Observed(code))
-        self.look(before)
+        self.model.judge(XenAlloc(watched.domid, guest.domid), Observed(code))
+        self.compare_changes(before)
         return code
 
     def unwatch(self, guest: Guest, watched: Guest, port: int) -> None:
-        """Xen gives its channel up."""
-        before = self.oracle.world
+        """Have Xen watch ``watched`` no longer; it then frees its own channel."""
+        before = self.model.world
         guest.agent.connection.ask("monitor", {"owner": watched.domid, "enable": 0})
-        self.oracle.judge(XenFree(watched.domid, port), Observed(0))
-        self.look(before)
+        self.model.judge(XenFree(watched.domid, port), Observed(0))
+        self.compare_changes(before)
 
     def notified(self, watched: Guest, port: int) -> None:
-        """Xen has sent an event on its own channel, to whoever is there."""
-        self.oracle.judge(XenNotify(watched.domid, port), Observed(0))
+        """Xen has just sent an event on its own channel in ``watched``."""
+        self.model.judge(XenNotify(watched.domid, port), Observed(0))
 
     def refresh(self) -> None:
-        """Ask Xen again for the ports of every Linux domain: something has changed them that
-        was no operation of a test's, such as a domain that came or went."""
+        """Ask Xen again about all ports of every domain that runs Linux.
+
+        To be called when they have changed without an operation of the test: a domain was started
+        or destroyed.
+        """
         for guest in self.linux():
-            found = survey(guest.agent)
+            found = list_ports(guest.agent)
             ports = tuple(sorted(found.ports.items()))
             now = replace(guest.now, valid=found.valid, ports=ports)
-            self.oracle.world = self.oracle.world.with_domain(now)
-        self.before = self.oracle.world
+            self.model.world = self.model.world.with_domain(now)
+        self.before = self.model.world
 
     def linux(self) -> list[Guest]:
-        """Return the guests that run Linux."""
+        """Return the domains that run Linux."""
         return [guest for guest in self.guests.values() if guest.linux]
 
     def close_opened(self) -> None:
-        """Close every port of a Linux guest that was not there before the test; judged."""
+        """Close every port that the test has left open in a Linux domain; judge each close."""
         for guest in self.linux():
             was = self.before.domain(guest.domid) if self.before is not None else guest.now
             now = {port for port, channel in guest.now.ports if channel.state}
@@ -329,83 +327,42 @@ class Domains:
             self._in_a_row(guest, [Close(guest.domid, port) for port in sorted(now - known)])
 
     def _in_a_row(self, guest: Guest, operations: Sequence[Operation]) -> None:
-        """Make operations, many in one message; judge each."""
+        """Have ``guest`` make ``operations``, many in one message; judge each."""
         for at in range(0, len(operations), _IN_A_ROW):
             some = operations[at : at + _IN_A_ROW]
             answers = guest.agent.connection.attempt_all([call(each) for each in some])
             for operation, answer in zip(some, answers, strict=True):
-                self.oracle.judge(operation, observed(operation, answer))
+                self.model.judge(operation, observed(operation, answer))
 
-    def look(self, before: World, asked: Guest | None = None) -> None:
-        """Compare what the model says has changed since ``before`` with the real Xen; ``asked``
-        has been, but for what is pending."""
+    def compare_changes(self, before: World, asked: Guest | None = None) -> None:
+        """Compare with the real Xen what has changed since ``before``, by the model.
+
+        Of the guest ``asked``, the state queries have been made already; what is pending has not
+        been compared yet.
+        """
         for guest in list(self.guests.values()):
-            old, new = before.domain(guest.domid), self.oracle.world.domain(guest.domid)
+            old, new = before.domain(guest.domid), self.model.world.domain(guest.domid)
             if old is None or new is None or old.ports == new.ports:
                 continue
-            todo = guest.inspections(old, new) if guest is not asked else []
+            todo = guest.state_queries(old, new) if guest is not asked else []
             for at in range(0, len(todo), _IN_A_ROW):
                 some = todo[at : at + _IN_A_ROW]
                 commands = [(each.verb, each.arguments) for each in some]
                 answers = guest.agent.connection.attempt_all(commands)
                 for each, answer in zip(some, answers, strict=True):
-                    each.digest(answer)
+                    each.check(answer)
             for port in changed_ports(old, new) if guest.linux else ():
                 if old.pending(port) != new.pending(port) and new.port(port).usable:
                     guest.poll(port)
 
 
 def changed_ports(old: Domain, new: Domain) -> list[int]:
-    """Return the ports that are not the same in both."""
+    """Return the ports that differ between ``old`` and ``new``."""
     return sorted(dict(set(old.ports) ^ set(new.ports)))
 
 
-def _poll(guest: Guest, operation: Poll, timeout: int) -> Observed:
-    """Poll many times: a sleep ends with any event of the guest's own, its tick for one.
-
-    What the model does not allow is looked at for longer, before anybody calls it wrong.
-    """
-    allowed = {outcome.result.blocked for outcome in guest.domains.oracle.expected(operation)}
-    agent = guest.agent
-    timed = timeout != IN_THE_PAST and len(operation.ports) <= _FEW_PORTS
-    verb, arguments = call(operation)
-    words = {**arguments, "timeout": timeout, "times": _POLLS if timed else 1}
-    ticks: list[int] = []
-    for pause in _PAUSES:
-        answer = agent.connection.attempt(verb, words)
-        if not answer.ok or not timed:
-            return observed(operation, answer)
-        ticks += answer.integers("took")
-        took = statistics.median(ticks) / agent.info.tick_hz
-        by_time = False if took <= _UNSURE[0] else True if took >= _UNSURE[1] else None
-        if by_time in allowed:
-            return Observed(0, blocked=bool(by_time), median_s=took)
-        share = took / _hypercall_s(guest, operation.vcpu)  # a slow machine is slow at everything
-        slept = True if share > _ASLEEP else False if share < _AT_ONCE else None
-        fits = slept in allowed and (slept or True not in allowed)
-        if fits or (slept is not None and slept is by_time and not pause):
-            return Observed(0, blocked=bool(slept), median_s=took)
-        time.sleep(pause)
-    raise Undecided(
-        f"cannot tell whether a poll of {operation.ports} sleeps: it takes {took * 1e6:.0f} us",
-        where=agent.name,
-    )
-
-
-def _hypercall_s(guest: Guest, vcpu: int) -> float:
-    """Return how long a hypercall takes that does nothing, in seconds; the median of some.
-
-    On the same vCPU: another may be a quicker one (seen: ten times, in a bare guest).
-    """
-    verb, arguments = call(Status(guest.domid, DOMID_SELF, 0))
-    words = {**arguments, "on": vcpu}
-    answers = guest.agent.connection.attempt_all([(verb, words)] * _POLLS)
-    ticks = [answer.integer("ret") - answer.integer("call") for answer in answers]
-    return max(1, statistics.median(ticks)) / guest.agent.info.tick_hz
-
-
 def _filled(domain: Domain, count: int) -> Domain:
-    """Return ``domain`` after ``count`` unbound ports were allocated, lowest first."""
+    """Return ``domain`` when ``count`` unbound ports have been allocated, the lowest first."""
     ports = dict(domain.ports)
     free = (port for port in itertools.count() if allocatable(domain, port))
     for port in itertools.islice(free, count):
@@ -415,7 +372,7 @@ def _filled(domain: Domain, count: int) -> Domain:
 
 
 def _visible(channel: Channel, hides_xen_bound: bool = False) -> tuple[int, ...] | str:
-    """What EVTCHNOP_status shows of a channel."""
+    """Return what EVTCHNOP_status shows of a channel."""
     c = channel
     if c.consumer and hides_xen_bound:
         return "Xen's own"
@@ -423,8 +380,11 @@ def _visible(channel: Channel, hides_xen_bound: bool = False) -> tuple[int, ...]
 
 
 def settled(world: World, linux: frozenset[int]) -> World:
-    """Linux takes every event that comes up at once: it unlinks its port, which nobody has
-    bound, and leaves it pending.  A poll is over when its answer is there."""
+    """Return ``world`` when every hypercall has returned and Linux has handled its upcalls.
+
+    The upcall handler of a Linux domain takes an event of ours off its FIFO queue at once, and
+    leaves it pending, because Linux does not know the port.
+    """
     for domain in world.domains:
         runs_linux = domain.domid in linux
         vcpus = tuple(replace(v, polling=None, upcall=v.upcall or runs_linux) for v in domain.vcpus)

@@ -1,4 +1,4 @@
-"""A booted host's domains under the model's eyes, and what a test has met there."""
+"""The domains of a booted host from test to test, and which rows each test has met there."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from harness.arch import Arch
 from harness.conformance.bare import Bare, new_bare
 from harness.conformance.cells import RELEASES, Scope, why_not
 from harness.conformance.guest import Domains, Guest
-from harness.conformance.oracle import Oracle, rows
-from harness.conformance.survey import linux_domain, xen_bound
+from harness.conformance.initial_state import linux_domain, xen_bound
+from harness.conformance.reference_model import ReferenceModel, rows
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.close_reset import closed
 from harness.model.evtchn.domain import Domain, GuestKind, State, World
@@ -34,93 +34,99 @@ _KINDS = {"pv": GuestKind.PV, "pvh": GuestKind.HVM, "hvm": GuestKind.HVM, "arm":
 _DOM0 = {Arch.X86_64: GuestKind.PV, Arch.ARM64: GuestKind.ARM}
 
 
-class Watched:
-    """The domains of one booted host, from test to test: what is known of them stays known.
+class HostDomains:
+    """The domains of one booted host, and what the model knows of them, from test to test.
 
-    Xen is asked for everything once, and again after a test that did not go well.  The bare
-    guest is started when a test first asks for it.
+    The first test has Xen asked about every port; so has a test that follows a failed one.  Any
+    other test begins with the state in which the one before has ended.  The bare guest is started
+    when a test first asks for it.
     """
 
     def __init__(self, live: Session) -> None:
         self._live = live
-        self._kept: World | None = None
+        self._world: World | None = None  # of the Linux domains; None: Xen has to be asked
         self._bare: BareGuest | None = None
-        self._bare_domain: Domain | None = None
+        self._bare_state: Domain | None = None
 
     def begin(self) -> Domains:
-        """Return the domains for a test, the bare guest left out; the oracle's release is that
-        of the Xen that booted."""
+        """Return the domains for a test, without the bare guest.
+
+        Their model is that of the release which the booted Xen reports.
+        """
         live = self._live
         types = {"dom0": "dom0"} | {domu.name: domu.type for domu in live.domus}
-        if self._kept is None:
-            self._kept = self._ask(types)
-        others = tuple(release for release in RELEASES if release != self._kept.release)
-        found = Domains(Oracle(self._kept, others=others))
+        if self._world is None:
+            self._world = self._ask(types)
+        others = tuple(release for release in RELEASES if release != self._world.release)
+        found = Domains(ReferenceModel(self._world, others=others))
         for name, type_ in types.items():
             found.add(Guest(found, live.agents[name], type_))
-        found.before = self._kept
+        found.before = self._world
         return found
 
     def end(self, domains: Domains, *, well: bool) -> None:
-        """A test is over: close what it has left open.  AssertionError if Xen does not let us."""
+        """A test has ended, ``well`` or not: close what it has left open.
+
+        Raises AssertionError when Xen does not report a port as closed.
+        """
         bare = domains.guests.get(BARE)
         if not well:
-            self._kept = None
+            self._world = None
             self.end_bare()
             left = [f"{g.name}: {p}" for g in domains.linux() for p in g.agent.release()]
             assert left == [], "ports that Xen does not report as closed"
             return
-        destroyed = bare is None and BARE in domains.oracle.names.values()
+        destroyed = bare is None and BARE in domains.model.names.values()
         domains.close_opened()
-        if bare is not None:  # only now: its peers' ends have been closed
-            self._bare_domain = bare.now
-        for guest in domains.linux():  # they are closed, and Linux may take them now
+        if bare is not None:  # not before: its peers' ends have to be closed first
+            self._bare_state = bare.now
+        for guest in domains.linux():  # Linux may be given the numbers of closed ports now
             guest.agent.forget()
-        world = domains.oracle.world
+        world = domains.model.world
         linux = {guest.domid for guest in domains.linux()}
-        self._kept = replace(world, domains=tuple(d for d in world.domains if d.domid in linux))
+        self._world = replace(world, domains=tuple(d for d in world.domains if d.domid in linux))
         if destroyed:
             self.end_bare()
 
     @cached_property
     def bare_types(self) -> tuple[str, ...]:
-        """As which types of guest the bare one can be."""
+        """The types of guest as which the bare one can boot on this host."""
         return possible_types(self._live)
 
     def bare(self, domains: Domains, type_: str) -> Bare:
-        """Take the bare guest, of ``type_``, into ``domains``, as new; start it if need be."""
+        """Add the bare guest to ``domains``, reset; start it as ``type_`` if it does not run so."""
         runs = self._bare is not None and self._bare.domu.type == type_
-        new = not runs or self._bare_domain is None
-        running, known = self._start(type_) if new else (self._bare, self._bare_domain)
+        new = not runs or self._bare_state is None
+        running, known = self._start(type_) if new else (self._bare, self._bare_state)
         assert running is not None and known is not None
-        oracle = domains.oracle
-        oracle.world = replace(oracle.world, domains=(*oracle.world.domains, known))
+        model = domains.model
+        model.world = replace(model.world, domains=(*model.world.domains, known))
         bare = Bare(domains, running.agent, running.domu.type, linux=False)
         domains.add(bare)
         bare.begin()
         if new:
-            domains.refresh()  # its birth, and the loss of its console, have changed dom0's ports
+            domains.refresh()  # starting it has changed dom0's ports, and so has its reset
         return bare
 
     def destroy(self, bare: Bare) -> None:
-        """Destroy the guest while dom0 maps pages of its: it is dying, and not yet gone."""
+        """Destroy the guest, of which dom0 still maps pages: so it stays in the state "dying"."""
         if self._bare is None:
             raise HarnessError("the bare guest does not run")
         destroy_bare(self._live, self._bare)
-        oracle = bare.domains.oracle
-        world = oracle.world
+        model = bare.domains.model
+        world = model.world
         for port, channel in bare.now.ports:
             if channel.state > State.RESERVED:
                 world = closed(world, bare.domid, port)
-        oracle.world = world.with_domain(replace(existing_domain(world, bare.domid), dying=True))
+        model.world = world.with_domain(replace(existing_domain(world, bare.domid), dying=True))
         del bare.domains.guests[bare.name]
 
     def end_bare(self) -> None:
         """Destroy the bare guest, if it runs."""
         if self._bare is not None:
             end_bare(self._live, self._bare)
-            self._kept = None  # dom0's daemons have closed their ends
-        self._bare = self._bare_domain = None
+            self._world = None  # daemons in dom0 have closed their ends: Xen has to be asked again
+        self._bare = self._bare_state = None
 
     def _start(self, type_: str) -> tuple[BareGuest, Domain]:
         self.end_bare()
@@ -133,7 +139,7 @@ class Watched:
             guest.info.vcpus,
             xen_bound(guest, dom0),
         )
-        self._bare_domain = known
+        self._bare_state = known
         return running, known
 
     def _ask(self, types: dict[str, str]) -> World:
@@ -144,18 +150,18 @@ class Watched:
 
 
 def scope(guest: Guest, *, fifo: bool) -> Scope:
-    """Return where ``guest`` is in the catalogue, with that ABI."""
+    """Return the scope in the catalogue that ``guest`` has with that ABI."""
     kind = "domU" if guest.type == "arm" else guest.type
     return _scope(guest.domains, kind, fifo=fifo)
 
 
 def _scope(domains: Domains, kind: str, *, fifo: bool) -> Scope:
     arch = domains.guests["dom0"].agent.info.arch
-    return Scope(f"{arch} {kind}", "FIFO" if fifo else "2L", domains.oracle.world.release)
+    return Scope(f"{arch} {kind}", "FIFO" if fifo else "2L", domains.model.world.release)
 
 
 def impossible(domains: Domains, type_: str) -> list[dict[str, Any]]:
-    """Return records of kind "cells": this Xen cannot have a guest of ``type_`` here."""
+    """Return records of kind "cells" which say that this host cannot run a guest of ``type_``."""
     places = [_scope(domains, type_, fifo=fifo) for fifo in (False, True)]
     return [{**_where(place), "rows": (), "why_not": WHY_NO_PAGING} for place in places]
 
@@ -165,12 +171,12 @@ def _where(place: Scope) -> dict[str, Any]:
 
 
 def declared_but_unseen(domains: Domains, wanted: Iterable[str]) -> list[str]:
-    """Return the rows of ``wanted`` that no domain has met, though one of them could have."""
-    seen = {exercised.row for exercised in domains.oracle.exercised}
+    """Return the rows of ``wanted`` that no domain has met, although one of them can meet it."""
+    seen = {exercised.row for exercised in domains.model.exercised}
     places = [
         scope(guest, fifo=fifo)
         for guest in domains.guests.values()
-        for fifo in {e.fifo for e in domains.oracle.exercised if e.domid == guest.domid}
+        for fifo in {e.fifo for e in domains.model.exercised if e.domid == guest.domid}
     ]
     return [
         row
@@ -180,11 +186,11 @@ def declared_but_unseen(domains: Domains, wanted: Iterable[str]) -> list[str]:
 
 
 def scopes(domains: Domains) -> list[dict[str, Any]]:
-    """Return what has been met, as the journal's records of kind "cells" have it."""
+    """Return the rows that each domain has met, as records of kind "cells" for the journal."""
     met = []
     for guest in domains.guests.values():
         for fifo in (False, True):
-            there = rows(domains.oracle.exercised, guest.domid, fifo)
+            there = rows(domains.model.exercised, guest.domid, fifo)
             if there:
                 met.append(
                     {
@@ -192,7 +198,7 @@ def scopes(domains: Domains) -> list[dict[str, Any]]:
                         "rows": tuple(sorted(there)),
                         "differs": tuple(
                             f"{release}: {row}"
-                            for release, row in sorted(domains.oracle.differences)
+                            for release, row in sorted(domains.model.differences)
                             if row in there
                         ),
                     }

@@ -1,6 +1,6 @@
-"""How an agent is asked to make an operation of the model, and what its answer says.
+"""From an operation of the model to the agent's command, and from its answer to what was observed.
 
-The words are those of docs/agent-protocol.md; every agent speaks them, in Linux or bare.
+The commands are those of docs/agent-protocol.md; the agent in Linux and the bare guest take them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from harness.model.evtchn.operations import (
     BindVcpu,
     BindVirq,
     Close,
-    Consume,
     ExpandArray,
     Fault,
     InitControl,
-    Mask,
     Operation,
     Poll,
     Reset,
@@ -36,23 +34,23 @@ from harness.model.evtchn.operations import (
 )
 from harness.verdict import HarnessError
 
-FOREVER, IN_THE_PAST = 0, 1  # time-outs of a poll
-_A_FRAME = 1  # a page of the guest's own, whichever
+FOREVER, IN_THE_PAST = 0, 1  # time-outs of a poll, in ns of Xen's time
+_A_FRAME = 1  # one of the guest's own pages
 
 _Call = tuple[str, dict[str, int | str | list[int]]]
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What the caller saw of one hypercall."""
+    """What the caller of one hypercall saw."""
 
     code: int  # the new port, else 0 or -errno
     status: StatusReply | None = None
     blocked: bool | None = None  # SCHEDOP_poll: whether the vCPU went to sleep; None: not known
-    median_s: float = 0.0  # of many polls
+    median_s: float = 0.0  # how long a poll took; the median of many
 
     def fits(self, result: Result) -> bool:
-        """Say whether this is what ``result`` looks like."""
+        """Say whether a hypercall with that ``result`` looks like this."""
         if self.code != result.code:
             return False
         if self.code < 0:
@@ -62,7 +60,7 @@ class Observed:
 
 
 def call(operation: Operation) -> tuple[str, Arguments]:
-    """Return verb and arguments with which an agent makes ``operation``."""
+    """Return verb and arguments of the command that makes ``operation``."""
     verb, arguments = _CALLS[type(operation)](operation)
     fault = getattr(operation, "fault", Fault.NONE)
     if fault is not Fault.NONE:
@@ -71,7 +69,7 @@ def call(operation: Operation) -> tuple[str, Arguments]:
 
 
 def observed(operation: Operation, answer: Answer) -> Observed:
-    """Return what ``answer`` says; HarnessError when the agent itself did not like the words."""
+    """Return what ``answer`` says; HarnessError when the agent did not understand the command."""
     if not answer.ok:
         what = answer.fields.get("what", "")
         if what.startswith("argument-") or what in ("verb", "via", "syntax", "line"):
@@ -88,7 +86,7 @@ def _status(answer: Answer) -> StatusReply:
     )
 
 
-# Operation -> verb and arguments, in the order of Xen's EVTCHNOP numbers where there is one.
+# Operation -> verb and arguments.
 _CALLS: dict[type, Callable[[Any], _Call]] = {
     AllocUnbound: lambda op: ("alloc_unbound", {"owner": op.dom, "remote": op.remote_dom}),
     BindInterdomain: lambda op: (
@@ -114,7 +112,5 @@ _CALLS: dict[type, Callable[[Any], _Call]] = {
         "poll",
         {"ports": list(op.ports), "timeout": FOREVER, "on": op.vcpu},
     ),
-    UnknownOp: lambda op: ("command", {"number": op.cmd}),
-    Mask: lambda op: ("mask", {"port": op.port}),
-    Consume: lambda op: ("consume", {"port": op.port}),
+    UnknownOp: lambda op: ("unknown_command", {"number": op.cmd}),
 }

@@ -1,6 +1,6 @@
-"""The coverage page: operation x outcome x guest x ABI x release: tested, or why not.
+"""The coverage page: which cells of the catalogue have been tested, and why the others have not.
 
-It is made from journals alone, so a cell counts only if a test met it on a real Xen and passed.
+It is made from journals alone: a cell counts only if a test met it on a real Xen and passed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One cell and the tests that met it; none: ``why_not``, or it is still to be tested."""
+class CellCoverage:
+    """One cell and the tests that met it.  If there are none, ``why_not`` may say why."""
 
     cell: Cell
     tests: tuple[str, ...]
-    why_not: str  # of the catalogue, or of the host that ran
+    why_not: str  # from the catalogue, or from the host that ran; "": it is to be tested
 
     @property
     def state(self) -> str:
@@ -41,26 +41,26 @@ class Line:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The catalogue with what is known of every cell."""
+    """The catalogue, with the coverage of every cell."""
 
-    lines: tuple[Line, ...]
-    contradictions: tuple[str, ...]  # cells that were met though nothing should reach them
+    cells: tuple[CellCoverage, ...]
+    contradictions: tuple[str, ...]  # cells that were met although no test can reach them
 
     def count(self, state: str) -> int:
-        """Return how many cells are in ``state``."""
-        return sum(line.state == state for line in self.lines)
+        """Return how many cells are ``tested``, ``missing`` or ``unreachable``."""
+        return sum(each.state == state for each in self.cells)
 
     @property
     def share(self) -> float:
-        """Tested cells of all that can be reached, 0 to 1."""
+        """The share of tested cells among those that can be reached, 0 to 1."""
         reachable = self.count("tested") + self.count("missing")
         return self.count("tested") / reachable if reachable else 0.0
 
 
 def coverage(runs: Iterable[Path]) -> Coverage:
-    """Read the journals of ``runs`` (run directories); ConfigError where there is none."""
+    """Return the coverage of ``runs`` (run directories); ConfigError for one without a journal."""
     met: dict[tuple[str, Scope], set[str]] = {}
-    kept: dict[Scope, str] = {}
+    reasons: dict[Scope, str] = {}
     for path in runs:
         for entry in read(RunDirectory(path.absolute()).journal).entries:
             if isinstance(entry.record, records.Cells):
@@ -68,16 +68,16 @@ def coverage(runs: Iterable[Path]) -> Coverage:
                 for row in entry.record.rows:
                     met.setdefault((row, scope), set()).add(entry.record.test)
                 if entry.record.why_not:
-                    kept[scope] = entry.record.why_not
-    lines = tuple(
-        Line(
+                    reasons[scope] = entry.record.why_not
+    cells = tuple(
+        CellCoverage(
             cell,
             tuple(sorted(met.get((cell.row, cell.scope), ()))),
-            cell.why_not or kept.get(cell.scope, ""),
+            cell.why_not or reasons.get(cell.scope, ""),
         )
         for cell in catalogue()
     )
-    return Coverage(lines, tuple(_contradictions(lines)))
+    return Coverage(cells, tuple(_contradictions(cells)))
 
 
 def _scope(found: records.Cells) -> Scope:
@@ -85,18 +85,18 @@ def _scope(found: records.Cells) -> Scope:
     return Scope(found.guest, found.abi, Release(int(major), int(minor)))
 
 
-def _contradictions(lines: Sequence[Line]) -> Iterable[str]:
-    for line in lines:
-        if line.tests and line.cell.why_not and line.cell.row not in BY_CHANCE:
-            scope = line.cell.scope
+def _contradictions(cells: Sequence[CellCoverage]) -> Iterable[str]:
+    for each in cells:
+        if each.tests and each.cell.why_not and each.cell.row not in BY_CHANCE:
+            scope = each.cell.scope
             yield (
-                f"{line.cell.row} ({scope.guest}, {scope.abi}, {scope.release}) was met, "
-                f"though it is said: {line.cell.why_not}"
+                f"{each.cell.row} ({scope.guest}, {scope.abi}, {scope.release}) was met, "
+                f"although the catalogue says: {each.cell.why_not}"
             )
 
 
 def document(found: Coverage) -> dict[str, Any]:
-    """Return ``found`` as plain JSON values; docs/conformance.md has the keys."""
+    """Return ``found`` as JSON values; docs/conformance.md explains the keys."""
     return {
         "tested": found.count("tested"),
         "missing": found.count("missing"),
@@ -105,21 +105,21 @@ def document(found: Coverage) -> dict[str, Any]:
         "contradictions": list(found.contradictions),
         "cells": [
             {
-                "row": line.cell.row,
-                "guest": line.cell.scope.guest,
-                "abi": line.cell.scope.abi,
-                "release": str(line.cell.scope.release),
-                "state": line.state,
-                "tests": list(line.tests),
-                "why_not": "" if line.tests else line.why_not,
+                "row": each.cell.row,
+                "guest": each.cell.scope.guest,
+                "abi": each.cell.scope.abi,
+                "release": str(each.cell.scope.release),
+                "state": each.state,
+                "tests": list(each.tests),
+                "why_not": "" if each.tests else each.why_not,
             }
-            for line in found.lines
+            for each in found.cells
         ],
     }
 
 
 def write(found: Coverage, out: Path) -> Path:
-    """Write page and document into the directory ``out``; return the page's path."""
+    """Write coverage.html and coverage.json into the directory ``out``; return the first's path."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -149,13 +149,13 @@ class _Table:
 def _table(found: Coverage) -> _Table:
     columns: dict[tuple[str, str, str], None] = {}
     rows: dict[str, list[_Square]] = {}
-    for line in found.lines:
-        scope = line.cell.scope
+    for each in found.cells:
+        scope = each.cell.scope
         column = (scope.guest, scope.abi, str(scope.release))
         columns[column] = None
-        told = ", ".join(line.tests) or line.why_not or "not tested yet"
-        title = f"{line.cell.row}: {' '.join(column)}: {told}"
-        rows.setdefault(line.cell.row, []).append(_Square(line.state, title))
+        told = ", ".join(each.tests) or each.why_not or "not tested yet"
+        title = f"{each.cell.row}: {' '.join(column)}: {told}"
+        rows.setdefault(each.cell.row, []).append(_Square(each.state, title))
     return _Table(
         tuple(dict.fromkeys(guest for guest, _, _ in columns)),
         tuple(columns),

@@ -1,7 +1,8 @@
-"""Random sequences of operations on a real Xen, the model as the judge, disagreements shrunk.
+"""Random sequences of operations on a real Xen, judged by the model.
 
-A step is a handful of small numbers; what it means depends on the world at that moment (the
-third port of that domain, say), so a sequence stays meaningful when hypothesis cuts it down.
+A step is five small numbers.  Which operation they stand for depends on the state at that moment:
+"the third port of that domain", for example.  So when hypothesis leaves out steps, to find a
+shorter sequence with the same disagreement, the others still stand for an operation.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from harness.conformance.bare import Bare
-from harness.conformance.guest import Guest, Undecided
-from harness.conformance.oracle import Disagreement
+from harness.conformance.guest import Guest
+from harness.conformance.polls import Undecided
+from harness.conformance.reference_model import Disagreement
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import NR_VIRQS, Domain
 from harness.model.evtchn.operations import (
@@ -39,13 +41,13 @@ from harness.model.evtchn.operations import (
 )
 
 _LONGEST = 40  # operations of one sequence
-_LINUX_VIRQS = (7, 13, 15)  # nobody raises them, and no Linux binds them
+_LINUX_VIRQS = (7, 13, 15)  # neither Xen raises them nor Linux binds them
 _NOBODY = 0x7FEF
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step: who, what, and three choices that the operation makes of."""
+class RandomStep:
+    """One step: numbers that choose a guest, an operation, and its arguments."""
 
     guest: int
     what: int
@@ -55,21 +57,21 @@ class Step:
 
 
 @dataclass
-class Tally:
-    """What was run, and what came of it."""
+class SequenceCounts:
+    """How much was run, and with what result."""
 
     sequences: int = 0
     operations: int = 0
-    undecided: int = 0  # sequences given up at a poll of which nobody can tell whether it slept
-    disagreements: list[Disagreement] = field(default_factory=list)  # each as small as it gets
+    undecided: int = 0  # sequences that ended at a poll whose time did not tell whether it slept
+    disagreements: list[Disagreement] = field(default_factory=list)  # of the shortest sequence
     seconds: float = 0.0
 
 
-_Make = Callable[[Guest, Step], Operation]
+_Make = Callable[[Guest, RandomStep], Operation]
 
 
 def _port(guest: Guest, choice: int) -> int:
-    """Return a port of the guest's: mostly one that a sequence has opened."""
+    """Return a port of ``guest``: most often one that the sequence has opened."""
     domain, before = guest.now, guest.domains.before
     known = before.domain(guest.domid) if before else None
     opened = [p for p, c in domain.ports if c.state and not (known and known.port(p).state)]
@@ -92,24 +94,24 @@ def _vcpu(guest: Guest, choice: int) -> int:
     return choice % (len(guest.now.vcpus) + 1)
 
 
-def _bind_interdomain(guest: Guest, step: Step) -> Operation:
+def _bind_interdomain(guest: Guest, step: RandomStep) -> Operation:
     peer = _peer(guest, step.a)
     return BindInterdomain(guest.domid, peer.domid, _port(peer, step.b))
 
 
-def _alloc(guest: Guest, step: Step) -> Operation:
+def _alloc(guest: Guest, step: RandomStep) -> Operation:
     fault = Fault.OUT if step.c == 7 else Fault.NONE
     remote = _peer(guest, step.a).domid
     owner = _peer(guest, step.c).domid if step.b == 7 else DOMID_SELF
     return AllocUnbound(guest.domid, owner, remote, fault)
 
 
-def _virq(guest: Guest, step: Step) -> Operation:
+def _virq(guest: Guest, step: RandomStep) -> Operation:
     virq = _LINUX_VIRQS[step.a % 3] if guest.linux else (step.a * 3 + step.b) % (NR_VIRQS + 1)
     return BindVirq(guest.domid, virq, _vcpu(guest, step.c))
 
 
-def _status(guest: Guest, step: Step) -> Operation:
+def _status(guest: Guest, step: RandomStep) -> Operation:
     peer = _peer(guest, step.b)
     dom = _NOBODY if step.c == 7 else peer.domid
     return Status(guest.domid, dom, _port(peer, step.a))
@@ -137,12 +139,12 @@ _BARE_ONLY: tuple[_Make, ...] = (
     lambda g, s: ExpandArray(g.domid, page_ok=s.a != 7),
     lambda g, s: Reset(g.domid, DOMID_SELF, resume=s.a == 7),
 )
-_EVERY = 60.0  # seconds
-_MEMORY = 2  # mask, take: the bare guest's own doing
+_EVERY = 60.0  # seconds between two reports
+_MEMORY = 2  # mask and take, which are no hypercalls
 
 
-def make(guest: Guest, step: Step) -> None:
-    """Make what ``step`` means for ``guest`` now; Disagreement as ever."""
+def make(guest: Guest, step: RandomStep) -> None:
+    """Have ``guest`` make the operation that ``step`` stands for now; raises as ``do`` does."""
     if not isinstance(guest, Bare):
         guest.domains.do(guest, _ANYWHERE[step.what % len(_ANYWHERE)](guest, step))
         return
@@ -159,11 +161,11 @@ def make(guest: Guest, step: Step) -> None:
             guest.mask(port)
 
 
-def steps() -> st.SearchStrategy[list[Step]]:
-    """Return the strategy of all sequences."""
+def steps() -> st.SearchStrategy[list[RandomStep]]:
+    """Return hypothesis' strategy for sequences."""
     small = st.integers(0, 7)
     what = st.integers(0, len(_ANYWHERE) + len(_BARE_ONLY) + _MEMORY - 1)
-    step = st.builds(Step, st.integers(0, 5), what, small, small, small)
+    step = st.builds(RandomStep, st.integers(0, 5), what, small, small, small)
     return st.lists(step, min_size=1, max_size=_LONGEST)
 
 
@@ -172,19 +174,19 @@ def run_random(
     begin: Callable[[], None],
     seconds: float,
     seed_: int,
-    told: Callable[[Tally], None] = lambda _tally: None,
-) -> Tally:
-    """Run random sequences in ``guests`` for ``seconds``; ``begin`` restores the state before.
+    report: Callable[[SequenceCounts], None] = lambda counts: None,
+) -> SequenceCounts:
+    """Run random sequences in ``guests`` for ``seconds``; ``begin`` restores the state before each.
 
-    ``told`` hears every minute, and at the end whatever that is, how far it has come.
+    ``report`` is called every minute and at the end, also when that is an exception.
 
-    The first disagreement ends it, once it has been cut down to what is needed (which takes its
-    own time: at most as long again).  A disagreement that does not come back is told as it was.
-    Whatever else goes wrong ends it at once, and is raised as it is.
+    The first disagreement ends the run, when a shorter sequence that shows it has been looked for
+    (for at most ``seconds`` more).  If it does not show again, it is returned with the sequence
+    that has shown it.  Any other error ends the run at once and is raised.
     """
-    tally = Tally()
+    counts = SequenceCounts()
     lost: list[Exception] = []
-    began = heard = time.monotonic()
+    began = reported = time.monotonic()
 
     @seed(seed_)
     @settings(
@@ -196,44 +198,44 @@ def run_random(
         suppress_health_check=list(HealthCheck),
     )
     @given(steps())
-    def sequence(found: list[Step]) -> None:
-        nonlocal heard
+    def sequence(found: list[RandomStep]) -> None:
+        nonlocal reported
         now = time.monotonic()
-        elapsed = tally.seconds = now - began
-        if now - heard > _EVERY:
-            told(tally)
-            heard = now
-        if lost or elapsed > (2 * seconds if tally.disagreements else seconds):
+        elapsed = counts.seconds = now - began
+        if now - reported > _EVERY:
+            report(counts)
+            reported = now
+        if lost or elapsed > (2 * seconds if counts.disagreements else seconds):
             raise _TimeIsUp
-        oracle = guests[0].domains.oracle
-        before = oracle.operations
+        model = guests[0].domains.model
+        before = model.operations
         try:
             begin()
-            tally.sequences += 1
+            counts.sequences += 1
             for step in found:
                 make(guests[step.guest % len(guests)], step)
         except Disagreement as error:
-            tally.disagreements[:] = [error]
+            counts.disagreements[:] = [error]
             raise
         except Undecided:
-            tally.undecided += 1
+            counts.undecided += 1
         except Exception as error:
             lost.append(error)
             raise
         finally:
-            tally.operations += oracle.operations - before
+            counts.operations += model.operations - before
 
     try:
         sequence()
     except Exception as end:
         if lost:
             raise lost[0] from None
-        if not _expected(end) and not (isinstance(end, Flaky) and tally.disagreements):
+        if not _expected(end) and not (isinstance(end, Flaky) and counts.disagreements):
             raise
     finally:
-        tally.seconds = time.monotonic() - began
-        told(tally)
-    return tally
+        counts.seconds = time.monotonic() - began
+        report(counts)
+    return counts
 
 
 class _TimeIsUp(Exception):

@@ -53,10 +53,10 @@ class Channels:
     def begin(self, domain: str) -> None:
         """Let the agent of ``domain`` begin the operations of its lanes, all at once."""
         lanes = [lane for lane in self._scenario.lanes if lane.call.domain == domain]
-        meet = len(lanes) if len(lanes) > 1 else 0
+        barrier = len(lanes) if len(lanes) > 1 else 0
         commands: list[tuple[str, Arguments]] = []
         for vcpu, lane in enumerate(lanes):
-            words = {"on": vcpu, "meet": meet, "wait_ms": 0} | self.arguments(lane.call)
+            words = {"on": vcpu, "barrier": barrier, "wait_ms": 0} | self.arguments(lane.call)
             commands.append((lane.call.verb, words))
         self._agents[domain].connection.post(commands)
 

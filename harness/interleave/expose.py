@@ -121,11 +121,11 @@ def _stress(on: Bench, stress: Stress, seed: int, patience: float) -> Shown:
     return Shown(spent, "")
 
 
-def duel(kind: str) -> Stress:
-    """Two vCPUs at one channel's lock without pause: the sharpest stress there is here."""
+def race(kind: str) -> Stress:
+    """Two vCPUs race for one channel's lock without pause: the hardest stress that we have."""
 
     def stress(live: Session, seed: int) -> str:
-        seen = live.agents["dom0"].duel(kind, _ROUND_SECONDS, seed + 1)
+        seen = live.agents["dom0"].race(kind, _ROUND_SECONDS, seed + 1)
         if seen.invented or seen.lost:
             return f"{seen.invented} events invented, {seen.lost} lost in {seen.rounds} rounds"
         return ""
@@ -141,7 +141,7 @@ def load(live: Session, seed: int) -> str:
 
 
 STRESSES: dict[str, Stress] = {
-    "close-duel": duel("close"),
-    "unmask-duel": duel("unmask"),
+    "close-duel": race("close"),
+    "unmask-duel": race("unmask"),
     "load": load,
 }

@@ -1,8 +1,7 @@
 """Fixtures of the conformance tests: domains whose every hypercall is judged by the model.
 
-``@pytest.mark.cells(row, ...)`` says which rows of the specification
-(harness.model.evtchn.spec_rows) a test is there for; one that passes without having seen them
-all is no pass.
+``@pytest.mark.cells(row, ...)`` names the rows of the specification
+(harness.model.evtchn.spec_rows) that a test must meet: it fails if it has not met one of them.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import pytest
 
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains, Guest
-from harness.conformance.host import Watched, declared_but_unseen, impossible, scopes
+from harness.conformance.host import HostDomains, declared_but_unseen, impossible, scopes
 from harness.run.bare import TYPES, WHY_NO_PAGING
 from harness.run.session import Session
 
@@ -22,29 +21,31 @@ _WELL = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
-def hosts() -> dict[str, Watched]:
-    """What is known of each host, from test to test."""
+def hosts() -> dict[str, HostDomains]:
+    """The domains of each host, from test to test."""
     return {}
 
 
 @pytest.fixture
-def watched(xen: Session, hosts: dict[str, Watched]) -> Watched:
-    """What is known of the host's domains."""
-    return hosts.setdefault(xen.host.name, Watched(xen))
+def host_domains(xen: Session, hosts: dict[str, HostDomains]) -> HostDomains:
+    """The domains of this test's host, from test to test."""
+    return hosts.setdefault(xen.host.name, HostDomains(xen))
 
 
 @pytest.fixture
-def domains(request: pytest.FixtureRequest, xen: Session, watched: Watched) -> Iterator[Domains]:
-    """All Linux domains of the host; what a test leaves open is closed."""
-    found = watched.begin()
+def domains(
+    request: pytest.FixtureRequest, xen: Session, host_domains: HostDomains
+) -> Iterator[Domains]:
+    """The domains of the host that run Linux.  Ports that the test leaves open are closed."""
+    found = host_domains.begin()
     yield found
     if not xen.lost:
-        watched.end(found, well=request.node.stash.get(_WELL, False))
+        host_domains.end(found, well=request.node.stash.get(_WELL, False))
 
 
 @pytest.fixture(params=["dom0", "domu1"])
 def guest(request: pytest.FixtureRequest, xen: Session, domains: Domains) -> Guest:
-    """dom0, then a domU."""
+    """dom0, then domu1."""
     if request.param not in domains.guests:
         pytest.skip(xen.why_no_tools or f"this host has no {request.param}")
     return domains.guests[request.param]
@@ -58,7 +59,7 @@ def dom0(domains: Domains) -> Guest:
 
 @pytest.fixture
 def domu(xen: Session, domains: Domains) -> Guest:
-    """A domU."""
+    """domu1."""
     if "domu1" not in domains.guests:
         pytest.skip(xen.why_no_tools or "this host has no domU")
     return domains.guests["domu1"]
@@ -66,14 +67,14 @@ def domu(xen: Session, domains: Domains) -> Guest:
 
 @pytest.fixture
 def other(xen: Session, domains: Domains) -> Guest:
-    """Another domU."""
+    """domu2."""
     if "domu2" not in domains.guests:
         pytest.skip(xen.why_no_tools or "this host has no second domU")
     return domains.guests["domu2"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of the bare guest run once for each type that it can be on the hosts of this run."""
+    """Run a test with the bare guest once for each type of guest that the hosts' Xen has."""
     if "bare" in metafunc.fixturenames:
         run = metafunc.config.pluginmanager.get_plugin("xen-evtchn-harness-run")
         archs = [host.arch for host in run.plan.hosts] if run is not None else []
@@ -83,26 +84,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def bare_type(request: pytest.FixtureRequest) -> str:
-    """As which type of guest the bare one boots: all tests of a module as one, then the next."""
+    """The type that the bare guest boots as: all tests of a module with one, then the next."""
     return str(request.param)
 
 
 @pytest.fixture
 def bare(
-    request: pytest.FixtureRequest, xen: Session, domains: Domains, watched: Watched, bare_type: str
+    request: pytest.FixtureRequest,
+    xen: Session,
+    domains: Domains,
+    host_domains: HostDomains,
+    bare_type: str,
 ) -> Bare:
-    """The bare guest, in 2L and without any port."""
+    """The bare guest, in 2L and without a port."""
     if xen.tools is None:
         pytest.skip(xen.why_no_tools)
-    if bare_type not in watched.bare_types:
+    if bare_type not in host_domains.bare_types:
         request.node.user_properties.append(("cells", impossible(domains, bare_type)))
         pytest.skip(WHY_NO_PAGING)
-    return watched.bare(domains, bare_type)
+    return host_domains.bare(domains, bare_type)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
-    """Hold a test that went well against what it says it is there for."""
+    """When a test has passed: check that it has met its rows, and note which ones it has met."""
     try:
         result = yield
     except pytest.skip.Exception:
@@ -114,8 +119,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         wanted = [row for mark in pyfuncitem.iter_markers("cells") for row in mark.args]
         unseen = declared_but_unseen(domains, wanted)
         assert not unseen, f"the test is there for {unseen[0]!r}, and did not meet it"
-        assert domains.oracle.unlisted() == [], (
-            "release_differences.py of the model does not say so"
+        assert domains.model.unlisted() == [], (
+            "harness/model/evtchn/release_differences.py does not say so"
         )
         pyfuncitem.user_properties.append(("cells", scopes(domains)))
     return result

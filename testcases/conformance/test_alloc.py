@@ -1,4 +1,4 @@
-"""EVTCHNOP_alloc_unbound, and the allocator behind every operation that makes a port."""
+"""EVTCHNOP_alloc_unbound, and the allocator that all operations use which make a port."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 
 from harness.conformance.guest import Guest
 
-NOBODY = 0x7FEF  # a domid that is never given to a domain
+NOBODY = 0x7FEF  # a domid that no domain ever gets
 
 
 @pytest.mark.cells("alloc: first free port", "alloc_unbound: UNBOUND")
 def test_the_lowest_free_port_comes_first(guest: Guest) -> None:
     first = guest.alloc_unbound()
     second = guest.alloc_unbound(remote=0)
-    third = guest.alloc_unbound(remote=NOBODY)  # existence is not checked
+    third = guest.alloc_unbound(remote=NOBODY)  # Xen does not check that it exists
     assert first < second < third
     guest.close(second)
     guest.close(first)
@@ -32,7 +32,7 @@ def test_a_domain_that_does_not_exist(guest: Guest) -> None:
 def test_a_domu_may_not_allocate_in_another_domain(domu: Guest, other: Guest) -> None:
     domu.alloc_unbound(dom=0)
     domu.alloc_unbound(dom=other.domid)
-    domu.alloc_unbound(dom=domu.domid)  # its own number is itself
+    domu.alloc_unbound(dom=domu.domid)  # its own domid is as good as DOMID_SELF
 
 
 def test_dom0_may_allocate_in_any_domain(dom0: Guest, domu: Guest) -> None:
@@ -45,7 +45,7 @@ def test_dom0_may_allocate_in_any_domain(dom0: Guest, domu: Guest) -> None:
 
 @pytest.mark.cells("unmask: EINVAL not valid", "unmask: no-op, not usable")
 def test_ports_come_into_being_in_buckets_of_64(guest: Guest) -> None:
-    """A port that is not valid is told from one that is free by EVTCHNOP_unmask."""
+    """EVTCHNOP_unmask refuses a port that is not valid, and succeeds for one that is free."""
     before = guest.now.valid
     used = sum(1 for _, channel in guest.now.ports if channel.state)
     guest.unmask(before)
@@ -71,7 +71,7 @@ def test_a_domain_out_of_ports_recovers(domu: Guest) -> None:
 
 @pytest.mark.cells("alloc: ENOSPC no port below the limits")
 def test_dom0_out_of_ports_recovers(dom0: Guest) -> None:
-    """2L has room for 4096 ports; what FIFO has room for would take hours to allocate."""
+    """2L has 4096 ports."""
     if dom0.now.fifo:
         pytest.skip("FIFO has 131072 ports: hours of allocations under emulation")
     count, why = dom0.fill(5000)

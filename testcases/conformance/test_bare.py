@@ -1,4 +1,4 @@
-"""What Linux would not survive: the bare guest changes its ABI, resets, and looks at memory."""
+"""What Linux would not survive: the bare guest changes its ABI, resets, and reads its memory."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from harness.model.evtchn.operations import Fault
 
 LAST_OFFSET = 4096 - 72  # a control block has 72 bytes
 NOBODY = 0x7FEF
-XENOPROF, UNUSED = 7, 15  # a VIRQ of each vCPU's, and a global one
+XENOPROF, UNUSED = 7, 15  # a VIRQ of each vCPU, and a global one
 
 
 @pytest.fixture(params=["2L", "FIFO"])
 def abi(request: pytest.FixtureRequest, bare: Bare) -> str:
-    """Which ABI the bare guest uses."""
+    """The ABI that the bare guest uses."""
     if request.param == "FIFO":
         bare.to_fifo()
     return str(request.param)
 
 
 def pair(bare: Bare) -> tuple[int, int]:
-    """Return both ends of a channel of the guest to itself, nothing pending."""
+    """Make a channel from the guest to itself, with nothing pending; return its two ports."""
     far = bare.alloc_unbound(bare.domid)
     near = bare.bind_interdomain(bare.domid, far)
     bare.take(0)
@@ -70,7 +70,7 @@ def test_events_come_up_where_they_are_sent_to(bare: Bare, abi: str) -> None:
     assert bare.take(1) == [far]
     for vcpu in (1, 0, 1):
         bare.send(bare.bind_ipi(vcpu))
-    bare.take(1)  # with 2L, one bitmap has the events of all vCPUs
+    bare.take(1)  # in 2L there is one bitmap for all vCPUs
     bare.take(0)
 
 
@@ -145,10 +145,10 @@ def test_init_control_whose_answer_is_lost(bare: Bare) -> None:
     "expand_array: 1024 more words, saved events raised",
 )
 def test_events_before_the_array_is_there(bare: Bare) -> None:
-    """Xen remembers them, and raises them when their words come into being."""
+    """Xen saves them, and raises them when the page with their words is added."""
     bare.expand_array()
     far, near = pair(bare)
-    bare.send(near)  # pending in 2L, and taken along
+    bare.send(near)  # pending in 2L: saved at the switch to FIFO
     bare.init_control(0)
     other = bare.bind_ipi(0)
     bare.send(other)
@@ -166,7 +166,7 @@ def test_the_array_is_full_after_128_pages(bare: Bare) -> None:
 
 
 def test_an_event_for_a_vcpu_without_control_block(bare: Bare) -> None:
-    """Which releases keep its pending bit is the model's to know."""
+    """The model knows which releases set its pending bit."""
     bare.to_fifo(vcpus=1)
     port = bare.bind_ipi(1)
     bare.send(port)
@@ -178,7 +178,7 @@ def test_an_event_for_a_vcpu_without_control_block(bare: Bare) -> None:
 
 @pytest.mark.cells("set_priority: priority for future events")
 def test_priorities(bare: Bare) -> None:
-    """The most urgent comes first, whichever was sent first; a queue is in order."""
+    """The highest priority comes first, whatever was sent first; each queue is in order."""
     bare.to_fifo()
     ports = [bare.bind_ipi(0) for _ in range(5)]
     for port, priority in zip(ports, (15, 0, 7, 3, 7), strict=True):
@@ -201,7 +201,7 @@ def test_a_port_that_is_still_linked_is_not_given_out(bare: Bare) -> None:
 
 
 def test_old_bits_come_back_with_a_reset(bare: Bare) -> None:
-    """What was pending in 2L stays in its bitmap all the time that FIFO is used."""
+    """What was pending in 2L stays in its bitmap while FIFO is used, and is seen again after it."""
     _, near = pair(bare)
     bare.send(near)
     bare.to_fifo()
@@ -270,7 +270,7 @@ def test_faults(bare: Bare, abi: str) -> None:
     "poll: EINVAL not valid",
 )
 def test_what_is_refused(bare: Bare, abi: str) -> None:
-    """Whatever can be wrong about an argument: dom0 and domUs have tests of it, of each its own."""
+    """Everything that can be wrong with an argument (for Linux domains there are other tests)."""
     port, ipi, virq = bare.alloc_unbound(), bare.bind_ipi(1), bare.bind_virq(XENOPROF, 1)
     free = bare.alloc_unbound()
     bare.close(free)
@@ -305,6 +305,6 @@ def test_what_is_refused(bare: Bare, abi: str) -> None:
 
 @pytest.mark.cells("bind_pirq: PIRQ on vcpu 0", "bind_pirq: EEXIST", "bind_pirq: no PIRQs on Arm")
 def test_pirqs(bare: Bare, abi: str) -> None:
-    """An HVM guest may bind any that it could have, once."""
+    """An HVM guest may bind each PIRQ once."""
     bare.bind_pirq(17)
     bare.bind_pirq(17)

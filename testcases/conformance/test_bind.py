@@ -10,7 +10,7 @@ from harness.model.evtchn.domain import State
 NOBODY = 0x7FEF
 VIRQ_TIMER, VIRQ_DEBUG, VIRQ_XENOPROF, VIRQ_DEBUGGER, VIRQ_PMU = 0, 1, 7, 6, 13
 ARCH_VIRQS = range(16, 24)
-UNUSED = 15  # a global VIRQ that has no meaning
+UNUSED = 15  # a global VIRQ that nobody raises
 
 
 @pytest.mark.cells(
@@ -94,7 +94,7 @@ def test_virqs_are_bound_once(guest: Guest) -> None:
 
 
 def test_every_virq_has_its_class(guest: Guest) -> None:
-    """Per-vCPU ones may be bound to vCPU 1, all others to vCPU 0 alone."""
+    """A VIRQ of each vCPU may be bound to vCPU 1, a global one only to vCPU 0."""
     for virq in range(24):
         guest.bind_virq(virq, vcpu=1)
         guest.bind_virq(virq, vcpu=0)
@@ -121,7 +121,7 @@ def test_pirqs_of_others(domu: Guest) -> None:
 
 @pytest.mark.cells("bind_pirq: EPERM no access", "bind_pirq: error from the host irq")
 def test_pirqs_of_xen_and_of_nobody(dom0: Guest) -> None:
-    """4 is of Xen's serial line, 5 and 7 have no device, and 200 is mapped to nothing."""
+    """4 is the interrupt of Xen's serial line, 5 and 7 have no device, 200 is not mapped."""
     for pirq in (4, 5, 7, 200):
         dom0.bind_pirq(pirq)
 

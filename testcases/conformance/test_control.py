@@ -1,4 +1,4 @@
-"""EVTCHNOP_reset, init_control, expand_array: what Xen refuses."""
+"""EVTCHNOP_reset, init_control, expand_array in Linux domains: only what Xen refuses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_control_blocks(guest: Guest) -> None:
     guest.init_control(0, offset=4)
     guest.init_control(0, offset=LAST_OFFSET)
     guest.init_control(1)
-    guest.set_priority(guest.alloc_unbound(), 3)  # the ABI is what it was
+    guest.set_priority(guest.alloc_unbound(), 3)  # the ABI has not changed
 
 
 @pytest.mark.cells("expand_array: EOPNOTSUPP not FIFO", "expand_array: EINVAL bad page")

@@ -1,4 +1,4 @@
-"""A domain that is destroyed and not yet gone: dom0 still maps pages of its."""
+"""A dying domain: it has been destroyed, but dom0 still maps some of its pages."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import pytest
 
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Guest
-from harness.conformance.host import Watched
+from harness.conformance.host import HostDomains
 
 
 @pytest.mark.cells("alloc: EINVAL domain dying", "send: dropped: UNBOUND")
-def test_a_dying_domain(bare: Bare, watched: Watched, dom0: Guest, domu: Guest) -> None:
+def test_a_dying_domain(bare: Bare, host_domains: HostDomains, dom0: Guest, domu: Guest) -> None:
     ours = dom0.alloc_unbound(bare.domid)
     bare.bind_interdomain(0, ours)
     dom0.send(ours)
-    watched.destroy(bare)
+    host_domains.destroy(bare)
     dom0.alloc_unbound(dom=bare.domid)
-    domu.alloc_unbound(dom=bare.domid)  # dying comes before permission
+    domu.alloc_unbound(dom=bare.domid)  # Xen checks "dying" before permission
     dom0.status(ours)
     dom0.send(ours)
-    dom0.close(ours)  # xenstored and xenconsoled close theirs: nobody knows which port is next
+    dom0.close(ours)  # the end: xenstored and xenconsoled close ports in dom0 now, too

@@ -1,4 +1,4 @@
-"""SCHEDOP_poll: at once, asleep, refused."""
+"""SCHEDOP_poll: it returns at once, sleeps, or is refused."""
 
 from __future__ import annotations
 

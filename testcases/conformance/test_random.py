@@ -1,4 +1,4 @@
-"""Random sequences of operations, the model as the judge: ``--duration`` seconds per host."""
+"""Random sequences of operations, which the model judges: ``--duration`` seconds per host."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains, Guest
-from harness.conformance.host import Watched
-from harness.conformance.sequences import Tally, run_random
+from harness.conformance.host import HostDomains
+from harness.conformance.sequences import SequenceCounts, run_random
 from harness.results.directory import write_whole
 from harness.run.session import Session
 
@@ -17,7 +17,7 @@ from harness.run.session import Session
 def test_random_sequences(
     xen: Session,
     domains: Domains,
-    watched: Watched,
+    host_domains: HostDomains,
     dom0: Guest,
     bare: Bare,
     request: pytest.FixtureRequest,
@@ -29,24 +29,24 @@ def test_random_sequences(
     file = xen.recorder.directory.path / f"random-{xen.host.name}-{bare.type}.json"
     request.node.user_properties.append(("artifacts", (file.name,)))
 
-    def told(tally: Tally) -> None:
+    def report(counts: SequenceCounts) -> None:
         known = {
             "guest": bare.type,
             "seed": xen.plan.seed,
-            "seconds": round(tally.seconds, 1),
-            "sequences": tally.sequences,
-            "operations": tally.operations,
-            "undecided": tally.undecided,
-            "disagreements": [f"{each}\n{each.story}" for each in tally.disagreements],
+            "seconds": round(counts.seconds, 1),
+            "sequences": counts.sequences,
+            "operations": counts.operations,
+            "undecided": counts.undecided,
+            "disagreements": [f"{each}\n{each.story}" for each in counts.disagreements],
         }
         write_whole(file, json.dumps(known, indent=1) + "\n")
         xen.recorder.progress.note(
-            f"{xen.host.name:12} {bare.type}: {tally.sequences} random sequences, "
-            f"{tally.operations} operations, {len(tally.disagreements)} disagreements, "
-            f"{tally.undecided} undecided, {tally.seconds:.0f} s"
+            f"{xen.host.name:12} {bare.type}: {counts.sequences} random sequences, "
+            f"{counts.operations} operations, {len(counts.disagreements)} disagreements, "
+            f"{counts.undecided} undecided, {counts.seconds:.0f} s"
         )
 
-    seconds = xen.plan.duration / len(watched.bare_types)  # each type of guest has its share
-    tally = run_random([bare, dom0], begin, seconds, xen.plan.seed, told)
-    if tally.disagreements:
-        raise tally.disagreements[0]
+    seconds = xen.plan.duration / len(host_domains.bare_types)  # for each type of guest
+    counts = run_random([bare, dom0], begin, seconds, xen.plan.seed, report)
+    if counts.disagreements:
+        raise counts.disagreements[0]

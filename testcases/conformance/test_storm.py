@@ -1,4 +1,4 @@
-"""Many operations in a row, and what must stay alive throughout."""
+"""Many operations in a row; xenstore and the consoles must work after them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ROUNDS = 4
 
 
 def test_close_and_rebind(guest: Guest) -> None:
-    """Both ends, in turn: the peer stays, its bits are kept, the port number comes again."""
+    """Close each end in turn and bind it again: the peer keeps its port and bits."""
     far = guest.alloc_unbound(guest.domid)
     near = guest.bind_interdomain(guest.domid, far)
     for _ in range(ROUNDS):
@@ -33,7 +33,7 @@ def test_close_and_rebind_across_domains(dom0: Guest, domu: Guest) -> None:
 
 
 def test_xenstore_and_consoles_live(xen: Session, domu: Guest) -> None:
-    """They use event channels themselves: a question and its answer through each."""
+    """Both use event channels: ask xenstored, and libvirt for all domains."""
     path = f"/local/domain/{domu.domid}/data/evtchn-agent"
     written = xen.dom0.run(["xenstore-read", path])
     assert written.status == 0 and written.stdout.strip(), written.stderr

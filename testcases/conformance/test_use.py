@@ -1,4 +1,4 @@
-"""EVTCHNOP_close, send, status, bind_vcpu, unmask: what may be done with which port."""
+"""EVTCHNOP_close, send, status, bind_vcpu, unmask, set_priority: on ports in every state."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from harness.model.evtchn.domain import State
 
 NOBODY = 0x7FEF
 FAR = 0xFFFFFFFF
-XENOPROF, UNUSED = 7, 15  # a VIRQ of each vCPU's, and a global one
+XENOPROF, UNUSED = 7, 15  # a VIRQ of each vCPU, and a global one
 
 
 def free_port(guest: Guest) -> int:
-    """Return a port that is valid and free."""
+    """Return a port that is valid, and free."""
     port = guest.alloc_unbound()
     guest.close(port)
     return port
@@ -45,7 +45,7 @@ def test_send_where_nobody_is(guest: Guest) -> None:
 
 
 def test_events_of_one_port_are_one(guest: Guest) -> None:
-    """Pending is a bit: sends that come before it is taken are one event."""
+    """Pending is one bit: several sends before the event is taken are one event."""
     far = guest.alloc_unbound(guest.domid)
     near = guest.bind_interdomain(guest.domid, far)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Virtual interrupts that Xen raises, or does not: it has printed something; debug key q; time."""
+"""VIRQs that Xen raises: VIRQ_CON_RING when it prints, VIRQ_DEBUG for debug key q, VIRQ_TIMER."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def test_virqs_of_the_bare_guest(bare: Bare, dom0: Guest, abi: str) -> None:
 
 def test_a_guest_without_timers_sees_no_virq_timer(bare: Bare) -> None:
     bare.bind_virq(TIMER)
-    time.sleep(0.05)  # five ticks of the timer that a PV guest begins with
+    time.sleep(0.05)  # five ticks of the timer that Xen starts for each vCPU of a PV guest
     assert bare.take(0) == []

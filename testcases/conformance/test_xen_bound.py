@@ -1,4 +1,4 @@
-"""Channels whose consumer is Xen itself: it has one in every domain that is watched (vm_event)."""
+"""Xen's own channels: it has one in every domain that it watches for dom0 (vm_event)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.model.evtchn.operations import BindInterdomain, Close, XenNotify
 
 @pytest.fixture
 def watchable(bare_type: str) -> None:
-    """Told before the guest is started."""
+    """Skip before the bare guest is started."""
     if bare_type == "pv":
         pytest.skip("Xen watches no PV guest")
 
@@ -27,7 +27,7 @@ def bare(watchable: None, bare: Bare) -> Bare:
 
 @pytest.fixture(params=["2L", "FIFO"])
 def port(request: pytest.FixtureRequest, bare: Bare, dom0: Guest) -> Iterator[int]:
-    """Xen's own port in the bare guest, which dom0 has it watch."""
+    """The port of Xen's own channel in the bare guest, which dom0 has it watch."""
     if request.param == "FIFO":
         bare.to_fifo()
     found = bare.domains.watch(dom0, bare)
@@ -56,8 +56,8 @@ def test_the_guest_may_not_use_it(bare: Bare, dom0: Guest, port: int) -> None:
 
 @pytest.mark.cells("send: Xen consumer called", "xen: notify: no peer")
 def test_dom0_talks_to_xen(bare: Bare, dom0: Guest, port: int) -> None:
-    bare.agent.connection.ask("request")
-    bare.domains.notified(bare, port)  # to nobody yet
+    bare.agent.connection.ask("guest_request")
+    bare.domains.notified(bare, port)  # nobody is bound to it yet
     ours = dom0.bind_interdomain(bare.domid, port)
     dom0.send(ours)
     dom0.close(ours)
@@ -66,18 +66,18 @@ def test_dom0_talks_to_xen(bare: Bare, dom0: Guest, port: int) -> None:
 
 @pytest.mark.cells("xen: peer pending")
 def test_xen_talks_to_dom0(bare: Bare, dom0: Guest, port: int) -> None:
-    """Through /dev/xen/evtchn, where Linux takes the first event that every new channel has."""
-    oracle, device = dom0.domains.oracle, dom0.agent.device
+    """Through /dev/xen/evtchn: Linux there takes the event that every new channel begins with."""
+    model, device = dom0.domains.model, dom0.agent.device
     ours = device.bind_interdomain(bare.domid, port)
-    oracle.judge(BindInterdomain(0, bare.domid, port), Observed(ours))
+    model.judge(BindInterdomain(0, bare.domid, port), Observed(ours))
     assert device.read(timeout_s=2.0) == [ours]
     device.enable([ours])
     assert device.read(timeout_s=0.2) == []
-    bare.agent.connection.ask("request")
-    oracle.judge(XenNotify(bare.domid, port), Observed(0))
+    bare.agent.connection.ask("guest_request")
+    model.judge(XenNotify(bare.domid, port), Observed(0))
     assert device.read(timeout_s=2.0) == [ours], "Xen's event did not come"
     device.unbind(ours)
-    oracle.judge(Close(0, ours), Observed(0))
+    model.judge(Close(0, ours), Observed(0))
 
 
 @pytest.mark.cells("xen: port freed", "reset: all closed but Xen-bound, back to 2L")

@@ -70,12 +70,12 @@ class FakeAgent:
         if verb == "load_status":
             self.operations += 100
         word = {
-            "hello": f"protocol=1 arch=x86_64 domid={self.domid} vcpus={VCPUS} tick_hz={HZ} "
+            "hello": f"protocol=2 arch=x86_64 domid={self.domid} vcpus={VCPUS} tick_hz={HZ} "
             "record=32 page=4096 xen=4.17",
             "clock": f"local={now} remote={now} error=100 exchanges=9 skew=50 tick_hz={HZ}",
-            "load_begin": "slots=9 first_thread=2 anchors_0=11 anchors_1=12,13 anchors_2=14",
+            "load_begin": "channels=9 first_thread=2 ports_0=11 ports_1=12,13 ports_2=14",
             "load_status": f"state=running alive=2 full=0 operations={self.operations},"
-            f"{self.operations} flying=",
+            f"{self.operations} in_flight=",
             "load_stop": "stuck=",
             "release": "asked=9 open=",
         }.get(verb, "")

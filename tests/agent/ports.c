@@ -19,31 +19,31 @@ static void expect(const char *when, uint8_t owner, uint16_t handles)
 int main(void)
 {
     expect("at the start", 0, 0);
-    port_is_of(-1, 3);
-    port_is_raw(MAX_PORTS);
+    port_add_handle(-1, 3);
+    port_add_raw(MAX_PORTS);
     expect("after errors", 0, 0);
 
     /* Handle 1 got the port and was late; another thread gave it back, and handle 2 has it now. */
-    if (port_release_of(PORT, 1))
+    if (port_remove_handle(PORT, 1))
         failed = 1;
-    port_is_of(PORT, 2);
-    port_is_of(PORT, 1);
+    port_add_handle(PORT, 2);
+    port_add_handle(PORT, 1);
     expect("a late handle", OWNED_DEVICE | EVER_OWNED, 1 << 1 | 1 << 2);
-    if (!port_release_of(PORT, 1) || port_release_of(PORT, 1))
+    if (!port_remove_handle(PORT, 1) || port_remove_handle(PORT, 1))
         failed = 1;
     expect("the late handle said no", OWNED_DEVICE | EVER_OWNED, 1 << 2);
 
     /* The same with a raw port. */
-    port_is_raw(PORT);
+    port_add_raw(PORT);
     expect("a late raw answer", OWNED_RAW | OWNED_DEVICE | EVER_OWNED, 1 << 2);
-    if (!port_release_raw(PORT) || !port_release_of(PORT, 2))
+    if (!port_remove_raw(PORT) || !port_remove_handle(PORT, 2))
         failed = 1;
     expect("closed", EVER_OWNED, 0);
 
-    port_is_of(PORT, HANDLES - 1);
+    port_add_handle(PORT, HANDLES - 1);
     forget_closed_ports();
     expect("still open", OWNED_DEVICE | EVER_OWNED, 1 << (HANDLES - 1));
-    port_release_of(PORT, HANDLES - 1);
+    port_remove_handle(PORT, HANDLES - 1);
     forget_closed_ports();
     expect("forgotten", 0, 0);
     return failed;

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness.agent import load, member
+from harness.agent import load, load_agent
 from harness.agent.client import AgentClient
 from harness.agent.load import LoadPlan, LoadProgress, run_load
 from harness.agent.wire import AgentLost, OperationInFlight
@@ -78,9 +78,9 @@ class Lab:
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(load, "STATUS_EVERY", 0.1)
-    monkeypatch.setattr(member, "STATUS_TIMEOUT", 0.3)
-    monkeypatch.setattr(member, "SALVAGE_TIMEOUT", 0.3)
-    monkeypatch.setattr(member, "STALLED", 0.4)
+    monkeypatch.setattr(load_agent, "STATUS_TIMEOUT", 0.3)
+    monkeypatch.setattr(load_agent, "SALVAGE_TIMEOUT", 0.3)
+    monkeypatch.setattr(load_agent, "STALLED", 0.4)
     return Lab()
 
 
@@ -105,7 +105,7 @@ def test_ports_are_closed_only_after_every_domain_has_drained(lab: Lab) -> None:
     assert order == ["load_stop"] * 3 + ["load_drain"] * 3 + ["release"] * 3
 
 
-def test_every_agent_learns_the_anchors_that_are_meant_for_it(lab: Lab) -> None:
+def test_every_agent_learns_the_ports_that_it_may_bind_to(lab: Lab) -> None:
     lab.run()
     asked = [line for line in lab.channels[1].asked if line.startswith("load_peer")]
     assert asked == ["load_peer domid=0 ports=12,13", "load_peer domid=2 ports=12,13"]
@@ -143,7 +143,7 @@ def test_a_lost_agents_threads_stay_in_the_history_for_what_memory_gives(lab: La
 
 def test_an_operation_that_does_not_return_is_the_hypervisors_fault(lab: Lab) -> None:
     lab.channels[0].faults["load_status"] = says(
-        "ok state=running alive=2 full=0 operations=5,7 flying=3:5:22:1500"
+        "ok state=running alive=2 full=0 operations=5,7 in_flight=3:5:22:1500"
     )
     error = lab.fails(OperationInFlight, r"dom0: thread 3: CLOSE of port 22 not back after 1500 ms")
     assert error.verdict is Verdict.FAIL
@@ -152,7 +152,7 @@ def test_an_operation_that_does_not_return_is_the_hypervisors_fault(lab: Lab) ->
 
 def test_a_thread_that_gets_no_time_is_the_labs_fault(lab: Lab) -> None:
     lab.channels[0].faults["load_status"] = says(
-        "ok state=running alive=2 full=0 operations=5,7 flying="
+        "ok state=running alive=2 full=0 operations=5,7 in_flight="
     )
     error = lab.fails(LabError, r"dom0: thread 2 has made no operation")
     assert error.verdict is Verdict.MISS
@@ -161,7 +161,7 @@ def test_a_thread_that_gets_no_time_is_the_labs_fault(lab: Lab) -> None:
 def test_a_full_buffer_is_no_stall(lab: Lab) -> None:
     for channel in lab.channels:
         channel.faults["load_status"] = says(
-            "ok state=running alive=0 full=2 operations=262000,262000 flying="
+            "ok state=running alive=0 full=2 operations=262000,262000 in_flight="
         )
     began = time.monotonic()
     lab.run(duration=60)

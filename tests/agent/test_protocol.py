@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.agent import programme
+from harness.agent import workload
 from harness.agent.build import agent_binary
 from harness.agent.client import AgentClient
 from harness.agent.wire import AgentLost, AgentRefused, OperationInFlight
@@ -103,7 +103,7 @@ BAD_LINES = {
     b"join on=0": errno.ENOENT,
     b"load_go": errno.EINVAL,
     b"load_begin seed=1": errno.EINVAL,
-    b"programme seed=1 actor=0 thread=0 slots=0 steps=1": errno.EINVAL,
+    b"workload_digest seed=1 agent=0 thread=0 channels=0 steps=1": errno.EINVAL,
     b"hello\x00there": errno.EINVAL,
     b"\xff\xfe": errno.EINVAL,
     b"=": errno.ENOSYS,
@@ -114,8 +114,8 @@ BAD_LINES = {
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
-def test_operations_that_meet_begin_together(agent: AgentClient) -> None:
-    meeting = {"port": 1, "meet": 2, "wait_ms": 0}
+def test_operations_at_one_barrier_begin_together(agent: AgentClient) -> None:
+    meeting = {"port": 1, "barrier": 2, "wait_ms": 0}
     connection = agent.connection
     connection.post([("send", {"on": 0} | meeting), ("join", {"on": 0, "wait_ms": 200})])
     begun, alone = connection.collect(2)
@@ -128,8 +128,8 @@ def test_operations_that_meet_begin_together(agent: AgentClient) -> None:
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
-def test_an_operation_that_nobody_meets_gives_up(agent: AgentClient) -> None:
-    words = {"on": 1, "port": 1, "meet": 2, "wait_ms": 5000}
+def test_an_operation_alone_at_its_barrier_gives_up(agent: AgentClient) -> None:
+    words = {"on": 1, "port": 1, "barrier": 2, "wait_ms": 5000}
     with pytest.raises(AgentRefused) as refused:
         agent.connection.ask("send", words)
     assert refused.value.errno == errno.ETIMEDOUT
@@ -199,11 +199,16 @@ def test_an_operation_that_does_not_return_is_told_from_a_dead_agent(agent: Agen
         flight.join()
 
 
-def test_agent_and_harness_compute_the_same_programme(agent: AgentClient) -> None:
-    for seed, actor, thread, slots in ((0, 0, 0, 1), (7, 1, 3, 26), ((1 << 64) - 1, 2, 63, 256)):
-        arguments = {"seed": seed, "actor": actor, "thread": thread, "slots": slots, "steps": 3000}
-        answer = agent.connection.ask("programme", arguments)
-        assert answer.integer("digest") == programme.digest(seed, actor, thread, slots, 3000)
+def test_agent_and_harness_compute_the_same_workload(agent: AgentClient) -> None:
+    for seed, number, thread, channels in (
+        (0, 0, 0, 1),
+        (7, 1, 3, 26),
+        ((1 << 64) - 1, 2, 63, 256),
+    ):
+        words = {"seed": seed, "agent": number, "thread": thread, "channels": channels}
+        answer = agent.connection.ask("workload_digest", words | {"steps": 3000})
+        digest = workload.digest(seed, number, thread, channels, 3000)
+        assert answer.integer("digest") == digest
 
 
 def test_what_recording_costs_needs_a_xen_to_be_measured(agent: AgentClient) -> None:

@@ -74,6 +74,6 @@ def test_a_recorded_history_says_what_to_look_for(tmp_path: Path) -> None:
 
 def test_the_test_that_showed_it_is_found() -> None:
     seen = Signature("unmask-under-a-close", "answer", "", "")
-    assert node(seen, TESTCASES).endswith("test_duel.py::test_unmask_under_a_close")
+    assert node(seen, TESTCASES).endswith("test_race.py::test_unmask_under_a_close")
     with pytest.raises(ConfigError, match="no test test_nothing in testcases/; give --test"):
         node(Signature("nothing", "answer", "", ""), TESTCASES)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.agent.client import AgentClient
-from harness.conformance.bare import expected_events, taken, wiped
+from harness.conformance.bare import after_upcall, cleared, expected_events
 from harness.conformance.guest import settled
 from harness.model.evtchn import operations as ops
 from harness.model.evtchn.abi import DOMID_SELF
@@ -96,11 +96,11 @@ class _Channel:
     def _hello(self, _: dict[str, str]) -> str:
         vcpus = len(self._host.domain(self._domid).vcpus)
         return (
-            f"ok protocol=1 arch=x86_64 domid={self._domid} vcpus={vcpus} tick_hz={HZ} "
+            f"ok protocol=2 arch=x86_64 domid={self._domid} vcpus={vcpus} tick_hz={HZ} "
             f"page=4096 xen={self._host.world.release}"
         )
 
-    def _survey(self, words: dict[str, str]) -> str:
+    def _list_ports(self, words: dict[str, str]) -> str:
         domain = self._host.domain(self._domid)
         listed: list[int] = []
         for port, channel in domain.ports:
@@ -132,20 +132,20 @@ class _Channel:
         self._host.make(ops.Mask(self._domid, int(words["port"])))
         return "ok result=0"
 
-    def _wipe(self, _: dict[str, str]) -> str:
-        self._host.world = self._host.world.with_domain(wiped(self._host.domain(self._domid)))
+    def _clear_2l(self, _: dict[str, str]) -> str:
+        self._host.world = self._host.world.with_domain(cleared(self._host.domain(self._domid)))
         return "ok result=0"
 
-    def _take(self, words: dict[str, str]) -> str:
+    def _handle_upcall(self, words: dict[str, str]) -> str:
         vcpu, domain = int(words["vcpu"]), self._host.domain(self._domid)
         ports = expected_events(domain, vcpu)
         for port in ports:
             self._host.make(ops.Consume(self._domid, port))
         domain = self._host.domain(self._domid)
-        self._host.world = self._host.world.with_domain(taken(domain, vcpu))
+        self._host.world = self._host.world.with_domain(after_upcall(domain, vcpu))
         return f"ok result={len(ports)} ports={','.join(map(str, ports))}"
 
-    def _look(self, words: dict[str, str]) -> str:
+    def _peek(self, words: dict[str, str]) -> str:
         domain = self._host.domain(self._domid)
         channel, there = domain.port(int(words["port"])), domain.vcpus[int(words["vcpu"])]
         word = channel.word if domain.fifo else channel.bits
@@ -192,6 +192,6 @@ def _operation(verb: str, words: dict[str, str], me: int) -> Operation:
         case "poll":
             ports = tuple(int(port) for port in words["ports"].split(",") if port)
             return ops.Poll(me, ports, n["on"], fault)
-        case "command":
+        case "unknown_command":
             return ops.UnknownOp(me, n["number"])
     raise AssertionError(verb)

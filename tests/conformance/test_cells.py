@@ -74,7 +74,7 @@ def test_only_what_a_journal_says_counts(tmp_path: Path) -> None:
     one = _run(tmp_path / "one", _cells("close: FREE"))
     two = _run(tmp_path / "two", _cells("close: FREE", abi="2L"), _cells("status: reply"))
     found = coverage([one, two])
-    tested = {(line.cell.row, line.cell.scope.abi) for line in found.lines if line.tests}
+    tested = {(line.cell.row, line.cell.scope.abi) for line in found.cells if line.tests}
     assert tested == {("close: FREE", "FIFO"), ("close: FREE", "2L"), ("status: reply", "FIFO")}
     assert found.count("tested") == 3
     assert 0 < found.share < 0.01
@@ -92,13 +92,13 @@ def test_what_no_host_could_have_is_not_missing_unless_another_host_had_it(tmp_p
     why = "no paging for such guests"
     kept = [records.Cells("h", "a-test", PV.guest, abi, "4.17", (), why_not=why) for abi in ABIS]
     one = _run(tmp_path / "one", *kept)
-    lines = [line for line in coverage([one]).lines if line.cell.scope == PV]
+    lines = [line for line in coverage([one]).cells if line.cell.scope == PV]
     assert lines and {line.state for line in lines} == {"unreachable"}
     assert why in {line.why_not for line in lines}
     two = _run(tmp_path / "two", _cells("close: FREE"))
     found = coverage([one, two])
     assert found.count("tested") == 1 and not found.contradictions
-    other = [line for line in found.lines if line.cell.scope.release == Release(4, 14)]
+    other = [line for line in found.cells if line.cell.scope.release == Release(4, 14)]
     assert "missing" in {line.state for line in other}
 
 

@@ -7,20 +7,20 @@ from dataclasses import replace
 import pytest
 
 from harness.conformance.bare import Bare
-from harness.conformance.guest import Undecided
-from harness.conformance.sequences import Tally, run_random
+from harness.conformance.polls import Undecided
+from harness.conformance.sequences import SequenceCounts, run_random
 from harness.model.evtchn.operations import BindVcpu, Operation, Result
 from harness.model.evtchn.outcome import AllowedOutcome
 from harness.verdict import LabError
 
 from .model_agent import ModelHost
-from .test_oracle import WORLD, watched
+from .test_reference_model import WORLD, domains_of
 
 _SEED = 5
 
 
 def test_the_model_never_disagrees_with_itself() -> None:
-    domains = watched(ModelHost(WORLD))
+    domains = domains_of(ModelHost(WORLD))
     bare = domains.guests["bare"]
     assert isinstance(bare, Bare)
 
@@ -28,9 +28,9 @@ def test_the_model_never_disagrees_with_itself() -> None:
         domains.close_opened()
         bare.begin()
 
-    tally = run_random([bare, domains.guests["dom0"]], begin, 4.0, _SEED)
-    assert tally.sequences > 10 and tally.operations > 100
-    assert not tally.disagreements, tally.disagreements[0].story
+    counts = run_random([bare, domains.guests["dom0"]], begin, 4.0, _SEED)
+    assert counts.sequences > 10 and counts.operations > 100
+    assert not counts.disagreements, counts.disagreements[0].story
 
 
 def test_a_rare_lie_is_found_and_cut_down() -> None:
@@ -42,7 +42,7 @@ def test_a_rare_lie_is_found_and_cut_down() -> None:
         return outcome
 
     host = ModelHost(WORLD)
-    domains = watched(host)
+    domains = domains_of(host)
     bare = domains.guests["bare"]
     assert isinstance(bare, Bare)
 
@@ -51,8 +51,8 @@ def test_a_rare_lie_is_found_and_cut_down() -> None:
         bare.begin()
 
     host.lie = lie
-    tally = run_random([bare, domains.guests["dom0"]], begin, 20.0, _SEED)
-    (found,) = tally.disagreements
+    counts = run_random([bare, domains.guests["dom0"]], begin, 20.0, _SEED)
+    (found,) = counts.disagreements
     assert "BindVcpu" in str(found)
     lines = found.story.splitlines()
     last = max(i for i, line in enumerate(lines) if "Reset" in line)
@@ -71,8 +71,8 @@ class _Once:
             raise self._error
 
 
-def _run(error: Exception, heard: list[Tally]) -> Tally:
-    domains = watched(ModelHost(WORLD))
+def _run(error: Exception, heard: list[SequenceCounts]) -> SequenceCounts:
+    domains = domains_of(ModelHost(WORLD))
     bare = domains.guests["bare"]
     assert isinstance(bare, Bare)
     once = _Once(error, 3)
@@ -93,5 +93,5 @@ def test_a_machine_that_is_lost_is_told_as_what_it_was() -> None:
 
 
 def test_a_sequence_that_nobody_can_judge_is_counted_and_given_up() -> None:
-    tally = _run(Undecided("cannot tell", where="bare"), [])
-    assert tally.undecided == 1 and tally.sequences > 5 and not tally.disagreements
+    counts = _run(Undecided("cannot tell", where="bare"), [])
+    assert counts.undecided == 1 and counts.sequences > 5 and not counts.disagreements

@@ -13,7 +13,7 @@ from tests.real.conftest import ROOT, harness
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 FOLDER = ROOT / "testcases" / "conformance"
-_DUEL = "test_close_under_a_sender"
+_RACE = "test_close_under_a_sender"
 GUESTS = {
     "qemu-arm64": ["arm64 domU"],
     "qemu-x86_64": ["x86_64 pv", "x86_64 pvh", "x86_64 hvm"],
@@ -25,7 +25,7 @@ def test_what_linux_would_not_survive(host: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     tests = [str(FOLDER / "test_bare.py"), str(FOLDER / "test_random.py")]
     if host == "qemu-x86_64":  # the device model has ports by then that dom0's agent once had
-        tests += [str(FOLDER / "test_xen_bound.py"), f"{FOLDER.parent}/test_duel.py::{_DUEL}"]
+        tests += [str(FOLDER / "test_xen_bound.py"), f"{FOLDER.parent}/test_race.py::{_RACE}"]
     options = ["--host", host, "--seed", "11", "--keep-going", "--json", "--out", str(out)]
     ran = harness("run", *options, *tests)
     assert ran.code == 0, ran.stderr

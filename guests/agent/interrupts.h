@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the domain's kernel has counted of event channels. */
+#ifndef AGENT_INTERRUPTS_H
+#define AGENT_INTERRUPTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * How many events of /dev/xen/evtchn each vCPU has got since the kernel started, from
+ * /proc/interrupts.  Fills at most `room` counts; returns how many vCPUs there are, or -errno.
+ */
+int evtchn_interrupts(uint64_t *counts, size_t room);
+
+#endif

@@ -1,0 +1,155 @@
+"""The reference model follows a real Xen, operation by operation, and judges its answers.
+
+    model = ReferenceModel(world)
+    model.judge(Close(caller=1, port=5), Observed(code=0))
+
+After each operation ``model.world`` is the state that Xen must be in.  ``judge`` raises
+Disagreement when Xen has answered what the model of its release does not allow.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.conformance.hypercalls import Observed
+from harness.model.evtchn.domain import Domain, World
+from harness.model.evtchn.operations import Operation, Result
+from harness.model.evtchn.outcome import AllowedOutcome
+from harness.model.evtchn.predict import predict
+from harness.model.evtchn.release_differences import differing_rows
+from harness.model.evtchn.releases import Release
+from harness.verdict import HarnessError, HypervisorError
+
+_TOLD = 24  # how many operations before a disagreement its story has
+_UPCALL = "poll: 0 at once, upcall deliverable"
+
+
+class Disagreement(HypervisorError):
+    """A real Xen has answered what the model of its release does not allow.
+
+    ``story`` has that operation and those before it, one per line.
+    """
+
+
+@dataclass(frozen=True)
+class Exercised:
+    """A row of the specification that a real Xen's answer was an example of."""
+
+    domid: int  # of the caller; of what Xen did by itself, of the domain
+    fifo: bool  # whether that domain used FIFO then
+    row: str
+
+
+@dataclass
+class ReferenceModel:
+    """The state that the model believes in, and what it has seen of the real Xen."""
+
+    world: World
+    names: dict[int, str] = field(default_factory=dict)  # of domains, for messages
+    exercised: list[Exercised] = field(default_factory=list)
+    others: tuple[Release, ...] = ()  # releases to compare the running one with
+    differences: set[tuple[Release, str]] = field(default_factory=set)  # another release, row
+    operations: int = 0  # how many were judged
+    _told: list[str] = field(default_factory=list)
+
+    def domain(self, domid: int) -> Domain:
+        """Return the state of a domain that the model believes in."""
+        found = self.world.domain(domid)
+        if found is None:
+            raise HarnessError(f"domain {domid} is not in the model's world")
+        return found
+
+    def expected(self, operation: Operation) -> tuple[AllowedOutcome, ...]:
+        """Return every outcome of ``operation`` that the model allows now."""
+        return predict(self.world, operation)
+
+    def judge(self, operation: Operation, seen: Observed) -> AllowedOutcome:
+        """Judge what was ``seen`` of ``operation``; return the allowed outcome that it fits.
+
+        Raises Disagreement if it fits none.  The outcome's world becomes ``world``.
+        """
+        self.operations += 1
+        outcomes = self.expected(operation)
+        self._told.append(f"{self.describe(operation)} -> {_code(seen)}")
+        fitting = [outcome for outcome in outcomes if seen.fits(outcome.result)]
+        if not fitting:
+            allowed = "; ".join(dict.fromkeys(f"{_result(o.result)} ({o.row})" for o in outcomes))
+            raise Disagreement(
+                f"{_text(operation)}: Xen answered {_code(seen)}, "
+                f"the model of {self.world.release} allows {allowed}",
+                story=self.story(),
+                where=self.names.get(_domid(operation), "xen"),
+            )
+        # "An upcall was deliverable" explains any quick poll: take it only if nothing else fits.
+        taken = min(fitting, key=lambda outcome: outcome.row == _UPCALL)
+        domid = _domid(operation)
+        fifo = self.domain(domid).fifo
+        self.exercised += [Exercised(domid, fifo, row) for row in taken.rows]
+        self._compare_releases(operation, seen, taken)
+        self.world = taken.world
+        return taken
+
+    def _compare_releases(
+        self, operation: Operation, seen: Observed, taken: AllowedOutcome
+    ) -> None:
+        """Note the other releases whose model does not allow what was seen."""
+        for release in self.others:
+            outcomes = predict(replace(self.world, release=release), operation)
+            as_here = (
+                replace(o, world=replace(o.world, release=self.world.release)) for o in outcomes
+            )
+            if not any(seen.fits(o.result) and o.world == taken.world for o in as_here):
+                self.differences.add((release, taken.row))
+
+    def unlisted(self) -> list[str]:
+        """Return the differences between releases that the model does not list."""
+        own = self.world.release
+        return [
+            f"{row}: {own} does what the model of {other} does not allow"
+            for other, row in sorted(self.differences)
+            if row not in differing_rows(own, other)
+        ]
+
+    def story(self) -> str:
+        """Return the latest operations in their order, one per line."""
+        return "\n".join(self._told[-_TOLD:])
+
+    def describe(self, operation: Operation) -> str:
+        """Return ``operation`` as a person would write it."""
+        name = self.names.get(_domid(operation), f"domain {_domid(operation)}")
+        return f"{name}: {_text(operation)}"
+
+
+def _text(operation: Operation) -> str:
+    text = repr(operation)
+    for noise in (f"caller={_domid(operation)}, ", ", fault=<Fault.NONE: 'none'>"):
+        text = text.replace(noise, "")
+    return text
+
+
+def _domid(operation: Operation) -> int:
+    return int(getattr(operation, "caller", getattr(operation, "dom", 0)))
+
+
+def _errno(code: int) -> str:
+    return f"-{errno.errorcode.get(-code, -code)}" if code < 0 else str(code)
+
+
+def _code(seen: Observed) -> str:
+    more = f" {seen.status}" if seen.status is not None else ""
+    if seen.blocked is not None and seen.code == 0:
+        more += " after a sleep" if seen.blocked else " at once"
+        more += f" ({seen.median_s * 1e6:.0f} us)" if seen.median_s else ""
+    return _errno(seen.code) + more
+
+
+def _result(result: Result) -> str:
+    more = f" {result.status}" if result.status is not None else ""
+    return _errno(result.code) + more + (" after a sleep" if result.blocked else "")
+
+
+def rows(exercised: Sequence[Exercised], domid: int, fifo: bool) -> frozenset[str]:
+    """Return the rows among ``exercised`` that this domain has met with this ABI."""
+    return frozenset(e.row for e in exercised if (e.domid, e.fifo) == (domid, fifo))
