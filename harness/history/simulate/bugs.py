@@ -16,8 +16,6 @@ from harness.history.scope import ALLOCATING
 from harness.history.simulate.run import QUIET_NS, Recipe, Run
 from harness.history.simulate.world import EINVAL, INTERDOMAIN, UNBOUND, VIRQ, Call, Life
 
-Visible = Callable[[Run, Call], bool]
-
 
 def inject(recipe: Recipe, bug: str) -> tuple[History, Call] | None:
     """Return a history with one visible ``bug`` and its culprit; None: no chance came up."""
