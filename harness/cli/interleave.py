@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,33 @@ from rich.table import Table
 
 from harness.arch import Arch
 from harness.cli import print_json
-from harness.cli.tree import tree_options
+from harness.cli.options import Decorator, host_option, json_option, option, takes
 from harness.config.host import QemuHost
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
+from harness.config.options import XenOptions
 from harness.config.physical import Host, PhysicalHost
-from harness.hypervisor import flavour as flavours
 from harness.interleave.scenarios import DOM0, SCENARIOS, Scenario
 from harness.interleave.schedule import ScheduleFile, read_file
-from harness.run.plan import DEFAULT_FLAVOUR, Plan, Tree
+from harness.run.plan import Hypervisor, Plan, open_hypervisor
 from harness.verdict import ConfigError, exit_code
 
-_OPTIONS = (
-    click.option("--host", default="qemu-x86_64", show_default=True, metavar="NAME"),
-    click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts."),
-    click.option("--out", type=click.Path(path_type=Path), help="New directory for the results."),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
-)
 
-
-def _common(command: Any) -> Any:
-    for option in reversed(_OPTIONS):
-        command = option(command)
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    for each in (json_option, option("out"), option("lab"), host_option()):
+        command = each(command)
     return command
+
+
+def _times(default: int, help: str) -> Decorator:
+    return click.option(
+        "--repeat",
+        type=click.IntRange(1),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help=help,
+    )
 
 
 @click.group("interleave")
@@ -45,7 +49,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def list_(as_json: bool) -> int:
     """List the scenarios, and how many orders the model has of each, by lock flavour."""
     from harness.interleave.session import orders_by_design
@@ -73,16 +77,34 @@ def list_(as_json: bool) -> int:
 
 @command.command("run")
 @click.argument("names", metavar="SCENARIO...", nargs=-1, required=True)
-@click.option("--flavour", default=DEFAULT_FLAVOUR, show_default=True, help="Lock flavour.")
-@click.option("--preemptions", type=click.IntRange(0), metavar="N", help="At most so many.  [all]")
-@click.option("--reduce", is_flag=True, help="One order of those that differ in nothing.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N orders only.")
-@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, metavar="N")
-@click.option("--delays", is_flag=True, help="By chance, in a test build.  [on servers]")
-@click.option("--rounds", type=click.IntRange(1), default=300, show_default=True, metavar="N")
-@tree_options
+@takes(XenOptions, "xen")
+@click.option(
+    "--preemptions",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Only the orders that leave an unfinished lane for another at most N times.  "
+    "[2, where more than two CPUs meet]",
+)
+@click.option(
+    "--reduce", is_flag=True, help="Only one of several orders that have the same effect."
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N orders.")
+@_times(1, "How often each order is taken.")
+@click.option(
+    "--delays",
+    is_flag=True,
+    help="Without a debugger: random delays in a test build.  [always on servers]",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=300,
+    show_default=True,
+    metavar="N",
+    help="With --delays: how often all CPUs start at once.",
+)
 @_common
-def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> int:
+def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) -> int:
     """Walk the orders of SCENARIO (or ``all``) on a real Xen.
 
     Exit code 1: an order did not go as the model says.  An order that the machine cannot take
@@ -104,10 +126,9 @@ def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> in
     host = find_host(load_lab(options["lab"]), options["host"])
     scenarios = _scenarios(names, host.arch)
     if not options["delays"] and isinstance(host, QemuHost):
-        machines = [
-            (_plan(host, options["flavour"], tree, some, options["out"]), some)
-            for some in _by_machine(scenarios)
-        ]
+        hosts = [(_bare(host, some), some) for some in _by_machine(scenarios)]
+        found = open_hypervisor(xen)
+        machines = [(_plan(bare, found, options["out"]), some) for bare, some in hosts]
         return _tell(run_scenarios(machines, choice), as_json)
     if choice != Choice():
         raise ConfigError(
@@ -117,21 +138,24 @@ def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> in
     scenarios = _by_chance(names, scenarios, host)
     if isinstance(host, QemuHost):
         host = host.model_copy(update=_machine(scenarios))
-    plan = Plan((host,), options["flavour"], tree, out=options["out"], delays=True)
-    plan.check()
+    found = open_hypervisor(xen, delays=True)
+    plan = Plan(hosts=(host,), hypervisor=found, out=options["out"], delays=True)
     return _tell(run_by_chance(plan, scenarios, options["rounds"]), as_json)
 
 
 @command.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--flavour", help="Another flavour of the same lock.  [the file's]")
-@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, metavar="N")
-@tree_options
-@click.option("--host", metavar="NAME", help="Another host.  [the file's]")
-@click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
-@click.option("--out", type=click.Path(path_type=Path), help="New directory for the results.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-def replay(file: Path, tree: Tree, as_json: bool, **options: Any) -> int:
+@takes(
+    XenOptions,
+    "xen",
+    flavour={"default": "", "show_default": False, "help": "Another flavour.  [the file's]"},
+)
+@_times(1, "How often the order is taken.")
+@host_option(default="", show_default=False, help="Another host.  [the file's]")
+@option("lab")
+@option("out")
+@json_option
+def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
     """Take the steps of a schedule again that ``run`` has kept.
 
     Exit code 0: it went as in FILE, every time, and FILE is of an order that was walked.  1: as
@@ -141,9 +165,9 @@ def replay(file: Path, tree: Tree, as_json: bool, **options: Any) -> int:
 
     schedule = read_file(file)
     host = find_host(load_lab(options["lab"]), options["host"] or schedule.host)
-    scenarios = [SCENARIOS[schedule.scenario]]
-    flavour = options["flavour"] or schedule.flavour
-    plan = _plan(host, flavour, tree, scenarios, options["out"])
+    bare = _bare(host, [SCENARIOS[schedule.scenario]])
+    found = open_hypervisor(replace(xen, flavour=xen.flavour or schedule.flavour))
+    plan = _plan(bare, found, options["out"])
     _fits(plan, schedule)
     document = replay_file(plan, schedule, options["repeat"])
     return _tell(document, as_json)
@@ -151,14 +175,37 @@ def replay(file: Path, tree: Tree, as_json: bool, **options: Any) -> int:
 
 @command.command("expose")
 @click.argument("name", metavar="SCENARIO")
-@click.option("--flavour", required=True, help="The flavour with a fault.")
-@click.option("--repeat", type=click.IntRange(1), default=20, show_default=True, metavar="N")
-@click.option("--stress", default="load", show_default=True, help="load, close-duel, unmask-duel.")
-@click.option("--stress-repeat", type=click.IntRange(0), default=3, show_default=True, metavar="N")
-@click.option("--patience", type=float, default=60.0, show_default=True, help="Seconds of stress.")
-@tree_options
+@takes(
+    XenOptions,
+    "xen",
+    flavour={"required": True, "default": None, "help": "The flavour that has the fault."},
+)
+@_times(20, "How often the order that shows the fault is taken.")
+@click.option(
+    "--stress",
+    default="load",
+    show_default=True,
+    metavar="NAME",
+    help="What the order is compared with: load, close-duel or unmask-duel.",
+)
+@click.option(
+    "--stress-repeat",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How often the stress is run; 0: not at all.",
+)
+@click.option(
+    "--patience",
+    type=float,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="When a stress that shows nothing is given up.",
+)
 @_common
-def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
+def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
     """Find an order of SCENARIO that shows the fault, take it N times, and stress beside it.
 
     Exit code 1: the fault was shown.
@@ -174,7 +221,7 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
         )
     (scenario,) = _scenarios((name,))
     host = find_host(load_lab(options["lab"]), options["host"])
-    plan = _plan(host, options["flavour"], tree, [scenario], options["out"])
+    plan = _plan(_bare(host, [scenario]), open_hypervisor(xen), options["out"])
     document = run_expose(
         plan,
         scenario,
@@ -187,7 +234,7 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
     if as_json:
         print_json(document)
     elif not document["exposed"]:
-        click.echo(f"no order of {name} shows anything in {options['flavour']}")
+        click.echo(f"no order of {name} shows anything in {xen.flavour}")
     else:
         click.echo(
             f"{document['reproduced']} of {options['repeat']} by its schedule, median "
@@ -200,7 +247,7 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
 
 @command.command("suggest")
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def suggest(run: Path, as_json: bool) -> int:
     """Say which scenarios are worth walking after the run in directory RUN failed."""
     from harness.interleave.suggest import meetings
@@ -223,10 +270,15 @@ def suggest(run: Path, as_json: bool) -> int:
     return 0
 
 
-def _plan(
-    host: Host, flavour: str, tree: Tree, scenarios: Sequence[Scenario], out: Path | None
-) -> Plan:
-    """Return the plan: the host with the domUs and the CPUs that the scenarios need, no more."""
+def _plan(bare: Host, xen: Hypervisor, out: Path | None) -> Plan:
+    return Plan(hosts=(bare,), hypervisor=xen, out=out, snapshot=True, stub=True)
+
+
+def _bare(host: Host, scenarios: Sequence[Scenario]) -> Host:
+    """Return the host with the domUs and the CPUs that the scenarios need, no more.
+
+    ConfigError where no debugger can hold its CPUs, or a scenario is for another architecture.
+    """
     if not isinstance(host, QemuHost):
         raise ConfigError(
             f"{host.name} is a server: no debugger holds its CPUs still",
@@ -240,10 +292,7 @@ def _plan(
                 where=f"host {host.name}",
                 hint="choose another host",
             )
-    bare = host.model_copy(update={"accel": "tcg"} | _machine(scenarios))
-    plan = Plan((bare,), flavour, tree, out=out, snapshot=True, stub=True)
-    plan.check()
-    return plan
+    return host.model_copy(update={"accel": "tcg"} | _machine(scenarios))
 
 
 def _machine(scenarios: Sequence[Scenario]) -> dict[str, int]:
@@ -292,10 +341,11 @@ def _fits(plan: Plan, schedule: ScheduleFile) -> None:
         raise ConfigError(
             f"the schedule is for {schedule.arch}, {host.name} is {host.arch}", where="--host"
         )
-    design = flavours.find(plan.flavour, plan.tree.source()).design
-    if design != schedule.design:
+    flavour = plan.hypervisor.flavour
+    if flavour.design != schedule.design:
         raise ConfigError(
-            f"the schedule is an order of {schedule.design}, {plan.flavour} is made from {design}",
+            f"the schedule is an order of {schedule.design}, "
+            f"{flavour.name} is made from {flavour.design}",
             where="--flavour",
         )
 

@@ -14,10 +14,18 @@ import pytest
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.host import Watched, declared_but_unseen, impossible, scopes
+from harness.pytest_plugin import RUN
 from harness.run.bare import TYPES, WHY_NO_PAGING
 from harness.run.session import Session
 
 _WELL = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers", "cells(*rows): rows of the specification a test is there for"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +82,7 @@ def other(xen: Session, domains: Domains) -> Guest:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests of the bare guest run once for each type that it can be on the hosts of this run."""
     if "bare" in metafunc.fixturenames:
-        run = metafunc.config.pluginmanager.get_plugin("xen-evtchn-harness-run")
+        run = metafunc.config.stash.get(RUN, None)
         archs = [host.arch for host in run.plan.hosts] if run is not None else []
         types = dict.fromkeys(type_ for arch in archs for type_ in TYPES[arch])
         metafunc.parametrize("bare_type", list(types) or ["pvh"], indirect=True, scope="module")
