@@ -147,6 +147,10 @@ class HostRun:
         self._names = {host.name: host for host in plan.hosts}
         self._broken: dict[str, str] = {}
         self._live: dict[str, Session] = {}
+        self._booted: dict[str, Booted] = {}
+        self._last: dict[str, pytest.Item] = {}  # of each host's tests
+        self._over: set[str] = set()  # hosts that had a test that did not pass, and run no more
+        self._left_out: dict[str, list[pytest.Item]] = {}
         self._interrupted = False  # by a person
         self._stopped = ""  # why the run ended before its tests were over
         self._unread = ""  # the test file that pytest could not read, and why
@@ -171,7 +175,33 @@ class HostRun:
 
     def boot(self, name: str) -> Booted:
         """Return the context in which host ``name`` is up."""
-        return Booted(self, name)
+        self._booted[name] = Booted(self, name)
+        return self._booted[name]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        hosts = ((_host_of(item), item) for item in session.items)
+        self._last = {host: item for host, item in hosts if host is not None}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Leave out what comes after a host's first test that did not pass."""
+        host = _host_of(item)
+        if host in self._over:
+            self._left_out.setdefault(host, []).append(item)
+            pytest.skip("a test before it did not pass")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
+        """Switch a host off after its last test: what goes wrong then is its own fault.
+
+        pytest would only do so when the next host's first test asks for the fixture, and blame it.
+        """
+        try:
+            return (yield)
+        finally:
+            host = _host_of(item)
+            if host in self._booted and item is self._last[host]:
+                self._booted[host].close()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -179,8 +209,11 @@ class HostRun:
     ) -> Iterator[None]:
         report: pytest.TestReport = yield  # type: ignore[assignment]
         host = _host_of(item)
-        if host is not None and (call.when == "call" or not report.passed):
+        left_out = call.when == "setup" and item in self._left_out.get(host or "", ())
+        if host is not None and not left_out and (call.when == "call" or not report.passed):
             self._record(host, item, call, report)
+            if report.failed and not self.plan.keep_going:
+                self._over.add(host)
         return report  # type: ignore[return-value]
 
     def _record(
@@ -272,6 +305,9 @@ class HostRun:
         note = self.recorder.progress.note
         if self._stopped:
             note(self._stopped)
+        for name, items in self._left_out.items():
+            why = "of its tests, after one that did not pass; --keep-going runs them"
+            note(f"{name:12} left out  {len(items)} {why}")
         for host in run.hosts if len(run.hosts) > 1 else ():
             note(f"{host.name:12} {host.verdict:9} {host.message}".rstrip())
         note(f"{self.verdict}: {self.directory.report}")
@@ -300,9 +336,14 @@ class Booted:
             return live
         except HarnessError as error:
             self._run.recorder.progress.note(f"{self._name:12} booting anew: {error}")
-        self.__exit__()
+        self.close()
         self._up()
         return self._run._live[self._name]
+
+    def close(self) -> None:
+        """Switch the host off, unless that was done."""
+        self._run._live.pop(self._name, None)
+        self._stack.close()
 
     def __enter__(self) -> Booted:
         from harness.results.records import Test
@@ -324,8 +365,7 @@ class Booted:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._run._live.pop(self._name, None)
-        self._stack.close()
+        self.close()
 
     def _up(self) -> None:
         from harness.run.session import session

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,14 @@ import pytest
 from harness.config.host import BUILT_IN
 from harness.config.options import DEFAULT_HOST, RunOptions, table
 from harness.hypervisor.source import from_dir
+from harness.progress import Progress
+from harness.pytest_plugin import HostRun
 from harness.results import store
 from harness.run import session as sessions
 from harness.verdict import HypervisorError, LabError
 from tests.hypervisor.tree import make_tree
 from tests.run.fake_session import Lab
+from tests.run.toy_plan import plan
 
 pytest_plugins = ["pytester"]
 
@@ -138,12 +143,93 @@ X86, ARM = BUILT_IN["qemu-x86_64"], BUILT_IN["qemu-arm64"]
 TWO = "def test_a(xen): pass\ndef test_b(xen): pass\n"
 
 
+def run_both(
+    pytester: pytest.Pytester, *bodies: str, keep_going: bool = False
+) -> tuple[HostRun, dict[str, dict[str, str]], str]:
+    """Run test files on both hosts as our command line does, which hands over a run.
+
+    Returns it, the verdicts by host and test, and what was said on the terminal.
+    """
+    pytester.makepyfile(**{f"test_{number}": body for number, body in enumerate(bodies)})
+    said = io.StringIO()
+    asked = replace(plan(X86, ARM), out=pytester.path / "out", keep_going=keep_going)
+    run = HostRun(asked, Progress(said))
+    pytester.inline_run(*_PLAIN, plugins=[run], no_reraise_ctrlc=True)
+    hosts = store.load(run.directory.path).hosts
+    return run, {h.name: {t.name: t.verdict for t in h.tests} for h in hosts}, said.getvalue()
+
+
 def test_two_hosts_boot_once_each(pytester: pytest.Pytester, lab: Lab) -> None:
     code, result = run(pytester, TWO, "--host=qemu-arm64")
     assert code == 0
     assert lab.seen == ["qemu-x86_64 on", "qemu-x86_64 off", "qemu-arm64 on", "qemu-arm64 off"]
     assert [found.name for found in result.hosts] == ["qemu-x86_64", "qemu-arm64"]
     assert all(found.verdict == "PASS" for found in result.hosts)
+
+
+def test_a_host_that_does_not_boot_leaves_the_next_one_alone(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    lab.boot["qemu-x86_64"] = LabError("no KVM")
+    ran, seen, said = run_both(pytester, TWO)
+    assert seen == {
+        "qemu-x86_64": {"boot": "MISS", "a": "MISS"},
+        "qemu-arm64": {"boot": "PASS", "a": "PASS", "b": "PASS"},
+    }
+    assert (ran.verdict, ran.exit_code) == ("MISS", 3)
+    assert "qemu-x86_64  MISS" in said and "qemu-arm64   PASS" in said
+
+
+def test_the_first_failure_ends_the_tests_of_its_host_only(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    failing = "def test_c(xen): assert 'arm' in xen.host.name\ndef test_d(xen): pass\n"
+    ran, seen, said = run_both(pytester, "def test_a(xen): pass\n", failing, TWO.replace("_", "_e"))
+    assert seen["qemu-x86_64"] == {"boot": "PASS", "a": "PASS", "c": "FAIL"}
+    assert set(seen["qemu-arm64"].values()) == {"PASS"} and len(seen["qemu-arm64"]) == 6
+    assert lab.seen == ["qemu-x86_64 on", "qemu-x86_64 off", "qemu-arm64 on", "qemu-arm64 off"]
+    assert ran.exit_code == 1
+    assert "qemu-x86_64  left out  3 of its tests" in said and "--keep-going" in said
+
+
+def test_with_keep_going_all_tests_run_on_all_hosts(pytester: pytest.Pytester, lab: Lab) -> None:
+    failing = "def test_a(xen): assert 'arm' in xen.host.name\ndef test_b(xen): pass\n"
+    _, seen, said = run_both(pytester, failing, keep_going=True)
+    assert seen["qemu-x86_64"] == {"boot": "PASS", "a": "FAIL", "b": "PASS"}
+    assert seen["qemu-arm64"] == {"boot": "PASS", "a": "PASS", "b": "PASS"}
+    assert "left out" not in said
+
+
+def test_a_skipped_test_ends_nothing(pytester: pytest.Pytester, lab: Lab) -> None:
+    skipping = "import pytest\ndef test_a(xen): pytest.skip('x')\ndef test_b(xen): pass\n"
+    ran, seen, _ = run_both(pytester, skipping)
+    assert seen["qemu-x86_64"] == {"boot": "PASS", "a": "SKIP", "b": "PASS"}
+    assert ran.exit_code == 0
+
+
+def test_what_goes_wrong_when_a_host_is_switched_off_is_its_own(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    lab.off["qemu-x86_64"] = LabError("the power switch lies")
+    ran, seen, _ = run_both(pytester, TWO)
+    assert seen["qemu-x86_64"] == {"boot": "PASS", "a": "PASS", "b": "PASS", "teardown": "MISS"}
+    assert seen["qemu-arm64"] == {"boot": "PASS", "a": "PASS", "b": "PASS"}
+    assert lab.seen == ["qemu-x86_64 on", "qemu-x86_64 off", "qemu-arm64 on", "qemu-arm64 off"]
+    assert ran.exit_code == 3
+
+
+def test_a_fixture_that_fails_afterwards_ends_its_host_only(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    body = (
+        "import pytest\n@pytest.fixture\ndef ports(xen):\n    yield\n"
+        "    assert 'arm' in xen.host.name, 'a port stays open'\n"
+        "def test_a(ports): pass\ndef test_b(xen): pass\n"
+    )
+    ran, seen, _ = run_both(pytester, body)
+    assert seen["qemu-x86_64"] == {"boot": "PASS", "a": "PASS", "teardown": "FAIL"}
+    assert seen["qemu-arm64"] == {"boot": "PASS", "a": "PASS", "b": "PASS"}
+    assert ran.exit_code == 1
 
 
 def test_interrupted_is_cleaned_up_and_kept(pytester: pytest.Pytester, lab: Lab) -> None:

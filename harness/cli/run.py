@@ -39,9 +39,11 @@ _PYTEST = [
 @json_option
 @click.argument("tests", nargs=-1, type=click.Path(path_type=Path))
 def command(options: RunOptions, tests: tuple[Path, ...], bisect_run: bool, as_json: bool) -> int:
-    """Build, boot, test; ends with a verdict and the path of the report.
+    """Build Xen, boot it on each host, test it there; end with a verdict and a report.
 
-    TESTS are pytest files or directories; by default those of the suite in testcases/.
+    TESTS are pytest files or directories; by default those of the --suite.  A host's tests end
+    with the first one that does not pass, unless --keep-going is given; the other hosts are
+    tested whatever became of it.
     """
     if bisect_run:
         return _bisect_run(options, tests, as_json)

@@ -56,6 +56,23 @@ def test_the_options_reach_the_tests(tmp_path: Path, words: list[str]) -> None:
     assert "rwlock" in said  # what a test prints is not part of the document
 
 
+def test_both_hosts_are_tested_whatever_becomes_of_the_first(
+    tmp_path: Path, words: list[str]
+) -> None:
+    hosts = ["--host=qemu-x86_64", "--host=qemu-arm64"]
+    test = write_test(tmp_path, "def test_a(xen): pass\ndef test_b(xen): pass\n")
+    code, document, said = call([*words, *hosts, test], broken="qemu-x86_64")
+    assert code == 3
+    assert verdicts(document) == {
+        "qemu-x86_64": {"boot": "MISS", "a": "MISS"},
+        "qemu-arm64": {"boot": "PASS", "a": "PASS", "b": "PASS"},
+    }
+    summary = said.splitlines()[-3:]
+    assert summary[0].startswith("qemu-x86_64  MISS      boot: no KVM")
+    assert summary[1] == "qemu-arm64   PASS"
+    assert summary[2] == f"MISS: {tmp_path / 'out' / 'report.html'}"
+
+
 @pytest.mark.parametrize(
     ("body", "node", "says"),
     [
