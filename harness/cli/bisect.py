@@ -43,12 +43,12 @@ from harness.verdict import (
     "tests",
     multiple=True,
     metavar="FILE[::NAME]",
-    help="Test that shows the failure; give the option again for each further one.  [all]",
+    help="Test that shows the failure; give the option again for each further one.  [default: all]",
 )
 @click.option(
     "--scenario",
     metavar="NAME",
-    help="Instead of a test, walk this scenario: see `interleave list`.",
+    help="Instead of a test, force the orders of this scenario; see `interleave list`.",
 )
 @click.option(
     "--history-signature",
@@ -60,8 +60,8 @@ from harness.verdict import (
 @option("lab")
 @option(
     "out",
-    help="Directory for the results; if it has a bisection of the same question, that is resumed.  "
-    "[results/bisect-<id>]",
+    help="Directory for the results; a bisection that was stopped there is resumed.  "
+    "[default: results/bisect-<id>]",
 )
 @json_option
 def command(
@@ -76,10 +76,10 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Find the commit that brought a failure, also one that shows only now and then.
+    """Find the commit that introduced a failure, also one that shows only now and then.
 
-    The same command goes on with a bisection that was interrupted or killed.  Exit code 3:
-    the commit was not found, or not alone.
+    If a bisection was interrupted or killed, the same command resumes it.  Exit code 3: no
+    commit was found, or several remain.
     """
     booted = find_host(load_lab(lab), host)
     repository = Repository.open(xen_git)

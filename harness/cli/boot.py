@@ -38,10 +38,10 @@ _CHUNK = 65536
 )
 @option("lab")
 def command(host: str, xen: XenOptions, serial: bool, lab: Path | None) -> None:
-    """Boot a host with its domUs, and give a root shell in dom0 (or the serial console).
+    """Boot a host with its domUs, and open a root shell in dom0 (or the serial console).
 
-    Ctrl-] leaves; the machine is powered off then.  Without a terminal the shell reads
-    its commands from stdin.
+    Ctrl-] leaves it, and the machine is powered off.  Without a terminal the shell reads its
+    commands from stdin.
     """
     chosen = find_host(load_lab(lab), host)
     plan = Plan(hosts=(chosen,), hypervisor=open_hypervisor(xen))

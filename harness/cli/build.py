@@ -29,9 +29,8 @@ from harness.run.plan import open_hypervisor
 def command(arch: str, xen: XenOptions, as_json: bool) -> None:
     """Build the hypervisor and print where it is.
 
-    Without a source option: Xen 4.17 from the distribution's source package.  What was
-    built before from the same source, patches, configuration and compiler is not built
-    again.
+    Without a source option: Xen 4.17 from the distribution's source package.  A build of the
+    same source, patches and configuration by the same compiler is taken from the cache.
     """
     found = open_hypervisor(xen)
     with _progress(f"{xen.flavour} {arch}") as progress:

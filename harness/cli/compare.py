@@ -45,10 +45,10 @@ _EXITS = {"equivalent": EXIT_PASS, "differs": EXIT_PASS, "worse": EXIT_FAIL, "un
     default=20,
     show_default=True,
     metavar="N",
-    help="Run both at most N times; fewer, once the answer is certain.",
+    help="Run each Xen at most N times; fewer once the answer is certain.",
 )
 @option("duration", help="Seconds of load in each run.")
-@option("seed", help="Seed of the first round; each further round adds one.  [a new one]")
+@option("seed", help="Seed of the first round; each further round adds one.  [default: a new one]")
 @click.option(
     "--margin",
     type=click.FloatRange(1, 100),
@@ -72,7 +72,7 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Run the same load on two Xens, in turns, and say what is different.
+    """Run the same load on two Xens, one after the other, and say what is different.
 
     BASE and CANDIDATE are each a flavour (rwlock), a release (4.14), a directory, REPO@REF,
     or one of these and a flavour (4.14:counter).  Exit code 1: CANDIDATE is worse; 3: more

@@ -34,16 +34,18 @@ from harness.verdict import ConfigError, Verdict
     "names",
     multiple=True,
     metavar="NAME",
-    help="Flavour to try; give the option again for each further one.  [all]",
+    help="Flavour to try; give the option again for each further one.  [default: all]",
 )
 @option(
-    "host", help="Host to try them on; give the option again for each further one.  [all built in]"
+    "host",
+    help="Host to try them on; give the option again for each further one.  "
+    "[default: all that are built in]",
 )
 @option("repeat", default=3)
 @click.option(
     "--no-snapshot",
     is_flag=True,
-    help="Do not restore the machine before each test: it meets what the tests before it left.",
+    help="Do not restore the machine before each test: all tests share one boot.",
 )
 @option("lab")
 @option("out")
@@ -57,9 +59,9 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Run flavours x tests: the good ones must pass, the known-bad ones must be caught.
+    """Test every flavour of Xen 4.17: the good ones must pass, the known-bad ones must fail.
 
-    Exit code 1: a good one failed, or a bad one was missed that the machine can show.
+    Exit code 1: a good one failed, or a bad one passed on a machine that can show its fault.
     """
     options = RunOptions(repeat=repeat, lab=lab, snapshot=not no_snapshot, keep_going=True)
     known = entries(source.from_apt().release)

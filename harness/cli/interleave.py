@@ -45,7 +45,7 @@ def _times(default: int, help: str) -> Decorator:
 
 @click.group("interleave")
 def command() -> None:
-    """Walk the model's orders of a scenario on a real Xen, step by step, and compare."""
+    """Make a real Xen take the model's orders of a scenario, step by step, and compare."""
 
 
 @command.command("list")
@@ -82,18 +82,20 @@ def list_(as_json: bool) -> int:
     "--preemptions",
     type=click.IntRange(0),
     metavar="N",
-    help="Only the orders that leave an unfinished lane for another at most N times.  "
-    "[2, where more than two CPUs meet]",
+    help="Only the orders that interrupt a CPU at most N times.  "
+    "[default: 2 where more than two CPUs meet, else all]",
 )
 @click.option(
-    "--reduce", is_flag=True, help="Only one of several orders that have the same effect."
+    "--reduce",
+    is_flag=True,
+    help="Only one of several orders that differ in nothing that a CPU could see.",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N orders.")
 @_times(1, "How often each order is taken.")
 @click.option(
     "--delays",
     is_flag=True,
-    help="Without a debugger: random delays in a test build.  [always on servers]",
+    help="Random delays in a test build instead of a debugger.  [always on servers]",
 )
 @click.option(
     "--rounds",
@@ -105,14 +107,14 @@ def list_(as_json: bool) -> int:
 )
 @_common
 def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) -> int:
-    """Walk the orders of SCENARIO (or ``all``) on a real Xen.
+    """Make a real Xen take every order of SCENARIO, or of ``all``.
 
-    Exit code 1: an order did not go as the model says.  An order that the machine cannot take
-    is infeasible, never a failure.
+    Exit code 1: after some step, Xen was not in the state that the model says.  An order that
+    the machine cannot take is called infeasible; it is no failure.
 
-    With --delays no debugger is needed: the Xen is a test build in which CPUs dawdle where they
-    touch the lock, and each of --rounds lets all of them go at once.  How a round ends must be as
-    some order of the model ends.
+    With --delays there is no debugger: in a test build of Xen each CPU waits for a random time
+    where it is about to touch the lock.  In each of --rounds all CPUs start at once, and Xen must
+    end in a state in which some order of the model ends.
     """
     from harness.interleave.by_chance import run_by_chance
     from harness.interleave.session import Choice, run_scenarios
@@ -148,18 +150,22 @@ def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) 
 @takes(
     XenOptions,
     "xen",
-    flavour={"default": "", "show_default": False, "help": "Another flavour.  [the file's]"},
+    flavour={
+        "default": "",
+        "show_default": False,
+        "help": "Another flavour.  [default: as in FILE]",
+    },
 )
 @_times(1, "How often the order is taken.")
-@host_option(default="", show_default=False, help="Another host.  [the file's]")
+@host_option(default="", show_default=False, help="Another host.  [default: as in FILE]")
 @option("lab")
 @option("out")
 @json_option
 def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
-    """Take the steps of a schedule again that ``run`` has kept.
+    """Take an order again that ``run`` has kept in FILE.
 
-    Exit code 0: it went as in FILE, every time, and FILE is of an order that was walked.  1: as
-    in FILE, which is of a mismatch, or otherwise than in FILE.
+    Exit code 0: each time Xen was in the states that FILE has, and these are the model's.  1: it
+    was not, or FILE is of an order in which Xen did not do what the model says.
     """
     from harness.interleave.session import replay_file
 
@@ -202,11 +208,11 @@ def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="When a stress that shows nothing is given up.",
+    help="For how long a stress may show nothing before it ends.",
 )
 @_common
 def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
-    """Find an order of SCENARIO that shows the fault, take it N times, and stress beside it.
+    """Find an order of SCENARIO that shows the fault, and say how much sooner than stress does.
 
     Exit code 1: the fault was shown.
     """
@@ -249,7 +255,7 @@ def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @json_option
 def suggest(run: Path, as_json: bool) -> int:
-    """Say which scenarios are worth walking after the run in directory RUN failed."""
+    """Say which scenarios to try after the run in directory RUN failed."""
     from harness.interleave.suggest import meetings
     from harness.results.store import load
 

@@ -38,11 +38,13 @@ _COPIES = 4  # at a time, when the runs are there already
 )
 @option(
     "host",
-    help="Host of the plan to test; give the option again for each further one.  [all]",
+    help="Host of the plan to test; give the option again for each further one.  [default: all]",
 )
 @option("lab")
 @click.option(
-    "--resume", is_flag=True, help="Go on with a night that was stopped; if there is none, end."
+    "--resume",
+    is_flag=True,
+    help="Only resume a night that was stopped; if there is none, do nothing.",
 )
 @click.option(
     "--collect",
@@ -50,7 +52,7 @@ _COPIES = 4  # at a time, when the runs are there already
     multiple=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Boot nothing: take the runs of the store in DIR.  Give the option again for more stores.",
+    help="Boot nothing, take the runs of this store; give the option again for each further one.",
 )
 @json_option
 def command(
@@ -62,10 +64,10 @@ def command(
     shards: tuple[Path, ...],
     as_json: bool,
 ) -> int:
-    """Run every cell of hosts x Xens x suites, keep the results, say what is new.
+    """Run every combination of PLAN's hosts, Xens and suites; say what is new since last night.
 
-    A night that was stopped goes on where it was.  Exit code 1: a test FAILed, or Xen became
-    slower tonight.
+    If a night was stopped, the same command resumes it.  Exit code 1: a test FAILed, or Xen
+    has become slower.
     """
     known = load_lab(lab)
     plan = read_plan(plan_file, known, TESTCASES)

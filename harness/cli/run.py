@@ -35,7 +35,11 @@ _PYTEST = [
 
 @click.command("run")
 @takes(RunOptions, "options")
-@click.option("--bisect-run", is_flag=True, help="Exit as `git bisect run` wants: 0, 1, 125.")
+@click.option(
+    "--bisect-run",
+    is_flag=True,
+    help="For `git bisect run`: exit with 0 (good), 1 (bad), 125 (cannot be tested), 255 (stop).",
+)
 @json_option
 @click.argument("tests", nargs=-1, type=click.Path(path_type=Path))
 def command(options: RunOptions, tests: tuple[Path, ...], bisect_run: bool, as_json: bool) -> int:

@@ -35,12 +35,14 @@ class XenOptions:
     """
 
     flavour: str = field(
-        default="counter", metadata=_says("Lock flavour: the patches for Xen's source.", "NAME")
+        default="counter",
+        metadata=_says("Lock flavour: the patches applied to Xen's source.", "NAME"),
     )
     xen_release: str | None = field(
         default=None,
         metadata=_says(
-            f"Take the distribution's Xen of this release.  [{DEFAULT_RELEASE}]", choices=RELEASES
+            f"Take the distribution's Xen of this release.  [default: {DEFAULT_RELEASE}]",
+            choices=RELEASES,
         ),
     )
     xen_src: Path | None = field(
@@ -51,7 +53,9 @@ class XenOptions:
     )
     xen_git: str | None = field(
         default=None,
-        metadata=_says("Take a commit of this git repository (path or URL): --xen-ref.", "REPO"),
+        metadata=_says(
+            "Take this git repository (path or URL); --xen-ref says which commit.", "REPO"
+        ),
     )
     xen_ref: str | None = field(
         default=None, metadata=_says("Commit, tag or branch of --xen-git.", "REF")
@@ -76,38 +80,45 @@ class RunOptions(XenOptions):
     host: tuple[str, ...] = field(
         default=(),
         metadata=_says(
-            f"Host to test; give the option again for each further one.  [{DEFAULT_HOST}]", "NAME"
+            f"Host to test; give the option again for each further one.  [default: {DEFAULT_HOST}]",
+            "NAME",
         ),
     )
     duration: float = field(default=5.0, metadata=_says("Seconds of load.", "SECONDS"))
     seed: int | None = field(
         default=None,
-        metadata=_says("Seed of what the tests choose at random.  [a new one for each run]", "N"),
+        metadata=_says(
+            "Seed of everything that is random in the tests.  [default: a new one for each run]",
+            "N",
+        ),
     )
     suite: str = field(
         default="lock",
         metadata=_says(
-            "Which of the harness's own tests to run, if no TESTS are given.", choices=SUITES
+            "Which of the harness's own tests to run when no TESTS are given.", choices=SUITES
         ),
     )
     snapshot: bool = field(
         default=False,
-        metadata=_says("Before each test, restore the machine to its state before the first one."),
+        metadata=_says("Before each test, restore the machine to its state before the first test."),
     )
     repeat: int = field(default=1, metadata=_says("How often each test runs.", "N"))
     keep_going: bool = field(
         default=False,
-        metadata=_says("After a test that did not pass, run the host's other tests, too."),
+        metadata=_says("Run all tests of a host, also after one that did not pass."),
     )
     lab: Path | None = field(
         default=None,
         metadata=_says(
-            "File with more hosts.  [$EVTCHN_HARNESS_LAB, or lab.yaml if there is one]", "FILE"
+            "File with more hosts.  [default: $EVTCHN_HARNESS_LAB, or ./lab.yaml if it exists]",
+            "FILE",
         ),
     )
     out: Path | None = field(
         default=None,
-        metadata=_says("New or empty directory for the results.  [results/<time>-<id>]", "DIR"),
+        metadata=_says(
+            "New or empty directory for the results.  [default: results/<time>-<id>]", "DIR"
+        ),
     )
 
     def __post_init__(self) -> None:
