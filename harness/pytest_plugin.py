@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
@@ -46,7 +47,7 @@ _NOT_HERE = ("suite", "keep_going")
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("xen-evtchn-harness", "real Xen under test")
     for option in _options():
-        how: dict[str, Any] = {"help": option.help, "default": option.default}
+        how: dict[str, Any] = {"help": option.explained, "default": option.default}
         if option.type is bool:
             how["action"] = "store_true"
         else:
@@ -74,7 +75,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _options() -> list[Option]:
-    return [each for each in table(RunOptions).values() if each.field not in _NOT_HERE]
+    declared = table(RunOptions)
+    declared["host"] = replace(declared["host"], unset="none: tests that need one are skipped")
+    return [each for each in declared.values() if each.field not in _NOT_HERE]
 
 
 def _asked(config: pytest.Config) -> RunOptions:

@@ -32,11 +32,7 @@ HOST_BENCHES = {
 
 @click.command()
 @click.argument("name", type=click.Choice([*BENCHES, *HOST_BENCHES]))
-@host_option(
-    default=None,
-    show_default=False,
-    help=f"Host to boot, if the bench boots one.  [default: {DEFAULT_HOST}]",
-)
+@host_option("Host to boot, if the bench boots one.", default=None, unset=DEFAULT_HOST)
 @option("lab")
 @json_option
 def command(name: str, host: str | None, lab: Path | None, as_json: bool) -> int:

@@ -60,8 +60,8 @@ from harness.verdict import (
 @option("lab")
 @option(
     "out",
-    help="Directory for the results; a bisection that was stopped there is resumed.  "
-    "[default: results/bisect-<id>]",
+    help="Directory for the results; a bisection that was stopped there is resumed.",
+    unset="results/bisect-<id>",
 )
 @json_option
 def command(

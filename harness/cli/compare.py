@@ -48,7 +48,7 @@ _EXITS = {"equivalent": EXIT_PASS, "differs": EXIT_PASS, "worse": EXIT_FAIL, "un
     help="Run each Xen at most N times; fewer once the answer is certain.",
 )
 @option("duration", help="Seconds of load in each run.")
-@option("seed", help="Seed of the first round; each further round adds one.  [default: a new one]")
+@option("seed", help="Seed of the first round; each further round adds one.", unset="a new one")
 @click.option(
     "--margin",
     type=click.FloatRange(1, 100),

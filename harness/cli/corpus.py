@@ -38,8 +38,8 @@ from harness.verdict import ConfigError, Verdict
 )
 @option(
     "host",
-    help="Host to try them on; give the option again for each further one.  "
-    "[default: all that are built in]",
+    help="Host to try them on; give the option again for each further one.",
+    unset="all that are built in",
 )
 @option("repeat", default=3)
 @click.option(

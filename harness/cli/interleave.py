@@ -150,14 +150,10 @@ def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) 
 @takes(
     XenOptions,
     "xen",
-    flavour={
-        "default": "",
-        "show_default": False,
-        "help": "Another flavour.  [default: as in FILE]",
-    },
+    flavour={"help": "Another flavour.", "default": "", "unset": "as in FILE"},
 )
 @_times(1, "How often the order is taken.")
-@host_option(default="", show_default=False, help="Another host.  [default: as in FILE]")
+@host_option("Another host.", default="", unset="as in FILE")
 @option("lab")
 @option("out")
 @json_option
@@ -184,7 +180,7 @@ def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
 @takes(
     XenOptions,
     "xen",
-    flavour={"required": True, "default": None, "help": "The flavour that has the fault."},
+    flavour={"help": "The flavour that has the fault.", "required": True},
 )
 @_times(20, "How often the order that shows the fault is taken.")
 @click.option(

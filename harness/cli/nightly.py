@@ -38,7 +38,8 @@ _COPIES = 4  # at a time, when the runs are there already
 )
 @option(
     "host",
-    help="Host of the plan to test; give the option again for each further one.  [default: all]",
+    help="Host of the plan to test; give the option again for each further one.",
+    unset="all",
 )
 @option("lab")
 @click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 def takes(kind: type[XenOptions], argument: str, **changes: dict[str, Any]) -> Decorator:
     """Give a command all options of ``kind``; it is called with their values as one ``argument``.
 
-    ``changes``: by field, what click shall take otherwise than it is declared.
+    ``changes``: by field, in what the command's option is not as it is declared.
     """
-    declared = table(kind)
+    declared = {
+        field: replace(each, **changes.get(field, {})) for field, each in table(kind).items()
+    }
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
@@ -28,8 +31,8 @@ def takes(kind: type[XenOptions], argument: str, **changes: dict[str, Any]) -> D
             return command(**{argument: kind(**values)}, **given)
 
         made: Callable[..., Any] = called
-        for field in reversed(declared):
-            made = _click(declared[field], changes.get(field, {}))(made)
+        for each in reversed(declared.values()):
+            made = _click(each)(made)
         return made
 
     return decorate
@@ -38,20 +41,15 @@ def takes(kind: type[XenOptions], argument: str, **changes: dict[str, Any]) -> D
 def option(field: str, **changes: Any) -> Decorator:
     """Give a command one of a run's options, called with its value as ``field``.
 
-    ``changes``: what click shall take otherwise than it is declared.
+    ``changes``: in what the command's option is not as it is declared.
     """
-    return _click(table(RunOptions)[field], changes)
+    return _click(replace(table(RunOptions)[field], **changes))
 
 
-def host_option(**changes: Any) -> Decorator:
-    """Give a command the option for its one host."""
-    one = {
-        "multiple": False,
-        "default": DEFAULT_HOST,
-        "show_default": True,
-        "help": "Host to boot.",
-    }
-    return option("host", **one | changes)
+def host_option(help: str = "Host to boot.", **changes: Any) -> Decorator:
+    """Give a command the option for its one host; ``changes`` as above."""
+    one = {"several": False, "default": DEFAULT_HOST, "unset": ""} | changes
+    return option("host", help=help, **one)
 
 
 json_option = click.option(
@@ -59,16 +57,15 @@ json_option = click.option(
 )
 
 
-def _click(declared: Option, changes: dict[str, Any]) -> Decorator:
-    said: dict[str, Any] = {"help": declared.help, "metavar": declared.metavar}
+def _click(declared: Option) -> Decorator:
+    said: dict[str, Any] = {"help": declared.explained, "required": declared.required}
     if declared.type is bool:
-        said["is_flag"] = True
-    elif declared.type is Path:
-        said["type"] = click.Path(path_type=Path)
-    else:
-        said["type"] = click.Choice(declared.choices) if declared.choices else declared.type
+        return click.option(declared.name, declared.field, is_flag=True, **said)
+    kind: Any = click.Path(path_type=Path) if declared.type is Path else declared.type
+    said["type"] = click.Choice(declared.choices) if declared.choices else kind
+    said["metavar"] = declared.metavar
     if declared.several:
         said["multiple"] = True
-    elif not isinstance(declared.default, bool | None):
-        said |= {"default": declared.default, "show_default": True}
-    return click.option(declared.name, declared.field, **said | changes)
+    elif not declared.required:
+        said["default"] = declared.default
+    return click.option(declared.name, declared.field, **said)

@@ -23,8 +23,11 @@ DEFAULT_HOST = "qemu-x86_64"
 SUITES = ("lock", "conformance")
 
 
-def _says(help: str, metavar: str | None = None, choices: Iterable[str] = ()) -> dict[str, Any]:
-    return {"help": help, "metavar": metavar, "choices": tuple(choices)}
+def _says(
+    help: str, metavar: str | None = None, *, unset: str = "", choices: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Describe an option; ``unset`` says what holds without it, where its default does not."""
+    return {"help": help, "metavar": metavar, "unset": unset, "choices": tuple(choices)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +44,7 @@ class XenOptions:
     xen_release: str | None = field(
         default=None,
         metadata=_says(
-            f"Take the distribution's Xen of this release.  [default: {DEFAULT_RELEASE}]",
-            choices=RELEASES,
+            "Take the distribution's Xen of this release.", unset=DEFAULT_RELEASE, choices=RELEASES
         ),
     )
     xen_src: Path | None = field(
@@ -80,16 +82,14 @@ class RunOptions(XenOptions):
     host: tuple[str, ...] = field(
         default=(),
         metadata=_says(
-            f"Host to test; give the option again for each further one.  [default: {DEFAULT_HOST}]",
-            "NAME",
+            "Host to test; give the option again for each further one.", "NAME", unset=DEFAULT_HOST
         ),
     )
     duration: float = field(default=5.0, metadata=_says("Seconds of load.", "SECONDS"))
     seed: int | None = field(
         default=None,
         metadata=_says(
-            "Seed of everything that is random in the tests.  [default: a new one for each run]",
-            "N",
+            "Seed of everything that is random in the tests.", "N", unset="a new one for each run"
         ),
     )
     suite: str = field(
@@ -110,14 +110,13 @@ class RunOptions(XenOptions):
     lab: Path | None = field(
         default=None,
         metadata=_says(
-            "File with more hosts.  [default: $EVTCHN_HARNESS_LAB, or ./lab.yaml if it exists]",
-            "FILE",
+            "File with more hosts.", "FILE", unset="$EVTCHN_HARNESS_LAB, or ./lab.yaml if it exists"
         ),
     )
     out: Path | None = field(
         default=None,
         metadata=_says(
-            "New or empty directory for the results.  [default: results/<time>-<id>]", "DIR"
+            "New or empty directory for the results.", "DIR", unset="results/<time>-<id>"
         ),
     )
 
@@ -144,13 +143,22 @@ class Option:
     several: bool
     default: Any
     help: str
+    unset: str  # what holds without it, where ``default`` does not say so
     metavar: str | None
     choices: tuple[str, ...]
+    required: bool = False
 
     @property
     def name(self) -> str:
         """Return it as it is written: ``--xen-git``."""
         return f"--{self.field.replace('_', '-')}"
+
+    @property
+    def explained(self) -> str:
+        """Return the text that --help prints: what it does, and what holds without it."""
+        plain = "" if isinstance(self.default, bool | tuple | None) else str(self.default)
+        otherwise = "" if self.required else self.unset or plain
+        return f"{self.help}  [default: {otherwise}]" if otherwise else self.help
 
 
 def table(kind: type[XenOptions]) -> dict[str, Option]:

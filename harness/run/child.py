@@ -93,11 +93,15 @@ def wait(
 
     After ``seconds``, or once ``stop`` is set, it is told to end, and LabError says so.
     """
-    began = time.monotonic()
+    began, ended = time.monotonic(), False
     try:
         while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 return child.communicate(timeout=_TICK)[0] or b""
+            except subprocess.TimeoutExpired as late:
+                if ended:  # what it left behind has the pipe open
+                    return late.stdout or b""
+            ended = child.poll() is not None
             if stop is not None and stop.is_set():
                 raise LabError("stopped")
             if seconds is not None and time.monotonic() - began > seconds:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,93 @@ with child.started(["bench", "model"], XenOptions()) as started:
     print(started.pid, flush=True)
     time.sleep(120)
 """
+
+
+# Stands for the harness: says what it was called with, and takes a second to end at SIGTERM.
+SLOW = """
+import pathlib, signal, sys, time
+place = pathlib.Path(next(w for w in sys.argv if w.startswith("--out=")).removeprefix("--out="))
+def end(*_):
+    time.sleep(1)
+    place.with_suffix(".ended").touch()
+    print('{"message": "interrupted"}')
+    sys.exit(130)
+signal.signal(signal.SIGTERM, end)
+place.with_suffix(".begun").touch()
+time.sleep(120)
+"""
+LOOP = """
+import sys
+from pathlib import Path
+from harness.config.options import RunOptions
+from harness.run import child
+sys.executable = sys.argv[1]
+child.run(RunOptions(out=Path(sys.argv[2])))
+"""
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A loop around runs, in its first run; ``out`` is in our directory."""
+    program = tmp_path / "python"
+    (tmp_path / "slow.py").write_text(SLOW)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "slow.py"} "$@"\n')
+    program.chmod(0o755)
+    words = [sys.executable, "-c", LOOP, str(program), str(tmp_path / "out")]
+    started = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "out.begun")
+    yield started
+    started.kill()
+    started.communicate()
+
+
+def wait_for(path: Path, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.02)
+
+
+def test_ctrl_c_lets_it_end_in_order_however_often_it_is_pressed(
+    tmp_path: Path, loop: subprocess.Popen[str]
+) -> None:
+    for _ in range(3):
+        loop.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    _, said = loop.communicate(timeout=30)
+    assert (tmp_path / "out.ended").exists()
+    assert "KeyboardInterrupt" in said
+
+
+def test_it_has_time_to_end_in_order_when_its_parent_is_killed(
+    tmp_path: Path, loop: subprocess.Popen[str]
+) -> None:
+    loop.kill()
+    wait_for(tmp_path / "out.ended")
+
+
+def _program(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Have ``text`` run in place of the harness."""
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+def test_one_that_is_killed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _program(tmp_path, monkeypatch, "kill -KILL $$")
+    assert child.run(RunOptions()) == {"error": "the run was killed by signal 9"}
+
+
+def test_what_it_leaves_behind_does_not_hold_us_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _program(tmp_path, monkeypatch, 'sleep 300 & echo "{\\"pid\\": $!}"')
+    began = time.monotonic()
+    left = child.run(RunOptions())["pid"]
+    assert time.monotonic() - began < 10
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(left).wait(5)
 
 
 def test_it_ends_when_its_parent_is_killed() -> None:
