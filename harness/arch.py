@@ -22,10 +22,9 @@ class ArchNames:
     xen: str  # XEN_TARGET_ARCH
     qemu: str  # suffix of qemu-system-*
     libvirt: str  # arch attribute in domain XML
-    xen_image: str  # bootable file below xen/ after a build
 
 
 NAMES: dict[Arch, ArchNames] = {
-    Arch.X86_64: ArchNames("amd64", "x86_64-linux-gnu", "x86_64", "x86_64", "x86_64", "xen"),
-    Arch.ARM64: ArchNames("arm64", "aarch64-linux-gnu", "arm64", "aarch64", "aarch64", "xen"),
+    Arch.X86_64: ArchNames("amd64", "x86_64-linux-gnu", "x86_64", "x86_64", "x86_64"),
+    Arch.ARM64: ArchNames("arm64", "aarch64-linux-gnu", "arm64", "aarch64", "aarch64"),
 }

@@ -20,8 +20,13 @@ from harness.verdict import LabError
 
 # Reads the group's number, then waits.  The end of file without a word more means that we
 # are dead.  Not PR_SET_PDEATHSIG: that spares make's own children, and goes off already
-# when the calling thread ends.
-_WATCHER = 'read -r group && { read -r ended || kill -KILL "-$group"; }'
+# when the calling thread ends.  $1: for how many seconds the group may end by itself.
+_WATCHER = """
+read -r group && ! read -r ended || exit
+[ "$1" = 0 ] || kill -TERM "-$group"
+while [ "$1" -gt 0 ] && kill -0 "-$group"; do sleep 1; set -- $(($1 - 1)); done
+kill -KILL "-$group"
+"""
 
 
 class CommandFailed(LabError):
@@ -61,9 +66,10 @@ def run(
     """
     words = [str(word) for word in argv]
     see = f"see {log}" if log else ""
-    with _sink(log) as sink:
+    with log_file(log) if log else contextlib.nullcontext(subprocess.PIPE) as sink:
         try:
-            with _group(words, cwd, env, sink, stdin is not None) as child:
+            fed = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+            with _group(words, cwd=cwd, env=env, stdin=fed, stdout=sink) as child:
                 out, _ = child.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired as expired:
             raise CommandFailed(
@@ -85,23 +91,26 @@ def run(
 
 
 @contextlib.contextmanager
-def child(argv: Sequence[str | Path], *, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start ``argv``, which writes to ``log``; what is left of its group dies with the block.
+def child(
+    argv: Sequence[str | Path],
+    *,
+    stdout: IO[bytes] | int,
+    stderr: IO[bytes] | int | None = subprocess.STDOUT,
+    patience: float = 0.0,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start ``argv``; what is left of its group is killed at the end of the block.
 
-    For programs that one wants to end early and gently; others are for run().
+    For programs that one wants to end early and gently; others are for run().  Should the
+    harness be killed, the group is told to end, and killed ``patience`` seconds later.
     """
-    with (
-        _sink(log) as sink,
-        _group([str(word) for word in argv], None, None, sink, False) as started,
-    ):
+    words = [str(word) for word in argv]
+    with _group(words, stdout=stdout, stderr=stderr, patience=patience) as started:
         yield started
 
 
 @contextlib.contextmanager
-def _sink(log: Path | None) -> Iterator[IO[bytes] | int]:
-    if log is None:
-        yield subprocess.PIPE
-        return
+def log_file(log: Path) -> Iterator[IO[bytes]]:
+    """Open a file for what a program prints; LabError when it cannot be written."""
     try:
         sink = log.open("wb")
     except OSError as error:
@@ -113,21 +122,24 @@ def _sink(log: Path | None) -> Iterator[IO[bytes] | int]:
 @contextlib.contextmanager
 def _group(
     words: list[str],
-    cwd: Path | None,
-    env: Mapping[str, str | None] | None,
-    sink: IO[bytes] | int,
-    is_fed: bool,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str | None] | None = None,
+    stdin: int = subprocess.DEVNULL,
+    stdout: IO[bytes] | int,
+    stderr: IO[bytes] | int | None = subprocess.STDOUT,
+    patience: float = 0.0,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start ``words`` as the leader of a new process group that ends with the block."""
-    with _watcher() as watch:
+    with _watcher(patience) as watch:
         try:
             child = subprocess.Popen(
                 words,
                 cwd=cwd,
                 env=_environment(env or {}),
-                stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
                 start_new_session=True,
             )
         except OSError as error:
@@ -150,10 +162,10 @@ def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _watcher() -> Iterator[Callable[[str], None]]:
+def _watcher(patience: float) -> Iterator[Callable[[str], None]]:
     """Start the watcher; yield the function that writes to it; dismiss it at the end."""
     watcher = subprocess.Popen(
-        ["/bin/sh", "-c", _WATCHER],
+        ["/bin/sh", "-c", _WATCHER, "watcher", f"{patience:.0f}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

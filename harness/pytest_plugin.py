@@ -12,16 +12,17 @@ of the environment.
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
+from harness.config.options import Option, RunOptions, table
 from harness.verdict import (
+    EXIT_INTERRUPTED,
     EXIT_USAGE,
     ConfigError,
     HarnessError,
@@ -31,89 +32,75 @@ from harness.verdict import (
 
 if TYPE_CHECKING:
     from harness.agent.client import AgentClient
+    from harness.progress import Progress
+    from harness.results.store import Run
     from harness.run.load import Load
     from harness.run.plan import Plan
     from harness.run.recorder import Recorder
     from harness.run.session import Session
 
-_RUN = "xen-evtchn-harness-run"
-_DEFAULTS: dict[str, Any] = {"flavour": "counter", "duration": 8.0}
+RUN = pytest.StashKey["HostRun"]()  # in the stash of a pytest that has hosts to test
+# pytest has its own ways to say which tests there are and when to stop.
+_NOT_HERE = ("suite", "keep_going")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("xen-evtchn-harness", "real Xen under test")
-    group.addoption("--host", action="append", default=[], metavar="NAME", help="host to boot")
-    group.addoption("--flavour", default=_DEFAULTS["flavour"], help="lock flavour under test")
-    group.addoption("--seed", type=int, help="seed of the load (default: a fresh one)")
-    group.addoption("--duration", type=float, default=_DEFAULTS["duration"], metavar="SECONDS")
-    group.addoption("--lab", type=Path, metavar="FILE", help="lab.yaml with more hosts")
-    group.addoption("--out", type=Path, metavar="DIR", help="new directory for the results")
-    group.addoption("--xen-release", metavar="X.Y", help="the distribution's Xen of that release")
-    group.addoption("--xen-src", type=Path, metavar="DIR", help="Xen source tree")
-    group.addoption("--xen-git", metavar="REPO", help="git repository of Xen")
-    group.addoption("--xen-ref", metavar="REF", help="commit, tag or branch in it")
-    group.addoption(
-        "--snapshot", action="store_true", help="restore the booted machine before every test"
-    )
-    group.addoption("--repeat", type=int, default=1, metavar="N", help="run every test N times")
+    for option in _options():
+        how: dict[str, Any] = {"help": option.explained, "default": option.default}
+        if option.type is bool:
+            how["action"] = "store_true"
+        else:
+            how |= {"type": option.type, "metavar": option.metavar}
+            how |= {"choices": option.choices} if option.choices else {}
+        if option.several:
+            how |= {"action": "append", "default": []}
+        group.addoption(option.name, dest=f"xen_evtchn_{option.field}", **how)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "cells(*rows): rows of the specification a test is there for"
-    )
+    """Make the run that the options ask for.  (Our command line hands over one of its own.)"""
     if not config.getoption("--host") or config.option.collectonly:
         return
+    from harness.progress import Progress
+    from harness.run.plan import make_plan
+
     try:
-        config.pluginmanager.register(HostRun(config, _plan(config)), _RUN)
-    except HarnessError as error:
+        plan = make_plan(_asked(config))
+        config.pluginmanager.register(HostRun(plan, Progress(_uncaptured(config))))
+    except ConfigError as error:
         raise pytest.UsageError(str(error)) from error
+    except HarnessError as error:
+        pytest.exit(str(error), error.exit_code)
 
 
-def _plan(config: pytest.Config) -> Plan:
-    from harness.config.lab import host, load_lab
-    from harness.run.plan import Plan, Tree
+def _options() -> list[Option]:
+    declared = table(RunOptions)
+    declared["host"] = replace(declared["host"], unset="none: tests that need one are skipped")
+    return [each for each in declared.values() if each.field not in _NOT_HERE]
 
-    lab = load_lab(config.getoption("--lab"))
-    names: list[str] = list(dict.fromkeys(config.getoption("--host")))
-    seed: int | None = config.getoption("--seed")
-    return Plan(
-        hosts=tuple(host(lab, name) for name in names),
-        flavour=config.getoption("--flavour"),
-        tree=Tree(
-            config.getoption("--xen-src"),
-            config.getoption("--xen-git"),
-            config.getoption("--xen-ref"),
-            config.getoption("--xen-release"),
-        ),
-        seed=secrets.randbits(32) if seed is None else seed,
-        duration=config.getoption("--duration"),
-        out=config.getoption("--out"),
-        snapshot=config.getoption("--snapshot"),
-        repeat=config.getoption("--repeat"),
-    )
+
+def _asked(config: pytest.Config) -> RunOptions:
+    """Return the values of the options; whether to go on after a failure is pytest's to say."""
+    values = {each.field: config.getoption(each.name) for each in _options()}
+    return RunOptions(**values | {"host": tuple(values["host"])}, keep_going=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "booted" in metafunc.fixturenames:
-        hosts: list[str] = list(dict.fromkeys(metafunc.config.getoption("--host")))
+        run = metafunc.config.stash.get(RUN, None)
+        asked = metafunc.config.getoption("--host")  # only to be collected, if there is no run
+        hosts = [host.name for host in run.plan.hosts] if run else list(dict.fromkeys(asked))
         metafunc.parametrize("booted", hosts or [None], indirect=True, scope="session")
-        times = metafunc.config.getoption("--repeat")
-        if times > 1:
+        if run is not None and run.plan.repeat > 1:
             metafunc.fixturenames.append("repetition")
-            metafunc.parametrize("repetition", range(1, times + 1))
-
-
-@pytest.fixture
-def repetition() -> int:
-    """Which time it is that a test runs."""
-    return 1
+            metafunc.parametrize("repetition", range(1, run.plan.repeat + 1))
 
 
 @pytest.fixture(scope="session")
 def booted(request: pytest.FixtureRequest) -> Iterator[Booted]:
     """The host's one boot; tests ask for ``xen``."""
-    run: HostRun | None = request.config.pluginmanager.get_plugin(_RUN)
+    run = request.config.stash.get(RUN, None)
     if run is None:
         pytest.skip("boots a real Xen: give --host NAME")
     with run.boot(request.param) as boot:
@@ -147,31 +134,77 @@ def load(xen: Session) -> Load:
 
 
 class HostRun:
-    """One pytest session with hosts: owns the run directory and writes everything down."""
+    """One run of tests on hosts, a plugin of the pytest that runs them.
 
-    def __init__(self, config: pytest.Config, plan: Plan) -> None:
+    It owns the run directory, and writes everything down as it happens.
+    """
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        """Make the run directory; ConfigError when ``plan.out`` holds something already."""
         from harness import __version__
-        from harness.progress import Progress
         from harness.results import directory, records
         from harness.run.recorder import Recorder
 
         self.plan = plan
         self.verdict = Verdict.MISS
-        self._config = config
         self._names = {host.name: host for host in plan.hosts}
         self._broken: dict[str, str] = {}
         self._live: dict[str, Session] = {}
-        self._interrupted = ""
-        self._usage = False  # the user's input was wrong, found out only while building
+        self._booted: dict[str, Booted] = {}
+        self._last: dict[str, pytest.Item] = {}  # of each host's tests
+        self._over: set[str] = set()  # hosts that had a test that did not pass, and run no more
+        self._left_out: dict[str, list[pytest.Item]] = {}
+        self._interrupted = False  # by a person
+        self._stopped = ""  # why the run ended before its tests were over
+        self._unread = ""  # the test file that pytest could not read, and why
+        self._usage = False  # the user's input was wrong, found out only under way
+        self._finished = False
         self.directory = directory.create(plan.out)
-        self.recorder: Recorder = Recorder(plan, self.directory, Progress(_uncaptured(config)))
+        self.recorder: Recorder = Recorder(plan, self.directory, progress)
         self.recorder.add(
             records.RunStart(plan.seed, tuple(sys.argv), __version__, tuple(self._names))
         )
 
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code that is documented for what came of the run."""
+        if self._interrupted:
+            return EXIT_INTERRUPTED
+        return EXIT_USAGE if self._usage else exit_code(self.verdict)
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Be found by the fixtures."""
+        config.stash[RUN] = self
+
     def boot(self, name: str) -> Booted:
         """Return the context in which host ``name`` is up."""
-        return Booted(self, name)
+        self._booted[name] = Booted(self, name)
+        return self._booted[name]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        hosts = ((_host_of(item), item) for item in session.items)
+        self._last = {host: item for host, item in hosts if host is not None}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Leave out what comes after a host's first test that did not pass."""
+        host = _host_of(item)
+        if host in self._over:
+            self._left_out.setdefault(host, []).append(item)
+            pytest.skip("a test before it did not pass")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
+        """Switch a host off after its last test: what goes wrong then is its own fault.
+
+        pytest would only do so when the next host's first test asks for the fixture, and blame it.
+        """
+        try:
+            return (yield)
+        finally:
+            host = _host_of(item)
+            if host in self._booted and item is self._last[host]:
+                self._booted[host].close()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -179,8 +212,11 @@ class HostRun:
     ) -> Iterator[None]:
         report: pytest.TestReport = yield  # type: ignore[assignment]
         host = _host_of(item)
-        if host is not None and (call.when == "call" or not report.passed):
+        left_out = call.when == "setup" and item in self._left_out.get(host or "", ())
+        if host is not None and not left_out and (call.when == "call" or not report.passed):
             self._record(host, item, call, report)
+            if report.failed and not self.plan.keep_going:
+                self._over.add(host)
         return report  # type: ignore[return-value]
 
     def _record(
@@ -222,21 +258,62 @@ class HostRun:
             return Verdict.FAIL, _first_line(error), story or str(error).strip()
         return Verdict.ERROR, f"{type(error).__name__}: {_first_line(error)}", story
 
-    def pytest_keyboard_interrupt(self) -> None:
-        self._interrupted = "interrupted"
+    def pytest_exception_interact(
+        self, node: pytest.Item | pytest.Collector, report: pytest.CollectReport | pytest.TestReport
+    ) -> None:
+        """A file that is to be collected cannot be read."""
+        if isinstance(report, pytest.CollectReport):
+            self._unread = f"{node.path}: {_last_line(report.longreprtext)}"
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Ctrl-C; or pytest stops, because a test file cannot be read, before anything boots."""
+        self._interrupted = not isinstance(excinfo.value, pytest.Session.Interrupted)
+        self._usage |= bool(self._unread)
+        self._stopped = "interrupted" if self._interrupted else self._unread or str(excinfo.value)
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        self._stopped = f"pytest failed: {_last_line(str(excrepr))}"
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if session.exitstatus == pytest.ExitCode.USAGE_ERROR:
+            self.finish("pytest could not collect what was asked for: see above")
+            return
+        if session.testscollected == 0:
+            self._stopped = self._stopped or "there is no test in what was asked for"
+        self.finish()
+        if not self._interrupted:
+            session.exitstatus = self.exit_code
+
+    def finish(self, refused: str = "") -> None:
+        """Close the run's book and write its reports, once.
+
+        ``refused``: why pytest did not take what it was given, if it has not got further.
+        """
         from harness.results.report import write_reports
 
+        if self._finished:
+            return
+        self._finished = True
+        if refused:
+            self._usage, self._stopped = True, refused
         for name in self._names:
             self.recorder.end_host(name)
-        self.verdict = self.recorder.end_run(self._interrupted)
+        self.verdict = self.recorder.end_run(self._stopped)
         self.recorder.close()
-        write_reports(self.directory.path)
-        self.recorder.progress.note(f"{self.verdict}: {self.directory.report}")
-        if not self._interrupted:
-            session.exitstatus = EXIT_USAGE if self._usage else exit_code(self.verdict)
+        self._tell(write_reports(self.directory.path))
+
+    def _tell(self, run: Run) -> None:
+        """Say how it ended, with a line for each of several hosts."""
+        note = self.recorder.progress.note
+        if self._stopped:
+            note(self._stopped)
+        for name, items in self._left_out.items():
+            why = "of its tests, after one that did not pass; --keep-going runs them"
+            note(f"{name:12} left out  {len(items)} {why}")
+        for host in run.hosts if len(run.hosts) > 1 else ():
+            note(f"{host.name:12} {host.verdict:9} {host.message}".rstrip())
+        note(f"{self.verdict}: {self.directory.report}")
 
 
 class Booted:
@@ -262,9 +339,14 @@ class Booted:
             return live
         except HarnessError as error:
             self._run.recorder.progress.note(f"{self._name:12} booting anew: {error}")
-        self.__exit__()
+        self.close()
         self._up()
         return self._run._live[self._name]
+
+    def close(self) -> None:
+        """Switch the host off, unless that was done."""
+        self._run._live.pop(self._name, None)
+        self._stack.close()
 
     def __enter__(self) -> Booted:
         from harness.results.records import Test
@@ -286,8 +368,7 @@ class Booted:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._run._live.pop(self._name, None)
-        self._stack.close()
+        self.close()
 
     def _up(self) -> None:
         from harness.run.session import session
@@ -312,6 +393,10 @@ def _host_of(item: pytest.Item) -> str | None:
 def _skip_reason(report: pytest.TestReport) -> str:
     where = report.longrepr
     return str(where[2]).removeprefix("Skipped: ") if isinstance(where, tuple) else str(where)
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1].removeprefix("E").strip()
 
 
 def _first_line(error: BaseException) -> str:

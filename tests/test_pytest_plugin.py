@@ -2,54 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from harness.config.host import BUILT_IN
+from harness.config.options import DEFAULT_HOST, RunOptions, table
+from harness.hypervisor.source import from_dir
+from harness.progress import Progress
+from harness.pytest_plugin import HostRun
 from harness.results import store
 from harness.run import session as sessions
-from harness.verdict import HarnessError, HypervisorError, LabError
+from harness.verdict import HypervisorError, LabError
+from tests.hypervisor.tree import make_tree
+from tests.run.fake_session import Lab
+from tests.run.toy_plan import plan
 
 pytest_plugins = ["pytester"]
 
 
-class FakeSession:
-    """A host whose health a test case can set."""
-
-    def __init__(self, recorder: object) -> None:
-        self.recorder = recorder
-        self.trouble: HarnessError | None = None
-        self.agents: dict[str, object] = {}
-        self.domus: list[object] = []
-
-    def check(self) -> None:
-        if self.trouble is not None:
-            raise self.trouble
-
-    def cause(self, error: BaseException) -> BaseException:
-        return self.trouble or error
-
-
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What the fake host does when booted: ``boot`` is raised, ``ended`` counts tear-downs."""
-    control = SimpleNamespace(boot=None, ended=0)
-
-    @contextmanager
-    def session(_plan: object, _host: object, recorder: object) -> Iterator[FakeSession]:
-        if control.boot is not None:
-            raise control.boot
-        try:
-            yield FakeSession(recorder)
-        finally:
-            control.ended += 1
-
-    monkeypatch.setattr(sessions, "session", session)
-    return control
+def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """The lab whose hosts are booted."""
+    fake = Lab()
+    monkeypatch.setattr(sessions, "session", fake.session)
+    return fake
 
 
 # labgrid's plugin, where `make rack` has installed it, does not bear a second run in one process.
@@ -57,10 +40,18 @@ _PLAIN = ("-p", "no:cacheprovider", "-p", "no:labgrid")
 
 
 def run(pytester: pytest.Pytester, body: str, *options: str) -> tuple[int, store.Run]:
-    pytester.makepyfile(body)
-    words = [*_PLAIN, "--host=qemu-x86_64", "--out=out", *options]
+    """Run ``body`` as a person does who calls pytest."""
+    tree = make_tree(pytester.path / "xen")
+    pytester.makepyfile(test_it=body)
+    words = [
+        *_PLAIN,
+        f"--host={DEFAULT_HOST}",
+        "--out=out",
+        "--flavour=rwlock",
+        f"--xen-src={tree}",
+    ]
     # Not runpytest_inprocess: that would pass an interrupt on to the outer pytest.
-    code = pytester.inline_run(*words, no_reraise_ctrlc=True).ret
+    code = pytester.inline_run(*words, *options, "test_it.py", no_reraise_ctrlc=True).ret
     return int(code), store.load(pytester.path / "out")
 
 
@@ -71,12 +62,12 @@ def verdicts(result: store.Run) -> dict[str, str]:
 HEAD = "from harness.verdict import HypervisorError, LabError, HarnessError\n"
 
 
-def test_all_good(pytester: pytest.Pytester, host: SimpleNamespace) -> None:
+def test_all_good(pytester: pytest.Pytester, lab: Lab) -> None:
     code, result = run(pytester, "def test_one_thing(xen): pass")
     assert code == 0
     assert verdicts(result) == {"boot": "PASS", "one-thing": "PASS"}
     assert result.verdict == "PASS"
-    assert host.ended == 1
+    assert lab.seen == [f"{DEFAULT_HOST} on", f"{DEFAULT_HOST} off"]
     assert (pytester.path / "out/report.html").stat().st_size > 1000
     assert (pytester.path / "out/junit.xml").exists()
 
@@ -94,16 +85,14 @@ def test_all_good(pytester: pytest.Pytester, host: SimpleNamespace) -> None:
     ],
 )
 def test_who_is_to_blame(
-    pytester: pytest.Pytester, host: SimpleNamespace, line: str, verdict: str, code: int
+    pytester: pytest.Pytester, lab: Lab, line: str, verdict: str, code: int
 ) -> None:
     found, result = run(pytester, f"{HEAD}def test_it(xen):\n    {line}\n")
     assert verdicts(result)["it"] == verdict
     assert found == code
 
 
-def test_a_machine_that_died_overrules_the_assertion(
-    pytester: pytest.Pytester, host: SimpleNamespace
-) -> None:
+def test_a_machine_that_died_overrules_the_assertion(pytester: pytest.Pytester, lab: Lab) -> None:
     body = (
         f"{HEAD}def test_it(xen):\n    xen.trouble = LabError('QEMU is gone')\n    assert False\n"
     )
@@ -113,9 +102,7 @@ def test_a_machine_that_died_overrules_the_assertion(
     assert code == 3
 
 
-def test_after_a_death_the_other_tests_miss(
-    pytester: pytest.Pytester, host: SimpleNamespace
-) -> None:
+def test_after_a_death_the_other_tests_miss(pytester: pytest.Pytester, lab: Lab) -> None:
     body = (
         f"{HEAD}def test_a(xen):\n    xen.trouble = HypervisorError('panic')\n    assert False\n"
         "def test_b(xen): pass\n"
@@ -127,7 +114,7 @@ def test_after_a_death_the_other_tests_miss(
 
 
 def test_an_explanation_that_goes_wrong_ends_nothing_but_its_test(
-    pytester: pytest.Pytester, host: SimpleNamespace
+    pytester: pytest.Pytester, lab: Lab
 ) -> None:
     body = (
         "def test_a(xen):\n    xen.cause = lambda error: int('Cannot')\n    assert False\n"
@@ -138,36 +125,118 @@ def test_an_explanation_that_goes_wrong_ends_nothing_but_its_test(
     assert code == 3
 
 
-def test_a_host_that_does_not_boot(pytester: pytest.Pytester, host: SimpleNamespace) -> None:
-    host.boot = LabError("no serial line")
+def test_a_host_that_does_not_boot(pytester: pytest.Pytester, lab: Lab) -> None:
+    lab.boot[DEFAULT_HOST] = LabError("no serial line")
     code, result = run(pytester, "def test_a(xen): pass\ndef test_b(xen): pass\n")
     assert verdicts(result) == {"boot": "MISS", "a": "MISS", "b": "MISS"}
     assert code == 3
 
 
-def test_a_xen_that_panics_at_boot_fails(pytester: pytest.Pytester, host: SimpleNamespace) -> None:
-    host.boot = HypervisorError("panic on CPU 0")
+def test_a_xen_that_panics_at_boot_fails(pytester: pytest.Pytester, lab: Lab) -> None:
+    lab.boot[DEFAULT_HOST] = HypervisorError("panic on CPU 0")
     code, result = run(pytester, "def test_a(xen): pass\n")
     assert verdicts(result) == {"boot": "FAIL", "a": "MISS"}
     assert code == 1
 
 
-def test_two_hosts_boot_once_each(pytester: pytest.Pytester, host: SimpleNamespace) -> None:
-    body = "def test_a(xen): pass\ndef test_b(xen): pass\n"
-    code, result = run(pytester, body, "--host=qemu-arm64")
+X86, ARM = BUILT_IN["qemu-x86_64"], BUILT_IN["qemu-arm64"]
+TWO = "def test_a(xen): pass\ndef test_b(xen): pass\n"
+
+
+def run_both(
+    pytester: pytest.Pytester, *bodies: str, keep_going: bool = False
+) -> tuple[HostRun, dict[str, dict[str, str]], str]:
+    """Run test files on both hosts as our command line does, which hands over a run.
+
+    Returns it, the verdicts by host and test, and what was said on the terminal.
+    """
+    pytester.makepyfile(**{f"test_{number}": body for number, body in enumerate(bodies)})
+    said = io.StringIO()
+    asked = replace(plan(X86, ARM), out=pytester.path / "out", keep_going=keep_going)
+    run = HostRun(asked, Progress(said))
+    pytester.inline_run(*_PLAIN, plugins=[run], no_reraise_ctrlc=True)
+    hosts = store.load(run.directory.path).hosts
+    return run, {h.name: {t.name: t.verdict for t in h.tests} for h in hosts}, said.getvalue()
+
+
+def test_two_hosts_boot_once_each(pytester: pytest.Pytester, lab: Lab) -> None:
+    code, result = run(pytester, TWO, "--host=qemu-arm64")
     assert code == 0
-    assert host.ended == 2
+    assert lab.seen == ["qemu-x86_64 on", "qemu-x86_64 off", "qemu-arm64 on", "qemu-arm64 off"]
     assert [found.name for found in result.hosts] == ["qemu-x86_64", "qemu-arm64"]
     assert all(found.verdict == "PASS" for found in result.hosts)
 
 
-def test_interrupted_is_cleaned_up_and_kept(
-    pytester: pytest.Pytester, host: SimpleNamespace
+def test_a_host_that_does_not_boot_leaves_the_next_one_alone(
+    pytester: pytest.Pytester, lab: Lab
 ) -> None:
+    lab.boot["qemu-x86_64"] = LabError("no KVM")
+    ran, seen, said = run_both(pytester, TWO)
+    assert seen == {
+        "qemu-x86_64": {"boot": "MISS", "a": "MISS"},
+        "qemu-arm64": {"boot": "PASS", "a": "PASS", "b": "PASS"},
+    }
+    assert (ran.verdict, ran.exit_code) == ("MISS", 3)
+    assert "qemu-x86_64  MISS" in said and "qemu-arm64   PASS" in said
+
+
+def test_the_first_failure_ends_the_tests_of_its_host_only(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    failing = "def test_c(xen): assert 'arm' in xen.host.name\ndef test_d(xen): pass\n"
+    ran, seen, said = run_both(pytester, "def test_a(xen): pass\n", failing, TWO.replace("_", "_e"))
+    assert seen["qemu-x86_64"] == {"boot": "PASS", "a": "PASS", "c": "FAIL"}
+    assert set(seen["qemu-arm64"].values()) == {"PASS"} and len(seen["qemu-arm64"]) == 6
+    assert lab.seen == ["qemu-x86_64 on", "qemu-x86_64 off", "qemu-arm64 on", "qemu-arm64 off"]
+    assert ran.exit_code == 1
+    assert "qemu-x86_64  left out  3 of its tests" in said and "--keep-going" in said
+
+
+def test_with_keep_going_all_tests_run_on_all_hosts(pytester: pytest.Pytester, lab: Lab) -> None:
+    failing = "def test_a(xen): assert 'arm' in xen.host.name\ndef test_b(xen): pass\n"
+    _, seen, said = run_both(pytester, failing, keep_going=True)
+    assert seen["qemu-x86_64"] == {"boot": "PASS", "a": "FAIL", "b": "PASS"}
+    assert seen["qemu-arm64"] == {"boot": "PASS", "a": "PASS", "b": "PASS"}
+    assert "left out" not in said
+
+
+def test_a_skipped_test_ends_nothing(pytester: pytest.Pytester, lab: Lab) -> None:
+    skipping = "import pytest\ndef test_a(xen): pytest.skip('x')\ndef test_b(xen): pass\n"
+    ran, seen, _ = run_both(pytester, skipping)
+    assert seen["qemu-x86_64"] == {"boot": "PASS", "a": "SKIP", "b": "PASS"}
+    assert ran.exit_code == 0
+
+
+def test_what_goes_wrong_when_a_host_is_switched_off_is_its_own(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    lab.off["qemu-x86_64"] = LabError("the power switch lies")
+    ran, seen, _ = run_both(pytester, TWO)
+    assert seen["qemu-x86_64"] == {"boot": "PASS", "a": "PASS", "b": "PASS", "teardown": "MISS"}
+    assert seen["qemu-arm64"] == {"boot": "PASS", "a": "PASS", "b": "PASS"}
+    assert lab.seen == ["qemu-x86_64 on", "qemu-x86_64 off", "qemu-arm64 on", "qemu-arm64 off"]
+    assert ran.exit_code == 3
+
+
+def test_a_fixture_that_fails_afterwards_ends_its_host_only(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    body = (
+        "import pytest\n@pytest.fixture\ndef ports(xen):\n    yield\n"
+        "    assert 'arm' in xen.host.name, 'a port stays open'\n"
+        "def test_a(ports): pass\ndef test_b(xen): pass\n"
+    )
+    ran, seen, _ = run_both(pytester, body)
+    assert seen["qemu-x86_64"] == {"boot": "PASS", "a": "PASS", "teardown": "FAIL"}
+    assert seen["qemu-arm64"] == {"boot": "PASS", "a": "PASS", "b": "PASS"}
+    assert ran.exit_code == 1
+
+
+def test_interrupted_is_cleaned_up_and_kept(pytester: pytest.Pytester, lab: Lab) -> None:
     body = "def test_a(xen): pass\ndef test_b(xen): raise KeyboardInterrupt\n"
     code, result = run(pytester, body)
     assert code == pytest.ExitCode.INTERRUPTED
-    assert host.ended == 1
+    assert lab.seen == [f"{DEFAULT_HOST} on", f"{DEFAULT_HOST} off"]
     assert verdicts(result)["a"] == "PASS"
     assert result.verdict == "MISS"
 
@@ -194,7 +263,71 @@ def test_wrong_options_are_usage_errors(
     result.stderr.fnmatch_lines([f"*{words}*"])
 
 
-def test_the_journal_has_the_seed(pytester: pytest.Pytester, host: SimpleNamespace) -> None:
+def test_a_source_that_cannot_be_had_is_no_mistake_of_the_user(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def from_apt(_release: str) -> None:
+        raise LabError("the archive does not answer")
+
+    monkeypatch.setattr("harness.hypervisor.source.from_apt", from_apt)
+    pytester.makepyfile("def test_a(xen): pass")
+    result = pytester.runpytest_inprocess(*_PLAIN, "--host=qemu-arm64")
+    assert result.ret == 3
+    result.stderr.fnmatch_lines(["*the archive does not answer*"])
+
+
+def test_a_test_file_that_cannot_be_read_is_a_mistake_of_the_user(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    code, result = run(pytester, "import no_such_module\n")
+    assert code == 2
+    assert "test_it.py: ModuleNotFoundError: No module named 'no_such_module'" in result.message
+    assert lab.seen == []
+
+
+def test_the_source_tree_is_opened_once(
+    pytester: pytest.Pytester, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr(
+        "harness.hypervisor.source.from_dir", lambda tree: opened.append(tree) or from_dir(tree)
+    )
+    run(pytester, TWO, "--host=qemu-arm64")
+    assert len(opened) == 1
+    assert len({id(each.hypervisor.source) for each in lab.plans}) == 1
+
+
+def test_every_option_is_there_with_the_default_of_our_command_line(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    run(pytester, TWO)
+    (booted,) = lab.plans
+    assert booted.duration == RunOptions.duration
+    assert booted.repeat == RunOptions.repeat and booted.snapshot is RunOptions.snapshot
+    config = pytester.parseconfig()
+    for option in table(RunOptions).values():
+        if option.field not in ("suite", "keep_going"):
+            assert config.getoption(option.name) == ([] if option.several else option.default)
+
+
+def test_without_a_host_the_plugin_is_silent(pytester: pytest.Pytester) -> None:
+    """Every pytest of the environment loads it."""
+    pytester.makepyfile("def test_a(): pass")
+    plain = pytester.runpytest_subprocess(*_PLAIN, "-p", "no:xen-evtchn-harness")
+    ours = pytester.runpytest_subprocess(*_PLAIN)
+
+    def lines(ran: pytest.RunResult) -> list[str]:
+        return [re.sub(r"^plugins: .*|[\d.]+s =+$", "", line) for line in ran.outlines]
+
+    assert lines(ours) == lines(plain)
+    assert ours.errlines == plain.errlines == []
+    assert "cells" not in str(pytester.runpytest_subprocess(*_PLAIN, "--markers").stdout)
+    heavy = "libvirt", "numpy", "pydantic", "yaml", "click", "harness.run", "harness.results"
+    code = f"import sys, harness.pytest_plugin; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+def test_the_journal_has_the_seed(pytester: pytest.Pytester, lab: Lab) -> None:
     run(pytester, "def test_a(xen): pass", "--seed=77")
     first = json.loads((Path(pytester.path) / "out/results.jsonl").read_text().splitlines()[0])
     assert (first["kind"], first["seed"]) == ("run-start", 77)

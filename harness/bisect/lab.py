@@ -6,8 +6,9 @@ import math
 import queue
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness.bisect.confirm import REVERT
 from harness.bisect.repository import Repository
 from harness.bisect.signature import signature
 from harness.bisect.tally import BOOT, Built, Outcome, Tested, Try
+from harness.config.options import RunOptions, XenOptions
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor.content import content
 from harness.results.directory import RunDirectory
@@ -37,36 +39,36 @@ _OUTCOMES: dict[str, Outcome] = {
 
 @dataclass
 class Trees:
-    """What to build for a revision, and how: words for the children."""
+    """What to build for a revision, and how: options for the children."""
 
     repository: Repository
     top: str  # the bad end, on which a culprit is taken back
-    _words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _found: dict[str, XenOptions] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def words(self, revision: str) -> tuple[str, ...]:
+    def options(self, revision: str) -> XenOptions:
         """Return the options that name the tree of ``revision`` and the flavour that it is.
 
         BuildError where the commit has no tree that could be built, or does not revert.
         """
         with self._lock:
-            if revision not in self._words:
-                self._words[revision] = self._find(revision)
-            return self._words[revision]
+            if revision not in self._found:
+                self._found[revision] = self._find(revision)
+            return self._found[revision]
 
-    def _find(self, revision: str) -> tuple[str, ...]:
+    def _find(self, revision: str) -> XenOptions:
         try:
             if revision.startswith(REVERT):
                 with scratch() as folder:
                     culprit = revision.removeprefix(REVERT)
                     source = self.repository.reverted(culprit, self.top, folder)
-                where = [f"--xen-src={source.tree}"]
+                where = XenOptions(xen_src=source.tree)
             else:
                 source = self.repository.source(revision)
-                where = [f"--xen-git={self.repository.home}", f"--xen-ref={revision}"]
+                where = XenOptions(xen_git=str(self.repository.home), xen_ref=revision)
         except ConfigError as error:  # no xen/Makefile in that commit, say
             raise BuildError(error.what, where=error.where) from error
-        return (*where, f"--flavour={flavours.as_it_stands(source.tree)}")
+        return replace(where, flavour=flavours.as_it_stands(source.tree))
 
 
 class Builds:
@@ -81,8 +83,8 @@ class Builds:
         """Build ``revision``, or wait for it if that has begun."""
         if self._ahead is not None and self._ahead.now != revision:
             self.close()
-        said, _ = self.start(revision, nice=0).communicate()
-        document = child.read(said)
+        with self.started(revision) as started:
+            document = child.read(child.wait(started))
         if "build_id" in document:
             return _built(revision, document)
         message = str(document.get("error", "the build ended without a word"))
@@ -103,10 +105,13 @@ class Builds:
             self._ahead.stop()
         self._ahead = None
 
-    def start(self, revision: str, *, nice: int) -> subprocess.Popen[str]:
+    @contextmanager
+    def started(self, revision: str, *, nice: int = 0) -> Iterator[subprocess.Popen[bytes]]:
         """Start a child that builds ``revision``; BuildError where there is nothing to build."""
-        words = ["build", f"--arch={self._arch}", *self._trees.words(revision), "--json"]
-        return child.start(words, nice=nice, quiet=True)  # its document says it all
+        words = ["build", f"--arch={self._arch}"]
+        options = self._trees.options(revision)
+        with child.started(words, options, nice=nice, quiet=True) as started:
+            yield started  # its document says it all
 
 
 class _Ahead:
@@ -122,7 +127,7 @@ class _Ahead:
         for revision in revisions:
             self._wanted.put(revision)
         self._lock = threading.Lock()
-        self._running: subprocess.Popen[str] | None = None
+        self._running: subprocess.Popen[bytes] | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="build ahead", daemon=True)
         self._thread.start()
@@ -138,17 +143,19 @@ class _Ahead:
     def _work(self) -> None:
         while not self._wanted.empty():
             revision = self._wanted.get()
-            with self._lock:
-                if self._stopped:
-                    return
-                self.now = revision
-                try:
-                    self._running = self._builds.start(revision, nice=_NICE)
-                except (BuildError, LabError):
-                    continue
-            self._running.communicate()
-            with self._lock:
-                self.now, self._running = "", None
+            with ExitStack() as stack:
+                with self._lock:
+                    if self._stopped:
+                        return
+                    self.now = revision
+                    try:
+                        started = self._builds.started(revision, nice=_NICE)
+                        self._running = stack.enter_context(started)
+                    except (BuildError, LabError):
+                        continue
+                self._running.communicate()
+                with self._lock:
+                    self.now, self._running = "", None
 
 
 def _built(revision: str, document: Mapping[str, Any]) -> Built:
@@ -164,17 +171,15 @@ class Runs:
         self,
         trees: Trees,
         *,
-        host: str,
+        options: RunOptions,
         tests: Sequence[str],
         scenario: str = "",
-        options: Sequence[str] = (),
         out: Path,
     ) -> None:
         self._trees = trees
-        self._host = host
+        self._options = options
         self._tests = tests
         self._scenario = scenario
-        self._options = options
         self._out = out
         self._each = 1.0  # tries that one repetition of the tests is
 
@@ -182,13 +187,13 @@ class Runs:
         """Boot ``revision`` once and test it so often, or until it fails."""
         repeat = max(1, math.ceil(tries / self._each))
         place = self._place(revision)
-        words = [f"--host={self._host}", f"--repeat={repeat}", f"--out={place}", *self._options]
-        words += self._trees.words(revision)
+        options = replace(self._options, repeat=repeat, out=place)
+        options = options.with_xen(self._trees.options(revision))
         if self._scenario:
-            child.run(words, ("interleave", "run", self._scenario))
+            child.run(options, [self._scenario], of=("interleave", "run"))
             return of_document(revision, _kept(place), str(place))
-        words += ["--snapshot", *(["--keep-going"] if on else []), *self._tests]
-        tested = of_document(revision, child.run(words), str(place))
+        options = replace(options, snapshot=True, keep_going=on)
+        tested = of_document(revision, child.run(options, self._tests), str(place))
         counted = [one for one in tested.tries if one.test != BOOT]
         if len(counted) >= repeat and all(one.outcome == "pass" for one in counted):
             self._each = len(counted) / repeat

@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
-    """Boot a real Xen, drive its event channels hard, and say whether it kept its word.
+    """Boot a real Xen, put its event channels under load, and say whether it behaved correctly.
 
     Exit codes: 0 pass, 1 the hypervisor FAILed, 2 usage or configuration,
     3 the lab or the harness failed (MISS, ERROR), 130 interrupted.

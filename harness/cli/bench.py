@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from harness.cli import print_json
+from harness.cli.options import host_option, json_option, option
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
+from harness.config.options import DEFAULT_HOST
 from harness.verdict import ConfigError
 
 # Name -> module and function that returns metrics: name (with the unit in it) to number.
@@ -30,16 +32,16 @@ HOST_BENCHES = {
 
 @click.command()
 @click.argument("name", type=click.Choice([*BENCHES, *HOST_BENCHES]))
-@click.option("--host", metavar="NAME", help="Host to boot, where one is needed.  [qemu-x86_64]")
-@click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@host_option("Host to boot, if the bench boots one.", default=None, unset=DEFAULT_HOST)
+@option("lab")
+@json_option
 def command(name: str, host: str | None, lab: Path | None, as_json: bool) -> int:
-    """Measure NAME and print its figures."""
+    """Run the bench NAME and print its figures."""
     if name in BENCHES and host is not None:
         raise ConfigError(f"bench {name} boots no host", where="--host", hint="leave it out")
     module, function = (BENCHES | HOST_BENCHES)[name]
     measure = getattr(importlib.import_module(module), function)
-    wanted = [] if name in BENCHES else [find_host(load_lab(lab), host or "qemu-x86_64")]
+    wanted = [] if name in BENCHES else [find_host(load_lab(lab), host or DEFAULT_HOST)]
     metrics: dict[str, float] = measure(*wanted)
     if as_json:
         print_json({"bench": name, "metrics": metrics})

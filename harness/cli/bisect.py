@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from harness import cache
-from harness.bisect import lab, loop, report
+from harness.bisect import lab as children
+from harness.bisect import loop, report
 from harness.bisect.confirm import Finding
 from harness.bisect.journal import Head, Journal
 from harness.bisect.plan import Question, Step, Stop
@@ -18,9 +19,11 @@ from harness.bisect.signature import Signature
 from harness.bisect.tally import State
 from harness.bisect.wanted import node, wanted
 from harness.cli import COMMANDS, print_json
+from harness.cli.options import host_option, json_option, option
 from harness.cli.run import TESTCASES
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
+from harness.config.options import RunOptions
 from harness.results.directory import SHELF, cannot_write, write_whole
 from harness.verdict import (
     EXIT_LAB,
@@ -32,21 +35,35 @@ from harness.verdict import (
 
 
 @click.command()
-@click.option("--xen-git", required=True, metavar="REPO", help="Git repository of Xen.")
+@option("xen_git", required=True, help="Git repository of Xen, a path or a URL.")
 @click.option("--good", required=True, metavar="REV", help="Revision without the failure.")
-@click.option("--bad", required=True, metavar="REV", help="Later revision that shows it.")
-@click.option("--test", "tests", multiple=True, metavar="TEST", help="FILE[::NAME]; repeatable.")
-@click.option("--scenario", metavar="NAME", help="Forced interleavings instead of a test.")
+@click.option("--bad", required=True, metavar="REV", help="Later revision that has it.")
+@click.option(
+    "--test",
+    "tests",
+    multiple=True,
+    metavar="FILE[::NAME]",
+    help="Test that shows the failure; give the option again for each further one.  [default: all]",
+)
+@click.option(
+    "--scenario",
+    metavar="NAME",
+    help="Instead of a test, force the orders of this scenario; see `interleave list`.",
+)
 @click.option(
     "--history-signature",
     "seen",
     type=click.Path(path_type=Path, exists=True),
-    help="Failed run, or recorded history: the failure to look for.",
+    help="Look for the failure of this run (directory) or recorded history (*.parquet).",
 )
-@click.option("--host", "host_name", default="qemu-x86_64", show_default=True, metavar="NAME")
-@click.option("--lab", "lab_file", type=click.Path(path_type=Path), help="lab.yaml.")
-@click.option("--out", type=click.Path(path_type=Path), help="Directory; one that exists goes on.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@host_option()
+@option("lab")
+@option(
+    "out",
+    help="Directory for the results; a bisection that was stopped there is resumed.",
+    unset="results/bisect-<id>",
+)
+@json_option
 def command(
     xen_git: str,
     good: str,
@@ -54,17 +71,17 @@ def command(
     tests: tuple[str, ...],
     scenario: str | None,
     seen: Path | None,
-    host_name: str,
-    lab_file: Path | None,
+    host: str,
+    lab: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Find the commit that brought a failure, also one that shows only now and then.
+    """Find the commit that introduced a failure, also one that shows only now and then.
 
-    The same command goes on with a bisection that was interrupted or killed.  Exit code 3:
-    the commit was not found, or not alone.
+    If a bisection was interrupted or killed, the same command resumes it.  Exit code 3: no
+    commit was found, or several remain.
     """
-    host = find_host(load_lab(lab_file), host_name)
+    booted = find_host(load_lab(lab), host)
     repository = Repository.open(xen_git)
     ends = repository.commit(good, "--good"), repository.commit(bad, "--bad")
     question = Question(repository.between(*ends), forced=scenario is not None)
@@ -73,7 +90,7 @@ def command(
     if scenario and (tests or "interleave" not in COMMANDS):
         why = "excludes --test" if tests else "this harness forces no interleavings"
         raise ConfigError(why, where="--scenario", hint="give one of the two")
-    head = Head(*ends, tuple(nodes), host.name, str(failure or ""))
+    head = Head(*ends, tuple(nodes), booted.name, str(failure or ""))
     place = (out or SHELF / f"bisect-{cache.key(*head.__dict__.values())[:10]}").absolute()
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -81,15 +98,13 @@ def command(
         raise cannot_write(place, error) from error
     click.echo(f"-- {len(question.commits.ids)} commits; everything is in {place}", err=True)
     began = time.monotonic()
-    trees = lab.Trees(repository, question.commits.bad)
-    options = [f"--lab={lab_file}"] if lab_file else []
-    builds = lab.Builds(trees, host.arch)
-    runs = lab.Runs(
+    trees = children.Trees(repository, question.commits.bad)
+    builds = children.Builds(trees, booted.arch)
+    runs = children.Runs(
         trees,
-        host=host.name,
+        options=RunOptions(host=(booted.name,), lab=lab),
         tests=nodes,
         scenario=scenario or "",
-        options=options,
         out=place / "runs",
     )
     with Journal(place / "bisect.jsonl", head, State(failure)) as journal:

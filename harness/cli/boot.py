@@ -15,12 +15,13 @@ from pathlib import Path
 import click
 
 from harness import __version__
-from harness.cli.tree import tree_options
+from harness.cli.options import host_option, option, takes
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
+from harness.config.options import XenOptions
 from harness.progress import Progress
 from harness.results import directory, records
-from harness.run.plan import DEFAULT_FLAVOUR, Plan, Tree
+from harness.run.plan import Plan, open_hypervisor
 from harness.run.recorder import Recorder
 from harness.run.session import Session, session
 from harness.verdict import Verdict
@@ -30,25 +31,20 @@ _CHUNK = 65536
 
 
 @click.command("boot")
-@click.option("--host", default="qemu-x86_64", show_default=True, metavar="NAME")
-@click.option("--flavour", default=DEFAULT_FLAVOUR, show_default=True, help="Lock flavour.")
-@click.option("--console", "serial", is_flag=True, help="Xen's serial console, not a shell.")
-@click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
-@tree_options
-def command(
-    host: str,
-    flavour: str,
-    serial: bool,
-    lab: Path | None,
-    tree: Tree,
-) -> None:
-    """Boot a host with its domUs, and give a root shell in dom0 (or the serial console).
+@host_option()
+@takes(XenOptions, "xen")
+@click.option(
+    "--console", "serial", is_flag=True, help="Xen's serial console instead of a shell in dom0."
+)
+@option("lab")
+def command(host: str, xen: XenOptions, serial: bool, lab: Path | None) -> None:
+    """Boot a host with its domUs, and open a root shell in dom0 (or the serial console).
 
-    Ctrl-] leaves; the machine is powered off then.  Without a terminal the shell reads
-    its commands from stdin.
+    Ctrl-] leaves it, and the machine is powered off.  Without a terminal the shell reads its
+    commands from stdin.
     """
     chosen = find_host(load_lab(lab), host)
-    plan = Plan((chosen,), flavour, tree)
+    plan = Plan(hosts=(chosen,), hypervisor=open_hypervisor(xen))
     run = directory.create()
     recorder = Recorder(plan, run, Progress())
     recorder.add(records.RunStart(plan.seed, tuple(sys.argv), __version__, (host,)))

@@ -11,9 +11,10 @@ import click
 
 from harness.arch import Arch
 from harness.cli import print_json
-from harness.cli.tree import tree_options
+from harness.cli.options import json_option, takes
+from harness.config.options import XenOptions
 from harness.hypervisor.build import Build, Progress, build
-from harness.run.plan import DEFAULT_FLAVOUR, Tree
+from harness.run.plan import open_hypervisor
 
 
 @click.command("build")
@@ -23,32 +24,23 @@ from harness.run.plan import DEFAULT_FLAVOUR, Tree
     type=click.Choice([arch.value for arch in Arch]),
     help="Architecture of the hypervisor.",
 )
-@click.option(
-    "--flavour", default=DEFAULT_FLAVOUR, show_default=True, help="Lock flavour, or a mutant."
-)
-@tree_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-def command(
-    arch: str,
-    flavour: str,
-    tree: Tree,
-    as_json: bool,
-) -> None:
+@takes(XenOptions, "xen")
+@json_option
+def command(arch: str, xen: XenOptions, as_json: bool) -> None:
     """Build the hypervisor and print where it is.
 
-    Without a source option: Xen 4.17 from the distribution's source package.  What was
-    built before from the same source, patches, configuration and compiler is not built
-    again.
+    Without a source option: Xen 4.17 from the distribution's source package.  A build of the
+    same source, patches and configuration by the same compiler is taken from the cache.
     """
-    source = tree.source()
-    with _progress(f"{flavour} {arch}") as progress:
-        built = build(source, flavour, Arch(arch), progress=progress)
+    found = open_hypervisor(xen)
+    with _progress(f"{xen.flavour} {arch}") as progress:
+        built = build(found.source, found.flavour, Arch(arch), progress=progress)
     if as_json:
         print_json(document(built))
     else:
         how = "cached" if built.cached else f"{built.seconds:.0f} s"
         click.echo(
-            f"{arch} {built.flavour}: Xen {source.version}, build id {built.build_id} ({how})"
+            f"{arch} {built.flavour}: Xen {found.source.version}, build id {built.build_id} ({how})"
         )
         click.echo(str(built.image))
 

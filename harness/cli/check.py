@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from harness.cli import print_json
+from harness.cli.options import json_option
 from harness.history.checker import CheckResult, check
 from harness.history.format.parquet import Reader
 from harness.verdict import ConfigError, combine, exit_code
@@ -16,7 +17,7 @@ from harness.verdict import ConfigError, combine, exit_code
 
 @click.command()
 @click.argument("histories", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.option(
     "--html",
     "folder",

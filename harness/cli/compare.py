@@ -6,7 +6,7 @@ import json
 import math
 import secrets
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cli import print_json
-from harness.cli.tree import words as tree_words
+from harness.cli.options import host_option, json_option, option
 from harness.compare.companions import missing, table
 from harness.compare.judge import Comparison, Pair, Ratio, Rounds, details, judge, outcomes
 from harness.compare.measure import Measured, measured
@@ -23,12 +23,12 @@ from harness.compare.rounds import Which, rounds, until_settled
 from harness.compare.side import Side, side
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
-from harness.hypervisor.source import DEFAULT_RELEASE
+from harness.config.options import RunOptions
+from harness.config.releases import DEFAULT_RELEASE
 from harness.model.evtchn.releases import Release
 from harness.results import directory
 from harness.results.directory import write_whole
 from harness.run import child
-from harness.run.plan import DEFAULT_DURATION
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS
 
 _EXITS = {"equivalent": EXIT_PASS, "differs": EXIT_PASS, "worse": EXIT_FAIL, "undecided": EXIT_LAB}
@@ -37,62 +37,58 @@ _EXITS = {"equivalent": EXIT_PASS, "differs": EXIT_PASS, "worse": EXIT_FAIL, "un
 @click.command()
 @click.argument("base")
 @click.argument("candidate")
-@click.option("--host", "host_name", default="qemu-x86_64", show_default=True, metavar="NAME")
+@host_option()
 @click.option(
     "--rounds",
     "most",
     type=click.IntRange(1),
     default=20,
     show_default=True,
-    help="At most; fewer once nothing is open.",
+    metavar="N",
+    help="Run each Xen at most N times; fewer once the answer is certain.",
 )
-@click.option(
-    "--duration",
-    type=click.FloatRange(0.5, 86400),
-    default=DEFAULT_DURATION,
-    show_default=True,
-    help="Seconds of load in each run.",
-)
-@click.option("--seed", type=int, help="Seed of the first round's load.  [a fresh one]")
+@option("duration", help="Seconds of load in each run.")
+@option("seed", help="Seed of the first round; each further round adds one.", unset="a new one")
 @click.option(
     "--margin",
     type=click.FloatRange(1, 100),
     default=10.0,
     show_default=True,
-    help="Per cent by which speed may differ and still be the same.",
+    metavar="PERCENT",
+    help="How far the speeds may differ and still count as the same.",
 )
-@click.option("--lab", "lab_file", type=click.Path(path_type=Path), help="lab.yaml.")
-@click.option("--out", type=click.Path(path_type=Path), help="New directory for the results.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@option("lab")
+@option("out")
+@json_option
 def command(
     base: str,
     candidate: str,
-    host_name: str,
+    host: str,
     most: int,
     duration: float,
     seed: int | None,
     margin: float,
-    lab_file: Path | None,
+    lab: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Run the same load on two Xens, in turns, and say what is different.
+    """Run the same load on two Xens, one after the other, and say what is different.
 
     BASE and CANDIDATE are each a flavour (rwlock), a release (4.14), a directory, REPO@REF,
     or one of these and a flavour (4.14:counter).  Exit code 1: CANDIDATE is worse; 3: more
     rounds are needed to know.
     """
-    lab = load_lab(lab_file)
-    host = find_host(lab, host_name)
+    options = RunOptions(host=(host,), duration=duration, lab=lab, keep_going=True)
+    hosts = load_lab(lab)
+    find_host(hosts, host)
     sides = side(base, "BASE"), side(candidate, "CANDIDATE")
     place = directory.create(out).path
-    options = [f"--host={host.name}", f"--duration={duration}", "--keep-going"]
     if any(_release(one) != DEFAULT_RELEASE for one in sides):
-        lab_file = write_without_domus(lab, place)  # dom0's toolstack is of that release
-    options += [f"--lab={lab_file}"] if lab_file else []
-    words = {
-        "base": [*options, f"--flavour={sides[0].flavour}", *tree_words(sides[0].tree)],
-        "candidate": [*options, f"--flavour={sides[1].flavour}", *tree_words(sides[1].tree)],
+        bare = write_without_domus(hosts, place)  # dom0's toolstack is of that release
+        options = replace(options, lab=bare)
+    both = {
+        "base": options.with_xen(sides[0].options),
+        "candidate": options.with_xen(sides[1].options),
     }
 
     def notice(text: str) -> None:
@@ -102,7 +98,7 @@ def command(
         again = f"-{attempt + 1}" if attempt else ""
         folder = place / "runs" / f"{which}-{number}{again}"
         notice(f"-- {which}, seed {number}")
-        child.run([*words[which], f"--seed={number}", f"--out={folder}"])
+        child.run(replace(both[which], seed=number, out=folder))
         return measured(folder)
 
     companions = table()
@@ -144,7 +140,8 @@ def _write(
 def document(sides: tuple[Side, Side], comparison: Comparison, more: list[Ratio]) -> dict[str, Any]:
     """Return the JSON document of ``compare --json``; docs/compare.md has its keys."""
     names = [
-        {"name": one.name, "flavour": one.flavour, "version": one.source.version} for one in sides
+        {"name": one.name, "flavour": one.options.flavour, "version": one.source.version}
+        for one in sides
     ]
     return {
         "verdict": comparison.verdict,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cli import print_json
+from harness.cli.options import json_option, option
 from harness.cli.run import TESTCASES
 from harness.config.host import BUILT_IN
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
+from harness.config.options import RunOptions
 from harness.corpus.entry import Entry, entries
 from harness.corpus.judge import Cell, exit_code
 from harness.corpus.loop import PAGE, run_corpus
@@ -27,51 +29,64 @@ from harness.verdict import ConfigError, Verdict
 
 
 @click.command()
-@click.option("--entry", "names", multiple=True, metavar="NAME", help="Repeatable.  [all]")
-@click.option("--host", "hosts", multiple=True, metavar="NAME", help="Repeatable.  [all built in]")
-@click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, metavar="N")
-@click.option("--no-snapshot", is_flag=True, help="All tests share one boot, none is pristine.")
-@click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
-@click.option("--out", type=click.Path(path_type=Path), help="New directory for the results.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option(
+    "--entry",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Flavour to try; give the option again for each further one.  [default: all]",
+)
+@option(
+    "host",
+    help="Host to try them on; give the option again for each further one.",
+    unset="all that are built in",
+)
+@option("repeat", default=3)
+@click.option(
+    "--no-snapshot",
+    is_flag=True,
+    help="Do not restore the machine before each test: all tests share one boot.",
+)
+@option("lab")
+@option("out")
+@json_option
 def command(
     names: tuple[str, ...],
-    hosts: tuple[str, ...],
+    host: tuple[str, ...],
     repeat: int,
     no_snapshot: bool,
     lab: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Run flavours x tests: the good ones must pass, the known-bad ones must be caught.
+    """Test every flavour of Xen 4.17: the good ones must pass, the known-bad ones must fail.
 
-    Exit code 1: a good one failed, or a bad one was missed that the machine can show.
+    Exit code 1: a good one failed, or a bad one passed on a machine that can show its fault.
     """
+    options = RunOptions(repeat=repeat, lab=lab, snapshot=not no_snapshot, keep_going=True)
     known = entries(source.from_apt().release)
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
             f"no entry {unknown[0]}", where="--entry", hint=f"there are {', '.join(known)}"
         )
     known_hosts = load_lab(lab)
-    chosen = [find_host(known_hosts, name) for name in hosts or tuple(BUILT_IN)]
+    chosen = [find_host(known_hosts, name) for name in host or tuple(BUILT_IN)]
     place = directory.create(out).path
-    words = ["--keep-going", *([] if no_snapshot else ["--snapshot"])]
 
     def run(entry: Entry, host: str, repeat: int, folder: Path) -> list[dict[str, Any]]:
         click.echo(f"-- {entry.name} on {host}", err=True)
-        options = [f"--host={host}", f"--flavour={entry.name}", f"--repeat={repeat}"]
-        options.append(f"--out={folder}")
-        file = write_without_domus(known_hosts, place) if entry.without_domus else lab
-        options += [f"--lab={file}"] if file else []
+        asked = replace(options, host=(host,), flavour=entry.name, repeat=repeat, out=folder)
+        if entry.without_domus:
+            asked = replace(asked, lab=write_without_domus(known_hosts, place))
         if entry.forced_by:
-            return _forced(entry.forced_by, options)
+            return _forced(entry.forced_by, asked)
         nodes = [str(TESTCASES / entry.caught_by)] if entry.caught_by else []
-        ran = child.run([*words, *options, *nodes]).get("hosts") or [{"tests": []}]
+        ran = child.run(asked, nodes).get("hosts") or [{"tests": []}]
         return list(ran[0]["tests"])
 
     cells = run_corpus(
         [known[name] for name in names or tuple(known)],
-        {host.name: host.arch for host in chosen},
+        {one.name: one.arch for one in chosen},
         repeat=repeat,
         out=place,
         run=run,
@@ -87,10 +102,11 @@ def command(
     return exit_code(cells)
 
 
-def _forced(scenario: str, options: Sequence[str]) -> list[dict[str, Any]]:
+def _forced(scenario: str, asked: RunOptions) -> list[dict[str, Any]]:
     """Take the order that shows the fault, as often as asked; each is a test."""
-    words = ("interleave", "expose", scenario)
-    found = child.run([*options, "--stress-repeat=0"], words)
+    words = [scenario, f"--repeat={asked.repeat}", "--stress-repeat=0"]
+    options = RunOptions(host=asked.host, flavour=asked.flavour, lab=asked.lab, out=asked.out)
+    found = child.run(options, words, of=("interleave", "expose"))
     name = f"forced-{scenario}"
     if "exposed" not in found:
         message = str(found.get("error", "the scenario was not walked"))

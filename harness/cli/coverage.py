@@ -7,17 +7,21 @@ from pathlib import Path
 import click
 
 from harness.cli import print_json
+from harness.cli.options import json_option
 from harness.conformance.report import coverage, document, write
 
 
 @click.command("coverage")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Where the page goes.  [the last of RUNS]"
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the page goes.  [default: the last of RUNS]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the catalogue as one JSON document.")
+@json_option
 def command(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
-    """Make the coverage page of one or several RUNS (directories) of the conformance suite.
+    """Make a page of what one or several RUNS (directories) of the conformance suite covered.
 
     A cell is tested if a test met it on a real Xen and passed.  Prints the page's path.
     """

@@ -7,16 +7,17 @@ from dataclasses import asdict
 import click
 
 from harness.cli import print_json
+from harness.cli.options import json_option
 from harness.run import doctor
 from harness.verdict import EXIT_LAB, EXIT_PASS, Verdict
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def command(as_json: bool) -> int:
-    """Say what is there, what is missing, and the command that mends each point.
+    """Say what a run needs of this machine, what of it is missing, and which command installs it.
 
-    Exits 3 when something that a run needs is missing.
+    Exit code 3: something is missing.
     """
     checks = doctor.examine()
     well = all(check.ok for check in checks)

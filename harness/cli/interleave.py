@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +14,42 @@ from rich.table import Table
 
 from harness.arch import Arch
 from harness.cli import print_json
-from harness.cli.tree import tree_options
+from harness.cli.options import Decorator, host_option, json_option, option, takes
 from harness.config.host import QemuHost
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
+from harness.config.options import XenOptions
 from harness.config.physical import Host, PhysicalHost
-from harness.hypervisor import flavour as flavours
 from harness.interleave.scenarios import DOM0, SCENARIOS, Scenario
 from harness.interleave.schedule import ScheduleFile, read_file
-from harness.run.plan import DEFAULT_FLAVOUR, Plan, Tree
+from harness.run.plan import Hypervisor, Plan, open_hypervisor
 from harness.verdict import ConfigError, exit_code
 
-_OPTIONS = (
-    click.option("--host", default="qemu-x86_64", show_default=True, metavar="NAME"),
-    click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts."),
-    click.option("--out", type=click.Path(path_type=Path), help="New directory for the results."),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
-)
 
-
-def _common(command: Any) -> Any:
-    for option in reversed(_OPTIONS):
-        command = option(command)
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    for each in (json_option, option("out"), option("lab"), host_option()):
+        command = each(command)
     return command
+
+
+def _times(default: int, help: str) -> Decorator:
+    return click.option(
+        "--repeat",
+        type=click.IntRange(1),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help=help,
+    )
 
 
 @click.group("interleave")
 def command() -> None:
-    """Walk the model's orders of a scenario on a real Xen, step by step, and compare."""
+    """Make a real Xen take the model's orders of a scenario, step by step, and compare."""
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def list_(as_json: bool) -> int:
     """List the scenarios, and how many orders the model has of each, by lock flavour."""
     from harness.interleave.session import orders_by_design
@@ -73,24 +77,44 @@ def list_(as_json: bool) -> int:
 
 @command.command("run")
 @click.argument("names", metavar="SCENARIO...", nargs=-1, required=True)
-@click.option("--flavour", default=DEFAULT_FLAVOUR, show_default=True, help="Lock flavour.")
-@click.option("--preemptions", type=click.IntRange(0), metavar="N", help="At most so many.  [all]")
-@click.option("--reduce", is_flag=True, help="One order of those that differ in nothing.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N orders only.")
-@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, metavar="N")
-@click.option("--delays", is_flag=True, help="By chance, in a test build.  [on servers]")
-@click.option("--rounds", type=click.IntRange(1), default=300, show_default=True, metavar="N")
-@tree_options
+@takes(XenOptions, "xen")
+@click.option(
+    "--preemptions",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Only the orders that interrupt a CPU at most N times.  "
+    "[default: 2 where more than two CPUs meet, else all]",
+)
+@click.option(
+    "--reduce",
+    is_flag=True,
+    help="Only one of several orders that differ in nothing that a CPU could see.",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N orders.")
+@_times(1, "How often each order is taken.")
+@click.option(
+    "--delays",
+    is_flag=True,
+    help="Random delays in a test build instead of a debugger.  [always on servers]",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=300,
+    show_default=True,
+    metavar="N",
+    help="With --delays: how often all CPUs start at once.",
+)
 @_common
-def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> int:
-    """Walk the orders of SCENARIO (or ``all``) on a real Xen.
+def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) -> int:
+    """Make a real Xen take every order of SCENARIO, or of ``all``.
 
-    Exit code 1: an order did not go as the model says.  An order that the machine cannot take
-    is infeasible, never a failure.
+    Exit code 1: after some step, Xen was not in the state that the model says.  An order that
+    the machine cannot take is called infeasible; it is no failure.
 
-    With --delays no debugger is needed: the Xen is a test build in which CPUs dawdle where they
-    touch the lock, and each of --rounds lets all of them go at once.  How a round ends must be as
-    some order of the model ends.
+    With --delays there is no debugger: in a test build of Xen each CPU waits for a random time
+    where it is about to touch the lock.  In each of --rounds all CPUs start at once, and Xen must
+    end in a state in which some order of the model ends.
     """
     from harness.interleave.by_chance import run_by_chance
     from harness.interleave.session import Choice, run_scenarios
@@ -104,10 +128,9 @@ def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> in
     host = find_host(load_lab(options["lab"]), options["host"])
     scenarios = _scenarios(names, host.arch)
     if not options["delays"] and isinstance(host, QemuHost):
-        machines = [
-            (_plan(host, options["flavour"], tree, some, options["out"]), some)
-            for some in _by_machine(scenarios)
-        ]
+        hosts = [(_bare(host, some), some) for some in _by_machine(scenarios)]
+        found = open_hypervisor(xen)
+        machines = [(_plan(bare, found, options["out"]), some) for bare, some in hosts]
         return _tell(run_scenarios(machines, choice), as_json)
     if choice != Choice():
         raise ConfigError(
@@ -117,33 +140,36 @@ def run(names: tuple[str, ...], tree: Tree, as_json: bool, **options: Any) -> in
     scenarios = _by_chance(names, scenarios, host)
     if isinstance(host, QemuHost):
         host = host.model_copy(update=_machine(scenarios))
-    plan = Plan((host,), options["flavour"], tree, out=options["out"], delays=True)
-    plan.check()
+    found = open_hypervisor(xen, delays=True)
+    plan = Plan(hosts=(host,), hypervisor=found, out=options["out"], delays=True)
     return _tell(run_by_chance(plan, scenarios, options["rounds"]), as_json)
 
 
 @command.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--flavour", help="Another flavour of the same lock.  [the file's]")
-@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, metavar="N")
-@tree_options
-@click.option("--host", metavar="NAME", help="Another host.  [the file's]")
-@click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
-@click.option("--out", type=click.Path(path_type=Path), help="New directory for the results.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-def replay(file: Path, tree: Tree, as_json: bool, **options: Any) -> int:
-    """Take the steps of a schedule again that ``run`` has kept.
+@takes(
+    XenOptions,
+    "xen",
+    flavour={"help": "Another flavour.", "default": "", "unset": "as in FILE"},
+)
+@_times(1, "How often the order is taken.")
+@host_option("Another host.", default="", unset="as in FILE")
+@option("lab")
+@option("out")
+@json_option
+def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
+    """Take an order again that ``run`` has kept in FILE.
 
-    Exit code 0: it went as in FILE, every time, and FILE is of an order that was walked.  1: as
-    in FILE, which is of a mismatch, or otherwise than in FILE.
+    Exit code 0: each time Xen was in the states that FILE has, and these are the model's.  1: it
+    was not, or FILE is of an order in which Xen did not do what the model says.
     """
     from harness.interleave.session import replay_file
 
     schedule = read_file(file)
     host = find_host(load_lab(options["lab"]), options["host"] or schedule.host)
-    scenarios = [SCENARIOS[schedule.scenario]]
-    flavour = options["flavour"] or schedule.flavour
-    plan = _plan(host, flavour, tree, scenarios, options["out"])
+    bare = _bare(host, [SCENARIOS[schedule.scenario]])
+    found = open_hypervisor(replace(xen, flavour=xen.flavour or schedule.flavour))
+    plan = _plan(bare, found, options["out"])
     _fits(plan, schedule)
     document = replay_file(plan, schedule, options["repeat"])
     return _tell(document, as_json)
@@ -151,15 +177,38 @@ def replay(file: Path, tree: Tree, as_json: bool, **options: Any) -> int:
 
 @command.command("expose")
 @click.argument("name", metavar="SCENARIO")
-@click.option("--flavour", required=True, help="The flavour with a fault.")
-@click.option("--repeat", type=click.IntRange(1), default=20, show_default=True, metavar="N")
-@click.option("--stress", default="load", show_default=True, help="load, close-duel, unmask-duel.")
-@click.option("--stress-repeat", type=click.IntRange(0), default=3, show_default=True, metavar="N")
-@click.option("--patience", type=float, default=60.0, show_default=True, help="Seconds of stress.")
-@tree_options
+@takes(
+    XenOptions,
+    "xen",
+    flavour={"help": "The flavour that has the fault.", "required": True},
+)
+@_times(20, "How often the order that shows the fault is taken.")
+@click.option(
+    "--stress",
+    default="load",
+    show_default=True,
+    metavar="NAME",
+    help="What the order is compared with: load, close-duel or unmask-duel.",
+)
+@click.option(
+    "--stress-repeat",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How often the stress is run; 0: not at all.",
+)
+@click.option(
+    "--patience",
+    type=float,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For how long a stress may show nothing before it ends.",
+)
 @_common
-def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
-    """Find an order of SCENARIO that shows the fault, take it N times, and stress beside it.
+def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
+    """Find an order of SCENARIO that shows the fault, and say how much sooner than stress does.
 
     Exit code 1: the fault was shown.
     """
@@ -174,7 +223,7 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
         )
     (scenario,) = _scenarios((name,))
     host = find_host(load_lab(options["lab"]), options["host"])
-    plan = _plan(host, options["flavour"], tree, [scenario], options["out"])
+    plan = _plan(_bare(host, [scenario]), open_hypervisor(xen), options["out"])
     document = run_expose(
         plan,
         scenario,
@@ -187,7 +236,7 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
     if as_json:
         print_json(document)
     elif not document["exposed"]:
-        click.echo(f"no order of {name} shows anything in {options['flavour']}")
+        click.echo(f"no order of {name} shows anything in {xen.flavour}")
     else:
         click.echo(
             f"{document['reproduced']} of {options['repeat']} by its schedule, median "
@@ -200,9 +249,9 @@ def expose(name: str, tree: Tree, as_json: bool, **options: Any) -> int:
 
 @command.command("suggest")
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def suggest(run: Path, as_json: bool) -> int:
-    """Say which scenarios are worth walking after the run in directory RUN failed."""
+    """Say which scenarios to try after the run in directory RUN failed."""
     from harness.interleave.suggest import meetings
     from harness.results.store import load
 
@@ -223,10 +272,15 @@ def suggest(run: Path, as_json: bool) -> int:
     return 0
 
 
-def _plan(
-    host: Host, flavour: str, tree: Tree, scenarios: Sequence[Scenario], out: Path | None
-) -> Plan:
-    """Return the plan: the host with the domUs and the CPUs that the scenarios need, no more."""
+def _plan(bare: Host, xen: Hypervisor, out: Path | None) -> Plan:
+    return Plan(hosts=(bare,), hypervisor=xen, out=out, snapshot=True, stub=True)
+
+
+def _bare(host: Host, scenarios: Sequence[Scenario]) -> Host:
+    """Return the host with the domUs and the CPUs that the scenarios need, no more.
+
+    ConfigError where no debugger can hold its CPUs, or a scenario is for another architecture.
+    """
     if not isinstance(host, QemuHost):
         raise ConfigError(
             f"{host.name} is a server: no debugger holds its CPUs still",
@@ -240,10 +294,7 @@ def _plan(
                 where=f"host {host.name}",
                 hint="choose another host",
             )
-    bare = host.model_copy(update={"accel": "tcg"} | _machine(scenarios))
-    plan = Plan((bare,), flavour, tree, out=out, snapshot=True, stub=True)
-    plan.check()
-    return plan
+    return host.model_copy(update={"accel": "tcg"} | _machine(scenarios))
 
 
 def _machine(scenarios: Sequence[Scenario]) -> dict[str, int]:
@@ -292,10 +343,11 @@ def _fits(plan: Plan, schedule: ScheduleFile) -> None:
         raise ConfigError(
             f"the schedule is for {schedule.arch}, {host.name} is {host.arch}", where="--host"
         )
-    design = flavours.find(plan.flavour, plan.tree.source()).design
-    if design != schedule.design:
+    flavour = plan.hypervisor.flavour
+    if flavour.design != schedule.design:
         raise ConfigError(
-            f"the schedule is an order of {schedule.design}, {plan.flavour} is made from {design}",
+            f"the schedule is an order of {schedule.design}, "
+            f"{flavour.name} is made from {flavour.design}",
             where="--flavour",
         )
 

@@ -10,21 +10,17 @@ from typing import Any
 import click
 
 from harness.cli import print_json
+from harness.cli.options import json_option, option
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
 from harness.config.physical import PhysicalHost
 from harness.machine import lease, power
 from harness.machine.power.labgrid import places
-from harness.run import lab
+from harness.run import lab as servers
 from harness.verdict import EXIT_LAB, EXIT_PASS, ConfigError, Verdict
 
 _ACTIONS = ("state", "on", "off", "cycle", "soft-off", "nmi")
-_lab_option = click.option(
-    "--lab", "file", type=click.Path(path_type=Path), help="lab.yaml with the servers."
-)
-_json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
-)
+_lab_option = option("lab")
 
 
 @click.group("lab")
@@ -35,13 +31,13 @@ def command() -> None:
 @command.command("check")
 @click.argument("names", nargs=-1, metavar="[HOST]...")
 @_lab_option
-@_json_option
-def check(names: tuple[str, ...], file: Path | None, as_json: bool) -> int:
-    """Try power, console and SSH of each server (all by default) and say what works.
+@json_option
+def check(names: tuple[str, ...], lab: Path | None, as_json: bool) -> int:
+    """Try power, console and SSH of each HOST (by default of all servers); say what works.
 
     Changes nothing.  Exit code 3: a server cannot be used as it is.
     """
-    probes = [probe for host in _servers(file, names) for probe in lab.check(host)]
+    probes = [probe for host in _servers(lab, names) for probe in servers.check(host)]
     ok = all(probe.ok for probe in probes)
     if as_json:
         verdict = Verdict.PASS if ok else Verdict.MISS
@@ -56,10 +52,10 @@ def check(names: tuple[str, ...], file: Path | None, as_json: bool) -> int:
 @command.command("clean")
 @click.argument("names", nargs=-1, required=True, metavar="HOST...")
 @_lab_option
-@_json_option
-def clean(names: tuple[str, ...], file: Path | None, as_json: bool) -> None:
+@json_option
+def clean(names: tuple[str, ...], lab: Path | None, as_json: bool) -> None:
     """Remove everything that the harness placed on the servers, and list it."""
-    gone = {host.name: lab.clean(host) for host in _servers(file, names)}
+    gone = {host.name: servers.clean(host) for host in _servers(lab, names)}
     if as_json:
         print_json({"removed": gone})
         return
@@ -74,10 +70,13 @@ def clean(names: tuple[str, ...], file: Path | None, as_json: bool) -> None:
 @click.argument("name", metavar="HOST")
 @click.argument("action", type=click.Choice(_ACTIONS))
 @_lab_option
-@_json_option
-def power_(name: str, action: str, file: Path | None, as_json: bool) -> None:
-    """Switch a server; the state is seen to be as wanted.  Refused while a run uses it."""
-    (host,) = _servers(file, (name,))
+@json_option
+def power_(name: str, action: str, lab: Path | None, as_json: bool) -> None:
+    """Switch the power of a server, and see that it has the state that was asked for.
+
+    Refused while a run uses the server.
+    """
+    (host,) = _servers(lab, (name,))
     chain = power.chain(host.power, seconds=host.limits.power, where=f"host {name}: power")
     if action == "state":
         held = places(host.power) if lease.holder(name) is None else contextlib.nullcontext()
@@ -97,8 +96,8 @@ def power_(name: str, action: str, file: Path | None, as_json: bool) -> None:
     print_json({"host": name, "state": state}) if as_json else click.echo(f"{name}: {state}")
 
 
-def _servers(file: Path | None, names: tuple[str, ...]) -> list[PhysicalHost]:
-    known = load_lab(file)
+def _servers(lab: Path | None, names: tuple[str, ...]) -> list[PhysicalHost]:
+    known = load_lab(lab)
     chosen = [find_host(known, name) for name in names] if names else list(known.values())
     servers = [host for host in chosen if isinstance(host, PhysicalHost)]
     if names and len(servers) < len(chosen):

@@ -8,17 +8,18 @@ from pathlib import Path
 import click
 
 from harness.cli import print_json
+from harness.cli.options import json_option, option
 from harness.cli.run import TESTCASES
 from harness.config.host import QemuHost
 from harness.config.lab import load_lab
 from harness.config.nightly import NightlyPlan
 from harness.config.physical import Host
 from harness.machine.slots import slots
-from harness.nightly.child import ChildRunner
 from harness.nightly.collect import CollectRunner
 from harness.nightly.loop import Runner, open_night, run_night
 from harness.nightly.plan import only, read_plan
 from harness.nightly.reports import document, write_night
+from harness.nightly.runner import ChildRunner
 from harness.nightly.store import Store
 
 _COPIES = 4  # at a time, when the runs are there already
@@ -32,38 +33,47 @@ _COPIES = 4  # at a time, when the runs are there already
     type=click.Path(path_type=Path),
     default=Path("nightly"),
     show_default=True,
-    help="Directory of all nights.",
+    metavar="DIR",
+    help="Directory in which the results of all nights are kept.",
 )
-@click.option("--host", "hosts", multiple=True, metavar="NAME", help="Repeatable.  [all]")
-@click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
-@click.option("--resume", is_flag=True, help="Only go on with a night that was stopped.")
+@option(
+    "host",
+    help="Host of the plan to test; give the option again for each further one.",
+    unset="all",
+)
+@option("lab")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Only resume a night that was stopped; if there is none, do nothing.",
+)
 @click.option(
     "--collect",
     "shards",
     multiple=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Repeatable: take the runs of that store, boot nothing.",
+    help="Boot nothing, take the runs of this store; give the option again for each further one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def command(
     plan_file: Path,
     home: Path,
-    hosts: tuple[str, ...],
+    host: tuple[str, ...],
     lab: Path | None,
     resume: bool,
     shards: tuple[Path, ...],
     as_json: bool,
 ) -> int:
-    """Run every cell of hosts x Xens x suites, keep the results, say what is new.
+    """Run every combination of PLAN's hosts, Xens and suites; say what is new since last night.
 
-    A night that was stopped goes on where it was.  Exit code 1: a test FAILed, or Xen became
-    slower tonight.
+    If a night was stopped, the same command resumes it.  Exit code 1: a test FAILed, or Xen
+    has become slower.
     """
     known = load_lab(lab)
     plan = read_plan(plan_file, known, TESTCASES)
-    if hosts:
-        plan = only(plan, hosts)
+    if host:
+        plan = only(plan, host)
     runner: Runner = ChildRunner(lab, plan_file.absolute().parent, TESTCASES, _notice)
     parallel = plan.parallel or _parallel([known[name] for name in plan.hosts])
     if shards:

@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from harness.cli import print_json
+from harness.cli.options import json_option
 from harness.results.document import run_document
 from harness.results.report import write_reports
 
 
 @click.command("report")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the run as one JSON document.")
+@json_option
 def command(directory: Path, as_json: bool) -> None:
     """Rebuild junit.xml and report.html of the run in DIRECTORY from its results.jsonl.
 

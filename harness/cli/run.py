@@ -4,103 +4,57 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 from click.core import ParameterSource
 
 from harness.cli import print_json
-from harness.cli.tree import tree_options
-from harness.cli.tree import words as tree_words
-from harness.config.lab import host as find_host
-from harness.config.lab import load_lab
-from harness.run.plan import DEFAULT_DURATION, DEFAULT_FLAVOUR, Plan, Tree
-from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, ConfigError, HarnessError
+from harness.cli.options import json_option, takes
+from harness.config.options import RunOptions
+from harness.progress import Progress
+from harness.pytest_plugin import HostRun
+from harness.run.plan import Hypervisor, Plan, find_hosts, make_plan, open_source
+from harness.verdict import EXIT_INTERRUPTED, ConfigError, HarnessError
 
 TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
-SUITES = {"lock": [TESTCASES], "conformance": [TESTCASES / "conformance"]}
+SUITES = {"lock": TESTCASES, "conformance": TESTCASES / "conformance"}
+
+# Which of pytest's own parts run beside ours: none that print, none that a file of the user's or
+# another package of the environment would bring.  (labgrid's is there for power, and wants a
+# terminal.)  What the run is to do is in its plan.
+_PYTEST = [
+    *("-p", "xen-evtchn-harness", "-s", "-c", "/dev/null", f"--rootdir={TESTCASES}"),
+    *(word for name in ("terminal", "cacheprovider", "timeout", "xdist", "labgrid")
+      for word in ("-p", f"no:{name}")),
+]  # fmt: skip
 
 
 @click.command("run")
-@click.option("--host", "hosts", multiple=True, metavar="NAME", help="Repeatable.  [qemu-x86_64]")
+@takes(RunOptions, "options")
 @click.option(
-    "--flavour", default=DEFAULT_FLAVOUR, show_default=True, help="Lock flavour under test."
+    "--bisect-run",
+    is_flag=True,
+    help="For `git bisect run`: exit with 0 (good), 1 (bad), 125 (cannot be tested), 255 (stop).",
 )
-@click.option(
-    "--duration", type=float, default=DEFAULT_DURATION, show_default=True, help="Seconds of load."
-)
-@click.option("--seed", type=int, help="Seed of the load.  [a fresh one]")
-@click.option("--out", type=click.Path(path_type=Path), help="New directory for the results.")
-@click.option("--lab", type=click.Path(path_type=Path), help="lab.yaml with more hosts.")
-@tree_options
-@click.option(
-    "--suite",
-    type=click.Choice(list(SUITES)),
-    default="lock",
-    show_default=True,
-    help="Which of our test cases, if no TESTS are given.",
-)
-@click.option("--snapshot", is_flag=True, help="Restore the booted machine before every test.")
-@click.option("--repeat", type=int, default=1, show_default=True, help="Run every test so often.")
-@click.option("--keep-going", is_flag=True, help="Go on after a test that did not pass.")
-@click.option("--bisect-run", is_flag=True, help="Exit as `git bisect run` wants: 0, 1, 125.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 @click.argument("tests", nargs=-1, type=click.Path(path_type=Path))
-def command(bisect_run: bool, **asked: Any) -> int:
-    """Build, boot, test; ends with a verdict and the path of the report.
+def command(options: RunOptions, tests: tuple[Path, ...], bisect_run: bool, as_json: bool) -> int:
+    """Build Xen, boot it on each host, test it there; end with a verdict and a report.
 
-    TESTS are pytest files or directories; by default those of the suite in testcases/.
+    TESTS are pytest files or directories; by default those of the --suite.  A host's tests end
+    with the first one that does not pass, unless --keep-going is given; the other hosts are
+    tested whatever became of it.
     """
-    return _bisect_run(asked) if bisect_run else _run(**asked)[0]
+    if bisect_run:
+        return _bisect_run(options, tests, as_json)
+    return _run(make_plan(options), options.suite, tests, as_json).exit_code
 
 
-def _run(
-    hosts: tuple[str, ...],
-    tests: tuple[Path, ...],
-    suite: str,
-    snapshot: bool,
-    keep_going: bool,
-    as_json: bool,
-    tree: Tree,
-    **options: Any,
-) -> tuple[int, Path | None]:
-    """Return the exit code and the run directory, if it came to that."""
-    chosen = hosts or ("qemu-x86_64",)
-    lab = load_lab(options["lab"])
-    Plan(
-        tuple(find_host(lab, name) for name in chosen),
-        options["flavour"],
-        tree,
-        duration=options["duration"],
-        out=options["out"],
-        repeat=options["repeat"],
-    ).check()
-    words = [str(test) for test in tests or SUITES[suite]]
-    if suite == "lock" and not tests:
-        words.append(f"--ignore={SUITES['conformance'][0]}")
-    for test in tests:
-        if not Path(str(test).partition("::")[0]).exists():
-            raise ConfigError("no such test file", where=str(test))
-    words += [f"--host={name}" for name in chosen]
-    words += [
-        f"--{name.replace('_', '-')}={value}"
-        for name, value in options.items()
-        if value is not None
-    ]
-    words += tree_words(tree)
-    words += ["-p", "no:terminal", "-p", "no:cacheprovider", "-s"]
-    words += ["-c", "/dev/null", f"--rootdir={TESTCASES}", "-p", "no:timeout", "-p", "no:xdist"]
-    words += ["-p", "no:labgrid"]  # it is installed for power: its plugin wants a terminal
-    if snapshot:
-        words.append("--snapshot")
-    if not keep_going:
-        words.append("--exitfirst")
-    return _pytest(words, as_json, cover=suite == "conformance" and not tests)
-
-
-def _bisect_run(asked: dict[str, Any]) -> int:
+def _bisect_run(options: RunOptions, tests: Sequence[Path], as_json: bool) -> int:
     """Run for ``git bisect run``; a lab fault is tried once more, and then stops it."""
     from harness.bisect import gitrun
     from harness.hypervisor import flavour as flavours
@@ -108,59 +62,55 @@ def _bisect_run(asked: dict[str, Any]) -> int:
 
     given = click.get_current_context().get_parameter_source("flavour")
     try:
-        lab = load_lab(asked["lab"])
-        archs = [find_host(lab, name).arch for name in asked["hosts"] or ("qemu-x86_64",)]
-        source = asked["tree"].source()
+        archs = [host.arch for host in find_hosts(options)]
+        source = open_source(options)
         if given is ParameterSource.DEFAULT:
-            asked["flavour"] = flavours.as_it_stands(source.tree)
-        if why := gitrun.unbuildable(source, asked["flavour"], archs):
+            options = replace(options, flavour=flavours.as_it_stands(source.tree))
+        if why := gitrun.unbuildable(source, options.flavour, archs):
             click.echo(f"skipped: {why}", err=True)
             return gitrun.SKIP
+        xen = Hypervisor(source=source, flavour=flavours.find(options.flavour, source))
         for _ in range(2):
-            code, place = _run(**asked)
-            if code == EXIT_INTERRUPTED or place is None:
+            run = _run(make_plan(options, xen), options.suite, tests, as_json)
+            if run.exit_code == EXIT_INTERRUPTED:
                 return gitrun.STOP
-            if (said := gitrun.code(load(place))) != gitrun.STOP:
+            if (said := gitrun.code(load(run.directory.path))) != gitrun.STOP:
                 return said
     except HarnessError as error:  # exit code 2 or 3 would mean "bad" to git
         click.echo(f"error: {error}", err=True)
     return gitrun.STOP
 
 
-def _pytest(words: list[str], as_json: bool, *, cover: bool) -> tuple[int, Path | None]:
+def _run(plan: Plan, suite: str, tests: Sequence[Path], as_json: bool) -> HostRun:
+    """Run ``tests``, or the suite, as ``plan`` says; print where the report is, or the document."""
     from harness.conformance.report import coverage
     from harness.conformance.report import write as write_coverage
     from harness.results.document import run_document
     from harness.results.store import load
 
-    watcher = _Watcher()
+    words = [*_PYTEST, *_tests(suite, tests)]
+    run = HostRun(plan, Progress())
     # What a test prints belongs to the person, not to the program that reads the document.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        code = int(pytest.main(words, plugins=[watcher]))
-    if watcher.run is None:  # pytest has said on stderr what is wrong with the options
-        return EXIT_USAGE, None
-    place: Path = watcher.run.directory.path
-    if cover:
+        pytest.main(words, plugins=[run])
+    run.finish("pytest could not begin: see above")  # unless it did
+    place = run.directory.path
+    if suite == "conformance" and not tests:
         page = write_coverage(coverage([place]), place)
-        watcher.run.recorder.progress.note(f"cells of the catalogue: {page}")
+        run.recorder.progress.note(f"cells of the catalogue: {page}")
     if as_json:
         print_json(run_document(load(place)))
     else:
-        click.echo(str(watcher.run.directory.report))
-    stopped = code == pytest.ExitCode.INTERRUPTED and watcher.stopped
-    return EXIT_INTERRUPTED if stopped else code, place
+        click.echo(str(run.directory.report))
+    return run
 
 
-class _Watcher:
-    """Keeps hold of the run that the plugin made."""
-
-    def __init__(self) -> None:
-        self.run: Any = None
-        self.stopped = False
-
-    def pytest_plugin_registered(self, plugin: object, plugin_name: str) -> None:
-        if plugin_name == "xen-evtchn-harness-run":
-            self.run = plugin
-
-    def pytest_keyboard_interrupt(self) -> None:
-        self.stopped = True
+def _tests(suite: str, tests: Sequence[Path]) -> list[str]:
+    """Return what pytest shall collect."""
+    for test in tests:
+        if not Path(str(test).partition("::")[0]).exists():
+            raise ConfigError("no such test file", where=str(test))
+    if tests:
+        return [str(test) for test in tests]
+    left_out = [f"--ignore={SUITES['conformance']}"] if suite == "lock" else []
+    return [str(SUITES[suite]), *left_out]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.config.options import XenOptions
+from harness.config.releases import DEFAULT_RELEASE, RELEASES
 from harness.hypervisor import flavour as flavours
-from harness.hypervisor.source import DEFAULT_RELEASE, RELEASES, Source
-from harness.run.plan import Tree
+from harness.hypervisor.source import Source
+from harness.run.plan import open_source
 from harness.verdict import ConfigError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Side:
     """One of two hypervisors."""
 
     name: str  # as the user wrote it
-    tree: Tree
-    flavour: str
+    options: XenOptions
     source: Source
 
 
@@ -37,21 +38,21 @@ def side(text: str, argument: str) -> Side:
             where=argument,
             hint=f"releases are {', '.join(RELEASES)}",
         )
-    tree = _tree(where)
-    source = tree.source()
-    chosen = flavour or flavours.as_it_stands(source.tree)
-    flavours.find(chosen, source)
-    return Side(text, tree, chosen, source)
+    options = _tree(where)
+    source = open_source(options)
+    options = replace(options, flavour=flavour or flavours.as_it_stands(source.tree))
+    flavours.find(options.flavour, source)
+    return Side(name=text, options=options, source=source)
 
 
 def _is_tree(text: str) -> bool:
     return text in RELEASES or Path(text.rpartition("@")[0] or text).expanduser().is_dir()
 
 
-def _tree(text: str) -> Tree:
+def _tree(text: str) -> XenOptions:
     if text in RELEASES:
-        return Tree(release=text)
+        return XenOptions(xen_release=text)
     if Path(text).expanduser().is_dir():
-        return Tree(directory=Path(text))
+        return XenOptions(xen_src=Path(text))
     repository, _, ref = text.rpartition("@")
-    return Tree(repository=repository, ref=ref)
+    return XenOptions(xen_git=repository, xen_ref=ref)

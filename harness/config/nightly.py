@@ -29,6 +29,7 @@ from pydantic import (
 
 from harness import git
 from harness.config.document import Document, did_you_mean, shown
+from harness.config.options import RunOptions, XenOptions
 from harness.verdict import ConfigError
 
 _M = TypeVar("_M", bound="_Named")
@@ -58,7 +59,7 @@ class PlanHost(_Named):
 class Xen(_Named):
     """A hypervisor under test; without a source it is the distribution's 4.17."""
 
-    flavour: str = "counter"
+    flavour: str = XenOptions.flavour
     release: str | None = None  # of the distribution's, such as "4.14"
     src: str | None = None  # a directory
     git: str | None = None  # path or address of a repository
@@ -89,8 +90,8 @@ class Suite(_Named):
 
     suite: Literal["lock", "conformance"] = "lock"  # of our own tests, if no others are given
     tests: tuple[str, ...] = ()  # files or node ids, below the plan or testcases/
-    duration: Annotated[float, Field(ge=0.5, le=86400)] = 5.0  # seconds of load
-    repeat: Annotated[int, Field(ge=1, le=10000)] = 1
+    duration: Annotated[float, Field(ge=0.5, le=86400)] = RunOptions.duration  # seconds of load
+    repeat: Annotated[int, Field(ge=1, le=10000)] = RunOptions.repeat
     seed: int | None = None  # None: a fresh one for every run
     snapshot: bool = False
     timeout_minutes: Annotated[float, Field(gt=0, le=10080)] = 60.0

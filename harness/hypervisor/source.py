@@ -12,12 +12,9 @@ from typing import Literal
 from filelock import FileLock
 
 from harness import apt, cache, command, git
+from harness.config.releases import DEFAULT_RELEASE, RELEASES
 from harness.hypervisor import binary
 from harness.verdict import ConfigError, LabError
-
-# Xen's releases -> the release of Debian that has them.
-RELEASES = {"4.14": "bullseye", "4.17": "bookworm", "4.20": "trixie"}
-DEFAULT_RELEASE = "4.17"
 
 # What a hypervisor build reads of a Xen tree; everything else is toolstack.
 PARTS = ("Config.mk", "config", "scripts", "tools/flask", "version.sh", "xen")

@@ -22,14 +22,13 @@ _ANSWER_SECONDS = 10.0
 _RUN_LENGTH = re.compile(rb"(.)\*(.)", re.DOTALL)
 _THREAD = re.compile(r"thread:p0*1\.([0-9a-f]+);")
 _CHUNK = 1 << 16
-BREAK = 5  # SIGTRAP: a breakpoint or a single step
 
 
 @dataclass(frozen=True)
 class Stop:
     """Why the machine stands still."""
 
-    signal: int  # 5: a breakpoint or a single step; 2: we asked for it
+    signal: int  # SIGTRAP: a breakpoint or a single step; SIGINT: we asked for it
     cpu: int  # from 0
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from harness import __version__
 from harness.arch import Arch
 from harness.config.host import QemuHost
+from harness.config.options import XenOptions
 from harness.interleave.expose import STRESSES, Shown, expose
 from harness.interleave.loop import Bench, Tried, bench, run_orders
 from harness.interleave.page import About, write_page
@@ -27,7 +28,7 @@ from harness.progress import Progress
 from harness.results import directory, records
 from harness.results.directory import write_whole
 from harness.results.report import write_reports
-from harness.run.plan import Plan
+from harness.run.plan import Plan, open_hypervisor
 from harness.run.recorder import Recorder
 from harness.run.session import Session, session
 from harness.verdict import HarnessError, LabError, Verdict, combine
@@ -198,7 +199,11 @@ def run_expose(
         live.recorder.add(
             records.Test(live.host.name, f"expose-{scenario.name}", verdict, 0.0, message)
         )
-    head = {"scenario": scenario.name, "flavour": plan.flavour, "host": plan.hosts[0].name}
+    head = {
+        "scenario": scenario.name,
+        "flavour": plan.hypervisor.flavour.name,
+        "host": plan.hosts[0].name,
+    }
     if found is None:
         return head | {"verdict": verdict, "exposed": False}
     return head | {
@@ -222,7 +227,9 @@ def _median(shown: Sequence[Shown]) -> float | None:
 
 def rate(host: QemuHost) -> dict[str, float]:
     """Return schedules per second of the small scenarios, and where the time of one goes."""
-    plan = Plan((host.model_copy(update={"accel": "tcg", "domus": 0}),), snapshot=True, stub=True)
+    bare = host.model_copy(update={"accel": "tcg", "domus": 0})
+    xen = open_hypervisor(XenOptions())
+    plan = Plan(hosts=(bare,), hypervisor=xen, snapshot=True, stub=True)
     small = [SCENARIOS[name] for name in ("send-close", "send-bind", "unmask-bind", "poll-alloc")]
     document = run_scenarios([(plan, small)], Choice())
     return {
@@ -358,7 +365,7 @@ def totals(
     return {
         "verdict": combine([*(part["verdict"] for part in parts), live.recorder.verdict]),
         "host": live.host.name,
-        "flavour": live.plan.flavour,
+        "flavour": live.plan.hypervisor.flavour.name,
         "design": live.build.design,
         "forced_by": forced_by,
         "path": str(live.recorder.directory.path),

@@ -9,8 +9,8 @@ from pathlib import Path
 from harness.config.document import Document, did_you_mean
 from harness.config.nightly import NightlyPlan, Xen, load_plan
 from harness.config.physical import Host
+from harness.config.releases import DEFAULT_RELEASE, RELEASES
 from harness.hypervisor import flavour as flavours
-from harness.hypervisor import source
 from harness.verdict import ConfigError
 
 
@@ -48,9 +48,9 @@ def _check_xen(document: Document, xen: Xen, home: Path) -> None:
         document.problem_at((*keys, "src"), f"no directory {xen.src}", "paths are from the plan")
     if xen.src is not None or xen.git is not None:
         return
-    release = xen.release or source.DEFAULT_RELEASE
-    if release not in source.RELEASES:
-        hint = f"use {', '.join(source.RELEASES)}, or src or git"
+    release = xen.release or DEFAULT_RELEASE
+    if release not in RELEASES:
+        hint = f"use {', '.join(RELEASES)}, or src or git"
         document.problem_at((*keys, "release"), f"no distribution has Xen {release}", hint)
         return
     major, _, minor = release.partition(".")

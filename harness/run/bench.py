@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.config.host import QemuHost
+from harness.config.options import XenOptions
 from harness.progress import Progress
 from harness.results import directory
-from harness.run.plan import Plan
+from harness.run.plan import Plan, open_hypervisor
 from harness.run.recorder import Recorder
 from harness.run.session import Session, session
 
@@ -21,7 +22,7 @@ _BENCH_SECONDS = 4.0  # for each figure
 def restore(host: QemuHost) -> dict[str, float]:
     """Return the seconds from a restore to every agent's first answer, median and extremes of
     20, next to those of the boot it stands for (power-on to the agents' first answers)."""
-    with _booted(Plan((host,), snapshot=True)) as (recorder, live):
+    with _booted(_plan(host, snapshot=True)) as (recorder, live):
         booted = sum(recorder.seconds(host.name, phase) for phase in ("boot", "domains", "agents"))
         seconds = []
         for number in range(_RESTORES):
@@ -43,7 +44,7 @@ def recording(host: QemuHost) -> dict[str, float]:
     """Return, by domain, the rate of recorded sends over that of bare ones (1.0: recording is
     free), and how fast records come home."""
     metrics: dict[str, float] = {}
-    with _booted(Plan((host,))) as (_, live):
+    with _booted(_plan(host)) as (_, live):
         for name, agent in live.agents.items():
             cost = agent.recording_cost(_BENCH_SECONDS)
             metrics[f"recorded_over_bare_{name}"] = cost.ratio
@@ -53,6 +54,11 @@ def recording(host: QemuHost) -> dict[str, float]:
                 size += agent.collect(0).records.nbytes
             metrics[f"collected_bytes_per_second_{name}"] = size / (time.monotonic() - began)
     return metrics
+
+
+def _plan(host: QemuHost, *, snapshot: bool = False) -> Plan:
+    xen = open_hypervisor(XenOptions())
+    return Plan(hosts=(host,), hypervisor=xen, snapshot=snapshot)
 
 
 @contextmanager

@@ -285,10 +285,9 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
 
 
 def _build(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
-    source = plan.tree.source()
     return builds.build(
-        source,
-        plan.chosen(source),
+        plan.hypervisor.source,
+        plan.hypervisor.flavour,
         host.arch,
         progress=lambda objects: update(f"{objects} objects compiled"),
     )

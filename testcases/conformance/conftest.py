@@ -14,10 +14,18 @@ import pytest
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.host import HostDomains, declared_but_unseen, impossible, scopes
+from harness.pytest_plugin import RUN
 from harness.run.bare import TYPES, WHY_NO_PAGING
 from harness.run.session import Session
 
 _WELL = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers", "cells(*rows): rows of the specification a test is there for"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +84,7 @@ def other(xen: Session, domains: Domains) -> Guest:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test with the bare guest once for each type of guest that the hosts' Xen has."""
     if "bare" in metafunc.fixturenames:
-        run = metafunc.config.pluginmanager.get_plugin("xen-evtchn-harness-run")
+        run = metafunc.config.stash.get(RUN, None)
         archs = [host.arch for host in run.plan.hosts] if run is not None else []
         types = dict.fromkeys(type_ for arch in archs for type_ in TYPES[arch])
         metafunc.parametrize("bare_type", list(types) or ["pvh"], indirect=True, scope="module")

@@ -16,6 +16,7 @@ from harness.bisect.plan import Question
 from harness.bisect.repository import Repository
 from harness.bisect.simulate import World
 from harness.bisect.tally import State
+from harness.config.options import XenOptions
 from harness.verdict import BuildError, ConfigError
 from tests.bisect.xen_history import git
 from tests.hypervisor.tree import make_tree
@@ -119,7 +120,7 @@ def test_a_commit_that_does_not_revert_is_no_build(tree: Path) -> None:
     commit(tree, "third", "xen/a.c", "int a, b, c;\n")
     top = repository.commit("main", "--x")
     with pytest.raises(BuildError, match=r"does not revert on top: .*xen/a\.c"):
-        Trees(repository, top).words(REVERT + culprit)
+        Trees(repository, top).options(REVERT + culprit)
 
 
 def test_each_revision_is_built_as_it_stands(tree: Path) -> None:
@@ -130,12 +131,12 @@ def test_each_revision_is_built_as_it_stands(tree: Path) -> None:
     git(tree, "commit", "-q", "-m", "no Xen any more")
     trees = Trees(repository, repository.commit("main", "--x"))
     before, after, gone = (repository.commit(ref, "--x") for ref in ("main~2", "main~1", "main"))
-    assert trees.words(before)[-1] == "--flavour=rwlock"
-    assert trees.words(after) == (
-        f"--xen-git={tree / '.git'}", f"--xen-ref={after}", "--flavour=counter",
-    )  # fmt: skip
+    assert trees.options(before).flavour == "rwlock"
+    assert trees.options(after) == XenOptions(
+        xen_git=str(tree / ".git"), xen_ref=after, flavour="counter"
+    )
     with pytest.raises(BuildError, match="not a Xen source tree"):
-        trees.words(gone)
+        trees.options(gone)
 
 
 @pytest.mark.parametrize("rate", [0.3, 1.0])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -15,12 +17,12 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The words that pytest would be called with."""
     words: list[str] = []
 
-    def pytest_main(found: list[str], *_: object, **__: object) -> tuple[int, None]:
-        words.extend(found)
-        return 0, None
+    def instead(_plan: object, suite: str, tests: Sequence[Path], *_: object) -> SimpleNamespace:
+        words.extend(run._tests(suite, tests))
+        return SimpleNamespace(exit_code=0)
 
-    monkeypatch.setattr(run, "_pytest", pytest_main)
-    monkeypatch.setattr(run.Plan, "check", lambda _: None)
+    monkeypatch.setattr(run, "make_plan", lambda options: options)
+    monkeypatch.setattr(run, "_run", instead)
     return words
 
 

@@ -133,11 +133,11 @@ def test_a_run_that_left_nothing_is_a_lab_fault(tmp_path: Path) -> None:
 
 def test_sides(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "xen")
-    assert side(str(tree), "BASE").flavour == "rwlock"
-    assert side(f"{tree}:rwlock", "BASE").tree.directory == tree
+    assert side(str(tree), "BASE").options.flavour == "rwlock"
+    assert side(f"{tree}:rwlock", "BASE").options.xen_src == tree
     sched = tree / "xen/include/xen/sched.h"
     sched.write_text(sched.read_text().replace("rwlock_t", "spinlock_t"))
-    assert side(str(tree), "BASE").flavour == "spinlock"
+    assert side(str(tree), "BASE").options.flavour == "spinlock"
 
 
 @pytest.mark.parametrize(

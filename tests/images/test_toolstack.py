@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.hypervisor.source import RELEASES
+from harness.config.releases import RELEASES
 from harness.images.toolstack import TOOLSTACKS, Interfaces, choose
 
 

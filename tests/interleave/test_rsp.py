@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.interleave.rsp import BREAK, Stub, StubLost, frame, unframe
+from harness.interleave.rsp import Stub, StubLost, frame, unframe
 
 QEMU = shutil.which("qemu-system-x86_64")
 RESET = 0xFFF0  # where an x86 begins; the stub shows it without the segment's base
@@ -92,7 +93,7 @@ def test_a_cpu_alone_runs_to_a_stop_point(stub: Stub) -> None:
     stub.insert(code)
     stub.go_only([0])
     stop = stub.wait(5)
-    assert stop is not None and (stop.signal, stop.cpu) == (BREAK, 0)
+    assert stop is not None and (stop.signal, stop.cpu) == (signal.SIGTRAP, 0)
     assert pc(stub, 0) == RESET + 1
     stub.step(0)  # over the stop point
     stub.go_only([0])

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.config.releases import DEFAULT_RELEASE
 from harness.hypervisor import source
 from harness.verdict import LabError
 
@@ -65,7 +66,7 @@ def from_apt(release: str) -> source.Source:
     try:
         return source.from_apt(release)
     except LabError as error:
-        if release == source.DEFAULT_RELEASE:
+        if release == DEFAULT_RELEASE:
             raise
         pytest.skip(str(error))
 

@@ -15,8 +15,8 @@ import pytest
 
 from harness.cli.run import SUITES
 from harness.config.nightly import Cell, PlanHost, Suite, Xen
-from harness.nightly import child
-from harness.nightly.child import ChildRunner, tree
+from harness.config.options import words
+from harness.nightly.runner import ChildRunner, xen_options
 from harness.verdict import ConfigError, LabError
 
 TESTCASES = Path(__file__).parents[2] / "testcases"
@@ -36,33 +36,35 @@ def test_a_cell_becomes_the_options_of_run(tmp_path: Path) -> None:
     tests = ("mine.py::test_a", "test_load.py")
     suite = Suite(name="s", tests=tests, duration=2.5, repeat=3, seed=9, snapshot=True)
     runner = ChildRunner(Path("/lab.yaml"), tmp_path, TESTCASES, print)
-    assert runner.words(_cell(xen=xen, suite=suite)) == [
+    assert words(runner.options(_cell(xen=xen, suite=suite))) == [
         "--host=qemu-arm64",
-        "--flavour=rwlock",
         "--duration=2.5",
-        "--repeat=3",
         "--seed=9",
+        "--snapshot",
+        "--repeat=3",
+        "--keep-going",
         "--lab=/lab.yaml",
+        "--flavour=rwlock",
         "--xen-git=https://xen.example/xen.git",
         "--xen-ref=staging",
-        "--keep-going",
-        "--snapshot",
-        str(tmp_path / "mine.py::test_a"),
-        str(TESTCASES / "test_load.py"),
+    ]
+    assert [runner.find(test) for test in tests] == [
+        tmp_path / "mine.py::test_a",
+        TESTCASES / "test_load.py",
     ]
 
 
 def test_our_own_tests_are_a_suite_of_run_s(tmp_path: Path) -> None:
     assert set(get_args(Suite.model_fields["suite"].annotation)) == set(SUITES)
-    words = _runner(tmp_path).words(_cell(suite=Suite(name="s", suite="conformance")))
-    assert "--suite=conformance" in words and not words[-1].endswith(".py")
+    cell = _cell(suite=Suite(name="s", suite="conformance"))
+    assert "--suite=conformance" in words(_runner(tmp_path).options(cell))
 
 
 def test_paths_are_from_the_plan(tmp_path: Path) -> None:
     (tmp_path / "xen.git").mkdir()
     local = Xen(name="x", git="xen.git", ref="HEAD")
-    assert tree(local, tmp_path)["xen-git"] == str(tmp_path / "xen.git")
-    assert tree(Xen(name="x", src="xen"), tmp_path)["xen-src"] == str(tmp_path / "xen")
+    assert xen_options(local, tmp_path).xen_git == str(tmp_path / "xen.git")
+    assert xen_options(Xen(name="x", src="xen"), tmp_path).xen_src == tmp_path / "xen"
 
 
 def test_what_run_refuses_is_said_in_its_words(tmp_path: Path) -> None:
@@ -114,7 +116,7 @@ def long_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "long.py"} "$@"\n')
     program.chmod(0o755)
     (tmp_path / "long.py").write_text(_LONG)
-    monkeypatch.setattr(child.sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     return tmp_path / "out"
 
 

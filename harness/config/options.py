@@ -1,0 +1,192 @@
+"""The options that say what to run, each declared once.
+
+A field of ``XenOptions`` or ``RunOptions`` is an option: ``xen_git`` is ``--xen-git``.  Its type
+and its default are the field's, and the text that ``--help`` prints stands beside them.  From
+this ``harness.cli.options`` makes the options of the commands and ``harness.pytest_plugin``
+those of pytest; ``words`` writes them on the command line of a child.
+
+This file is imported by every pytest of the environment: it imports nothing that takes time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from harness.config.releases import DEFAULT_RELEASE, RELEASES
+from harness.verdict import ConfigError
+
+DEFAULT_HOST = "qemu-x86_64"
+SUITES = ("lock", "conformance")
+
+
+def _says(
+    help: str, metavar: str | None = None, *, unset: str = "", choices: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Describe an option; ``unset`` says what holds without it, where its default does not."""
+    return {"help": help, "metavar": metavar, "unset": unset, "choices": tuple(choices)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class XenOptions:
+    """Which hypervisor: where its source comes from, and which patches go on top.
+
+    ConfigError for options that exclude each other.
+    """
+
+    flavour: str = field(
+        default="counter",
+        metadata=_says("Lock flavour: the patches applied to Xen's source.", "NAME"),
+    )
+    xen_release: str | None = field(
+        default=None,
+        metadata=_says(
+            "Take the distribution's Xen of this release.", unset=DEFAULT_RELEASE, choices=RELEASES
+        ),
+    )
+    xen_src: Path | None = field(
+        default=None,
+        metadata=_says(
+            "Take the Xen source tree in this directory, with its uncommitted changes.", "DIR"
+        ),
+    )
+    xen_git: str | None = field(
+        default=None,
+        metadata=_says(
+            "Take this git repository (path or URL); --xen-ref says which commit.", "REPO"
+        ),
+    )
+    xen_ref: str | None = field(
+        default=None, metadata=_says("Commit, tag or branch of --xen-git.", "REF")
+    )
+
+    def __post_init__(self) -> None:
+        if self.xen_src is not None and self.xen_git is not None:
+            raise ConfigError("--xen-src and --xen-git exclude each other", hint="give one")
+        if self.xen_release is not None and (self.xen_src or self.xen_git):
+            raise ConfigError(
+                "--xen-release takes the distribution's source, --xen-src and --xen-git another",
+                hint="give one",
+            )
+        if (self.xen_git is None) != (self.xen_ref is None):
+            raise ConfigError("--xen-git and --xen-ref belong together", hint="give both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(XenOptions):
+    """What a run is asked to do.  ConfigError for a value that is out of range."""
+
+    host: tuple[str, ...] = field(
+        default=(),
+        metadata=_says(
+            "Host to test; give the option again for each further one.", "NAME", unset=DEFAULT_HOST
+        ),
+    )
+    duration: float = field(default=5.0, metadata=_says("Seconds of load.", "SECONDS"))
+    seed: int | None = field(
+        default=None,
+        metadata=_says(
+            "Seed of everything that is random in the tests.", "N", unset="a new one for each run"
+        ),
+    )
+    suite: str = field(
+        default="lock",
+        metadata=_says(
+            "Which of the harness's own tests to run when no TESTS are given.", choices=SUITES
+        ),
+    )
+    snapshot: bool = field(
+        default=False,
+        metadata=_says("Before each test, restore the machine to its state before the first test."),
+    )
+    repeat: int = field(default=1, metadata=_says("How often each test runs.", "N"))
+    keep_going: bool = field(
+        default=False,
+        metadata=_says("Run all tests of a host, also after one that did not pass."),
+    )
+    lab: Path | None = field(
+        default=None,
+        metadata=_says(
+            "File with more hosts.", "FILE", unset="$EVTCHN_HARNESS_LAB, or ./lab.yaml if it exists"
+        ),
+    )
+    out: Path | None = field(
+        default=None,
+        metadata=_says(
+            "New or empty directory for the results.", "DIR", unset="results/<time>-<id>"
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.5 <= self.duration <= 86400:
+            raise ConfigError(
+                f"{self.duration:g} s is not between half a second and a day", where="--duration"
+            )
+        if self.repeat < 1:
+            raise ConfigError(f"{self.repeat} is not a number of times", where="--repeat")
+
+    def with_xen(self, xen: XenOptions) -> RunOptions:
+        """Return the options for the same run of another hypervisor."""
+        return replace(self, **{each.name: getattr(xen, each.name) for each in fields(XenOptions)})
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, as those need to know it who read it from a command line or write one."""
+
+    field: str
+    type: type  # of the value, or of each of several: str, int, float or Path; bool for a flag
+    several: bool
+    default: Any
+    help: str
+    unset: str  # what holds without it, where ``default`` does not say so
+    metavar: str | None
+    choices: tuple[str, ...]
+    required: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return it as it is written: ``--xen-git``."""
+        return f"--{self.field.replace('_', '-')}"
+
+    @property
+    def explained(self) -> str:
+        """Return the text that --help prints: what it does, and what holds without it."""
+        plain = "" if isinstance(self.default, bool | tuple | None) else str(self.default)
+        otherwise = "" if self.required else self.unset or plain
+        return f"{self.help}  [default: {otherwise}]" if otherwise else self.help
+
+
+def table(kind: type[XenOptions]) -> dict[str, Option]:
+    """Return the options of ``kind`` by field, those that it inherits last."""
+    inherited = {
+        each.name for base in kind.__bases__ if is_dataclass(base) for each in fields(base)
+    }
+    hints = get_type_hints(kind)
+    ordered = sorted(fields(kind), key=lambda each: each.name in inherited)
+    return {each.name: _read(each, hints[each.name]) for each in ordered}
+
+
+def _read(declared: Field[Any], hint: Any) -> Option:
+    """Read an option from its field; the type is T, ``T | None`` or ``tuple[T, ...]``."""
+    several = isinstance(declared.default, tuple)
+    types = [part for part in get_args(hint) if part not in (NoneType, Ellipsis)] or [hint]
+    return Option(declared.name, types[0], several, declared.default, **declared.metadata)
+
+
+def words(chosen: XenOptions) -> list[str]:
+    """Return the words of a command line that say ``chosen``: what is not as by default."""
+    said = []
+    for option in table(type(chosen)).values():
+        value = getattr(chosen, option.field)
+        if value == option.default:
+            continue
+        if option.type is bool:
+            said.append(option.name)
+        else:
+            said += [f"{option.name}={each}" for each in (value if option.several else (value,))]
+    return said
