@@ -119,9 +119,7 @@ class _Found:
                 continue
             self.found += 1
             if len(self.violations) < MOST_SHRUNK:
-                witness = _witness(
-                    judged.piece, self.scope, self.threads, property_, culprit, self.html
-                )
+                witness = self._witness(judged.piece, property_, culprit)
                 self.violations[property_, culprit] = witness
             elif len(self.violations) < MOST_VIOLATIONS:
                 self.violations[property_, culprit] = Violation(property_, culprit)
@@ -139,36 +137,21 @@ class _Found:
             in_flight=tuple(self.in_flight),
         )
 
-
-def _witness(
-    piece: Piece,
-    scope: Scope,
-    threads: tuple[ThreadLog, ...],
-    property_: str,
-    culprit: int,
-    html: Path | None,
-) -> Violation:
-    few = shrink(piece, scope, property_, culprit, seconds=SHRINK_SECONDS)
-    told = story(few, scope, threads, property_, culprit)
-    path = ""
-    if html is not None:
-        path = str(_draw(few, threads, property_, culprit, told, html))
-    return Violation(property_, culprit, told, tuple(few.row.tolist()), path)
+    def _witness(self, piece: Piece, property_: str, culprit: int) -> Violation:
+        few = shrink(piece, self.scope, property_, culprit, seconds=SHRINK_SECONDS)
+        told = story(few, self.scope, self.threads, property_, culprit)
+        path = ""
+        if self.html is not None:
+            path = str(self.html / f"{property_}-{culprit}.html")
+            page = picture(few, self.threads, culprit, told.splitlines()[0], told)
+            _write(Path(path), page)
+        return Violation(property_, culprit, told, tuple(few.row.tolist()), path)
 
 
-def _draw(
-    few: Columns,
-    threads: tuple[ThreadLog, ...],
-    property_: str,
-    culprit: int,
-    told: str,
-    folder: Path,
-) -> Path:
-    path = folder / f"{property_}-{culprit}.html"
+def _write(path: Path, page: str) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(picture(few, threads, culprit, told.splitlines()[0], told))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page)
     except OSError as error:
         what = f"cannot write the witness: {error.strerror or error}"
         raise LabError(what, where=str(path)) from error
-    return path

@@ -29,11 +29,11 @@ FIFO_EXPANDS = 1024  # from this port on the kernel grows FIFO's array: that may
 
 @dataclass(frozen=True)
 class Deliveries:
-    """What the owners of ports did with their events; each sort sorted by lifetime, then time."""
+    """What the owners of ports did with their events: operations by lifetime, then by return."""
 
-    recv: Int64  # operations
+    recv: Int64
     recv_of: Int64  # lifetime of the port
-    port_known: Bool  # by RECV: no port of its domain was opened by then without our knowing
+    port_known: Bool  # by RECV: every port that its domain had opened by then is known
     enable: Int64
     enable_of: Int64
     unmask: Int64
@@ -42,7 +42,7 @@ class Deliveries:
 
 @dataclass(frozen=True)
 class Causes:
-    """Sends and binds that may have set a port pending; sorted by lifetime, then time."""
+    """Sends and binds that may have set a port pending, sorted by lifetime, then by call."""
 
     operation: Int64
     lifetime: Int64  # of the port that was set pending
@@ -71,14 +71,14 @@ def find_deliveries(piece: Piece) -> Deliveries:
     recv, recv_of = _latest_lifetime(piece, np.flatnonzero(op == Op.RECV))
     enable, enable_of = _every_lifetime(piece, np.flatnonzero(op == Op.ENABLE))
     unmask, unmask_of = _every_lifetime(piece, np.flatnonzero(op == Op.UNMASK))
-    port_known = before_unknown_ports(piece, recv)
+    port_known = ports_known_by(piece, recv)
     return Deliveries(recv, recv_of, port_known, enable, enable_of, unmask, unmask_of)
 
 
-def before_unknown_ports(piece: Piece, recv: Int64) -> Bool:
-    """Say which RECVs came before any port of their domain was opened without our knowing.
+def ports_known_by(piece: Piece, recv: Int64) -> Bool:
+    """Say for which RECVs every port is known that their domain had opened by then.
 
-    An allocation in flight may have opened any port of its domain.
+    An allocation of unknown effect may have opened any port from its call on.
     """
     columns, caller = piece.columns, piece.ports.caller
     opening = effect_unknown(columns) & np.isin(
@@ -100,9 +100,10 @@ def _latest_lifetime(piece: Piece, operation: Int64) -> tuple[Int64, Int64]:
 
 
 def _every_lifetime(piece: Piece, operation: Int64) -> tuple[Int64, Int64]:
-    """Return the operations, in flight or not, with every lifetime that each may be about.
+    """Return the operations, in flight or not, with every lifetime that each may be about:
 
-    Those begun while it was under way, and the one before them.
+    lifetimes     |===== 1 =====|    |===== 2 =====|    |===== 3 ...
+    ENABLE                [-------------]                            1 and 2
     """
     columns, lifetimes = piece.columns, piece.lifetimes
     operation, channel = _on_channels(piece, operation)
@@ -131,7 +132,10 @@ def _last_begun(piece: Piece, channel: Int64, time: Int64) -> Int64:
 
 
 def _sorted(piece: Piece, operation: Int64, channel: Int64, lifetime: Int64) -> tuple[Int64, Int64]:
-    """Sort by lifetime and return; without those whose ``lifetime`` is not of ``channel``."""
+    """Return operations and lifetimes, in the order of lifetimes and then of returns.
+
+    Those whose ``lifetime`` is one of another channel are left out: their port was not open yet.
+    """
     known = (lifetime >= 0) & (piece.lifetimes.channel[np.maximum(lifetime, 0)] == channel)
     operation, lifetime = operation[known], lifetime[known]
     order = np.lexsort((piece.columns.ret[operation], lifetime))

@@ -15,8 +15,8 @@ from harness.history.check.deliveries import (
     FIFO_EXPANDS,
     Deliveries,
     Events,
-    before_unknown_ports,
     count_earlier,
+    ports_known_by,
     writer_inside,
 )
 from harness.history.check.piece import Piece
@@ -34,7 +34,7 @@ def delivered_on_closed_port(piece: Piece, deliveries: Deliveries) -> Int64:
     recv = np.flatnonzero((columns.op == Op.RECV) & (columns.ret != NEVER))
     recv = recv[~np.isin(local[recv], piece.past.ports)]
     recv = np.setdiff1d(recv, deliveries.recv)
-    return recv[before_unknown_ports(piece, recv)]
+    return recv[ports_known_by(piece, recv)]
 
 
 def match_deliveries(piece: Piece, events: Events) -> tuple[Int64, Int64]:
@@ -53,11 +53,11 @@ def match_deliveries(piece: Piece, events: Events) -> tuple[Int64, Int64]:
     again = np.append(False, lifetime[1:] == lifetime[:-1])[: len(lifetime)]
     previous = np.where(again, np.append(0, ret[:-1])[: len(ret)], axis.low)
     fresh = ret >= piece.past.judged
+    since_previous = lifetime, previous, ret
     enable, enable_of = events.deliveries.enable, events.deliveries.enable_of
-    enabled = _touches(
-        axis, enable_of, columns.call[enable], columns.ret[enable], lifetime, previous, ret
-    )
-    caused = _touches(axis, causes.lifetime, causes.call, causes.ret, lifetime, previous, ret)
+    enables = enable_of, columns.call[enable], columns.ret[enable]
+    enabled = _touched(axis, since_previous, enables)
+    caused = _touched(axis, since_previous, (causes.lifetime, causes.call, causes.ret))
     masked = fresh & again & ~enabled
     wrong = [
         index
@@ -81,18 +81,21 @@ def _paired(events: Events) -> tuple[Int64, Int64]:
     return deliveries.recv[keep], deliveries.recv_of[keep]
 
 
-def _touches(
-    axis: Axis, of: Int64, call: Int64, ret: Int64, lifetime: Int64, since: Int64, until: Int64
-) -> Bool:
-    """Say for each ``lifetime`` whether a [call, ret] ``of`` it touches [since, until]."""
-    order = np.lexsort((call, of))
-    of, call, ret = of[order], call[order], ret[order]
-    latest = np.maximum.accumulate(axis.at(of, ret))
-    index = np.searchsorted(axis.at(of, call), axis.at(lifetime, until), side="right") - 1
+_Spans = tuple[Int64, Int64, Int64]  # lifetimes, and of each a time from when until when
+
+
+def _touched(axis: Axis, spans: _Spans, by: _Spans) -> Bool:
+    """Say which of ``spans`` one of ``by`` touches."""
+    lifetime, since, until = spans
+    of, begin, end = by
+    if not len(of):
+        return np.zeros(len(lifetime), bool)
+    order = np.lexsort((begin, of))
+    of, begin, end = of[order], begin[order], end[order]
+    latest = np.maximum.accumulate(axis.at(of, end))
+    index = np.searchsorted(axis.at(of, begin), axis.at(lifetime, until), side="right") - 1
     some = index >= 0
     index = np.maximum(index, 0)
-    if not len(of):
-        return some
     touching = latest[index] >= axis.at(lifetime, since)
     return np.asarray(some & (of[index] == lifetime) & touching, bool)
 
