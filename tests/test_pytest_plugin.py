@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.evidence import Assertion, BringUp, Crash
 from harness.results import store
 from harness.run import session as sessions
 from harness.verdict import HarnessError, HypervisorError, LabError
@@ -198,3 +199,48 @@ def test_the_journal_has_the_seed(pytester: pytest.Pytester, host: SimpleNamespa
     run(pytester, "def test_a(xen): pass", "--seed=77")
     first = json.loads((Path(pytester.path) / "out/results.jsonl").read_text().splitlines()[0])
     assert (first["kind"], first["seed"]) == ("run-start", 77)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expression", "function"),
+    [
+        (["assert 1 == one(2), 'why'"], "1 == one(2)", "test_it"),
+        (["assert one(", "    3", ") == 1"], "one(3) == 1", "test_it"),
+        (["with pytest.raises(ValueError):", "    one(2)"], "pytest.raises(ValueError)", "test_it"),
+        (["assert wrong()"], "False", "wrong"),
+        (["raise HypervisorError('odd')"], "raise HypervisorError('odd')", "test_it"),
+    ],
+)
+def test_the_evidence_of_a_failed_claim_is_its_source(
+    pytester: pytest.Pytester,
+    host: SimpleNamespace,
+    lines: list[str],
+    expression: str,
+    function: str,
+) -> None:
+    body = (
+        f"{HEAD}import pytest\ndef one(it): return it\ndef wrong():\n    assert False\n"
+        + "def test_it(xen):\n"
+        + "".join(f"    {line}\n" for line in lines)
+    )
+    _, result = run(pytester, body)
+    (test,) = [t for h in result.hosts for t in h.tests if t.name == "it"]
+    assert isinstance(test.evidence, Assertion)
+    assert (test.evidence.expression, test.evidence.function) == (expression, function)
+
+
+def test_the_evidence_of_an_error_is_its_own(
+    pytester: pytest.Pytester, host: SimpleNamespace
+) -> None:
+    seen = Crash(what="bug", stream="xen", text="Xen BUG at a.c:1", file="a.c", line=1)
+    body = (
+        f"{HEAD}from harness.evidence import Crash\n"
+        f"def test_it(xen):\n    xen.trouble = HypervisorError({seen!r})\n    assert False\n"
+    )
+    _, result = run(pytester, body)
+    (test,) = [t for h in result.hosts for t in h.tests if t.name == "it"]
+    assert test.evidence == seen
+    host.boot = LabError(BringUp(stage="boot", last_words=("FATAL: no",)))
+    pytester.path.joinpath("out").rename(pytester.path / "before")
+    _, result = run(pytester, "def test_a(xen): pass\n")
+    assert result.hosts[0].tests[0].evidence == host.boot.evidence

@@ -18,6 +18,7 @@ from harness.agent.wire import (
     Arguments,
     OperationInFlight,
 )
+from harness.evidence import InFlight
 from harness.history.record import RECORD, Op
 from harness.verdict import HarnessError, LabError
 
@@ -90,7 +91,11 @@ class Member:
         stuck = self.agent.connection.ask("load_stop").integers("stuck")
         if stuck:
             raise OperationInFlight(
-                f"threads {stuck} do not come back from Xen at the end of the load",
+                InFlight(
+                    domain=self.agent.name,
+                    verb="load_stop",
+                    arguments={"threads": str(stuck)},
+                ),
                 where=self.agent.name,
             )
 
@@ -138,7 +143,13 @@ class Member:
             thread, op, port, ms = (int(part) for part in word.split(":"))
             if ms >= STALLED * 1000:
                 raise OperationInFlight(
-                    f"thread {thread}: {Op(op).name} of port {port} not back after {ms} ms",
+                    InFlight(
+                        domain=self.agent.name,
+                        verb=Op(op).name.lower(),
+                        arguments={"port": port},
+                        thread=thread,
+                        milliseconds=ms,
+                    ),
                     where=self.agent.name,
                     hint="the hypervisor hangs, or holds a lock for ever",
                 )

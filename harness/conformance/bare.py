@@ -19,6 +19,7 @@ from harness.agent.wire import Answer
 from harness.conformance.guest import Guest, Inspection, changed_ports
 from harness.conformance.hypercalls import Observed
 from harness.conformance.oracle import Disagreement
+from harness.evidence import Difference, WrongEvents, WrongState
 from harness.model.domain import Channel, Domain, Kind, Vcpu, Word
 from harness.model.operations import (
     DOMID_SELF,
@@ -72,8 +73,13 @@ class Bare(Guest):
         expected = expected_events(self.now, vcpu)
         if sorted(ports) != sorted(expected):
             raise Disagreement(
-                f"{self.name}: vCPU {vcpu} finds events of ports {ports}, the model of "
-                f"{oracle.world.release} says {expected}",
+                WrongEvents(
+                    domain=self.name,
+                    vcpu=vcpu,
+                    seen=tuple(ports),
+                    expected=tuple(expected),
+                    release=str(oracle.world.release),
+                ),
                 story=oracle.story(),
                 where=self.name,
             )
@@ -117,10 +123,17 @@ class Bare(Guest):
         wrong = [name for name, value in believed.items() if int(value) != seen[name]]
         if wrong:
             oracle = self.domains.oracle
-            told = ", ".join(f"{n} is {seen[n]:#x}, not {int(believed[n]):#x}" for n in wrong)
             raise Disagreement(
-                f"{self.name}: port {port}, vCPU {vcpu}: {told}: "
-                f"so says the model of {oracle.world.release}",
+                WrongState(
+                    domain=self.name,
+                    port=port,
+                    vcpu=vcpu,
+                    differences=tuple(
+                        Difference(name=name, seen=seen[name], expected=int(believed[name]))
+                        for name in wrong
+                    ),
+                    release=str(oracle.world.release),
+                ),
                 story=oracle.story(),
                 where=self.name,
             )

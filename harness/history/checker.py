@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.evidence import Disallowed
 from harness.history.columns import NEVER, Columns, Int64
 from harness.history.history import History, ThreadLog
 from harness.history.parquet import Reader
@@ -22,7 +23,7 @@ from harness.history.picture import picture
 from harness.history.scope import Scope, scope
 from harness.history.shrink import shrink
 from harness.history.stream import Step, stream
-from harness.history.witness import story
+from harness.history.witness import operations, story
 from harness.verdict import LabError, Verdict
 
 MOST_VIOLATIONS = 100  # reported one by one; the rest is only counted
@@ -39,6 +40,7 @@ class Violation:
     story: str = ""
     operations: tuple[int, ...] = ()  # rows of the witness, in the order of their calls
     html: str = ""  # path of the picture, if one was written
+    evidence: Disallowed | None = None  # the witness as a value; None: no witness was made
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,14 @@ def _witness(
     path = ""
     if html is not None:
         path = str(_draw(few, threads, property_, culprit, told, html))
-    return Violation(property_, culprit, told, tuple(few.row.tolist()), path)
+    rows = tuple(few.row.tolist())
+    made = operations(few, threads)
+    evidence = Disallowed(
+        property=property_,
+        culprit=dict(zip(rows, made, strict=True)).get(culprit),
+        operations=made,
+    )
+    return Violation(property_, culprit, told, rows, path, evidence)
 
 
 def _draw(

@@ -1,0 +1,33 @@
+"""Evidence as JSON: what journals, stores and ``run --json`` hold."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from harness.evidence.kinds import Evidence
+from harness.evidence.pattern import MAIN
+
+
+def to_json(evidence: Evidence) -> dict[str, Any]:
+    """Return ``evidence`` as a JSON object with its ``kind``."""
+    document: dict[str, Any] = _adapter().dump_python(evidence, mode="json")
+    return document
+
+
+def from_json(document: object) -> Evidence | None:
+    """Return the evidence that ``document`` holds; None for None and for a kind not known here.
+
+    Raises ValueError for a wrong field.
+    """
+    if document is None or (isinstance(document, dict) and document.get("kind") not in MAIN):
+        return None
+    evidence: Evidence = _adapter().validate_python(document)
+    return evidence
+
+
+@cache
+def _adapter() -> TypeAdapter[Any]:
+    return TypeAdapter(Evidence)
