@@ -23,7 +23,7 @@ from harness.history.picture import picture
 from harness.history.scope import Scope, scope
 from harness.history.shrink import shrink
 from harness.history.stream import Step, stream
-from harness.history.witness import operations, story
+from harness.history.witness import claim, operations, story
 from harness.verdict import LabError, Verdict
 
 MOST_VIOLATIONS = 100  # reported one by one; the rest is only counted
@@ -173,7 +173,7 @@ def _draw(
     path = folder / f"{property_}-{culprit}.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(picture(few, threads, culprit, told.splitlines()[0], told))
+        path.write_text(picture(few, threads, culprit, claim(property_), told))
     except OSError as error:
         what = f"cannot write the witness: {error.strerror or error}"
         raise LabError(what, where=str(path)) from error

@@ -37,7 +37,7 @@ def story(
     """Tell the violation that ``columns`` (few operations) show, one line per operation."""
     zero = int(columns.call.min())
     names = {log.domid: log.domain for log in threads}
-    lines = [f"{property_}: {_CLAIMS[property_]}"]
+    lines = [claim(property_)]
     for index in range(len(columns)):
         mark = ">>" if columns.row[index] == culprit else "  "
         lines.append(f"{mark} {_line(columns, index, about, threads, names, zero)}")
@@ -97,6 +97,11 @@ def _answer(columns: Columns, index: int, op: Op, domain: object) -> str:
         detail = {1: f" for {domain(domid)}", 2: f" with {domain(domid)} port {arg}", 4: f" {arg}"}
         return f"{_STATS.get(number, 'closed')}{detail.get(number, '')}, vcpu {vcpu}"
     return str(result)
+
+
+def claim(property_: str) -> str:
+    """Return what is wrong where ``property_`` is violated."""
+    return f"{property_}: {_CLAIMS[property_]}"
 
 
 def operations(columns: Columns, threads: tuple[ThreadLog, ...]) -> tuple[Operation, ...]:
