@@ -221,7 +221,10 @@ def suggest(run: Path, as_json: bool) -> int:
     ]
     for host, test, evidence in failed:
         if evidence is None:
-            click.echo(f"{host} {test.name}: an older harness kept no evidence of it", err=True)
+            click.echo(
+                f"{host} {test.name}: no evidence of it was kept (an older harness ran it)",
+                err=True,
+            )
     if as_json:
         print_json({"meetings": found})
         return 0

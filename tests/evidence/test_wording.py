@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
+from harness.bisect.commits import Commits
 from harness.bisect.lab import of_document
+from harness.bisect.plan import Question
+from harness.bisect.report import other_failures
+from harness.bisect.tally import State
 from harness.bisect.wanted import wanted
 from harness.compare import judge as compare
 from harness.compare.measure import measured
@@ -142,6 +146,24 @@ def test_a_meeting_is_one_whatever_the_wording(
     (reworded,) = meetings(witness)
     assert reworded.scenarios == plain.scenarios
     assert reworded.one != plain.one
+
+
+def test_other_failures_of_a_bisection_are_counted_whatever_the_wording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: random.Random
+) -> None:
+    others = [sample for sample in SAMPLES if sample.kind != "hang"]
+    documents = [
+        run_document(load(recorded(tmp_path / f"{seen.kind}-{time}", seen)))
+        for seen in others
+        for time in range(2)
+    ]
+    commits = Commits("good", ("bad",), {"bad": ("good",)})
+    state = State(wanted(recorded(tmp_path / "hang", SAMPLES[0])))
+    for document in documents:
+        state = state.after(of_document("bad", document, ""))
+    reword(monkeypatch, chance)
+    counted = other_failures(Question(commits), state)
+    assert [each["times"] for each in counted] == [2] * len(others)
 
 
 def test_a_stopped_night_goes_on_whatever_the_wording(
