@@ -22,7 +22,7 @@ def from_json(document: object) -> Evidence | None:
 
     Raises ValueError for a wrong field.
     """
-    if document is None or (isinstance(document, dict) and document.get("kind") not in MAIN):
+    if document is None or (isinstance(document, dict) and str(document.get("kind")) not in MAIN):
         return None
     evidence: Evidence = _adapter().validate_python(document)
     return evidence

@@ -11,7 +11,7 @@ from harness.arch import Arch
 from harness.config.physical import Host
 from harness.domains.dom0 import Dom0
 from harness.domains.toolstack import DomU, DomUBoot, Toolstack
-from harness.evidence import BringUp
+from harness.evidence import BringUp, words
 from harness.hypervisor import build as builds
 from harness.hypervisor.build import Build
 from harness.hypervisor.source import Source
@@ -41,7 +41,8 @@ def stage(recorder: Recorder, host: str, name: str, console: Console) -> Iterato
         except LabError as error:
             if error.evidence is None:
                 told = (line.text for line in console.tail("dom0", _LAST_WORDS))
-                error.evidence = BringUp(stage=name, last_words=tuple(told))
+                seen = BringUp(stage=name, last_words=tuple(told))
+                error.evidence, error.story = seen, error.story or words.story(seen)
             raise
 
 

@@ -40,6 +40,7 @@ def test_it_survives_json_and_has_its_words(seen: Evidence) -> None:
 def test_what_is_not_known_here_is_no_evidence() -> None:
     assert codec.from_json(None) is None
     assert codec.from_json({"kind": "of a later harness", "x": 1}) is None
+    assert codec.from_json({"kind": ["damaged"]}) is None
     with pytest.raises(ValueError):
         codec.from_json({"kind": "crash", "what": 3})
 
