@@ -31,7 +31,10 @@ from harness.verdict import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.agent.client import AgentClient
+    from harness.evidence import Evidence
     from harness.progress import Progress
     from harness.results.store import Run
     from harness.run.load import Load
@@ -229,23 +232,29 @@ class HostRun:
             name = "teardown"
         error = call.excinfo.value if call.excinfo is not None else None
         verdict, message, story = Verdict.PASS, "", ""
+        evidence: Evidence | None = None
         if host in self._broken:
             verdict, message = Verdict.MISS, self._broken[host]
         elif report.skipped:
             verdict, message = Verdict.SKIP, _skip_reason(report)
         elif error is not None:
-            verdict, message, story = self._blame(host, error)
+            verdict, message, story, evidence = self._blame(host, error, item.path)
         properties: dict[str, Any] = dict(item.user_properties)
         artifacts: tuple[str, ...] = tuple(properties.get("artifacts", ()))
         self.recorder.add(
-            Test(host, name, verdict, round(call.duration, 3), message, story, artifacts)
+            Test(host, name, verdict, round(call.duration, 3), message, story, artifacts, evidence)
         )
         if verdict in (Verdict.PASS, Verdict.SKIP):
             for met in properties.get("cells", ()):
                 self.recorder.add(Cells(host=host, test=name, **met))
 
-    def _blame(self, host: str, error: BaseException) -> tuple[Verdict, str, str]:
-        """Return verdict, message, story: what a dead machine says goes before the test's word."""
+    def _blame(
+        self, host: str, error: BaseException, file: Path
+    ) -> tuple[Verdict, str, str, Evidence | None]:
+        """Return verdict, message, story and evidence of a test in ``file`` that ended with
+        ``error``: what a dead machine says goes before the test's word."""
+        from harness.run.assertion import failed
+
         if host in self._live:
             try:
                 error = self._live[host].cause(error)
@@ -253,10 +262,14 @@ class HostRun:
                 error = ours
         story = str(getattr(error, "story", ""))
         if isinstance(error, HarnessError):
-            return error.verdict, str(error), story
+            evidence = error.evidence
+            if evidence is None and error.verdict is Verdict.FAIL:
+                evidence = failed(error, file)
+            return error.verdict, str(error), story, evidence
         if isinstance(error, AssertionError | pytest.fail.Exception):  # pytest.raises fails, too
-            return Verdict.FAIL, _first_line(error), story or str(error).strip()
-        return Verdict.ERROR, f"{type(error).__name__}: {_first_line(error)}", story
+            told = story or str(error).strip()
+            return Verdict.FAIL, _first_line(error), told, failed(error, file)
+        return Verdict.ERROR, f"{type(error).__name__}: {_first_line(error)}", story, None
 
     def pytest_exception_interact(
         self, node: pytest.Item | pytest.Collector, report: pytest.CollectReport | pytest.TestReport
@@ -357,7 +370,10 @@ class Booted:
         except HarnessError as error:
             run._broken[name] = f"the host did not come up: {error.what}"
             run._usage |= isinstance(error, ConfigError)
-            run.recorder.add(Test(name, "boot", error.verdict, 0.0, str(error)))
+            told, evidence = str(error), error.evidence
+            run.recorder.add(
+                Test(name, "boot", error.verdict, 0.0, told, error.story, evidence=evidence)
+            )
             raise
         except Exception as error:
             run._broken[name] = "the harness failed while booting the host"

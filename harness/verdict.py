@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
+from harness.evidence import Evidence, words
+
 
 class Verdict(StrEnum):
     """Outcome of one test, host or run."""
@@ -62,14 +64,22 @@ def exit_code(verdict: Verdict) -> int:
 class HarnessError(Exception):
     """An error that a person can act on: what happened, where, what to do next.
 
-    ``story`` is what there is to read besides, of many lines.  Used directly for faults of the
-    harness itself.
+    ``what`` is a line of text, or the evidence of a failure, which then says it in words.
+    ``story`` is what there is to read besides, of many lines.  Who decides on an error looks at
+    its class and its ``evidence``, never at its text.  Used directly for faults of the harness
+    itself.
     """
 
     verdict = Verdict.ERROR
     exit_code = EXIT_LAB
 
-    def __init__(self, what: str, *, where: str = "", hint: str = "", story: str = "") -> None:
+    def __init__(
+        self, what: str | Evidence, *, where: str = "", hint: str = "", story: str = ""
+    ) -> None:
+        self.evidence: Evidence | None = None if isinstance(what, str) else what
+        if not isinstance(what, str):
+            story = story or words.story(what)
+            what = words.message(what)
         super().__init__(what)
         self.what = what
         self.where = where

@@ -14,6 +14,7 @@ import pytest
 
 from harness.config.host import BUILT_IN
 from harness.config.options import DEFAULT_HOST, RunOptions, table
+from harness.evidence import Assertion, BringUp, Crash
 from harness.hypervisor.source import from_dir
 from harness.progress import Progress
 from harness.pytest_plugin import HostRun
@@ -331,3 +332,47 @@ def test_the_journal_has_the_seed(pytester: pytest.Pytester, lab: Lab) -> None:
     run(pytester, "def test_a(xen): pass", "--seed=77")
     first = json.loads((Path(pytester.path) / "out/results.jsonl").read_text().splitlines()[0])
     assert (first["kind"], first["seed"]) == ("run-start", 77)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expression", "function"),
+    [
+        (["assert 1 == one(2), 'why'"], "1 == one(2)", "test_it"),
+        (["assert one(", "    3", ") == 1"], "one(3) == 1", "test_it"),
+        (["with pytest.raises(ValueError):", "    one(2)"], "pytest.raises(ValueError)", "test_it"),
+        (["assert wrong()"], "False", "wrong"),
+        (["raise HypervisorError('odd')"], "raise HypervisorError('odd')", "test_it"),
+    ],
+)
+def test_the_evidence_of_a_failed_claim_is_its_source(
+    pytester: pytest.Pytester,
+    lab: Lab,
+    lines: list[str],
+    expression: str,
+    function: str,
+) -> None:
+    body = (
+        f"{HEAD}import pytest\ndef one(it): return it\ndef wrong():\n    assert False\n"
+        + "def test_it(xen):\n"
+        + "".join(f"    {line}\n" for line in lines)
+    )
+    _, result = run(pytester, body)
+    (test,) = [t for h in result.hosts for t in h.tests if t.name == "it"]
+    assert isinstance(test.evidence, Assertion)
+    assert (test.evidence.expression, test.evidence.function) == (expression, function)
+
+
+def test_the_evidence_of_an_error_is_its_own(pytester: pytest.Pytester, lab: Lab) -> None:
+    seen = Crash(what="bug", stream="xen", text="Xen BUG at a.c:1", file="a.c", line=1)
+    body = (
+        f"{HEAD}from harness.evidence import Crash\n"
+        f"def test_it(xen):\n    xen.trouble = HypervisorError({seen!r})\n    assert False\n"
+    )
+    _, result = run(pytester, body)
+    (test,) = [t for h in result.hosts for t in h.tests if t.name == "it"]
+    assert test.evidence == seen
+    failed = LabError(BringUp(stage="boot", last_words=("FATAL: no",)))
+    lab.boot = dict.fromkeys(("qemu-x86_64", "qemu-arm64"), failed)
+    pytester.path.joinpath("out").rename(pytester.path / "before")
+    _, result = run(pytester, "def test_a(xen): pass\n")
+    assert result.hosts[0].tests[0].evidence == failed.evidence

@@ -18,6 +18,7 @@ from harness.agent.wire import (
     Arguments,
     OperationInFlight,
 )
+from harness.evidence import InFlight
 from harness.history.format.record import RECORD, Op
 from harness.verdict import HarnessError, LabError
 
@@ -102,7 +103,11 @@ class LoadAgent:
         stuck = self.client.connection.ask("load_stop").integers("stuck")
         if stuck:
             raise OperationInFlight(
-                f"threads {stuck} do not come back from Xen at the end of the load",
+                InFlight(
+                    domain=self.client.name,
+                    verb="load_stop",
+                    arguments={"threads": str(stuck)},
+                ),
                 where=self.client.name,
             )
 
@@ -150,7 +155,13 @@ class LoadAgent:
             thread, op, port, ms = (int(part) for part in word.split(":"))
             if ms >= STALLED * 1000:
                 raise OperationInFlight(
-                    f"thread {thread}: {Op(op).name} of port {port} not back after {ms} ms",
+                    InFlight(
+                        domain=self.client.name,
+                        verb=Op(op).name.lower(),
+                        arguments={"port": port},
+                        thread=thread,
+                        milliseconds=ms,
+                    ),
                     where=self.client.name,
                     hint="the hypervisor hangs, or holds a lock for ever",
                 )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.agent.channel import AgentChannel
+from harness.evidence import InFlight
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 ANSWER_TIMEOUT = 9.0  # seconds; the agent itself waits at most 7 for Xen
@@ -119,10 +120,15 @@ class Connection:
         """Like ``attempt_in_a_row``, with a verb for each command."""
         commands = [_command(verb, arguments) for verb, arguments in many]
         answers = self._exchange(many[0][0], commands, timeout)
-        for command, answer in zip(commands, answers, strict=True):
+        for (verb, arguments), answer in zip(many, answers, strict=True):
             lost = not answer.ok and answer.fields.get("what") == "in-flight"
             if lost and answer.integer("errno") == errno.ETIME:
-                raise OperationInFlight(f"{command!r} has not come back from Xen", where=self.name)
+                told: dict[str, int | str] = {
+                    name: _word(value) for name, value in arguments.items()
+                }
+                raise OperationInFlight(
+                    InFlight(domain=self.name, verb=verb, arguments=told), where=self.name
+                )
         return answers
 
     def post(self, commands: Sequence[tuple[str, Arguments]]) -> None:

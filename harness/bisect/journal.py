@@ -29,7 +29,8 @@ class Head:
     bad: str
     tests: tuple[str, ...]
     host: str
-    signature: str  # that is looked for, as text; "": the bad end's
+    signature: str  # that is looked for: Signature.key(); "": the bad end's
+    compares: str = "evidence"  # what makes two failures the same; before it was their words
 
 
 class Journal:
@@ -56,7 +57,13 @@ class Journal:
         wanted = {"kind": "question", **_plain(asdict(head))}
         if not lines:
             self._write(wanted)
-        elif _json(lines[0], path, 1) != wanted:
+        elif "compares" not in (asked := _json(lines[0], path, 1)):
+            raise ConfigError(
+                "an older harness began this bisection, and told failures by their words",
+                where=str(path),
+                hint="give --out a new directory",
+            )
+        elif asked != wanted:
             raise ConfigError(
                 "this directory holds the bisection of another question",
                 where=str(path),

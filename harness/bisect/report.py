@@ -46,7 +46,7 @@ def document(
         "skipped": [{"commit": name, "why": why} for name, why in state.skipped.items()],
         "failure": str(wanted),
         "failure_rate": round(answer.rate, 3),
-        "other_failures": _others(question, state),
+        "other_failures": other_failures(question, state),
         "lab_faults": sum(
             any(one.outcome == "fault" for one in event.tries) for event in state.tested
         ),
@@ -94,15 +94,19 @@ def _contains(question: Question, found: Finding, name: str) -> bool:
     return any(inside[place[name], place[one]] for one, _ in found.answer.suspects)
 
 
-def _others(question: Question, state: State) -> list[dict[str, Any]]:
+def other_failures(question: Question, state: State) -> list[dict[str, Any]]:
+    """Return how often which revision showed another failure than the one that is looked for."""
     wanted = state.signature(question.commits.bad)
     seen = Counter(
-        (event.revision, str(one.signature))
+        (event.revision, one.signature)
         for event in state.tested
         for one in event.tries
         if one.outcome == "fail" and one.signature != wanted
     )
-    return [{"commit": c, "failure": what, "times": times} for (c, what), times in seen.items()]
+    return [
+        {"commit": commit, "failure": str(failure), "times": times}
+        for (commit, failure), times in seen.items()
+    ]
 
 
 def _same_builds(state: State) -> list[list[str]]:

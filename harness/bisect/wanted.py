@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from harness.bisect.signature import Signature, signature
-from harness.history.checker import check
+from harness.bisect.signature import Signature, of_evidence
 from harness.results import store
 from harness.results.directory import RunDirectory
+from harness.run.old_runs import HISTORY, evidence_of, first_violation
 from harness.verdict import ConfigError, Verdict
 
 _LOAD = "load"  # the test case whose histories are recorded
@@ -16,25 +16,28 @@ _LOAD = "load"  # the test case whose histories are recorded
 
 def wanted(path: Path) -> Signature:
     """Return the failure of a run (its directory, or results.jsonl) or of a recorded history
-    (*.parquet); ConfigError when there is none in it."""
-    if path.suffix == ".parquet":
-        return _of_history(path)
+    (*.parquet); ConfigError when there is none in it.
+
+    A run of before evidence was kept is judged again by the history that it recorded.
+    """
+    if path.suffix == HISTORY:
+        evidence = first_violation(path)
+        if evidence is None:
+            raise ConfigError("the model allows that history", where=str(path))
+        return of_evidence(_LOAD, evidence)
     folder = path.parent if path.name == RunDirectory(path.parent).journal.name else path
     tests = [test for host in store.load(folder).hosts for test in host.tests]
-    for test in tests:
-        if test.verdict is Verdict.FAIL:
-            seen = {"name": test.name, "message": test.message, "story": test.story}
-            return signature(seen)
-    raise ConfigError("no test failed in that run", where=str(path))
-
-
-def _of_history(path: Path) -> Signature:
-    violations = check(path).violations
-    if not violations:
-        raise ConfigError("the model allows that history", where=str(path))
-    first = violations[0]
-    message = f"{first.property} (1 in all)"
-    return signature({"name": _LOAD, "message": message, "story": first.story})
+    failed = next((test for test in tests if test.verdict is Verdict.FAIL), None)
+    if failed is None:
+        raise ConfigError("no test failed in that run", where=str(path))
+    evidence = evidence_of(failed, folder)
+    if evidence is None:
+        raise ConfigError(
+            f"the run keeps no evidence of why {failed.name} failed, and no history that shows it",
+            where=str(folder),
+            hint="an older harness made it: run the test again, and give that run",
+        )
+    return of_evidence(failed.name, evidence)
 
 
 def node(wanted: Signature, testcases: Path) -> str:

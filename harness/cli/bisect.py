@@ -90,7 +90,7 @@ def command(
     if scenario and (tests or "interleave" not in COMMANDS):
         why = "excludes --test" if tests else "this harness forces no interleavings"
         raise ConfigError(why, where="--scenario", hint="give one of the two")
-    head = Head(*ends, tuple(nodes), booted.name, str(failure or ""))
+    head = Head(*ends, tuple(nodes), booted.name, failure.key() if failure else "")
     place = (out or SHELF / f"bisect-{cache.key(*head.__dict__.values())[:10]}").absolute()
     try:
         place.mkdir(parents=True, exist_ok=True)

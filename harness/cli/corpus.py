@@ -114,12 +114,24 @@ def _forced(scenario: str, asked: RunOptions) -> list[dict[str, Any]]:
     if not found["exposed"]:
         return [_test(name, Verdict.PASS, 0.0, "no order shows anything")]
     return [
-        _test(name, Verdict.FAIL if each["how"] else Verdict.PASS, each["seconds"], each["how"])
+        _test(
+            name,
+            Verdict.FAIL if each["how"] else Verdict.PASS,
+            each["seconds"],
+            each["how"],
+            each["evidence"],
+        )
         for each in found["forced"]
     ]
 
 
-def _test(name: str, verdict: Verdict, seconds: float, message: str) -> dict[str, Any]:
+def _test(
+    name: str,
+    verdict: Verdict,
+    seconds: float,
+    message: str,
+    evidence: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     return {
         "name": name,
         "verdict": verdict,
@@ -127,6 +139,7 @@ def _test(name: str, verdict: Verdict, seconds: float, message: str) -> dict[str
         "message": message,
         "story": "",
         "artifacts": [],
+        "evidence": evidence,
     }
 
 

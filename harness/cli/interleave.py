@@ -254,13 +254,26 @@ def suggest(run: Path, as_json: bool) -> int:
     """Say which scenarios to try after the run in directory RUN failed."""
     from harness.interleave.suggest import meetings
     from harness.results.store import load
+    from harness.run.old_runs import evidence_of
+    from harness.verdict import Verdict
 
-    found = [
-        {"host": host.name, "test": test.name, **asdict(meeting)}
+    failed = [
+        (host.name, test, evidence_of(test, run))
         for host in load(run).hosts
         for test in host.tests
-        for meeting in meetings(test.story)
+        if test.verdict is Verdict.FAIL
     ]
+    found = [
+        {"host": host, "test": test.name, **asdict(meeting)}
+        for host, test, evidence in failed
+        for meeting in meetings(evidence)
+    ]
+    for host, test, evidence in failed:
+        if evidence is None:
+            click.echo(
+                f"{host} {test.name}: no evidence of it was kept (an older harness ran it)",
+                err=True,
+            )
     if as_json:
         print_json({"meetings": found})
         return 0

@@ -19,6 +19,7 @@ from harness.agent.wire import Answer
 from harness.conformance.guest import Guest, StateQuery, changed_ports
 from harness.conformance.hypercalls import Observed
 from harness.conformance.reference_model import Disagreement
+from harness.evidence import Difference, WrongEvents, WrongState
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Channel, Domain, GuestKind, SharedBits, Vcpu
 from harness.model.evtchn.operations import Consume, ExpandArray, Fault, InitControl, Mask, Reset
@@ -69,8 +70,13 @@ class Bare(Guest):
         expected = expected_events(self.now, vcpu)
         if sorted(ports) != sorted(expected):
             raise Disagreement(
-                f"{self.name}: vCPU {vcpu} finds events of ports {ports}, the model of "
-                f"{model.world.release} says {expected}",
+                WrongEvents(
+                    domain=self.name,
+                    vcpu=vcpu,
+                    seen=tuple(ports),
+                    expected=tuple(expected),
+                    release=str(model.world.release),
+                ),
                 story=model.story(),
                 where=self.name,
             )
@@ -116,10 +122,17 @@ class Bare(Guest):
         wrong = [name for name, value in believed.items() if int(value) != seen[name]]
         if wrong:
             model = self.domains.model
-            told = ", ".join(f"{n} is {seen[n]:#x}, not {int(believed[n]):#x}" for n in wrong)
             raise Disagreement(
-                f"{self.name}: port {port}, vCPU {vcpu}: {told}: "
-                f"so says the model of {model.world.release}",
+                WrongState(
+                    domain=self.name,
+                    port=port,
+                    vcpu=vcpu,
+                    differences=tuple(
+                        Difference(name=name, seen=seen[name], expected=int(believed[name]))
+                        for name in wrong
+                    ),
+                    release=str(model.world.release),
+                ),
                 story=model.story(),
                 where=self.name,
             )

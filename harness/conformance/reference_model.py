@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from harness.conformance.hypercalls import Observed
+from harness.evidence import Operation as Call
+from harness.evidence import WrongAnswer
 from harness.model.evtchn.domain import Domain, World
-from harness.model.evtchn.operations import Operation, Result
+from harness.model.evtchn.operations import Fault, Operation, Result
 from harness.model.evtchn.outcome import AllowedOutcome
 from harness.model.evtchn.predict import predict
 from harness.model.evtchn.release_differences import differing_rows
@@ -75,12 +77,23 @@ class ReferenceModel:
         self._told.append(f"{self.describe(operation)} -> {_code(seen)}")
         fitting = [outcome for outcome in outcomes if seen.fits(outcome.result)]
         if not fitting:
-            allowed = "; ".join(dict.fromkeys(f"{_result(o.result)} ({o.row})" for o in outcomes))
+            where = self.names.get(_domid(operation), "xen")
             raise Disagreement(
-                f"{_text(operation)}: Xen answered {_code(seen)}, "
-                f"the model of {self.world.release} allows {allowed}",
+                WrongAnswer(
+                    operation=Call(
+                        domain=where,
+                        verb=type(operation).__name__,
+                        arguments=_arguments(operation),
+                        result=seen.code,
+                    ),
+                    seen=_code(seen),
+                    allowed=tuple(
+                        dict.fromkeys(f"{_result(o.result)} ({o.row})" for o in outcomes)
+                    ),
+                    release=str(self.world.release),
+                ),
                 story=self.story(),
-                where=self.names.get(_domid(operation), "xen"),
+                where=where,
             )
         # "An upcall was deliverable" explains any quick poll: take it only if nothing else fits.
         taken = min(fitting, key=lambda outcome: outcome.row == _UPCALL)
@@ -127,6 +140,16 @@ def _text(operation: Operation) -> str:
     for noise in (f"caller={_domid(operation)}, ", ", fault=<Fault.NONE: 'none'>"):
         text = text.replace(noise, "")
     return text
+
+
+def _arguments(operation: Operation) -> dict[str, int | str]:
+    """Return what ``operation`` is asked with, without what is as ever."""
+    found = {field.name: getattr(operation, field.name) for field in fields(operation)}
+    return {
+        name: value if isinstance(value, int) else str(value)
+        for name, value in found.items()
+        if name != "caller" and value is not Fault.NONE
+    }
 
 
 def _domid(operation: Operation) -> int:

@@ -5,7 +5,7 @@ A flavour with an ``entry.yaml`` beside its ``series`` is known to be bad:
     kind: deterministic | racy | model-only
     caught_by: test_hypercalls.py::test_poll_of_a_closed_port_leaves_it_usable
     forced_by: masked-close, a scenario: by its schedule, where no test case gets there by itself
-    shows: a regular expression that the failure's message or story must match
+    shows: what the failure's evidence must be: {hang: evtchn_write_lock}, say; or just: hang
     cannot_show: why no test on a real machine can catch it (in place of the others)
     arches: [x86_64], if it does not show on all; cannot_show then says why not on the rest
     without_domus: true where the fault keeps domUs from starting at all
@@ -13,14 +13,14 @@ A flavour with an ``entry.yaml`` beside its ``series`` is known to be bad:
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from harness.arch import Arch
+from harness.evidence.pattern import Pattern, patterns
 from harness.hypervisor import flavour as flavours
 from harness.verdict import ConfigError
 
@@ -36,7 +36,7 @@ class Entry(BaseModel):
     kind: Kind
     caught_by: str = ""  # a pytest node id below testcases/
     forced_by: str = ""  # a scenario of ``interleave``
-    shows: str = ""
+    shows: tuple[Pattern, ...] = ()  # one of them
     arches: tuple[Arch, ...] = tuple(Arch)
     cannot_show: str = ""
     without_domus: bool = False
@@ -50,6 +50,11 @@ class Entry(BaseModel):
         """Whether a machine of that architecture can show it."""
         return self.good or (bool(self.shows) and arch in self.arches)
 
+    @field_validator("shows", mode="before")
+    @classmethod
+    def _read(cls, document: object) -> object:
+        return document if isinstance(document, tuple) else patterns(document)
+
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         ways = [way for way in (self.caught_by, self.forced_by) if way]
@@ -59,7 +64,6 @@ class Entry(BaseModel):
             raise ValueError(
                 "wants caught_by or forced_by, and shows; or cannot_show; or all, with arches"
             )
-        re.compile(self.shows)
         return self
 
 
@@ -90,6 +94,7 @@ def _read(folder: Path) -> Entry:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{field or 'entry'}: {first['msg']}", where=str(file)) from error
-    except (yaml.YAMLError, re.error) as error:
+        reason = first.get("ctx", {}).get("error", first["msg"])
+        raise ConfigError(f"{field or 'entry'}: {reason}", where=str(file)) from error
+    except yaml.YAMLError as error:
         raise ConfigError(str(error).replace("\n", " "), where=str(file)) from error

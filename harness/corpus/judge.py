@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.corpus.entry import Entry
+from harness.evidence import codec
 from harness.stats import share
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, Verdict
 
@@ -42,11 +42,11 @@ def cannot_show(entry: Entry, host: str) -> Cell:
 
 
 def judge(entry: Entry, host: str, tests: Sequence[dict[str, Any]]) -> Cell:
-    """Judge ``entry`` by ``tests``, as ``run --json`` has them (name, verdict, message...)."""
+    """Judge ``entry`` by ``tests``, as ``run --json`` has them (name, verdict, evidence...)."""
     own = [test for test in tests if test["name"] not in _FRAME and _taught(test)]
     tries = [test for test in tests if _taught(test)] if entry.good else own
     failed = [test for test in tries if test["verdict"] == Verdict.FAIL]
-    hits = [test for test in failed if entry.good or re.search(entry.shows, _said(test), re.DOTALL)]
+    hits = [test for test in failed if entry.good or _shows(entry, test)]
     if entry.good:
         outcome, told = _outcome_of_good(own, failed, tests)
         seconds = sum(test["seconds"] for test in tries)
@@ -112,8 +112,9 @@ def _taught(test: dict[str, Any]) -> bool:
     return test["verdict"] in _LESSONS
 
 
-def _said(test: dict[str, Any]) -> str:
-    return f"{test['message']}\n{test['story']}"
+def _shows(entry: Entry, test: dict[str, Any]) -> bool:
+    evidence = codec.from_json(test.get("evidence"))
+    return any(pattern.matches(evidence) for pattern in entry.shows)
 
 
 def _is_fault(test: dict[str, Any]) -> bool:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.evidence import Disallowed
 from harness.history.check.piece import Piece
 from harness.history.check.rules import JudgedPiece
 from harness.history.check.scope import Scope, scope_of
 from harness.history.check.stream import stream
 from harness.history.explain.picture import picture
 from harness.history.explain.shrink import shrink
-from harness.history.explain.witness import story
+from harness.history.explain.witness import claim, operations, story
 from harness.history.format.columns import NEVER, Columns, Int64
 from harness.history.format.history import History, ThreadLog
 from harness.history.format.parquet import Reader
@@ -41,6 +42,7 @@ class Violation:
     story: str = ""
     operations: tuple[int, ...] = ()  # rows of the witness, in the order of their calls
     html: str = ""  # path of the picture, if one was written
+    evidence: Disallowed | None = None  # the witness as a value; None: no witness was made
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,16 @@ class _Found:
         path = ""
         if self.html is not None:
             path = str(self.html / f"{property_}-{culprit}.html")
-            page = picture(few, self.threads, culprit, told.splitlines()[0], told)
+            page = picture(few, self.threads, culprit, claim(property_), told)
             _write(Path(path), page)
-        return Violation(property_, culprit, told, tuple(few.row.tolist()), path)
+        rows = tuple(few.row.tolist())
+        made = operations(few, self.threads)
+        evidence = Disallowed(
+            property=property_,
+            culprit=dict(zip(rows, made, strict=True)).get(culprit),
+            operations=made,
+        )
+        return Violation(property_, culprit, told, rows, path, evidence)
 
 
 def _write(path: Path, page: str) -> None:

@@ -22,11 +22,15 @@ class Blame(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """What one console line says: ``kind`` (a fixed word), who is to blame, the line's text."""
+    """What one console line says: ``kind`` (a fixed word), who is to blame, the line's text, and
+    where it has them the place in Xen's source and the assertion."""
 
     kind: str
     blame: Blame
     text: str
+    file: str = ""
+    line: int | None = None
+    expression: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,13 @@ def _linux(kind: str, line: str, *, dies: bool = True) -> _Pattern:
     return _Pattern(kind, None, re.compile(line), dies)
 
 
+_PLACE = r"(?P<file>[^\s:]+)(:(?P<line>\d+))?"
+
 # Texts of xen/arch/{x86,arm}/traps.c, x86/nmi.c, x86_64/traps.c, common/{spinlock,shutdown,
 # domain}.c; the first pattern that matches wins.
 XEN: tuple[_Pattern, ...] = (
-    _xen("assertion", r"Assertion '.*' failed at \S+"),
-    _xen("bug", r"Xen BUG at \S+"),
+    _xen("assertion", rf"Assertion '(?P<expression>.*)' failed at {_PLACE}"),
+    _xen("bug", rf"Xen BUG at {_PLACE}"),
     _xen("lock check", r"CHECKLOCK FAILURE"),
     _xen("watchdog", r"Watchdog timer detects that CPU\d+ is stuck!"),
     _xen("double fault", r"\*\*\* DOUBLE FAULT \*\*\*|DOUBLE FAULT -- system shutdown"),
@@ -136,7 +142,16 @@ def _match(stream: str, text: str, *, dies: bool) -> Event | None:
             return None
         domain = found[1] if pattern.blame is None and stream == "xen" else stream
         blame = pattern.blame or (Blame.DOM0 if domain in ("0", "dom0") else Blame.DOMU)
-        return Event(pattern.kind, blame, body.strip())
+        named = found.groupdict()
+        line = named.get("line")
+        return Event(
+            pattern.kind,
+            blame,
+            body.strip(),
+            named.get("file") or "",
+            int(line) if line else None,
+            named.get("expression") or "",
+        )
     return None
 
 

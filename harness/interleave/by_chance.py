@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.interleave.chance import Rounds, ends, run_rounds
+from harness.evidence import Evidence, UnforeseenEnd, words
+from harness.interleave.chance import End, Rounds, ends, run_rounds
 from harness.interleave.scenarios import Scenario
 from harness.interleave.session import booted, rate_of, totals
 from harness.results import records
@@ -33,6 +34,7 @@ def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
     """Run the rounds of one scenario, and write down what became of them."""
     rounds = Rounds(ends(scenario, live.build.design, live.host.arch))
     lost = ""
+    evidence: Evidence | None = None
 
     def notice(done: int) -> None:
         live.recorder.progress.update(f"{scenario.name}: {done} of {count}")
@@ -44,10 +46,12 @@ def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
         cause = live.cause(error)
         if not isinstance(cause, HypervisorError):
             raise cause from error
-        lost = str(cause)
+        lost, evidence = str(cause), cause.evidence
     wrong = rounds.wrong
     verdict = Verdict.FAIL if lost or wrong else Verdict.PASS if rounds.done else Verdict.MISS
-    message = lost or (f"ended as the model never does: {wrong[0]}" if wrong else "")
+    if wrong and not lost:
+        evidence = _evidence(scenario, wrong[0])
+    message = lost or (words.message(evidence) if evidence is not None else "")
     if verdict is Verdict.MISS:
         message = f"the lanes never began together, in {rounds.apart} rounds"
     live.recorder.add(
@@ -58,6 +62,7 @@ def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
             round(rounds.seconds, 3),
             message,
             "\n".join(_told(rounds)),
+            evidence=evidence,
         )
     )
     return {
@@ -75,6 +80,10 @@ def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
         "schedules_per_second": rate_of(rounds.done, rounds.seconds),
         "page": "",
     }
+
+
+def _evidence(scenario: Scenario, end: End) -> UnforeseenEnd:
+    return UnforeseenEnd(scenario=scenario.name, results=end.results, state=end.state_name)
 
 
 def _told(rounds: Rounds) -> list[str]:

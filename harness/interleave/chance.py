@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from harness.agent.wire import OperationInFlight
 from harness.arch import Arch
+from harness.evidence import InFlight
 from harness.interleave.channels import NOT_MET, Channels
 from harness.interleave.scenarios import FREE, INTERDOMAIN, PIRQ, UNBOUND, Scenario
 from harness.model.evtchn.abi import ChannelState
@@ -38,9 +39,14 @@ class End:
     results: tuple[int, ...]  # by lane: 0, or -errno
     state: int  # of the port whose lock is under test
 
-    def __str__(self) -> str:
+    @property
+    def state_name(self) -> str:
+        """The state, in Xen's word."""
         names = {FREE: "FREE", UNBOUND: "UNBOUND", INTERDOMAIN: "INTERDOMAIN", PIRQ: "PIRQ"}
-        return f"results {', '.join(map(str, self.results))}; {names.get(self.state, self.state)}"
+        return names.get(self.state, str(self.state))
+
+    def __str__(self) -> str:
+        return f"results {', '.join(map(str, self.results))}; {self.state_name}"
 
 
 @dataclass
@@ -98,7 +104,8 @@ def run_rounds(
         results = channels.join()
         if None in results:
             lost = scenario.lanes[results.index(None)].call
-            raise OperationInFlight(f"{lost.verb} has not come back from Xen", where=lost.domain)
+            late = InFlight(domain=lost.domain, verb=lost.verb, arguments={})
+            raise OperationInFlight(late, where=lost.domain)
         if NOT_MET in results:
             into.apart += 1
         else:

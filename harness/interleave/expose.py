@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.agent.load import LoadPlan
+from harness.evidence import Evidence
 from harness.interleave.loop import Bench, Tried, run_orders
 from harness.interleave.scenarios import Scenario
 from harness.interleave.walk import Outcome
@@ -28,6 +29,7 @@ class Shown:
 
     seconds: float
     how: str
+    evidence: Evidence | None = None  # the same as a value
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ def expose(
     for number in range(forced):
         (tried,) = run_orders(on, scenario, [found.order], lambda _: None)
         same = tried.walked.outcome is Outcome.MISMATCH
-        shown.append(Shown(tried.walked.seconds, tried.walked.why if same else ""))
+        walked = tried.walked
+        how, seen = (walked.why, walked.evidence) if same else ("", None)
+        shown.append(Shown(walked.seconds, how, seen))
         notice(f"forced {number + 1} of {forced}: {shown[-1].how or 'nothing seen'}")
     under = []
     for number in range(stressed):
@@ -106,17 +110,18 @@ def _stress(on: Bench, stress: Stress, seed: int, patience: float) -> Shown:
     spent = 0.0
     while spent < patience:
         began = time.monotonic()
+        evidence: Evidence | None = None
         try:
             how = stress(on.live, seed + int(spent))
         except HarnessError as error:
             cause = on.live.cause(error)
             if not isinstance(cause, HypervisorError):
                 raise
-            how = cause.what
+            how, evidence = cause.what, cause.evidence
         spent += time.monotonic() - began
         if how:
             on.live.restore(on.stub.held())
-            return Shown(spent, how)
+            return Shown(spent, how, evidence)
     on.live.restore(on.stub.held())
     return Shown(spent, "")
 

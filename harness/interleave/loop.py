@@ -109,7 +109,10 @@ def _walk(on: Bench, walker: Walker, order: Interleaving, patience: float) -> Wa
         if not isinstance(cause, HypervisorError):
             raise cause from error
         lost = (None,) * len(walker.scenario.lanes)
-        return Walked(Outcome.MISMATCH, cause.what, walker.rows, lost, time.monotonic() - began, 0)
+        seconds = time.monotonic() - began
+        return Walked(
+            Outcome.MISMATCH, cause.what, walker.rows, lost, seconds, 0, evidence=cause.evidence
+        )
 
 
 def _symbols(live: Session) -> pathlib.Path:

@@ -16,6 +16,7 @@ from harness import __version__
 from harness.arch import Arch
 from harness.config.host import QemuHost
 from harness.config.options import XenOptions
+from harness.evidence import Evidence
 from harness.interleave.expose import STRESSES, Shown, expose
 from harness.interleave.loop import Bench, Tried, bench, run_orders
 from harness.interleave.page import About, write_page
@@ -100,6 +101,12 @@ class _Result:
         """The first schedule that went wrong, a line per turn."""
         bad = self.of(Outcome.MISMATCH)
         return "\n".join(_told(bad[0])) if bad else ""
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """The same as a value."""
+        bad = self.of(Outcome.MISMATCH)
+        return bad[0].walked.evidence if bad else None
 
     def document(self) -> dict[str, Any]:
         """Return it for --json."""
@@ -195,9 +202,16 @@ def run_expose(
                 notice=note,
             )
         verdict = Verdict.DONE if found is None else Verdict.FAIL
-        message = "" if found is None else f"{scenario.name}: {found.forced[0].how}"
+        first = None if found is None else found.forced[0]
         live.recorder.add(
-            records.Test(live.host.name, f"expose-{scenario.name}", verdict, 0.0, message)
+            records.Test(
+                live.host.name,
+                f"expose-{scenario.name}",
+                verdict,
+                0.0,
+                "" if first is None else f"{scenario.name}: {first.how}",
+                evidence=None if first is None else first.evidence,
+            )
         )
     head = {
         "scenario": scenario.name,
@@ -307,6 +321,7 @@ class _Run:
                     result.message,
                     result.story,
                     artifacts=tuple(str(p.relative_to(self._run.path)) for p in artifacts),
+                    evidence=result.evidence,
                 )
             )
 

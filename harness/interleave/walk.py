@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.agent.client import AgentClient
+from harness.evidence import Departure, Difference, Evidence, Operation, Stand, words
 from harness.interleave.channels import NOT_MET, Channels
 from harness.interleave.scenarios import DOM0, Scenario
 from harness.interleave.stops import Access
@@ -55,6 +56,7 @@ class Walked:
     results: tuple[int | None, ...]  # of the lanes' operations; None: did not come back
     seconds: float
     stops: int
+    evidence: Evidence | None = None  # of a mismatch
 
     @property
     def spoilt(self) -> bool:
@@ -63,7 +65,11 @@ class Walked:
 
 
 class _Mismatch(Exception):
-    """The machine is not where the model is."""
+    """The machine is not where the model is, as ``seen`` tells."""
+
+    def __init__(self, seen: Departure) -> None:
+        super().__init__(words.message(seen))
+        self.seen = seen
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,7 @@ class Walker:
         began, stops = time.monotonic(), self._target.stops
         self._rows = []
         outcome, why, avoided = Outcome.WALKED, "", set[int]()
+        seen: Departure | None = None
         self._channels.prepare()
         if self.scenario.interrupt is not None:
             self._spare.line(False)
@@ -136,19 +143,21 @@ class Walker:
         except Stuck as stuck:
             outcome, why = Outcome.INFEASIBLE, stuck.what
         except _Mismatch as mismatch:
-            outcome, why = Outcome.MISMATCH, str(mismatch)
+            outcome, seen = Outcome.MISMATCH, mismatch.seen
         results = self._end(outcome)
         if outcome is Outcome.INFEASIBLE and None not in results:
             self._channels.close()
         if NOT_MET in results:
-            outcome, why = Outcome.INFEASIBLE, "the operations did not begin together within 3 s"
+            why, seen = "the operations did not begin together within 3 s", None
+            outcome = Outcome.INFEASIBLE
         elif outcome is Outcome.WALKED:
-            why = self._wrong_results(path, results)
-            outcome = Outcome.MISMATCH if why else outcome
+            seen = self._wrong_results(path, results)
         elif avoided and any(results[lane] is not None for lane in avoided):
-            outcome, why = self._avoided(avoided)
+            why, seen = self._avoided(avoided)
         elif None in results:
-            outcome, why = Outcome.MISMATCH, f"{why}; {self._lost(results)}"
+            seen = replace(seen or Departure(), lost=self._lost(results))
+        if seen is not None:
+            outcome, why = Outcome.MISMATCH, "; ".join(filter(None, (why, words.message(seen))))
         return Walked(
             outcome,
             why,
@@ -156,6 +165,7 @@ class Walker:
             results,
             time.monotonic() - began,
             self._target.stops - stops,
+            seen,
         )
 
     # -- before and after ------------------------------------------------------------------
@@ -205,36 +215,40 @@ class Walker:
         well = outcome is Outcome.WALKED
         return self._channels.turn_over() if well else self._channels.join()
 
-    def _wrong_results(self, path: Interleaving, results: tuple[int | None, ...]) -> str:
-        """Return how the operations' results differ from the model's; "" if they do not."""
+    def _wrong_results(
+        self, path: Interleaving, results: tuple[int | None, ...]
+    ) -> Departure | None:
+        """Return how the operations' results differ from the model's; None if they do not."""
         if None in results:
-            return self._lost(results)
+            return Departure(lost=self._lost(results))
         final = dict(path[-1].values)
         for lane, result in enumerate(results):
             assert result is not None
-            if min(result, 0) != final[f"rc{lane}"]:
-                return f"{self._lane_name(lane)} returns {result}, not {final[f'rc{lane}']}"
-        return ""
+            expected = final[f"rc{lane}"]
+            if min(result, 0) != expected:
+                name = f"the result of {self.scenario.lanes[lane].call.verb}"
+                return Departure(
+                    differences=(Difference(name=name, seen=result, expected=expected),)
+                )
+        return None
 
-    def _avoided(self, lanes: set[int]) -> tuple[Outcome, str]:
-        """Say what it means that the operations of ``lanes`` came back without the lock."""
-        names = " and ".join(self._lane_name(lane) for lane in sorted(lanes))
-        what = f"{names} comes back and has never touched the lock"
+    def _avoided(self, lanes: set[int]) -> tuple[str, Departure | None]:
+        """Return what it means that the operations of ``lanes`` came back without the lock: why
+        the order cannot be taken, or a mismatch."""
+        seen = Departure(avoided=tuple(self._operation(lane) for lane in sorted(lanes)))
         excuses = {self.scenario.lanes[lane].excuse for lane in lanes}
         if "" in excuses:
-            return Outcome.MISMATCH, what
-        return Outcome.INFEASIBLE, f"{what}: {', '.join(excuses)}"
+            return "", seen
+        return f"{words.message(seen)}: {', '.join(excuses)}", None
 
-    def _lost(self, results: tuple[int | None, ...]) -> str:
-        lost = [self._lane_name(lane) for lane, result in enumerate(results) if result is None]
-        return f"{' and '.join(lost)} never comes back"
+    def _lost(self, results: tuple[int | None, ...]) -> tuple[Operation, ...]:
+        return tuple(self._operation(lane) for lane, each in enumerate(results) if each is None)
 
-    def _who(self, lane: int) -> str:
-        name = f"CPU{self._cpu(lane)}"
-        return name if lane < len(self._cpus) else f"the interrupt on {name}"
-
-    def _lane_name(self, lane: int) -> str:
-        return f"{self.scenario.lanes[lane].call.verb} on CPU{self._cpus[lane]}"
+    def _operation(self, lane: int) -> Operation:
+        call = self.scenario.lanes[lane].call
+        return Operation(
+            domain=call.domain, vcpu=self._cpus[lane], verb=call.verb, arguments=dict(call.ports)
+        )
 
     # -- turns -----------------------------------------------------------------------------
 
@@ -299,18 +313,18 @@ class Walker:
         """Raise _Mismatch unless the lane stands where the model has it."""
         place = self._places[lane]
         assert place is not None
-        if name == DONE:
-            if place.point is not None:
-                raise _Mismatch(
-                    f"{self._who(lane)} is done in the model, but stands at {place.where}"
+        done, back = name == DONE, place.point is None
+        if done != back or (not done and name not in place.labels):
+            raise _Mismatch(
+                Departure(
+                    stand=Stand(
+                        cpu=self._cpu(lane),
+                        interrupt=lane >= len(self._cpus),
+                        step=name,
+                        function=place.point.function if place.point else "",
+                        where=place.where,
+                    )
                 )
-        elif place.point is None:
-            raise _Mismatch(
-                f"{self._who(lane)} goes back to the guest, the model has it at {name!r}"
-            )
-        elif name not in place.labels:
-            raise _Mismatch(
-                f"{self._who(lane)} stands at {place.where}, the model has it at {name!r}"
             )
 
     def _look(self, values: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
@@ -321,10 +335,10 @@ class Walker:
 
 
 def _compare(model: Mapping[str, int], machine: Mapping[str, int]) -> None:
-    differing = [
-        f"{name} is {machine[name]}, not {value}"
+    differing = tuple(
+        Difference(name=name, seen=machine[name], expected=value)
         for name, value in model.items()
         if machine[name] != value
-    ]
+    )
     if differing:
-        raise _Mismatch(", ".join(differing))
+        raise _Mismatch(Departure(differences=differing))

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from harness.evidence import Crash
 from harness.hypervisor.console import Blame, Event, Splitter, explained, scan
 from harness.machine.wires import Wire
 from harness.verdict import HarnessError, HypervisorError, LabError
@@ -251,9 +252,17 @@ class Console:
 def crash(seen: ConsoleEvent) -> HarnessError:
     """Return the exception that a crash line calls for."""
     where = f"{seen.line.stream} console at {seen.line.seconds:.1f} s"
-    what = f"{seen.event.kind}: {seen.event.text}"
-    if seen.event.blame is Blame.HYPERVISOR:
+    event = seen.event
+    what = Crash(
+        what=event.kind,
+        stream=seen.line.stream,
+        text=event.text,
+        file=event.file,
+        line=event.line,
+        expression=event.expression,
+    )
+    if event.blame is Blame.HYPERVISOR:
         return HypervisorError(what, where=where)
-    small = seen.event.kind == "panic" and seen.event.blame is Blame.MACHINE
+    small = event.kind == "panic" and event.blame is Blame.MACHINE
     hint = "the machine is too small: give dom0 less (dom0_memory_mib in lab.yaml)" if small else ""
     return LabError(what, where=where, hint=hint)

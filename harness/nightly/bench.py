@@ -92,7 +92,7 @@ def _night(
     with store.transaction() as cursor:
         _end_cells(store, night, number, missed, failed)
         cursor.executemany(
-            "INSERT INTO test VALUES (?, ?, 1, ?, 1.5, ?, '', '')",
+            "INSERT INTO test VALUES (?, ?, 1, ?, 1.5, ?, '', '', '')",
             [
                 (
                     cell.id,

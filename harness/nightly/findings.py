@@ -7,9 +7,10 @@ the same.  Only PASS and FAIL teach something: nights on which the lab failed ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from harness.evidence.identity import Identity
 from harness.nightly.changepoint import Change, changes
 from harness.nightly.outcome import THROUGHPUT
 from harness.stats import share
@@ -28,6 +29,7 @@ class Try:
     build: str
     failed: bool
     message: str = ""
+    failure: Identity | None = None  # which one; None: an older harness kept no evidence
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Found:
     low: float | None = None
     value: float | None = None
     high: float | None = None
+    another: bool = False  # it fails in a way that no night before had seen
 
 
 def judge_test(tries: Sequence[Try], tonight: str) -> Found | None:
@@ -70,14 +73,22 @@ def judge_test(tries: Sequence[Try], tonight: str) -> Found | None:
     last = tries[-1]
     tail = _tail(tries)
     earlier = tries[: len(tries) - tail]
+    another = last.failed and _is_another(tries, tonight)
     if _is_mixed(tries) and not _is_over(earlier, tail, last.failed):
-        return _flaky(tries, fails)
+        return replace(_flaky(tries, fails), another=another)
     if last.failed:
-        return _failing(tries, tail)
+        return replace(_failing(tries, tail, another), another=another)
     is_tonights = tail == sum(1 for one in tries if one.night == tonight)
     if is_tonights and not _is_mixed(tries):
         return _fixed(tries, tail)
     return None
+
+
+def _is_another(tries: Sequence[Try], tonight: str) -> bool:
+    """Return whether the last failure is one that no night before ``tonight`` had seen, though
+    they had seen others; of those that are not known any may be the same."""
+    before = {one.failure for one in tries if one.failed and one.night != tonight}
+    return bool(before) and None not in before and tries[-1].failure not in {None, *before}
 
 
 def _tail(tries: Sequence[Try]) -> int:
@@ -120,13 +131,16 @@ def _flaky(tries: Sequence[Try], fails: Sequence[int]) -> Found:
     return Found("flaky", first.night, text, "", first.build, low, value, high)
 
 
-def _failing(tries: Sequence[Try], tail: int) -> Found:
+def _failing(tries: Sequence[Try], tail: int, another: bool) -> Found:
     first = tries[-tail]
+    said = tries[-1] if another else first
     before = tries[:-tail]
     history = f"passed before, last on {before[-1].night}" if before else "never seen to pass"
     if before and before[-1].build == first.build:
         history += " with the same build"
-    text = f"{first.message} ({history})"
+    if another:
+        history += "; it failed otherwise until now"
+    text = f"{said.message} ({history})"
     return Found("failing", first.night, text, before[-1].build if before else "", first.build)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from harness.evidence import codec
+from harness.evidence.identity import identity
 from harness.nightly.changepoint import WINDOW
 from harness.nightly.findings import Found, Point, Try, judge_metric, judge_test
 from harness.nightly.rows import Key, Night
@@ -79,7 +82,7 @@ def findings(store: Store, night: Night) -> list[Finding]:
 
 def _finding(key: Key, name: str, found: Found, known: set[tuple[str, ...]]) -> Finding:
     host, xen, suite = key
-    is_new = (*key, name, found.kind) not in known
+    is_new = found.another or (*key, name, found.kind) not in known
     return Finding(host, xen, suite, name, found, is_new)
 
 
@@ -124,7 +127,8 @@ def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[Try]]]:
         "   WHERE night BETWEEN :first AND :night AND state = 'done'),"
         " bad AS (SELECT DISTINCT host, xen, suite, test.name FROM recent"
         "   JOIN test ON test.cell = recent.id WHERE test.verdict = 'FAIL')"
-        " SELECT host, xen, suite, text, night, build, test.verdict = 'FAIL', test.message"
+        " SELECT host, xen, suite, text, night, build, test.verdict = 'FAIL', test.message,"
+        " evidence"
         " FROM recent JOIN test ON test.cell = recent.id"
         " JOIN bad USING (host, xen, suite, name)"
         " JOIN name ON name.id = test.name"
@@ -132,7 +136,14 @@ def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[Try]]]:
         " ORDER BY host, xen, suite, text, night, number",
         {"night": night.id, "first": _first(store, night, TEST_WINDOW)},
     )
-    yield from _grouped(rows, lambda row: Try(row[0], row[1], bool(row[2]), row[3]))
+    yield from _grouped(rows, _try)
+
+
+def _try(row: tuple[Any, ...]) -> Try:
+    night, build, failed, message, stored = row
+    evidence = codec.from_json(json.loads(stored)) if failed and stored else None
+    failure = None if evidence is None else identity(evidence)
+    return Try(night, build, bool(failed), message, failure)
 
 
 def _points(store: Store, night: Night) -> Iterator[tuple[_Series, list[Point]]]:

@@ -19,12 +19,12 @@ from typing import Protocol
 from harness.config.nightly import Cell, NightlyPlan
 from harness.nightly import history
 from harness.nightly.outcome import Outcome, is_finished, read_outcome
-from harness.nightly.rows import Attempt, CellRow, Key, Night
+from harness.nightly.rows import Attempt, Cause, CellRow, Key, Night
 from harness.nightly.schedule import BROKEN_AFTER, Waiting, next_cell
 from harness.nightly.store import Store
 from harness.verdict import HarnessError, Verdict, combine
 
-_STOPPED = "the nightly was stopped"
+_STOPPED = Outcome(Verdict.MISS, "the nightly was stopped", cause=Cause.STOPPED)
 
 
 class Runner(Protocol):
@@ -82,7 +82,7 @@ def _salvage(store: Store, attempt: Attempt) -> None:
     if is_finished(store.home / attempt.run) and outcome.verdict is not Verdict.MISS:
         store.end_attempt(attempt, outcome, state="done")
     else:
-        store.end_attempt(attempt, Outcome(Verdict.MISS, _STOPPED), state="waiting")
+        store.end_attempt(attempt, _STOPPED, state="waiting")
 
 
 def _close(store: Store, night: Night, why: str) -> Verdict:
@@ -98,7 +98,7 @@ def _close(store: Store, night: Night, why: str) -> Verdict:
 
 def _give_up(store: Store, night: Night, cells: Sequence[CellRow], why: str) -> None:
     """Leave ``cells`` for ``why``; one that the lab has failed already keeps that result."""
-    tried = {a.cell: a for a in store.attempts(night.id) if a.message != _STOPPED}
+    tried = {a.cell: a for a in store.attempts(night.id) if a.cause != Cause.STOPPED}
     for cell in cells:
         if attempt := tried.get(cell.id):
             told = Verdict(attempt.verdict), attempt.message
@@ -168,7 +168,7 @@ class _Turns:
     def _waiting(self) -> list[Waiting]:
         counts: dict[int, int] = {}
         for attempt in self.store.attempts(self.night.id):
-            stopped = attempt.message == _STOPPED  # that was no fault of the lab's
+            stopped = attempt.cause == Cause.STOPPED  # that was no fault of the lab's
             counts[attempt.cell] = counts.get(attempt.cell, 0) + (not stopped)
         return [
             Waiting(row, self._cells[row.key], counts.get(row.id, 0))
@@ -192,7 +192,7 @@ class _Turns:
     def _judge(self, waiting: Waiting, attempt: Attempt, outcome: Outcome) -> None:
         is_fault = outcome.verdict is Verdict.MISS
         if is_fault and time.time() >= self.night.deadline:  # we ended it: no fault of the lab's
-            self.store.end_attempt(attempt, Outcome(Verdict.MISS, _STOPPED), state="waiting")
+            self.store.end_attempt(attempt, _STOPPED, state="waiting")
             return
         host = waiting.cell.host.name
         self._faults[host] = self._faults.get(host, 0) + 1 if is_fault else 0

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.nightly.rows import Cause
 from harness.results import records, store
 from harness.results.records import Latency
 from harness.verdict import ConfigError, HarnessError, Verdict
@@ -34,6 +35,7 @@ class Outcome:
     operations: int = 0
     tests: tuple[records.Test, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    cause: Cause = Cause.UNKNOWN
 
 
 def read_outcome(path: Path, error: HarnessError | None = None) -> Outcome:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 from harness.verdict import Verdict
 
-SCHEMA = 1  # PRAGMA user_version
+SCHEMA = 2  # PRAGMA user_version
 State = Literal["waiting", "running", "done", "left"]
 Key = tuple[str, str, str]  # host, Xen, suite
 
@@ -42,6 +43,7 @@ CREATE TABLE attempt (        -- every run that was begun for a cell, retries in
     number INTEGER NOT NULL,
     run TEXT NOT NULL, started REAL NOT NULL, ended REAL,
     verdict TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
+    cause TEXT NOT NULL DEFAULT '',         -- stopped: by us, which is no fault of the lab
     PRIMARY KEY (cell, number)
 ) WITHOUT ROWID;
 CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
@@ -52,6 +54,7 @@ CREATE TABLE test (           -- of the run that counts; number: a test may run 
     verdict TEXT NOT NULL, seconds REAL NOT NULL,
     message TEXT NOT NULL DEFAULT '', story TEXT NOT NULL DEFAULT '',
     artifacts TEXT NOT NULL DEFAULT '',     -- lines: files, from the run's directory
+    evidence TEXT NOT NULL DEFAULT '',      -- JSON: docs/results.md; '': none
     PRIMARY KEY (cell, name, number)
 ) WITHOUT ROWID;
 CREATE TABLE metric (
@@ -71,6 +74,23 @@ CREATE TABLE finding (        -- as of the end of that night
     PRIMARY KEY (night, host, xen, suite, name, kind)
 ) WITHOUT ROWID;
 """
+
+# By the schema that a store has: what makes it one of the next.  Schema 1 knew an attempt that
+# was stopped by its message alone.
+UPGRADES = {
+    1: """
+ALTER TABLE test ADD COLUMN evidence TEXT NOT NULL DEFAULT '';
+ALTER TABLE attempt ADD COLUMN cause TEXT NOT NULL DEFAULT '';
+UPDATE attempt SET cause = 'stopped' WHERE message = 'the nightly was stopped';
+"""
+}
+
+
+class Cause(StrEnum):
+    """Why a run ended as it did, where that decides what comes next."""
+
+    UNKNOWN = ""
+    STOPPED = "stopped"  # the nightly ended it
 
 
 @dataclass(frozen=True)
@@ -139,3 +159,4 @@ class Attempt:
     ended: float | None
     verdict: str
     message: str
+    cause: str = Cause.UNKNOWN

@@ -6,18 +6,30 @@ lost its power goes on where the file says.  One process writes; others read mea
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
 from filelock import FileLock, Timeout
 
+from harness.evidence import codec
 from harness.nightly.outcome import Outcome
-from harness.nightly.rows import SCHEMA, TABLES, Attempt, CellRow, Key, Night, State, TestRow
+from harness.nightly.rows import (
+    SCHEMA,
+    TABLES,
+    UPGRADES,
+    Attempt,
+    CellRow,
+    Key,
+    Night,
+    State,
+    TestRow,
+)
 from harness.verdict import ConfigError, LabError, Verdict
 
 FILE = "nightly.sqlite"
@@ -72,6 +84,8 @@ class Store:
         (version,) = self.db.execute("PRAGMA user_version").fetchone()
         if version == 0:
             self.db.executescript(f"BEGIN; {TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
+        elif version in UPGRADES:
+            self._upgrade()
         elif version != SCHEMA:
             self.db.close()
             raise ConfigError(
@@ -79,6 +93,17 @@ class Store:
                 where=str(path),
                 hint="use the harness that wrote it, or another --store",
             )
+
+    def _upgrade(self) -> None:
+        """Bring a store that an older harness wrote up to date, while nobody else writes it."""
+        lock = FileLock(self.home / ".lock", timeout=0) if self._lock is None else nullcontext()
+        with lock:
+            (now,) = self.db.execute("PRAGMA user_version").fetchone()
+            while now in UPGRADES:
+                now += 1
+                self.db.executescript(
+                    f"BEGIN; {UPGRADES[now - 1]} PRAGMA user_version={now}; COMMIT;"
+                )
 
     def close(self) -> None:
         """Close the file and let go of the lock."""
@@ -158,9 +183,16 @@ class Store:
         ``waiting`` keeps it only as an attempt: the cell is to be run again."""
         with self.transaction() as cursor:
             cursor.execute(
-                "UPDATE attempt SET ended = ?, verdict = ?, message = ?"
+                "UPDATE attempt SET ended = ?, verdict = ?, message = ?, cause = ?"
                 " WHERE cell = ? AND number = ?",
-                (time.time(), outcome.verdict, outcome.message, attempt.cell, attempt.number),
+                (
+                    time.time(),
+                    outcome.verdict,
+                    outcome.message,
+                    outcome.cause,
+                    attempt.cell,
+                    attempt.number,
+                ),
             )
             cursor.execute("UPDATE cell SET state = ? WHERE id = ?", (state, attempt.cell))
             if state == "done":
@@ -188,7 +220,7 @@ class Store:
         for test in outcome.tests:
             number = numbers[test.name] = numbers.get(test.name, 0) + 1
             cursor.execute(
-                "INSERT INTO test VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO test VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     cell,
                     _name(cursor, test.name),
@@ -198,6 +230,7 @@ class Store:
                     test.message,
                     test.story,
                     "\n".join(test.artifacts),
+                    "" if test.evidence is None else json.dumps(codec.to_json(test.evidence)),
                 ),
             )
         for metric, value in outcome.metrics.items():
@@ -249,7 +282,7 @@ class Store:
         """Return every run that was begun in ``night``, in that order."""
         rows = self.db.execute(
             "SELECT attempt.cell, number, attempt.run, attempt.started, ended, attempt.verdict,"
-            " attempt.message FROM attempt JOIN cell ON cell.id = attempt.cell"
+            " attempt.message, cause FROM attempt JOIN cell ON cell.id = attempt.cell"
             " WHERE night = ? ORDER BY attempt.started",
             (night,),
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.evidence import codec
 from harness.results.records import Domain, Leak, Test
 from harness.results.store import HostRun, Run
 
@@ -59,6 +60,7 @@ def _test(test: Test) -> dict[str, Any]:
         "message": test.message,
         "story": test.story,
         "artifacts": list(test.artifacts),
+        "evidence": None if test.evidence is None else codec.to_json(test.evidence),
     }
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, TypeAdapter
 
+from harness.evidence import Evidence, codec
 from harness.verdict import Verdict
 
 # The parts of a host's run, in order; ``Phase.name`` is one of them.
@@ -68,6 +69,7 @@ class Test:
     message: str = ""  # one line: the reason, for anything but PASS and DONE
     story: str = ""  # lines: what happened, in order, as a person would tell it
     artifacts: tuple[str, ...] = ()  # files, relative to the run directory
+    evidence: Annotated[Evidence | None, BeforeValidator(codec.from_json)] = None  # what was seen
 
 
 @dataclass(frozen=True)

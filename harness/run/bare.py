@@ -10,7 +10,8 @@ from harness.agent.client import AgentClient
 from harness.arch import Arch
 from harness.domains.toolstack import DomU, DomUBoot
 from harness.machine.line import Line
-from harness.run.session import PAYLOAD, Session, on_line
+from harness.run.agents import PAYLOAD, on_line
+from harness.run.session import Session
 from harness.verdict import HarnessError, LabError
 
 NAME = "bare"

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from harness.arch import Arch
+from harness.evidence import Backtrace, LockFault, Spin
 from harness.hypervisor.build import Build
 from harness.hypervisor.cpu import Cpu
-from harness.hypervisor.layout import Channel, Memory, channel_at
+from harness.hypervisor.layout import Memory, channel_at
 from harness.hypervisor.symbols import Symbols, symbols
 from harness.model.lock.flavours import MAX_VIRT_CPUS
-from harness.verdict import HarnessError, HypervisorError
+from harness.verdict import HarnessError
 
 _LOOKS, _MOST_LOOKS = 10, 60
 _PAUSE = 0.15  # seconds between looks
@@ -37,17 +38,6 @@ _INTERRUPTS_ON = 1 << 9  # in RFLAGS
 _FIRST_INTERRUPT = 0x20  # vectors below are exceptions, which nothing masks
 _ALL_ONES = 2**64 - 1
 _ARGUMENT = {Arch.X86_64: "RDI", Arch.ARM64: "X00"}  # first argument, by the C calling convention
-
-
-@dataclass(frozen=True)
-class Spin:
-    """A CPU that spins in one lock function."""
-
-    cpu: int
-    where: str  # "evtchn_write_lock+0x1a/0x30"
-    function: str
-    channel: Channel | None  # None: its memory could not be read
-    word: int | None = None  # the channel's lock word; without memory, from a register
 
 
 def spins(
@@ -73,28 +63,26 @@ def spins(
 
     found = seen()
     for _ in range(_MORE):
-        if not found or any(spin.function.startswith(_CHANNEL) for spin in found):
+        if not found or any(map(_in_a_channel, found)):
             break
         found = seen() or found
+    if any(map(_in_a_channel, found)):
+        return [replace(spin, cause=_in_a_channel(spin)) for spin in found]
     return found
-
-
-class Hang(HypervisorError):
-    """Xen hangs; ``story`` says where each CPU is, and through whom it came there."""
 
 
 def backtraces(
     arch: Arch, build: Build, cpus: Callable[[], Sequence[Cpu]], memory: Memory
-) -> list[str]:
-    """Return a line per CPU: the functions of Xen it is in, innermost first.
+) -> list[Backtrace]:
+    """Return for each CPU the functions of Xen it is in, innermost first.
 
-    A debug build has frame pointers; where memory cannot be read the line ends early.
+    A debug build has frame pointers; where memory cannot be read it ends early.
     """
     if not build.has_symbols:
         return []
     table = symbols(build.syms)
     return [
-        f"CPU{cpu.number}: {' < '.join(_functions(arch, table, cpu, memory)) or 'in its guest'}"
+        Backtrace(cpu=cpu.number, frames=tuple(_functions(arch, table, cpu, memory)))
         for cpu in cpus()
     ]
 
@@ -175,7 +163,36 @@ def _spin(arch: Arch, build: Build, table: Symbols, cpu: Cpu, memory: Memory) ->
         except (HarnessError, KeyError, ValueError):
             channel = None  # the place is still worth telling
     word = _held(arch, name, cpu) if channel is None else channel.lock
-    return Spin(cpu.number, table.describe(cpu.pc), name, channel, word)
+    writers, readers, fault = decoded(arch, name, word)
+    return Spin(
+        cpu=cpu.number,
+        function=name,
+        where=table.describe(cpu.pc),
+        port=channel.port if channel is not None else None,
+        word=word,
+        writers=writers,
+        readers=readers,
+        fault=fault,
+    )
+
+
+def decoded(
+    arch: Arch, function: str, word: int | None
+) -> tuple[int | None, int | None, LockFault | None]:
+    """Return the writers and readers that a counter's lock ``word`` counts, and what that proves
+    of a CPU that spins in ``function``; None where nothing is known."""
+    if word is None or function != "evtchn_write_lock":
+        return None, None, None
+    writers, readers = divmod(word, MAX_VIRT_CPUS[arch.value])
+    if word < 0:
+        return None, None, LockFault.UNDERFLOW
+    if writers == 1 and readers:
+        return writers, readers, LockFault.LEAKED_READER
+    return writers, readers, LockFault.WRITERS if writers > 1 else None
+
+
+def _in_a_channel(spin: Spin) -> bool:
+    return spin.function.startswith(_CHANNEL)
 
 
 def _held(arch: Arch, name: str, cpu: Cpu) -> int | None:
@@ -189,30 +206,3 @@ def _held(arch: Arch, name: str, cpu: Cpu) -> int | None:
     writer = MAX_VIRT_CPUS[arch.value]
     words = {value for value in cpu.registers.values() if writer < value < 3 * writer}
     return words.pop() if len(words) == 1 else None
-
-
-def explain(arch: Arch, spinning: Sequence[Spin]) -> str:
-    """Return what ``spinning`` means, in a sentence per CPU."""
-    return "; ".join(_sentence(arch, spin) for spin in spinning)
-
-
-def _sentence(arch: Arch, spin: Spin) -> str:
-    head = f"CPU{spin.cpu} spins in {spin.function}"
-    head += f" on port {spin.channel.port}" if spin.channel else ""
-    word = spin.word
-    if word is None:
-        return head
-    head += f": lock word = {word}"
-    if spin.function != "evtchn_write_lock":
-        return head
-    writers, readers = divmod(word, MAX_VIRT_CPUS[arch.value])
-    if word < 0:
-        return f"{head}, below zero: a read side was released more often than taken"
-    if writers == 1 and readers:
-        return (
-            f"{head} = one writer + {readers} reader{'s' if readers > 1 else ''}: "
-            "a read side that no CPU holds any more was never released"
-        )
-    if writers > 1:
-        return f"{head} = {writers} writers: each waits for the other"
-    return head

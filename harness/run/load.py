@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from harness.agent import recover
 from harness.agent.load import LoadPlan, LoadProgress, run_load
+from harness.evidence import Disallowed
 from harness.history.checker import CheckResult, check
 from harness.history.format import parquet
 from harness.history.format.history import History
@@ -24,7 +26,7 @@ _OPERATIONS_PER_SECOND = 8000
 _ROOM_AT_LEAST, _ROOM_AT_MOST = 1 << 18, 1 << 20
 
 
-class Disallowed(HypervisorError):
+class DisallowedHistory(HypervisorError):
     """The model does not allow what was observed; ``story`` says why."""
 
 
@@ -61,7 +63,7 @@ class Load:
         return history
 
     def judge(self, history: History) -> CheckResult:
-        """Check ``history`` against the model; raise Disallowed at the first violation.
+        """Check ``history`` against the model; raise DisallowedHistory at the first violation.
 
         The pictures of the violations become artifacts.
         """
@@ -76,7 +78,8 @@ class Load:
         )
         if result.verdict is Verdict.FAIL:
             first = result.violations[0]
-            raise Disallowed(f"{first.property} ({result.found} in all)", story=first.story)
+            seen = first.evidence or Disallowed(property=first.property)
+            raise DisallowedHistory(replace(seen, found=result.found), story=first.story)
         return result
 
     def _check(self, history: History) -> CheckResult:

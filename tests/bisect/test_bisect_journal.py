@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,15 @@ def test_damage_in_the_middle_is_told_of(tmp_path: Path, line: str) -> None:
         file.write(f"{line}\n")
     with pytest.raises(HarnessError, match=r"j:5: .*; give --out a new directory"):
         again(tmp_path / "j")
+
+
+def test_a_bisection_of_an_older_harness_is_not_gone_on_with(tmp_path: Path) -> None:
+    """It told failures by their words, which say nothing any more."""
+    written(tmp_path / "j")
+    head, rest = (tmp_path / "j").read_text().split("\n", 1)
+    old = json.loads(head)
+    old.pop("compares")
+    (tmp_path / "j").write_text(f"{json.dumps(old)}\n{rest}")
+    with pytest.raises(ConfigError, match="an older harness began this bisection") as caught:
+        again(tmp_path / "j")
+    assert caught.value.hint == "give --out a new directory"

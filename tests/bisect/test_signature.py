@@ -2,75 +2,122 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from harness.arch import Arch
 from harness.bisect.signature import Signature, signature
+from harness.evidence import (
+    Assertion,
+    Crash,
+    Disallowed,
+    Evidence,
+    Hang,
+    Operation,
+    Spin,
+    codec,
+)
+from harness.hypervisor.console import scan
+from harness.run.hang import decoded
 
 
-def of(message: str, story: str = "", name: str = "load") -> Signature:
-    return signature({"name": name, "message": message, "story": story})
+def of(evidence: Evidence | None, name: str = "load") -> Signature:
+    return signature({"name": name, "evidence": evidence and codec.to_json(evidence)})
 
 
-LEAK = (
-    "Xen hangs: CPU0 spins in queue_read_lock_slowpath; CPU1 spins in evtchn_write_lock on port "
-    "33: lock word = 8193 = one writer + 1 reader: a read side that no CPU holds any more was "
-    "never released; seen when this did not come back: dom0: alloc_unbound"
+def spin(cpu: int, function: str, port: int | None, word: int | None, *, cause: bool) -> Spin:
+    writers, readers, fault = decoded(Arch.X86_64, function, word)
+    return Spin(
+        cpu=cpu,
+        function=function,
+        where=f"{function}+0x1a/0x30",
+        port=port,
+        word=word,
+        writers=writers,
+        readers=readers,
+        fault=fault,
+        cause=cause,
+    )
+
+
+LEAK = Hang(
+    cpus=(
+        spin(0, "queue_read_lock_slowpath", None, None, cause=False),
+        spin(1, "evtchn_write_lock", 33, 8193, cause=True),
+    )
 )
-LEAK_ELSEWHERE = (
-    "Xen hangs: CPU0 spins in evtchn_write_lock on port 7: lock word = 130 = one writer + 2 "
-    "readers: a read side that no CPU holds any more was never released; seen when this did "
-    "not come back: domu1: alloc_unbound; CPU9 spins in nothing"
-)
-UNDERFLOW = (
-    "Xen hangs: CPU1 spins in evtchn_write_lock on port 33: lock word = -1, below zero: a read "
-    "side was released more often than taken"
-)
-STORY = (
-    "lost: an event was sent, and never delivered\n"
-    "   [       0.000 ..        1.200] us  dom0      cpu0  bind_ipi(vcpu 1) = 12\n"
-    ">> [      10.000 ..       11.000] us  domu1     cpu1  send(port 12) = 0\n"
-)
+LEAK_ELSEWHERE = Hang(cpus=(spin(0, "evtchn_write_lock", 7, 8194, cause=True),))
+UNDERFLOW = Hang(cpus=(spin(1, "evtchn_write_lock", 33, -1, cause=True),))
+
+
+def lost(port: int, found: int) -> Disallowed:
+    send = Operation(domain="domu1", vcpu=1, verb="send", arguments={"port": port}, result=0)
+    bind = Operation(domain="dom0", vcpu=0, verb="bind_ipi", arguments={"vcpu": 1}, result=port)
+    return Disallowed(property="lost-event", culprit=send, operations=(bind, send), found=found)
+
+
+def crash(text: str) -> Crash:
+    event = scan("xen", text)
+    assert event is not None
+    return Crash(
+        what=event.kind,
+        stream="xen",
+        text=event.text,
+        file=event.file,
+        line=event.line,
+        expression=event.expression,
+    )
+
+
+def claim(line: int) -> Assertion:
+    return Assertion(
+        file="test_duel.py", function="test_it", line=line, expression="seen.lost == 0"
+    )
 
 
 def test_ports_cpus_and_counts_do_not_matter() -> None:
     assert of(LEAK) == of(LEAK_ELSEWHERE)
     assert (of(LEAK).kind, of(LEAK).site) == ("hang", "evtchn_write_lock")
-    waits = LEAK.replace(
-        "CPU0 spins in queue_read_lock_slowpath", "CPU0 spins in _write_lock: lock word = 3"
-    )
-    assert of(waits) == of(LEAK)
-    assert of(UNDERFLOW).shape.startswith("below zero")
-    assert of("lost (3 in all)", STORY) == of("lost (1 in all)", STORY.replace("12", "99"))
-    assert of("lost (3 in all)", STORY).shape == "send"
-    assert of("round 17: the unmask was dropped") == of("round 4: the unmask was dropped")
+    waits = spin(0, "_write_lock", None, 3, cause=False)
+    assert of(replace(LEAK, cpus=(waits, LEAK.cpus[1]))) == of(LEAK)
+    assert of(UNDERFLOW).shape == "underflow"
+    assert of(lost(12, 3)) == of(lost(99, 1))
+    assert of(lost(12, 3)).shape == "send"
+    assert of(claim(17)) == of(claim(4))
 
 
 def test_a_line_number_moves_with_every_commit() -> None:
-    failed = "xen console at 9.1 s: assertion: Assertion 'old == FREE' failed at event.h:{}"
-    assert of(failed.format(120)) == of(failed.format(122))
-    assert of(failed.format(120)).site == "event.h"
-    assert of(failed.format(120)) != of(failed.format(120).replace("FREE", "UNBOUND"))
-    bug = "xen console at 9.1 s: bug: Xen BUG at spinlock.c:{}"
-    assert of(bug.format(1)) == of(bug.format(2)) != of(bug.format(2).replace("spin", "rw"))
+    failed = "Assertion 'old == FREE' failed at event.h:{}"
+    assert of(crash(failed.format(120))) == of(crash(failed.format(122)))
+    assert of(crash(failed.format(120))).site == "event.h"
+    other = failed.format(120).replace("FREE", "UNBOUND")
+    assert of(crash(failed.format(120))) != of(crash(other))
+    bug = "Xen BUG at spinlock.c:{}"
+    assert of(crash(bug.format(1))) == of(crash(bug.format(2)))
+    assert of(crash(bug.format(1))) != of(crash(bug.format(2).replace("spin", "rw")))
+    trap = "FATAL TRAP: vector = 14 (page fault)"
+    assert of(crash(trap)) == of(crash(trap.replace("14", "8"))) != of(crash(bug.format(1)))
 
 
 @pytest.mark.parametrize(
     "other",
     [
         UNDERFLOW,
-        "Xen hangs: CPU1 spins in queue_read_lock_slowpath",
-        "xen console at 9.1 s: panic: Panic on CPU 0: out of memory",
-        "lost (3 in all)",
-        "the event did not reach the other end",
+        Hang(cpus=(spin(1, "queue_read_lock_slowpath", None, None, cause=True),)),
+        Crash(what="panic", stream="xen", text="Panic on CPU 0: out of memory"),
+        lost(12, 3),
+        claim(3),
+        None,
     ],
 )
-def test_another_failure_is_another_one(other: str) -> None:
-    assert of(other, STORY) != of(LEAK)
+def test_another_failure_is_another_one(other: Evidence | None) -> None:
+    assert of(other) != of(LEAK)
 
 
-def test_the_same_words_of_another_test_are_another_failure() -> None:
+def test_the_same_evidence_of_another_test_is_another_failure() -> None:
     assert of(LEAK, name="duel") != of(LEAK, name="load")
 
 
 def test_it_says_what_it_is() -> None:
-    assert str(of(LEAK, name="poll")).startswith("poll: hang in evtchn_write_lock (one writer + N")
+    assert str(of(LEAK, name="poll")) == "poll: hang in evtchn_write_lock (leaked-reader)"

@@ -31,6 +31,17 @@ def test_every_entry_of_ours_names_a_test_that_is_there() -> None:
             assert set(entry.arches) <= set(SCENARIOS[entry.forced_by].arches)
 
 
+@pytest.mark.parametrize("release", [(4, 14), (4, 17)])
+def test_every_claim_that_an_entry_expects_to_fail_is_in_its_test(release: tuple[int, int]) -> None:
+    for entry in entries(release).values():
+        if not entry.caught_by:
+            continue
+        tree = ast.parse((TESTCASES / entry.caught_by.partition("::")[0]).read_text())
+        known = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.expr)}
+        claims = [each.fields["expression"] for each in entry.shows if each.kind == "assertion"]
+        assert {claim for values in claims for claim in values} <= known
+
+
 def shelf(tmp_path: Path, text: str | None) -> Path:
     folder = tmp_path / "9.9" / "bad" / "leak"
     folder.mkdir(parents=True)
@@ -45,10 +56,17 @@ def shelf(tmp_path: Path, text: str | None) -> Path:
     [
         (None, "must say what catches it"),
         ("kind: racy\n", "caught_by or forced_by, and shows; or cannot_show"),
-        ("kind: racy\ncaught_by: a::b\nforced_by: c\nshows: x\n", "caught_by or forced_by"),
-        ("kind: racy\nforced_by: c\nshows: x\narches: [arm64]\n", "cannot_show"),
+        ("kind: racy\ncaught_by: a::b\nforced_by: c\nshows: hang\n", "caught_by or forced_by"),
+        ("kind: racy\nforced_by: c\nshows: hang\narches: [arm64]\n", "cannot_show"),
         ("kind: awful\ncannot_show: x\n", "kind"),
-        ("kind: racy\ncaught_by: a::b\nshows: '('\n", "unterminated"),
+        ("kind: racy\ncaught_by: a::b\nshows: spins\n", "shows: spins: no kind of evidence"),
+        ("kind: racy\ncaught_by: a::b\nshows: [hang]\n", "shows: is a kind of evidence"),
+        (
+            "kind: racy\ncaught_by: a::b\nshows: {hang: {colour: x}}\n",
+            "shows: hang.colour: no such",
+        ),
+        ("kind: racy\ncaught_by: a::b\nshows: {crash: []}\n", "shows: crash.what: is a value"),
+        ("kind: racy\ncaught_by: a::b\nshows: {assertion: 'a ='}\n", "assertion.expression"),
         ("kind: [\n", "entry.yaml"),
         ("kind: racy\ncannot_show: x\ncolour: red\n", "colour"),
     ],

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from harness.corpus.entry import Entry
 from harness.corpus.judge import exit_code, judge
+from harness.evidence import Evidence, Hang, Spin, codec
 
 BAD = Entry(
-    name="leak", kind="deterministic", caught_by="t.py::test_x", shows=r"port \d+: one writer"
+    name="leak",
+    kind="deterministic",
+    caught_by="t.py::test_x",
+    shows={"hang": {"port": "any", "writers": 1}},
 )
 GOOD = Entry(name="counter", kind="good")
 
 
-def said(verdict: str, message: str = "", seconds: float = 2.0, name: str = "x") -> dict[str, Any]:
-    return {"name": name, "verdict": verdict, "message": message, "story": "", "seconds": seconds}
+def said(
+    verdict: str,
+    message: str = "",
+    seconds: float = 2.0,
+    name: str = "x",
+    evidence: Evidence | None = None,
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "verdict": verdict,
+        "message": message,
+        "story": "",
+        "seconds": seconds,
+        "evidence": None if evidence is None else codec.to_json(evidence),
+    }
 
 
 BOOT = said("PASS", name="boot")
-HIT = said("FAIL", "CPU0 spins on port 7: one writer + 1 reader")
+SPIN = Spin(cpu=0, function="evtchn_write_lock", where="", port=7, word=129, writers=1, readers=1)
+HIT = said("FAIL", "CPU0 spins on port 7: one writer + 1 reader", evidence=Hang(cpus=(SPIN,)))
 
 
 def test_a_hit_is_a_failure_that_shows_what_the_entry_says() -> None:
@@ -30,6 +49,8 @@ def test_a_hit_is_a_failure_that_shows_what_the_entry_says() -> None:
 
 
 def test_another_failure_is_no_hit() -> None:
+    no_port = Hang(cpus=(replace(SPIN, port=None),))
+    assert judge(BAD, "h", [BOOT, said("FAIL", "x", evidence=no_port)]).outcome == "missed"
     cell = judge(BAD, "h", [BOOT, said("FAIL", "something else")])
     assert cell.outcome == "missed"
     assert cell.explanation == "failed otherwise: something else"
@@ -39,7 +60,7 @@ def test_what_is_around_the_tests_is_no_try() -> None:
     frame = [
         BOOT,
         said("PASS", name="nothing-leaked"),
-        said("FAIL", HIT["message"], name="teardown"),
+        HIT | {"name": "teardown"},
     ]
     assert judge(BAD, "h", [*frame, said("MISS")]).outcome == "lab-fault"
     assert judge(BAD, "h", [*frame, HIT]).tries == 1

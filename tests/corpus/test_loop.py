@@ -12,8 +12,9 @@ from harness.arch import Arch
 from harness.corpus.entry import Entry
 from harness.corpus.judge import Cell
 from harness.corpus.loop import run_corpus
+from harness.evidence import Change, Leak, codec
 
-BAD = Entry(name="leak", kind="racy", caught_by="t.py::test_x", shows="leak")
+BAD = Entry(name="leak", kind="racy", caught_by="t.py::test_x", shows={"leak": "event channels"})
 NEVER = Entry(name="weak", kind="model-only", cannot_show="needs a weakly ordered CPU")
 GOOD = Entry(name="counter", kind="good")
 
@@ -30,8 +31,9 @@ class Runs:
         verdict = self.verdicts.pop(0)
         if verdict == "stop":
             raise KeyboardInterrupt
+        seen = Leak(changes=(Change(what="event channels", before="", after="9"),))
         test = {"name": "x", "verdict": verdict, "message": "a leak", "story": "", "seconds": 1.0}
-        return [test]
+        return [test | {"evidence": codec.to_json(seen)}]
 
 
 def loop(tmp_path: Path, runs: Runs, *entries: Entry) -> list[Cell]:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.nightly.findings import Point, Try, judge_metric, judge_test
+from harness.evidence.identity import Identity
+from harness.nightly.findings import Found, Point, Try, judge_metric, judge_test
 from harness.nightly.outcome import THROUGHPUT
 
 
@@ -65,6 +66,26 @@ def test_a_failure_says_what_changed() -> None:
     assert found.text == "lost (passed before, last on 002)"
     same = judge_test(_tries("PPPF"), "003")
     assert same is not None and same.text.endswith("with the same build)")
+
+
+def test_another_failure_of_a_failing_test_is_another() -> None:
+    hang, crash = Identity("hang", "evtchn_write_lock"), Identity("crash", "sched.c", "bug")
+
+    def last(*failures: Identity | None) -> Found:
+        tries = [Try("000", "a", failed=False)]
+        for night, failure in enumerate(failures, 1):
+            tries.append(Try(f"{night:03}", "b", True, str(night), failure))
+        found = judge_test(tries, f"{len(failures):03}")
+        assert found is not None and found.kind == "failing" and found.since == "001"
+        return found
+
+    assert not last(hang).another
+    assert not last(hang, hang).another
+    assert last(hang, crash).another
+    assert last(hang, crash).text.startswith("2 (passed before, last on 000; it failed otherwise")
+    assert not last(hang, crash, hang).another  # seen before
+    assert not last(None, crash).another  # of a night whose evidence nobody kept
+    assert not last(hang, None).another
 
 
 def test_repeats_of_one_night_that_disagree_are_a_flake() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from harness.evidence import Hang, Spin, codec
+from harness.nightly.history import find
 from harness.nightly.outcome import Outcome
-from harness.nightly.rows import SCHEMA
+from harness.nightly.rows import SCHEMA, TABLES, Cause
 from harness.nightly.store import FILE, Store
+from harness.results.records import Test
 from harness.verdict import EXIT_USAGE, ConfigError, LabError, Verdict
 
 KEYS = [("h1", "counter", "load"), ("h2", "counter", "load")]
@@ -38,7 +43,7 @@ def test_a_store_of_another_schema_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / FILE) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(ConfigError, match="schema 99, this harness knows 1") as caught:
+    with pytest.raises(ConfigError, match="schema 99, this harness knows 2") as caught:
         Store(tmp_path, write=True)
     assert caught.value.exit_code == EXIT_USAGE
 
@@ -90,3 +95,53 @@ def test_attempts_have_directories_of_their_own(tmp_path: Path) -> None:
             store.end_attempt(attempt, Outcome(Verdict.MISS), state="waiting")
     home = f"nights/{begun.id}/h1-counter-load"
     assert runs == [home, f"{home}-2"]
+
+
+_SINCE_SCHEMA_2 = ("cause TEXT", "evidence TEXT")
+
+
+def _old_store(home: Path) -> None:
+    """Make a store as an older harness left it: two nights of one cell that fails, and in the
+    second an attempt that was stopped."""
+    lines = TABLES.splitlines()
+    tables = "\n".join(line for line in lines if not line.strip().startswith(_SINCE_SCHEMA_2))
+    assert tables.count("\n") == len(lines) - len(_SINCE_SCHEMA_2) - 1
+    with closing(sqlite3.connect(home / FILE)) as db:
+        db.executescript(tables)
+        db.execute("PRAGMA user_version = 1")
+        db.execute("INSERT INTO name VALUES (1, 'load')")
+        for number, name in enumerate(("20270115T080000Z", "20270116T080000Z"), 1):
+            db.execute("INSERT INTO night VALUES (?, 'p', 0, 9, 9, 'FAIL', '')", (name,))
+            db.execute(
+                "INSERT INTO cell (id, night, host, xen, suite, state, verdict, build)"
+                " VALUES (?, ?, 'h1', 'counter', 'load', 'done', 'FAIL', 'b')",
+                (number, name),
+            )
+            db.execute(
+                "INSERT INTO test VALUES (?, 1, 1, 'FAIL', 1.0, 'Xen hangs: CPU0', '', '')",
+                (number,),
+            )
+        db.execute("INSERT INTO attempt VALUES (2, 1, '', 0, 9, 'MISS', 'the nightly was stopped')")
+        db.execute("INSERT INTO attempt VALUES (2, 2, '', 0, 9, 'FAIL', 'Xen hangs: CPU0')")
+        db.commit()
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_store_of_an_older_harness_goes_on(tmp_path: Path, write: bool) -> None:
+    _old_store(tmp_path)
+    with Store(tmp_path, write=write) as store:
+        first, last = store.nights(5)
+        assert [attempt.cause for attempt in store.attempts(last.id)] == [Cause.STOPPED, ""]
+        assert [row.message for row in store.tests_of(first.id)[1]] == ["Xen hangs: CPU0"]
+    with Store(tmp_path, write=True) as store:
+        (found,) = find(store, last)
+        assert (found.found.kind, found.found.since, found.is_new) == ("failing", first.id, True)
+        seen = Hang(cpus=(Spin(cpu=0, function="evtchn_write_lock", where=""),))
+        tonight = store.begin_night("p", [("h1", "counter", "load")], 1_801_000_000.0, 60)
+        attempt = store.begin_attempt(store.cells(tonight.id)[0])
+        test = Test("h1", "load", Verdict.FAIL, 1.0, "words", evidence=seen)
+        store.end_attempt(attempt, Outcome(Verdict.FAIL, build="b", tests=(test,)), state="done")
+        (found,) = find(store, tonight)
+        assert (found.found.since, found.is_new) == (first.id, False)
+        (stored,) = store.db.execute("SELECT evidence FROM test WHERE evidence != ''").fetchone()
+        assert codec.from_json(json.loads(stored)) == seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.agent.wire import AgentRefused
+from harness.evidence import words
 from harness.machine import keys
 from harness.run import hang
 from harness.run.session import Session
@@ -26,7 +27,7 @@ def test_the_console_explains(xen: Session) -> None:
     spinning = hang.spins(
         xen.host.arch, xen.build, lambda: keys.registers(xen.console), nothing, looks=3
     )
-    print(hang.explain(xen.host.arch, spinning))
+    print("; ".join(map(words.spin, spinning)))
     word = 8193 if "x86" in xen.host.arch else 129
     (spin,) = [spin for spin in spinning if spin.function == "evtchn_write_lock"]
-    assert (spin.channel, spin.word) == (None, word)
+    assert (spin.port, spin.word) == (None, word)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from harness.config.host import BUILT_IN
+from harness.evidence import Hang, LockFault, Spin
 from harness.results.directory import RunDirectory, create
 from harness.results.journal import Journal
 from harness.results.manifest import Ingredient, write_manifest
@@ -37,6 +38,21 @@ STORY = """\
 0.000871 s  dom0    cpu 1  alloc_unbound(remote dom0)        -> never returned
 10.00000 s  Xen     cpu 1  still inside evtchn_alloc_unbound: <spins> & holds event_lock
 A poll of a free port must release what it took: the next writer of port 12 waits for ever."""
+
+EVIDENCE = Hang(
+    cpus=(
+        Spin(
+            cpu=1,
+            function="evtchn_write_lock",
+            where="evtchn_write_lock+0x1a/0x30",
+            port=12,
+            word=8193,
+            writers=1,
+            readers=1,
+            fault=LockFault.LEAKED_READER,
+        ),
+    )
+)
 
 _SECONDS = {
     "build": 31.4,
@@ -83,7 +99,9 @@ def failing(path: Path) -> RunDirectory:
         link = str(witness.relative_to(directory.path))
         message = "poll-leak: alloc_unbound never returned after a poll of free port 12"
         artifacts = (link, "history/gone.parquet")
-        test = Test(bad, "poll-of-free-port", Verdict.FAIL, 10.4, message, STORY, artifacts)
+        test = Test(
+            bad, "poll-of-free-port", Verdict.FAIL, 10.4, message, STORY, artifacts, EVIDENCE
+        )
         journal.append(test)
         journal.append(Test(bad, "loopback", Verdict.PASS, 20.0))
         journal.append(Test(bad, "domu-domu", Verdict.MISS, 3.0, "domu2's agent was cut off"))

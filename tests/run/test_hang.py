@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.arch import Arch
+from harness.evidence import LockFault, Spin, words
 from harness.hypervisor.cpu import Cpu
 from harness.hypervisor.layout import Channel, Memory
 from harness.hypervisor.symbols import Symbol, Symbols
@@ -40,7 +41,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hang, "channel_at", channel)
 
 
-def look(*rounds: Sequence[int], moving: bool = False) -> list[hang.Spin]:
+def look(*rounds: Sequence[int], moving: bool = False) -> list[Spin]:
     """Look at CPUs whose program counters are ``rounds``, again and again."""
     turns = itertools.cycle(rounds)
     ticket = itertools.count()
@@ -75,7 +76,7 @@ def test_guest_code_does_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arch", "lock", "words"),
+    ("arch", "lock", "says"),
     [
         (Arch.X86_64, 8193, "lock word = 8193 = one writer + 1 reader: a read side"),
         (Arch.ARM64, 130, "lock word = 130 = one writer + 2 readers: a read side"),
@@ -83,13 +84,23 @@ def test_guest_code_does_not() -> None:
         (Arch.X86_64, -1, "below zero"),
     ],
 )
-def test_the_lock_word_is_explained(arch: Arch, lock: int, words: str) -> None:
-    spin = hang.Spin(
-        0, "evtchn_write_lock+0x4/0x40", "evtchn_write_lock", Channel(21, 0, lock), lock
+def test_the_lock_word_is_explained(arch: Arch, lock: int, says: str) -> None:
+    function = "evtchn_write_lock"
+    writers, readers, fault = hang.decoded(arch, function, lock)
+    assert fault is not None
+    spin = Spin(
+        cpu=0,
+        function=function,
+        where="evtchn_write_lock+0x4/0x40",
+        port=21,
+        word=lock,
+        writers=writers,
+        readers=readers,
+        fault=fault,
     )
-    told = hang.explain(arch, [spin])
+    told = words.spin(spin)
     assert told.startswith("CPU0 spins in evtchn_write_lock on port 21: ")
-    assert words in told
+    assert says in told
 
 
 @pytest.mark.parametrize(
@@ -114,7 +125,7 @@ def test_without_memory_a_register_tells_the_lock_word(
         lambda: [Cpu(0, 0x1004, registers)],
         nothing,
     )
-    assert [(spin.channel, spin.word) for spin in hang_spins] == [(None, word)]
+    assert [(spin.port, spin.word) for spin in hang_spins] == [(None, word)]
 
 
 @pytest.mark.parametrize(("each", "found"), [(0, 0), (1_000_000, 0), (40_000_000, 1)])
@@ -145,11 +156,16 @@ def test_who_waits_for_another_is_not_all_that_is_told() -> None:
         "evtchn_write_lock",
         "queue_write_lock_slowpath",
     ]
+    assert [(spin.cause, spin.port, spin.fault) for spin in spinning] == [
+        (True, 21, LockFault.LEAKED_READER),
+        (False, None, None),
+    ]
 
 
 def test_where_only_others_wait_that_is_told() -> None:
     spinning = look([0x4004, 0x2000])
     assert [spin.function for spin in spinning] == ["queue_write_lock_slowpath"]
+    assert spinning[0].cause
 
 
 def test_backtraces_follow_the_frames_to_where_the_guest_came_from() -> None:
@@ -165,7 +181,8 @@ def test_backtraces_follow_the_frames_to_where_the_guest_came_from() -> None:
         return [Cpu(number, pc, {"RBP": 0x9000}) for number, pc in at.items()]
 
     build: Any = BUILD
-    assert hang.backtraces(Arch.X86_64, build, cpus, memory) == [
+    seen = hang.backtraces(Arch.X86_64, build, cpus, memory)
+    assert list(map(words.backtrace, seen)) == [
         "CPU0: evtchn_write_lock+0x4/0x40 < do_event_channel_op+0x10/0x40 < "
         "queue_write_lock_slowpath+0x10/0x40",
         "CPU1: in its guest",
@@ -195,13 +212,13 @@ def test_backtraces_go_on_behind_an_interrupt(vector: int, rflags: int, entry: s
         base + 0x300: bytes(16),
     }
     build: Any = BUILD
-    (line,) = hang.backtraces(
+    (seen,) = hang.backtraces(
         Arch.X86_64,
         build,
         lambda: [Cpu(0, 0x1004, {"RBP": base})],
         lambda _cpu, address, size: stack[address][:size],
     )
-    assert line == (
+    assert words.backtrace(seen) == (
         f"CPU0: evtchn_write_lock+0x4/0x40 < {entry} < do_event_channel_op+0x10/0x40 < "
         "queue_write_lock_slowpath+0x10/0x40"
     )

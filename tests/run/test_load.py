@@ -13,7 +13,7 @@ import pytest
 from harness.history.simulate.bugs import inject
 from harness.history.simulate.run import Recipe, generate
 from harness.results.directory import RunDirectory
-from harness.run.load import Disallowed, Load
+from harness.run.load import DisallowedHistory, Load
 
 
 class Recorder:
@@ -52,7 +52,7 @@ def test_a_legal_history_leaves_no_picture(load: Load, tmp_path: Path) -> None:
 def test_the_picture_of_a_violation_is_an_artifact(load: Load, tmp_path: Path) -> None:
     injected = inject(Recipe(seed=5, kernel=0), "send refused")
     assert injected is not None
-    with pytest.raises(Disallowed, match="answer") as caught:
+    with pytest.raises(DisallowedHistory, match="answer") as caught:
         load.judge(injected[0])
     assert "send(port" in caught.value.story
     assert load.artifacts[0].startswith("history/h/answer-")
@@ -65,7 +65,7 @@ def test_a_picture_that_cannot_be_drawn_hides_no_violation(
     (tmp_path / "history").write_text("in the way")
     injected = inject(Recipe(seed=5, kernel=0), "send refused")
     assert injected is not None
-    with pytest.raises(Disallowed):
+    with pytest.raises(DisallowedHistory):
         load.judge(injected[0])
     assert load.artifacts == []
     assert "cannot write the witness" in recorder.notes[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.evidence import Operation
 from harness.history.check import rules
 from harness.history.check.changes import find_timeline
 from harness.history.check.notify_vcpu import vcpu_told
@@ -47,7 +48,7 @@ def story(
     """
     zero = int(columns.call.min())
     names = {log.domid: log.domain for log in threads}
-    lines = [f"{property_}: {_CLAIMS[property_]}"]
+    lines = [claim(property_)]
     for index in range(len(columns)):
         mark = ">>" if columns.row[index] == culprit else "  "
         lines.append(f"{mark} {_line(columns, index, threads, names, zero)}")
@@ -106,6 +107,51 @@ def _answer(columns: Columns, index: int, op: Op, domain: object) -> str:
         detail = {1: f" for {domain(domid)}", 2: f" with {domain(domid)} port {arg}", 4: f" {arg}"}
         return f"{_STATS.get(number, 'closed')}{detail.get(number, '')}, vcpu {vcpu}"
     return str(result)
+
+
+def claim(property_: str) -> str:
+    """Return what is wrong where ``property_`` is violated."""
+    return f"{property_}: {_CLAIMS[property_]}"
+
+
+def operations(columns: Columns, threads: tuple[ThreadLog, ...]) -> tuple[Operation, ...]:
+    """Return the operations of a witness as values, in the order of their calls."""
+    zero = int(columns.call.min()) if len(columns) else 0
+    names = {log.domid: log.domain for log in threads}
+    return tuple(
+        _operation(columns, index, threads[columns.log[index]], names, zero)
+        for index in range(len(columns))
+    )
+
+
+def _operation(
+    columns: Columns, index: int, log: ThreadLog, names: dict[int, str], zero: int
+) -> Operation:
+    op = Op(columns.op[index])
+    port, arg = int(columns.port[index]), int(columns.arg[index])
+
+    def domain(domid: int) -> str:
+        return names.get(log.domid if domid == DOMID_SELF else domid, f"domain {domid}")
+
+    known: dict[Op, dict[str, int | str]] = {
+        Op.ALLOC_UNBOUND: {"dom": domain(port), "remote_dom": domain(arg)},
+        Op.BIND_INTERDOMAIN: {"remote_dom": domain(arg), "remote_port": port},
+        Op.BIND_VIRQ: {"virq": port, "vcpu": arg},
+        Op.BIND_IPI: {"vcpu": arg},
+        Op.BIND_VCPU: {"port": port, "vcpu": arg},
+        Op.SET_PRIORITY: {"port": port, "priority": arg},
+        Op.POLL: {"port": port, "timeout_us": arg},
+    }
+    flying = columns.ret[index] == NEVER
+    return Operation(
+        domain=log.domain,
+        vcpu=int(columns.cpu[index]),
+        verb=op.name.lower(),
+        arguments=known.get(op, {"port": port}),
+        result=None if flying else int(columns.result[index]),
+        begin=(int(columns.call[index]) - zero) / 1000,
+        end=None if flying else (int(columns.ret[index]) - zero) / 1000,
+    )
 
 
 def explain(

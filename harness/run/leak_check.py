@@ -6,10 +6,11 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from harness.domains.dom0 import Dom0
 from harness.domains.toolstack import Toolstack
+from harness.evidence import Change, Leak, words
+from harness.results import records
 from harness.verdict import LabError, Verdict
 
 _SETTLE_SECONDS = 8.0  # libxl and xenstored tidy up behind a destroyed domain's back
@@ -22,15 +23,6 @@ echo == xenstore; xenstore-ls -f / | cut -d= -f1
 echo == processes; for p in /proc/[0-9]*; do [ -e $p/exe ] && readlink $p/exe; done 2>/dev/null
 echo == temporary files; find /tmp /run/harness /var/lib/xen -xdev ! -type d 2>/dev/null
 """
-
-
-@dataclass(frozen=True)
-class Leak:
-    """Something that appeared or went away, as lines for a person."""
-
-    what: str
-    before: str
-    after: str
 
 
 # Category -> the things that are there, with their number.
@@ -58,7 +50,7 @@ def parse(text: str) -> State:
     return state
 
 
-def compare(before: State, after: State) -> list[Leak]:
+def compare(before: State, after: State) -> list[Change]:
     """Return the differences, one per category."""
     leaks = []
     for what in sorted(before.keys() | after.keys()):
@@ -66,11 +58,11 @@ def compare(before: State, after: State) -> list[Leak]:
         if what == "processes":
             was = was & now  # the last of the boot scripts may have been there, and ended
         if was != now:
-            leaks.append(Leak(what, _shown(was - now), _shown(now - was)))
+            leaks.append(Change(what=what, before=_shown(was - now), after=_shown(now - was)))
     return leaks
 
 
-def settle(before: State, look: Callable[[], State]) -> list[Leak]:
+def settle(before: State, look: Callable[[], State]) -> list[Change]:
     """Compare ``before`` with what ``look`` returns, for a while if need be."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while (leaks := compare(before, look())) and time.monotonic() < deadline:
@@ -78,19 +70,23 @@ def settle(before: State, look: Callable[[], State]) -> list[Leak]:
     return leaks
 
 
-def judge(leaks: list[Leak]) -> tuple[Verdict, str, str]:
-    """Return verdict, message and story.
+def outcome(host: str, leaks: list[Change]) -> records.Test:
+    """Return what ``leaks`` on ``host`` mean, as a test of its own.
 
     ERROR, not FAIL: what was left behind can be told from here, who left it cannot.
     """
     if not leaks:
-        return Verdict.PASS, "", ""
-    story = "\n".join(
-        f"{leak.what}:\n  gone:  {leak.before or '-'}\n  new:   {leak.after or '-'}"
-        for leak in leaks
+        return records.Test(host, "nothing-leaked", Verdict.PASS, 0.0)
+    seen = Leak(changes=tuple(leaks))
+    return records.Test(
+        host,
+        "nothing-leaked",
+        Verdict.ERROR,
+        0.0,
+        words.message(seen),
+        words.story(seen),
+        evidence=seen,
     )
-    message = "not as before the run: " + ", ".join(leak.what for leak in leaks)
-    return Verdict.ERROR, message, story
 
 
 def _shown(things: Counter[str]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harness.run.state import compare, judge, parse, settle
+from harness.evidence import Leak
+from harness.run.leak_check import compare, outcome, parse, settle
 from harness.verdict import Verdict
 
 TEXT = """\
@@ -30,7 +31,7 @@ def test_sections_become_counters() -> None:
 
 def test_the_same_state_is_no_leak() -> None:
     assert compare(parse(TEXT), parse(TEXT)) == []
-    assert judge([])[0] is Verdict.PASS
+    assert outcome("h", []).verdict is Verdict.PASS
 
 
 def test_one_more_port_and_one_more_process_are_named() -> None:
@@ -41,10 +42,11 @@ def test_one_more_port_and_one_more_process_are_named() -> None:
     assert [leak.what for leak in leaks] == ["event channels", "processes"]
     assert (leaks[0].before, leaks[0].after) == ("", "   9: VCPU 0: Unbound")
     assert (leaks[1].before, leaks[1].after) == ("", "/usr/sbin/sshd")
-    verdict, message, story = judge(leaks)
-    assert verdict is Verdict.ERROR
-    assert message == "not as before the run: event channels, processes"
-    assert "9: VCPU 0: Unbound" in story
+    test = outcome("h", leaks)
+    assert test.verdict is Verdict.ERROR
+    assert test.message == "not as before the run: event channels, processes"
+    assert "9: VCPU 0: Unbound" in test.story
+    assert test.evidence == Leak(changes=tuple(leaks))
 
 
 def test_a_boot_script_that_has_ended_is_no_leak() -> None:

@@ -1,0 +1,65 @@
+"""The agents of a booted host: their programs in dom0, and the lines to them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+
+from harness.agent.client import AgentClient
+from harness.domains.dom0 import Dom0
+from harness.domains.toolstack import DomU
+from harness.machine import Machine
+from harness.machine.line import Line
+
+PAYLOAD = "/run/harness"  # in dom0: guests/dom0/stage1 puts the payload there
+
+
+def start(machine: Machine, dom0: Dom0, domus: Sequence[DomU]) -> list[Line]:
+    """Start dom0's agent and, for each of ``domus``, the relay to its agent; return the lines to
+    them, dom0's first."""
+    agent = f"{PAYLOAD}/agent"
+    programs = {"dom0": [agent, "serve"]} | {
+        domu.name: [agent, "relay", "--domid", str(domu.domid)] for domu in domus
+    }
+    if not machine.lines:
+        return [Line(dom0.channel(words), f"agent of {name}") for name, words in programs.items()]
+    for line, words in zip(machine.lines, programs.values(), strict=False):
+        dom0.run(on_line(line.name, words))
+    return machine.lines
+
+
+def greet(
+    names: Sequence[str], lines: Sequence[Line], listen: Callable[[Line], None]
+) -> dict[str, AgentClient]:
+    """Return the agents at the ends of ``lines``, which have answered; ``listen`` watches over
+    each line from the first word on."""
+    agents = {}
+    for name, line in zip(names, lines, strict=False):
+        listen(line)
+        agents[name] = AgentClient(line, name)
+        agents[name].hello()
+    return agents
+
+
+def end(lines: Sequence[Line]) -> None:
+    """End the agents' streams: they close their ports and let go of each other's pages."""
+    for line in lines:
+        line.hang_up()
+
+
+def operations(agents: Mapping[str, AgentClient]) -> dict[str, int]:
+    """Return how many single operations vCPU 0 of each agent has made: fewer after a restore than
+    before it.
+
+    No clock tells: under TCG an x86's TSC goes on where it was (seen with QEMU 7.2).
+    """
+    collected = {name: agent.collect(0) for name, agent in agents.items()}
+    return {name: len(each.records) + each.lost for name, each in collected.items()}
+
+
+def on_line(line: str, words: list[str]) -> str:
+    """Return a command that leaves ``words`` running with the virtio port ``line`` as stdin
+    and stdout.  (The links in /dev/virtio-ports are udev's, which dom0 has not.)"""
+    find = f'for p in /sys/class/virtio-ports/*; do [ "$(cat $p/name)" != {line} ] || break; done'
+    start = f"exec {shlex.join(words)} <>/dev/${{p##*/}} >&0 2>/dev/console"
+    return f"setsid sh -c {shlex.quote(f'{find}; {start}')} </dev/null >/dev/null 2>&1 &"

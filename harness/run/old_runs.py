@@ -1,0 +1,32 @@
+"""Runs that an older harness made: the evidence of their failures, judged again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.evidence import Evidence
+from harness.history.checker import check
+from harness.results.records import Test
+
+HISTORY = ".parquet"
+
+
+def evidence_of(test: Test, folder: Path) -> Evidence | None:
+    """Return why ``test`` of the run in ``folder`` failed.
+
+    A run of before evidence was kept is judged again by the histories that it recorded; None
+    where these show nothing.
+    """
+    if test.evidence is not None:
+        return test.evidence
+    for artifact in test.artifacts:
+        path = folder / artifact
+        if path.suffix == HISTORY and path.is_file() and (seen := first_violation(path)):
+            return seen
+    return None
+
+
+def first_violation(history: Path) -> Evidence | None:
+    """Return the first thing in ``history`` that the model forbids; None if it forbids none."""
+    violations = check(history).violations
+    return violations[0].evidence if violations else None
