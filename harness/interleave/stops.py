@@ -7,7 +7,6 @@ model is in Xen's functions is a table; the rest is the same for all flavours an
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,12 +14,11 @@ from pathlib import Path
 
 import capstone
 from capstone import arm64_const, x86_const
-from elftools.dwarf.compileunit import CompileUnit
-from elftools.dwarf.die import DIE
-from elftools.dwarf.ranges import RangeEntry
 from elftools.elf.elffile import ELFFile
 
 from harness.arch import Arch
+from harness.hypervisor.dwarf.inlined import copies
+from harness.hypervisor.dwarf.units import Range
 from harness.hypervisor.symbols import symbols
 from harness.verdict import HarnessError
 
@@ -113,9 +111,10 @@ def stop_points(elf: Path, arch: Arch, labels: Labels, offset: int = 0) -> tuple
     found: dict[int, StopPoint] = {}
     with elf.open("rb") as source:
         code = _Code(ELFFile(source), arch)
-        for name, caller, ranges in _instances(elf, tuple(labels)):
+        for copy in copies(elf, frozenset(labels), _UNITS):
+            name, caller = copy.function, copy.caller
             kinds: dict[Access, int] = {}
-            for access, address, end, register, at in code.accesses(ranges):
+            for access, address, end, register, at in code.accesses(copy.ranges):
                 if at not in (0, offset):
                     continue
                 known = labels[name].get(access, ())
@@ -155,67 +154,6 @@ def gates(
     return tuple(found[address] for address in sorted(found))
 
 
-_Range = tuple[int, int]
-_Instance = tuple[str, str, tuple[_Range, ...]]
-
-
-@functools.lru_cache(maxsize=8)
-def _instances(elf: Path, names: tuple[str, ...]) -> tuple[_Instance, ...]:
-    """Return (function, caller, address ranges) of every copy of the functions ``names``."""
-    found: list[_Instance] = []
-    with elf.open("rb") as source:
-        file = ELFFile(source)
-        if not file.has_dwarf_info():
-            raise HarnessError("has no DWARF", where=str(elf))
-        for unit in file.get_dwarf_info().iter_CUs():
-            if _name(unit.get_top_DIE()).endswith(_UNITS):
-                for die in unit.get_top_DIE().iter_children():
-                    if die.tag == "DW_TAG_subprogram":
-                        found += _copies(unit, die, _name(die), names)
-    return tuple(found)
-
-
-def _copies(
-    unit: CompileUnit, die: DIE, caller: str, names: tuple[str, ...]
-) -> Iterator[_Instance]:
-    if die.tag in ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine"):
-        name = _name(die)
-        ranges = _ranges(unit, die)
-        if name in names and ranges:
-            yield name, caller, ranges
-    for child in die.iter_children():
-        yield from _copies(unit, child, caller, names)
-
-
-def _name(die: DIE) -> str:
-    while "DW_AT_abstract_origin" in die.attributes:
-        die = die.get_DIE_from_attribute("DW_AT_abstract_origin")
-    if "DW_AT_name" not in die.attributes and "DW_AT_specification" in die.attributes:
-        die = die.get_DIE_from_attribute("DW_AT_specification")
-    value = die.attributes.get("DW_AT_name")
-    return value.value.decode(errors="replace") if value is not None else ""
-
-
-def _ranges(unit: CompileUnit, die: DIE) -> tuple[_Range, ...]:
-    attributes = die.attributes
-    if "DW_AT_ranges" in attributes:
-        lists = unit.dwarfinfo.range_lists()
-        base = unit.get_top_DIE().attributes.get("DW_AT_low_pc")
-        start = base.value if base is not None else 0
-        found = []
-        for entry in lists.get_range_list_at_offset(attributes["DW_AT_ranges"].value, unit):
-            if isinstance(entry, RangeEntry):
-                shift = 0 if entry.is_absolute else start
-                found.append((entry.begin_offset + shift, entry.end_offset + shift))
-            else:
-                start = entry.base_address
-        return tuple(sorted(found))
-    if "DW_AT_low_pc" not in attributes or "DW_AT_high_pc" not in attributes:
-        return ()
-    low, high = attributes["DW_AT_low_pc"].value, attributes["DW_AT_high_pc"]
-    return ((low, high.value if high.form == "DW_FORM_addr" else low + high.value),)
-
-
 _Found = tuple[Access, int, int, str, int]  # kind, address, end, base register, offset
 
 
@@ -241,7 +179,7 @@ class _Code:
             if symbol.name.startswith(_SPINLOCK) and symbol["st_info"]["type"] == "STT_FUNC"
         }
 
-    def accesses(self, ranges: tuple[_Range, ...]) -> Iterator[_Found]:
+    def accesses(self, ranges: tuple[Range, ...]) -> Iterator[_Found]:
         """Yield what in ``ranges`` may touch a lock, lowest address first."""
         for low, high in ranges:
             listed = list(self._engine.disasm(self._bytes(low, high), low))
@@ -265,7 +203,7 @@ class _Code:
         """The register of a call's first argument."""
         return "rdi" if self._arch is Arch.X86_64 else "x0"
 
-    def calls(self, ranges: tuple[_Range, ...]) -> Iterator[tuple[int, int, int]]:
+    def calls(self, ranges: tuple[Range, ...]) -> Iterator[tuple[int, int, int]]:
         """Yield (address, address after it, target) of every direct call in ``ranges``."""
         for low, high in ranges:
             for instruction in self._engine.disasm(self._bytes(low, high), low):
