@@ -20,7 +20,7 @@ DONE = "done"  # a step: the model's thread has come to its end
 
 
 class LockFault(StrEnum):
-    """What a channel's lock word proves, if anything."""
+    """What a lock's word proves, if anything."""
 
     LEAKED_READER = "leaked-reader"  # one writer waits for readers that are no longer there
     WRITERS = "writers"  # several writers, each of which waits for the others
@@ -40,6 +40,12 @@ class Spin:
     readers: int | None = None
     fault: LockFault | None = None
     cause: bool = True  # False: it waits for what another of these CPUs keeps
+    operation: str = ""  # on whose behalf it wants the lock: "evtchn_close"
+    domain: str = ""  # whose lock it is: "d0", of a vCPU's "d0v1"; "": a global one, or not known
+    lock: str = ""  # the lock's name: "event_lock"; of a channel's "lock"
+    holder: int | None = None  # the CPU that keeps it from the lock
+    holds: tuple[str, ...] = ()  # locks that it holds itself: "d1's event_lock"
+    circle: bool = False  # it waits for a CPU that waits for it, itself or through others
 
 
 @dataclass(frozen=True, kw_only=True)

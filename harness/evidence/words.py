@@ -38,7 +38,9 @@ def message(evidence: Evidence) -> str:
     """Return ``evidence`` in one line."""
     match evidence:
         case Hang():
-            return f"Xen hangs: {'; '.join(map(spin, evidence.cpus))}"
+            told = "; ".join(map(spin, evidence.cpus))
+            circle = any(seen.circle for seen in evidence.cpus)
+            return f"Xen hangs: {told}{': each waits for the other' if circle else ''}"
         case Crash():
             return f"{evidence.what}: {evidence.text}"
         case Disallowed():
@@ -98,7 +100,15 @@ def story(evidence: Evidence) -> str:
 def spin(seen: Spin) -> str:
     """Return what one spinning CPU means."""
     head = f"CPU{seen.cpu} spins in {seen.function}"
-    head += f" on port {seen.port}" if seen.port is not None else ""
+    head += f" ({seen.operation})" if seen.operation else ""
+    if seen.circle or not seen.cause:
+        return f"{head}{_waits(seen)}"
+    if seen.port is not None:
+        head += f" on {_lock(seen)}"
+    elif seen.lock:
+        head += f" for {_lock(seen)}"
+    if seen.holder is not None:
+        return f"{head}, which CPU{seen.holder} holds"
     if seen.word is None:
         return head
     head += f": lock word = {seen.word}"
@@ -115,6 +125,21 @@ def spin(seen: Spin) -> str:
             return f"{head} = {seen.writers} writers: each waits for the other"
         case None:
             return head
+
+
+def _waits(seen: Spin) -> str:
+    """Return what a CPU waits for that is not to blame alone."""
+    told = f" for {_lock(seen)}" if seen.lock or seen.port is not None else ""
+    told += f", which CPU{seen.holder} holds" if seen.holder is not None else ""
+    if seen.circle and seen.holds:
+        return f"{told}, and holds {' and '.join(seen.holds)}"
+    return told
+
+
+def _lock(seen: Spin) -> str:
+    if seen.port is not None:
+        return f"port {seen.port}{f' of {seen.domain}' if seen.domain else ''}"
+    return f"{seen.domain}'s {seen.lock}" if seen.domain else seen.lock
 
 
 def backtrace(seen: Backtrace) -> str:

@@ -30,8 +30,8 @@ _CIE = 0xFFFFFFFF
 class Frame:
     """One activation of a function.
 
-    ``registers`` are by DWARF's numbers, those whose values are known: of a caller the ones that
-    a callee preserves.
+    ``registers`` are by DWARF's numbers, those whose values are known: of a caller those that its
+    callee has not touched, or has saved.
     """
 
     pc: int  # the instruction; of a caller the one that is returned to
@@ -57,7 +57,11 @@ class Numbers:
 
     def of(self, registers: Mapping[str, int]) -> dict[int, int]:
         """Return ``registers`` by number."""
-        return {n: registers[name] for n, name in enumerate(self.names) if name in registers}
+        found = {n: registers[name] for n, name in enumerate(self.names) if name in registers}
+        for name, number in (("FP", self.frame), ("LR", self.link)):  # as Xen for Arm prints them
+            if number is not None and name in registers:
+                found.setdefault(number, registers[name])
+        return found
 
 
 NUMBERS = {
@@ -100,7 +104,9 @@ def _by_rules(elf: Path, arch: Arch, frame: Frame, read: Read) -> tuple[int, dic
     if row is None or frame.cfa is None:
         return None
     numbers = NUMBERS[arch]
-    values = {n: value for n, value in frame.registers.items() if n in numbers.preserved}
+    values = dict(frame.registers)
+    if not _keeps_others(elf, frame.address):
+        values = {n: value for n, value in values.items() if n in numbers.preserved}
     back = frame.registers.get(numbers.link) if numbers.link is not None else None
     for register, offset in row.rules.items():
         if offset is None:
@@ -115,6 +121,17 @@ def _by_rules(elf: Path, arch: Arch, frame: Frame, read: Read) -> tuple[int, dic
         return None
     values[numbers.stack] = frame.cfa
     return back, values
+
+
+def _keeps_others(elf: Path, address: int) -> bool:
+    """Say whether a location in any register holds while the function at ``address`` runs.
+
+    gcc lets a caller keep a value in a register that it knows its callee not to touch
+    (-fipa-ra); where a call ends a location, it writes that it ends one byte earlier.
+    """
+    unit = units(elf).unit(address)
+    made_by = unit.get_top_DIE().attributes.get("DW_AT_producer") if unit is not None else None
+    return made_by is not None and made_by.value.startswith(b"GNU C")
 
 
 def _by_pointer(arch: Arch, frame: Frame, read: Read) -> tuple[int, dict[int, int]] | None:
