@@ -38,12 +38,14 @@ class FakeSession:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What the fake host does when booted: ``boot`` is raised, ``ended`` counts tear-downs."""
-    control = SimpleNamespace(boot=None, ended=0)
+    control = SimpleNamespace(boot=None, ended=0, boots=99)
 
     @contextmanager
     def session(_plan: object, _host: object, recorder: object) -> Iterator[FakeSession]:
         if control.boot is not None:
             raise control.boot
+        if control.ended >= control.boots:
+            raise LabError("no serial line")
         try:
             yield FakeSession(recorder)
         finally:
@@ -114,16 +116,38 @@ def test_a_machine_that_died_overrules_the_assertion(
     assert code == 3
 
 
-def test_after_a_death_the_other_tests_miss(
+def test_a_death_costs_its_test_and_the_next_has_a_fresh_machine(
     pytester: pytest.Pytester, host: SimpleNamespace
 ) -> None:
     body = (
         f"{HEAD}def test_a(xen):\n    xen.trouble = HypervisorError('panic')\n    assert False\n"
-        "def test_b(xen): pass\n"
+        "def test_b(xen): assert xen.trouble is None\n"
+        "def test_c(xen): pass\n"
     )
     code, result = run(pytester, body)
-    assert verdicts(result)["a"] == "FAIL"
-    assert verdicts(result)["b"] != "PASS"
+    assert verdicts(result) == {"boot": "PASS", "a": "FAIL", "b": "PASS", "c": "PASS"}
+    assert host.ended == 2
+    assert code == 1
+
+
+def test_where_no_fresh_machine_comes_the_other_tests_miss(
+    pytester: pytest.Pytester, host: SimpleNamespace
+) -> None:
+    host.boots = 1
+    body = (
+        f"{HEAD}def test_a(xen):\n    xen.trouble = HypervisorError('panic')\n    assert False\n"
+        "def test_b(xen): pass\n"
+        "def test_c(xen): pass\n"
+    )
+    code, result = run(pytester, body)
+    found = [(t.name, t.verdict) for h in result.hosts for t in h.tests]
+    assert found == [
+        ("boot", "PASS"),
+        ("a", "FAIL"),
+        ("boot", "MISS"),
+        ("b", "MISS"),
+        ("c", "MISS"),
+    ]
     assert code == 1
 
 

@@ -47,6 +47,10 @@ class Watched:
         self._bare: BareGuest | None = None
         self._bare_domain: Domain | None = None
 
+    def is_of(self, live: Session) -> bool:
+        """Say whether these are the domains of ``live``: a host may have been booted anew."""
+        return self._live is live
+
     def begin(self) -> Domains:
         """Return the domains for a test, the bare guest left out; the oracle's release is that
         of the Xen that booted."""

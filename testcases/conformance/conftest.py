@@ -29,7 +29,9 @@ def hosts() -> dict[str, Watched]:
 @pytest.fixture
 def watched(xen: Session, hosts: dict[str, Watched]) -> Watched:
     """What is known of the host's domains."""
-    return hosts.setdefault(xen.host.name, Watched(xen))
+    if xen.host.name not in hosts or not hosts[xen.host.name].is_of(xen):
+        hosts[xen.host.name] = Watched(xen)
+    return hosts[xen.host.name]
 
 
 @pytest.fixture
