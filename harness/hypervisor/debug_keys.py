@@ -43,7 +43,7 @@ def registers(lines: Iterable[str]) -> list[Cpu]:
         if begun := _CPU.search(line):
             number, words = int(begun[1]), None
             where = None if number in found else found.setdefault(number, {})  # Xen's comes first
-        elif where is not None and (top := _STACK.match(line)):
+        elif number not in stacks and (top := _STACK.match(line)):
             where, words = None, bytearray()
             stacks[number] = int(top[1], 16), words
         elif words is not None and (printed := _WORDS.match(line)):

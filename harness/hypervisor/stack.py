@@ -19,7 +19,7 @@ _MOST_FRAMES = 24
 # Where an interrupt or a fault came into Xen on x86-64 (SAVE_ALL), the frame pointer is that of
 # the saved %rbp, inverted, which is the fifth member of struct cpu_user_regs.
 _RBP, _VECTOR, _RIP, _RFLAGS, _RSP, _SAVED_SIZE = 32, 124, 128, 144, 152, 160
-_SAVED = ("R15", "R14", "R13", "R12", "RBP", "RBX", "R11", "R10", "R9", "R8")
+_SAVED: tuple[str, ...] = ("R15", "R14", "R13", "R12", "RBP", "RBX", "R11", "R10", "R9", "R8")
 _SAVED += ("RAX", "RCX", "RDX", "RSI", "RDI")
 _STACK_SIZE = 8 * 4096
 _INTERRUPTS_ON = 1 << 9  # in RFLAGS

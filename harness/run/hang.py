@@ -164,7 +164,7 @@ def _spin(
     where = symbols(build.syms).describe(cpu.pc)
     wanted = one.operation
     if wanted is None:
-        function = one.stack.sites[0].function if one.stack.sites else where.partition("+")[0]
+        function = where.partition("+")[0]
         locked = [other for other in waiting if other.operation is not None]
         return Spin(cpu=one.cpu, function=function, where=where, cause=not locked)
     word = wanted.word or _held(arch, wanted, cpu)

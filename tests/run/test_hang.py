@@ -204,6 +204,19 @@ def test_without_memory_a_register_tells_the_lock_word(
     assert (spin.port, spin.word) == (None, word)
 
 
+def test_a_loop_without_a_lock_is_a_hang_where_the_cpu_is_seen_to_run(xen: Toy) -> None:
+    """No name says what it waits for; on a server, whose CPU may as well stand, nothing is said."""
+    turns = iter(range(1000))
+    at = xen.address("_start")
+
+    def running() -> list[Cpu]:
+        return [Cpu(0, at, {}, ran_ns=next(turns) * 100_000_000)]
+
+    (spin,) = hang.spins(xen.arch, xen.build, running, nothing)
+    assert (spin.function, spin.lock, spin.cause) == ("_start", "", True)
+    assert hang.spins(xen.arch, xen.build, lambda: [Cpu(0, at, {})], nothing) == []
+
+
 def test_backtraces_tell_inlined_functions_too(xen: Toy) -> None:
     (seen,) = hang.backtraces(xen.arch, xen.build, lambda: [channel(xen)], nothing)
     line = words.backtrace(seen)
