@@ -105,8 +105,8 @@ def spin(seen: Spin) -> str:
         return f"{head}{_waits(seen)}"
     if seen.port is not None:
         head += f" on {_lock(seen)}"
-    elif seen.lock:
-        head += f" for {_lock(seen)}"
+    elif lock := _lock(seen):
+        head += f" for {lock}"
     if seen.holder is not None:
         return f"{head}, which CPU{seen.holder} holds"
     if seen.word is None:
@@ -129,7 +129,8 @@ def spin(seen: Spin) -> str:
 
 def _waits(seen: Spin) -> str:
     """Return what a CPU waits for that is not to blame alone."""
-    told = f" for {_lock(seen)}" if seen.lock or seen.port is not None else ""
+    lock = _lock(seen)
+    told = f" for {lock}" if lock else ""
     told += f", which CPU{seen.holder} holds" if seen.holder is not None else ""
     if seen.circle and seen.holds:
         return f"{told}, and holds {' and '.join(seen.holds)}"
@@ -137,9 +138,12 @@ def _waits(seen: Spin) -> str:
 
 
 def _lock(seen: Spin) -> str:
+    """Return whose lock it is that a CPU wants; "" where that is not known."""
     if seen.port is not None:
         return f"port {seen.port}{f' of {seen.domain}' if seen.domain else ''}"
-    return f"{seen.domain}'s {seen.lock}" if seen.domain else seen.lock
+    if seen.domain:
+        return f"{seen.domain}'s {seen.lock}"
+    return seen.lock if seen.lock != "lock" else ""  # a channel's, whose memory could not be read
 
 
 def backtrace(seen: Backtrace) -> str:

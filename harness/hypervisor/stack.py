@@ -110,9 +110,11 @@ def _sites(elf: Path, frame: Frame, number: int) -> Iterator[Site]:
 
 
 def _further(arch: Arch, frame: Frame, above: Frame) -> bool:
-    """Say whether ``above`` lies above ``frame`` in the stack, as a caller must."""
+    """Say whether ``above`` lies above ``frame`` in the stack, as a caller must; a function of
+    arm64 that calls nobody may have nothing there."""
     stack = NUMBERS[arch].stack
-    return above.registers.get(stack, 0) > frame.registers.get(stack, -1)
+    here, there = frame.registers.get(stack, -1), above.registers.get(stack, 0)
+    return there > here if frame.call else there >= here
 
 
 def _interrupted(elf: Path, frame: Frame, read: Read) -> tuple[Frame | None, str]:
