@@ -19,7 +19,7 @@ from harness.hypervisor.cpu import Cpu
 from harness.hypervisor.symbols import Symbols, symbols
 from harness.verdict import LabError
 
-SOURCE = Path(__file__).parent / "toy" / "event_channel.c"
+SOURCES = sorted((Path(__file__).parent / "toy").glob("*.c"))
 RWLOCK = "#define    _QW_SHIFT    12                 /* Writer flags shift */\n"
 _FLAGS = (
     "-g -ffreestanding -nostdlib -static -fno-pic -fno-stack-protector -fno-omit-frame-pointer "
@@ -66,7 +66,15 @@ def toy(arch: Arch, *flags: str) -> Toy:
     """Return the toy, compiled for ``arch`` with ``flags``."""
     folder = Path(tempfile.mkdtemp(prefix="toy-xen-"))
     elf = folder / "xen-syms"
-    words = [compiler(arch), *_FLAGS.split(), *_OWN[arch], *flags, str(SOURCE), "-o", str(elf)]
+    words = [
+        compiler(arch),
+        *_FLAGS.split(),
+        *_OWN[arch],
+        *flags,
+        *map(str, SOURCES),
+        "-o",
+        str(elf),
+    ]
     subprocess.run(words, check=True)
     header = folder / "xen" / "include" / "xen" / "rwlock.h"
     header.parent.mkdir(parents=True)

@@ -13,6 +13,7 @@ from harness.arch import Arch
 from harness.evidence import Hang, LockFault, Spin, words
 from harness.hypervisor import locks
 from harness.hypervisor.cpu import Cpu
+from harness.hypervisor.dwarf.types import record
 from harness.hypervisor.locks import Kind, Operation
 from harness.hypervisor.objects import Named
 from harness.run import hang, samples
@@ -56,8 +57,6 @@ def channel(xen: Toy, number: int = 0) -> Cpu:
 
 
 def event_lock(xen: Toy, domain: str, number: int) -> Cpu:
-    from harness.hypervisor.dwarf.types import record
-
     offset = record(xen.elf, "domain", "event_channel.c")["event_lock"].offset
     return xen.cpu("here_rwlock", xen.address(domain) + offset, number)
 
@@ -105,16 +104,21 @@ def test_a_lock_that_nobody_who_spins_holds_is_the_cause_itself(xen: Toy) -> Non
     assert (spin.cause, spin.holder, spin.lock, spin.domain) == (True, 1, "event_lock", "d0")
 
 
-def test_a_vcpus_and_a_global_lock_are_named(xen: Toy) -> None:
-    """A debug build notes who holds a spinlock: CPU3 and CPU2 do."""
+def test_a_vcpus_a_queues_and_a_global_lock_are_named(xen: Toy) -> None:
+    """A debug build notes who holds a spinlock: CPU3, CPU6 and CPU2 do."""
     virq_lock = xen.address("v10") + 4
+    queue = record(xen.elf, "evtchn_fifo_queue", "event_fifo.c")
+    fifo = record(xen.elf, "evtchn_fifo_vcpu", "event_fifo.c")
+    queue_lock = xen.address("fifo10") + fifo["queue"].offset + 2 * queue.size
     found = spins(
         xen,
         xen.cpu("here_spinlock", virq_lock, 0),
-        xen.cpu("here_spinlock", xen.address("heap_lock"), 1),
+        xen.cpu("here_spinlock", queue_lock + queue["lock"].offset, 1),
+        xen.cpu("here_spinlock", xen.address("heap_lock"), 4),
     )
     assert [(spin.domain, spin.lock, spin.holder) for spin in found] == [
         ("d1v0", "virq_lock", 3),
+        ("d1v0", "FIFO queue 2 lock", 6),
         ("", "heap_lock", 2),
     ]
     assert "for heap_lock, which CPU2 holds" in told(found)

@@ -3,18 +3,12 @@
  * are initialised data.  The instruction labelled "here" is in the loop of a lock, and names the
  * register that holds the lock's address.
  */
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
+#include "types.h"
 
-typedef struct { int counter; } atomic_t;
-typedef union { u32 head_tail; struct { u16 head, tail; }; } spinlock_tickets_t;
-union lock_debug { u16 val; struct { u16 cpu:12; u16 pad:2; u8 irq_safe:1; u8 unseen:1; }; };
-typedef struct spinlock { spinlock_tickets_t tickets; u16 recurse; union lock_debug debug; } spinlock_t;
-typedef struct { atomic_t cnts; spinlock_t lock; } rwlock_t;
+extern struct evtchn_fifo_vcpu fifo10;
 
 struct evtchn { atomic_t lock; u8 state; u32 port; };
-struct vcpu { int vcpu_id; spinlock_t virq_lock; };
+struct vcpu { int vcpu_id; spinlock_t virq_lock; struct evtchn_fifo_vcpu *evtchn_fifo; };
 struct domain {
     u16 domain_id;
     u32 max_vcpus;
@@ -32,7 +26,7 @@ struct evtchn channels[2][4] = {
     { { BUSY(0), 0, 0 }, { BUSY(0), 0, 1 }, { BUSY(1), 0, 2 }, { BUSY(0), 0, 3 } },
     { { BUSY(0), 0, 0 }, { BUSY(0), 0, 1 }, { BUSY(0), 0, 2 }, { BUSY(0), 0, 3 } },
 };
-struct vcpu v10 = { 0, { { 0x00050004 }, 0, { 3 } } };
+struct vcpu v10 = { 0, { { 0x00050004 }, 0, { 3 } }, &fifo10 };
 struct vcpu *vcpus1[1] = { &v10 };
 /* d0's event_lock is held by CPU 1, d1's by CPU 0: 3 << 12, and the CPU. */
 struct domain d1 = { 1, 1, vcpus1, 0, { { 0x3000 }, { { 0 }, 0, { 0xffff } } }, channels[1], { 0, 0 } };
