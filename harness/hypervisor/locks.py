@@ -29,6 +29,8 @@ _UNIT = "event_channel.c"
 # One writer counts for so much in the counter flavours (MAX_VIRT_CPUS).
 WRITER = {Arch.X86_64: 8192, Arch.ARM64: 128}
 _LEADING = 3  # functions without a lock that a primitive may call: cpu_relax(), read_atomic()...
+_NEARBY = 128  # bytes from a place in a loop to its end
+_BRANCH = re.compile(r"j[a-z]+$|b(\.[a-z]{2})?$|[ct]bn?z$")
 _LOAD = re.compile(r"ld(a|x|ax|ap)?r[bh]?$")
 _SHIFT = re.compile(r"^#define\s+_QW_SHIFT\s+(\d+)", re.MULTILINE)
 _BYTE_WIDE = 0x01, 0xFF, 8  # _QW_WAITING, _QW_LOCKED, _QR_SHIFT of Xen before 4.14: no CPU in it
@@ -87,7 +89,10 @@ def operation(
     run = _primitives(stack)
     if not run:
         return None
-    outer, callers = run[-1], stack.sites[stack.sites.index(run[-1]) + 1 :]
+    outside = stack.sites.index(run[-1]) + 1
+    if _only_reads(stack, run[-1]) and outside < len(stack.sites):
+        outside += 1  # a lock function that nobody would know by its name
+    outer, callers = stack.sites[outside - 1], stack.sites[outside:]
     kind, address, channel = _target(stack, run)
     if address is None:
         address = _read_by(stack.elf, arch, loop)
@@ -189,6 +194,12 @@ def _is_primitive(stack: Stack, site: Site) -> bool:
     return "lock" in site.function and arguments == [_CHANNEL]
 
 
+def _only_reads(stack: Stack, site: Site) -> bool:
+    """Say whether ``site`` is given nothing but a number to read: it is no lock function itself."""
+    arguments = {variable.target for variable, _ in stack.pointers(site) if variable.parameter}
+    return arguments == {"atomic_t"}
+
+
 def _target(stack: Stack, run: Sequence[Site]) -> tuple[Kind | None, int | None, int | None]:
     """Return kind and address of the lock that ``run`` takes, and of its channel.
 
@@ -222,17 +233,27 @@ def _behalf(callers: Sequence[Site]) -> str:
 
 
 def _read_by(elf: Path, arch: Arch, loop: Sequence[Cpu]) -> int | None:
-    """Return the one address that the instructions at which a CPU was found read from memory."""
-    found = set[int]()
+    """Return the one address that is read in the loop in which a CPU was found, again and again."""
     low, high = min(cpu.pc for cpu in loop), max(cpu.pc for cpu in loop)
-    for instruction in code(elf, arch).instructions(low, high + 16):
-        if instruction.address > high:
-            break
-        for cpu in loop:
-            at = _address(arch, instruction, cpu)
-            if at is not None:
-                found.add(at)
+    found = {
+        at
+        for instruction in _around(elf, arch, low, high)
+        if (at := _address(arch, instruction, loop[-1])) is not None
+    }
     return found.pop() if len(found) == 1 else None
+
+
+def _around(elf: Path, arch: Arch, low: int, high: int) -> list[capstone.CsInsn]:
+    """Return the instructions of the innermost loop that has ``low`` and ``high`` in it: up to a
+    branch that goes back; none if there is no such branch nearby."""
+    text = code(elf, arch)
+    for instruction in text.instructions(low, high + _NEARBY):
+        if instruction.address < high or not _BRANCH.match(instruction.mnemonic):
+            continue
+        target = instruction.operands[-1]
+        if target.type in (arm64_const.ARM64_OP_IMM, x86_const.X86_OP_IMM) and target.imm <= low:
+            return text.instructions(int(target.imm), instruction.address + instruction.size)
+    return []
 
 
 def _address(arch: Arch, instruction: capstone.CsInsn, cpu: Cpu) -> int | None:

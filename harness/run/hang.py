@@ -202,7 +202,9 @@ def fault(word: Word, wanted: Operation, holders: Collection[int] = ()) -> LockF
     """Return what ``word`` proves of whoever waits for the write side in ``wanted``."""
     if wanted.kind is Kind.COUNTER and word.value < 0:
         return LockFault.UNDERFLOW
-    if word.writers is None or "write" not in wanted.function or holders:
+    # Of a counter only writers wait.
+    writes = wanted.kind is Kind.COUNTER or "write" in wanted.function
+    if word.writers is None or not writes or holders:
         return None
     if word.writers == 1 and word.readers:
         return LockFault.LEAKED_READER

@@ -78,18 +78,18 @@ def test_units_are_found_without_aranges(xen: Toy) -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "variable", "behind"),
-    [("here_channel", "evtchn", 0), ("here_rwlock", "lock", 0), ("here_spinlock", "lock", 0)],
+    ("label", "level", "variable"),
+    [("here_channel", 1, "chn"), ("here_rwlock", 0, "lock"), ("here_spinlock", 0, "lock")],
 )
 def test_a_variable_is_read_from_where_it_is(
-    xen: Toy, label: str, variable: str, behind: int
+    xen: Toy, label: str, level: int, variable: str
 ) -> None:
     cpu = xen.cpu(label, 0x123450)
     frame = frames.first(xen.elf, xen.arch, cpu.pc, cpu.registers)
-    level = inlined.chain(xen.elf, cpu.pc)[0]
-    (wanted,) = [one for one in values.variables(level) if one.name == variable]
-    assert wanted.parameter and wanted.target
-    assert values.value(xen.elf, [frame], 0, level, wanted, nothing) == 0x123450 + behind
+    found = inlined.chain(xen.elf, cpu.pc)[level]
+    (wanted,) = [one for one in values.variables(found) if one.name == variable]
+    assert wanted.target
+    assert values.value(xen.elf, [frame], 0, found, wanted, nothing) == 0x123450
 
 
 def test_what_the_compiler_did_not_keep_is_not_guessed(xen: Toy) -> None:

@@ -14,8 +14,8 @@ from elftools.elf.elffile import ELFFile
 
 from harness.agent.build import compiler
 from harness.arch import Arch
-from harness.hypervisor.code import code
 from harness.hypervisor.cpu import Cpu
+from harness.hypervisor.dwarf.frames import NUMBERS
 from harness.hypervisor.symbols import Symbols, symbols
 from harness.verdict import LabError
 
@@ -53,12 +53,14 @@ class Toy:
         raise LabError(f"cannot read memory at {address:#x}")
 
     def cpu(self, label: str, lock: int, number: int = 0, **registers: int) -> Cpu:
-        """Return a CPU at ``label``, a loop of a lock, that wants the lock at ``lock``."""
-        pc = self.address(label)
-        (instruction, *_) = code(self.elf, self.arch).instructions(pc, pc + 16)
-        operand = instruction.operands[-1 if self.arch is Arch.ARM64 else 0]
-        name = instruction.reg_name(operand.reg)
-        return Cpu(number, pc, {_qemu(name): lock} | registers, ran_ns=None)
+        """Return a CPU at ``label``, a loop of a lock, that wants the lock at ``lock``.
+
+        The compiler may have copied its address to any register, so it is in all of them.
+        """
+        every = dict.fromkeys(NUMBERS[self.arch].names, lock)
+        for name in ("RSP", "RBP", "SP", "X29", "X30"):
+            every.pop(name, None)
+        return Cpu(number, self.address(label), every | registers, ran_ns=None)
 
 
 @functools.cache
@@ -88,7 +90,3 @@ def _memory(elf: Path) -> tuple[tuple[int, bytes], ...]:
     with elf.open("rb") as file:
         segments = ELFFile(file).iter_segments(type="PT_LOAD")
         return tuple((one["p_vaddr"], one.data()) for one in segments)
-
-
-def _qemu(name: str) -> str:
-    return f"X{int(name[1:]):02}" if name[0] == "x" else name.upper()

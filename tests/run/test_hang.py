@@ -75,6 +75,14 @@ def test_an_inlined_lock_is_told_with_its_caller_and_port(xen: Toy) -> None:
     )
 
 
+def test_a_lock_function_of_any_name_is_told(xen: Toy) -> None:
+    """By what it is given and reads: a number, which lies where a channel has its lock."""
+    at = xen.address("channels") + LEAKED * CHANNEL_SIZE
+    (spin,) = spins(xen, xen.cpu("here_renamed", at))
+    assert (spin.function, spin.operation) == ("claim", "evtchn_bind_virq")
+    assert (spin.domain, spin.port, spin.fault) == ("d0", LEAKED, LockFault.LEAKED_READER)
+
+
 def test_who_waits_for_the_cause_never_stands_for_it(xen: Toy) -> None:
     """CPU0 is the first, and waits for d0's event_lock: CPU1 holds it, and waits for ever."""
     found = spins(xen, event_lock(xen, "d0", 0), channel(xen, 1))
