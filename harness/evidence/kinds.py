@@ -41,6 +41,8 @@ class Spin:
     fault: LockFault | None = None
     cause: bool = True  # False: it waits for what another of these CPUs keeps
     operation: str = ""  # on whose behalf it wants the lock: "evtchn_close"
+    operation_domain: str = ""  # that it works on: "d0"
+    operation_port: int | None = None
     domain: str = ""  # whose lock it is: "d0", of a vCPU's "d0v1"; "": a global one, or not known
     lock: str = ""  # the lock's name: "event_lock"; of a channel's "lock"
     holder: int | None = None  # the CPU that keeps it from the lock

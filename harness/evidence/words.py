@@ -38,9 +38,7 @@ def message(evidence: Evidence) -> str:
     """Return ``evidence`` in one line."""
     match evidence:
         case Hang():
-            told = "; ".join(map(spin, evidence.cpus))
-            circle = any(seen.circle for seen in evidence.cpus)
-            return f"Xen hangs: {told}{': each waits for the other' if circle else ''}"
+            return f"Xen hangs: {_spins(evidence.cpus)}"
         case Crash():
             return f"{evidence.what}: {evidence.text}"
         case Disallowed():
@@ -100,7 +98,7 @@ def story(evidence: Evidence) -> str:
 def spin(seen: Spin) -> str:
     """Return what one spinning CPU means."""
     head = f"CPU{seen.cpu} spins in {seen.function}"
-    head += f" ({seen.operation})" if seen.operation else ""
+    head += f" ({_operation(seen)})" if seen.operation else ""
     if seen.circle or not seen.cause:
         return f"{head}{_waits(seen)}"
     if seen.port is not None:
@@ -127,6 +125,12 @@ def spin(seen: Spin) -> str:
             return head
 
 
+def _spins(seen: Iterable[Spin]) -> str:
+    circle = "; ".join(spin(one) for one in seen if one.circle)
+    told = [f"{circle}: each waits for the other"] if circle else []
+    return "; ".join([*told, *(spin(one) for one in seen if not one.circle)])
+
+
 def _waits(seen: Spin) -> str:
     """Return what a CPU waits for that is not to blame alone."""
     lock = _lock(seen)
@@ -135,6 +139,14 @@ def _waits(seen: Spin) -> str:
     if seen.circle and seen.holds:
         return f"{told}, and holds {' and '.join(seen.holds)}"
     return told
+
+
+def _operation(seen: Spin) -> str:
+    """Return on whose behalf a CPU wants a lock, and on what where the lock does not say it."""
+    domain, port = seen.operation_domain, seen.operation_port
+    if port is None or (domain, port) == (seen.domain, seen.port):
+        return seen.operation
+    return f"{seen.operation} of port {port} of {domain}"
 
 
 def _lock(seen: Spin) -> str:

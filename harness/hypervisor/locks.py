@@ -54,6 +54,7 @@ _KINDS = {
     "atomic_t": Kind.COUNTER,
 }
 _CHANNEL = "evtchn"
+_UNKNOWN = Named()
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,12 @@ class Operation:
     """A CPU's attempt to take a lock."""
 
     function: str  # of the lock: "evtchn_write_lock"
-    caller: str  # who wants the lock: "double_evtchn_lock"
     operation: str  # on whose behalf: "evtchn_close"
     kind: Kind | None  # None: not known
     address: int | None  # of the lock's word; None: not known
     named: Named
     word: Word | None = None
+    about: Named = _UNKNOWN  # the domain and the port that the operation was asked for
 
 
 def operation(
@@ -105,8 +106,10 @@ def operation(
     word = None
     if kind is not None and address is not None:
         word = read_word(stack.elf, arch, source, objects, kind, address)
-    caller = callers[0].function if callers else ""
-    return Operation(outer.function, caller, _behalf(callers) or caller, kind, address, named, word)
+    asked = _asked(callers)
+    behalf = asked[-1].function if asked else ""
+    about = _about(stack, objects, asked)
+    return Operation(outer.function, behalf, kind, address, named, word, about)
 
 
 def channel_kind(elf: Path) -> Kind | None:
@@ -226,10 +229,28 @@ def _target(stack: Stack, run: Sequence[Site]) -> tuple[Kind | None, int | None,
     return *found, None
 
 
-def _behalf(callers: Sequence[Site]) -> str:
-    """Return the outermost function about event channels that is on behalf of whoever came in."""
-    names = [site.function for site in callers if not site.function.startswith("do_")]
-    return next((name for name in reversed(names) if "evtchn" in name), "")
+def _asked(callers: Sequence[Site]) -> Sequence[Site]:
+    """Return the functions from who wants the lock to the one that was asked for: the outermost
+    about event channels, below the hypercall's."""
+    last = 0
+    for place, site in enumerate(callers):
+        if "evtchn" in site.function and not site.function.startswith("do_"):
+            last = place
+    return callers[: last + 1]
+
+
+def _about(stack: Stack, objects: Objects, asked: Sequence[Site]) -> Named:
+    """Return the domain and the port that the functions ``asked`` work on, the outermost first."""
+    domain = ""
+    for site in reversed(asked):
+        for variable, value in stack.pointers(site):
+            if value is None:
+                continue
+            if variable.target == _CHANNEL and (found := objects.channel(value)).domain:
+                return found
+            if variable.target == "domain" and not domain:
+                domain = objects.domain(value)
+    return Named(domain)
 
 
 def _read_by(elf: Path, arch: Arch, loop: Sequence[Cpu]) -> int | None:

@@ -69,6 +69,10 @@ class Objects:
         owner = next((d for d in self.domains() if self._bucket(d, port, address)), None)
         return Named(f"d{owner.number}" if owner is not None else "", "lock", port)
 
+    def domain(self, address: int) -> str:
+        """Return which domain the ``struct domain`` at ``address`` is; "" if it is none."""
+        return next((f"d{one.number}" for one in self.domains() if one.address == address), "")
+
     def number(self, base: int, member: Member) -> int:
         """Return the number in ``member`` of the structure at ``base``."""
         bits = member.bits

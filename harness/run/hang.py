@@ -183,6 +183,8 @@ def _spin(
         fault=fault(word, wanted, one.holders) if word else None,
         cause=not blocked,
         operation=wanted.operation,
+        operation_domain=wanted.about.domain,
+        operation_port=wanted.about.port,
         domain=wanted.named.domain,
         lock=wanted.named.member,
         holder=min(one.holders, default=None),

@@ -107,6 +107,35 @@ def test_two_that_wait_for_each_other_are_told_as_that(xen: Toy) -> None:
     )
 
 
+def test_who_else_waits_is_told_after_the_circle(xen: Toy) -> None:
+    found = spins(xen, event_lock(xen, "d0", 0), event_lock(xen, "d1", 1), event_lock(xen, "d1", 2))
+    assert [(spin.cpu, spin.circle, spin.cause) for spin in found] == [
+        (0, True, True),
+        (1, True, True),
+        (2, False, False),
+    ]
+    assert ": each waits for the other; CPU2 spins in _write_lock" in told(found)
+
+
+def test_the_port_that_the_operation_was_asked_for_is_told() -> None:
+    spin = Spin(
+        cpu=0,
+        function="_write_lock",
+        where="",
+        operation="evtchn_close",
+        operation_domain="d1",
+        operation_port=7,
+        domain="d0",
+        lock="event_lock",
+        holder=1,
+        cause=False,
+    )
+    assert words.spin(spin) == (
+        "CPU0 spins in _write_lock (evtchn_close of port 7 of d1) for d0's event_lock, "
+        "which CPU1 holds"
+    )
+
+
 def test_a_lock_that_nobody_who_spins_holds_is_the_cause_itself(xen: Toy) -> None:
     (spin,) = spins(xen, event_lock(xen, "d0", 0))
     assert (spin.cause, spin.holder, spin.lock, spin.domain) == (True, 1, "event_lock", "d0")
@@ -144,7 +173,7 @@ def test_without_memory_a_channels_lock_is_the_likely_cause(xen: Toy) -> None:
 
 
 def test_a_contended_counter_whose_reader_is_inside_is_no_leak() -> None:
-    wanted = Operation("evtchn_write_lock", "", "", Kind.COUNTER, 1, Named("d0", "lock", 5))
+    wanted = Operation("evtchn_write_lock", "", Kind.COUNTER, 1, Named("d0", "lock", 5))
     word = locks.counted(Arch.X86_64, 8193)
     assert hang.fault(word, wanted, {1}) is None
     assert hang.fault(word, wanted) is LockFault.LEAKED_READER
@@ -161,7 +190,7 @@ def test_a_contended_counter_whose_reader_is_inside_is_no_leak() -> None:
 )
 def test_the_lock_word_is_explained(arch: Arch, lock: int, says: str) -> None:
     word = locks.counted(arch, lock)
-    wanted = Operation("evtchn_write_lock", "", "", Kind.COUNTER, 1, Named("", "lock", 21))
+    wanted = Operation("evtchn_write_lock", "", Kind.COUNTER, 1, Named("", "lock", 21))
     fault = hang.fault(word, wanted)
     assert fault is not None
     spin = Spin(
