@@ -262,8 +262,8 @@ class Booted:
     def ready(self) -> Session:
         """Return the session, for the next test: alive, and pristine with ``--snapshot``.
 
-        A machine that died with an earlier test, or that cannot be restored, is replaced by a
-        fresh one: it costs that test, not the rest.
+        A machine that died or got stuck with an earlier test, or that cannot be restored, is
+        replaced by a fresh one: it costs that test, not the rest.
         """
         if self._name in self._run._broken:
             raise LabError(self._run._broken[self._name], where=self._name)
@@ -271,7 +271,7 @@ class Booted:
         try:
             if self._run.plan.snapshot:
                 live.restore()
-            live.check()
+            live.ready()
             return live
         except HarnessError as error:
             self._run.recorder.progress.note(f"{self._name:12} booting anew: {error}")

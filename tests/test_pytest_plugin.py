@@ -31,6 +31,8 @@ class FakeSession:
         if self.trouble is not None:
             raise self.trouble
 
+    ready = check
+
     def cause(self, error: BaseException) -> BaseException:
         return self.trouble or error
 
