@@ -103,6 +103,8 @@ def operation(
         named = objects.named(address) if address is not None else Named()
     if named.port is not None:
         kind = channel_kind(stack.elf)
+    elif channel is None and kind is Kind.COUNTER:
+        kind = None  # any number that somebody waits for
     word = None
     if kind is not None and address is not None:
         word = read_word(stack.elf, arch, source, objects, kind, address)

@@ -83,6 +83,12 @@ def test_a_lock_function_of_any_name_is_told(xen: Toy) -> None:
     assert (spin.domain, spin.port, spin.fault) == ("d0", LEAKED, LockFault.LEAKED_READER)
 
 
+def test_a_number_that_is_no_lock_is_not_read_as_one(xen: Toy) -> None:
+    (spin,) = spins(xen, xen.cpu("here_renamed", xen.address("heap_lock")))
+    assert (spin.function, spin.operation) == ("claim", "evtchn_bind_virq")
+    assert (spin.word, spin.port, spin.fault) == (None, None, None)
+
+
 def test_who_waits_for_the_cause_never_stands_for_it(xen: Toy) -> None:
     """CPU0 is the first, and waits for d0's event_lock: CPU1 holds it, and waits for ever."""
     found = spins(xen, event_lock(xen, "d0", 0), channel(xen, 1))
