@@ -79,6 +79,11 @@ class Operation:
     word: Word | None = None
     about: Named = _UNKNOWN  # the domain and the port that the operation was asked for
 
+    @property
+    def writes(self) -> bool:
+        """Whether it wants the lock for itself; of a counter only writers wait."""
+        return self.kind is not Kind.RWLOCK or "write" in self.function
+
 
 def operation(
     stack: Stack, arch: Arch, source: Source, objects: Objects, loop: Sequence[Cpu]

@@ -9,6 +9,7 @@ circle.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,10 +79,57 @@ def backtraces(
 class _Waiting:
     """A spinning CPU: where it is, and the lock that it wants."""
 
-    cpu: int
-    stack: Stack
-    operation: Operation | None
+    cpu: Cpu
+    operation: Operation | None  # None: it goes round without a lock
     holders: frozenset[int]  # the CPUs that keep it from the lock, as far as they are known
+
+    @property
+    def in_channel(self) -> bool:
+        """Whether it wants an event channel's own lock."""
+        wanted = self.operation
+        if wanted is None:
+            return False
+        return wanted.named.port is not None or wanted.function.startswith(f"{_CHANNEL}_")
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Everything that was seen of one hang."""
+
+    arch: Arch
+    build: Build
+    objects: Objects
+    waiting: tuple[_Waiting, ...]
+
+    @functools.cached_property
+    def circle(self) -> frozenset[int]:
+        """The CPUs that wait for each other in a circle."""
+        spinning = {one.cpu.number for one in self.waiting}
+        edges = {one.cpu.number: one.holders & spinning for one in self.waiting}
+
+        def reached(start: int) -> set[int]:
+            todo, seen = list(edges[start]), set[int]()
+            while todo:
+                at = todo.pop()
+                if at not in seen:
+                    seen.add(at)
+                    todo += edges[at]
+            return seen
+
+        return frozenset(cpu for cpu in edges if cpu in reached(cpu))
+
+    def is_cause(self, one: _Waiting) -> bool:
+        """Say whether ``one`` is to blame: it waits for nobody who waits, or in a circle."""
+        number, wanted = one.cpu.number, one.operation
+        if number in self.circle:
+            return True
+        others = [other for other in self.waiting if other is not one]
+        if wanted is None:
+            return not any(other.operation for other in others)
+        if one.holders:
+            return not any(other.cpu.number in one.holders for other in others)
+        # Nobody knows who holds it: whoever is in a channel's lock is the likely one.
+        return one.in_channel or not any(other.in_channel for other in others)
 
 
 def _explained(
@@ -97,32 +145,39 @@ def _explained(
     objects = Objects(build.syms, reader(next(iter(latest.values())), memory))
     everybody = {cpu.number: cpu for cpu in cpus()} | latest
     stacks = {n: stack(build.syms, arch, cpu, memory) for n, cpu in everybody.items() if cpu.in_xen}
-    waiting = list[_Waiting]()
-    for number, loop in loops.items():
-        wanted = locks.operation(stacks[number], arch, build.source, objects, loop)
-        if wanted is None and loop[-1].ran_ns is None:
-            continue  # nothing says that a real CPU goes round there: it may stand
-        holders = _holders(number, wanted, stacks, build) if wanted else frozenset[int]()
-        waiting.append(_Waiting(number, stacks[number], wanted, holders))
-    circle = _circle(waiting)
-    found = [_spin(arch, one, waiting, circle, latest[one.cpu], objects, build) for one in waiting]
+    wanted = {
+        number: locks.operation(stacks[number], arch, build.source, objects, loop)
+        for number, loop in loops.items()
+    }
+    waiting = [
+        _Waiting(cpu, wanted[number], _holders(number, wanted, stacks, build))
+        for number, cpu in latest.items()
+        # Nothing says that a real CPU goes round where there is no lock: it may stand.
+        if wanted[number] is not None or cpu.ran_ns is not None
+    ]
+    scene = _Scene(arch, build, objects, tuple(waiting))
+    found = [_spin(scene, one) for one in waiting]
     return sorted(found, key=lambda spin: (not spin.cause, spin.fault is None, spin.cpu))
 
 
 def _holders(
-    cpu: int, wanted: Operation, stacks: Mapping[int, Stack], build: Build
+    cpu: int, wanted: Mapping[int, Operation | None], stacks: Mapping[int, Stack], build: Build
 ) -> frozenset[int]:
     """Return the CPUs that keep ``cpu`` from its lock: the one that the word names, or those that
-    are inside with that channel."""
-    word = wanted.word
-    if word is not None and word.owner is not None:
-        return frozenset({word.owner})
-    if wanted.address is None or wanted.named.port is None:
+    are inside with that channel, or that wait before it.  ``wanted``: what each CPU waits for."""
+    mine = wanted[cpu]
+    if mine is None or mine.address is None:
         return frozenset()
-    channel = wanted.address - record(build.syms, _CHANNEL, "event_channel.c")["lock"].offset
-    return frozenset(
-        number for number, other in stacks.items() if number != cpu and _inside(other, channel)
-    )
+    if mine.word is not None and mine.word.owner is not None:
+        return frozenset({mine.word.owner})
+    queued = {n for n, it in wanted.items() if n != cpu and it and it.address == mine.address}
+    if not mine.writes:  # a writer that waits lets no more readers in
+        return frozenset(n for n in queued if (other := wanted[n]) and other.writes)
+    if mine.named.port is None:
+        return frozenset()
+    channel = mine.address - record(build.syms, _CHANNEL, "event_channel.c")["lock"].offset
+    others = (n for n in stacks if n != cpu and n not in queued)
+    return frozenset(n for n in others if _inside(stacks[n], channel))
 
 
 def _inside(other: Stack, channel: int) -> bool:
@@ -135,45 +190,16 @@ def _inside(other: Stack, channel: int) -> bool:
     )
 
 
-def _circle(waiting: Sequence[_Waiting]) -> frozenset[int]:
-    """Return the CPUs that wait for each other in a circle."""
-    edges = {one.cpu: one.holders & {other.cpu for other in waiting} for one in waiting}
-
-    def reached(start: int) -> set[int]:
-        todo, seen = list(edges[start]), set[int]()
-        while todo:
-            at = todo.pop()
-            if at not in seen:
-                seen.add(at)
-                todo += edges[at]
-        return seen
-
-    return frozenset(cpu for cpu in edges if cpu in reached(cpu))
-
-
-def _spin(
-    arch: Arch,
-    one: _Waiting,
-    waiting: Sequence[_Waiting],
-    circle: Collection[int],
-    cpu: Cpu,
-    objects: Objects,
-    build: Build,
-) -> Spin:
-    others = {other.cpu for other in waiting} - {one.cpu}
-    where = symbols(build.syms).describe(cpu.pc)
-    wanted = one.operation
+def _spin(scene: _Scene, one: _Waiting) -> Spin:
+    cpu, wanted = one.cpu, one.operation
+    where = symbols(scene.build.syms).describe(cpu.pc)
+    cause = scene.is_cause(one)
     if wanted is None:
         function = where.partition("+")[0]
-        locked = [other for other in waiting if other.operation is not None]
-        return Spin(cpu=one.cpu, function=function, where=where, cause=not locked)
-    word = wanted.word or _held(arch, wanted, cpu)
-    in_channel = [other.cpu for other in waiting if _wants_channel(other)]
-    blocked = bool(one.holders & others) and one.cpu not in circle
-    if not one.holders and one.cpu not in in_channel and in_channel:
-        blocked = wanted.word is None or wanted.word.owner is None
+        return Spin(cpu=cpu.number, function=function, where=where, cause=cause)
+    word = wanted.word or _held(scene.arch, wanted, cpu)
     return Spin(
-        cpu=one.cpu,
+        cpu=cpu.number,
         function=wanted.function,
         where=where,
         port=wanted.named.port,
@@ -181,55 +207,45 @@ def _spin(
         writers=word.writers if word else None,
         readers=word.readers if word else None,
         fault=fault(word, wanted, one.holders) if word else None,
-        cause=not blocked,
+        cause=cause,
         operation=wanted.operation,
         operation_domain=wanted.about.domain,
         operation_port=wanted.about.port,
         domain=wanted.named.domain,
         lock=wanted.named.member,
         holder=min(one.holders, default=None),
-        holds=_holds(one.cpu, waiting, objects, build, arch),
-        circle=one.cpu in circle,
+        holds=_holds(scene, cpu.number),
+        circle=cpu.number in scene.circle,
     )
-
-
-def _wants_channel(one: _Waiting) -> bool:
-    wanted = one.operation
-    if wanted is None:
-        return False
-    return wanted.named.port is not None or wanted.function.startswith(f"{_CHANNEL}_")
 
 
 def fault(word: Word, wanted: Operation, holders: Collection[int] = ()) -> LockFault | None:
     """Return what ``word`` proves of whoever waits for the write side in ``wanted``."""
     if wanted.kind is Kind.COUNTER and word.value < 0:
         return LockFault.UNDERFLOW
-    # Of a counter only writers wait.
-    writes = wanted.kind is Kind.COUNTER or "write" in wanted.function
-    if word.writers is None or not writes or holders:
+    if word.writers is None or not wanted.writes or holders:
         return None
     if word.writers == 1 and word.readers:
         return LockFault.LEAKED_READER
     return LockFault.WRITERS if word.writers > 1 else None
 
 
-def _holds(
-    cpu: int, waiting: Sequence[_Waiting], objects: Objects, build: Build, arch: Arch
-) -> tuple[str, ...]:
+def _holds(scene: _Scene, cpu: int) -> tuple[str, ...]:
     """Return the locks that ``cpu`` is known to hold: those that others wait for, and the
     domains' event_locks."""
     found = [
         other.operation.named.text
-        for other in waiting
+        for other in scene.waiting
         if other.operation is not None and cpu in other.holders and other.operation.named.text
     ]
+    build, objects = scene.build, scene.objects
     for domain in objects.domains():
         try:
             address, kind = objects.event_lock(domain)
         except (HarnessError, KeyError):
             continue
         known = Kind.RWLOCK if kind == "rwlock_t" else Kind.SPINLOCK
-        word = locks.read_word(build.syms, arch, build.source, objects, known, address)
+        word = locks.read_word(build.syms, scene.arch, build.source, objects, known, address)
         if word is not None and word.owner == cpu:
             found.append(f"d{domain.number}'s event_lock")
     return tuple(dict.fromkeys(found))

@@ -142,6 +142,13 @@ def test_the_port_that_the_operation_was_asked_for_is_told() -> None:
     )
 
 
+def test_who_waits_for_the_same_lock_does_not_hold_it(xen: Toy) -> None:
+    """Both have the channel in their hands, and neither is a reader of it."""
+    found = spins(xen, channel(xen, 0), channel(xen, 1))
+    assert [(spin.holder, spin.circle) for spin in found] == [(None, False)] * 2
+    assert {spin.fault for spin in found} == {LockFault.LEAKED_READER}
+
+
 def test_a_lock_that_nobody_who_spins_holds_is_the_cause_itself(xen: Toy) -> None:
     (spin,) = spins(xen, event_lock(xen, "d0", 0))
     assert (spin.cause, spin.holder, spin.lock, spin.domain) == (True, 1, "event_lock", "d0")
