@@ -26,6 +26,7 @@ from harness.verdict import (
     EXIT_USAGE,
     ConfigError,
     HarnessError,
+    LabError,
     Verdict,
     exit_code,
 )
@@ -340,20 +341,21 @@ class Booted:
     def ready(self) -> Session:
         """Return the session, for the next test: alive, and pristine with ``--snapshot``.
 
-        A machine that cannot be restored is replaced by a fresh one.
+        A machine that died or got stuck with an earlier test, or that cannot be restored, is
+        replaced by a fresh one: it costs that test, not the rest.
         """
+        if self._name in self._run._broken:
+            raise LabError(self._run._broken[self._name], where=self._name)
         live = self._run._live[self._name]
-        if not self._run.plan.snapshot:
-            live.check()
-            return live
         try:
-            live.restore()
-            live.check()
+            if self._run.plan.snapshot:
+                live.restore()
+            live.ready()
             return live
         except HarnessError as error:
             self._run.recorder.progress.note(f"{self._name:12} booting anew: {error}")
         self.close()
-        self._up()
+        self._boot()
         return self._run._live[self._name]
 
     def close(self) -> None:
@@ -362,6 +364,17 @@ class Booted:
         self._stack.close()
 
     def __enter__(self) -> Booted:
+        from harness.results.records import Test
+
+        self._boot()
+        self._run.recorder.add(Test(self._name, "boot", Verdict.PASS, 0.0))
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.close()
+
+    def _boot(self) -> None:
+        """Bring the host up; that it does not come is recorded, and it is not tried again."""
         from harness.results.records import Test
 
         run, name = self._run, self._name
@@ -380,11 +393,6 @@ class Booted:
             message = f"{type(error).__name__}: {_first_line(error)}"
             run.recorder.add(Test(name, "boot", Verdict.ERROR, 0.0, message))
             raise
-        run.recorder.add(Test(name, "boot", Verdict.PASS, 0.0))
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self.close()
 
     def _up(self) -> None:
         from harness.run.session import session

@@ -103,14 +103,38 @@ def test_a_machine_that_died_overrules_the_assertion(pytester: pytest.Pytester, 
     assert code == 3
 
 
-def test_after_a_death_the_other_tests_miss(pytester: pytest.Pytester, lab: Lab) -> None:
+def test_a_death_costs_its_test_and_the_next_has_a_fresh_machine(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    body = (
+        f"{HEAD}def test_a(xen):\n    xen.trouble = HypervisorError('panic')\n    assert False\n"
+        "def test_b(xen): assert xen.trouble is None\n"
+        "def test_c(xen): pass\n"
+    )
+    code, result = run(pytester, body)
+    assert verdicts(result) == {"boot": "PASS", "a": "FAIL", "b": "PASS", "c": "PASS"}
+    assert lab.seen == [f"{DEFAULT_HOST} {what}" for what in ("on", "off", "on", "off")]
+    assert code == 1
+
+
+def test_where_no_fresh_machine_comes_the_other_tests_miss(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    lab.boots = 1
     body = (
         f"{HEAD}def test_a(xen):\n    xen.trouble = HypervisorError('panic')\n    assert False\n"
         "def test_b(xen): pass\n"
+        "def test_c(xen): pass\n"
     )
     code, result = run(pytester, body)
-    assert verdicts(result)["a"] == "FAIL"
-    assert verdicts(result)["b"] != "PASS"
+    found = [(t.name, t.verdict) for h in result.hosts for t in h.tests]
+    assert found == [
+        ("boot", "PASS"),
+        ("a", "FAIL"),
+        ("boot", "MISS"),
+        ("b", "MISS"),
+        ("c", "MISS"),
+    ]
     assert code == 1
 
 

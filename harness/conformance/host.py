@@ -48,6 +48,10 @@ class HostDomains:
         self._bare: BareGuest | None = None
         self._bare_state: Domain | None = None
 
+    def is_of(self, live: Session) -> bool:
+        """Say whether these are the domains of ``live``: a host may have been booted anew."""
+        return self._live is live
+
     def begin(self) -> Domains:
         """Return the domains for a test, without the bare guest.
 

@@ -43,7 +43,7 @@ def identity(evidence: Evidence) -> Identity:
     match evidence:
         case Hang():
             spin = blamed(evidence)
-            return Identity(kind, spin.function, spin.fault or "")
+            return Identity(kind, spin.function, spin.fault or ("circle" if spin.circle else ""))
         case Crash(file=""):
             return Identity(kind, evidence.what, _NUMBER.sub("N", evidence.text).strip())
         case Crash():

@@ -18,7 +18,7 @@ DONE = "done"  # a step: the model's thread has come to its end
 
 
 class LockFault(StrEnum):
-    """What a channel's lock word proves, if anything."""
+    """What a lock's word proves, if anything."""
 
     LEAKED_READER = "leaked-reader"  # one writer waits for readers that are no longer there
     WRITERS = "writers"  # several writers, each of which waits for the others
@@ -38,6 +38,14 @@ class Spin:
     readers: int | None = None
     fault: LockFault | None = None
     cause: bool = True  # False: it waits for what another of these CPUs keeps
+    operation: str = ""  # on whose behalf it wants the lock: "evtchn_close"
+    operation_domain: str = ""  # that it works on: "d0"
+    operation_port: int | None = None
+    domain: str = ""  # whose lock it is: "d0", of a vCPU's "d0v1"; "": a global one, or not known
+    lock: str = ""  # the lock's name: "event_lock"; of a channel's "lock"
+    holder: int | None = None  # the CPU that keeps it from the lock
+    holds: tuple[str, ...] = ()  # locks that it holds itself: "d1's event_lock"
+    circle: bool = False  # it waits for a CPU that waits for it, itself or through others
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ def message(evidence: Evidence) -> str:
     """Return ``evidence`` in one line."""
     match evidence:
         case Hang():
-            return f"Xen hangs: {'; '.join(map(spin, evidence.cpus))}"
+            return f"Xen hangs: {_spins(evidence.cpus)}"
         case Crash():
             return f"{evidence.what}: {evidence.text}"
         case Disallowed():
@@ -98,7 +98,15 @@ def story(evidence: Evidence) -> str:
 def spin(seen: Spin) -> str:
     """Return what one spinning CPU means."""
     head = f"CPU{seen.cpu} spins in {seen.function}"
-    head += f" on port {seen.port}" if seen.port is not None else ""
+    head += f" ({_operation(seen)})" if seen.operation else ""
+    if seen.circle or not seen.cause:
+        return f"{head}{_waits(seen)}"
+    if seen.port is not None:
+        head += f" on {_lock(seen)}"
+    elif lock := _lock(seen):
+        head += f" for {lock}"
+    if seen.holder is not None:
+        return f"{head}, which CPU{seen.holder} holds"
     if seen.word is None:
         return head
     head += f": lock word = {seen.word}"
@@ -115,6 +123,39 @@ def spin(seen: Spin) -> str:
             return f"{head} = {seen.writers} writers: each waits for the other"
         case None:
             return head
+
+
+def _spins(seen: Iterable[Spin]) -> str:
+    circle = "; ".join(spin(one) for one in seen if one.circle)
+    told = [f"{circle}: each waits for the other"] if circle else []
+    return "; ".join([*told, *(spin(one) for one in seen if not one.circle)])
+
+
+def _waits(seen: Spin) -> str:
+    """Return what a CPU waits for that is not to blame alone."""
+    lock = _lock(seen)
+    told = f" for {lock}" if lock else ""
+    told += f", which CPU{seen.holder} holds" if seen.holder is not None else ""
+    if seen.circle and seen.holds:
+        return f"{told}, and holds {' and '.join(seen.holds)}"
+    return told
+
+
+def _operation(seen: Spin) -> str:
+    """Return on whose behalf a CPU wants a lock, and on what where the lock does not say it."""
+    domain, port = seen.operation_domain, seen.operation_port
+    if port is None or (domain, port) == (seen.domain, seen.port):
+        return seen.operation
+    return f"{seen.operation} of port {port} of {domain}"
+
+
+def _lock(seen: Spin) -> str:
+    """Return whose lock it is that a CPU wants; "" where that is not known."""
+    if seen.port is not None:
+        return f"port {seen.port}{f' of {seen.domain}' if seen.domain else ''}"
+    if seen.domain:
+        return f"{seen.domain}'s {seen.lock}"
+    return seen.lock if seen.lock != "lock" else ""  # a channel's, whose memory could not be read
 
 
 def backtrace(seen: Backtrace) -> str:

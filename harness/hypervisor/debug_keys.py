@@ -23,27 +23,45 @@ _CPU = re.compile(r"\*\*\* Dumping CPU(\d+) (?:host|guest) ")
 _PC = re.compile(r"(?:PC:\s+|RIP:\s+[0-9a-f]+:\[<)([0-9a-f]{16})")
 _REGISTER = re.compile(r"\b(r[a-z0-9]{1,2}|X\d{1,2}|FP|LR|SP):\s*([0-9a-f]{16})")
 _END = re.compile(r"(Xen|Guest) (stack|code)")  # after it come words of memory
+_STACK = re.compile(r"Xen stack trace from (?:sp|rsp)=([0-9a-f]+):")
+_WORDS = re.compile(r"^\s+([0-9a-f]{16}(?: [0-9a-f]{16})*)\s*$")
 
 
 def registers(lines: Iterable[str]) -> list[Cpu]:
     """Return the CPUs in the answer to ``d``, ``lines`` of Xen's console, by number.
 
     A CPU that was inside Xen is told as it was there; one that ran a guest is where the
-    guest was.  Of a CPU that did not answer there is nothing.
+    guest was.  Of a CPU that did not answer there is nothing.  The words of Xen's stack that are
+    printed come along.
     """
     found: dict[int, dict[str, int]] = {}
+    stacks: dict[int, tuple[int, bytearray]] = {}
     where: dict[str, int] | None = None
+    words: bytearray | None = None
+    number = 0
     for line in lines:
         if begun := _CPU.search(line):
-            number = int(begun[1])
+            number, words = int(begun[1]), None
             where = None if number in found else found.setdefault(number, {})  # Xen's comes first
+        elif number not in stacks and (top := _STACK.match(line)):
+            where, words = None, bytearray()
+            stacks[number] = int(top[1], 16), words
+        elif words is not None and (printed := _WORDS.match(line)):
+            for word in printed[1].split():
+                words += int(word, 16).to_bytes(8, "little")
         elif where is None or _END.match(line):
-            where = None
+            where = words = None
         elif pc := _PC.search(line):
             where["PC"] = int(pc[1], 16)
         else:
             where |= {_name(name): int(value, 16) for name, value in _REGISTER.findall(line)}
-    return [Cpu(number, seen["PC"], seen) for number, seen in sorted(found.items()) if "PC" in seen]
+    return [
+        Cpu(number, seen["PC"], seen, stack_at=stacks[number][0], stack=bytes(stacks[number][1]))
+        if number in stacks
+        else Cpu(number, seen["PC"], seen)
+        for number, seen in sorted(found.items())
+        if "PC" in seen
+    ]
 
 
 def _name(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from elftools.dwarf.compileunit import CompileUnit
@@ -18,15 +17,6 @@ Memory = Callable[[int, int, int], bytes]
 
 _UNIT = "event_channel.c"
 _STRUCTURES = ("DW_TAG_structure_type", "DW_TAG_typedef")
-
-
-@dataclass(frozen=True)
-class Channel:
-    """What memory says of one event channel."""
-
-    port: int
-    state: int  # ECS_*: 0 FREE, 2 UNBOUND, 3 INTERDOMAIN, ...
-    lock: int | None  # the counter, signed; None where the lock is no plain integer
 
 
 def offsets(elf: Path) -> dict[str, tuple[int, int]]:
@@ -49,17 +39,6 @@ def fields(elf: Path, name: str, unit_name: str = _UNIT) -> dict[str, tuple[int,
             if _text(unit.get_top_DIE(), "DW_AT_name").endswith(unit_name):
                 return _fields(unit, name)
     raise HarnessError(f"has no unit {unit_name}", where=str(elf))
-
-
-def channel_at(elf: Path, address: int, memory: Memory, cpu: int = 0) -> Channel:
-    """Return the channel whose ``struct evtchn`` is at ``address``."""
-    known = offsets(elf)
-
-    def number(name: str, signed: bool = False) -> int:
-        offset, size = known[name]
-        return int.from_bytes(memory(cpu, address + offset, size or 4), "little", signed=signed)
-
-    return Channel(number("port"), number("state"), number("lock", signed=True))
 
 
 def _fields(unit: CompileUnit, name: str) -> dict[str, tuple[int, int]]:

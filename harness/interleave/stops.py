@@ -7,7 +7,6 @@ model is in Xen's functions is a table; the rest is the same for all flavours an
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,12 +14,11 @@ from pathlib import Path
 
 import capstone
 from capstone import arm64_const, x86_const
-from elftools.dwarf.compileunit import CompileUnit
-from elftools.dwarf.die import DIE
-from elftools.dwarf.ranges import RangeEntry
-from elftools.elf.elffile import ELFFile
 
 from harness.arch import Arch
+from harness.hypervisor.code import code
+from harness.hypervisor.dwarf.inlined import copies
+from harness.hypervisor.dwarf.units import Range
 from harness.hypervisor.symbols import symbols
 from harness.verdict import HarnessError
 
@@ -111,21 +109,19 @@ def stop_points(elf: Path, arch: Arch, labels: Labels, offset: int = 0) -> tuple
     the build has none of the lock's functions.
     """
     found: dict[int, StopPoint] = {}
-    with elf.open("rb") as source:
-        code = _Code(ELFFile(source), arch)
-        for name, caller, ranges in _instances(elf, tuple(labels)):
-            kinds: dict[Access, int] = {}
-            for access, address, end, register, at in code.accesses(ranges):
-                if at not in (0, offset):
-                    continue
-                known = labels[name].get(access, ())
-                number = kinds.get(access, 0)
-                kinds[access] = number + 1
-                if number < len(known):
-                    point = StopPoint(
-                        address, end, known[number], access, register, at, name, caller
-                    )
-                    found.setdefault(address, point)
+    seen = _Code(elf, arch)
+    for copy in copies(elf, frozenset(labels), _UNITS):
+        name, caller = copy.function, copy.caller
+        kinds: dict[Access, int] = {}
+        for access, address, end, register, at in seen.accesses(copy.ranges):
+            if at not in (0, offset):
+                continue
+            known = labels[name].get(access, ())
+            number = kinds.get(access, 0)
+            kinds[access] = number + 1
+            if number < len(known):
+                point = StopPoint(address, end, known[number], access, register, at, name, caller)
+                found.setdefault(address, point)
     if not found:
         raise HarnessError(f"has no lock function of {', '.join(labels)}", where=str(elf))
     return tuple(found[address] for address in sorted(found))
@@ -142,109 +138,37 @@ def gates(
     found = {p.address: p for p in points if p.caller in callers and p.label in _FIRST}
     table = symbols(elf)
     taking = {symbol.address: symbol.name for name in TAKING for symbol in table.named(name)}
-    with elf.open("rb") as source:
-        code = _Code(ELFFile(source), arch)
-        for caller in (symbol for name in callers for symbol in table.named(name)):
-            span = ((caller.address, caller.address + caller.size),)
-            for address, end, target in code.calls(span):
-                if target in taking:
-                    name = taking[target]
-                    found[address] = StopPoint(
-                        address, end, TAKING[name], Access.CALL, code.argument, 0, name, caller.name
-                    )
+    seen = _Code(elf, arch)
+    for caller in (symbol for name in callers for symbol in table.named(name)):
+        span = ((caller.address, caller.address + caller.size),)
+        for address, end, target in seen.calls(span):
+            if target in taking:
+                name = taking[target]
+                found[address] = StopPoint(
+                    address, end, TAKING[name], Access.CALL, seen.argument, 0, name, caller.name
+                )
     return tuple(found[address] for address in sorted(found))
-
-
-_Range = tuple[int, int]
-_Instance = tuple[str, str, tuple[_Range, ...]]
-
-
-@functools.lru_cache(maxsize=8)
-def _instances(elf: Path, names: tuple[str, ...]) -> tuple[_Instance, ...]:
-    """Return (function, caller, address ranges) of every copy of the functions ``names``."""
-    found: list[_Instance] = []
-    with elf.open("rb") as source:
-        file = ELFFile(source)
-        if not file.has_dwarf_info():
-            raise HarnessError("has no DWARF", where=str(elf))
-        for unit in file.get_dwarf_info().iter_CUs():
-            if _name(unit.get_top_DIE()).endswith(_UNITS):
-                for die in unit.get_top_DIE().iter_children():
-                    if die.tag == "DW_TAG_subprogram":
-                        found += _copies(unit, die, _name(die), names)
-    return tuple(found)
-
-
-def _copies(
-    unit: CompileUnit, die: DIE, caller: str, names: tuple[str, ...]
-) -> Iterator[_Instance]:
-    if die.tag in ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine"):
-        name = _name(die)
-        ranges = _ranges(unit, die)
-        if name in names and ranges:
-            yield name, caller, ranges
-    for child in die.iter_children():
-        yield from _copies(unit, child, caller, names)
-
-
-def _name(die: DIE) -> str:
-    while "DW_AT_abstract_origin" in die.attributes:
-        die = die.get_DIE_from_attribute("DW_AT_abstract_origin")
-    if "DW_AT_name" not in die.attributes and "DW_AT_specification" in die.attributes:
-        die = die.get_DIE_from_attribute("DW_AT_specification")
-    value = die.attributes.get("DW_AT_name")
-    return value.value.decode(errors="replace") if value is not None else ""
-
-
-def _ranges(unit: CompileUnit, die: DIE) -> tuple[_Range, ...]:
-    attributes = die.attributes
-    if "DW_AT_ranges" in attributes:
-        lists = unit.dwarfinfo.range_lists()
-        base = unit.get_top_DIE().attributes.get("DW_AT_low_pc")
-        start = base.value if base is not None else 0
-        found = []
-        for entry in lists.get_range_list_at_offset(attributes["DW_AT_ranges"].value, unit):
-            if isinstance(entry, RangeEntry):
-                shift = 0 if entry.is_absolute else start
-                found.append((entry.begin_offset + shift, entry.end_offset + shift))
-            else:
-                start = entry.base_address
-        return tuple(sorted(found))
-    if "DW_AT_low_pc" not in attributes or "DW_AT_high_pc" not in attributes:
-        return ()
-    low, high = attributes["DW_AT_low_pc"].value, attributes["DW_AT_high_pc"]
-    return ((low, high.value if high.form == "DW_FORM_addr" else low + high.value),)
 
 
 _Found = tuple[Access, int, int, str, int]  # kind, address, end, base register, offset
 
 
 class _Code:
-    """The code of one hypervisor, disassembled where asked."""
+    """The code of one hypervisor, and what in it touches a lock."""
 
-    def __init__(self, file: ELFFile, arch: Arch) -> None:
+    def __init__(self, elf: Path, arch: Arch) -> None:
         self._arch = arch
-        if arch is Arch.X86_64:
-            self._engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-        else:
-            self._engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-        self._engine.detail = True
-        self._sections = [
-            (section["sh_addr"], section.data())
-            for section in file.iter_sections()
-            if section["sh_flags"] & 4 and section["sh_type"] == "SHT_PROGBITS"
-        ]
-        table = file.get_section_by_name(".symtab")
+        self._code = code(elf, arch)
         self._spins = {
-            symbol["st_value"]
-            for symbol in table.iter_symbols()
-            if symbol.name.startswith(_SPINLOCK) and symbol["st_info"]["type"] == "STT_FUNC"
+            symbol.address
+            for symbol in symbols(elf)
+            if symbol.function and symbol.name.startswith(_SPINLOCK)
         }
 
-    def accesses(self, ranges: tuple[_Range, ...]) -> Iterator[_Found]:
+    def accesses(self, ranges: tuple[Range, ...]) -> Iterator[_Found]:
         """Yield what in ``ranges`` may touch a lock, lowest address first."""
         for low, high in ranges:
-            listed = list(self._engine.disasm(self._bytes(low, high), low))
+            listed = self._code.instructions(low, high)
             for number, instruction in enumerate(listed):
                 call = self._call(instruction)
                 if call is not None:
@@ -254,21 +178,15 @@ class _Code:
                 else:
                     yield from _arm(instruction, listed[number : number + 8])
 
-    def _bytes(self, low: int, high: int) -> bytes:
-        for address, data in self._sections:
-            if address <= low < address + len(data):
-                return bytes(data[low - address : high - address])
-        return b""
-
     @property
     def argument(self) -> str:
         """The register of a call's first argument."""
         return "rdi" if self._arch is Arch.X86_64 else "x0"
 
-    def calls(self, ranges: tuple[_Range, ...]) -> Iterator[tuple[int, int, int]]:
+    def calls(self, ranges: tuple[Range, ...]) -> Iterator[tuple[int, int, int]]:
         """Yield (address, address after it, target) of every direct call in ``ranges``."""
         for low, high in ranges:
-            for instruction in self._engine.disasm(self._bytes(low, high), low):
+            for instruction in self._code.instructions(low, high):
                 target = _target(instruction)
                 if target is not None:
                     yield instruction.address, instruction.address + instruction.size, target

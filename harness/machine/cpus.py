@@ -15,7 +15,7 @@ from harness.verdict import LabError
 
 _BYTE = re.compile(r"\b0x[0-9a-f]{2}\b")
 _CPU = re.compile(r"^\s*CPU#(\d+)", re.MULTILINE)
-_REGISTER = re.compile(r"\b([A-Z][A-Z0-9]{1,3})\s*=\s*([0-9a-f]{8,16})\b")
+_REGISTER = re.compile(r"\b([A-Z][A-Z0-9]{1,3}|PSTATE)\s*=\s*([0-9a-f]{8,16})\b")
 _PC = ("RIP", "PC")
 
 

@@ -1,43 +1,34 @@
-"""Is the hypervisor hung, or only slow?  Asked when an operation does not come back.
+"""Why does the hypervisor hang?  Asked when an operation does not come back.
 
-Xen says nothing when a CPU spins for ever with interrupts on.  From outside one sees
-where every CPU is: one that is found in the same lock function each time, and whose
-registers are the same whenever it is found at the same instruction, spins there.  (A
-lock that is only contended moves on: the lock word, which is in a register, changes.)
-An event channel's lock function has the channel as its argument, so its lock word and
-port can be read from memory and explained.
+Xen says nothing when a CPU spins for ever with interrupts on.  From outside one sees where every
+CPU is (``samples``), through whom it came there, and which lock it wants; and, where memory can be
+read, what that lock's word says and who holds it.  Who waits for a lock that another spinning CPU
+holds is a victim; the CPU at the end of such a chain is the cause, and so is each that waits in a
+circle.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from harness.arch import Arch
 from harness.evidence import Backtrace, LockFault, Spin
+from harness.hypervisor import locks
 from harness.hypervisor.build import Build
 from harness.hypervisor.cpu import Cpu
-from harness.hypervisor.layout import Memory, channel_at
-from harness.hypervisor.symbols import Symbols, symbols
-from harness.model.lock.flavours import MAX_VIRT_CPUS
+from harness.hypervisor.dwarf.types import record
+from harness.hypervisor.layout import Memory
+from harness.hypervisor.locks import Kind, Operation, Word
+from harness.hypervisor.objects import Objects
+from harness.hypervisor.stack import Stack, reader, stack
+from harness.hypervisor.symbols import symbols
+from harness.run import samples
 from harness.verdict import HarnessError
 
-_LOOKS, _MOST_LOOKS = 10, 60
-_PAUSE = 0.15  # seconds between looks
 _MORE = 2  # times that the CPUs are looked at again
-_CHANNEL = "evtchn_"  # begins the names of a channel's lock functions
-_RAN_NS = 300_000_000  # a CPU that did not run meanwhile stands still, whatever it is at
-_FRAME = {Arch.X86_64: "RBP", Arch.ARM64: "X29"}  # points at the caller's and the return address
-_MOST_FRAMES = 16
-# Where an interrupt or a fault came into Xen on x86-64 (SAVE_ALL), the frame pointer is that of
-# the saved %rbp, inverted; above it lie the other registers of struct cpu_user_regs.
-_VECTOR, _RIP, _RFLAGS, _REGISTERS_SIZE = 92, 96, 112, 120
-_STACK_SIZE = 8 * 4096
-_INTERRUPTS_ON = 1 << 9  # in RFLAGS
-_FIRST_INTERRUPT = 0x20  # vectors below are exceptions, which nothing masks
-_ALL_ONES = 2**64 - 1
-_ARGUMENT = {Arch.X86_64: "RDI", Arch.ARM64: "X00"}  # first argument, by the C calling convention
+_CHANNEL = "evtchn"
 
 
 def spins(
@@ -46,163 +37,233 @@ def spins(
     cpus: Callable[[], Sequence[Cpu]],
     memory: Memory,
     *,
-    looks: int = _LOOKS,
+    looks: int = samples.LOOKS,
 ) -> list[Spin]:
-    """Look at every CPU for a while; return those that spin in a lock function of Xen.
+    """Look at every CPU for a while; return those that spin in Xen, the causes first.
 
     ``cpus`` says where they are now: QEMU's monitor, or Xen itself when a debug key is pressed.
-    Those that spin may only wait for one that spins in a channel's lock, where interrupts are
-    on and may have taken it elsewhere for a moment: then it is looked for again.
+    Whoever holds what the others wait for may have been missed, in an interrupt: then it is
+    looked for again.
     """
     if not build.has_symbols:
         return []  # nobody knows what is where in it
     table = symbols(build.syms)
-
-    def seen() -> list[Spin]:
-        return [_spin(arch, build, table, cpu, memory) for cpu in _spinning(table, cpus, looks)]
-
-    found = seen()
-    for _ in range(_MORE):
-        if not found or any(map(_in_a_channel, found)):
+    found: list[Spin] = []
+    for _ in range(1 + _MORE):
+        loops = samples.spinning(table, cpus, looks)
+        found = _explained(arch, build, loops, cpus, memory) or found
+        if not found or any(_is_certain(spin) for spin in found):
             break
-        found = seen() or found
-    if any(map(_in_a_channel, found)):
-        return [replace(spin, cause=_in_a_channel(spin)) for spin in found]
     return found
 
 
 def backtraces(
     arch: Arch, build: Build, cpus: Callable[[], Sequence[Cpu]], memory: Memory
 ) -> list[Backtrace]:
-    """Return for each CPU the functions of Xen it is in, innermost first.
+    """Return for each CPU the functions of Xen it is in, innermost first, inlined ones included.
 
-    A debug build has frame pointers; where memory cannot be read it ends early.
+    Where memory cannot be read it ends early.
     """
     if not build.has_symbols:
         return []
-    table = symbols(build.syms)
     return [
-        Backtrace(cpu=cpu.number, frames=tuple(_functions(arch, table, cpu, memory)))
+        Backtrace(
+            cpu=cpu.number,
+            frames=stack(build.syms, arch, cpu, memory).texts if cpu.in_xen else (),
+        )
         for cpu in cpus()
     ]
 
 
-def _functions(arch: Arch, table: Symbols, cpu: Cpu, memory: Memory) -> list[str]:
-    found, pc, frame = list[str](), cpu.pc, cpu.registers.get(_FRAME[arch], 0)
-    while table.at(pc) is not None and len(found) < _MOST_FRAMES:
-        found.append(table.describe(pc))
-        try:
-            data = memory(cpu.number, frame, 16)
-            above, pc = _words(data, 0, 8)
-            if arch is Arch.X86_64 and frame < above ^ _ALL_ONES < frame + _STACK_SIZE:
-                saved = memory(cpu.number, above ^ _ALL_ONES, _REGISTERS_SIZE)
-                above, pc = _words(saved, 0, _RIP)
-                if table.at(pc) is not None:
-                    found.append(_entry(saved))
-        except HarnessError:
-            break
-        if above <= frame:
-            pc = 0  # the outermost, or no frame at all
-        frame = above
-    return found
+@dataclass(frozen=True)
+class _Waiting:
+    """A spinning CPU: where it is, and the lock that it wants."""
+
+    cpu: Cpu
+    operation: Operation | None  # None: it goes round without a lock
+    holders: frozenset[int]  # the CPUs that keep it from the lock, as far as they are known
+
+    @property
+    def in_channel(self) -> bool:
+        """Whether it wants an event channel's own lock."""
+        wanted = self.operation
+        if wanted is None:
+            return False
+        return wanted.named.port is not None or wanted.function.startswith(f"{_CHANNEL}_")
 
 
-def _words(data: bytes, *places: int) -> list[int]:
-    return [int.from_bytes(data[at : at + 8], "little") for at in places]
+@dataclass(frozen=True)
+class _Scene:
+    """Everything that was seen of one hang."""
+
+    arch: Arch
+    build: Build
+    objects: Objects
+    waiting: tuple[_Waiting, ...]
+
+    @functools.cached_property
+    def circle(self) -> frozenset[int]:
+        """The CPUs that wait for each other in a circle."""
+        spinning = {one.cpu.number for one in self.waiting}
+        edges = {one.cpu.number: one.holders & spinning for one in self.waiting}
+
+        def reached(start: int) -> set[int]:
+            todo, seen = list(edges[start]), set[int]()
+            while todo:
+                at = todo.pop()
+                if at not in seen:
+                    seen.add(at)
+                    todo += edges[at]
+            return seen
+
+        return frozenset(cpu for cpu in edges if cpu in reached(cpu))
+
+    def is_cause(self, one: _Waiting) -> bool:
+        """Say whether ``one`` is to blame: it waits for nobody who waits, or in a circle."""
+        number, wanted = one.cpu.number, one.operation
+        if number in self.circle:
+            return True
+        others = [other for other in self.waiting if other is not one]
+        if wanted is None:
+            return not any(other.operation for other in others)
+        if one.holders:
+            return not any(other.cpu.number in one.holders for other in others)
+        # Nobody knows who holds it: whoever is in a channel's lock is the likely one.
+        return one.in_channel or not any(other.in_channel for other in others)
 
 
-def _entry(saved: bytes) -> str:
-    """Return what interrupted Xen, by the registers saved there."""
-    vector = saved[_VECTOR]
-    (rflags,) = _words(saved, _RFLAGS)
-    masked = not rflags & _INTERRUPTS_ON
-    what = "interrupt" if vector >= _FIRST_INTERRUPT else "exception"
-    told = f"{what} {vector:#x}"
-    return f"{told} WITH INTERRUPTS OFF" if masked and what == "interrupt" else told
+def _explained(
+    arch: Arch,
+    build: Build,
+    loops: Mapping[int, Sequence[Cpu]],
+    cpus: Callable[[], Sequence[Cpu]],
+    memory: Memory,
+) -> list[Spin]:
+    if not loops:
+        return []
+    latest = {number: loop[-1] for number, loop in loops.items()}
+    objects = Objects(build.syms, reader(next(iter(latest.values())), memory))
+    everybody = {cpu.number: cpu for cpu in cpus()} | latest
+    stacks = {n: stack(build.syms, arch, cpu, memory) for n, cpu in everybody.items() if cpu.in_xen}
+    wanted = {
+        number: locks.operation(stacks[number], arch, build.source, objects, loop)
+        for number, loop in loops.items()
+    }
+    waiting = [
+        _Waiting(cpu, wanted[number], _holders(number, wanted, stacks, build))
+        for number, cpu in latest.items()
+        # Nothing says that a real CPU goes round where there is no lock: it may stand.
+        if wanted[number] is not None or cpu.ran_ns is not None
+    ]
+    scene = _Scene(arch, build, objects, tuple(waiting))
+    found = [_spin(scene, one) for one in waiting]
+    return sorted(found, key=lambda spin: (not spin.cause, spin.fault is None, spin.cpu))
 
 
-def _spinning(table: Symbols, cpus: Callable[[], Sequence[Cpu]], looks: int) -> list[Cpu]:
-    """Return the CPUs that were in one lock function at each of ``looks`` looks, or more."""
-    every: dict[int, list[Cpu]] = {}
-    for look in range(_MOST_LOOKS):
-        if look:
-            time.sleep(_PAUSE)
-        for cpu in cpus():
-            every.setdefault(cpu.number, []).append(cpu)
-        stuck = {number: seen for number, seen in sorted(every.items()) if _stuck(table, seen)}
-        if not stuck or (look + 1 >= looks and all(_ran(seen) for seen in stuck.values())):
-            break  # nobody is in one lock all the time, or long enough
-    return [seen[-1] for seen in stuck.values() if _ran(seen)]
+def _holders(
+    cpu: int, wanted: Mapping[int, Operation | None], stacks: Mapping[int, Stack], build: Build
+) -> frozenset[int]:
+    """Return the CPUs that keep ``cpu`` from its lock: the one that the word names, or those that
+    are inside with that channel, or that wait before it.  ``wanted``: what each CPU waits for."""
+    mine = wanted[cpu]
+    if mine is None or mine.address is None:
+        return frozenset()
+    if mine.word is not None and mine.word.owner is not None:
+        return frozenset({mine.word.owner})
+    queued = {n for n, it in wanted.items() if n != cpu and it and it.address == mine.address}
+    if not mine.writes:  # a writer that waits lets no more readers in
+        return frozenset(n for n in queued if (other := wanted[n]) and other.writes)
+    if mine.named.port is None:
+        return frozenset()
+    channel = mine.address - record(build.syms, _CHANNEL, "event_channel.c")["lock"].offset
+    others = (n for n in stacks if n != cpu and n not in queued)
+    return frozenset(n for n in others if _inside(stacks[n], channel))
 
 
-def _stuck(table: Symbols, looks: Sequence[Cpu]) -> bool:
-    """Say whether a CPU was in one lock function all the time, and going round there."""
-    symbol = table.at(looks[0].pc)
-    inside = symbol is not None and "lock" in symbol.name and all(c.pc in symbol for c in looks)
-    return inside and _frozen(looks)
-
-
-def _ran(looks: Sequence[Cpu]) -> bool:
-    """Say whether a CPU ran between the first look and the last: a busy machine may stop it."""
-    first, last = looks[0].ran_ns, looks[-1].ran_ns
-    return first is None or last is None or last - first >= _RAN_NS
-
-
-def _frozen(looks: Sequence[Cpu]) -> bool:
-    """Say whether the registers only ever depended on the instruction."""
-    at: dict[int, dict[str, int]] = {}
-    return all(at.setdefault(cpu.pc, cpu.registers) == cpu.registers for cpu in looks)
-
-
-def _spin(arch: Arch, build: Build, table: Symbols, cpu: Cpu, memory: Memory) -> Spin:
-    name = table.describe(cpu.pc).partition("+")[0]
-    channel = None
-    if name.startswith(_CHANNEL):
-        try:
-            channel = channel_at(build.syms, cpu.registers[_ARGUMENT[arch]], memory, cpu.number)
-        except (HarnessError, KeyError, ValueError):
-            channel = None  # the place is still worth telling
-    word = _held(arch, name, cpu) if channel is None else channel.lock
-    writers, readers, fault = decoded(arch, name, word)
-    return Spin(
-        cpu=cpu.number,
-        function=name,
-        where=table.describe(cpu.pc),
-        port=channel.port if channel is not None else None,
-        word=word,
-        writers=writers,
-        readers=readers,
-        fault=fault,
+def _inside(other: Stack, channel: int) -> bool:
+    """Say whether a CPU is in a function that works on ``channel``."""
+    return any(
+        value == channel
+        for site in other.sites
+        for variable, value in other.pointers(site)
+        if variable.target == _CHANNEL
     )
 
 
-def decoded(
-    arch: Arch, function: str, word: int | None
-) -> tuple[int | None, int | None, LockFault | None]:
-    """Return the writers and readers that a counter's lock ``word`` counts, and what that proves
-    of a CPU that spins in ``function``; None where nothing is known."""
-    if word is None or function != "evtchn_write_lock":
-        return None, None, None
-    writers, readers = divmod(word, MAX_VIRT_CPUS[arch.value])
-    if word < 0:
-        return None, None, LockFault.UNDERFLOW
-    if writers == 1 and readers:
-        return writers, readers, LockFault.LEAKED_READER
-    return writers, readers, LockFault.WRITERS if writers > 1 else None
+def _spin(scene: _Scene, one: _Waiting) -> Spin:
+    cpu, wanted = one.cpu, one.operation
+    where = symbols(scene.build.syms).describe(cpu.pc)
+    cause = scene.is_cause(one)
+    if wanted is None:
+        function = where.partition("+")[0]
+        return Spin(cpu=cpu.number, function=function, where=where, cause=cause)
+    word = wanted.word or _held(scene.arch, wanted, cpu)
+    return Spin(
+        cpu=cpu.number,
+        function=wanted.function,
+        where=where,
+        port=wanted.named.port,
+        word=word.value if word else None,
+        writers=word.writers if word else None,
+        readers=word.readers if word else None,
+        fault=fault(word, wanted, one.holders) if word else None,
+        cause=cause,
+        operation=wanted.operation,
+        operation_domain=wanted.about.domain,
+        operation_port=wanted.about.port,
+        domain=wanted.named.domain,
+        lock=wanted.named.member,
+        holder=min(one.holders, default=None),
+        holds=_holds(scene, cpu.number),
+        circle=cpu.number in scene.circle,
+    )
 
 
-def _in_a_channel(spin: Spin) -> bool:
-    return spin.function.startswith(_CHANNEL)
+def fault(word: Word, wanted: Operation, holders: Collection[int] = ()) -> LockFault | None:
+    """Return what ``word`` proves of whoever waits for the write side in ``wanted``."""
+    if wanted.kind is Kind.COUNTER and word.value < 0:
+        return LockFault.UNDERFLOW
+    if word.writers is None or not wanted.writes or holders:
+        return None
+    if word.writers == 1 and word.readers:
+        return LockFault.LEAKED_READER
+    return LockFault.WRITERS if word.writers > 1 else None
 
 
-def _held(arch: Arch, name: str, cpu: Cpu) -> int | None:
+def _holds(scene: _Scene, cpu: int) -> tuple[str, ...]:
+    """Return the locks that ``cpu`` is known to hold: those that others wait for, and the
+    domains' event_locks."""
+    found = [
+        other.operation.named.text
+        for other in scene.waiting
+        if other.operation is not None and cpu in other.holders and other.operation.named.text
+    ]
+    build, objects = scene.build, scene.objects
+    for domain in objects.domains():
+        try:
+            address, kind = objects.event_lock(domain)
+        except (HarnessError, KeyError):
+            continue
+        known = Kind.RWLOCK if kind == "rwlock_t" else Kind.SPINLOCK
+        word = locks.read_word(build.syms, scene.arch, build.source, objects, known, address)
+        if word is not None and word.owner == cpu:
+            found.append(f"d{domain.number}'s event_lock")
+    return tuple(dict.fromkeys(found))
+
+
+def _held(arch: Arch, wanted: Operation, cpu: Cpu) -> Word | None:
     """Return the lock word that ``cpu`` has just read, if one register alone can be it.
 
     A counter's writer waits for the word to become one writer's; so while it waits, the
     register with what it read holds one writer and something more.
     """
-    if name != "evtchn_write_lock":
+    if wanted.function != "evtchn_write_lock" or wanted.kind not in (Kind.COUNTER, None):
         return None
-    writer = MAX_VIRT_CPUS[arch.value]
-    words = {value for value in cpu.registers.values() if writer < value < 3 * writer}
-    return words.pop() if len(words) == 1 else None
+    writer = locks.WRITER[arch]
+    found = {value for value in cpu.registers.values() if writer < value < 3 * writer}
+    return locks.counted(arch, found.pop()) if len(found) == 1 else None
+
+
+def _is_certain(spin: Spin) -> bool:
+    """Say whether ``spin`` explains itself: nobody else needs to be found."""
+    return spin.circle or spin.fault is not None or (spin.cause and spin.port is not None)

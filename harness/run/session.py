@@ -65,6 +65,7 @@ class Session:
     operations: dict[str, int] = field(default_factory=dict)  # recorded, by domain
     status: Status = Status.UP
     lost: HypervisorError | None = None  # LOST and REPORTED: how
+    stuck: str = ""  # an operation that never came back, nobody knows why
     _explained: tuple[BaseException, BaseException] | None = None  # the last error, and its cause
     lines: list[Line] = field(default_factory=list)  # to the agents, dom0's first
     saved: dict[str, int] = field(default_factory=dict)  # by domain: operations until the snapshot
@@ -104,6 +105,13 @@ class Session:
                 self.dom0.check()
                 if self.tools is not None:
                     self.tools.check()
+
+    def ready(self) -> None:
+        """Raise unless the next test can begin: for what died, as ``check``; LabError where an
+        operation of an earlier one never came back."""
+        self.check()
+        if self.stuck:
+            raise LabError(f"{self.stuck}, before", where=self.host.name)
 
     def listen(self, line: Line) -> None:
         """While ``line`` is silent, look whether that is because Xen crashed or hangs.
@@ -165,6 +173,7 @@ class Session:
             return error if judged else self._behind(dead)
         if judged or not isinstance(error, OperationInFlight | AgentLost | Overdue):
             return error
+        self.stuck = str(error)
         try:
             self.diagnose(error)
             self.check()
@@ -222,7 +231,7 @@ class Session:
         LabError when it does not come back alive and identical: then it must be booted anew.
         """
         self.machine.restore(held)
-        self.lost = None
+        self.lost, self.stuck = None, ""
         self._become(Status.SAVED)
         self.greet()
         for name, made in agents.operations(self.agents).items():

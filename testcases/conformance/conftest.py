@@ -36,8 +36,10 @@ def hosts() -> dict[str, HostDomains]:
 
 @pytest.fixture
 def host_domains(xen: Session, hosts: dict[str, HostDomains]) -> HostDomains:
-    """The domains of this test's host, from test to test."""
-    return hosts.setdefault(xen.host.name, HostDomains(xen))
+    """The domains of this test's host, from test to test; of a fresh machine, fresh ones."""
+    if xen.host.name not in hosts or not hosts[xen.host.name].is_of(xen):
+        hosts[xen.host.name] = HostDomains(xen)
+    return hosts[xen.host.name]
 
 
 @pytest.fixture

@@ -18,8 +18,10 @@ from harness.evidence import (
     Spin,
     codec,
 )
+from harness.hypervisor import locks
 from harness.hypervisor.console import scan
-from harness.run.hang import decoded
+from harness.hypervisor.objects import Named
+from harness.run import hang
 
 
 def of(evidence: Evidence | None, name: str = "load") -> Signature:
@@ -27,16 +29,17 @@ def of(evidence: Evidence | None, name: str = "load") -> Signature:
 
 
 def spin(cpu: int, function: str, port: int | None, word: int | None, *, cause: bool) -> Spin:
-    writers, readers, fault = decoded(Arch.X86_64, function, word)
+    read = None if word is None else locks.counted(Arch.X86_64, word)
+    wanted = locks.Operation(function, "", locks.Kind.COUNTER, None, Named("", "lock", port))
     return Spin(
         cpu=cpu,
         function=function,
         where=f"{function}+0x1a/0x30",
         port=port,
         word=word,
-        writers=writers,
-        readers=readers,
-        fault=fault,
+        writers=read.writers if read else None,
+        readers=read.readers if read else None,
+        fault=hang.fault(read, wanted) if read else None,
         cause=cause,
     )
 

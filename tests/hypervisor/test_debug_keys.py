@@ -49,6 +49,24 @@ def test_words_of_a_stack_are_no_registers() -> None:
     assert seen.registers == {"PC": 0x2078C4}
 
 
+@pytest.mark.parametrize(
+    ("arch", "cpu", "at", "size", "words"),
+    [
+        ("arm64", 0, 0x80009FF87D20, 736, [0x80009FF87D40, 0x267530, 0x80009FFEC000]),
+        ("x86_64", 1, 0xFFFF83009FBC7DD8, 552, [0xFFFF82D040209D9B, 0xFFFF83009FBC7EF8]),
+        ("x86_64", 0, 0, 0, []),  # it runs its guest
+    ],
+)
+def test_the_printed_stack_comes_along(
+    arch: str, cpu: int, at: int, size: int, words: list[int]
+) -> None:
+    """It is all the memory of a server that there is."""
+    seen = registers(lines(arch))[cpu]
+    assert (seen.stack_at, len(seen.stack)) == (at, size)
+    first = [int.from_bytes(seen.stack[n : n + 8], "little") for n in range(0, 32, 8)]
+    assert first[: len(words)] == words
+
+
 def test_a_dump_cut_short_tells_of_the_cpus_that_it_has() -> None:
     text = lines("x86_64")
     cut = next(n for n, line in enumerate(text) if "CPU1 host" in line)

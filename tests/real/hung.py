@@ -31,3 +31,4 @@ def test_the_console_explains(xen: Session) -> None:
     word = 8193 if "x86" in xen.host.arch else 129
     (spin,) = [spin for spin in spinning if spin.function == "evtchn_write_lock"]
     assert (spin.port, spin.word) == (None, word)
+    assert spin.operation == "evtchn_alloc_unbound"

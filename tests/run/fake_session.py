@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harness.config.physical import Host
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
-from harness.verdict import HarnessError
+from harness.verdict import HarnessError, LabError
 
 
 class FakeSession:
@@ -26,6 +26,8 @@ class FakeSession:
         if self.trouble is not None:
             raise self.trouble
 
+    ready = check
+
     def cause(self, error: BaseException) -> BaseException:
         return self.trouble or error
 
@@ -39,6 +41,7 @@ class Lab:
 
     boot: dict[str, HarnessError] = field(default_factory=dict)
     off: dict[str, HarnessError] = field(default_factory=dict)
+    boots: int = 99  # how often a host can be booted
     plans: list[Plan] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
 
@@ -48,6 +51,8 @@ class Lab:
         self.plans.append(plan)
         if host.name in self.boot:
             raise self.boot[host.name]
+        if self.seen.count(f"{host.name} on") >= self.boots:
+            raise LabError("no serial line")
         self.seen.append(f"{host.name} on")
         try:
             yield FakeSession(host, recorder)

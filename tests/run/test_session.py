@@ -147,6 +147,9 @@ def test_an_operation_in_flight_without_a_spin_says_nothing_about_xen(
     cause = live.cause(IN_FLIGHT)
     assert isinstance(cause, LabError) and live.status is Status.UP
     assert blind or cause.evidence == IN_FLIGHT.evidence
+    live.check()
+    with pytest.raises(LabError, match="has not come back from Xen, before"):
+        live.ready()  # for the next test
 
 
 def test_the_symptom_is_no_part_of_which_hang_it_is(host: Host) -> None:
