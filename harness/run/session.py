@@ -22,10 +22,8 @@ from harness.domains.patience import Overdue
 from harness.domains.toolstack import DomU, DomUBoot, Toolstack
 from harness.hypervisor import build as builds
 from harness.hypervisor.build import Build
-from harness.hypervisor.source import Source
 from harness.hypervisor.symbols import is_shown
 from harness.images.dom0 import DOMU_INITRAMFS, Dom0Image, dom0_image
-from harness.images.toolstack import Interfaces, choose
 from harness.machine import Machine
 from harness.machine.console import Console
 from harness.machine.line import Line
@@ -35,6 +33,7 @@ from harness.run import hang, rig, state
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.scratch import scratch
+from harness.toolstack.choice import Choice, choose
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 PAYLOAD = "/run/harness"  # in dom0: guests/dom0/stage1 puts the payload there
@@ -229,13 +228,13 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
     with recorder.phase(host.name, "build"):
         built = _build(plan, host, progress.update)
     with recorder.phase(host.name, "images"):
-        fit = choose(_interfaces(built.source))
+        fit = _fitting(built, host, progress.update)
         if fit.why_not:
             progress.note(f"{host.name:12} only dom0 can be tested: {fit.why_not}")
             host = host.model_copy(update={"domus": 0})
         image = dom0_image(host.arch, codename=fit.codename, notice=progress.update)
         agent, bare = agent_binary(host.arch), bare_guest(host.arch)
-    recorder.used(*_ingredients(built, image, agent))
+    recorder.used(*_ingredients(built, fit, image, agent))
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
         keys = RunKeys.new()
@@ -243,7 +242,7 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
         with recorder.phase(host.name, "boot"):
             console = Console(recorder.directory.console(host.name))
             stack.callback(_note_console, recorder, host, console)
-            parts = rig.Parts(plan, folder, built, image, agent, bare, keys)
+            parts = rig.Parts(plan, folder, built, fit, image, agent, bare, keys)
             machine = stack.enter_context(rig.machine(host, parts, recorder, console))
             machine.power_on()
             progress.update("Xen and dom0 are booting")
@@ -293,9 +292,14 @@ def _build(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
     )
 
 
-def _interfaces(source: Source) -> Interfaces | None:
-    domctl, sysctl = source.interface("domctl"), source.interface("sysctl")
-    return None if domctl is None or sysctl is None else Interfaces(domctl, sysctl)
+def _fitting(built: Build, host: Host, update: Callable[[str], None]) -> Choice:
+    """Return dom0's toolstack; where no domU is wanted none is built."""
+    return choose(
+        built.source,
+        host.arch,
+        progress=lambda objects: update(f"{objects} objects of dom0's toolstack compiled"),
+        notice=update,
+    )
 
 
 def _toolstack(dom0: Dom0, machine: Machine, folder: Path) -> Toolstack:
@@ -304,7 +308,7 @@ def _toolstack(dom0: Dom0, machine: Machine, folder: Path) -> Toolstack:
     return Toolstack.connect(dom0, folder, timeout=_TOOLSTACK_SECONDS, check=check)
 
 
-def _ingredients(built: Build, image: Dom0Image, agent: Path) -> list[Ingredient]:
+def _ingredients(built: Build, fit: Choice, image: Dom0Image, agent: Path) -> list[Ingredient]:
     arch = str(built.arch)
     source = built.source
     return [
@@ -315,6 +319,13 @@ def _ingredients(built: Build, image: Dom0Image, agent: Path) -> list[Ingredient
             source.version,
             built.digest,
             {"build_id": built.build_id, "compiler": built.compiler},
+        ),
+        Ingredient(
+            "toolstack",
+            f"dom0's {arch}",
+            fit.built.version if fit.built else "",
+            fit.built.digest if fit.built else "",
+            {"how": fit.how, "reason": fit.reason},
         ),
         Ingredient("image", f"dom0 {arch}", image.kernel_version, image.digest),
         Ingredient("image", f"agent {arch}", "", cache.key(agent.read_bytes())),
