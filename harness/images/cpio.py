@@ -59,12 +59,6 @@ def archive(members: Mapping[str, Member]) -> bytes:
     return blob + bytes(-len(blob) % _ALIGN)
 
 
-def files_of(folder: Path) -> list[tuple[str, File]]:
-    """Return every regular file below ``folder`` with its path relative to it."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [(str(p.relative_to(folder)), File(p, p.stat().st_mode & 0o755)) for p in paths]
-
-
 def _record(inode: int, name: str, member: Member) -> bytes:
     match member:
         case Folder(mode):

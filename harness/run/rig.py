@@ -143,7 +143,7 @@ def first_cpu(host: Host, number: int) -> int:
 def _payload(parts: Parts) -> dict[str, cpio.File]:
     own = parts.toolstack.files
     return {
-        **({f"toolstack/{name}": file for name, file in cpio.files_of(own)} if own else {}),
+        **{f"toolstack/{name}": cpio.File(path, 0o755) for name, path in own.items()},
         "host_key": cpio.File(parts.keys.host_private.encode(), 0o600),
         "authorized_keys": cpio.File(parts.keys.user_public.encode(), 0o600),
         "agent": cpio.File(parts.agent, 0o755),

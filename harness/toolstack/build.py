@@ -7,9 +7,9 @@ Xen's public headers: neighbours in a bisection share it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +19,18 @@ from harness import apt, cache, command
 from harness.arch import Arch
 from harness.hypervisor.make import Progress, counted, step
 from harness.hypervisor.source import Source
-from harness.toolstack import eras, libvirt, recipe
+from harness.toolstack import eras, libvirt, recipe, version_word
 from harness.toolstack import tree as trees
+from harness.toolstack.headers import PUBLIC
+from harness.toolstack.interface import Interface, interface
 from harness.toolstack.recipe import Compiler
 from harness.toolstack.sysroot import Sysroot, programs, sysroot
+from harness.toolstack.version_word import Interfaces
 from harness.verdict import BuildError, LabError
 
 _SHELF = "toolstack"
-_LOG = "build.log"
+_LOG, _FACTS, _INTERFACE = "build.log", "toolstack.json", "interface.json"
 FILES = "files"
-# A change of these may be another toolstack.
-_OURS = [Path(str(module.__file__)) for module in (eras, libvirt, recipe, trees)]
 
 
 @dataclass(frozen=True)
@@ -39,68 +40,56 @@ class Toolstack:
     arch: Arch
     files: Path  # bin/, lib/, libvirt/
     version: str  # of the tree that it was first built from
+    interfaces: Interfaces
     digest: str  # of everything that went in
-    seconds: float  # wall time of this call
-    cached: bool
 
-
-def build(
-    source: Source,
-    arch: Arch,
-    *,
-    codename: str = "",
-    progress: Progress | None = None,
-    notice: apt.Notice = lambda _: None,
-) -> Toolstack:
-    """Return the toolstack of ``source`` for a dom0 of release ``codename`` on ``arch``.
-
-    BuildError with the first error of the tree's tools and the log's path; LabError when a
-    package cannot be had.
-    """
-    began = time.monotonic()
-    root = sysroot(arch, codename=codename, notice=notice)
-    driver = apt.source_package("libvirt", root.libvirt, codename=codename, notice=notice)
-    compiler = Compiler(arch, root.tree, programs(notice=notice))
-    digest = cache.key(
-        trees.digest(source),
-        arch,
-        root.digest,
-        driver.version,
-        compiler.version(),
-        cache.digest_files(_OURS, base=Path(__file__).parent),
-    )
-    made = False
-
-    def make(folder: Path) -> None:
-        nonlocal made
-        made = True
-        _Build(source, driver.tree, root, compiler, folder, digest).run(progress)
-
-    directory = cache.entry(_SHELF, digest, make)
-    return Toolstack(
-        arch=arch,
-        files=directory / FILES,
-        version=json.loads((directory / "toolstack.json").read_text())["version"],
-        digest=digest,
-        seconds=round(time.monotonic() - began, 3),
-        cached=not made,
-    )
+    @property
+    def interface(self) -> Interface:
+        """All that the headers that it was built from say."""
+        types, constants = json.loads((self.files.parent / _INTERFACE).read_text())
+        return Interface(types, constants)
 
 
 @dataclass(frozen=True)
-class _Build:
-    """One build, in the cache entry ``folder``."""
+class Job:
+    """The building of one toolstack; ``digest`` is of all that goes in."""
 
     source: Source
     libvirt: Path
     root: Sysroot
     compiler: Compiler
-    folder: Path
     digest: str
 
-    def run(self, progress: Progress | None) -> None:
-        """Fill the cache entry."""
-        tree = self.folder / "tree"
+    @classmethod
+    def of(cls, source: Source, arch: Arch, codename: str, notice: apt.Notice) -> Job:
+        """Gather what a toolstack of ``source`` for a dom0 of release ``codename`` is built from.
+
+        LabError when a package cannot be had.
+        """
+        root = sysroot(arch, codename=codename, notice=notice)
+        driver = apt.source_package("libvirt", root.libvirt, codename=codename, notice=notice)
+        compiler = Compiler(arch, root.tree, programs(notice=notice))
+        version = compiler.version()
+        digest = cache.key(
+            trees.digest(source), arch, root.digest, driver.version, version, _recipe()
+        )
+        return cls(source, driver.tree, root, compiler, digest)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the cache has it."""
+        return (cache.root() / _SHELF / self.digest).is_dir()
+
+    def run(self, progress: Progress | None = None) -> Toolstack:
+        """Return the toolstack, built if the cache lacks it.
+
+        BuildError with the first error of the tree's tools and the log's path.
+        """
+        return _read(cache.entry(_SHELF, self.digest, lambda work: self._make(work, progress)))
+
+    def _make(self, work: Path, progress: Progress | None) -> None:
+        """Fill the cache entry ``work``."""
+        tree = work / "tree"
         trees.copy(self.source, tree)
         eras.apply(tree)
         trees.configure(tree, recipe.answers(self.compiler))
@@ -113,11 +102,21 @@ class _Build:
             for folder, words in recipe.steps(tree, self.compiler):
                 step(words, folder, tree, log)
             driver = self._driver(tree, log)
-        self._collect(tree, driver)
-        shutil.move(log, self.folder / _LOG)
+        self._collect(tree, driver, work / FILES)
+        with contextlib.suppress(command.CommandFailed):  # then it serves this tree only
+            said = interface(self.source.tree / PUBLIC, self.compiler)
+            (work / _INTERFACE).write_text(json.dumps([said.types, said.constants]))
+        shutil.move(log, work / _LOG)
         shutil.rmtree(tree)
-        facts = {"version": self.source.version, "libvirt": self.root.libvirt}
-        (self.folder / "toolstack.json").write_text(json.dumps(facts, indent=2) + "\n")
+        has = version_word.interfaces(self.source)
+        facts = {
+            "arch": self.compiler.arch,
+            "version": self.source.version,
+            "interfaces": [has.domctl, has.sysctl] if has else [0, 0],
+            "root": self.root.digest,
+            "recipe": _recipe(),
+        }
+        (work / _FACTS).write_text(json.dumps(facts, indent=2) + "\n")
 
     def _driver(self, tree: Path, log: Path) -> Path:
         """Build libvirt's driver against what has been made of ``tree``."""
@@ -130,9 +129,8 @@ class _Build:
             raise BuildError(what, where=error.where, hint=error.hint) from None
         return folder / libvirt.DRIVER
 
-    def _collect(self, tree: Path, driver: Path) -> None:
+    def _collect(self, tree: Path, driver: Path, files: Path) -> None:
         """Copy what dom0 needs, without symbols, under the names that it is looked for by."""
-        files = self.folder / FILES
         for name in ("bin", "lib", "libvirt"):
             (files / name).mkdir(parents=True)
         for product in recipe.LIBRARIES:
@@ -147,6 +145,39 @@ class _Build:
         shutil.copy(driver, files / "libvirt" / driver.name)
         made = [path for path in files.rglob("*") if path.is_file()]
         command.run([self.compiler.tool("strip"), "--strip-unneeded", *made])
+
+
+def existing(arch: Arch, root: str) -> list[Toolstack]:
+    """Return the toolstacks in the cache that fit a dom0 made of ``root``, the newest first.
+
+    ``root`` is the digest of the sysroot; those that another recipe made are left out.
+    """
+    shelf = cache.root() / _SHELF
+    entries = [path for path in shelf.glob("[!.]*") if (path / _INTERFACE).is_file()]
+    entries.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    found = []
+    for entry in entries:
+        facts = json.loads((entry / _FACTS).read_text())
+        if (facts["arch"], facts["root"], facts["recipe"]) == (arch, root, _recipe()):
+            found.append(_read(entry))
+    return found
+
+
+def _read(entry: Path) -> Toolstack:
+    facts = json.loads((entry / _FACTS).read_text())
+    return Toolstack(
+        arch=Arch(facts["arch"]),
+        files=entry / FILES,
+        version=facts["version"],
+        interfaces=Interfaces(*facts["interfaces"]),
+        digest=entry.name,
+    )
+
+
+def _recipe() -> str:
+    """Return the digest of how toolstacks are built: another one may give another toolstack."""
+    ours = [Path(str(module.__file__)) for module in (eras, libvirt, recipe, trees)]
+    return cache.digest_files(ours, base=Path(__file__).parent)
 
 
 def _check(tree: Path) -> None:

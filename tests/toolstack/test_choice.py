@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import pytest
 
 from harness import apt
 from harness.apt.archives import Release
-from harness.arch import Arch
 from harness.hypervisor.source import RELEASES, Source
-from harness.toolstack import build, headers
+from harness.toolstack import build, choice, headers
 from harness.toolstack.choice import TOOLSTACKS, Interfaces, choose, packaged
 from harness.toolstack.headers import Headers
-from harness.verdict import BuildError
+from harness.toolstack.sysroot import Sysroot
+from tests.toolstack.conftest import ARCH
 from tests.toolstack.trees import make_tree
+
+# Builds a toolstack, which is there from then on.
+Existing = Callable[[Path], build.Toolstack]
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +29,17 @@ def debian(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def on(monkeypatch: pytest.MonkeyPatch, distribution: str) -> None:
     monkeypatch.setattr(apt, "machine_release", lambda: Release(distribution, "any"))
+
+
+@pytest.fixture
+def existing(no_packages: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Existing:
+    """A cache of its own, in which are no toolstacks but those built with this."""
+    root = Sysroot(ARCH, Path("/"), "9.0.0", "digest")
+    monkeypatch.setattr(choice, "sysroot", lambda *_, **__: root)
+    package = make_tree(tmp_path / "package", domctl="0x1") / headers.PUBLIC
+    (package / "xen.h").write_text("struct another { int size; };\n")
+    monkeypatch.setattr(headers, "of_package", lambda *_, **__: Headers(package, "1"))
+    return lambda tree: build.Job.of(a_source(tree), ARCH, "", lambda _: None).run()
 
 
 def a_source(tree: Path, release: tuple[int, int] = (4, 17)) -> Source:
@@ -63,53 +78,58 @@ def test_elsewhere_there_is_only_the_machines_own_release(
 ) -> None:
     on(monkeypatch, "ubuntu")
     source = replace(a_source(make_tree(tmp_path)), kind="apt")
-    assert choose(source, Arch.ARM64).how == "package"
+    assert choose(source, ARCH).how == "package"
 
 
-def test_the_distributions_toolstack_serves_a_tree_with_its_headers_and_no_other(
+def test_the_distributions_toolstack_serves_a_tree_with_its_headers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tree = make_tree(tmp_path / "tree")
     package = make_tree(tmp_path / "package") / headers.PUBLIC
     monkeypatch.setattr(headers, "of_package", lambda *_, **__: Headers(package, "4.17.7-1"))
-    monkeypatch.setattr(build, "build", refuses)
-    fit = choose(a_source(tree), Arch.ARM64)
-    assert (fit.codename, fit.how) == ("bookworm", "equal-to")
+    fit = choose(a_source(make_tree(tmp_path / "tree")), ARCH)
+    assert (fit.codename, fit.how, fit.files) == ("bookworm", "equal-to", {})
     assert "4.17.7-1" in fit.reason
 
-    (tree / headers.PUBLIC / "xen.h").write_text("struct another { int size; };\n")
-    assert choose(a_source(tree), Arch.ARM64).how == "none"
+
+def test_a_tree_of_its_own_gets_its_own_toolstack(tmp_path: Path, existing: Existing) -> None:
+    fit = choose(a_source(make_tree(tmp_path, domctl="0x99"), (4, 23)), ARCH)
+    assert (fit.codename, fit.how) == ("bookworm", "built")
+    assert "bin/xl" in fit.files
 
 
-def test_a_tree_of_its_own_gets_its_own_toolstack(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_toolstack_that_is_there_serves_whoever_it_is_proved_to_fit(
+    tmp_path: Path, existing: Existing
 ) -> None:
-    made = build.Toolstack(Arch.ARM64, tmp_path / "files", "4.23", "digest", 1.0, False)
-    monkeypatch.setattr(build, "build", lambda *_, **__: made)
-    fit = choose(a_source(make_tree(tmp_path, domctl="0x99"), (4, 23)), Arch.ARM64)
-    assert (fit.codename, fit.how, fit.files) == ("bookworm", "built", made.files)
+    there = existing(make_tree(tmp_path / "old", domctl="0x98"))
+    fit = choose(a_source(make_tree(tmp_path / "new", domctl="0x99"), (4, 23)), ARCH)
+    assert (fit.how, fit.built) == ("equal-to", there)
+    assert "domctl 0x98, sysctl 0x15" in fit.reason and "types" in fit.reason
+    assert fit.words is not None and fit.files["version_word.so"] == fit.words
 
 
-def test_tools_that_do_not_compile_are_told_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_same_numbers_with_another_layout_are_no_fit(
+    tmp_path: Path, existing: Existing
 ) -> None:
-    monkeypatch.setattr(build, "build", refuses)
-    fit = choose(a_source(make_tree(tmp_path, domctl="0x99")), Arch.ARM64)
-    assert (
-        fit.why_not == "tools/ does not compile: tools/libs/call/core.c:7: no such thing; see LOG"
-    )
+    existing(make_tree(tmp_path / "old", domctl="0x99"))
+    tree = make_tree(tmp_path / "new", domctl="0x99")
+    (tree / headers.PUBLIC / "xen.h").write_text("struct common { long size; };\n")
+    assert choose(a_source(tree, (4, 23)), ARCH).how == "built"
 
 
-def test_a_tree_older_than_any_that_builds(tmp_path: Path) -> None:
-    fit = choose(a_source(make_tree(tmp_path, domctl="0x10"), (4, 11)), Arch.ARM64)
+def test_tools_that_do_not_compile_are_told_in_one_line(tmp_path: Path, existing: Existing) -> None:
+    tree = make_tree(tmp_path, domctl="0x99")
+    (tree / "tools/libs/call/part.c").write_text("int part(void)\n{\n    return x;\n}\n")
+    why = choose(a_source(tree), ARCH).why_not
+    assert why.startswith("tools/ does not compile: tools/libs/call/part.c:3: 'x' undeclared")
+    assert why.endswith(".log") and "\n" not in why
+
+
+def test_a_tree_older_than_any_that_builds(tmp_path: Path, existing: Existing) -> None:
+    fit = choose(a_source(make_tree(tmp_path, domctl="0x10"), (4, 11)), ARCH)
     assert fit.why_not == "4.11.0 is older than 4.12: its tools/ are not built"
 
 
-def test_a_tree_without_tools(tmp_path: Path) -> None:
+def test_a_tree_without_tools(tmp_path: Path, existing: Existing) -> None:
     tree = make_tree(tmp_path, domctl="0x99")
     (tree / "tools/config.h.in").unlink()
-    assert "has no tools/" in choose(a_source(tree), Arch.ARM64).why_not
-
-
-def refuses(*_: object, **__: object) -> build.Toolstack:
-    raise BuildError("no such thing", where="tools/libs/call/core.c:7", hint="see LOG")
+    assert "has no tools/" in choose(a_source(tree), ARCH).why_not
