@@ -293,7 +293,7 @@ def _build(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
 
 
 def _fitting(built: Build, host: Host, update: Callable[[str], None]) -> Choice:
-    """Return dom0's toolstack; where no domU is wanted none is built."""
+    """Return dom0's toolstack, built if there is none that fits."""
     return choose(
         built.source,
         host.arch,
