@@ -18,19 +18,25 @@ from harness.toolstack import eras
 class Product:
     """One file that is wanted, and where trees of different age have it: the first that is there.
 
-    ``needed``: a tree that has none of the folders is no tree that we know.
+    ``needed``: a tree that has none of the folders is no tree that we know.  ``first`` is a file,
+    relative to the folder as its Makefile says it, that must be made before: 4.15 and 4.16 do not
+    tell make so.
     """
 
     name: str
     folders: tuple[str, ...]
     needed: bool = True
+    first: str = ""
 
 
-def _library(name: str, *older: str, folder: str = "", needed: bool = True) -> Product:
+def _library(
+    name: str, *older: str, folder: str = "", needed: bool = True, first: str = ""
+) -> Product:
     place = folder or name.removeprefix("xen")
-    return Product(f"lib{name}.so", (f"tools/libs/{place}", *older), needed)
+    return Product(f"lib{name}.so", (f"tools/libs/{place}", *older), needed, first)
 
 
+_JSON = "../../../tools/include/libxl_json.h"
 HEADERS = Product("all", ("tools/include",))
 # Each after those that it is linked against.
 LIBRARIES = (
@@ -46,7 +52,7 @@ LIBRARIES = (
     _library("xenstore", "tools/xenstore"),
     _library("xenguest", "tools/libxc"),
     _library("xenmanage", needed=False),
-    _library("xenlight", "tools/libxl", folder="light"),
+    _library("xenlight", "tools/libxl", folder="light", first=_JSON),
     _library("xlutil", "tools/libxl", folder="util"),
 )
 PROGRAMS = (
@@ -123,6 +129,8 @@ def steps(tree: Path, compiler: Compiler) -> Iterator[tuple[Path, list[str]]]:
     for product in (HEADERS, *LIBRARIES, *PROGRAMS):
         folder = find(tree, product)
         if folder is not None:
+            if product.first and (folder / product.first).is_file():
+                yield folder, make(tree, folder, compiler, *settings, f"{folder}/{product.first}")
             yield folder, make(tree, folder, compiler, *settings, product.name)
 
 
