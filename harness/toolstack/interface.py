@@ -41,6 +41,7 @@ _VIEW = (
     "-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__",
 )
 _WORDS = {f"XEN_{name}_INTERFACE_VERSION" for name in ("DOMCTL", "SYSCTL")}
+_FEATURE = "XEN_X86_FEATURE_"  # the name of a bit of CPUID; Xen ignores those that it does not know
 _MARKER = re.compile(r'^# \d+ "(?P<file>[^"]*)"')
 _MACRO = re.compile(r"^#define (?P<name>\w+)(?: (?P<body>.*))?$")
 _UNDEFINED = re.compile(r"^#undef (?P<name>\w+)")
@@ -66,9 +67,14 @@ class Interface:
         """Return the names that are not here as ``other`` has them, sorted; none: it fits.
 
         Unions may have further members here, such as new operations, if their size stays.  The
-        two version words are not compared.
+        two version words are not compared, and a CPU feature may be unknown here.
         """
-        types = (n for n, t in other.types.items() if not _same(t, self.types.get(n)))
+        types = (
+            name
+            for name, text in other.types.items()
+            if not _same(text, self.types.get(name))
+            and not (name.startswith(_FEATURE) and name not in self.types)
+        )
         constants = (
             name
             for name, text in other.constants.items()

@@ -19,6 +19,7 @@ _HEADER = """\
 #define XEN_DOMCTL_INTERFACE_VERSION 0x15
 #define FIRST (1U << 3)
 enum kind { SMALL, LARGE };
+enum feature { XEN_X86_FEATURE_OLD = 3, XEN_X86_FEATURE_NEW = 4 };
 struct create { uint32_t id; uint8_t flags; };
 struct domctl {
     uint32_t cmd;
@@ -78,6 +79,11 @@ def test_what_only_xen_sees_does_not_count(described: Describe) -> None:
 def test_a_new_operation_in_the_union_does_not_count(described: Describe) -> None:
     new = "struct create create; struct { uint64_t key; } added;"
     assert described.lacks("struct create create;", new) == []
+
+
+def test_a_cpu_feature_may_be_unknown_but_not_another(described: Describe) -> None:
+    assert described.lacks(", XEN_X86_FEATURE_NEW = 4", "") == []
+    assert described.lacks("NEW = 4", "NEW = 5") == ["XEN_X86_FEATURE_NEW"]
 
 
 @pytest.mark.parametrize(
