@@ -12,7 +12,7 @@ PACKAGES  = $(shell sed -n -e 's/^\([a-z0-9.+-]*\) \[$(ARCH)\]:.*/\1/p' -e 's/^\
 MISSING   = $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null | \
 	awk '$$2 == "installed" {have[$$1] = 1} END {split("$(PACKAGES)", want, " "); for (i in want) if (!have[want[i]]) print want[i]}' | sort)
 
-.PHONY: run test fast real rack hosts lint setup packages clean
+.PHONY: run test fast real rack upstream hosts lint setup packages clean
 
 run: setup
 	$(BIN)/evtchn-harness run $(HOSTS) $(ARGS)
@@ -29,7 +29,11 @@ fast:
 	$(BIN)/pytest -q tests -m 'not real'
 
 real:
-	$(BIN)/pytest -v tests/real -m 'real and not rack'
+	$(BIN)/pytest -v tests/real -m 'real and not rack and not upstream'
+
+# Every release of upstream from 4.12 on, and master, on both architectures: XEN_GIT=path/to/xen.git
+upstream: setup
+	XEN_GIT=$(XEN_GIT) $(BIN)/pytest -v tests/real/test_toolstack.py -m upstream
 
 # Every sort of server and every fault: an hour and a half under TCG.
 rack: LISTS += tests/real/rack/host-packages.txt

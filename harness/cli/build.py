@@ -13,7 +13,8 @@ from harness.arch import Arch
 from harness.cli import print_json
 from harness.cli.options import json_option, takes
 from harness.config.options import XenOptions
-from harness.hypervisor.build import Build, Progress, build
+from harness.hypervisor.build import Build, build
+from harness.hypervisor.make import Progress
 from harness.run.plan import open_hypervisor
 
 

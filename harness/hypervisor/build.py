@@ -7,14 +7,10 @@ build is reproducible: the same key gives the same build id on any machine.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,16 +20,13 @@ from harness.hypervisor import binary
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor import source as sources
 from harness.hypervisor.flavour import Flavour
+from harness.hypervisor.make import Progress, counted, step
 from harness.hypervisor.recipe import Recipe, recipe
 from harness.hypervisor.source import Source
 from harness.hypervisor.symbols import build_id
-from harness.verdict import BuildError, LabError
-
-# Called with the number of objects compiled so far, about twice a second.
-Progress = Callable[[int], None]
+from harness.verdict import LabError
 
 _SHELF = "xen"
-_STARVED = 64 << 20  # bytes; a build takes about 200 MiB
 _IMAGE, _SYMS, _CONFIG, _LOG = "xen", "xen-syms", "config", "build.log"
 
 
@@ -154,13 +147,13 @@ def _make(
     log = logs / f"{digest}.log"
     log.unlink(missing_ok=True)
     xen = tree / "xen"
-    with _counted(xen, progress):
-        _run(how.make(tree, ["distclean"]), tree, log)
+    with counted(xen, progress):
+        step(how.make(tree, ["distclean"]), xen, tree, log)
         (tree / ".scmversion").write_text(f"{source.digest}\n")  # Xen shows it as changeset
         (xen / ".config").write_text(how.config)
-        _run(how.make(tree, ["olddefconfig"]), tree, log)
+        step(how.make(tree, ["olddefconfig"]), xen, tree, log)
         jobs = f"-j{os.cpu_count() or 1}"
-        _run(how.make(tree, [jobs], vendor=f"-{chosen.name}"), tree, log)
+        step(how.make(tree, [jobs], vendor=f"-{chosen.name}"), xen, tree, log)
     shutil.move(xen / "xen", folder / _IMAGE)
     shutil.move(xen / "xen-syms", folder / _SYMS)
     shutil.move(xen / ".config", folder / _CONFIG)
@@ -191,100 +184,3 @@ def _copy(source: Source, tree: Path) -> None:
             where=str(source.tree),
             hint="build again",
         )
-
-
-def _run(words: list[str], tree: Path, log: Path) -> None:
-    """Run one step of the build, adding its output to ``log``."""
-    step = log.with_suffix(".step")
-    try:
-        command.run(words, log=step)
-    except command.CommandFailed as error:
-        raise _explain(error, tree, log) from None
-    finally:
-        with log.open("ab") as whole, step.open("rb") as part:
-            shutil.copyfileobj(part, whole)
-        step.unlink()
-
-
-def _explain(error: command.CommandFailed, tree: Path, log: Path) -> LabError:
-    """Return what failed, for a person: the first error, where it is, where the log is."""
-    where, what = first_error(error.output, tree)
-    # A log on a full disk ends early, so the words may be missing from it.
-    starved = shutil.disk_usage(tree).free < _STARVED and (not where or where.startswith("make"))
-    if starved or "No space left on device" in error.output:
-        return LabError(
-            "no space left on device during the build",
-            where=str(cache.root()),
-            hint=f"free space there, or point {cache.ENVIRONMENT} at another directory",
-        )
-    return BuildError(what or error.what, where=where, hint=f"see {log}")
-
-
-# GNU tools: "file:line:column: error: text", "file:line: Error: text", "ld: file:...: text".
-_ERROR = re.compile(
-    r"^(?P<file>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<what>.*)", re.I
-)
-_LINK = re.compile(r"^\S*ld: (?:(?P<file>\S+):\s*)?(?:in function .*|(?P<what>.*))$")
-_UNDEFINED = re.compile(
-    r"^(?:\S*ld: )?(?P<file>[^\s:]+):(?:(?P<line>\d+):|\([^)]*\):)? "
-    r"(?P<what>undefined reference to .*)"
-)
-_KCONFIG = re.compile(r"^(?P<file>\S*Kconfig\S*):(?P<line>\d+): (?P<what>.*)")
-_MAKE = re.compile(r"^(?P<file>make(?:\[\d+\])?): \*\*\* (?P<what>.*)")
-_ENTER = re.compile(r"^make\[\d+\]: Entering directory '(?P<folder>.*)'")
-
-
-def first_error(output: str, tree: Path) -> tuple[str, str]:
-    """Return ("file:line" relative to ``tree``, message) of the first error in a build's output.
-
-    A compiler's or assembler's error comes before a linker's, that before make's own.
-    Both are empty when there is none.
-    """
-    lines = output.splitlines()
-    for pattern in (_ERROR, _UNDEFINED, _KCONFIG, _LINK, _MAKE):
-        folder = tree / "xen"
-        for line in lines:
-            if entered := _ENTER.match(line):
-                folder = Path(entered["folder"])
-            found = pattern.match(line)
-            if found is None or found["what"] is None:
-                continue
-            number = found.groupdict().get("line")
-            return _place(found["file"], number, folder, tree), found["what"].strip()
-    return "", ""
-
-
-def _place(file: str | None, line: str | None, folder: Path, tree: Path) -> str:
-    if file is None:
-        return ""
-    # Older trees enter each directory, newer ones stay in xen/; DWARF is relative to the top.
-    for path in (folder / file, tree / "xen" / file, tree / file):
-        if path.exists() and path.is_relative_to(tree):
-            file = str(path.relative_to(tree))
-            break
-    return f"{file}:{line}" if line else file
-
-
-@contextlib.contextmanager
-def _counted(tree: Path, progress: Progress | None) -> Iterator[None]:
-    """Call ``progress`` with the number of objects in ``tree``, while in the block.
-
-    They are counted as files: what make says of them depends on its version and on the tree's.
-    """
-    if progress is None:
-        yield
-        return
-    done = threading.Event()
-
-    def count() -> None:
-        while not done.wait(0.5):
-            names = (name for _, _, files in os.walk(tree) for name in files)
-            progress(sum(name.endswith(".o") for name in names))
-
-    counter = threading.Thread(target=count, name="build progress", daemon=True)
-    counter.start()
-    try:
-        yield
-    finally:
-        done.set()
-        counter.join()

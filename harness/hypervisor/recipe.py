@@ -17,14 +17,23 @@ _VERSION = 3
 
 @dataclass(frozen=True)
 class Era:
-    """What trees up to and including ``last`` need with today's tools."""
+    """What trees up to and including ``last`` need with today's tools, on ``archs``."""
 
     last: tuple[int, int]
     cflags: tuple[str, ...]
     why: str
+    archs: tuple[Arch, ...] = tuple(Arch)
 
 
-ERAS = (Era((4, 15), ("-Wno-error",), "warnings of gcc 12 and later that the trees make errors"),)
+ERAS = (
+    Era((4, 15), ("-Wno-error",), "warnings of gcc 12 and later that the trees make errors"),
+    Era(
+        (4, 14),
+        ("-mno-outline-atomics",),
+        "gcc 10 and later call __aarch64_ldadd4_sync, which Xen has not, until its 5d45ecabe3",
+        (Arch.ARM64,),
+    ),
+)
 
 # Not the builder's name and clock: the same input must give the same build id.
 _IDENTITY = {
@@ -106,7 +115,9 @@ def recipe(arch: Arch, release: tuple[int, int], *, debug: bool) -> Recipe:
         arch=arch,
         cross="" if native else f"{NAMES[arch].triplet}-",
         config=_config(debug=debug),
-        cflags=tuple(flag for era in ERAS if release <= era.last for flag in era.cflags),
+        cflags=tuple(
+            flag for era in ERAS if release <= era.last and arch in era.archs for flag in era.cflags
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,10 +18,12 @@ from harness.verdict import ConfigError, LabError
 
 # What a hypervisor build reads of a Xen tree; everything else is toolstack.
 PARTS = ("Config.mk", "config", "scripts", "tools/flask", "version.sh", "xen")
+# What is unpacked of a commit: that, and the toolstack's own sources.
+_UNPACKED = (*PARTS, "tools")
 
 # Left by an earlier build in the same tree, where git's ignore rules cannot tell us.  Only
 # what is many, and what would choose a configuration: `make distclean` sees to the rest.
-_PRODUCT = re.compile(r".*\.o|\..*\.(cmd|d)|\.config(\.old)?")
+_PRODUCT = re.compile(r".*\.(o|opic)|\..*\.(cmd|d)|\.config(\.old)?")
 
 
 @dataclass(frozen=True)
@@ -97,24 +99,24 @@ def from_git(repo: str, ref: str) -> Source:
 
     def unpack(folder: Path) -> None:
         tarball = folder / "tree.tar"
-        there = git.run("ls-tree", "--name-only", commit, "--", *PARTS, home=home).splitlines()
+        there = git.run("ls-tree", "--name-only", commit, "--", *_UNPACKED, home=home).splitlines()
         git.run("archive", "--format=tar", "-o", tarball, commit, "--", *there, home=home)
         command.run([command.which("tar", "tar"), "-xf", tarball, "-C", folder])
         tarball.unlink()
 
-    tree = cache.entry("xen-git", commit, unpack)
+    tree = cache.entry("xen-trees", commit, unpack)
     found = _describe("git", tree, None)
     return Source("git", tree, f"{found.version} {commit[:12]}", found.release, found.digest)
 
 
-def files(tree: Path) -> list[Path]:
-    """Return the files (absolute, sorted) that a hypervisor build reads of ``tree``.
+def files(tree: Path, parts: Sequence[str] = PARTS) -> list[Path]:
+    """Return the files (absolute, sorted) of ``tree`` below ``parts``, which a build reads.
 
     In a git work tree that is what git knows or would add; elsewhere everything but
     objects and the configuration of an earlier build.
     """
-    known = _git_files(tree) if (tree / ".git").exists() else None
-    return sorted(known if known is not None else _walk(tree))
+    known = _git_files(tree, parts) if (tree / ".git").exists() else None
+    return sorted(known if known is not None else _walk(tree, parts))
 
 
 def _describe(kind: Literal["apt", "dir", "git"], tree: Path, version: str | None) -> Source:
@@ -149,9 +151,9 @@ def _assigned(makefile: str, name: str) -> str:
     return re.sub(r"\$\([^)]*\)", "", found[1]).strip() if found else ""
 
 
-def _git_files(tree: Path) -> list[Path] | None:
+def _git_files(tree: Path, parts: Sequence[str]) -> list[Path] | None:
     """Return what git tracks or would add; None if git will not say (not the owner, no git)."""
-    listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS]
+    listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *parts]
     try:
         out = git.run(*listing, tree=tree)
     except LabError:
@@ -160,8 +162,8 @@ def _git_files(tree: Path) -> list[Path] | None:
     return [path for path in paths if path.is_symlink() or path.is_file()]
 
 
-def _walk(tree: Path) -> Iterator[Path]:
-    for part in PARTS:
+def _walk(tree: Path, parts: Sequence[str]) -> Iterator[Path]:
+    for part in parts:
         if (tree / part).is_file():
             yield tree / part
         for folder, _, names in os.walk(tree / part):

@@ -47,6 +47,8 @@ def _suite(report: Report, cell: CellRow) -> HostRun:
         build_id=cell.build,
         xen_version=cell.version,
         source=cell.source,
+        toolstack="",
+        toolstack_reason="",
         operations=cell.operations,
         seconds={},
         domains=(),

@@ -40,6 +40,8 @@ def _host(host: HostRun) -> dict[str, Any]:
         "build_id": host.build_id,
         "xen_version": host.xen_version,
         "source": host.source,
+        "toolstack": host.toolstack,
+        "toolstack_reason": host.toolstack_reason,
         "operations": host.operations,
         "seconds": {name: round(seconds, 3) for name, seconds in host.seconds.items()},
         "domains": [_domain(domain) for domain in host.domains],

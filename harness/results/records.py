@@ -44,6 +44,8 @@ class HostStart:
     build_id: str  # GNU build id of the Xen that was booted, hex
     xen_version: str  # as Xen itself says it, e.g. "4.17.5"
     source: str  # where the tree came from, with its version or commit
+    toolstack: str = ""  # dom0's: package, equal-to, built or none
+    toolstack_reason: str = ""  # one line: why that one
 
 
 @dataclass(frozen=True)

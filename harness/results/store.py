@@ -33,6 +33,8 @@ class HostRun:
     build_id: str
     xen_version: str
     source: str
+    toolstack: str
+    toolstack_reason: str
     operations: int
     seconds: dict[str, float]  # by phase, in the order of PHASES
     domains: tuple[records.Domain, ...]
@@ -108,6 +110,8 @@ def _host(name: str, found: Sequence[Record], state: State) -> HostRun:
         build_id=start.build_id if start else "",
         xen_version=start.xen_version if start else "",
         source=start.source if start else "",
+        toolstack=start.toolstack if start else "",
+        toolstack_reason=start.toolstack_reason if start else "",
         operations=end.operations if end else sum(d.operations for d in domains),
         seconds=seconds,
         domains=domains,

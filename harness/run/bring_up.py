@@ -14,16 +14,15 @@ from harness.domains.toolstack import DomU, DomUBoot, Toolstack
 from harness.evidence import BringUp, words
 from harness.hypervisor import build as builds
 from harness.hypervisor.build import Build
-from harness.hypervisor.source import Source
 from harness.hypervisor.symbols import is_shown
 from harness.images.dom0 import DOMU_INITRAMFS, Dom0Image
-from harness.images.toolstack import Interfaces
 from harness.machine import Machine
 from harness.machine.console import Console
 from harness.results.manifest import Ingredient
 from harness.run import rig
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
+from harness.toolstack.choice import Choice, choose
 from harness.verdict import LabError
 
 TOOLSTACK_SECONDS = 180.0
@@ -56,10 +55,14 @@ def hypervisor(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
     )
 
 
-def interfaces(source: Source) -> Interfaces | None:
-    """Return what a toolstack must speak to the Xen of ``source``; None where it is not known."""
-    domctl, sysctl = source.interface("domctl"), source.interface("sysctl")
-    return None if domctl is None or sysctl is None else Interfaces(domctl, sysctl)
+def toolstack_choice(built: Build, host: Host, update: Callable[[str], None]) -> Choice:
+    """Return dom0's toolstack, built if there is none that fits."""
+    return choose(
+        built.source,
+        host.arch,
+        progress=lambda objects: update(f"{objects} objects of dom0's toolstack compiled"),
+        notice=update,
+    )
 
 
 def toolstack(dom0: Dom0, machine: Machine, folder: Path) -> Toolstack:
@@ -69,7 +72,7 @@ def toolstack(dom0: Dom0, machine: Machine, folder: Path) -> Toolstack:
     return Toolstack.connect(dom0, folder, timeout=TOOLSTACK_SECONDS, check=check)
 
 
-def ingredients(built: Build, image: Dom0Image, agent: Path) -> list[Ingredient]:
+def ingredients(built: Build, fit: Choice, image: Dom0Image, agent: Path) -> list[Ingredient]:
     """Return what goes into the run's manifest."""
     arch = str(built.arch)
     source = built.source
@@ -81,6 +84,13 @@ def ingredients(built: Build, image: Dom0Image, agent: Path) -> list[Ingredient]
             source.version,
             built.digest,
             {"build_id": built.build_id, "compiler": built.compiler},
+        ),
+        Ingredient(
+            "toolstack",
+            f"dom0's {arch}",
+            fit.built.version if fit.built else "",
+            fit.built.digest if fit.built else "",
+            {"how": fit.how, "reason": fit.reason},
         ),
         Ingredient("image", f"dom0 {arch}", image.kernel_version, image.digest),
         Ingredient("image", f"agent {arch}", "", cache.key(agent.read_bytes())),

@@ -35,6 +35,7 @@ from harness.results import records
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.scratch import scratch
+from harness.toolstack.choice import Choice
 from harness.verdict import HypervisorError, LabError, Verdict
 
 _TRIAL_SECONDS = 45.0
@@ -72,6 +73,7 @@ class Parts:
     plan: Plan
     folder: Path  # scratch
     built: Build
+    toolstack: Choice
     image: Dom0Image
     agent: Path
     bare: Path
@@ -96,7 +98,7 @@ def machine(host: Host, parts: Parts, recorder: Recorder, console: Console) -> I
     if isinstance(host, QemuHost):
         boot = _qemu_boot(host, parts)
         choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
-        recorder.add(_host_start(host, parts.built, choice))
+        recorder.add(_host_start(host, parts, choice))
         recorder.progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
         emulated = QemuMachine(
             host, boot, choice, folder=parts.folder, console=console, stub=parts.plan.stub
@@ -106,7 +108,7 @@ def machine(host: Host, parts: Parts, recorder: Recorder, console: Console) -> I
         finally:
             emulated.power_off()
         return
-    recorder.add(_host_start(host, parts.built, accel.Choice("none", "a physical server")))
+    recorder.add(_host_start(host, parts, accel.Choice("none", "a physical server")))
     server_boot = _server_boot(host, parts, recorder.progress.update)
     server = PhysicalMachine(host, server_boot, console=console, notice=recorder.progress.note)
     try:
@@ -139,7 +141,9 @@ def first_cpu(host: Host, number: int) -> int:
 
 
 def _payload(parts: Parts) -> dict[str, cpio.File]:
+    own = parts.toolstack.files
     return {
+        **{f"toolstack/{name}": cpio.File(path, 0o755) for name, path in own.items()},
         "host_key": cpio.File(parts.keys.host_private.encode(), 0o600),
         "authorized_keys": cpio.File(parts.keys.user_public.encode(), 0o600),
         "agent": cpio.File(parts.agent, 0o755),
@@ -209,7 +213,8 @@ def _trial(host: QemuHost, boot: Boot) -> str:
     return ""
 
 
-def _host_start(host: Host, built: Build, choice: accel.Choice) -> records.HostStart:
+def _host_start(host: Host, parts: Parts, choice: accel.Choice) -> records.HostStart:
+    built = parts.built
     return records.HostStart(
         host=host.name,
         arch=host.arch,
@@ -219,4 +224,6 @@ def _host_start(host: Host, built: Build, choice: accel.Choice) -> records.HostS
         build_id=built.build_id,
         xen_version=built.source.version,
         source=f"{built.source.kind} {built.source.version}",
+        toolstack=parts.toolstack.how,
+        toolstack_reason=parts.toolstack.reason,
     )

@@ -18,7 +18,6 @@ from harness.domains.patience import Overdue
 from harness.domains.toolstack import DomU, Toolstack
 from harness.hypervisor.build import Build
 from harness.images.dom0 import Dom0Image, dom0_image
-from harness.images.toolstack import choose
 from harness.machine import Machine
 from harness.machine.console import Console
 from harness.machine.line import Line
@@ -256,13 +255,13 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
     with recorder.phase(host.name, "build"):
         built = bring_up.hypervisor(plan, host, progress.update)
     with recorder.phase(host.name, "images"):
-        fit = choose(bring_up.interfaces(built.source))
+        fit = bring_up.toolstack_choice(built, host, progress.update)
         if fit.why_not:
             progress.note(f"{host.name:12} only dom0 can be tested: {fit.why_not}")
             host = host.model_copy(update={"domus": 0})
         image = dom0_image(host.arch, codename=fit.codename, notice=progress.update)
         agent, bare = agent_binary(host.arch), bare_guest(host.arch)
-    recorder.used(*bring_up.ingredients(built, image, agent))
+    recorder.used(*bring_up.ingredients(built, fit, image, agent))
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
         keys = RunKeys.new()
@@ -270,7 +269,7 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
         console = Console(recorder.directory.console(host.name))
         stack.callback(_note_console, recorder, host, console)
         with bring_up.stage(recorder, host.name, "boot", console):
-            parts = rig.Parts(plan, folder, built, image, agent, bare, keys)
+            parts = rig.Parts(plan, folder, built, fit, image, agent, bare, keys)
             machine = stack.enter_context(rig.machine(host, parts, recorder, console))
             machine.power_on()
             progress.update("Xen and dom0 are booting")

@@ -15,8 +15,9 @@ import pytest
 from harness import cache
 from harness.arch import Arch
 from harness.hypervisor import source
-from harness.hypervisor.build import Build, build, first_error
+from harness.hypervisor.build import Build, build
 from harness.hypervisor.flavour import Flavour
+from harness.hypervisor.make import first_error
 from harness.hypervisor.symbols import build_id, symbols
 from harness.verdict import BuildError, ConfigError, LabError
 
@@ -156,7 +157,7 @@ def test_the_first_error_of_the_compiler_and_the_log(tree: Path, own_cache: Path
 def test_the_first_error_of_every_tool(tmp_path: Path, output: str, where: str, what: str) -> None:
     (tmp_path / "xen/common").mkdir(parents=True)
     (tmp_path / "xen/common/a.c").touch()
-    found = first_error(output.replace("T/", f"{tmp_path}/"), tmp_path)
+    found = first_error(output.replace("T/", f"{tmp_path}/"), tmp_path, tmp_path / "xen")
     known = where.replace("common/a.c", "xen/common/a.c") if where.startswith("common/a") else where
     assert found == (known, what)
 
