@@ -34,6 +34,7 @@ def test_an_old_run_says_what_it_said(name: str) -> None:
     run = load(OLD / name)
     document = run_document(run) | {"path": "", "report": ""}
     for host in document["hosts"]:
+        assert (host.pop("toolstack"), host.pop("toolstack_reason")) == ("", "")
         for test in host["tests"]:
             assert test.pop("evidence") is None
     assert document == json.loads((OLD / f"{name}.json").read_text())
@@ -51,11 +52,15 @@ def test_an_old_run_is_reported_again(name: str, tmp_path: Path) -> None:
 
 
 def test_an_old_history_is_judged_as_it_was() -> None:
+    """The words of a witness may be others by now; what is violated by which operations not."""
     result = dataclasses.asdict(check(OLD / "load" / _HISTORY))
     result.pop("seconds")
     for violation in result["violations"]:
         assert violation.pop("evidence")["kind"] == "disallowed"
-    assert json.loads(json.dumps(result)) == json.loads((OLD / "check.json").read_text())
+    then = json.loads((OLD / "check.json").read_text())
+    for violation in (*result["violations"], *then["violations"]):
+        assert violation.pop("story").startswith(f"{violation['property']}: ")
+    assert json.loads(json.dumps(result)) == then
 
 
 def test_an_old_run_with_a_history_says_what_to_look_for() -> None:
