@@ -18,9 +18,9 @@ from harness.bisect.signature import Signature
 from harness.bisect.tally import State
 from harness.bisect.wanted import node, wanted
 from harness.cli import COMMANDS, print_json
-from harness.cli.run import TESTCASES
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
+from harness.data import TESTCASES
 from harness.results.directory import SHELF, cannot_write, write_whole
 from harness.verdict import (
     EXIT_LAB,

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from harness.cli import print_json
-from harness.cli.run import TESTCASES
 from harness.config.host import QemuHost
 from harness.config.lab import load_lab
 from harness.config.nightly import NightlyPlan
 from harness.config.physical import Host
+from harness.data import TESTCASES
 from harness.machine.slots import slots
 from harness.nightly.child import ChildRunner
 from harness.nightly.collect import CollectRunner

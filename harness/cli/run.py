@@ -16,10 +16,10 @@ from harness.cli.tree import tree_options
 from harness.cli.tree import words as tree_words
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
+from harness.data import TESTCASES
 from harness.run.plan import DEFAULT_DURATION, DEFAULT_FLAVOUR, Plan, Tree
 from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, ConfigError, HarnessError
 
-TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
 SUITES = {"lock": [TESTCASES], "conformance": [TESTCASES / "conformance"]}
 
 

@@ -39,7 +39,9 @@ class ChildRunner:
         out.parent.mkdir(parents=True, exist_ok=True)
         with self._host(cell, out, deadline, stop):
             log = out.with_name(f"{out.name}.log")
-            argv = [sys.executable, "-m", "harness.cli", "run", *self.words(cell), f"--out={out}"]
+            # -P: not a harness that the working directory happens to have.
+            program = [sys.executable, "-P", "-m", "harness.cli"]
+            argv = [*program, "run", *self.words(cell), f"--out={out}"]
             code = _run(argv, log, deadline, stop)
         if code == EXIT_USAGE:
             raise ConfigError(_last_line(log))

@@ -18,6 +18,7 @@ import psutil
 import harness
 from harness.command import run
 from harness.config.physical import Host
+from harness.data import CHECKOUT
 from harness.results.directory import RunDirectory, write_whole
 from harness.verdict import LabError
 
@@ -95,10 +96,9 @@ def environment() -> dict[str, Any]:
 
 def _commit() -> dict[str, Any]:
     """Return the commit of the checkout we run from; nothing when installed elsewhere."""
-    top = Path(harness.__file__).resolve().parents[1]
-    if shutil.which("git") is None or not (top / ".git").exists():
+    if CHECKOUT is None or shutil.which("git") is None or not (CHECKOUT / ".git").exists():
         return {}
-    git = ["git", "-C", str(top), "--no-optional-locks"]
+    git = ["git", "-C", str(CHECKOUT), "--no-optional-locks"]
     try:
         head = run([*git, "rev-parse", "HEAD"], timeout=10).strip()
         changed = run([*git, "status", "--porcelain", "--untracked-files=no"], timeout=10)

@@ -23,8 +23,9 @@ def start(words: Sequence[str], *, nice: int = 0, quiet: bool = False) -> subpro
     """
     tied = [command.which("setpriv", "util-linux"), "--pdeathsig", "TERM"]
     slow = [command.which("nice", "coreutils"), "-n", str(nice)] if nice else []
+    # -P: not a harness that the working directory happens to have.
     return subprocess.Popen(
-        [*slow, *tied, sys.executable, "-m", "harness.cli", *words],
+        [*slow, *tied, sys.executable, "-P", "-m", "harness.cli", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL if quiet else None,

@@ -173,3 +173,14 @@ def test_a_run_dies_with_us(tmp_path: Path, long_run: Path) -> None:
     os.kill(pid, 9)
     os.waitpid(pid, 0)
     assert _is_gone(grandchild)
+
+
+def test_the_child_is_the_harness_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the working directory has another one: a checkout, and we are installed."""
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").write_text("raise SystemExit('another harness')\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="unknown host 'nobody'"):
+        _runner(tmp_path)(_cell(host=PlanHost(name="nobody")), tmp_path / "out", 60, Event())
