@@ -1,4 +1,4 @@
-"""The catalogue: row of the specification x guest x ABI x release, and what keeps a cell from
+"""The catalogue: row of docs/spec/evtchn.md x guest x ABI x release, and what keeps a cell from
 being reached.
 
 The rows are the model's (harness.model.rows), in the order in which Xen checks.  A cell that

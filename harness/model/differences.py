@@ -1,4 +1,4 @@
-"""Which rows of the specification two releases answer differently: data, to be held against Xen.
+"""Which rows of docs/spec/evtchn.md two releases answer differently: data, to be held against Xen.
 
 A conformance run compares what a real Xen did with the models of the other releases, too; what
 differs there must be listed here.

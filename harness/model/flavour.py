@@ -1,7 +1,7 @@
 """The four lock flavours: which call sites block, which only try, what a failed try does.
 
-Source: shared/spec of the project (from "[PATCH v2 2/2] xen/evtchn: rework per event
-channel lock", 20201012092740.1617-3-jgross@suse.com, and 5f2df45ead7c).
+Source: docs/spec/lock.md (from "[PATCH v2 2/2] xen/evtchn: rework per event channel lock",
+20201012092740.1617-3-jgross@suse.com, and 5f2df45ead7c).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Lock order: which lock is taken while which is held, and the cycles that can deadlock.
 
-Sources: the lock-order edges in the project's lock specification; evtchn_close(),
+Sources: docs/spec/lock.md, "Lock order"; evtchn_close(),
 send_guest_*_virq(), double_evtchn_lock() in xen/common/event_channel.c; commit 1376ef90d31c,
 which stopped calling Xen consumers under the channel's lock.
 """

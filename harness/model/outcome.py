@@ -15,7 +15,7 @@ class Outcome:
 
     result: Result
     world: World
-    rows: tuple[str, ...]  # the rows of the specification it rests on, see harness.model.rows
+    rows: tuple[str, ...]  # the rows of docs/spec/evtchn.md it rests on
 
     @property
     def row(self) -> str:

@@ -1,8 +1,8 @@
 """Xen releases, and the rules of event channels that changed between them.
 
 Each rule names the release from which it holds; nothing else in the model looks at a
-version number.  Source: the differences listed in the project's event-channel specification,
-read from xen/common/event_channel.c, event_fifo.c and sched/core.c of each release.
+version number.  Source: docs/spec/evtchn.md, "Differences between releases", read
+from xen/common/event_channel.c, event_fifo.c and sched/core.c of each release.
 """
 
 from __future__ import annotations

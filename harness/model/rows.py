@@ -1,4 +1,4 @@
-"""The rows of the event-channel specification, by name: what a prediction rests on.
+"""The rows of docs/spec/evtchn.md, by name: what a prediction rests on.
 
 Every outcome of ``harness.model.channels.predict`` names its row; a test suite collects the
 names to say which rows it exercised.

@@ -1,6 +1,6 @@
 """Fixtures of the conformance tests: domains whose every hypercall is judged by the model.
 
-``@pytest.mark.cells(row, ...)`` says which rows of the specification (harness.model.rows) a
+``@pytest.mark.cells(row, ...)`` says which rows of docs/spec/evtchn.md a
 test is there for; one that passes without having seen them all is no pass.
 """
 
