@@ -12,7 +12,7 @@ PACKAGES  = $(shell sed -n -e 's/^\([a-z0-9.+-]*\) \[$(ARCH)\]:.*/\1/p' -e 's/^\
 MISSING   = $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null | \
 	awk '$$2 == "installed" {have[$$1] = 1} END {split("$(PACKAGES)", want, " "); for (i in want) if (!have[want[i]]) print want[i]}' | sort)
 
-.PHONY: run test fast real rack lint setup packages clean
+.PHONY: run test fast real rack lint man setup packages clean
 
 run: setup
 	$(BIN)/evtchn-harness run $(HOSTS) $(ARGS)
@@ -36,6 +36,11 @@ rack: LISTS += tests/real/rack/host-packages.txt
 rack: setup
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,rack]'
 	$(BIN)/pytest -v tests/real/rack -m rack
+
+# Where man looks for it if $(BIN) is in the PATH.
+man: $(VENV)/.done
+	mkdir -p $(VENV)/share/man/man1
+	$(BIN)/python -m harness.cli.man >$(VENV)/share/man/man1/evtchn-harness.1
 
 setup: packages $(VENV)/.done
 
