@@ -61,6 +61,7 @@ def run(pytester: pytest.Pytester, body: str, *options: str) -> tuple[int, store
     words = [*_PLAIN, "--host=qemu-x86_64", "--out=out", *options]
     # Not runpytest_inprocess: that would pass an interrupt on to the outer pytest.
     code = pytester.inline_run(*words, no_reraise_ctrlc=True).ret
+    assert code is not None
     return int(code), store.load(pytester.path / "out")
 
 

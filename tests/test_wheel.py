@@ -78,7 +78,15 @@ def test_every_file_is_in_the_wheel(wheel: Path) -> None:
 
 def test_the_sdist_makes_the_same_wheel(built: Path, wheel: Path, tmp_path: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
-    again = (*_PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, sdist)
+    again: tuple[str | Path, ...] = (
+        *_PIP,
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        tmp_path,
+        sdist,
+    )
     _run(*again, cwd=tmp_path)
     (second,) = tmp_path.glob("*.whl")
     assert second.name == wheel.name

@@ -75,7 +75,7 @@ def test_what_does_not_build_is_stepped_around() -> None:
 @pytest.mark.parametrize("kind", ["broken", "dead"])
 def test_commits_that_cannot_be_told_apart_are_all_suspects(kind: str) -> None:
     blind = frozenset({"c40", "c41", "c42"})
-    found = finding(bisect(world(64, 41, **{kind: blind})).found)
+    found = finding(bisect(world(64, 41, **dict[str, Any]({kind: blind}))).found)
     assert found.answer.culprit is None
     assert {name for name, _ in found.answer.suspects} == {"c40", "c41", "c42", "c43"}
     assert found.answer.confidence >= 0.95

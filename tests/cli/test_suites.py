@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from harness.cli import run
 from harness.data import TESTCASES
+from harness.run.plan import Plan
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return 0, None
 
     monkeypatch.setattr(run, "_pytest", pytest_main)
-    monkeypatch.setattr(run.Plan, "check", lambda _: None)
+    monkeypatch.setattr(Plan, "check", lambda _: None)
     return words
 
 

@@ -87,8 +87,9 @@ def _run(error: Exception, heard: list[Tally]) -> Tally:
 
 def test_a_machine_that_is_lost_is_told_as_what_it_was() -> None:
     """What fails once and not again is no flaky sequence: the lab has failed."""
+    heard: list[Tally] = []
     with pytest.raises(LabError, match="no answer"):
-        _run(LabError("no answer", where="bare"), heard := [])
+        _run(LabError("no answer", where="bare"), heard)
     assert heard[-1].sequences == 2 and heard[-1].seconds > 0, "what was done before it stays known"
 
 

@@ -55,7 +55,7 @@ def test_no_false_alarm_where_there_once_was(seed: int) -> None:
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_visible_bugs_are_found_and_told_in_few_lines(bug: str) -> None:
-    sizes = []
+    sizes: list[int] = []
     seed = 0
     while len(sizes) < 2 and seed < 400:
         injected = inject(recipe(seed, crash=bug in ANSWERS), bug)

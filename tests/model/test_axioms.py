@@ -40,7 +40,7 @@ Outcome = tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]  # reg
 def random_program(seed: int) -> tuple[Thread, ...]:
     choose = random.Random(seed)
     values = iter(range(1, 100))
-    threads = []
+    threads: list[Thread] = []
     for _ in range(choose.choice((2, 2, 3))):
         thread: list[Instruction] = []
         loaded: list[str] = []

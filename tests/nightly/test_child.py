@@ -15,7 +15,6 @@ import pytest
 
 from harness.cli.run import SUITES
 from harness.config.nightly import Cell, PlanHost, Suite, Xen
-from harness.nightly import child
 from harness.nightly.child import ChildRunner, tree
 from harness.verdict import ConfigError, LabError
 
@@ -114,7 +113,7 @@ def long_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "long.py"} "$@"\n')
     program.chmod(0o755)
     (tmp_path / "long.py").write_text(_LONG)
-    monkeypatch.setattr(child.sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     return tmp_path / "out"
 
 
@@ -124,6 +123,11 @@ def _wait_for(path: Path) -> int:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return int(path.read_text())
+
+
+def _stop_once(written: Path, stop: Event) -> None:
+    _wait_for(written)
+    stop.set()
 
 
 def _is_gone(pid: int) -> bool:
@@ -146,7 +150,7 @@ def test_a_run_that_takes_too_long_is_ended_gently(tmp_path: Path, long_run: Pat
 
 def test_a_run_is_stopped_when_the_night_is(tmp_path: Path, long_run: Path) -> None:
     stop = Event()
-    threading.Thread(target=lambda: (_wait_for(long_run.with_suffix(".child")), stop.set())).start()
+    threading.Thread(target=_stop_once, args=(long_run.with_suffix(".child"), stop)).start()
     with pytest.raises(LabError, match="stopped"):
         _runner(tmp_path)(_cell(), long_run, 60.0, stop)
     assert long_run.with_suffix(".ended").exists()
@@ -156,7 +160,7 @@ def test_waiting_for_a_host_can_be_stopped(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     host = PlanHost(name="nobody", acquire=f"echo 1 > {begun}; sleep 300")
     stop = Event()
-    threading.Thread(target=lambda: (_wait_for(begun), stop.set())).start()
+    threading.Thread(target=_stop_once, args=(begun, stop)).start()
     with pytest.raises(LabError, match="stopped"):
         _runner(tmp_path)(_cell(host=host), tmp_path / "out", 400.0, stop)
 

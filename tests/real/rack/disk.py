@@ -238,5 +238,5 @@ def _esp(arch: Arch, work: Path) -> Path:
 
 def _mkimage(folder: Path, path: Path, prefix: str, modules: list[str]) -> None:
     mkimage = command.which("grub-mkimage", "grub-common")
-    words = ["-d", folder, "-O", folder.name, "-o", path, "-p", prefix]
+    words: list[str | Path] = ["-d", folder, "-O", folder.name, "-o", path, "-p", prefix]
     command.run([mkimage, *words, *modules, "normal"])
