@@ -18,6 +18,8 @@ from harness.history.history import write
 from harness.history.simulate.run import Recipe, generate
 from tests.hypervisor.tree import make_tree
 
+pytestmark = pytest.mark.slow
+
 _PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 
 

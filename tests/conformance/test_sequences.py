@@ -16,6 +16,8 @@ from harness.verdict import LabError
 from .model_agent import ModelHost
 from .test_oracle import WORLD, watched
 
+pytestmark = pytest.mark.slow
+
 _SEED = 5
 
 

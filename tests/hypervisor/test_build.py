@@ -22,6 +22,8 @@ from harness.verdict import BuildError, ConfigError, LabError
 
 from .tree import MAIN_C, MAKEFILE, make_tree
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -267,6 +267,7 @@ def _acyclic(pairs: Pairs) -> bool:
 # -- the comparison ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", range(8))
 def test_random_programs(block: int) -> None:
     for seed in range(block * 25, block * 25 + 25):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -40,6 +41,8 @@ from harness.model.operations import (
 from harness.model.releases import RELEASES
 from harness.model.rows import ROWS
 from harness.model.rules import broken_step, broken_world
+
+pytestmark = pytest.mark.slow
 
 _DOM = st.integers(0, 1)
 _ANY_DOM = st.sampled_from([0, 1, 7, DOMID_SELF])

@@ -98,6 +98,7 @@ HOLDS = {
 }
 
 
+@pytest.mark.slow
 def test_predictions() -> None:
     found = list(predictions())
     assert {(p.name, p.flavour): p.holds for p in found if p.name != "consumer-callback"} == HOLDS

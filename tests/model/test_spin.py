@@ -19,6 +19,8 @@ from harness.model.program import System
 from harness.model.promela import export
 from harness.model.scenarios import SCENARIOS, Bounds, lock
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Spin:

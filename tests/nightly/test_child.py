@@ -18,6 +18,8 @@ from harness.config.nightly import Cell, PlanHost, Suite, Xen
 from harness.nightly.child import ChildRunner, tree
 from harness.verdict import ConfigError, LabError
 
+pytestmark = pytest.mark.slow
+
 TESTCASES = Path(__file__).parents[2] / "testcases"
 
 

@@ -14,6 +14,8 @@ import pytest
 from harness.run import child
 from harness.verdict import ConfigError
 
+pytestmark = pytest.mark.slow
+
 PARENT = """
 import sys, time
 from harness.run import child
