@@ -15,7 +15,7 @@ import pytest
 from harness.config.host import BUILT_IN
 from harness.config.options import DEFAULT_HOST, RunOptions, table
 from harness.evidence import Assertion, BringUp, Crash
-from harness.hypervisor.source import from_dir
+from harness.hypervisor.source import Source, from_dir
 from harness.progress import Progress
 from harness.pytest_plugin import HostRun
 from harness.results import store
@@ -53,6 +53,7 @@ def run(pytester: pytest.Pytester, body: str, *options: str) -> tuple[int, store
     ]
     # Not runpytest_inprocess: that would pass an interrupt on to the outer pytest.
     code = pytester.inline_run(*words, *options, "test_it.py", no_reraise_ctrlc=True).ret
+    assert code is not None
     return int(code), store.load(pytester.path / "out")
 
 
@@ -314,9 +315,12 @@ def test_the_source_tree_is_opened_once(
     pytester: pytest.Pytester, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
-    monkeypatch.setattr(
-        "harness.hypervisor.source.from_dir", lambda tree: opened.append(tree) or from_dir(tree)
-    )
+
+    def open_tree(tree: Path) -> Source:
+        opened.append(tree)
+        return from_dir(tree)
+
+    monkeypatch.setattr("harness.hypervisor.source.from_dir", open_tree)
     run(pytester, TWO, "--host=qemu-arm64")
     assert len(opened) == 1
     assert len({id(each.hypervisor.source) for each in lab.plans}) == 1

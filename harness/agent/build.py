@@ -10,10 +10,11 @@ from pathlib import Path
 from harness import cache
 from harness.arch import NAMES, Arch
 from harness.command import CommandFailed, run, which
+from harness.data import GUESTS
 from harness.verdict import BuildError
 
-SOURCES = Path(__file__).resolve().parents[2] / "guests" / "agent"
-BARE_SOURCES = SOURCES.parent / "bare"
+SOURCES = GUESTS / "agent"
+BARE_SOURCES = GUESTS / "bare"
 FLAGS = (
     *("-std=c11", "-D_GNU_SOURCE", "-O2", "-static", "-pthread"),
     *("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion"),
@@ -82,7 +83,7 @@ def bare_guest(arch: Arch) -> Path:
     files = [*sorted(BARE_SOURCES.iterdir()), *shared]
     version = run([gcc, "--version"]).partition("\n")[0]
     flags = (*_BARE_FLAGS, *_BARE_ARCH_FLAGS[arch])
-    name = cache.key(cache.digest_files(files, base=SOURCES.parent), version, flags)
+    name = cache.key(cache.digest_files(files, base=GUESTS), version, flags)
 
     def compile_into(folder: Path) -> None:
         try:

@@ -20,10 +20,10 @@ from harness.bisect.tally import State
 from harness.bisect.wanted import node, wanted
 from harness.cli import COMMANDS, print_json
 from harness.cli.options import host_option, json_option, option
-from harness.cli.run import TESTCASES
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
 from harness.config.options import RunOptions
+from harness.data import TESTCASES
 from harness.results.directory import SHELF, cannot_write, write_whole
 from harness.verdict import (
     EXIT_LAB,

@@ -14,7 +14,6 @@ from rich.table import Table
 
 from harness.cli import print_json
 from harness.cli.options import json_option, option
-from harness.cli.run import TESTCASES
 from harness.config.host import BUILT_IN
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
@@ -22,6 +21,7 @@ from harness.config.options import RunOptions
 from harness.corpus.entry import Entry, entries
 from harness.corpus.judge import Cell, exit_code
 from harness.corpus.loop import PAGE, run_corpus
+from harness.data import TESTCASES
 from harness.hypervisor import source
 from harness.results import directory
 from harness.run import child

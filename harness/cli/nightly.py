@@ -9,11 +9,11 @@ import click
 
 from harness.cli import print_json
 from harness.cli.options import json_option, option
-from harness.cli.run import TESTCASES
 from harness.config.host import QemuHost
 from harness.config.lab import load_lab
 from harness.config.nightly import NightlyPlan
 from harness.config.physical import Host
+from harness.data import TESTCASES
 from harness.machine.slots import slots
 from harness.nightly.collect import CollectRunner
 from harness.nightly.loop import Runner, open_night, run_night

@@ -15,12 +15,12 @@ from click.core import ParameterSource
 from harness.cli import print_json
 from harness.cli.options import json_option, takes
 from harness.config.options import RunOptions
+from harness.data import TESTCASES
 from harness.progress import Progress
 from harness.pytest_plugin import HostRun
 from harness.run.plan import Hypervisor, Plan, find_hosts, make_plan, open_source
 from harness.verdict import EXIT_INTERRUPTED, ConfigError, HarnessError
 
-TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
 SUITES = {"lock": TESTCASES, "conformance": TESTCASES / "conformance"}
 
 # Which of pytest's own parts run beside ours: none that print, none that a file of the user's or

@@ -1,1 +1,1 @@
-"""Conformance: every row of the event-channel specification, held against a real Xen."""
+"""Conformance: every row of docs/spec/evtchn.md, held against a real Xen."""

@@ -1,4 +1,4 @@
-"""The catalogue: row of the specification x guest x ABI x release.
+"""The catalogue: row of docs/spec/evtchn.md x guest x ABI x release.
 
 The rows are the model's (harness.model.evtchn.spec_rows), in the order in which Xen checks.  A
 cell that no test can reach says why; every other cell is to be tested.

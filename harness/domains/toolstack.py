@@ -13,6 +13,7 @@ import jinja2
 import libvirt
 
 from harness.arch import Arch
+from harness.data import IMAGES
 from harness.domains.dom0 import Dom0, ExecChannel
 from harness.domains.patience import Overdue, within
 from harness.domains.tunnel import Tunnel
@@ -20,7 +21,6 @@ from harness.machine.connection import start_event_loop
 from harness.machine.console import Console
 from harness.verdict import LabError
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
 _START_SECONDS = 90.0
 _DESTROY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
@@ -230,7 +230,9 @@ def _remove(name: str, domain: libvirt.virDomain) -> None:
 
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(IMAGES / "libvirt"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
 
 

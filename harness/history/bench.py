@@ -60,7 +60,7 @@ def repeat(history: History, operations: int) -> History:
 
 
 def _measure(path: Path) -> tuple[float, float, int]:
-    command = [sys.executable, "-m", "harness.history.bench", str(path)]
+    command = [sys.executable, "-P", "-m", "harness.history.bench", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise HarnessError("the check that was to be measured failed", hint=done.stderr[-300:])

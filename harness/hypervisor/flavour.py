@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import cache, command
+from harness.data import IMAGES
 from harness.hypervisor.source import Source
 from harness.verdict import ConfigError
 
-SHELF = Path(__file__).parents[2] / "images" / "xen"
+SHELF = IMAGES / "xen"
 AS_IT_STANDS = "rwlock"
 DELAYS = SHELF / "delays.patch"  # for every flavour of every release
 
@@ -83,7 +84,7 @@ def find(name: str, source: Source) -> Flavour:
         f"no flavour {name} for Xen {release}",
         where="--flavour",
         hint=f"there are {', '.join(names(source.release))}; "
-        f"a new one is a folder images/xen/{release}/{name} with a series file",
+        f"a new one is a folder {_home(source.release) / name} with a series file",
     )
 
 

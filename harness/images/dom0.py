@@ -17,10 +17,10 @@ from pathlib import Path
 
 from harness import apt, cache
 from harness.arch import NAMES, Arch
+from harness.data import GUESTS, IMAGES
 from harness.images import cpio, kernel, packagelist, rootfs
 from harness.verdict import LabError
 
-GUESTS = Path(__file__).resolve().parents[2] / "guests"
 DOMU_KERNEL = "/boot/vmlinux"  # path inside dom0
 DOMU_INITRAMFS = "/run/harness/domu.cpio"  # path inside dom0
 
@@ -98,15 +98,20 @@ def dom0_image(arch: Arch, *, codename: str = "", notice: apt.Notice = lambda _:
 
     They are made of release ``codename`` of the distribution (default: the machine's).
     """
-    data = packagelist.FOLDER
-    lists = {who: packagelist.read(data / who / "packages.txt", NAMES[arch].debian) for who in _WHO}
+    lists = {
+        who: packagelist.read(IMAGES / who / "packages.txt", NAMES[arch].debian) for who in _WHO
+    }
     files = {
         who: apt.fetch(arch, wanted.wanted, codename=codename, notice=notice)
         for who, wanted in lists.items()
     }
-    ours = [*data.glob("dom*/*.txt"), *Path(__file__).parent.glob("*.py")]
+    here = Path(__file__).parent
+    ours = (
+        cache.digest_files(IMAGES.glob("dom*/*.txt"), base=IMAGES),
+        cache.digest_files(here.glob("*.py"), base=here),
+    )
     what = sorted({(who, deb.name, deb.sha256) for who, debs in files.items() for deb in debs})
-    digest = cache.key(arch, what, cache.digest_files(ours, base=data.parent))
+    digest = cache.key(arch, what, ours)
 
     def make(work: Path) -> None:
         _make(arch, lists, files, work, notice)
@@ -128,7 +133,7 @@ def dom0_image(arch: Arch, *, codename: str = "", notice: apt.Notice = lambda _:
 
 def kernel_package(arch: Arch) -> Path:
     """Return the package that dom0's kernel comes from."""
-    wanted = packagelist.read(packagelist.FOLDER / "dom0/packages.txt", NAMES[arch].debian)
+    wanted = packagelist.read(IMAGES / "dom0/packages.txt", NAMES[arch].debian)
     return _package(apt.fetch(arch, wanted.wanted))
 
 
@@ -188,13 +193,13 @@ def _package(files: Mapping[apt.Deb, Path]) -> Path:
     # linux-image-amd64 only depends on the package with the kernel: linux-image-6.1.0-...
     found = [path for deb, path in files.items() if _KERNEL.match(deb.name)]
     if len(found) != 1:
-        where = str(packagelist.FOLDER / "dom0/packages.txt")
+        where = str(IMAGES / "dom0/packages.txt")
         raise LabError(f"{len(found)} kernels resolved for dom0", where=where)
     return found[0]
 
 
 def _kernel(files: Mapping[apt.Deb, Path], scratch: Path) -> kernel.Kernel:
-    wanted = {who: _modules(packagelist.FOLDER / who / "modules.txt") for who in _WHO}
+    wanted = {who: _modules(IMAGES / who / "modules.txt") for who in _WHO}
     return kernel.from_package(_package(files), wanted, scratch=scratch)
 
 
@@ -219,7 +224,7 @@ def _finish(tree: Path, linux: bytes) -> None:
             (tree / name).symlink_to(target)
     for name, text in _ETC.items():
         (tree / "etc" / name).write_text(text)
-    for applet in _words(packagelist.FOLDER / "dom0/applets.txt"):
+    for applet in _words(IMAGES / "dom0/applets.txt"):
         if not any(
             (tree / "usr" / folder / applet).is_symlink()
             or (tree / "usr" / folder / applet).exists()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from harness.verdict import ConfigError
 
-FOLDER = Path(__file__).resolve().parents[2] / "images"
 _LINE = re.compile(r"^(?P<minus>-?)(?P<word>\S+)(?:\s+\[(?P<arch>\w+)\])?$")
 
 

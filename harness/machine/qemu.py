@@ -22,6 +22,7 @@ import libvirt
 from harness import command
 from harness.arch import Arch
 from harness.config.host import QemuHost
+from harness.data import IMAGES
 from harness.hypervisor.cpu import Cpu
 from harness.machine import cpu_model, cpus, device_tree, emulator
 from harness.machine.accel import Choice
@@ -30,7 +31,6 @@ from harness.machine.console import Console
 from harness.machine.line import Line, connect_socket
 from harness.verdict import LabError
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "images" / "libvirt"
 _CONNECT_SECONDS = 20.0
 _MENDED_SECONDS = 0.5  # a daemon just started needs a moment
 _SNAPSHOT = "pristine"
@@ -271,7 +271,7 @@ class QemuMachine:
             command.run([qemu_img, "create", "-q", "-f", "qcow2", disk, "1M"], timeout=30)
         arch = self.host.arch
         environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(TEMPLATES),
+            loader=jinja2.FileSystemLoader(IMAGES / "libvirt"),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
         )

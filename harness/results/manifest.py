@@ -19,6 +19,7 @@ import harness
 from harness import git
 from harness.command import run
 from harness.config.physical import Host
+from harness.data import CHECKOUT
 from harness.results.directory import RunDirectory, write_whole
 from harness.verdict import LabError
 
@@ -96,13 +97,12 @@ def environment() -> dict[str, Any]:
 
 def _commit() -> dict[str, Any]:
     """Return the commit of the checkout we run from; nothing when installed elsewhere."""
-    top = Path(harness.__file__).resolve().parents[1]
-    if not (top / ".git").exists():
+    if CHECKOUT is None or not (CHECKOUT / ".git").exists():
         return {}
     status = ["--no-optional-locks", "status", "--porcelain", "--untracked-files=no"]
     try:
-        head = git.run("rev-parse", "HEAD", tree=top, timeout=10).strip()
-        changed = git.run(*status, tree=top, timeout=10)
+        head = git.run("rev-parse", "HEAD", tree=CHECKOUT, timeout=10).strip()
+        changed = git.run(*status, tree=CHECKOUT, timeout=10)
     except LabError:  # no git, no commit yet, or not ours to read
         return {}
     return {"commit": head, "modified": bool(changed.strip())}

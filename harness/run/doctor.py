@@ -14,13 +14,13 @@ from pathlib import Path
 import libvirt
 import psutil
 
-from harness import cache, command
+from harness import cache, command, data
 from harness.arch import Arch
 from harness.machine import accel
 from harness.machine.connection import connect, default_uri
 from harness.verdict import LabError
 
-PACKAGES = Path(__file__).resolve().parents[2] / "images" / "host" / "packages.txt"
+PACKAGES = data.IMAGES / "host" / "packages.txt"
 _CACHE_BYTES = 4 << 30  # two dom0 roots, two hypervisors, ccache
 _SCRATCH_BYTES = 1 << 30
 _MEMORY_BYTES = 3 << 30
@@ -39,7 +39,7 @@ class Check:
 
 def examine() -> list[Check]:
     """Look at everything a run needs."""
-    return [*_programs(), _libvirt(), *_accelerators(), *_space(), _memory()]
+    return [_data(), *_programs(), _libvirt(), *_accelerators(), *_space(), _memory()]
 
 
 def requirements(path: Path = PACKAGES, machine: str | None = None) -> list[tuple[str, str]]:
@@ -51,6 +51,14 @@ def requirements(path: Path = PACKAGES, machine: str | None = None) -> list[tupl
         if match and match["arch"] in (None, arch):
             found += [(program, match["package"]) for program in match["programs"].split()]
     return found
+
+
+def _data() -> Check:
+    missing = [name for name in data.FOLDERS if not (data.HOME / name).is_dir()]
+    if missing:
+        detail = f"no {', '.join(missing)} in {data.HOME}"
+        return Check("data files", False, detail, "pip install --force-reinstall CHECKOUT")
+    return Check("data files", True, str(data.HOME))
 
 
 def _programs() -> list[Check]:

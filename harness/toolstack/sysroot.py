@@ -8,10 +8,11 @@ from pathlib import Path
 
 from harness import apt, cache
 from harness.arch import NAMES, Arch
+from harness.data import IMAGES
 from harness.images import packagelist, rootfs
 from harness.verdict import LabError
 
-_LISTS = packagelist.FOLDER / "toolstack"
+_LISTS = IMAGES / "toolstack"
 _LIBVIRT = "libvirt0"
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import cache, command
+from harness.data import GUESTS
 from harness.hypervisor.source import Source
 from harness.toolstack.recipe import Compiler
 
 NAME = "version_word.so"
-_SOURCE = Path(__file__).resolve().parents[2] / "guests/dom0/version_word.c"
+_SOURCE = GUESTS / "dom0" / "version_word.c"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Fixtures of the conformance tests: domains whose every hypercall is judged by the model.
 
-``@pytest.mark.cells(row, ...)`` names the rows of the specification
-(harness.model.evtchn.spec_rows) that a test must meet: it fails if it has not met one of them.
+``@pytest.mark.cells(row, ...)`` names the rows of docs/spec/evtchn.md that a test must meet: it
+fails if it has not met one of them.
 """
 
 from __future__ import annotations

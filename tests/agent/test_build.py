@@ -27,6 +27,7 @@ def test_the_agent_is_a_static_program_for_its_architecture(arch: Arch) -> None:
     assert agent_binary(arch) == binary
 
 
+@pytest.mark.slow
 def test_a_source_that_does_not_compile_is_named_with_its_first_error(tmp_path: Path) -> None:
     for source in SOURCES.glob("*.[ch]"):
         (tmp_path / source.name).write_bytes(source.read_bytes())

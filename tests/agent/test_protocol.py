@@ -127,6 +127,7 @@ def test_operations_at_one_barrier_begin_together(agent: AgentClient) -> None:
     assert [answer.integer("errno", 0) for answer in answers] == [0, errno.EBADF, errno.EBADF]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
 def test_an_operation_alone_at_its_barrier_gives_up(agent: AgentClient) -> None:
     words = {"on": 1, "port": 1, "barrier": 2, "wait_ms": 5000}

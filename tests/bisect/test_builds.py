@@ -18,6 +18,8 @@ from harness.verdict import BuildError
 from tests.bisect.xen_history import git
 from tests.hypervisor.tree import make_tree
 
+pytestmark = pytest.mark.slow
+
 MAIN = "int main_{0}(void) {{ return {0}; }}\n"
 
 

@@ -19,6 +19,8 @@ from harness.results.store import load
 from harness.verdict import Verdict, combine
 from tests.hypervisor.tree import make_tree
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

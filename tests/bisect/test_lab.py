@@ -10,7 +10,7 @@ import pytest
 from harness.bisect.lab import of_document
 from harness.bisect.signature import Signature
 from harness.bisect.wanted import node, wanted
-from harness.cli.run import TESTCASES
+from harness.data import TESTCASES
 from harness.evidence import Assertion, Evidence, codec
 from harness.history.format.parquet import write
 from harness.history.simulate.bugs import inject

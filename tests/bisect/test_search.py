@@ -27,6 +27,7 @@ def finding(found: Finding | Stop) -> Finding:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 32, 100, 128])
 def test_a_deterministic_failure_takes_as_many_steps_as_halving(count: int) -> None:
     for culprit in range(1, count + 1):
@@ -48,6 +49,7 @@ def test_a_forced_failure_takes_one_try_each() -> None:
     assert never == Stop("the failure did not show in 1 tries", "bad")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.6, 0.9])
 def test_a_flaky_failure_is_found_as_surely_as_is_claimed(rate: float) -> None:
     right = claimed = by_git = 0
@@ -75,7 +77,7 @@ def test_what_does_not_build_is_stepped_around() -> None:
 @pytest.mark.parametrize("kind", ["broken", "dead"])
 def test_commits_that_cannot_be_told_apart_are_all_suspects(kind: str) -> None:
     blind = frozenset({"c40", "c41", "c42"})
-    found = finding(bisect(world(64, 41, **{kind: blind})).found)
+    found = finding(bisect(world(64, 41, **dict[str, Any]({kind: blind}))).found)
     assert found.answer.culprit is None
     assert {name for name, _ in found.answer.suspects} == {"c40", "c41", "c42", "c43"}
     assert found.answer.confidence >= 0.95

@@ -11,5 +11,5 @@ from tests.run.fake_session import Lab
 
 if __name__ == "__main__":
     lab = Lab(boot={name: LabError("no KVM") for name in os.environ.get("BROKEN", "").split()})
-    sessions.session = lab.session
+    setattr(sessions, "session", lab.session)  # noqa: B010
     main()

@@ -20,6 +20,8 @@ from harness.nightly.store import Store
 from harness.verdict import Verdict
 from tests.nightly.fake import FakeRunner, Told
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "nightly.md").read_text()
 PLAN = "hosts: {qemu-arm64: }\nxens: {c: }\nsuites: {s: , t: }\n"

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import run
+from harness.data import TESTCASES
 
 
 @pytest.fixture
@@ -28,19 +29,19 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_lock_suite_leaves_the_conformance_tests_out(given: list[str]) -> None:
     assert CliRunner().invoke(run.command, []).exit_code == 0
-    assert given[0] == str(run.TESTCASES)
-    assert f"--ignore={run.TESTCASES / 'conformance'}" in given
+    assert given[0] == str(TESTCASES)
+    assert f"--ignore={TESTCASES / 'conformance'}" in given
 
 
 def test_the_conformance_suite(given: list[str]) -> None:
     CliRunner().invoke(run.command, ["--suite", "conformance"])
-    assert given[0] == str(run.TESTCASES / "conformance")
+    assert given[0] == str(TESTCASES / "conformance")
     assert Path(given[0]).is_dir()
     assert not any(word.startswith("--ignore") for word in given)
 
 
 def test_named_tests_go_before_a_suite(given: list[str]) -> None:
-    named = str(run.TESTCASES / "conformance" / "test_use.py")
+    named = str(TESTCASES / "conformance" / "test_use.py")
     CliRunner().invoke(run.command, ["--suite", "lock", named])
     assert given[0] == named
     assert not any(word.startswith("--ignore") for word in given)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.compare.judge import Comparison, Pair, judge
+from harness.compare.judge import Comparison, Judgement, Pair, judge
 from harness.compare.measure import Measured, TestSeen, measured
 from harness.compare.rounds import Which, rounds, until_settled
 from harness.compare.side import side
@@ -63,7 +63,7 @@ def test_a_run_that_is_stopped_keeps_the_rounds_before_it() -> None:
             raise KeyboardInterrupt
         return OK
 
-    got = []
+    got: list[Pair] = []
     with pytest.raises(KeyboardInterrupt):
         got.extend(rounds(run, count=5, seed=7, notice=lambda text: None))
     kept = []
@@ -106,7 +106,9 @@ def test_one_round_that_is_asked_for_is_all() -> None:
     ("speed", "verdict", "least", "most"),
     [(1.0, "equivalent", 92, 100), (1 / 1.1, "equivalent", 0, 13), (0.8, "worse", 97, 100)],
 )
-def test_more_looks_do_not_make_it_rash(speed: float, verdict: str, least: int, most: int) -> None:
+def test_more_looks_do_not_make_it_rash(
+    speed: float, verdict: Judgement, least: int, most: int
+) -> None:
     """A spread of 8 % between pairs, as emulated machines have it; 1/1.1 is the margin itself."""
     noise = 0.08 / 2**0.5
     said = [settled(pairs(20, speed, noise, seed)).verdict for seed in range(100)]

@@ -98,13 +98,16 @@ def test_an_empty_file_adds_nothing(text: str) -> None:
 
 def test_an_entry_replaces_the_built_in_host_of_its_name() -> None:
     lab = load_lab(_write("hosts: {qemu-x86_64: {arch: x86_64, cpus: 8}}"))
-    assert lab["qemu-x86_64"].cpus == 8
+    replaced = lab["qemu-x86_64"]
+    assert isinstance(replaced, QemuHost) and replaced.cpus == 8
 
 
 def test_anchors_and_merges_work() -> None:
     text = "hosts:\n  a: &a {arch: arm64, cpus: 4}\n  b: {<<: *a, cpus: 8}\n"
     lab = load_lab(_write(text))
-    assert (lab["a"].cpus, lab["b"].cpus, lab["b"].arch) == (4, 8, Arch.ARM64)
+    a, b = lab["a"], lab["b"]
+    assert isinstance(a, QemuHost) and isinstance(b, QemuHost)
+    assert (a.cpus, b.cpus, b.arch) == (4, 8, Arch.ARM64)
 
 
 @pytest.mark.parametrize(

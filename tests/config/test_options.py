@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -16,7 +17,7 @@ from harness.verdict import ConfigError
 
 _NAMES = st.text("abcxyz019.-_ =", min_size=1).filter(lambda text: text.strip() == text)
 _PATHS = st.builds(Path, _NAMES)
-_TREES = st.one_of(
+_TREES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.fixed_dictionaries({"xen_release": st.sampled_from(["4.14", "4.17", "4.20"])}),
     st.fixed_dictionaries({"xen_src": _PATHS}),
@@ -48,7 +49,7 @@ def read(options: RunOptions) -> RunOptions:
 
 @given(_TREES, _OTHERS)
 def test_what_a_childs_words_say_is_what_it_reads(
-    tree: dict[str, object], others: dict[str, object]
+    tree: dict[str, Any], others: dict[str, Any]
 ) -> None:
     chosen = RunOptions(**tree | others)
     assert read.main(words(chosen), standalone_mode=False) == chosen
@@ -93,7 +94,7 @@ def test_another_xen_is_the_same_run() -> None:
     ],
 )
 def test_what_makes_no_sense_is_said_before_anything_is_opened(
-    wrong: dict[str, object], says: str
+    wrong: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
         RunOptions(**wrong)

@@ -299,6 +299,7 @@ def test_a_port_that_nobody_opened_is_found_out() -> None:
         domains.agree(domains.guests["domu1"])
 
 
+@pytest.mark.slow
 def test_a_domain_without_ports_left() -> None:
     domains = domains_of(ModelHost(WORLD))
     domu = domains.guests["domu1"]

@@ -11,11 +11,13 @@ from harness.corpus.entry import Entry
 from harness.corpus.judge import exit_code, judge
 from harness.evidence import Evidence, Hang, Spin, codec
 
-BAD = Entry(
-    name="leak",
-    kind="deterministic",
-    caught_by="t.py::test_x",
-    shows={"hang": {"port": "any", "writers": 1}},
+BAD = Entry.model_validate(
+    {
+        "name": "leak",
+        "kind": "deterministic",
+        "caught_by": "t.py::test_x",
+        "shows": {"hang": {"port": "any", "writers": 1}},
+    }
 )
 GOOD = Entry(name="counter", kind="good")
 

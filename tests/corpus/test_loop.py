@@ -14,7 +14,14 @@ from harness.corpus.judge import Cell
 from harness.corpus.loop import run_corpus
 from harness.evidence import Change, Leak, codec
 
-BAD = Entry(name="leak", kind="racy", caught_by="t.py::test_x", shows={"leak": "event channels"})
+BAD = Entry.model_validate(
+    {
+        "name": "leak",
+        "kind": "racy",
+        "caught_by": "t.py::test_x",
+        "shows": {"leak": "event channels"},
+    }
+)
 NEVER = Entry(name="weak", kind="model-only", cannot_show="needs a weakly ordered CPU")
 GOOD = Entry(name="counter", kind="good")
 

@@ -86,8 +86,11 @@ def decided(place: Path, store_home: Path) -> dict[str, object]:
     """Return every decision about the failures of runs with SAMPLES, a night each."""
     decisions: dict[str, object] = {}
     known = [*entries((4, 17)).values(), *entries((4, 14)).values()]
-    known += [Entry(name=s.kind, kind="racy", caught_by="x", shows=s.kind) for s in SAMPLES]
-    runs = {seen.kind: recorded(place / seen.kind, seen) for seen in SAMPLES}
+    known += [
+        Entry.model_validate({"name": s.kind, "kind": "racy", "caught_by": "x", "shows": s.kind})
+        for s in SAMPLES
+    ]
+    runs: dict[str, Path] = {seen.kind: recorded(place / seen.kind, seen) for seen in SAMPLES}
     for kind, run in runs.items():
         document = run_document(load(run))
         tries = of_document("c1", document, "").tries

@@ -48,9 +48,10 @@ def test_no_false_alarm_where_there_once_was(seed: int) -> None:
     assert check(generate(recipe(seed))).verdict is Verdict.PASS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS)
 def test_visible_bugs_are_found_and_told_in_few_lines(bug: str) -> None:
-    sizes = []
+    sizes: list[int] = []
     seed = 0
     while len(sizes) < 2 and seed < 400:
         injected = inject(recipe(seed, crash=bug in ANSWERS), bug)
@@ -63,6 +64,7 @@ def test_visible_bugs_are_found_and_told_in_few_lines(bug: str) -> None:
     assert median(sizes) <= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bug", "seed"),
     [
@@ -93,6 +95,7 @@ def test_bugs_beside_what_overlaps_a_birth_or_a_close(bug: str, seed: int) -> No
     assert check(injected[0]).verdict is Verdict.FAIL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 300, 50))
 def test_same_verdicts_as_brute_force(first: int) -> None:
     for seed in range(first, first + 50):
@@ -115,6 +118,7 @@ def test_tiny_histories_are_of_both_sorts() -> None:
     assert 5 < verdicts.count(False) < 55
 
 
+@pytest.mark.slow
 def test_pieces_give_the_verdict_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {seed: check(generate(recipe(seed))).verdict for seed in range(30)}
     bad = [inject(recipe(seed, crash=False), "send refused") for seed in range(30)]

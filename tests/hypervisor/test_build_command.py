@@ -14,6 +14,8 @@ from harness import cache
 
 from .tree import make_tree
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:

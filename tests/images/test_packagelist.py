@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.data import IMAGES
 from harness.images import packagelist
 from harness.verdict import ConfigError
 
@@ -50,7 +51,7 @@ def test_a_bad_line_is_named(path: Path) -> None:
 @pytest.mark.parametrize("who", ["dom0", "domu"])
 @pytest.mark.parametrize("arch", ["amd64", "arm64"])
 def test_shipped_lists(who: str, arch: str) -> None:
-    wanted = packagelist.read(packagelist.FOLDER / who / "packages.txt", arch)
+    wanted = packagelist.read(IMAGES / who / "packages.txt", arch)
     assert "busybox-static" in wanted.wanted
     assert not any("xen-hypervisor" in name for name in wanted.wanted)
     for name in wanted.wanted:  # nothing that is asked for by name is left out again

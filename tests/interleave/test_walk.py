@@ -203,6 +203,7 @@ def system(name: str, design: str) -> System:
     return SCENARIOS[name].system(design, Arch.X86_64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", LOCKS)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_machine_like_the_model_is_walked(name: str, design: str) -> None:

@@ -16,6 +16,8 @@ import pytest
 from harness.machine import lease
 from harness.verdict import LabError
 
+pytestmark = pytest.mark.slow
+
 _HOLD = """
 import sys, time
 from harness.machine.lease import lease

@@ -14,6 +14,8 @@ from harness.machine.physical import PhysicalMachine, ServerBoot
 from harness.verdict import LabError
 from tests.machine.toy_server import ToyServer
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., PhysicalMachine]
 
 

@@ -78,6 +78,7 @@ def test_what_a_switch_cannot_do_is_told() -> None:
         make_chain(plain).nmi()
 
 
+@pytest.mark.slow
 def test_a_silent_bmc_is_told_of_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BMC_PASSWORD", "hunter2")
     section = IpmiPower(

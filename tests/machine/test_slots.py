@@ -11,6 +11,8 @@ import pytest
 from harness import cache
 from harness.machine import slots
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import time
 from harness.machine.slots import slot

@@ -20,6 +20,8 @@ from harness.verdict import LabError
 from tests.real.rack.bmc import ipmi_sim
 from tests.real.rack.rack import free_port
 
+pytestmark = pytest.mark.slow
+
 IAC, SB, SE, WILL, DO, DONT, WONT = 255, 250, 240, 251, 253, 254, 252
 
 

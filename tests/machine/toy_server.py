@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import paramiko
+from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from harness.arch import Arch
 from harness.config.physical import (
@@ -47,10 +48,10 @@ class _Login(paramiko.ServerInterface):
         self._toy = toy
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        return paramiko.AUTH_SUCCESSFUL if key == self._toy.user else paramiko.AUTH_FAILED
+        return AUTH_SUCCESSFUL if key == self._toy.user else AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED
+        return OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(target=self._toy.execute, args=(channel, command), daemon=True).start()

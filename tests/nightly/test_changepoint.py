@@ -15,6 +15,8 @@ from harness.nightly import changepoint
 from harness.nightly.changepoint import changes
 from harness.nightly.simulate import EVERY_NIGHT, KINDS, NIGHTS, every_night, found, invented
 
+pytestmark = pytest.mark.slow
+
 ONE_NEW = ["old"] * 10 + ["new"] * 10
 _QUIET = [kind for kind in KINDS if kind != "remembering"]  # docs/nightly.md owns up to that one
 

@@ -58,6 +58,7 @@ def test_an_empty_store_has_no_page(tmp_path: Path) -> None:
         render_dashboard(store)
 
 
+@pytest.mark.slow
 def test_a_big_lab(tmp_path: Path) -> None:
     """A tenth of what ``bench dashboard`` makes, with what was planted in it."""
     bench.fill(tmp_path, 100, 60)

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from kcidb_io import schema
 
 from harness.config.nightly import Cell, Kcidb, Suite
@@ -20,6 +21,8 @@ from harness.nightly.reports import document, write_night
 from harness.nightly.store import Store
 from harness.verdict import HarnessError, LabError, Verdict
 from tests.nightly.fake import FakeRunner, Told, night, plan, told_night
+
+pytestmark = pytest.mark.slow
 
 PASS, FAIL, MISS = Verdict.PASS, Verdict.FAIL, Verdict.MISS
 

@@ -19,6 +19,8 @@ from harness.config.options import words
 from harness.nightly.runner import ChildRunner, xen_options
 from harness.verdict import ConfigError, LabError
 
+pytestmark = pytest.mark.slow
+
 TESTCASES = Path(__file__).parents[2] / "testcases"
 
 
@@ -128,6 +130,11 @@ def _wait_for(path: Path) -> int:
     return int(path.read_text())
 
 
+def _stop_once(written: Path, stop: Event) -> None:
+    _wait_for(written)
+    stop.set()
+
+
 def _is_gone(pid: int) -> bool:
     """Return whether process ``pid`` ends within 5 seconds (its entry may stay a moment more)."""
     try:
@@ -148,7 +155,7 @@ def test_a_run_that_takes_too_long_is_ended_gently(tmp_path: Path, long_run: Pat
 
 def test_a_run_is_stopped_when_the_night_is(tmp_path: Path, long_run: Path) -> None:
     stop = Event()
-    threading.Thread(target=lambda: (_wait_for(long_run.with_suffix(".child")), stop.set())).start()
+    threading.Thread(target=_stop_once, args=(long_run.with_suffix(".child"), stop)).start()
     with pytest.raises(LabError, match="stopped"):
         _runner(tmp_path)(_cell(), long_run, 60.0, stop)
     assert long_run.with_suffix(".ended").exists()
@@ -158,7 +165,7 @@ def test_waiting_for_a_host_can_be_stopped(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     host = PlanHost(name="nobody", acquire=f"echo 1 > {begun}; sleep 300")
     stop = Event()
-    threading.Thread(target=lambda: (_wait_for(begun), stop.set())).start()
+    threading.Thread(target=_stop_once, args=(begun, stop)).start()
     with pytest.raises(LabError, match="stopped"):
         _runner(tmp_path)(_cell(host=host), tmp_path / "out", 400.0, stop)
 
@@ -175,3 +182,14 @@ def test_a_run_dies_with_us(tmp_path: Path, long_run: Path) -> None:
     os.kill(pid, 9)
     os.waitpid(pid, 0)
     assert _is_gone(grandchild)
+
+
+def test_the_child_is_the_harness_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the working directory has another one: a checkout, and we are installed."""
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").write_text("raise SystemExit('another harness')\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="unknown host 'nobody'"):
+        _runner(tmp_path)(_cell(host=PlanHost(name="nobody")), tmp_path / "out", 60, Event())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.run import TESTCASES
+from harness.data import TESTCASES
 from harness.history.format.parquet import read as read_history
 from harness.results.journal import read
 from harness.results.records import Broken

@@ -34,7 +34,7 @@ def _running(store: Path, xen: str) -> Path | None:
     with closing(sqlite3.connect(store / "nightly.sqlite")) as db:
         rows = db.execute("SELECT run FROM cell WHERE xen = ? AND state = 'running'", (xen,))
         for (run,) in rows:
-            journal = store / run / "results.jsonl"
+            journal = store / str(run) / "results.jsonl"
             if journal.exists() and '"kind": "host-start"' in journal.read_text():
                 return journal.parent
     return None

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.run import TESTCASES
 from harness.command import CommandFailed
+from harness.data import TESTCASES
 from harness.machine.slots import slot
 from tests.real.conftest import harness
 from tests.real.rack.rack import PASSWORD, Rack, server

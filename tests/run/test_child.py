@@ -17,6 +17,8 @@ from harness.config.options import RunOptions
 from harness.run import child
 from harness.verdict import ConfigError
 
+pytestmark = pytest.mark.slow
+
 PARENT = """
 import sys, time
 from harness.config.options import XenOptions
@@ -139,3 +141,12 @@ def test_what_cannot_begin_is_a_mistake_of_the_user(tmp_path: Path) -> None:
 @pytest.mark.parametrize("said", [b"", b"no json", b"[]", b"{", b"\xff"])
 def test_a_child_that_left_no_document(said: bytes) -> None:
     assert child.read(said) == {}
+
+
+def test_it_is_the_harness_that_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the working directory has another one: a checkout, and we are installed."""
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").write_text("raise SystemExit('another harness')\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="unknown host 'nowhere'"):
+        child.run(RunOptions(host=("nowhere",)))

@@ -10,11 +10,13 @@ import pytest
 
 from harness import apt
 from harness.apt.archives import Release
-from harness.hypervisor.source import RELEASES, Source
+from harness.config.releases import RELEASES
+from harness.hypervisor.source import Source
 from harness.toolstack import build, choice, headers
-from harness.toolstack.choice import TOOLSTACKS, Interfaces, choose, packaged
+from harness.toolstack.choice import TOOLSTACKS, choose, packaged
 from harness.toolstack.headers import Headers
 from harness.toolstack.sysroot import Sysroot
+from harness.toolstack.version_word import Interfaces
 from tests.toolstack.conftest import ARCH
 from tests.toolstack.trees import make_tree
 

@@ -1,6 +1,6 @@
 """The event channels of a few simulated domains: what happens at one instant after the other.
 
-Written from the specification, sharing no code with the checker, and knowing what no
+Written from docs/spec/evtchn.md, sharing no code with the checker, and knowing what no
 history shows: the instant at which each operation takes effect.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -40,6 +41,8 @@ from harness.model.evtchn.predict import predict
 from harness.model.evtchn.releases import RELEASES
 from harness.model.evtchn.spec_rows import SPEC_ROWS
 from harness.model.lock.flavours import FLAVOURS
+
+pytestmark = pytest.mark.slow
 
 _DOM = st.integers(0, 1)
 _ANY_DOM = st.sampled_from([0, 1, 7, DOMID_SELF])

@@ -1,4 +1,4 @@
-"""Every row of the event-channel specification, one example each; together the coverage table."""
+"""Every row of docs/spec/evtchn.md, one example each; together the coverage table."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ Outcome = tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]  # reg
 def random_program(seed: int) -> tuple[Thread, ...]:
     choose = random.Random(seed)
     values = iter(range(1, 100))
-    threads = []
+    threads: list[Thread] = []
     for _ in range(choose.choice((2, 2, 3))):
         thread: list[Instruction] = []
         loaded: list[str] = []
@@ -277,6 +277,7 @@ def _acyclic(pairs: Pairs) -> bool:
 # -- the comparison ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", range(8))
 def test_random_programs(block: int) -> None:
     for seed in range(block * 25, block * 25 + 25):

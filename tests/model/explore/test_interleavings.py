@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -47,7 +48,7 @@ def straight(words: tuple[str, ...], name: str) -> Program:
     names = [f"s{number}" for number in range(len(words))]
     following = [*names[1:], DONE]
     steps = (
-        rmw(step, word, "", on("", then, **{word: 1}))
+        rmw(step, word, "", on("", then, **dict[str, Any]({word: 1})))
         for step, word, then in zip(names, words, following, strict=True)
     )
     return Program(name, tuple(steps))
@@ -132,7 +133,7 @@ def test_threads_are_named_in_order() -> None:
 
 
 def test_independence_is_by_variable() -> None:
-    def step(word: str, **adds: int) -> AtomicStep:
+    def step(word: str, **adds: Any) -> AtomicStep:
         return rmw("s", word, "", on("", DONE, **adds))
 
     assert independent(step("x", x=1), step("y", y=1))

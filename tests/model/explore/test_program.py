@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.model.explore.formula import FormulaError, check, compile_numpy, to_promela
@@ -41,7 +43,7 @@ def test_a_formula_is_evaluated_as_c_would() -> None:
     assert to_promela("not (L < W) or L == -1", str.lower) == "(!((l < w)) || (l == (-1)))"
 
 
-def system(*, when: str = "", then: str = "leave", never: str = "inside > 1", **adds: int | str):  # type: ignore[no-untyped-def]
+def system(*, when: str = "", then: str = "leave", never: str = "inside > 1", **adds: Any):  # type: ignore[no-untyped-def]
     steps = (
         rmw("enter", "L", "", on(when, then, **(adds or {"L": 1}))),
         rmw("leave", "L", "", on("", "enter", L=-1), tags=("inside",)),

@@ -19,6 +19,8 @@ from harness.model.explore.search import LOCK_FREE_AT_REST, explore
 from harness.model.lock.mutants import MUTANTS, mutant_system
 from harness.model.lock.scenarios import SCENARIOS, Bounds, lock_scenario
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Spin:

@@ -90,6 +90,7 @@ def test_a_violation_as_json_has_the_promised_keys() -> None:
     assert document["trace"][0]["site"].startswith("evtchn_port_poll")
 
 
+@pytest.mark.slow
 def test_a_crowd_is_told_once() -> None:
     done = check("counter", Bounds(128, 1, "arm64"))
     lost = next(v for v in done.violations if v.name == "too-many-readers")

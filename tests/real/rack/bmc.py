@@ -61,7 +61,7 @@ def ipmi_sim(
     (folder / "chassis").write_text(script)
     (folder / "chassis").chmod(0o755)
     (folder / "state").mkdir(exist_ok=True)
-    words = [command.which("ipmi_sim", "openipmi"), "-c", folder / "lan.conf"]
+    words: list[str | Path] = [command.which("ipmi_sim", "openipmi"), "-c", folder / "lan.conf"]
     words += ["-f", folder / "bmc.emu", "-s", folder / "state", "-n"]
     with (folder / "ipmi_sim.log").open("wb") as log:
         child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder)

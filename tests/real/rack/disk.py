@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness import apt, cache, command
 from harness.arch import NAMES, Arch
+from harness.data import IMAGES
 from harness.domains.keys import RunKeys
 from harness.images import cpio, kernel, packagelist, rootfs
 
@@ -112,7 +113,7 @@ def _system(tree: Path, keys: RunKeys) -> None:
 
 
 def _applets() -> str:
-    lines = packagelist.lines(packagelist.FOLDER / "dom0/applets.txt")
+    lines = packagelist.lines(IMAGES / "dom0/applets.txt")
     return " ".join(line for _, line in lines) + " findfs expr tac"
 
 
@@ -237,5 +238,5 @@ def _esp(arch: Arch, work: Path) -> Path:
 
 def _mkimage(folder: Path, path: Path, prefix: str, modules: list[str]) -> None:
     mkimage = command.which("grub-mkimage", "grub-common")
-    words = ["-d", folder, "-O", folder.name, "-o", path, "-p", prefix]
+    words: list[str | Path] = ["-d", folder, "-O", folder.name, "-o", path, "-p", prefix]
     command.run([mkimage, *words, *modules, "normal"])

@@ -42,7 +42,7 @@ def _service(folder: Path, uri: str, port: int, user: str, password: str) -> Ite
     (folder / "htpasswd").write_text(f"{user}:{digest}\n")
     config = folder / "sushy.conf"
     config.write_text(_CONFIG.format(port=port, uri=uri, folder=folder))
-    words = [Path(sys.executable).with_name("sushy-emulator"), "--config", config]
+    words: list[str | Path] = [Path(sys.executable).with_name("sushy-emulator"), "--config", config]
     with program(words, folder / "sushy.log", cwd=folder) as child:
         deadline = time.monotonic() + 60
         while True:

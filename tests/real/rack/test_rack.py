@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from harness.arch import Arch
-from harness.cli.run import TESTCASES
 from harness.command import CommandFailed
 from harness.config.physical import SolConsole
+from harness.data import TESTCASES
 from harness.domains.keys import RunKeys
 from harness.machine import lease, wires
 from harness.machine.slots import slot

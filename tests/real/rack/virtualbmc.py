@@ -28,7 +28,7 @@ def virtualbmc(
         switched = {"domain_name": found.name, "libvirt_uri": found.uri}
         config = folder / "virtualbmc.json"
         config.write_text(json.dumps(secret | where | switched))
-        words = [sys.executable, "-m", __name__, config]
+        words: list[str | Path] = [sys.executable, "-m", __name__, config]
         with program(words, folder / "virtualbmc.log", cwd=_ROOT):
             yield
 
