@@ -55,6 +55,7 @@ _KINDS = {
     "atomic_t": Kind.COUNTER,
 }
 _CHANNEL = "evtchn"
+_MASK = 2**64 - 1
 _UNKNOWN = Named()
 
 
@@ -279,9 +280,12 @@ def _around(elf: Path, arch: Arch, low: int, high: int) -> list[capstone.CsInsn]
     for instruction in text.instructions(low, high + _NEARBY):
         if instruction.address < high or not _BRANCH.match(instruction.mnemonic):
             continue
-        target = instruction.operands[-1]
-        if target.type in (arm64_const.ARM64_OP_IMM, x86_const.X86_OP_IMM) and target.imm <= low:
-            return text.instructions(int(target.imm), instruction.address + instruction.size)
+        operand = instruction.operands[-1]
+        if operand.type not in (arm64_const.ARM64_OP_IMM, x86_const.X86_OP_IMM):
+            continue
+        target = int(operand.imm) & _MASK  # Xen's addresses are negative numbers to capstone
+        if target <= low:
+            return text.instructions(target, instruction.address + instruction.size)
     return []
 
 
@@ -299,7 +303,7 @@ def _address(arch: Arch, instruction: capstone.CsInsn, cpu: Cpu) -> int | None:
         if name in ("rsp", "rbp", "sp", "rip", "x29", "fp"):
             return None
         base = cpu.registers.get(_qemu(name))
-        return None if base is None else base + int(operand.mem.disp)
+        return None if base is None else base + int(operand.mem.disp) & _MASK
     return None
 
 

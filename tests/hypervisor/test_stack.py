@@ -27,7 +27,7 @@ def returns(xen: Toy, function: str, callee: str) -> int:
     """Return where ``callee`` returns to in ``function``."""
     symbol, target = xen.symbols[function], xen.address(callee)
     for one in code(xen.elf, xen.arch).instructions(symbol.address, symbol.address + symbol.size):
-        if one.mnemonic == "call" and one.operands[0].imm == target:
+        if one.mnemonic == "call" and one.operands[0].imm & (1 << 64) - 1 == target:
             return int(one.address + one.size)
     raise AssertionError(f"{function} does not call {callee}")
 

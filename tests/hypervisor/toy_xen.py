@@ -23,11 +23,15 @@ SOURCES = sorted((Path(__file__).parent / "toy").glob("*.c"))
 RWLOCK = "#define    _QW_SHIFT    12                 /* Writer flags shift */\n"
 _FLAGS = (
     "-g -ffreestanding -nostdlib -static -fno-pic -fno-stack-protector -fno-omit-frame-pointer "
-    "-fno-asynchronous-unwind-tables -Wl,-Ttext=0x200000 -Wl,--build-id=none"
+    "-fno-asynchronous-unwind-tables -Wl,--build-id=none"
 )
 _OWN = {
-    Arch.X86_64: ["-DARM=0", "-fcf-protection=none", "-mno-red-zone"],
-    Arch.ARM64: ["-DARM=1", "-mno-outline-atomics"],
+    # Linked as Xen is: at addresses that a signed number has below zero.
+    Arch.X86_64: [
+        *("-DARM=0", "-fcf-protection=none", "-mno-red-zone", "-mcmodel=kernel"),
+        "-Wl,-Ttext-segment=0xffffffff80000000",
+    ],
+    Arch.ARM64: ["-DARM=1", "-mno-outline-atomics", "-Wl,-Ttext-segment=0x200000"],
 }
 
 
