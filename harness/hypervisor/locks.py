@@ -19,7 +19,7 @@ from capstone import arm64_const, x86_const
 from harness.arch import Arch
 from harness.hypervisor.code import code
 from harness.hypervisor.cpu import Cpu
-from harness.hypervisor.dwarf.types import record
+from harness.hypervisor.dwarf.types import Record, record
 from harness.hypervisor.objects import Named, Objects
 from harness.hypervisor.source import Source
 from harness.hypervisor.stack import Site, Stack
@@ -43,14 +43,15 @@ class Kind(StrEnum):
     COUNTER = "counter"
     RWLOCK = "rwlock"
     SPINLOCK = "spinlock"
+    RECURSIVE = "recursive spinlock"  # a structure of its own from Xen 4.20 on
 
 
 _KINDS = {
     "rwlock_t": Kind.RWLOCK,
     "spinlock_t": Kind.SPINLOCK,
     "spinlock": Kind.SPINLOCK,
-    "rspinlock_t": Kind.SPINLOCK,
-    "rspinlock": Kind.SPINLOCK,
+    "rspinlock_t": Kind.RECURSIVE,
+    "rspinlock": Kind.RECURSIVE,
     "spinlock_tickets_t": Kind.SPINLOCK,
     "atomic_t": Kind.COUNTER,
 }
@@ -142,7 +143,9 @@ def read_word(
                 known = record(elf, "rwlock_t", _UNIT)
                 return shared(source, objects.number(address, known["cnts.counter"]))
             case Kind.SPINLOCK:
-                return _tickets(elf, objects, address)
+                return _tickets(record(elf, "spinlock_t", _UNIT), objects, address)
+            case Kind.RECURSIVE:
+                return _tickets(record(elf, "rspinlock_t", _UNIT), objects, address)
     except (HarnessError, KeyError):
         return None
 
@@ -172,9 +175,8 @@ def shared(source: Source, value: int) -> Word:
     return Word(value, int(mode != 0), value >> shift, owner)
 
 
-def _tickets(elf: Path, objects: Objects, address: int) -> Word:
+def _tickets(known: Record, objects: Objects, address: int) -> Word:
     """A spinlock has no owner in its word; a debug build notes the CPU beside it."""
-    known = record(elf, "spinlock_t", _UNIT)
     value = objects.number(address, known["tickets.head_tail"])
     head = objects.number(address, known["tickets.head"])
     tail = objects.number(address, known["tickets.tail"])
@@ -235,7 +237,7 @@ def _target(stack: Stack, run: Sequence[Site]) -> tuple[Kind | None, int | None,
     if kind is Kind.RWLOCK and found[0] is Kind.SPINLOCK:
         inside = record(stack.elf, "rwlock_t", _UNIT).get("lock")
         return kind, found[1] - (inside.offset if inside else 0), None
-    return *found, None
+    return kind, found[1], None
 
 
 def _asked(callers: Sequence[Site]) -> Sequence[Site]:

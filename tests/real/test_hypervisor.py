@@ -6,12 +6,20 @@ import shutil
 from pathlib import Path
 
 import pytest
+from capstone import CS_OP_IMM, CsInsn
 
 from harness import cache
 from harness.arch import Arch
-from harness.hypervisor import flavour, source
+from harness.hypervisor import flavour, locks, source
 from harness.hypervisor.build import Build, build
+from harness.hypervisor.code import code
+from harness.hypervisor.cpu import Cpu
+from harness.hypervisor.dwarf.frames import NUMBERS
+from harness.hypervisor.dwarf.inlined import copies
+from harness.hypervisor.objects import Objects
+from harness.hypervisor.stack import stack
 from harness.hypervisor.symbols import symbols
+from harness.verdict import LabError
 from tests.real.conftest import from_apt
 
 pytestmark = pytest.mark.real
@@ -79,3 +87,40 @@ def test_the_build_id_does_not_depend_on_the_cache(
     assert not again.cached
     assert (again.build_id, again.digest) == (first.build_id, first.digest)
     assert again.image.read_bytes() == first.image.read_bytes()
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("arch", Arch)
+@pytest.mark.parametrize("name", ["rwlock", "counter"])
+def test_every_loop_of_a_lock_is_known_as_that(xen: source.Source, name: str, arch: Arch) -> None:
+    """Wherever a CPU may be found spinning, the lock's address is known from its registers."""
+    built = build(xen, name, arch)
+    numbered = {register: 1 << 40 | n << 12 for n, register in enumerate(NUMBERS[arch].names)}
+    loops = 0
+    for copy in copies(built.syms, SPINNING, ("event_channel.c", "rwlock.c", "spinlock.c")):
+        for low, high in copy.ranges:
+            for one in code(built.syms, arch).instructions(low, high):
+                back = one.operands[-1].imm & (1 << 64) - 1 if branches(one) else 0
+                if low - 64 <= back <= one.address:
+                    loops += 1
+                    cpu = Cpu(0, back, numbered)
+                    seen = stack(built.syms, arch, cpu, nothing)
+                    objects = Objects(built.syms, seen.read)
+                    wanted = locks.operation(seen, arch, built.source, objects, [cpu])
+                    assert wanted is not None, f"{one.address:#x} in {copy.caller}"
+                    assert wanted.address is not None, f"{one.address:#x} in {copy.caller}"
+    assert loops > 4
+
+
+SPINNING = frozenset(
+    {"evtchn_write_lock", "queue_write_lock_slowpath", "queue_read_lock_slowpath", "_spin_lock"}
+)
+
+
+def branches(instruction: CsInsn) -> bool:
+    jumps = instruction.mnemonic.startswith(("j", "b.", "cb", "tb")) or instruction.mnemonic == "b"
+    return jumps and instruction.operands[-1].type == CS_OP_IMM
+
+
+def nothing(*_: object) -> bytes:
+    raise LabError("memory cannot be read")
