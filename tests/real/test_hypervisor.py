@@ -119,7 +119,7 @@ SPINNING = frozenset(
 
 def branches(instruction: CsInsn) -> bool:
     jumps = instruction.mnemonic.startswith(("j", "b.", "cb", "tb")) or instruction.mnemonic == "b"
-    return jumps and instruction.operands[-1].type == CS_OP_IMM
+    return bool(jumps and instruction.operands[-1].type == CS_OP_IMM)
 
 
 def nothing(*_: object) -> bytes:
