@@ -58,6 +58,7 @@ class Job:
     libvirt: Path
     root: Sysroot
     compiler: Compiler
+    content: str  # digest of what goes in of the tree
     digest: str
 
     @classmethod
@@ -70,10 +71,9 @@ class Job:
         driver = apt.source_package("libvirt", root.libvirt, codename=codename, notice=notice)
         compiler = Compiler(arch, root.tree, programs(notice=notice))
         version = compiler.version()
-        digest = cache.key(
-            trees.digest(source), arch, root.digest, driver.version, version, _recipe()
-        )
-        return cls(source, driver.tree, root, compiler, digest)
+        content = trees.digest(source)
+        digest = cache.key(content, arch, root.digest, driver.version, version, _recipe())
+        return cls(source, driver.tree, root, compiler, content, digest)
 
     @property
     def is_made(self) -> bool:
@@ -91,6 +91,13 @@ class Job:
         """Fill the cache entry ``work``."""
         tree = work / "tree"
         trees.copy(self.source, tree)
+        copied = [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
+        if cache.digest_files(copied, base=tree) != self.content:
+            raise LabError(
+                "the tree changed while it was being copied",
+                where=str(self.source.tree),
+                hint="run again",
+            )
         eras.apply(tree)
         trees.configure(tree, recipe.answers(self.compiler))
         _check(tree)

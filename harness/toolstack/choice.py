@@ -24,7 +24,7 @@ from harness.toolstack.interface import Interface, interface
 from harness.toolstack.recipe import Compiler
 from harness.toolstack.sysroot import sysroot
 from harness.toolstack.version_word import Interfaces
-from harness.verdict import BuildError
+from harness.verdict import BuildError, LabError
 
 _DOM0 = "bookworm"  # the release of Debian that a tree's own toolstack is built for
 
@@ -153,7 +153,7 @@ def _equal(
         here = interface(source.tree / headers.PUBLIC, compiler)
     except CommandFailed:
         return None  # whoever builds it will say what does not compile
-    for candidate in _candidates(arch, compiler, root.digest, debian, notice):
+    for candidate in _candidates(wanted, compiler, root.digest, debian, notice):
         if here.lacks(candidate.interface):
             continue
         count = f"{len(candidate.interface.types)} types, {len(candidate.interface.constants)}"
@@ -166,17 +166,22 @@ def _equal(
 
 
 def _candidates(
-    arch: Arch, compiler: Compiler, root: str, debian: bool, notice: apt.Notice
+    wanted: Interfaces, compiler: Compiler, root: str, debian: bool, notice: apt.Notice
 ) -> Iterator[_Candidate]:
+    """Yield the toolstacks that are there, those that were built first."""
+    arch = compiler.arch
     for made in builds.existing(arch, root):
         name = f"that of {made.version}"
         codename = _DOM0 if debian else ""
         yield _Candidate(name, codename, made.interfaces, made.interface, made)
     for codename, has in TOOLSTACKS.items() if debian else ():
-        package = headers.of_package(arch, codename, notice=notice)
+        if codename != _DOM0 and has != wanted:
+            continue  # another release's index would have to be fetched, for little hope
         try:
+            package = headers.of_package(arch, codename, notice=notice)
             found = interface(package.folder, compiler)
-        except CommandFailed:
+        except LabError as error:
+            notice(f"Debian {codename}'s toolstack is not considered: {error.what}")
             continue
         name = f"Debian {codename}'s of {package.version}"
         yield _Candidate(name, codename, has, found)

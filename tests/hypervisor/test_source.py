@@ -86,7 +86,9 @@ def test_a_commit_is_taken_and_the_work_tree_left_alone(repository: Path) -> Non
     assert (new.tree / "xen/main.c").read_text() == "int second;"
     assert old.version == f"4.17.9 {first[:12]}"
     assert old.digest != new.digest
-    assert not (old.tree / "tools").exists()
+    assert not (old.tree / "stubdom").exists()
+    assert (old.tree / "tools/libxl/unused.c").is_file()  # for dom0's toolstack
+    assert not any("unused" in path.name for path in source.files(old.tree))
     assert (repository / "xen/main.c").read_text() == "int uncommitted;"
     assert (git(repository, "status", "--porcelain"), git(repository, "branch", "-a")) == state
 

@@ -40,6 +40,7 @@ def make_tree(folder: Path) -> Path:
         "xen/main.c": MAIN_C,
         "xen/include/xen/sched.h": SCHED_H,
         "tools/libxl/unused.c": "not read\n",
+        "stubdom/unused.c": "not even unpacked\n",
     }.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
