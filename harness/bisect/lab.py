@@ -19,7 +19,7 @@ from harness.bisect.signature import signature
 from harness.bisect.tally import BOOT, Built, Outcome, Tested, Try
 from harness.config.options import RunOptions, XenOptions
 from harness.hypervisor import flavour as flavours
-from harness.hypervisor.content import content
+from harness.hypervisor.loaded_sections import digest_loaded
 from harness.results.directory import RunDirectory
 from harness.results.document import run_document
 from harness.results.store import load
@@ -159,7 +159,7 @@ class _Ahead:
 
 
 def _built(revision: str, document: Mapping[str, Any]) -> Built:
-    digest = content(Path(document["syms"]), document["build_id"], document["source_digest"])
+    digest = digest_loaded(Path(document["syms"]), document["build_id"], document["source_digest"])
     return Built(revision, digest, float(document["seconds"]))
 
 

@@ -331,7 +331,7 @@ def _by_chance(names: tuple[str, ...], scenarios: Sequence[Scenario], host: Host
     ConfigError for one that was asked for by its name.
     """
     from harness.interleave.chance import possible
-    from harness.run.rig import DOM0_VCPUS
+    from harness.run.machines import DOM0_VCPUS
 
     chosen, why = list[Scenario](), ""
     for scenario in scenarios:

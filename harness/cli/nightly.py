@@ -14,7 +14,7 @@ from harness.config.lab import load_lab
 from harness.config.nightly import NightlyPlan
 from harness.config.physical import Host
 from harness.data import TESTCASES
-from harness.machine.slots import slots
+from harness.machine.cpu_slots import slots
 from harness.nightly.collect import CollectRunner
 from harness.nightly.loop import Runner, open_night, run_night
 from harness.nightly.plan import only, read_plan

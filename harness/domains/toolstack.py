@@ -14,8 +14,8 @@ import libvirt
 
 from harness.arch import Arch
 from harness.data import IMAGES
+from harness.domains.call_timeout import Overdue, within
 from harness.domains.dom0 import Dom0, ExecChannel
-from harness.domains.patience import Overdue, within
 from harness.domains.tunnel import Tunnel
 from harness.machine.connection import start_event_loop
 from harness.machine.console import Console

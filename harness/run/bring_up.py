@@ -19,7 +19,7 @@ from harness.images.dom0 import DOMU_INITRAMFS, Dom0Image
 from harness.machine import Machine
 from harness.machine.console import Console
 from harness.results.manifest import Ingredient
-from harness.run import rig
+from harness.run import machines
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.toolstack.choice import Choice, choose
@@ -121,13 +121,13 @@ def start_domus(
     boot = DomUBoot(
         image.domu_kernel,
         DOMU_INITRAMFS,
-        rig.linux_args(host, snapshot=plan.snapshot),
+        machines.linux_args(host, snapshot=plan.snapshot),
         type="pv" if host.arch is Arch.X86_64 else "arm",
         memory_mib=host.domu_memory_mib,
         vcpus=host.domu_vcpus,
     )
     for number in range(1, host.domus + 1):
-        first = rig.first_cpu(host, number) if plan.pinned else 0
+        first = machines.first_cpu(host, number) if plan.pinned else 0
         started(tools.start(f"domu{number}", host.arch, boot, console, first))
 
 

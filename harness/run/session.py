@@ -12,9 +12,9 @@ from harness.agent.build import agent_binary, bare_guest
 from harness.agent.client import AgentClient
 from harness.agent.wire import AgentLost, OperationInFlight
 from harness.config.physical import Host
+from harness.domains.call_timeout import Overdue
 from harness.domains.dom0 import Dom0
 from harness.domains.keys import RunKeys
-from harness.domains.patience import Overdue
 from harness.domains.toolstack import DomU, Toolstack
 from harness.hypervisor.build import Build
 from harness.images.dom0 import Dom0Image, dom0_image
@@ -22,7 +22,7 @@ from harness.machine import Machine
 from harness.machine.console import Console
 from harness.machine.line import Line
 from harness.results import records
-from harness.run import agents, bring_up, leak_check, rig
+from harness.run import agents, bring_up, leak_check, machines
 from harness.run.diagnosis import Diagnosis
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
@@ -265,12 +265,12 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
         keys = RunKeys.new()
-        stack.enter_context(rig.turn(host, progress.update))
+        stack.enter_context(machines.reserve(host, progress.update))
         console = Console(recorder.directory.console(host.name))
         stack.callback(_note_console, recorder, host, console)
         with bring_up.stage(recorder, host.name, "boot", console):
-            parts = rig.Parts(plan, folder, built, fit, image, agent, bare, keys)
-            machine = stack.enter_context(rig.machine(host, parts, recorder, console))
+            parts = machines.Parts(plan, folder, built, fit, image, agent, bare, keys)
+            machine = stack.enter_context(machines.machine(host, parts, recorder, console))
             machine.power_on()
             progress.update("Xen and dom0 are booting")
             limit = machine.boot_seconds

@@ -15,7 +15,7 @@ import pytest
 
 from harness.command import CommandFailed
 from harness.data import TESTCASES
-from harness.machine.slots import slot
+from harness.machine.cpu_slots import slot
 from tests.real.conftest import harness
 from tests.real.rack.rack import PASSWORD, Rack, server
 from tests.real.rack.server import press

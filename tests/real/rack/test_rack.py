@@ -19,7 +19,7 @@ from harness.config.physical import SolConsole
 from harness.data import TESTCASES
 from harness.domains.keys import RunKeys
 from harness.machine import lease, wires
-from harness.machine.slots import slot
+from harness.machine.cpu_slots import slot
 from harness.results import records
 from harness.results.journal import read
 from tests.real.conftest import Ran, harness, start

@@ -1,4 +1,7 @@
-"""The one place that knows kinds of hosts: what a machine boots, and whose turn it is to use it."""
+"""The machine of a host: reserved, made, and at the end switched off.
+
+The one place that knows the kinds of hosts: QEMU and servers.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,11 @@ from harness.images.dom0 import (
 from harness.images.server import server_root
 from harness.machine import Machine, accel
 from harness.machine.console import Console
+from harness.machine.cpu_slots import slot
 from harness.machine.lease import lease
 from harness.machine.physical import PhysicalMachine, ServerBoot
 from harness.machine.power.labgrid import places
 from harness.machine.qemu import Boot, QemuMachine
-from harness.machine.slots import slot
 from harness.results import records
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
@@ -81,7 +84,7 @@ class Parts:
 
 
 @contextmanager
-def turn(host: Host, notice: Callable[[str], None]) -> Iterator[None]:
+def reserve(host: Host, notice: Callable[[str], None]) -> Iterator[None]:
     """Wait for, and hold, the right to use ``host``: CPUs for QEMU, a lease on a server."""
     with contextlib.ExitStack() as stack:
         if isinstance(host, QemuHost):
@@ -114,7 +117,7 @@ def machine(host: Host, parts: Parts, recorder: Recorder, console: Console) -> I
     try:
         yield server
     finally:
-        with recorder.phase(host.name, "way home"):
+        with recorder.phase(host.name, "restore-default-os"):
             server.power_off()
         if server.left:
             verdict = Verdict.MISS if server.stranded else Verdict.PASS

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from harness.domains.patience import Overdue, within
+from harness.domains.call_timeout import Overdue, within
 from harness.verdict import LabError
 
 

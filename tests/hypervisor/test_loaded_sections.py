@@ -9,7 +9,7 @@ import pytest
 from harness import cache
 from harness.arch import Arch
 from harness.hypervisor.build import build
-from harness.hypervisor.content import content
+from harness.hypervisor.loaded_sections import digest_loaded
 from harness.hypervisor.source import from_dir
 
 from .tree import make_tree
@@ -24,7 +24,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def of(tree: Path) -> tuple[str, str]:
     """Return the content of what ``tree`` builds, and its build id."""
     made = build(from_dir(tree), "rwlock", Arch.X86_64)
-    return content(made.syms, made.build_id, made.source.digest), made.build_id
+    return digest_loaded(made.syms, made.build_id, made.source.digest), made.build_id
 
 
 def change(tree: Path, old: str, new: str) -> None:

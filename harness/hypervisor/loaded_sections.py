@@ -11,7 +11,7 @@ from elftools.elf.elffile import ELFFile
 from harness import cache
 
 
-def content(syms: Path, build_id: str, changeset: str) -> str:
+def digest_loaded(syms: Path, build_id: str, changeset: str) -> str:
     """Return a digest of the loaded sections of ``syms`` (xen-syms).
 
     The two names of a build (hex; what .scmversion said) are taken out first: they tell two

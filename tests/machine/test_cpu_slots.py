@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from harness import cache
-from harness.machine import slots
+from harness.machine import cpu_slots
 
 pytestmark = pytest.mark.slow
 
 HOLD = """
 import time
-from harness.machine.slots import slot
+from harness.machine.cpu_slots import slot
 with slot(10**6, print):
     print("held", flush=True)
     time.sleep(60)
@@ -28,7 +28,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_as_many_as_there_are_cpus_for() -> None:
-    assert [slots.slots(2, ours) for ours in (1, 2, 3, 4, 64)] == [1, 1, 1, 2, 32]
+    assert [cpu_slots.slots(2, ours) for ours in (1, 2, 3, 4, 64)] == [1, 1, 1, 2, 32]
 
 
 def test_the_second_waits_until_the_first_is_dead() -> None:
@@ -41,19 +41,19 @@ def test_the_second_waits_until_the_first_is_dead() -> None:
         first.kill()
         first.wait()
 
-    with slots.slot(10**6, notice):
+    with cpu_slots.slot(10**6, notice):
         assert len(waited) == 1
 
 
 def test_one_after_the_other_needs_no_waiting() -> None:
     for _ in range(2):
-        with slots.slot(10**6, lambda text: pytest.fail(text)):
+        with cpu_slots.slot(10**6, lambda text: pytest.fail(text)):
             pass
 
 
 LOOP = """
 import time
-from harness.machine.slots import slot
+from harness.machine.cpu_slots import slot
 for number in range(2000):
     with slot(10**6, lambda text: None):
         print(number, flush=True)
@@ -65,7 +65,7 @@ def test_a_loop_of_runs_lets_others_in_at_once() -> None:
     loop = subprocess.Popen([sys.executable, "-c", LOOP], stdout=subprocess.PIPE, text=True)
     try:
         assert loop.stdout is not None and loop.stdout.readline() == "0\n"
-        with slots.slot(10**6, lambda text: None):
+        with cpu_slots.slot(10**6, lambda text: None):
             loop.kill()
             last = loop.stdout.read().split()[-1:] or ["0"]
         assert int(last[0]) < 30, "it went on while we waited"
