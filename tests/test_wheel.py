@@ -144,4 +144,4 @@ def test_the_test_cases_are_collected(programs: Path, tmp_path: Path) -> None:
     (home,) = programs.parent.glob("lib/python3*/site-packages/harness/data_files/testcases")
     words = ("-m", "pytest", "--collect-only", "-q", "-c", "/dev/null", f"--rootdir={home}", home)
     said = _run(programs / "python", *words, cwd=tmp_path)
-    assert "test_duel.py::" in said and "conformance/test_use.py::" in said
+    assert "test_hypercalls.py::" in said and "conformance/test_use.py::" in said
