@@ -127,7 +127,6 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     """
     child.terminate()
     deadline = time.monotonic() + _END_SECONDS
-    while time.monotonic() < deadline:
+    while child.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
             child.communicate(timeout=_TICK)
-            return
