@@ -240,7 +240,7 @@ def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
         options["stress"],
         forced=options["repeat"],
         stressed=options["stress_repeat"],
-        patience=options["patience"],
+        stress_timeout=options["patience"],
     )
     if as_json:
         print_json(document)

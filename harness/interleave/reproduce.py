@@ -65,13 +65,13 @@ def reproduce(
     *,
     forced: int,
     stressed: int,
-    patience: float,
+    stress_timeout: float,
     notice: Callable[[str], None],
 ) -> Comparison | None:
     """Find an order that shows a fault, force it ``forced`` times, then stress ``stressed`` times.
 
-    ``patience``: seconds after which an attempt by stress is given up.  Return None if no order
-    shows a fault.
+    ``stress_timeout``: seconds after which an attempt by stress is given up.  Return None if no
+    order shows a fault.
     """
     found = _first_mismatch(debugged, scenario, orders, notice)
     if found is None:
@@ -87,7 +87,7 @@ def reproduce(
     by_stress = []
     for number in range(stressed):
         try:
-            by_stress.append(_stress(debugged, stress, number * 1000, patience))
+            by_stress.append(_stress(debugged, stress, number * 1000, stress_timeout))
         except LabError as error:  # the attempts before keep their results
             notice(f"stressed {number + 1} of {stressed}: given up: {error}")
             break
@@ -112,11 +112,11 @@ def _first_mismatch(
     return None
 
 
-def _stress(debugged: DebuggedMachine, stress: Stress, seed: int, patience: float) -> Attempt:
+def _stress(debugged: DebuggedMachine, stress: Stress, seed: int, stress_timeout: float) -> Attempt:
     """Restore the machine and stress it until the fault shows; restoring is not timed."""
     debugged.live.restore(debugged.stub.halted())
     spent = 0.0
-    while spent < patience:
+    while spent < stress_timeout:
         began = time.monotonic()
         evidence: Evidence | None = None
         try:

@@ -25,7 +25,7 @@ def run_reproduce(
     *,
     forced: int,
     stressed: int,
-    patience: float,
+    stress_timeout: float,
 ) -> dict[str, Any]:
     """Return the document of ``interleave expose --json``; parameters as ``reproduce`` has them."""
     with booted(plan) as live, attach_debugger(live) as debugged:
@@ -38,7 +38,7 @@ def run_reproduce(
                 STRESSES[stress],
                 forced=forced,
                 stressed=stressed,
-                patience=patience,
+                stress_timeout=stress_timeout,
                 notice=live.recorder.progress.note,
             )
         verdict = Verdict.DONE if found is None else Verdict.FAIL

@@ -93,9 +93,7 @@ class StopPoint:
     """One instruction that accesses a lock, and where it has the lock's address."""
 
     address: int
-    end: (
-        int  # the address after it; on arm64 an atomic access is a loop: the address after the loop
-    )
+    end: int  # the address after it; after its loop, where an access is a loop (arm64)
     label: str  # the model's step
     access: Access
     register: str  # with ``offset``, the address of the lock word
@@ -134,9 +132,9 @@ def lock_entries(
 ) -> tuple[StopPoint, ...]:
     """Return where ``callers``, functions of Xen, are about to take a lock, lowest address first.
 
-    These are the first accesses that are inlined in them (out of ``points``), and their calls of
-    functions that take a lock.  CPUs must not stop at every lock access before: each timer tick
-    takes some channel's lock.
+    These are their calls of functions that take a lock, and those of ``points`` that are inlined
+    in them and come first there.  At first CPUs stop only here: each timer tick takes some
+    channel's lock, and if CPUs stopped at each access of it, none would get anywhere.
     """
     found = {p.address: p for p in points if p.caller in callers and p.label in _FIRST_STEPS}
     table = symbols(elf)

@@ -72,9 +72,10 @@ class Thread:
 
     @property
     def outer_function(self) -> str:
-        """The function of Xen that only this call enters, and in which it takes the lock.
+        """The function of Xen around all of a writer's call; "" for readers.
 
-        Once it has returned, the call will not take the lock any more.  "" if there is no such.
+        Once it has returned, the call will not take the lock any more.  This is so because nobody
+        but the scenario makes such calls.
         """
         return f"evtchn_{self.call.verb}" if self.call.verb in _WITH_OUTER_FUNCTION else ""
 

@@ -279,7 +279,7 @@ def test_what_does_not_come_in_time_is_infeasible(monkeypatch: pytest.MonkeyPatc
     assert (result.outcome, result.why, result.steps) == (OrderOutcome.INFEASIBLE, "CPU0 waits", ())
 
 
-def test_a_lane_that_never_touches_the_lock() -> None:
+def test_a_thread_that_never_touches_the_lock() -> None:
     model = system("send-close", "counter")
     lost = replace(model.roles[1].program, steps=(AtomicStep("claim", *_nothing(model)),))
     machine = replace(model, roles=(model.roles[0], replace(model.roles[1], program=lost)))

@@ -55,7 +55,7 @@ def test_a_schedule_survives_its_file(tmp_path: Path) -> None:
         ({"more": 1}, "more"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(
+def test_an_error_says_what_is_wrong_with_a_file(
     tmp_path: Path, change: dict[str, object], said: str
 ) -> None:
     file = tmp_path / "schedule.json"
@@ -73,7 +73,7 @@ def test_no_file_and_no_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("turns", [[], [0], [7] * 9, [0] * 20])
-def test_an_order_that_the_model_has_not(turns: list[int]) -> None:
+def test_an_order_that_the_model_does_not_have(turns: list[int]) -> None:
     file = made().model_dump(mode="json")
     file["turns"] = [{"cpu": cpu, "step": "read"} for cpu in turns]
     with pytest.raises(ConfigError, match="no order of the model"):

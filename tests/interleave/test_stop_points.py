@@ -138,7 +138,7 @@ def test_calls_of_a_spinlock_count_as_one_step(built: Path) -> None:
     assert all(re.match(r"(call|bl)\b.*_spin_(un)?lock", code[p.address]) for p in calls)
 
 
-def test_what_is_not_there_is_told_of(built: Path) -> None:
+def test_a_missing_lock_function_is_an_error(built: Path) -> None:
     with pytest.raises(HarnessError, match="no lock function of evtchn_lock"):
         found(built, {"evtchn_lock": {Access.CALL: ("take",)}})
 
