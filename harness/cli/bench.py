@@ -26,7 +26,7 @@ BENCHES = {
 HOST_BENCHES = {
     "restore": ("harness.run.bench", "restore"),
     "recording": ("harness.run.bench", "recording"),
-    "interleave": ("harness.interleave.session", "rate"),
+    "interleave": ("harness.interleave.forced_run", "measure_rate"),
 }
 
 

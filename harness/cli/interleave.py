@@ -1,4 +1,4 @@
-"""``evtchn-harness interleave``: make a real Xen take the orders that the model hands out."""
+"""``evtchn-harness interleave``: force a real Xen to take steps in the orders of the model."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
 from harness.config.options import XenOptions
 from harness.config.physical import Host, PhysicalHost
-from harness.interleave.scenarios import DOM0, SCENARIOS, Scenario
-from harness.interleave.schedule import ScheduleFile, read_file
+from harness.interleave.scenarios import SCENARIOS, Scenario
+from harness.interleave.schedule_file import ScheduleFile, read_file
+from harness.interleave.threads import DOM0
 from harness.run.plan import Hypervisor, Plan, open_hypervisor
 from harness.verdict import ConfigError, exit_code
 
 
-def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+def _host_and_output(command: Callable[..., Any]) -> Callable[..., Any]:
     for each in (json_option, option("out"), option("lab"), host_option()):
         command = each(command)
     return command
@@ -45,20 +46,23 @@ def _times(default: int, help: str) -> Decorator:
 
 @click.group("interleave")
 def command() -> None:
-    """Make a real Xen take the model's orders of a scenario, step by step, and compare."""
+    """Force a real Xen to take the steps of a scenario in each order that the model has.
+
+    After each step, Xen's memory is compared with the model.
+    """
 
 
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> int:
-    """List the scenarios, and how many orders the model has of each, by lock flavour."""
-    from harness.interleave.session import orders_by_design
+    """List the scenarios, and for each lock flavour how many orders `run` takes by default."""
+    from harness.interleave.selection import orders_by_design
 
     rows = [
         {
             "name": scenario.name,
-            "what": scenario.what,
-            "cpus": len(scenario.lanes),
+            "what": scenario.description,
+            "cpus": len(scenario.threads),
             "orders": orders_by_design(scenario),
         }
         for scenario in SCENARIOS.values()
@@ -67,10 +71,10 @@ def list_(as_json: bool) -> int:
         print_json({"scenarios": rows})
         return 0
     designs = list(orders_by_design(next(iter(SCENARIOS.values()))))
-    table = Table("scenario", "what meets", "CPUs", *designs)
+    table = Table("scenario", "what happens at once", "CPUs", *designs)
     for scenario in SCENARIOS.values():
         counts = (str(count) for count in orders_by_design(scenario).values())
-        table.add_row(scenario.name, scenario.what, str(len(scenario.lanes)), *counts)
+        table.add_row(scenario.name, scenario.description, str(len(scenario.threads)), *counts)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     return 0
 
@@ -82,20 +86,20 @@ def list_(as_json: bool) -> int:
     "--preemptions",
     type=click.IntRange(0),
     metavar="N",
-    help="Only the orders that interrupt a CPU at most N times.  "
-    "[default: 2 where more than two CPUs meet, else all]",
+    help="Only the orders in which a CPU is interrupted by another one at most N times.  "
+    "[default: 2 if the scenario has more than two CPUs, else all orders]",
 )
 @click.option(
     "--reduce",
     is_flag=True,
-    help="Only one of several orders that differ in nothing that a CPU could see.",
+    help="If orders differ only in steps that do not affect each other, take one of them.",
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N orders.")
-@_times(1, "How often each order is taken.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Take only the first N orders.")
+@_times(1, "How many times each order is taken.")
 @click.option(
     "--delays",
     is_flag=True,
-    help="Random delays in a test build instead of a debugger.  [always on servers]",
+    help="Use a test build of Xen with random delays, not a debugger.  [always on servers]",
 )
 @click.option(
     "--rounds",
@@ -103,46 +107,50 @@ def list_(as_json: bool) -> int:
     default=300,
     show_default=True,
     metavar="N",
-    help="With --delays: how often all CPUs start at once.",
+    help="With --delays: how many times all CPUs start together.",
 )
-@_common
+@_host_and_output
 def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) -> int:
-    """Make a real Xen take every order of SCENARIO, or of ``all``.
+    """Force a real Xen to take every order of each SCENARIO, or of ``all`` scenarios.
 
-    Exit code 1: after some step, Xen was not in the state that the model says.  An order that
-    the machine cannot take is called infeasible; it is no failure.
+    Exit code 1: after a step or at the end, Xen was not in the state that the model says.  An
+    order that Xen cannot take is reported as infeasible; that is no failure.
 
-    With --delays there is no debugger: in a test build of Xen each CPU waits for a random time
-    where it is about to touch the lock.  In each of --rounds all CPUs start at once, and Xen must
-    end in a state in which some order of the model ends.
+    With --delays there is no debugger.  Xen is a test build in which each CPU waits for a random
+    time before it accesses the lock.  All CPUs start together, --rounds times.  Each time, the
+    results and the state of the port must be those at the end of some order of the model.
     """
-    from harness.interleave.by_chance import run_by_chance
-    from harness.interleave.session import Choice, run_scenarios
+    from harness.interleave.forced_run import run_scenarios
+    from harness.interleave.randomized_run import run_randomized
+    from harness.interleave.selection import OrderSelection
 
     if options["reduce"] and options["preemptions"] is not None:
         raise ConfigError(
             "--reduce and --preemptions exclude each other",
-            hint="the one order that --reduce keeps may have too many preemptions",
+            hint="the order that --reduce keeps may have more preemptions: give only one of them",
         )
-    choice = Choice(options["preemptions"], options["reduce"], options["limit"], options["repeat"])
+    selection = OrderSelection(
+        options["preemptions"], options["reduce"], options["limit"], options["repeat"]
+    )
     host = find_host(load_lab(options["lab"]), options["host"])
     scenarios = _scenarios(names, host.arch)
     if not options["delays"] and isinstance(host, QemuHost):
         hosts = [(_bare(host, some), some) for some in _by_machine(scenarios)]
         found = open_hypervisor(xen)
         machines = [(_plan(bare, found, options["out"]), some) for bare, some in hosts]
-        return _tell(run_scenarios(machines, choice), as_json)
-    if choice != Choice():
+        return _print(run_scenarios(machines, selection), as_json)
+    if selection != OrderSelection():
         raise ConfigError(
-            "--preemptions, --reduce, --limit and --repeat choose orders",
-            hint="by chance there are only --rounds",
+            "--preemptions, --reduce, --limit and --repeat choose orders, but without a "
+            "debugger no order can be forced",
+            hint="leave them out; --rounds says how long to try",
         )
-    scenarios = _by_chance(names, scenarios, host)
+    scenarios = _without_debugger(names, scenarios, host)
     if isinstance(host, QemuHost):
         host = host.model_copy(update=_machine(scenarios))
     found = open_hypervisor(xen, delays=True)
     plan = Plan(hosts=(host,), hypervisor=found, out=options["out"], delays=True)
-    return _tell(run_by_chance(plan, scenarios, options["rounds"]), as_json)
+    return _print(run_randomized(plan, scenarios, options["rounds"]), as_json)
 
 
 @command.command("replay")
@@ -150,20 +158,20 @@ def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) 
 @takes(
     XenOptions,
     "xen",
-    flavour={"help": "Another flavour.", "default": "", "unset": "as in FILE"},
+    flavour={"help": "Run this flavour.", "default": "", "unset": "as in FILE"},
 )
-@_times(1, "How often the order is taken.")
-@host_option("Another host.", default="", unset="as in FILE")
+@_times(1, "How many times the order is taken.")
+@host_option("Run on this host.", default="", unset="as in FILE")
 @option("lab")
 @option("out")
 @json_option
 def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
-    """Take an order again that ``run`` has kept in FILE.
+    """Force the order in FILE again, which ``run`` has written.
 
-    Exit code 0: each time Xen was in the states that FILE has, and these are the model's.  1: it
-    was not, or FILE is of an order in which Xen did not do what the model says.
+    Exit code 0: each time all values read from memory were those in FILE, and those of the model.
+    1: some differed from FILE or from the model.
     """
-    from harness.interleave.session import replay_file
+    from harness.interleave.forced_run import replay_file
 
     schedule = read_file(file)
     host = find_host(load_lab(options["lab"]), options["host"] or schedule.host)
@@ -172,7 +180,7 @@ def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
     plan = _plan(bare, found, options["out"])
     _fits(plan, schedule)
     document = replay_file(plan, schedule, options["repeat"])
-    return _tell(document, as_json)
+    return _print(document, as_json)
 
 
 @command.command("expose")
@@ -182,13 +190,13 @@ def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
     "xen",
     flavour={"help": "The flavour that has the fault.", "required": True},
 )
-@_times(20, "How often the order that shows the fault is taken.")
+@_times(20, "How many times the order that shows the fault is taken.")
 @click.option(
     "--stress",
     default="load",
     show_default=True,
     metavar="NAME",
-    help="What the order is compared with: load, close-duel or unmask-duel.",
+    help="The stress to compare with: load, close-duel or unmask-duel.",
 )
 @click.option(
     "--stress-repeat",
@@ -196,7 +204,7 @@ def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
     default=3,
     show_default=True,
     metavar="N",
-    help="How often the stress is run; 0: not at all.",
+    help="How many times to stress the machine; 0: not at all.",
 )
 @click.option(
     "--patience",
@@ -204,16 +212,17 @@ def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="For how long a stress may show nothing before it ends.",
+    help="Stop a stress that has not shown the fault after so many seconds.",
 )
-@_common
+@_host_and_output
 def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
-    """Find an order of SCENARIO that shows the fault, and say how much sooner than stress does.
+    """Find an order of SCENARIO that shows the fault; measure how much faster it is than stress.
 
-    Exit code 1: the fault was shown.
+    Exit code 1: an order shows the fault.
     """
-    from harness.interleave.expose import STRESSES
-    from harness.interleave.session import Choice, run_expose
+    from harness.interleave.reproduce import STRESSES
+    from harness.interleave.reproduce_run import run_reproduce
+    from harness.interleave.selection import OrderSelection
     from harness.verdict import Verdict
 
     if options["stress"] not in STRESSES:
@@ -224,22 +233,22 @@ def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
     (scenario,) = _scenarios((name,))
     host = find_host(load_lab(options["lab"]), options["host"])
     plan = _plan(_bare(host, [scenario]), open_hypervisor(xen), options["out"])
-    document = run_expose(
+    document = run_reproduce(
         plan,
         scenario,
-        Choice(),
+        OrderSelection(),
         options["stress"],
         forced=options["repeat"],
         stressed=options["stress_repeat"],
-        patience=options["patience"],
+        stress_timeout=options["patience"],
     )
     if as_json:
         print_json(document)
     elif not document["exposed"]:
-        click.echo(f"no order of {name} shows anything in {xen.flavour}")
+        click.echo(f"no order of {name} shows a fault in {xen.flavour}")
     else:
         click.echo(
-            f"{document['reproduced']} of {options['repeat']} by its schedule, median "
+            f"{document['reproduced']} of {options['repeat']} by the forced order, median "
             f"{document['median_seconds_forced']} s; {document['shown_under_stress']} of "
             f"{options['stress_repeat']} under stress, median "
             f"{document['median_seconds_stressed']} s: {document['times_faster']} times faster"
@@ -251,8 +260,8 @@ def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @json_option
 def suggest(run: Path, as_json: bool) -> int:
-    """Say which scenarios to try after the run in directory RUN failed."""
-    from harness.interleave.suggest import meetings
+    """Suggest scenarios that may show the failures of the run in directory RUN within seconds."""
+    from harness.interleave.suggest import overlaps
     from harness.results.store import load
     from harness.run.old_runs import evidence_of
     from harness.verdict import Verdict
@@ -264,24 +273,24 @@ def suggest(run: Path, as_json: bool) -> int:
         if test.verdict is Verdict.FAIL
     ]
     found = [
-        {"host": host, "test": test.name, **asdict(meeting)}
+        {"host": host, "test": test.name, **asdict(overlap)}
         for host, test, evidence in failed
-        for meeting in meetings(evidence)
+        for overlap in overlaps(evidence)
     ]
     for host, test, evidence in failed:
         if evidence is None:
             click.echo(
-                f"{host} {test.name}: no evidence of it was kept (an older harness ran it)",
+                f"{host} {test.name}: no evidence of the failure (an older harness ran it)",
                 err=True,
             )
     if as_json:
         print_json({"meetings": found})
         return 0
     for each in found:
-        click.echo(f"{each['host']} {each['test']}: {each['one']} met {each['other']}")
+        click.echo(f"{each['host']} {each['test']}: {each['one']} overlapped {each['other']}")
         click.echo(f"    evtchn-harness interleave run {' '.join(each['scenarios'])}")
     if not found:
-        click.echo("no witness tells of two operations that met as in a scenario")
+        click.echo("no scenario makes two calls that overlapped in a failure of this run")
     return 0
 
 
@@ -290,15 +299,15 @@ def _plan(bare: Host, xen: Hypervisor, out: Path | None) -> Plan:
 
 
 def _bare(host: Host, scenarios: Sequence[Scenario]) -> Host:
-    """Return the host with the domUs and the CPUs that the scenarios need, no more.
+    """Return the host with only the domUs and the CPUs that the scenarios need.
 
-    ConfigError where no debugger can hold its CPUs, or a scenario is for another architecture.
+    ConfigError if no debugger can halt its CPUs, or a scenario is for another architecture.
     """
     if not isinstance(host, QemuHost):
         raise ConfigError(
-            f"{host.name} is a server: no debugger holds its CPUs still",
+            f"{host.name} is a server: no debugger can halt its CPUs",
             where="--host",
-            hint="`interleave run` goes by chance there",
+            hint="use a QEMU host, or `interleave run --delays`",
         )
     for scenario in scenarios:
         if host.arch not in scenario.arches:
@@ -311,50 +320,54 @@ def _bare(host: Host, scenarios: Sequence[Scenario]) -> Host:
 
 
 def _machine(scenarios: Sequence[Scenario]) -> dict[str, int]:
-    """Return the domUs and the CPUs that the scenarios need, no more."""
+    """Return how many domUs and CPUs the scenarios need."""
     domus = max(len(set(scenario.domains) - {DOM0}) for scenario in scenarios)
     vcpus = max(2, *(scenario.vcpus for scenario in scenarios))
     return {"domus": domus, "domu_vcpus": 1, "cpus": vcpus + domus}
 
 
 def _by_machine(scenarios: Sequence[Scenario]) -> list[list[Scenario]]:
-    """Return the scenarios in groups that need the same machine: a larger one is much slower."""
+    """Group the scenarios that need the same machine: on a larger one they would be much slower."""
     groups: dict[tuple[int, ...], list[Scenario]] = {}
     for scenario in scenarios:
         groups.setdefault(tuple(_machine([scenario]).values()), []).append(scenario)
     return list(groups.values())
 
 
-def _by_chance(names: tuple[str, ...], scenarios: Sequence[Scenario], host: Host) -> list[Scenario]:
-    """Return those of ``scenarios`` that need no debugger, and that a server has the domains for.
+def _without_debugger(
+    names: tuple[str, ...], scenarios: Sequence[Scenario], host: Host
+) -> list[Scenario]:
+    """Return those of ``scenarios`` that need no debugger, and for which ``host`` has the domains.
 
-    ConfigError for one that was asked for by its name.
+    ConfigError if another one was asked for by its name.
     """
-    from harness.interleave.chance import possible
+    from harness.interleave.randomized import needs_no_debugger
     from harness.run.machines import DOM0_VCPUS
 
     chosen, why = list[Scenario](), ""
     for scenario in scenarios:
-        if not possible(scenario):
-            why = f"{scenario.name} is about an interrupt: by chance it cannot be had"
+        if not needs_no_debugger(scenario):
+            why = f"{scenario.name} is about an interrupt, which only a debugger can force"
         elif isinstance(host, PhysicalHost) and scenario.vcpus > DOM0_VCPUS:
-            why = f"{scenario.name} takes {scenario.vcpus} vCPUs of dom0, a server's has fewer"
+            why = f"{scenario.name} needs {scenario.vcpus} vCPUs of dom0, a server has fewer"
         elif isinstance(host, PhysicalHost) and len(scenario.domains) > 1 + host.domus:
-            why = f"{scenario.name} is about a domU, and the host has none"
+            why = f"{scenario.name} needs a domU, and the host has none"
         else:
             chosen.append(scenario)
             continue
         if names != ("all",):
-            raise ConfigError(why, where="SCENARIO", hint="walk it on a QEMU host")
+            raise ConfigError(why, where="SCENARIO", hint="run it on a QEMU host")
     return chosen
 
 
 def _fits(plan: Plan, schedule: ScheduleFile) -> None:
-    """ConfigError unless ``plan`` runs what the schedule is an order of."""
+    """Raise ConfigError unless ``plan`` has the architecture and the lock of the schedule."""
     host = plan.hosts[0]
     if host.arch is not schedule.arch:
         raise ConfigError(
-            f"the schedule is for {schedule.arch}, {host.name} is {host.arch}", where="--host"
+            f"the schedule is for {schedule.arch}, {host.name} is {host.arch}",
+            where="--host",
+            hint=f"choose a host for {schedule.arch}",
         )
     flavour = plan.hypervisor.flavour
     if flavour.design != schedule.design:
@@ -362,6 +375,7 @@ def _fits(plan: Plan, schedule: ScheduleFile) -> None:
             f"the schedule is an order of {schedule.design}, "
             f"{flavour.name} is made from {flavour.design}",
             where="--flavour",
+            hint=f"choose a flavour that is made from {schedule.design}",
         )
 
 
@@ -376,17 +390,17 @@ def _scenarios(names: tuple[str, ...], arch: Arch | None = None) -> list[Scenari
     return [SCENARIOS[name] for name in names]
 
 
-def _tell(document: dict[str, Any], as_json: bool) -> int:
+def _print(document: dict[str, Any], as_json: bool) -> int:
     from harness.verdict import Verdict
 
     if as_json:
         print_json(document)
     elif document["forced_by"] == "delays":
         for part in document["scenarios"]:
-            met = sum(bool(times) for times in part["ends"].values()) - len(part["mismatches"])
+            seen = sum(bool(times) for times in part["ends"].values()) - len(part["mismatches"])
             click.echo(
-                f"{part['verdict']}  {part['scenario']}: {part['walked']} rounds by chance, "
-                f"{met} of the model's {len(part['ends']) - len(part['mismatches'])} ends met, "
+                f"{part['verdict']}  {part['scenario']}: {part['walked']} rounds, "
+                f"{seen} of the model's {len(part['ends']) - len(part['mismatches'])} ends seen, "
                 f"{part['schedules_per_second']} rounds a second  {part['message']}"
             )
             for each in part["mismatches"]:

@@ -174,7 +174,7 @@ class UnforeseenEnd:
 
     kind: Literal["unforeseen-end"] = "unforeseen-end"
     scenario: str
-    results: tuple[int, ...]  # by lane: 0, or -errno
+    results: tuple[int, ...]  # by thread of the scenario: 0, or -errno
     state: str  # of the port whose lock is under test: FREE, UNBOUND...
 
 

@@ -1,1 +1,1 @@
-"""Forced interleavings: the model hands out schedules, a real Xen walks them under a debugger."""
+"""Forced interleavings: under a debugger, a real Xen takes its steps in the orders of the model."""

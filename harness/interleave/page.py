@@ -1,4 +1,4 @@
-"""A page per scenario: the lanes, the turns, and the variables, model and machine side by side."""
+"""The page of a scenario: the steps of each order, with the values in the model and in memory."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 
 import jinja2
 
-from harness.interleave.loop import Tried
+from harness.interleave.force_orders import TriedOrder
+from harness.interleave.order_runner import OrderOutcome
 from harness.interleave.scenarios import Scenario
-from harness.interleave.walk import Outcome
 from harness.results.directory import write_whole
 
-_OPEN = 3  # schedules shown unfolded
+_OPEN = 3  # schedules whose steps are shown at once; those of the others after a click
+_RANK = {OrderOutcome.MISMATCH: 0, OrderOutcome.INFEASIBLE: 1, OrderOutcome.WALKED: 2}
 
 
 @dataclass(frozen=True)
-class About:
-    """What was run."""
+class PageHeader:
+    """What was run, for the head of the page."""
 
     scenario: Scenario
     host: str
@@ -27,18 +28,20 @@ class About:
     flavour: str
     design: str
     xen: str
-    command: str  # that does the same again
-    schedules: int  # of the scenario, tried or not
+    command: str  # that runs the same again
+    schedules: int  # orders of the scenario, tried or not
     seconds: float
 
 
-def write_page(path: Path, about: About, tried: Sequence[Tried], files: dict[int, str]) -> None:
-    """Write the page to ``path``; ``files`` has the replay file of some of the schedules."""
-    write_whole(path, render(about, tried, files))
+def write_page(
+    path: Path, header: PageHeader, tried: Sequence[TriedOrder], files: dict[int, str]
+) -> None:
+    """Write the page to ``path``; ``files``: replay files, by the number of the schedule."""
+    write_whole(path, render(header, tried, files))
 
 
-def render(about: About, tried: Sequence[Tried], files: dict[int, str]) -> str:
-    """Return the page as one HTML document that loads nothing else."""
+def render(header: PageHeader, tried: Sequence[TriedOrder], files: dict[int, str]) -> str:
+    """Return the page as one HTML document that needs no other file."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("harness.interleave"),
         autoescape=True,
@@ -46,27 +49,24 @@ def render(about: About, tried: Sequence[Tried], files: dict[int, str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    outcomes = [each.walked.outcome for each in tried]
-    ordered = sorted(tried, key=lambda each: (_RANK[each.walked.outcome], each.number))
+    outcomes = [each.result.outcome for each in tried]
+    ordered = sorted(tried, key=lambda each: (_RANK[each.result.outcome], each.number))
     return environment.get_template("scenario.html.j2").render(
-        about=about,
-        lanes=_lanes(about.scenario),
+        header=header,
+        threads=_thread_names(header.scenario),
         tried=ordered,
-        counts={outcome: outcomes.count(outcome) for outcome in Outcome},
+        counts={outcome: outcomes.count(outcome) for outcome in OrderOutcome},
         files=files,
         unfolded={each.number for each in ordered[:_OPEN]},
     )
 
 
-_RANK = {Outcome.MISMATCH: 0, Outcome.INFEASIBLE: 1, Outcome.WALKED: 2}
-
-
-def _lanes(scenario: Scenario) -> list[str]:
+def _thread_names(scenario: Scenario) -> list[str]:
     names = []
-    for number, lane in enumerate(scenario.lanes):
-        ports = " ".join(name for _, name in lane.call.ports if name)
-        where = f"{lane.call.domain} vCPU{scenario.vcpu(number)}"
-        names.append(f"{where}: {lane.call.verb} {ports}".rstrip())
+    for number, thread in enumerate(scenario.threads):
+        ports = " ".join(name for _, name in thread.call.ports if name)
+        where = f"{thread.call.domain} vCPU{scenario.vcpu(number)}"
+        names.append(f"{where}: {thread.call.verb} {ports}".rstrip())
     if scenario.interrupt is not None:
-        names.append("an interrupt there")
+        names.append("an interrupt on the first CPU")
     return names

@@ -1,7 +1,7 @@
-"""GDB's remote serial protocol, as far as a machine under QEMU needs it.
+"""GDB's remote serial protocol, the part that QEMU's gdbstub needs.
 
-QEMU's threads are the machine's CPUs, from 1 on.  Source: the protocol's description in GDB's
-manual ("Remote Serial Protocol") and what QEMU 7.2 was seen to answer.
+The protocol's thread N is the machine's CPU N - 1.  Source: the protocol's description in GDB's
+manual ("Remote Serial Protocol") and the answers of QEMU 7.2.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Stop:
-    """Why the machine stands still."""
+    """Why the machine stopped."""
 
-    signal: int  # SIGTRAP: a breakpoint or a single step; SIGINT: we asked for it
+    signal: int  # SIGTRAP: stop point or single step; SIGINT: ``halt``
     cpu: int  # from 0
 
 
 class StubLost(LabError):
-    """The debugger's stub no longer answers."""
+    """The gdbstub does not answer, or not as it should."""
 
 
 class Stub:
-    """The connection to one machine's stub.  Connecting stops the machine."""
+    """The connection to one machine's gdbstub.  Connecting halts the machine."""
 
     def __init__(self, path: Path) -> None:
-        """Connect to the UNIX socket ``path``; StubLost when nobody listens there."""
+        """Connect to the UNIX socket ``path``; StubLost if nobody listens there."""
         self._end = _connect(path)
         self._pending = bytearray()
         self._running = False
-        self._selected: int | None = None  # the CPU that registers and memory are asked of
+        self._selected: int | None = None  # the CPU whose registers and memory are read
         supported = self.ask("qSupported:multiprocess+;vContSupported+")
-        while supported.startswith("T"):  # that it stopped, which the connecting has caused
+        while supported.startswith("T"):  # a stop reply: connecting has halted it
             supported = self._packet(time.monotonic() + _ANSWER_SECONDS)
         if "multiprocess+" not in supported or "vContSupported+" not in supported:
             raise StubLost(f"cannot run one CPU alone: {supported!r}", where="gdbstub")
 
-    # -- asking ----------------------------------------------------------------------------
+    # -- registers, memory, stop points ----------------------------------------------------
 
     def ask(self, packet: str) -> str:
-        """Send ``packet`` and return the answer; StubLost when there is none."""
+        """Send ``packet`` and return the answer; TimeoutError when none comes within 10 s."""
         self._send(packet)
         return self._packet(time.monotonic() + _ANSWER_SECONDS)
 
     def registers(self, cpu: int) -> bytes:
-        """Return the registers of ``cpu`` as the stub orders them."""
+        """Return the registers of ``cpu``, in the order of the stub."""
         self._select(cpu)
         return bytes.fromhex(self._good(self.ask("g"), "g"))
 
@@ -80,29 +80,29 @@ class Stub:
         self._good(self.ask(f"Z1,{address:x},1"), "Z1")
 
     def remove(self, address: int) -> None:
-        """Forget the stop point at ``address``."""
+        """Remove the stop point at ``address``."""
         self._good(self.ask(f"z1,{address:x},1"), "z1")
 
     # -- running ---------------------------------------------------------------------------
 
     def go(self) -> None:
-        """Let every CPU run; ``wait`` says when one stops."""
+        """Let all CPUs run; ``wait`` returns when one stops."""
         self._run("vCont;c")
 
     def go_only(self, cpus: Iterable[int]) -> None:
-        """Let ``cpus`` run, all others stay frozen; ``wait`` says when one stops."""
+        """Let ``cpus`` run, all others stay halted; ``wait`` returns when one stops."""
         self._run("vCont" + "".join(f";c:p1.{cpu + 1:x}" for cpu in cpus))
 
     def step(self, cpu: int) -> Stop:
-        """Let ``cpu`` alone execute one instruction, interrupts held back."""
+        """Let ``cpu`` alone execute one instruction; it takes no interrupt."""
         self._run(f"vCont;s:p1.{cpu + 1:x}")
         stop = self.wait(_ANSWER_SECONDS)
         if stop is None:
-            raise StubLost(f"CPU{cpu} does not make one step", where="gdbstub")
+            raise StubLost(f"CPU{cpu} does not execute a single step", where="gdbstub")
         return stop
 
     def wait(self, seconds: float) -> Stop | None:
-        """Return why the machine stopped; None when it has not within ``seconds``."""
+        """Wait until the machine stops; return why, or None if it runs on after ``seconds``."""
         try:
             answer = self._packet(time.monotonic() + seconds)
         except TimeoutError:
@@ -113,7 +113,7 @@ class Stub:
         return stop
 
     def halt(self) -> Stop:
-        """Stop the running machine.  The stop may be another than the one asked for."""
+        """Halt the running machine.  A CPU may have stopped for another reason just before."""
         self._end.sendall(b"\x03")
         stop = self.wait(_ANSWER_SECONDS)
         if stop is None:
@@ -121,15 +121,15 @@ class Stub:
         return stop
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the machine still while in the block."""
+    def halted(self) -> Iterator[None]:
+        """Keep the machine halted in the block; then let it run."""
         if self._running:
             self.halt()
         yield
         self.go()
 
     def close(self) -> None:
-        """Let the machine run, without stop points, and end the connection.  Never raises."""
+        """Let the machine run without stop points, and close the connection.  Never raise."""
         try:
             if self._running:
                 self.halt()
@@ -174,15 +174,15 @@ class Stub:
 
 
 def frame(packet: str) -> bytes:
-    """Return ``packet`` as it goes over the line."""
+    """Return ``packet`` with its frame and check sum, as it is sent."""
     body = packet.encode("ascii")
     return b"$" + body + b"#%02x" % (sum(body) & 0xFF)
 
 
 def unframe(pending: bytearray) -> str | None:
-    """Take the first whole packet off ``pending`` and return its text; None while there is none.
+    """Remove the first complete packet from ``pending`` and return its text; None if there is none.
 
-    StubLost when its check sum is wrong.
+    StubLost if its check sum is wrong.
     """
     begin = pending.find(b"$")
     end = pending.find(b"#", begin)

@@ -1,7 +1,8 @@
-"""From a stress failure's witness to scenarios that may show the same in a moment.
+"""From a failure under stress to scenarios that may show the same fault within seconds.
 
-A witness has operations with their intervals.  Two that overlapped, at least one of them a
-writer, are a meeting; the scenarios in which the same two calls meet are worth walking.
+The witness of the failure has operations with the times of their begin and end.  For two that
+overlapped, a scenario is suggested if it makes the same two calls and one of its threads is a
+writer.
 """
 
 from __future__ import annotations
@@ -13,31 +14,37 @@ from harness.evidence import Disallowed, Evidence, Operation, words
 from harness.interleave.scenarios import SCENARIOS, Scenario
 from harness.model.lock.flavours import Site
 
-_SAME = {"notify": "send", "unbind": "close", "bind_unbound": "alloc_unbound", "enable": "unmask"}
+# Operations through Linux's /dev/xen/evtchn, and the hypercall that each makes.
+_HYPERCALL = {
+    "notify": "send",
+    "unbind": "close",
+    "bind_unbound": "alloc_unbound",
+    "enable": "unmask",
+}
 _NEVER = float("inf")
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """Two operations that overlapped, and the scenarios with the same two calls."""
+class Overlap:
+    """Two operations that overlapped, and the scenarios that make the same two calls."""
 
     one: str
     other: str
     scenarios: tuple[str, ...]
 
 
-def meetings(evidence: Evidence | None) -> tuple[Meeting, ...]:
-    """Return the meetings in the witness of ``evidence`` that some scenario has, the first one
-    first."""
+def overlaps(evidence: Evidence | None) -> tuple[Overlap, ...]:
+    """Return the overlaps in the witness of ``evidence`` for which there is a scenario, in the
+    order of the witness."""
     if not isinstance(evidence, Disallowed):
         return ()
-    found: dict[tuple[str, str], Meeting] = {}
+    found: dict[tuple[str, str], Overlap] = {}
     for one, other in combinations(evidence.operations, 2):
         if _overlap(one, other):
-            names = tuple(each.name for each in SCENARIOS.values() if _meet(each, one, other))
+            names = tuple(each.name for each in SCENARIOS.values() if _matches(each, one, other))
             if names:
-                met = Meeting(words.operation(one), words.operation(other), names)
-                found.setdefault((_verb(one), _verb(other)), met)
+                overlap = Overlap(words.operation(one), words.operation(other), names)
+                found.setdefault((_verb(one), _verb(other)), overlap)
     return tuple(found.values())
 
 
@@ -48,11 +55,11 @@ def _overlap(one: Operation, other: Operation) -> bool:
 
 
 def _verb(operation: Operation) -> str:
-    """Return the hypercall that ``operation`` is, through the device or not."""
-    return _SAME.get(operation.verb, operation.verb)
+    """Return the hypercall that ``operation`` makes, directly or through the device."""
+    return _HYPERCALL.get(operation.verb, operation.verb)
 
 
-def _meet(scenario: Scenario, one: Operation, other: Operation) -> bool:
-    verbs = sorted(lane.call.verb for lane in scenario.lanes)
-    writes = any(lane.site is Site.WRITER for lane in scenario.lanes)
-    return writes and verbs == sorted((_verb(one), _verb(other)))
+def _matches(scenario: Scenario, one: Operation, other: Operation) -> bool:
+    verbs = sorted(thread.call.verb for thread in scenario.threads)
+    has_writer = any(thread.site is Site.WRITER for thread in scenario.threads)
+    return has_writer and verbs == sorted((_verb(one), _verb(other)))

@@ -1,4 +1,4 @@
-"""A machine under the debugger, in terms of stop points: where a CPU is, and on to the next."""
+"""A machine under the debugger: where each CPU stands, and how to run it to the next stop point."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from harness.arch import Arch
 from harness.hypervisor.symbols import symbols
 from harness.interleave.rsp import Stub
-from harness.interleave.stops import TICKET, Access, StopPoint
-from harness.interleave.view import Words
+from harness.interleave.stop_points import TICKET, Access, StopPoint
+from harness.interleave.xen_memory import LockWords
 from harness.verdict import LabError
 
-STEP_SECONDS = 2.0  # a CPU that runs alone for so long waits for another one
-ARRIVE_SECONDS = 2.0  # from the agent's command to the lock; some 0.1 are enough nearly always
-_LATE_SECONDS = 1.0  # after that: to tell who is late from who never comes
+STEP_SECONDS = 2.0  # a CPU that runs alone and needs longer waits for another CPU
+ARRIVE_SECONDS = 2.0  # from the agent's command to the lock; nearly always 0.1 are enough
+_LATE_SECONDS = 1.0  # after that: CPUs that still come are late, the others never come
 _ONE_INSTRUCTION = {Arch.X86_64: 15, Arch.ARM64: 4}  # bytes, at most
 
-# Where Xen is about to go back to the guest, whatever the guest came for.
+# Every return from Xen to the guest comes through this function.
 _EXIT = {Arch.X86_64: "test_all_events", Arch.ARM64: "leave_hypervisor_to_guest"}
-# The registers at the front of the stub's answer to "g", 8 bytes each.
+# The first registers in the stub's answer to "g", 8 bytes each.
 _REGISTERS = {
     Arch.X86_64: (
         *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
@@ -30,12 +30,14 @@ _REGISTERS = {
     ),
     Arch.ARM64: (*(f"x{number}" for number in range(31)), "sp", "pc"),
 }
-# One instruction that the model has as two steps: the look before the first try, and the next.
+# One instruction that is two steps in the model: the read before the first try, and before later
+# ones.
 _SAME = {("evtchn_tryread_lock", "read"): ("read", "again")}
 _MOST_TICKETS = 9
 _CPSR, _EL2 = 33 * 8, 2  # where arm64's program status is in "g"; its exception level in Xen
 _HALT_SECONDS = 5.0
-_STEPS = 3  # one is enough, but for one in some thousands that comes back and has done nothing
+# Single steps for one instruction: one in some thousands returns and has executed nothing.
+_STEPS = 3
 _PC = {Arch.X86_64: "rip", Arch.ARM64: "pc"}
 
 
@@ -43,32 +45,32 @@ class Stuck(LabError):
     """A CPU did not come to where it was expected in time."""
 
 
-class Missing(Stuck):
-    """Some CPUs never came to the lock; ``back``: they were seen to return from their call."""
+class NotArrived(Stuck):
+    """Some CPUs did not come to the lock; if ``returned``, their call has returned to the guest."""
 
-    def __init__(self, cpus: set[int], seconds: float, back: bool = False) -> None:
+    def __init__(self, cpus: set[int], seconds: float, returned: bool = False) -> None:
         names = ", ".join(f"CPU{cpu}" for cpu in sorted(cpus))
-        how = "came back without the lock" if back else "did not come to the lock"
+        how = "returned without the lock" if returned else "did not come to the lock"
         super().__init__(f"{names} {how} within {seconds:g} s")
         self.cpus = cpus
-        self.back = back
+        self.returned = returned
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a CPU stands: at a stop point of the lock under test, or on its way out of Xen."""
+    """Where a CPU stands: at a stop point of the lock under test, or at its return to the guest."""
 
-    point: StopPoint | None  # None: it goes back to the guest
+    point: StopPoint | None  # None: it returns to the guest
     where: str  # "evtchn_tryread_lock+0x13/0x35"
 
     @property
     def label(self) -> str:
-        """The model's step that is about to happen; "" on the way out."""
+        """The model's step that comes next; "" before the return to the guest."""
         return self.point.label if self.point else ""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names that the model may have for the step."""
+        """All names that the step may have in the model."""
         if self.point is None:
             return ()
         if self.label == TICKET:
@@ -77,7 +79,7 @@ class Place:
 
 
 class Target:
-    """The stop points of one hypervisor, in a machine that a stub holds."""
+    """The CPUs and the stop points of a Xen that runs under a gdbstub."""
 
     def __init__(
         self,
@@ -86,10 +88,10 @@ class Target:
         syms: Path,
         cpus: int,
         points: Mapping[str, tuple[StopPoint, ...]],
-        gates: Mapping[str, tuple[StopPoint, ...]],
+        lock_entries: Mapping[str, tuple[StopPoint, ...]],
     ) -> None:
-        """``points``: the stop points of each lock word that is watched; ``gates``: where the
-        lanes' own functions are about to take it."""
+        """``points``: stop points by lock word; ``lock_entries``: those where the functions of the
+        threads' calls are about to take the lock."""
         self.stub = stub
         self._arch = arch
         self._symbols = symbols(syms)
@@ -97,25 +99,25 @@ class Target:
         self._exit = self._symbols[_EXIT[arch]].address
         self._points: dict[int, list[tuple[str, StopPoint]]] = {}
         self._inner = {point.address for _, point in _pairs(points)}
-        self._gates = {point.address for _, point in _pairs(gates)}
-        for word, point in _pairs(points, gates):
+        self._entries = {point.address for _, point in _pairs(lock_entries)}
+        for word, point in _pairs(points, lock_entries):
             if (word, point) not in self._points.setdefault(point.address, []):
                 self._points[point.address].append((word, point))
-        self._words = Words({})
+        self._words = LockWords({})
         self._set: set[int] = set()
         self.stops = 0
-        self.reader = 0  # a CPU that sees Xen's memory
+        self.reader = 0  # the CPU through which Xen's memory is read
 
     # -- stop points -----------------------------------------------------------------------
 
-    def watch(self, words: Words) -> None:
-        """Stop where ``words`` are about to be taken.  The machine stands still."""
+    def watch(self, words: LockWords) -> None:
+        """Stop at the lock entries of ``words``.  The machine must be halted."""
         self._words = words
-        for address in self._gates:
+        for address in self._entries:
             self._insert(address)
 
     def _watch_more(self) -> None:
-        """Stop at every access instead, and at CPUs that go back to the guest."""
+        """From now on stop at every access of the lock, and before the return to the guest."""
         for address in self._set - self._inner:
             self.stub.remove(address)
         self._set &= self._inner
@@ -123,7 +125,7 @@ class Target:
             self._insert(address)
 
     def unwatch(self) -> None:
-        """Forget every stop point.  The machine stands still."""
+        """Remove every stop point.  The machine must be halted."""
         for address in tuple(self._set):
             self.stub.remove(address)
             self._set.discard(address)
@@ -136,7 +138,7 @@ class Target:
     # -- CPUs ------------------------------------------------------------------------------
 
     def place(self, cpu: int) -> Place | None:
-        """Return where ``cpu`` stands; None if that is nowhere that matters."""
+        """Return where ``cpu`` stands; None if it is at no stop point of the lock under test."""
         return self._place(self.registers(cpu))
 
     def _place(self, registers: Mapping[str, int]) -> Place | None:
@@ -156,7 +158,7 @@ class Target:
         )
 
     def halt_in_xen(self) -> int:
-        """Stop the machine while a CPU is in Xen, and so sees Xen's memory; return that CPU."""
+        """Halt the machine while a CPU is in Xen; return this CPU: it can read Xen's memory."""
         deadline = time.monotonic() + _HALT_SECONDS
         while time.monotonic() < deadline:
             self.stub.halt()
@@ -203,29 +205,29 @@ class Target:
         frozen: Collection[int],
         calls: Mapping[int, str],
         last: int | None,
-        patience: float,
+        timeout: float,
     ) -> dict[int, Place]:
-        """Let the machine run until each of ``cpus`` stands at a gate; return where.
+        """Let the machine run until each of ``cpus`` stands at a lock entry; return where.
 
-        Who has arrived stays frozen, as do those of ``frozen``.  ``calls``: functions of Xen that
-        some of the CPUs are about to call; if one returns, its CPU will not arrive any more.
-        ``last`` waits at its function for all others to arrive.
-        Missing has the CPUs that have not come after ``patience`` seconds, or have come back.
+        CPUs that have arrived stay halted, and so do those of ``frozen``.  ``calls``: functions of
+        Xen that some of the CPUs are about to enter; when one returns, its CPU will not come any
+        more.  ``last``: this CPU is halted at its function until all others have arrived.
+        NotArrived has the CPUs that have not come after ``timeout`` seconds, or will not come.
         """
-        missing, places, back = set(cpus), dict[int, Place](), dict[int, int]()
-        entries = {
+        missing, places, returns = set(cpus), dict[int, Place](), dict[int, int]()
+        functions = {
             cpu: self._symbols[name].address for cpu, name in calls.items() if name in self._symbols
         }
-        for address in entries.values():
+        for address in functions.values():
             self._insert(address)
-        deadline = time.monotonic() + patience
-        waits = False  # the last one
+        deadline = time.monotonic() + timeout
+        waits = False  # whether ``last`` waits at its function
         while missing:
-            still = {*places, *frozen, *([last] if waits else [])}
-            self.stub.go_only(cpu for cpu in range(self._cpus) if cpu not in still)
+            halted = {*places, *frozen, *([last] if waits else [])}
+            self.stub.go_only(cpu for cpu in range(self._cpus) if cpu not in halted)
             stop = self._wait(deadline)
             if stop is None:
-                raise Missing(missing, patience)
+                raise NotArrived(missing, timeout)
             registers = self.registers(stop)
             place = self._place(registers) if stop in missing else None
             if place is not None and place.point is not None:
@@ -234,52 +236,52 @@ class Target:
                 waits = waits and missing != {last}
                 continue
             pc = registers[_PC[self._arch]]
-            if stop == last and pc == entries.get(stop) and missing > {last} and not waits:
+            if stop == last and pc == functions.get(stop) and missing > {last} and not waits:
                 waits = True
                 continue
-            if stop in missing and pc == back.get(stop):
-                raise Missing({stop}, patience, back=True)
-            if stop in missing and pc == entries.get(stop) and stop not in back:
-                back[stop] = self._return_address(stop)
-                self._insert(back[stop])
+            if stop in missing and pc == returns.get(stop):
+                raise NotArrived({stop}, timeout, returned=True)
+            if stop in missing and pc == functions.get(stop) and stop not in returns:
+                returns[stop] = self._return_address(stop)
+                self._insert(returns[stop])
             self.stub.step(stop)
         return places
 
     def _return_address(self, cpu: int) -> int:
-        """Return where ``cpu``, which stands at the first instruction of a function, returns to."""
+        """Return the return address of the function at whose first instruction ``cpu`` stands."""
         registers = self.registers(cpu)
         if self._arch is Arch.ARM64:
             return registers["x30"]
         return int.from_bytes(self.stub.read(cpu, registers["rsp"], 8), "little")
 
-    def settle(self, places: Mapping[int, Place]) -> dict[int, Place]:
-        """Let the CPUs at ``places``, gates, go on to their first accesses, one by one."""
+    def enter_lock_functions(self, places: Mapping[int, Place]) -> dict[int, Place]:
+        """Let the CPUs at ``places``, lock entries, run one by one to their first accesses."""
         self._watch_more()
         return {cpu: self._inside(cpu, place) for cpu, place in places.items()}
 
     def _inside(self, cpu: int, place: Place) -> Place:
-        """Let ``cpu``, if it stands before a call, run to its first access in there."""
+        """Let ``cpu`` run to the first access in a lock function, if it stands before its call."""
         point = place.point
         if point is None or point.address in self._inner:
             return place
         self.stub.step(cpu)
         return self.advance(cpu)
 
-    def let_go(self) -> set[int]:
-        """Let all CPUs run on for a while; return those that then touched the lock."""
-        touched, deadline = set[int](), time.monotonic() + _LATE_SECONDS
+    def run_freely(self) -> set[int]:
+        """Let all CPUs run for 1 s; return those that came to the lock after all."""
+        came, deadline = set[int](), time.monotonic() + _LATE_SECONDS
         while True:
             self.stub.go()
             stop = self._wait(deadline)
             if stop is None:
-                return touched
+                return came
             place = self.place(stop)
             if place is not None and place.point is not None:
-                touched.add(stop)
+                came.add(stop)
             self.stub.step(stop)
 
-    def access(self, cpu: int, place: Place) -> None:
-        """Let ``cpu`` make the access it stands before, and nothing more."""
+    def make_access(self, cpu: int, place: Place) -> None:
+        """Let ``cpu`` make the access that it stands before, and no further instruction."""
         point = place.point
         assert point is not None
         for _ in range(_STEPS):
@@ -288,14 +290,14 @@ class Target:
             if self.pc(cpu) != point.address:
                 break
         else:
-            raise Stuck(f"CPU{cpu} does not make its step at {place.where}")
+            raise Stuck(f"CPU{cpu} does not execute its instruction at {place.where}")
         if point.access is Access.CALL or point.end - point.address > _ONE_INSTRUCTION[self._arch]:
             self._run_to(cpu, point)
 
     def proceed(self, cpu: int, place: Place, until: int | None = None) -> Place:
-        """``access`` and ``advance`` in one, for half the stops.
+        """Do what ``make_access`` and ``advance`` do, with half the stops.
 
-        Not for an access that may come again before any other: it would go unseen.
+        Not for an access that may be the next one again: the CPU would not stop there.
         """
         assert place.point is not None
         address = place.point.address
@@ -316,7 +318,7 @@ class Target:
                 self.stub.go_only([cpu])
                 if self._wait(deadline) is None:
                     raise Stuck(
-                        f"CPU{cpu} alone did not come through its step in {point.function} within "
+                        f"CPU{cpu} alone did not complete its access in {point.function} within "
                         f"{STEP_SECONDS:.0f} s: it is in {self.describe(cpu)}"
                     )
                 if self.pc(cpu) != point.end:
@@ -327,9 +329,11 @@ class Target:
                 self._set.discard(point.end)
 
     def advance(self, cpu: int, until: int | None = None) -> Place:
-        """Let ``cpu`` alone run to its next access of the lock, or out of Xen; return where.
+        """Let ``cpu`` alone run to its next access of the lock, or its return to the guest.
 
-        ``until``: in an interrupt, the address that it goes back to, which is as good as out.
+        Return where it then stands.
+
+        ``until``: the return address of an interrupt; the CPU stops there as if it left Xen.
         """
         fresh = until is not None and until not in self._set
         if until is not None:
@@ -358,7 +362,7 @@ class Target:
             self.stub.step(cpu)  # another channel's lock
 
     def _wait(self, deadline: float) -> int | None:
-        """Return the CPU that stopped; None at the deadline, the machine then halted."""
+        """Return the CPU that stopped; at the deadline, halt the machine and return None."""
         stop = self.stub.wait(max(0.0, deadline - time.monotonic()))
         self.stops += 1
         if stop is not None:

@@ -71,4 +71,4 @@ def test_a_replay_of_another_lock_is_refused(
     file = tmp_path / "schedule.json"
     file.write_text(json.dumps({"version": 1, "scenario": "send-close"}))
     assert run("replay", str(file)) == 2
-    assert f"{file}: flavour: no schedule: Field required" in capsys.readouterr().err
+    assert f"{file}: flavour: not a replay file: Field required" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from harness.config.nightly import Cell
 from harness.corpus import judge as corpus
 from harness.corpus.entry import Entry, entries
 from harness.evidence import Disallowed, Evidence, words
-from harness.interleave.suggest import meetings
+from harness.interleave.suggest import overlaps
 from harness.nightly.history import find
 from harness.nightly.outcome import read_outcome
 from harness.nightly.store import Store
@@ -100,7 +100,7 @@ def decided(place: Path, store_home: Path) -> dict[str, object]:
         cells = [corpus.judge(entry, HOST, tests) for entry in known]
         decisions[f"corpus {kind}"] = [(c.entry, c.outcome, c.hits, c.tries) for c in cells]
         evidences = [test.evidence for host in load(run).hosts for test in host.tests]
-        decisions[f"suggest {kind}"] = [m.scenarios for e in evidences for m in meetings(e)]
+        decisions[f"suggest {kind}"] = [m.scenarios for e in evidences for m in overlaps(e)]
         pair = measured(run), measured(runs["hang"])
         judged = compare.judge([pair], margin=0.1)
         decisions[f"compare {kind}"] = (judged.verdict, [d.subject for d in judged.differences])
@@ -144,9 +144,9 @@ def test_a_meeting_is_one_whatever_the_wording(
     monkeypatch: pytest.MonkeyPatch, chance: random.Random
 ) -> None:
     witness = Disallowed(property="order", operations=(CLOSE, SEND))
-    (plain,) = meetings(witness)
+    (plain,) = overlaps(witness)
     reword(monkeypatch, chance)
-    (reworded,) = meetings(witness)
+    (reworded,) = overlaps(witness)
     assert reworded.scenarios == plain.scenarios
     assert reworded.one != plain.one
 

@@ -45,7 +45,7 @@ def test_repeated_characters_are_spelt_out() -> None:
     assert unframe(pending) == "0000"
 
 
-def test_a_garbled_packet_is_told_of() -> None:
+def test_a_garbled_packet_is_an_error() -> None:
     with pytest.raises(StubLost, match="garbled"):
         unframe(bytearray(b"$T05#00"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.evidence import Crash, Disallowed, Operation
-from harness.interleave.suggest import meetings
+from harness.interleave.suggest import overlaps
 
 
 def made(
@@ -35,7 +35,7 @@ def seen(*operations: Operation) -> Disallowed:
 
 
 def test_operations_that_overlapped_become_scenarios() -> None:
-    found = meetings(seen(*WITNESS))
+    found = overlaps(seen(*WITNESS))
     assert [meeting.scenarios for meeting in found] == [
         ("unmask-bind",),
         ("send-close", "send-close-peer", "domu-send-close-peer"),
@@ -45,6 +45,6 @@ def test_operations_that_overlapped_become_scenarios() -> None:
 
 
 def test_operations_one_after_the_other_meet_nobody() -> None:
-    assert meetings(seen(WITNESS[0], WITNESS[4])) == ()
-    assert meetings(None) == ()
-    assert meetings(Crash(what="panic", stream="xen", text="")) == ()
+    assert overlaps(seen(WITNESS[0], WITNESS[4])) == ()
+    assert overlaps(None) == ()
+    assert overlaps(Crash(what="panic", stream="xen", text="")) == ()

@@ -45,7 +45,7 @@ def test_a_dropped_unmask_is_shown_and_shown_again_on_arm64(tmp_path: Path) -> N
     assert machines(host) == []
 
 
-def test_by_chance_a_good_lock_ends_in_every_way_that_the_model_has(tmp_path: Path) -> None:
+def test_with_random_delays_every_end_of_the_model_occurs(tmp_path: Path) -> None:
     host = "qemu-x86_64"
     words = ["--delays", "--host", host, "--out", str(tmp_path / "run"), "--json"]
     ran = harness("interleave", "run", "send-close", "close-bind", "poll-alloc", *words)
@@ -58,7 +58,7 @@ def test_by_chance_a_good_lock_ends_in_every_way_that_the_model_has(tmp_path: Pa
     assert machines(host) == []
 
 
-def test_by_chance_a_reader_that_does_not_step_back_is_explained(tmp_path: Path) -> None:
+def test_with_random_delays_a_reader_that_does_not_step_back_is_explained(tmp_path: Path) -> None:
     host = "qemu-x86_64"
     words = ["--delays", "--host", host, "--out", str(tmp_path / "run"), "--json"]
     ran = harness("interleave", "run", "send-close", "--flavour", "try-no-step-back", *words)

@@ -66,7 +66,9 @@ def test_poll_leak_is_caught_and_explained_and_the_server_comes_home(
     assert PASSWORD not in ran.stderr
 
 
-def test_a_scenario_goes_by_chance_where_there_is_no_debugger(rack: Rack, tmp_path: Path) -> None:
+def test_a_scenario_runs_with_random_delays_where_there_is_no_debugger(
+    rack: Rack, tmp_path: Path
+) -> None:
     ran = harness(
         *("interleave", "run", "send-close", "close-bind", "--host", rack.name),
         *("--lab", str(rack.lab()), "--out", str(tmp_path / "out"), "--json"),

@@ -1,4 +1,4 @@
-"""A schedule in a file: enough to take the same steps again, and what became of them then."""
+"""Replay files: an order of steps to be forced again, and its outcome when it was written."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.arch import Arch
+from harness.interleave.order_runner import OrderOutcome, OrderResult
 from harness.interleave.scenarios import SCENARIOS
-from harness.interleave.walk import Outcome, Walked
 from harness.model.explore.interleavings import Interleaving as Order
 from harness.model.explore.interleavings import replay
 from harness.model.lock.locks import LOCKS
@@ -18,11 +18,11 @@ from harness.verdict import ConfigError
 VERSION = 1
 
 
-class TurnTaken(BaseModel):
-    """One turn: a CPU, the model's step, the variables after it as they were seen."""
+class RecordedStep(BaseModel):
+    """One step: the thread, the model's step, and the variables that were read after it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    cpu: Annotated[int, Field(ge=0)]
+    cpu: Annotated[int, Field(ge=0)]  # number of the thread
     step: str
     seen: dict[str, int] = {}
 
@@ -38,23 +38,25 @@ class ScheduleFile(BaseModel):
     arch: Arch
     host: str
     build_id: str
-    outcome: Outcome
+    outcome: OrderOutcome
     why: str
-    turns: tuple[TurnTaken, ...]  # the whole order; ``seen`` is empty where it was not reached
+    # The steps of the whole order; ``seen`` is empty for those that were not taken.
+    turns: tuple[RecordedStep, ...]
 
     def order(self) -> Order:
-        """Return the schedule as a path of the model; ConfigError if the model has no such path."""
+        """Return the order, as the model has it; ConfigError if the model has no such order."""
         system = SCENARIOS[self.scenario].system(self.design, self.arch)
         try:
-            path = replay(system, [turn.cpu for turn in self.turns])
+            path = replay(system, [step.cpu for step in self.turns])
         except ValueError as error:
             raise ConfigError(f"no order of the model: {error}", where="turns") from error
-        for number, (turn, taken) in enumerate(zip(path, self.turns, strict=True), 1):
-            if turn.step.name != taken.step:
+        for number, (scheduled, recorded) in enumerate(zip(path, self.turns, strict=True), 1):
+            if scheduled.step.name != recorded.step:
                 raise ConfigError(
-                    f"turn {number} is {taken.step!r} in the file, {turn.step.name!r} in the model",
+                    f"step {number} is {recorded.step!r} in the file, "
+                    f"{scheduled.step.name!r} in the model",
                     where="turns",
-                    hint="it was made by another version of the harness: run the scenario again",
+                    hint="another version of the harness wrote the file: run the scenario again",
                 )
         return path
 
@@ -62,7 +64,7 @@ class ScheduleFile(BaseModel):
 def to_file(
     scenario: str,
     order: Order,
-    walked: Walked,
+    result: OrderResult,
     *,
     flavour: str,
     design: str,
@@ -70,12 +72,12 @@ def to_file(
     host: str,
     build_id: str,
 ) -> ScheduleFile:
-    """Return what has to be kept of a schedule that was tried."""
-    seen = [dict(row.machine) for row in walked.rows]
+    """Return the replay file of an order that was tried."""
+    seen = [dict(step.machine) for step in result.steps]
     seen += [{}] * (len(order) - len(seen))
-    turns = tuple(
-        TurnTaken(cpu=turn.thread, step=turn.step.name, seen=values)
-        for turn, values in zip(order, seen, strict=True)
+    steps = tuple(
+        RecordedStep(cpu=step.thread, step=step.step.name, seen=values)
+        for step, values in zip(order, seen, strict=True)
     )
     return ScheduleFile(
         scenario=scenario,
@@ -84,14 +86,14 @@ def to_file(
         arch=arch,
         host=host,
         build_id=build_id,
-        outcome=walked.outcome,
-        why=walked.why,
-        turns=turns,
+        outcome=result.outcome,
+        why=result.why,
+        turns=steps,
     )
 
 
 def read_file(path: Path) -> ScheduleFile:
-    """Read a schedule; ConfigError says what is wrong with the file, and where in it."""
+    """Read a replay file; ConfigError says what is wrong with it, and where."""
     try:
         found = ScheduleFile.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -100,7 +102,7 @@ def read_file(path: Path) -> ScheduleFile:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"no schedule: {first['msg']}", where=f"{path}: {field}" if field else str(path)
+            f"not a replay file: {first['msg']}", where=f"{path}: {field}" if field else str(path)
         ) from error
     if found.scenario not in SCENARIOS:
         raise ConfigError(

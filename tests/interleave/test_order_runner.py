@@ -1,4 +1,4 @@
-"""The walker on a simulated machine: a system of the model, the same or another than the walked."""
+"""The runner of orders, on a simulated machine that behaves like the model, or like another one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ import pytest
 
 from harness.agent.wire import Answer
 from harness.arch import Arch
+from harness.interleave.order_runner import (
+    LOCK_WORDS,
+    OrderOutcome,
+    OrderResult,
+    OrderRunner,
+    SpareInterrupt,
+)
 from harness.interleave.scenarios import SCENARIOS, Scenario
-from harness.interleave.stops import Access, StopPoint
-from harness.interleave.target import ARRIVE_SECONDS, Missing, Place, Stuck
-from harness.interleave.walk import LOCK_WORDS, Outcome, Spare, Walked, Walker
+from harness.interleave.stop_points import Access, StopPoint
+from harness.interleave.target import ARRIVE_SECONDS, NotArrived, Place, Stuck
 from harness.model.explore.formula import compile_numpy
 from harness.model.explore.interleavings import (
     Interleaving,
@@ -46,7 +52,7 @@ class Machine:
 
     def unwatch(self) -> None: ...
 
-    def let_go(self) -> set[int]:
+    def run_freely(self) -> set[int]:
         return set()
 
     def step(self, cpu: int) -> AtomicStep:
@@ -58,26 +64,26 @@ class Machine:
         point = StopPoint(0, 0, self.step(cpu).name, Access.RMW, "", 0, "f", "f")
         return Place(point, f"f+{self.places[cpu]}")
 
-    def settle(self, places: dict[int, Place]) -> dict[int, Place]:
+    def enter_lock_functions(self, places: dict[int, Place]) -> dict[int, Place]:
         return places
 
     def arrive(
-        self, cpus: Iterable[int], frozen: object, calls: object, last: object, patience: float
+        self, cpus: Iterable[int], frozen: object, calls: object, last: object, timeout: float
     ) -> dict[int, Place]:
         places = {cpu: self.advance(cpu) for cpu in cpus}
         missing = {cpu for cpu, place in places.items() if place.point is None}
         if missing:
-            raise Missing(missing, patience)
+            raise NotArrived(missing, timeout)
         return places
 
-    def lane(self, cpu: int) -> int:
-        """A domU's CPU comes after the two of dom0's vCPUs; its lane is the first."""
+    def thread(self, cpu: int) -> int:
+        """Return the thread of ``cpu``: a domU's is the first, its CPU comes after dom0's two."""
         return cpu if not self.has_domu else {2: 0, 0: 1}[cpu]
 
-    def access(self, cpu: int, place: Place) -> None:
-        cpu = self.lane(cpu)
+    def make_access(self, cpu: int, place: Place) -> None:
+        cpu = self.thread(cpu)
         if self.values.get("irq"):
-            cpu = len(self.places) - 1  # of the interrupt, on the first lane's CPU
+            cpu = len(self.places) - 1  # of the interrupt, on the first thread's CPU
         assert self.step(cpu).word in LOCK_WORDS
         self.take(cpu)
 
@@ -86,7 +92,7 @@ class Machine:
 
     def advance(self, cpu: int, until: int | None = None) -> Place:
         self.stops += 1
-        cpu = self.lane(cpu)
+        cpu = self.thread(cpu)
         if until is not None:
             cpu = len(self.places) - 1
             if self.places[cpu] != DONE and self.step(cpu).kind is AccessKind.LOCAL:
@@ -96,7 +102,7 @@ class Machine:
         return self.place(cpu)
 
     def proceed(self, cpu: int, place: Place, until: int | None = None) -> Place:
-        self.access(cpu, place)
+        self.make_access(cpu, place)
         return self.advance(cpu, until)
 
     def take(self, cpu: int) -> None:
@@ -108,7 +114,7 @@ class Machine:
                 self.values.update(branch.sets)
                 self.places[cpu] = branch.then
                 return
-        # it looks, and goes round
+        # it reads, and has to wait
 
     def finish(self) -> list[int | None]:
         """Let all run on, in turn, until nothing changes; return what their operations return."""
@@ -123,7 +129,7 @@ class Machine:
 
 
 class Agent:
-    """The agent of one domain, and the view, of a Machine."""
+    """In a Machine, the agent of one domain, and its channels in Xen's memory."""
 
     domid = 3
 
@@ -149,17 +155,17 @@ class Agent:
         for verb, arguments in self._posted:
             if verb == "join":
                 results = self.machine.finish()
-                answers.append(self._joined(results[self._lane(arguments["on"])]))
+                answers.append(self._joined(results[self._thread(arguments["on"])]))
             else:
                 answers.append(Answer(True, {"result": "7"}))
         self._posted = []
         return answers
 
-    def _lane(self, vcpu: int) -> int:
+    def _thread(self, vcpu: int) -> int:
         return next(
             number
-            for number, lane in enumerate(self.scenario.lanes)
-            if (lane.call.domain, self.scenario.vcpu(number)) == (self.domain, vcpu)
+            for number, thread in enumerate(self.scenario.threads)
+            if (thread.call.domain, self.scenario.vcpu(number)) == (self.domain, vcpu)
         )
 
     def _joined(self, result: int | None) -> Answer:
@@ -176,7 +182,7 @@ class Agent:
 
     def mask(self, port: int) -> None: ...
 
-    def probe(self, port: int, names: set[str], pending: int, tickets: int) -> Any:
+    def variable_reader(self, port: int, names: set[str], pending: int, tickets: int) -> Any:
         for variable in self.machine.system.variables:
             if variable.name == "lock_tail":
                 assert tickets == variable.high + 1, "counted as the model counts"
@@ -184,19 +190,19 @@ class Agent:
         return SimpleNamespace(values=lambda: {n: self.machine.values[n] for n in shown})
 
 
-def walks(
+def force(
     scenario: Scenario,
     model: System,
     machine: System,
     orders: Iterable[Interleaving],
-    patience: float = ARRIVE_SECONDS,
-) -> list[Walked]:
+    timeout: float = ARRIVE_SECONDS,
+) -> list[OrderResult]:
     simulated: Any = Machine(machine)
     agents: Any = {domain: Agent(simulated, scenario, domain) for domain in scenario.domains}
     simulated.has_domu = "domu1" in agents
-    view = agents[scenario.domains[0]]
-    walker = Walker(scenario, model, simulated, view, agents, 2, Spare())
-    return [walker.walk(order, patience) for order in orders]
+    memory = agents[scenario.domains[0]]
+    runner = OrderRunner(scenario, model, simulated, memory, agents, 2, SpareInterrupt())
+    return [runner.run(order, timeout) for order in orders]
 
 
 def system(name: str, design: str) -> System:
@@ -206,13 +212,13 @@ def system(name: str, design: str) -> System:
 @pytest.mark.slow
 @pytest.mark.parametrize("design", LOCKS)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_machine_like_the_model_is_walked(name: str, design: str) -> None:
+def test_a_machine_like_the_model_takes_every_order(name: str, design: str) -> None:
     model = system(name, design)
     orders = list(interleavings(model, waits=True, preemptions=2))
-    for walked in walks(SCENARIOS[name], model, model, orders):
-        assert (walked.outcome, walked.why) == (Outcome.WALKED, "")
-        assert all(row.model == row.machine for row in walked.rows)
-        assert not walked.spoilt
+    for result in force(SCENARIOS[name], model, model, orders):
+        assert (result.outcome, result.why) == (OrderOutcome.WALKED, "")
+        assert all(step.model == step.machine for step in result.steps)
+        assert not result.needs_restore
 
 
 def mutated(model: System, name: str) -> System:
@@ -237,30 +243,30 @@ def mutated(model: System, name: str) -> System:
 def test_a_mutant_is_told_from_the_model(mutant: str) -> None:
     model = system("send-close", "counter")
     orders = list(interleavings(model, waits=True))
-    seen = walks(SCENARIOS["send-close"], model, mutated(model, mutant), orders)
-    bad = [walked for walked in seen if walked.outcome is Outcome.MISMATCH]
+    seen = force(SCENARIOS["send-close"], model, mutated(model, mutant), orders)
+    bad = [result for result in seen if result.outcome is OrderOutcome.MISMATCH]
     assert bad
-    assert all(walked.why for walked in bad)
+    assert all(result.why for result in bad)
 
 
 def test_a_reader_that_stays_in_wedges_the_writer() -> None:
     model = system("send-close", "counter")
     orders = list(interleavings(model))
-    seen = walks(SCENARIOS["send-close"], model, mutated(model, "unlock-never"), orders)
-    assert any(None in walked.results and "never comes back" in walked.why for walked in seen)
+    seen = force(SCENARIOS["send-close"], model, mutated(model, "unlock-never"), orders)
+    assert any(None in result.results and "never comes back" in result.why for result in seen)
 
 
 def test_two_flavours_are_told_apart() -> None:
     model = system("unmask-bind", "counter")  # insists
     machine = system("unmask-bind", "counter-v2")  # gives up
     orders = list(interleavings(model, waits=True))
-    seen = walks(SCENARIOS["unmask-bind"], model, machine, orders)
-    whys = {walked.why for walked in seen if walked.outcome is Outcome.MISMATCH}
+    seen = force(SCENARIOS["unmask-bind"], model, machine, orders)
+    whys = {result.why for result in seen if result.outcome is OrderOutcome.MISMATCH}
     assert whys == {
         "CPU0 goes back to the guest, the model has it at 'again'",
         "CPU0 goes back to the guest, the model has it at 'read'",
     }
-    assert any(walked.outcome is Outcome.WALKED for walked in seen)
+    assert any(result.outcome is OrderOutcome.WALKED for result in seen)
 
 
 def test_what_does_not_come_in_time_is_infeasible(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,19 +276,19 @@ def test_what_does_not_come_in_time_is_infeasible(monkeypatch: pytest.MonkeyPatc
     model = system("send-close", "counter")
     order = next(interleavings(model))
     monkeypatch.setattr(Machine, "arrive", lambda self, *_: stuck(self, 0))
-    (walked,) = walks(SCENARIOS["send-close"], model, model, [order])
-    assert (walked.outcome, walked.why, walked.rows) == (Outcome.INFEASIBLE, "CPU0 waits", ())
+    (result,) = force(SCENARIOS["send-close"], model, model, [order])
+    assert (result.outcome, result.why, result.steps) == (OrderOutcome.INFEASIBLE, "CPU0 waits", ())
 
 
-def test_a_lane_that_never_touches_the_lock() -> None:
+def test_a_thread_that_never_touches_the_lock() -> None:
     model = system("send-close", "counter")
     lost = replace(model.roles[1].program, steps=(AtomicStep("claim", *_nothing(model)),))
     machine = replace(model, roles=(model.roles[0], replace(model.roles[1], program=lost)))
-    (walked,) = walks(SCENARIOS["send-close"], model, machine, [next(interleavings(model))])
-    assert walked.outcome is Outcome.MISMATCH
-    assert walked.why == "close on CPU1 comes back and has never touched the lock"
-    (hasty,) = walks(SCENARIOS["send-close"], model, machine, [next(interleavings(model))], 0.4)
-    assert hasty.outcome is Outcome.INFEASIBLE  # whoever tries again may learn more
+    (result,) = force(SCENARIOS["send-close"], model, machine, [next(interleavings(model))])
+    assert result.outcome is OrderOutcome.MISMATCH
+    assert result.why == "close on CPU1 comes back and has never touched the lock"
+    (hasty,) = force(SCENARIOS["send-close"], model, machine, [next(interleavings(model))], 0.4)
+    assert hasty.outcome is OrderOutcome.INFEASIBLE  # with more time it may still come
     assert hasty.why == "CPU1 did not come to the lock within 0.4 s"
 
 

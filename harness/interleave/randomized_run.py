@@ -1,4 +1,4 @@
-"""A run of scenarios by chance on one host, and what ``interleave run --delays`` tells of it."""
+"""``interleave run --delays``: randomized rounds of scenarios on one host, and their document."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.evidence import Evidence, UnforeseenEnd, words
-from harness.interleave.chance import End, Rounds, ends, run_rounds
+from harness.interleave.booted import booted
+from harness.interleave.document import rate_of, run_document
+from harness.interleave.randomized import RoundEnd, Rounds, allowed_ends, run_rounds
 from harness.interleave.scenarios import Scenario
-from harness.interleave.session import booted, rate_of, totals
 from harness.results import records
 from harness.run.plan import Plan
 from harness.run.session import Session
 from harness.verdict import HarnessError, HypervisorError, Verdict
 
 
-def run_by_chance(plan: Plan, scenarios: Sequence[Scenario], count: int) -> dict[str, Any]:
+def run_randomized(plan: Plan, scenarios: Sequence[Scenario], count: int) -> dict[str, Any]:
     """Run ``count`` rounds of each of ``scenarios``; return the document of ``run --json``.
 
-    What a scenario is worth stands even if the machine is lost in a later one; nothing more is
-    tried on a machine that was.
+    When the machine is lost, the scenarios before keep their verdicts, and the scenarios after are
+    not run.
     """
     parts: list[dict[str, Any]] = []
     with booted(plan) as live:
@@ -27,12 +28,13 @@ def run_by_chance(plan: Plan, scenarios: Sequence[Scenario], count: int) -> dict
             parts.append(_scenario(live, scenario, count))
             if parts[-1]["lost"]:
                 break
-    return totals(live, "delays", parts, sum(part["walked"] for part in parts))
+    return run_document(live, "delays", parts, sum(part["walked"] for part in parts))
 
 
 def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
-    """Run the rounds of one scenario, and write down what became of them."""
-    rounds = Rounds(ends(scenario, live.build.design, live.host.arch))
+    """Run the rounds of one scenario, add its test to the journal, return its part of the
+    document."""
+    rounds = Rounds(allowed_ends(scenario, live.build.design, live.host.arch))
     lost = ""
     evidence: Evidence | None = None
 
@@ -47,13 +49,13 @@ def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
         if not isinstance(cause, HypervisorError):
             raise cause from error
         lost, evidence = str(cause), cause.evidence
-    wrong = rounds.wrong
-    verdict = Verdict.FAIL if lost or wrong else Verdict.PASS if rounds.done else Verdict.MISS
-    if wrong and not lost:
-        evidence = _evidence(scenario, wrong[0])
+    forbidden = rounds.forbidden
+    verdict = Verdict.FAIL if lost or forbidden else Verdict.PASS if rounds.done else Verdict.MISS
+    if forbidden and not lost:
+        evidence = _evidence(scenario, forbidden[0])
     message = lost or (words.message(evidence) if evidence is not None else "")
     if verdict is Verdict.MISS:
-        message = f"the lanes never began together, in {rounds.apart} rounds"
+        message = f"in none of {rounds.not_together} rounds did all operations start together"
     live.recorder.add(
         records.Test(
             live.host.name,
@@ -61,7 +63,7 @@ def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
             verdict,
             round(rounds.seconds, 3),
             message,
-            "\n".join(_told(rounds)),
+            "\n".join(_lines(rounds)),
             evidence=evidence,
         )
     )
@@ -73,23 +75,23 @@ def _scenario(live: Session, scenario: Scenario, count: int) -> dict[str, Any]:
         "schedules": count,
         "walked": rounds.done,
         "infeasible": [],
-        "mismatches": [{"end": str(end), "times": rounds.ends[end]} for end in wrong],
-        "ends": {str(end): rounds.ends[end] for end in rounds.all},
-        "apart": rounds.apart,
+        "mismatches": [{"end": str(end), "times": rounds.counts[end]} for end in forbidden],
+        "ends": {str(end): rounds.counts[end] for end in rounds.ends},
+        "apart": rounds.not_together,
         "seconds": round(rounds.seconds, 3),
         "schedules_per_second": rate_of(rounds.done, rounds.seconds),
         "page": "",
     }
 
 
-def _evidence(scenario: Scenario, end: End) -> UnforeseenEnd:
+def _evidence(scenario: Scenario, end: RoundEnd) -> UnforeseenEnd:
     return UnforeseenEnd(scenario=scenario.name, results=end.results, state=end.state_name)
 
 
-def _told(rounds: Rounds) -> list[str]:
-    """Return how the rounds ended, a line per end."""
-    lines = [f"delay points, no debugger: {rounds.done} rounds in which the lanes met"]
-    for end in rounds.all:
-        model = "" if end in rounds.model else "  <- the model never ends so"
-        lines.append(f"{rounds.ends[end]:6} x {end}{model}")
+def _lines(rounds: Rounds) -> list[str]:
+    """Return how often each end occurred, one line per end."""
+    lines = [f"random delays, no debugger: operations started together in {rounds.done} rounds"]
+    for end in rounds.ends:
+        forbidden = "" if end in rounds.allowed else "  <- the model does not allow this end"
+        lines.append(f"{rounds.counts[end]:6} x {end}{forbidden}")
     return lines

@@ -1,8 +1,8 @@
-"""Stop points: the instructions of a built Xen at which a model's step is about to happen.
+"""Stop points: the instructions of a built Xen that make the steps of the model.
 
-A lock function, out of line or inlined, is found through DWARF; in it, the instructions that
-access the lock word (or call the spinlock that guards it), by disassembling.  What a step of the
-model is in Xen's functions is a table; the rest is the same for all flavours and architectures.
+DWARF tells where a lock function is, out of line and inlined.  Disassembling it tells which
+instructions access the lock word, or call the spinlock that protects it.  Tables tell which step of
+the model each of them is; all else is the same for all flavours and architectures.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _SPINLOCK = ("_spin_lock", "_spin_unlock", "_spin_trylock")  # and their _irq...
 
 
 class Access(StrEnum):
-    """How an instruction touches a lock."""
+    """How an instruction accesses a lock."""
 
     LOAD = "read"
     RMW = "atomic"
-    CALL = "call"  # of a spinlock function, taken as one
+    CALL = "call"  # of a spinlock function; the whole call is one access
 
 
-TICKET = "take N"  # for any N: the wait of whoever has drawn ticket N
+TICKET = "take N"  # for any N: the owner of ticket N waits for its turn
 
-# What the accesses of one kind are in the model, in the order of their addresses.
+# Lock function -> kind of access -> the model's steps, in the order of the instructions' addresses.
 Labels = Mapping[str, Mapping[Access, tuple[str, ...]]]
 
 COUNTER: Labels = {
@@ -78,74 +78,75 @@ EVENT_LOCK: Labels = {
 }
 
 
-# Functions that take a lock, whose calls are gates: the step that comes first in them.
-TAKING = {
+# Functions that take a lock, and the first step in each.
+_TAKES_LOCK = {
     "evtchn_write_lock": "claim",
     "evtchn_tryread_lock": "read",
     "evtchn_lock": "take",
     "evtchn_lock_change": "take",
 }
-_FIRST = ("claim", "read", "take", "lock")
+_FIRST_STEPS = ("claim", "read", "take", "lock")
 
 
 @dataclass(frozen=True)
 class StopPoint:
-    """One instruction that touches a lock, and how to tell which one."""
+    """One instruction that accesses a lock, and where it has the lock's address."""
 
     address: int
-    end: int  # the first address after it; after its loop, where an access is a loop (arm64)
+    end: int  # the address after it; after its loop, where an access is a loop (arm64)
     label: str  # the model's step
     access: Access
-    register: str  # base of the word's address
+    register: str  # with ``offset``, the address of the lock word
     offset: int
     function: str  # the lock function
     caller: str  # the function it is inlined into, or itself
 
 
 def stop_points(elf: Path, arch: Arch, labels: Labels, offset: int = 0) -> tuple[StopPoint, ...]:
-    """Return the stop points of the lock that ``labels`` describes, lowest address first.
+    """Return the stop points of the lock whose functions ``labels`` has, lowest address first.
 
-    ``offset``: where the lock lies in the structure that a register points to.  HarnessError when
-    the build has none of the lock's functions.
+    ``offset``: of the lock word in the structure that a register points to.  HarnessError if the
+    build has none of the functions.
     """
     found: dict[int, StopPoint] = {}
-    seen = _Code(elf, arch)
+    xen = _Code(elf, arch)
     for copy in copies(elf, frozenset(labels), _UNITS):
         name, caller = copy.function, copy.caller
         kinds: dict[Access, int] = {}
-        for access, address, end, register, at in seen.accesses(copy.ranges):
+        for access, address, end, register, at in xen.accesses(copy.ranges):
             if at not in (0, offset):
                 continue
-            known = labels[name].get(access, ())
+            steps = labels[name].get(access, ())
             number = kinds.get(access, 0)
             kinds[access] = number + 1
-            if number < len(known):
-                point = StopPoint(address, end, known[number], access, register, at, name, caller)
+            if number < len(steps):
+                point = StopPoint(address, end, steps[number], access, register, at, name, caller)
                 found.setdefault(address, point)
     if not found:
         raise HarnessError(f"has no lock function of {', '.join(labels)}", where=str(elf))
     return tuple(found[address] for address in sorted(found))
 
 
-def gates(
+def lock_entries(
     elf: Path, arch: Arch, callers: Collection[str], points: Iterable[StopPoint]
 ) -> tuple[StopPoint, ...]:
     """Return where ``callers``, functions of Xen, are about to take a lock, lowest address first.
 
-    Of ``points`` those that are inlined there; else calls of functions that take one.  Every
-    timer tick takes some channel's lock: who stops at all of them never gets anywhere.
+    These are their calls of functions that take a lock, and those of ``points`` that are inlined
+    in them and come first there.  At first CPUs stop only here: each timer tick takes some
+    channel's lock, and if CPUs stopped at each access of it, none would get anywhere.
     """
-    found = {p.address: p for p in points if p.caller in callers and p.label in _FIRST}
+    found = {p.address: p for p in points if p.caller in callers and p.label in _FIRST_STEPS}
     table = symbols(elf)
-    taking = {symbol.address: symbol.name for name in TAKING for symbol in table.named(name)}
-    seen = _Code(elf, arch)
+    locking = {symbol.address: symbol.name for name in _TAKES_LOCK for symbol in table.named(name)}
+    xen = _Code(elf, arch)
     for caller in (symbol for name in callers for symbol in table.named(name)):
         span = ((caller.address, caller.address + caller.size),)
-        for address, end, target in seen.calls(span):
-            if target in taking:
-                name = taking[target]
+        for address, end, target in xen.calls(span):
+            if target in locking:
+                name = locking[target]
                 found[address] = StopPoint(
-                    address, end, TAKING[name], Access.CALL, seen.argument, 0, name, caller.name
+                    address, end, _TAKES_LOCK[name], Access.CALL, xen.argument, 0, name, caller.name
                 )
     return tuple(found[address] for address in sorted(found))
 
@@ -154,19 +155,19 @@ _Found = tuple[Access, int, int, str, int]  # kind, address, end, base register,
 
 
 class _Code:
-    """The code of one hypervisor, and what in it touches a lock."""
+    """The code of one hypervisor, and the instructions in it that access a lock."""
 
     def __init__(self, elf: Path, arch: Arch) -> None:
         self._arch = arch
         self._code = code(elf, arch)
-        self._spins = {
+        self._spinlock_functions = {
             symbol.address
             for symbol in symbols(elf)
             if symbol.function and symbol.name.startswith(_SPINLOCK)
         }
 
     def accesses(self, ranges: tuple[Range, ...]) -> Iterator[_Found]:
-        """Yield what in ``ranges`` may touch a lock, lowest address first."""
+        """Yield the instructions in ``ranges`` that may access a lock, lowest address first."""
         for low, high in ranges:
             listed = self._code.instructions(low, high)
             for number, instruction in enumerate(listed):
@@ -192,14 +193,14 @@ class _Code:
                     yield instruction.address, instruction.address + instruction.size, target
 
     def _call(self, instruction: capstone.CsInsn) -> _Found | None:
-        if _target(instruction) not in self._spins:
+        if _target(instruction) not in self._spinlock_functions:
             return None
         address = instruction.address
         return Access.CALL, address, address + instruction.size, self.argument, 0
 
 
 def _target(instruction: capstone.CsInsn) -> int | None:
-    """Return what a direct call calls; None for anything else."""
+    """Return the address that a direct call calls; None if ``instruction`` is no such call."""
     if instruction.mnemonic not in ("call", "bl"):
         return None
     operand = instruction.operands[0]

@@ -10,7 +10,7 @@ import pytest
 
 from harness.agent.build import compiler
 from harness.arch import NAMES, Arch
-from harness.interleave.stops import Access, Labels, StopPoint, gates, stop_points
+from harness.interleave.stop_points import Access, Labels, StopPoint, lock_entries, stop_points
 from harness.verdict import HarnessError
 
 # The counter out of line, a lock that is inlined and lies at an offset, and a spinlock's callers.
@@ -138,19 +138,21 @@ def test_calls_of_a_spinlock_count_as_one_step(built: Path) -> None:
     assert all(re.match(r"(call|bl)\b.*_spin_(un)?lock", code[p.address]) for p in calls)
 
 
-def test_what_is_not_there_is_told_of(built: Path) -> None:
+def test_a_missing_lock_function_is_an_error(built: Path) -> None:
     with pytest.raises(HarnessError, match="no lock function of evtchn_lock"):
         found(built, {"evtchn_lock": {Access.CALL: ("take",)}})
 
 
-def test_a_gate_is_a_call_of_the_lock_in_one_function(built: Path) -> None:
-    (gate,) = gates(built, arch_of(built), ["evtchn_unmask", "evtchn_send"], found(built, READ))
-    assert (gate.label, gate.access, gate.caller) == ("read", Access.CALL, "evtchn_unmask")
-    assert re.match(r"(call|bl)\b.*evtchn_tryread_lock", listing(built)[gate.address])
-    assert gate.end in listing(built)
+def test_a_lock_entry_is_a_call_of_the_lock_in_one_function(built: Path) -> None:
+    (entry,) = lock_entries(
+        built, arch_of(built), ["evtchn_unmask", "evtchn_send"], found(built, READ)
+    )
+    assert (entry.label, entry.access, entry.caller) == ("read", Access.CALL, "evtchn_unmask")
+    assert re.match(r"(call|bl)\b.*evtchn_tryread_lock", listing(built)[entry.address])
+    assert entry.end in listing(built)
 
 
-def test_where_the_lock_is_inlined_its_first_access_is_the_gate(built: Path) -> None:
+def test_where_the_lock_is_inlined_its_first_access_is_the_entry(built: Path) -> None:
     points = found(built, INLINED, 4)
-    assert list(gates(built, arch_of(built), ["evtchn_send"], points)) == points
-    assert gates(built, arch_of(built), ["evtchn_close"], points) == ()
+    assert list(lock_entries(built, arch_of(built), ["evtchn_send"], points)) == points
+    assert lock_entries(built, arch_of(built), ["evtchn_close"], points) == ()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.arch import Arch
+from harness.interleave.order_runner import OrderOutcome, OrderResult, StepResult
 from harness.interleave.scenarios import SCENARIOS
-from harness.interleave.schedule import ScheduleFile, read_file, to_file
-from harness.interleave.walk import Outcome, Row, Walked
+from harness.interleave.schedule_file import ScheduleFile, read_file, to_file
 from harness.model.explore.interleavings import interleavings
 from harness.verdict import ConfigError
 
@@ -19,12 +19,14 @@ ORDER = list(interleavings(MODEL, waits=True))[5]
 
 
 def made() -> ScheduleFile:
-    row = Row(0, ORDER[0].step.name, False, "", {"L": 0}, {"L": 0}, "evtchn_tryread_lock+0x0")
-    walked = Walked(Outcome.MISMATCH, "L is 1, not 0", (row,), (0, None), 0.1, 9)
+    row = StepResult(
+        0, ORDER[0].step.name, False, "", {"L": 0}, {"L": 0}, "evtchn_tryread_lock+0x0"
+    )
+    result = OrderResult(OrderOutcome.MISMATCH, "L is 1, not 0", (row,), (0, None), 0.1, 9)
     return to_file(
         "send-close",
         ORDER,
-        walked,
+        result,
         flavour="my-bug",
         design="counter",
         arch=Arch.X86_64,
@@ -53,7 +55,7 @@ def test_a_schedule_survives_its_file(tmp_path: Path) -> None:
         ({"more": 1}, "more"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(
+def test_an_error_says_what_is_wrong_with_a_file(
     tmp_path: Path, change: dict[str, object], said: str
 ) -> None:
     file = tmp_path / "schedule.json"
@@ -66,12 +68,12 @@ def test_no_file_and_no_json(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_file(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(ConfigError, match="no schedule"):
+    with pytest.raises(ConfigError, match="not a replay file"):
         read_file(tmp_path / "bad.json")
 
 
 @pytest.mark.parametrize("turns", [[], [0], [7] * 9, [0] * 20])
-def test_an_order_that_the_model_has_not(turns: list[int]) -> None:
+def test_an_order_that_the_model_does_not_have(turns: list[int]) -> None:
     file = made().model_dump(mode="json")
     file["turns"] = [{"cpu": cpu, "step": "read"} for cpu in turns]
     with pytest.raises(ConfigError, match="no order of the model"):
@@ -81,5 +83,5 @@ def test_an_order_that_the_model_has_not(turns: list[int]) -> None:
 def test_steps_that_have_other_names_now() -> None:
     file = made().model_dump(mode="json")
     file["turns"][0]["step"] = "peek"
-    with pytest.raises(ConfigError, match="turn 1 is 'peek' in the file, 'read' in the model"):
+    with pytest.raises(ConfigError, match="step 1 is 'peek' in the file, 'read' in the model"):
         ScheduleFile.model_validate(file).order()

@@ -1,4 +1,4 @@
-"""What the memory of a machine that stands still says of one domain's event channels."""
+"""Reads one domain's event channels in the memory of a halted Xen."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from harness.verdict import LabError
 Read = Callable[[int, int], bytes]  # (address, size)
 Write = Callable[[int, bytes], None]
 
-# xen/include/xen/sched.h: a bucket is a page, a group a page of pointers to buckets.
+# xen/include/xen/sched.h: a bucket is a page of channels, a group a page of pointers to buckets.
 _BUCKET, _CHANNEL, _GROUP, _POINTER = 64, 64, 512, 8
 # The FIFO ABI's event words (docs/misc and xen/include/public/event_channel.h).
 _PENDING, _MASKED, _WORDS = 31, 30, 1024
 # xen/include/xen/rwlock.h: writer's CPU (12 bits), writer's mode (2), readers.
-_HALF = 0xFFFF  # of a ticket lock's word: head; the other half: tail
+_HALF = 0xFFFF  # in a ticket lock's word, the low half is the head, the high half the tail
 _MODE_SHIFT, _MODE, _READERS_SHIFT = 12, 3, 14
 
 
 @dataclass(frozen=True)
-class Words:
-    """Addresses of the lock words of one channel, by the model's names for words."""
+class LockWords:
+    """Addresses of the lock words of one channel, by the model's names."""
 
     addresses: Mapping[str, int]
 
     def at(self, address: int) -> str | None:
-        """Return which word lies at ``address``."""
+        """Return the name of the word at ``address``; None if there is none."""
         return next((word for word, at in self.addresses.items() if at == address), None)
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Where the variables of a scenario are in memory, found once and read often."""
+class VariableReader:
+    """Reads the variables of a scenario; where they are in memory was found before."""
 
     read: Read
     cells: tuple[tuple[str, int, int, Callable[[int], int]], ...]  # name, address, size, decode
 
     def values(self) -> dict[str, int]:
-        """Return the variables now, by the model's names."""
+        """Return the present values, by the model's names."""
         data: dict[tuple[int, int], int] = {}
         values = {}
         for name, address, size, decode in self.cells:
@@ -52,10 +52,10 @@ class Probe:
         return values
 
 
-class View:
-    """One domain's channels in the memory of a Xen whose symbols are ``syms``.
+class ChannelMemory:
+    """One domain's event channels in the memory of a Xen whose symbols are in ``syms``.
 
-    ``design`` says what the channel's lock is: counter, counter-v2, rwlock or spinlock.
+    ``design``: the kind of the channel's lock: counter, counter-v2, rwlock or spinlock.
     """
 
     def __init__(self, syms: Path, design: str, read: Read, write: Write, domid: int = 0) -> None:
@@ -67,13 +67,13 @@ class View:
         self._channels: dict[int, int] = {}
 
     def channel(self, port: int) -> int:
-        """Return the address of the ``struct evtchn`` of ``port``, which never moves."""
+        """Return the address of the ``struct evtchn`` of ``port``, which stays the same."""
         if port not in self._channels:
             self._channels[port] = self._channel(port)
         return self._channels[port]
 
     def knows(self, port: int) -> bool:
-        """Say whether ``channel`` and ``words`` of ``port`` need no look at the memory."""
+        """Return whether ``channel`` and ``words`` of ``port`` need not read the memory."""
         return port in self._channels
 
     def _channel(self, port: int) -> int:
@@ -84,21 +84,23 @@ class View:
         buckets = self._pointer(self._domain + domain["evtchn_group"][0] + group * _POINTER)
         return self._pointer(buckets + bucket * _POINTER) + port % _BUCKET * _CHANNEL
 
-    def words(self, port: int) -> Words:
-        """Return where the lock words of ``port`` are."""
+    def words(self, port: int) -> LockWords:
+        """Return the addresses of the lock words of ``port``."""
         lock = self.channel(port) + fields(self._syms, "evtchn")["lock"][0]
         event_lock = self._domain + fields(self._syms, "domain")["event_lock"][0]
         if self._design == "rwlock":
             queue = fields(self._syms, "rwlock_t")["lock"][0]
-            return Words({"cnts": lock, "qlock": lock + queue, "elock": event_lock})
+            return LockWords({"cnts": lock, "qlock": lock + queue, "elock": event_lock})
         own = "lock" if self._design == "spinlock" else "L"
-        return Words({own: lock, "elock": event_lock})
+        return LockWords({own: lock, "elock": event_lock})
 
-    def probe(self, port: int, names: Container[str], pending: int = 0, tickets: int = 1) -> Probe:
-        """Return where those of the model's variables ``names`` are that memory shows.
+    def variable_reader(
+        self, port: int, names: Container[str], pending: int = 0, tickets: int = 1
+    ) -> VariableReader:
+        """Return a reader of those of the model's variables ``names`` that are in Xen's memory.
 
-        ``port`` has the lock; ``pending`` is the port whose event is watched; ticket locks count
-        modulo ``tickets``, from where they are now.
+        ``port``: whose lock is under test; ``pending``: whose pending bit is read.  Head and tail
+        of a ticket lock count from their present values, modulo ``tickets``.
         """
         offset, size = fields(self._syms, "evtchn")["state"]
         cells = [
@@ -109,10 +111,10 @@ class View:
             cells.append(("mask", self.word(port), 4, _bit(_MASKED)))
         if "pending" in names:
             cells.append(("pending", self.word(pending or port), 4, _bit(_PENDING)))
-        return Probe(self._read, tuple(cell for cell in cells if cell[0] in names))
+        return VariableReader(self._read, tuple(cell for cell in cells if cell[0] in names))
 
     def _lock_cells(
-        self, words: Words, tickets: int
+        self, words: LockWords, tickets: int
     ) -> Iterator[tuple[str, int, int, Callable[[int], int]]]:
         at = words.addresses
         yield "elock", at["elock"], 4, lambda value: int(_mode(value) == _MODE)
@@ -170,7 +172,7 @@ def _bit(number: int) -> Callable[[int], int]:
 
 
 def _mode(value: int) -> int:
-    """Return the writer's mode in a rwlock's word: 0 none, 1 waiting, 3 locked."""
+    """Return the writer's mode in a rwlock's word: 0 none, 1 a writer waits, 3 a writer has it."""
     return value >> _MODE_SHIFT & _MODE
 
 
