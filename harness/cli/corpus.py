@@ -19,7 +19,7 @@ from harness.config.host import BUILT_IN
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
 from harness.config.options import RunOptions
-from harness.corpus.entry import Entry, entries
+from harness.corpus.entry import Entry, read_entries
 from harness.corpus.judge import Cell, exit_code
 from harness.corpus.loop import PAGE, run_corpus
 from harness.hypervisor import source
@@ -64,7 +64,7 @@ def command(
     Exit code 1: a good one failed, or a bad one passed on a machine that can show its fault.
     """
     options = RunOptions(repeat=repeat, lab=lab, snapshot=not no_snapshot, keep_going=True)
-    known = entries(source.from_apt().release)
+    known = read_entries(source.from_apt().release)
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
             f"no entry {unknown[0]}", where="--entry", hint=f"there are {', '.join(known)}"

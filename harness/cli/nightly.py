@@ -17,8 +17,8 @@ from harness.config.physical import Host
 from harness.machine.slots import slots
 from harness.nightly.collect import CollectRunner
 from harness.nightly.loop import Runner, open_night, run_night
-from harness.nightly.plan import only, read_plan
-from harness.nightly.reports import document, write_night
+from harness.nightly.plan import limit_to_hosts, read_plan
+from harness.nightly.report_files import document, write_night
 from harness.nightly.runner import ChildRunner
 from harness.nightly.store import Store
 
@@ -73,7 +73,7 @@ def command(
     known = load_lab(lab)
     plan = read_plan(plan_file, known, TESTCASES)
     if host:
-        plan = only(plan, host)
+        plan = limit_to_hosts(plan, host)
     runner: Runner = ChildRunner(lab, plan_file.absolute().parent, TESTCASES, _notice)
     parallel = plan.parallel or _parallel([known[name] for name in plan.hosts])
     if shards:

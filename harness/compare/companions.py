@@ -48,7 +48,7 @@ class Table(_Model):
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingCompanion:
     """A tree has ``fix`` and not the companion it needs."""
 
     fix: Fix
@@ -56,7 +56,7 @@ class Missing:
     why: str
 
 
-def table(path: Path = TABLE) -> Table:
+def read_table(path: Path = TABLE) -> Table:
     """Return the table; HarnessError where it is wrong, for it is ours."""
     try:
         read = Table.model_validate(yaml.safe_load(path.read_text()))
@@ -69,12 +69,12 @@ def table(path: Path = TABLE) -> Table:
     return read
 
 
-def missing(tree: Path, known: Table) -> list[Missing]:
+def missing_companions(tree: Path, known: Table) -> list[MissingCompanion]:
     """Return the companions that the Xen in ``tree`` lacks."""
     fixes = {fix.commit: fix for fix in known.fixes}
     there = {name for name, fix in fixes.items() if _has(tree, fix)}
     return [
-        Missing(fixes[need.fix], fixes[need.needs], need.why)
+        MissingCompanion(fixes[need.fix], fixes[need.needs], need.why)
         for need in known.needs
         if need.fix in there and need.needs not in there
     ]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness import stats
-from harness.compare.companions import Missing
-from harness.compare.measure import Measured
+from harness.compare.companions import MissingCompanion
+from harness.compare.measure import Measurement
 from harness.model.evtchn.abi import Errno
 from harness.model.evtchn.releases import Release
 from harness.stats import Interval
@@ -21,9 +21,9 @@ Judgement = Literal["equivalent", "differs", "worse", "undecided"]
 
 # That two shares of failures as unlike as these come from the same probability: below this
 # they are told to differ.  Strict, for a compare looks at some 25 tests at once.
-_SURPRISE = 0.002
+_SIGNIFICANCE = 0.002
 # An answer that one side gave in every round, so many times in all, and the other never.
-_OFTEN = 20
+_MIN_ANSWERS = 20
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Comparison:
         return self.verdict == "worse" or all(ratio.decided for ratio in self.ratios)
 
 
-Pair = tuple[Measured, Measured]  # base, candidate: the same seed
+Pair = tuple[Measurement, Measurement]  # base, candidate: the same seed
 Rounds = Sequence[Pair]
 
 
@@ -77,7 +77,7 @@ def judge(
     *,
     margin: float,
     releases: tuple[Release, Release] | None = None,
-    missing: tuple[Sequence[Missing], Sequence[Missing]] = ((), ()),
+    missing: tuple[Sequence[MissingCompanion], Sequence[MissingCompanion]] = ((), ()),
 ) -> Comparison:
     """Judge ``rounds``.  ``margin``: ratios closer to 1 than this are called the same.
 
@@ -94,20 +94,20 @@ def judge(
         *(found for found in (_slower(ratio, margin) for ratio in ratios) if found),
     ]
     worse = [one for one in differences if one.worse]
-    open_ = [ratio for ratio in ratios if not ratio.decided]
+    undecided = [ratio for ratio in ratios if not ratio.decided]
     if worse:
         verdict: Judgement = "worse"
     elif differences:
         verdict = "differs"
-    elif open_ or not ratios:
+    elif undecided or not ratios:
         verdict = "undecided"
     else:
         verdict = "equivalent"
-    needed = [ratio.pairs_needed for ratio in open_]
+    needed = [ratio.pairs_needed for ratio in undecided]
     known = [count for count in needed if count is not None]
     more = max(known) if known and len(known) == len(needed) else None
     longer = None if more is None else (more - len(rounds)) * _seconds(rounds)
-    summary = _summary(verdict, worse or differences, open_, longer, len(rounds), margin)
+    summary = _summary(verdict, worse or differences, undecided, longer, len(rounds), margin)
     return Comparison(
         verdict, summary, tuple(differences), tuple(ratios), len(rounds), more, longer
     )
@@ -149,7 +149,7 @@ def _tests(rounds: Rounds) -> list[Difference]:
         (base, base_of, _), (other, other_of, message) = counts
         if not base_of or not other_of or not (base or other):
             continue
-        if base and other and stats.differs(base, base_of, other, other_of) > _SURPRISE:
+        if base and other and stats.differs(base, base_of, other, other_of) > _SIGNIFICANCE:
             continue
         worse = other / other_of > base / base_of
         why = message if worse else counts[0][2]
@@ -166,7 +166,7 @@ def _tests(rounds: Rounds) -> list[Difference]:
     return found
 
 
-def _count(runs: Sequence[Measured], name: str) -> tuple[int, int, str]:
+def _count(runs: Sequence[Measurement], name: str) -> tuple[int, int, str]:
     """Return how often test ``name`` failed, how often it said anything, its first message."""
     told = [test for run in runs for test in run.tests if test.name == name]
     told = [test for test in told if test.verdict in (Verdict.PASS, Verdict.FAIL)]
@@ -188,7 +188,9 @@ def _answers(rounds: Rounds, explained: bool) -> list[Difference]:
         if base and other:
             continue
         giver = 0 if base else 1
-        if base + other < _OFTEN or not all(pair[giver].answers.get(answer) for pair in whole):
+        if base + other < _MIN_ANSWERS or not all(
+            pair[giver].answers.get(answer) for pair in whole
+        ):
             continue
         found.append(Difference("answers", answer, f"{base} times", f"{other} times", False, told))
     return found
@@ -203,17 +205,21 @@ def _predicted(base: Release, candidate: Release) -> list[Difference]:
         before, after = rule.fget(base), rule.fget(candidate)
         if before != after:
             words = (rule.__doc__ or name).strip().splitlines()[0]
-            found.append(Difference("model", name, _said(before), _said(after), False, words))
+            found.append(
+                Difference("model", name, _value_text(before), _value_text(after), False, words)
+            )
     return found
 
 
-def _said(value: bool | Errno) -> str:
+def _value_text(value: bool | Errno) -> str:
     if isinstance(value, Errno):
         return value.name
     return "yes" if value else "no"
 
 
-def _missing(base: Sequence[Missing], candidate: Sequence[Missing]) -> list[Difference]:
+def _missing(
+    base: Sequence[MissingCompanion], candidate: Sequence[MissingCompanion]
+) -> list[Difference]:
     """Companions that one side lacks; those that both lack are no difference of the two."""
     found = []
     for one in dict.fromkeys([*base, *candidate]):
@@ -235,7 +241,9 @@ def _ratios(rounds: Rounds, margin: float) -> list[Ratio]:
     found = [_ratio("throughput", whole, lambda run: run.throughput, "higher", margin)]
     if common:
         found.append(
-            _ratio("latency", whole, lambda run: _middle(run.latency, common), "lower", margin)
+            _ratio(
+                "latency", whole, lambda run: _geometric_mean(run.latency, common), "lower", margin
+            )
         )
     return found
 
@@ -249,7 +257,13 @@ def details(rounds: Rounds, margin: float) -> list[Ratio]:
     found = []
     if common:
         found.append(
-            _ratio("tail latency", whole, lambda run: _middle(run.tail, common), "lower", margin)
+            _ratio(
+                "tail latency",
+                whole,
+                lambda run: _geometric_mean(run.tail, common),
+                "lower",
+                margin,
+            )
         )
     for op in sorted(common):
         found.append(
@@ -258,14 +272,14 @@ def details(rounds: Rounds, margin: float) -> list[Ratio]:
     return found
 
 
-def _middle(values: Mapping[str, float], names: set[str]) -> float:
+def _geometric_mean(values: Mapping[str, float], names: set[str]) -> float:
     return math.exp(statistics.fmean(math.log(values[name]) for name in names))
 
 
 def _ratio(
     name: str,
     rounds: Rounds,
-    of: Callable[[Measured], float],
+    of: Callable[[Measurement], float],
     better: Literal["higher", "lower"],
     margin: float,
 ) -> Ratio:
@@ -292,7 +306,7 @@ def _times(seen: Interval) -> str:
 def _summary(
     verdict: Judgement,
     differences: Sequence[Difference],
-    open_: Sequence[Ratio],
+    undecided: Sequence[Ratio],
     longer: float | None,
     rounds: int,
     margin: float,
@@ -302,9 +316,9 @@ def _summary(
             f"no difference in {rounds} rounds; speed and latency are the same within {margin:.0%}"
         )
     if verdict == "undecided":
-        if not open_:
+        if not undecided:
             return "undecided: nothing was measured"
-        names = " and ".join(ratio.name for ratio in open_)
+        names = " and ".join(ratio.name for ratio in undecided)
         if longer is None and rounds > 1:
             return f"undecided: {names}; too close to a difference of {margin:.0%} to tell"
         if longer is None:

@@ -22,7 +22,7 @@ _RAW = "RAW"  # the answer is Xen's own, not Linux's
 
 
 @dataclass(frozen=True)
-class TestSeen:
+class TestOutcome:
     """One test's outcome in one run."""
 
     __test__ = False  # pytest: this is a value, not a test class
@@ -32,10 +32,10 @@ class TestSeen:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One run."""
 
-    tests: tuple[TestSeen, ...] = ()
+    tests: tuple[TestOutcome, ...] = ()
     throughput: float = 0.0  # operations per second under load; 0: there was none
     latency: Mapping[str, float] = field(default_factory=dict)  # us, median, by operation
     tail: Mapping[str, float] = field(default_factory=dict)  # us, 99th percentile
@@ -61,15 +61,15 @@ class Measured:
         return f"{first.name}: {first.message}" if first else "" if self.tests else "no test ran"
 
 
-def measured(place: Path) -> Measured:
+def read_measurement(place: Path) -> Measurement:
     """Return what the run in directory ``place`` (of one host) showed; nothing if it left none."""
     run = load(place) if RunDirectory(place).journal.exists() else None
     if run is None or not run.hosts:
-        return Measured()
+        return Measurement()
     host = run.hosts[0]
     rates = [sample.operations_per_second for sample in host.samples]
-    return Measured(
-        tests=tuple(TestSeen(test.name, test.verdict, test.message) for test in host.tests),
+    return Measurement(
+        tests=tuple(TestOutcome(test.name, test.verdict, test.message) for test in host.tests),
         throughput=statistics.fmean(rates) if rates else 0.0,
         latency=_over_domains(host, "p50_us"),
         tail=_over_domains(host, "p99_us"),

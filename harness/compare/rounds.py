@@ -1,4 +1,4 @@
-"""The rounds: both sides with the same seed, close together in time."""
+"""The rounds: both variants with the same seed, close together in time."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, Protocol
 
 from harness.compare.judge import Comparison, Pair
-from harness.compare.measure import Measured
+from harness.compare.measure import Measurement
 
-Which = Literal["base", "candidate"]
-_AGAIN = 2  # more tries of a run that the lab spoilt
+Role = Literal["base", "candidate"]
+_RETRIES = 2  # more tries of a run that the lab spoilt
 _FIRST_LOOK = 5  # pairs
 
 
-class Run(Protocol):
+class RunVariant(Protocol):
     """Runs one side once."""
 
-    def __call__(self, which: Which, seed: int, attempt: int, /) -> Measured: ...
+    def __call__(self, role: Role, seed: int, attempt: int, /) -> Measurement: ...
 
 
-def rounds(run: Run, *, count: int, seed: int, notice: Callable[[str], None]) -> Iterator[Pair]:
+def run_rounds(
+    run: RunVariant, *, count: int, seed: int, notice: Callable[[str], None]
+) -> Iterator[Pair]:
     """Yield up to ``count`` pairs of base and candidate, each of one seed.
 
     Who is first alternates, so that a machine that grows slower favours nobody.  A round in
@@ -27,10 +29,10 @@ def rounds(run: Run, *, count: int, seed: int, notice: Callable[[str], None]) ->
     """
     for number in range(count):
         notice(f"-- round {number + 1}, of {count} at most")
-        order: tuple[Which, Which] = ("base", "candidate")
+        order: tuple[Role, Role] = ("base", "candidate")
         if number % 2:
             order = ("candidate", "base")
-        seen = {which: _run(run, which, seed + number, notice) for which in order}
+        seen = {role: _run(run, role, seed + number, notice) for role in order}
         base, candidate = seen["base"], seen["candidate"]
         if base is not None and candidate is not None:
             yield base, candidate
@@ -67,10 +69,12 @@ def until_settled(
             notice(f"-- {now.summary}")
 
 
-def _run(run: Run, which: Which, seed: int, notice: Callable[[str], None]) -> Measured | None:
-    for attempt in range(1 + _AGAIN):
-        seen = run(which, seed, attempt)
+def _run(
+    run: RunVariant, role: Role, seed: int, notice: Callable[[str], None]
+) -> Measurement | None:
+    for attempt in range(1 + _RETRIES):
+        seen = run(role, seed, attempt)
         if not seen.fault:
             return seen
-        notice(f"{which}, seed {seed}: {seen.fault}")
+        notice(f"{role}, seed {seed}: {seen.fault}")
     return None

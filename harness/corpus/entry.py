@@ -46,7 +46,7 @@ class Entry(BaseModel):
         """Whether every test must pass."""
         return self.kind == "good"
 
-    def shown_on(self, arch: Arch) -> bool:
+    def can_show_on(self, arch: Arch) -> bool:
         """Whether a machine of that architecture can show it."""
         return self.good or (bool(self.shows) and arch in self.arches)
 
@@ -56,7 +56,7 @@ class Entry(BaseModel):
         return document if isinstance(document, tuple) else patterns(document)
 
     @model_validator(mode="after")
-    def _is_whole(self) -> Self:
+    def _is_complete(self) -> Self:
         ways = [way for way in (self.caught_by, self.forced_by) if way]
         somewhere = len(ways) == 1 and bool(self.shows)
         everywhere = somewhere and set(self.arches) == set(Arch)
@@ -67,7 +67,7 @@ class Entry(BaseModel):
         return self
 
 
-def entries(release: tuple[int, int], shelf: Path = flavours.SHELF) -> dict[str, Entry]:
+def read_entries(release: tuple[int, int], shelf: Path = flavours.SHELF) -> dict[str, Entry]:
     """Return the corpus of ``release`` by name, good ones first; ConfigError for a bad entry."""
     home = shelf / "{}.{}".format(*release)
     found = [Entry(name=flavours.AS_IT_STANDS, kind="good")]

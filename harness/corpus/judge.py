@@ -13,8 +13,8 @@ from harness.evidence import codec
 from harness.stats import share
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, Verdict
 
-_FRAME = ("boot", "teardown", "nothing-leaked")  # around the tests: no try of the entry's own
-_LESSONS = (Verdict.PASS, Verdict.FAIL)  # of these two something is learnt about Xen
+_FRAME_TESTS = ("boot", "teardown", "nothing-leaked")  # around the tests: no try of the entry's own
+_CONCLUSIVE = (Verdict.PASS, Verdict.FAIL)  # of these two something is learnt about Xen
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Cell:
     seconds_for_95: float | None = None  # of testing, to catch it with 95 %; None: never seen
 
 
-def cannot_show(entry: Entry, host: str) -> Cell:
+def cannot_show_cell(entry: Entry, host: str) -> Cell:
     """Return the cell of an entry that no real machine shows."""
     return Cell(
         entry.name, host, False, entry.kind, "cannot-show", explanation=entry.cannot_show.strip()
@@ -43,8 +43,8 @@ def cannot_show(entry: Entry, host: str) -> Cell:
 
 def judge(entry: Entry, host: str, tests: Sequence[dict[str, Any]]) -> Cell:
     """Judge ``entry`` by ``tests``, as ``run --json`` has them (name, verdict, evidence...)."""
-    own = [test for test in tests if test["name"] not in _FRAME and _taught(test)]
-    tries = [test for test in tests if _taught(test)] if entry.good else own
+    own = [test for test in tests if test["name"] not in _FRAME_TESTS and _is_conclusive(test)]
+    tries = [test for test in tests if _is_conclusive(test)] if entry.good else own
     failed = [test for test in tries if test["verdict"] == Verdict.FAIL]
     hits = [test for test in failed if entry.good or _shows(entry, test)]
     if entry.good:
@@ -108,8 +108,8 @@ def _seconds_for_95(hits: int, tries: int, spent: Sequence[float]) -> float | No
     return round(each * math.log(0.05) / math.log(1 - hits / tries), 1)
 
 
-def _taught(test: dict[str, Any]) -> bool:
-    return test["verdict"] in _LESSONS
+def _is_conclusive(test: dict[str, Any]) -> bool:
+    return test["verdict"] in _CONCLUSIVE
 
 
 def _shows(entry: Entry, test: dict[str, Any]) -> bool:

@@ -12,10 +12,10 @@ import jinja2
 
 from harness.arch import Arch
 from harness.corpus.entry import Entry
-from harness.corpus.judge import Cell, cannot_show, judge
+from harness.corpus.judge import Cell, cannot_show_cell, judge
 from harness.results.directory import write_whole
 
-MATRIX = "corpus.json"
+DOCUMENT = "corpus.json"
 PAGE = "corpus.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -23,7 +23,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _Tests = Sequence[dict[str, Any]]
 
 
-class Run(Protocol):
+class RunEntry(Protocol):
     """One run of the harness: what is to catch ``entry`` (all tests for a good one) on
     ``host``, each ``repeat`` times, on a pristine machine; returns the tests as ``run --json``
     has them."""
@@ -37,7 +37,7 @@ def run_corpus(
     *,
     repeat: int,
     out: Path,
-    run: Run,
+    run: RunEntry,
     notice: Callable[[Cell], None],
 ) -> list[Cell]:
     """Run ``entries`` on ``hosts``; keep the matrix so far in ``out`` after every cell.
@@ -47,15 +47,15 @@ def run_corpus(
     cells: list[Cell] = []
     for host, arch in hosts.items():
         for entry in entries:
-            shown = entry.shown_on(arch)
-            cell = _cell(entry, host, repeat, out, run) if shown else cannot_show(entry, host)
+            shown = entry.can_show_on(arch)
+            cell = _cell(entry, host, repeat, out, run) if shown else cannot_show_cell(entry, host)
             cells.append(cell)
             write(cells, out)
             notice(cells[-1])
     return cells
 
 
-def _cell(entry: Entry, host: str, repeat: int, out: Path, run: Run) -> Cell:
+def _cell(entry: Entry, host: str, repeat: int, out: Path, run: RunEntry) -> Cell:
     for attempt in ("", "-again"):
         folder = out / "runs" / f"{host}-{entry.name}{attempt}"
         cell = judge(entry, host, run(entry, host, repeat, folder))
@@ -73,5 +73,5 @@ def write(cells: Iterable[Cell], out: Path) -> None:
         undefined=jinja2.StrictUndefined,
     )
     page = environment.get_template("corpus.html.j2").render(cells=rows)
-    write_whole(out / MATRIX, json.dumps(rows, indent=2) + "\n")
+    write_whole(out / DOCUMENT, json.dumps(rows, indent=2) + "\n")
     write_whole(out / PAGE, page)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.nightly import dashboard, history
+from harness.nightly import dashboard
+from harness.nightly.detect import detect_findings
 from harness.nightly.outcome import THROUGHPUT
-from harness.nightly.rows import Night
+from harness.nightly.schema import Night
 from harness.nightly.store import FILE, Store
 from harness.verdict import Verdict
 
@@ -36,11 +37,11 @@ def run() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         began = time.monotonic()
-        fill(home, HOSTS, NIGHTS)
+        fill_store(home, HOSTS, NIGHTS)
         metrics = {"hosts": HOSTS, "nights": NIGHTS, "fill_seconds": time.monotonic() - began}
         with Store(home, write=True) as store:
             began = time.monotonic()
-            found = history.find(store, store.nights(1)[0])
+            found = detect_findings(store, store.nights(1)[0])
             metrics["findings_seconds"] = time.monotonic() - began
             metrics["findings"] = len(found)
             for table in ("cell", "test", "metric"):
@@ -58,7 +59,7 @@ def run() -> dict[str, float]:
     return metrics
 
 
-def fill(home: Path, hosts: int, nights: int) -> None:
+def fill_store(home: Path, hosts: int, nights: int) -> None:
     """Make a store of so many ``hosts`` (one cell each) and ``nights`` in ``home``."""
     random = np.random.default_rng(20201012)
     first = time.time() - nights * _DAY

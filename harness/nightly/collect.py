@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 
 from harness.config.nightly import Cell
-from harness.nightly.rows import CellRow, Key
+from harness.nightly.schema import CellKey, CellRow
 from harness.nightly.store import Store
 from harness.results.directory import cannot_write
 from harness.verdict import LabError, Verdict
@@ -22,8 +22,8 @@ class CollectRunner:
     """
 
     def __init__(self, shards: Sequence[Path]) -> None:
-        self._found: dict[Key, tuple[Path, CellRow]] = {}
-        nights: dict[Key, str] = {}
+        self._found: dict[CellKey, tuple[Path, CellRow]] = {}
+        nights: dict[CellKey, str] = {}
         for shard in shards:
             with Store(shard) as store:
                 for night in store.nights(1):

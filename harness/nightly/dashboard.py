@@ -17,10 +17,10 @@ import jinja2
 from markupsafe import Markup
 
 from harness.nightly.changepoint import WINDOW
-from harness.nightly.history import TEST_WINDOW, Finding, alike
-from harness.nightly.night import Report, duration, read_night, tally
+from harness.nightly.detect import TEST_WINDOW, Finding, group_findings
+from harness.nightly.night_report import NightReport, count_verdicts, duration, read_night
 from harness.nightly.outcome import THROUGHPUT
-from harness.nightly.rows import CellRow, Key, Night, TestRow
+from harness.nightly.schema import CellKey, CellRow, Night, TestRow
 from harness.nightly.sparkline import strip, trend
 from harness.nightly.store import Store
 from harness.results.directory import write_whole
@@ -41,7 +41,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class FailedCell:
     """A cell that did not go well tonight."""
 
     cell: CellRow
@@ -65,7 +65,7 @@ class Trend:
 
     name: str
     last: float
-    usual: float  # median of the nights shown
+    median: float  # median of the nights shown
     picture: Markup
     finding: Finding | None
 
@@ -100,16 +100,16 @@ def render_dashboard(store: Store) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(duration=duration, figure=_figure)
-    told = _told(store.home, report)
-    troubles = _troubles(store.home, report)
+    groups = _finding_groups(store.home, report)
+    failed = _failed_cells(store.home, report)
     return environment.get_template("dashboard.html.j2").render(
         report=report,
-        tally=tally(report.cells),
-        told=told[:_MOST],
-        more_told=max(0, len(told) - _MOST),
-        news=_news(report),
-        troubles=troubles[:_MOST],
-        more_troubles=max(0, len(troubles) - _MOST),
+        verdicts=count_verdicts(report.cells),
+        finding_groups=groups[:_MOST],
+        more_findings=max(0, len(groups) - _MOST),
+        new_counts=_new_counts(report),
+        failed_cells=failed[:_MOST],
+        more_failed_cells=max(0, len(failed) - _MOST),
         columns=columns,
         xens=[(xen, len(list(group))) for xen, group in itertools.groupby(columns, lambda c: c[0])],
         hosts=list(dict.fromkeys(cell.host for cell in report.cells)),
@@ -121,26 +121,26 @@ def render_dashboard(store: Store) -> str:
     )
 
 
-def _told(home: Path, report: Report) -> list[tuple[list[Finding], str]]:
+def _finding_groups(home: Path, report: NightReport) -> list[tuple[list[Finding], str]]:
     """Return the findings in groups, each with the link to tonight's run of its cell."""
     runs = {cell.key: cell.run for cell in report.cells}
-    groups = alike(report.findings)
+    groups = group_findings(report.findings)
     return [(group, _report(home, runs.get(group[0].key, ""))) for group in groups]
 
 
-def _news(report: Report) -> list[tuple[str, int]]:
+def _new_counts(report: NightReport) -> list[tuple[str, int]]:
     """Return how many new findings there are of each kind, in the order of the report."""
-    fresh = [finding.found.kind for finding in report.findings if finding.is_new]
+    fresh = [finding.judgement.kind for finding in report.findings if finding.is_new]
     return [(kind, fresh.count(kind)) for kind in dict.fromkeys(fresh)]
 
 
-def _troubles(home: Path, report: Report) -> list[Trouble]:
+def _failed_cells(home: Path, report: NightReport) -> list[FailedCell]:
     order = {verdict.value: place for place, verdict in enumerate(_BAD)}
     cells = [cell for cell in report.done if cell.verdict in order]
     found = []
     for cell in sorted(cells, key=lambda cell: order[cell.verdict]):
         tests = tuple(t for t in report.tests.get(cell.id, ()) if t.verdict in _BAD)
-        found.append(Trouble(cell, tests, tuple(_links(home, cell, tests))))
+        found.append(FailedCell(cell, tests, tuple(_links(home, cell, tests))))
     return found
 
 
@@ -164,11 +164,11 @@ def _report(home: Path, run: str) -> str:
 
 
 def _tiles(
-    store: Store, report: Report, nights: Sequence[Night]
+    store: Store, report: NightReport, nights: Sequence[Night]
 ) -> dict[tuple[str, tuple[str, str]], Tile]:
     """Return the tile of every host and column."""
     numbers = {night.id: number for number, night in enumerate(nights)}
-    seen: dict[Key, list[tuple[str, str]]] = {}
+    seen: dict[CellKey, list[tuple[str, str]]] = {}
     for night, verdict, run, *key in store.verdicts(nights[0].id):
         row = seen.setdefault((key[0], key[1], key[2]), [("", "")] * len(nights))
         row[numbers[night]] = verdict, _report(store.home, run) if verdict in _BAD else ""
@@ -186,37 +186,39 @@ def _tiles(
 
 
 def _trends(
-    store: Store, report: Report, nights: Sequence[Night]
+    store: Store, report: NightReport, nights: Sequence[Night]
 ) -> list[tuple[CellRow, list[Trend]]]:
     """Return the trends of every cell that has figures, cells that changed first."""
     numbers = {night.id: number for number, night in enumerate(nights)}
-    changed = {(f.key, f.name): f for f in report.findings if f.found.kind in ("slower", "drift")}
+    changed = {
+        (f.key, f.name): f for f in report.findings if f.judgement.kind in ("slower", "drift")
+    }
     names = sorted({*_SHOWN, *(name for _, name in changed)})
-    values: dict[tuple[Key, str], dict[int, float]] = {}
+    values: dict[tuple[CellKey, str], dict[int, float]] = {}
     for night, host, xen, suite, name, value in store.metrics(nights[0].id, names):
         values.setdefault(((host, xen, suite), name), {})[numbers[night]] = value
     found = []
     for cell in report.cells:
-        mine = []
+        of_cell = []
         for name in names:
             finding = changed.get((cell.key, name))
             series = values.get((cell.key, name))
             if series and (finding or name in _SHOWN):
-                mine.append(_trend(name, series, numbers, finding))
-        if mine:
-            found.append((cell, mine))
+                of_cell.append(_trend(name, series, numbers, finding))
+        if of_cell:
+            found.append((cell, of_cell))
     return sorted(found, key=lambda pair: all(trend.finding is None for trend in pair[1]))
 
 
 def _trend(
     name: str, series: dict[int, float], numbers: dict[str, int], finding: Finding | None
 ) -> Trend:
-    since = numbers.get(finding.found.since) if finding else None
+    since = numbers.get(finding.judgement.since) if finding else None
     ordered = sorted(series.values())
     return Trend(
         name=name,
         last=series[max(series)],
-        usual=ordered[len(ordered) // 2],
+        median=ordered[len(ordered) // 2],
         picture=Markup(trend(series, len(numbers), since)),
         finding=finding,
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.nightly.night import Report
-from harness.nightly.rows import CellRow
+from harness.nightly.night_report import NightReport
+from harness.nightly.schema import CellRow
 from harness.results import junit, records
 from harness.results.directory import RunDirectory
 from harness.results.store import HostRun, Run
 from harness.verdict import Verdict
 
 
-def render_junit(report: Report, home: Path) -> str:
+def render_junit(report: NightReport, home: Path) -> str:
     """Return the XML; a cell that was not run is a skipped test that says why.
 
     Files of a test are from the store's directory ``home``.
@@ -33,7 +33,7 @@ def render_junit(report: Report, home: Path) -> str:
     return junit.render_junit(run)
 
 
-def _suite(report: Report, cell: CellRow) -> HostRun:
+def _suite(report: NightReport, cell: CellRow) -> HostRun:
     name = " ".join(cell.key)
     is_done = cell.state == "done"
     return HostRun(

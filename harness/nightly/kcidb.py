@@ -15,15 +15,15 @@ import jsonschema
 from kcidb_io import schema
 
 from harness.config.nightly import Kcidb
-from harness.nightly.night import Report
-from harness.nightly.rows import CellRow, TestRow
+from harness.nightly.night_report import NightReport
+from harness.nightly.schema import CellRow, TestRow
 from harness.verdict import HarnessError, Verdict
 
 _EXCERPT = 16384  # the schema's limit for a log excerpt
 _ROOT = "xen_evtchn"  # first part of every test's path
 
 
-def kcidb_document(report: Report, labels: Kcidb) -> dict[str, Any]:
+def kcidb_document(report: NightReport, labels: Kcidb) -> dict[str, Any]:
     """Return the night as KCIDB I/O data, validated; HarnessError if it is not valid."""
     origin = labels.origin
     checkouts: dict[str, dict[str, Any]] = {}

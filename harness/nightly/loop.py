@@ -17,14 +17,14 @@ from threading import Event
 from typing import Protocol
 
 from harness.config.nightly import Cell, NightlyPlan
-from harness.nightly import history
-from harness.nightly.outcome import Outcome, is_finished, read_outcome
-from harness.nightly.rows import Attempt, Cause, CellRow, Key, Night
-from harness.nightly.schedule import BROKEN_AFTER, Waiting, next_cell
+from harness.nightly.detect import detect_findings
+from harness.nightly.outcome import RunOutcome, is_finished, read_outcome
+from harness.nightly.schedule import BROKEN_AFTER, WaitingCell, next_cell
+from harness.nightly.schema import Attempt, Cause, CellKey, CellRow, Night
 from harness.nightly.store import Store
 from harness.verdict import HarnessError, Verdict, combine
 
-_STOPPED = Outcome(Verdict.MISS, "the nightly was stopped", cause=Cause.STOPPED)
+_STOPPED = RunOutcome(Verdict.MISS, "the nightly was stopped", cause=Cause.STOPPED)
 
 
 class Runner(Protocol):
@@ -40,7 +40,7 @@ class Runner(Protocol):
 Notice = Callable[[str], None]
 
 
-def digest(plan: NightlyPlan) -> str:
+def plan_digest(plan: NightlyPlan) -> str:
     """Return a digest of what ``plan`` asks for: its cells, not its comments."""
     parts = [
         [part.model_dump(mode="json") for part in (cell.host, cell.xen, cell.suite)]
@@ -54,28 +54,30 @@ def open_night(plan: NightlyPlan, store: Store, notice: Notice, *, resume: bool)
     """Return the night to work on: the one that was stopped, if the plan is the same and there
     is time left, else a new one (None with ``resume``).  Others that were stopped are closed."""
     for night in store.unfinished():
-        if night.plan == digest(plan) and time.time() < night.deadline:
+        if night.plan == plan_digest(plan) and time.time() < night.deadline:
             notice(f"going on with night {night.id}")
-            _settle(store, night)
+            _resolve_interrupted(store, night)
             return night
-        _settle(store, night)
+        _resolve_interrupted(store, night)
         is_late = time.time() >= night.deadline
-        _close(store, night, f"stopped, and {'no time left' if is_late else 'the plan is another'}")
+        _end_night(
+            store, night, f"stopped, and {'no time left' if is_late else 'the plan is another'}"
+        )
     if resume:
         return None
     keys = (cell.key for cell in plan.cells())
-    return store.begin_night(digest(plan), keys, time.time(), plan.budget_hours * 3600)
+    return store.begin_night(plan_digest(plan), keys, time.time(), plan.budget_hours * 3600)
 
 
-def _settle(store: Store, night: Night) -> None:
+def _resolve_interrupted(store: Store, night: Night) -> None:
     """Decide about the runs that were going on when ``night`` was stopped."""
     begun = {cell.id for cell in store.cells(night.id) if cell.state == "running"}
     for attempt in store.attempts(night.id):
         if attempt.cell in begun and attempt.ended is None:
-            _salvage(store, attempt)
+            _end_interrupted(store, attempt)
 
 
-def _salvage(store: Store, attempt: Attempt) -> None:
+def _end_interrupted(store: Store, attempt: Attempt) -> None:
     """Write down a run that was stopped, or whose end nobody noticed: what it had found out
     about Xen counts, else the cell waits again."""
     outcome = read_outcome(store.home / attempt.run)
@@ -85,18 +87,18 @@ def _salvage(store: Store, attempt: Attempt) -> None:
         store.end_attempt(attempt, _STOPPED, state="waiting")
 
 
-def _close(store: Store, night: Night, why: str) -> Verdict:
+def _end_night(store: Store, night: Night, why: str) -> Verdict:
     """End ``night``; cells that still wait are left for ``why``."""
     waiting = [cell for cell in store.cells(night.id) if cell.state == "waiting"]
-    _give_up(store, night, waiting, why)
-    history.find(store, night)
+    _leave(store, night, waiting, why)
+    detect_findings(store, night)
     done = [cell for cell in store.cells(night.id) if cell.state == "done"]
     verdict = combine(Verdict(cell.verdict) for cell in done)
     store.end_night(night.id, verdict, why if waiting else "")
     return verdict
 
 
-def _give_up(store: Store, night: Night, cells: Sequence[CellRow], why: str) -> None:
+def _leave(store: Store, night: Night, cells: Sequence[CellRow], why: str) -> None:
     """Leave ``cells`` for ``why``; one that the lab has failed already keeps that result."""
     tried = {a.cell: a for a in store.attempts(night.id) if a.cause != Cause.STOPPED}
     for cell in cells:
@@ -117,19 +119,19 @@ def run_night(
     On KeyboardInterrupt the runs are ended and written down as not having been: the next
     call begins them again.
     """
-    turns = _Turns(plan, night, store, runner, notice)
+    runs = _NightRuns(plan, night, store, runner, notice)
     with ThreadPoolExecutor(parallel, "run") as pool:
         try:
-            while turns.start(pool, parallel) or turns.running:
-                turns.collect()
+            while runs.start(pool, parallel) or runs.running:
+                runs.collect()
         except BaseException:
-            turns.stop()
+            runs.stop()
             raise
-    return _close(store, night, "no time left")
+    return _end_night(store, night, "no time left")
 
 
 @dataclass
-class _Turns:
+class _NightRuns:
     """The runs of one night, as they begin and end."""
 
     plan: NightlyPlan
@@ -137,11 +139,11 @@ class _Turns:
     store: Store
     runner: Runner
     notice: Notice
-    running: dict[Future[None], tuple[Waiting, Attempt]] = field(default_factory=dict)
+    running: dict[Future[None], tuple[WaitingCell, Attempt]] = field(default_factory=dict)
     _stop: Event = field(default_factory=Event)
     _faults: dict[str, int] = field(default_factory=dict)  # by host: lab faults in a row
-    _cells: dict[Key, Cell] = field(init=False)
-    _last: dict[Key, tuple[str, float]] = field(init=False)
+    _cells: dict[CellKey, Cell] = field(init=False)
+    _last: dict[CellKey, tuple[str, float]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._cells = {cell.key: cell for cell in self.plan.cells()}
@@ -157,7 +159,7 @@ class _Turns:
             if chosen is None:
                 break
             attempt = self.store.begin_attempt(chosen.row)
-            self.notice(f"{_words(chosen.row)}: begins")
+            self.notice(f"{_cell_name(chosen.row)}: begins")
             out = self.store.home / attempt.run
             seconds = min(left, chosen.cell.suite.timeout_minutes * 60)
             future = pool.submit(self.runner, chosen.cell, out, seconds, self._stop)
@@ -165,13 +167,13 @@ class _Turns:
             began = True
         return began
 
-    def _waiting(self) -> list[Waiting]:
+    def _waiting(self) -> list[WaitingCell]:
         counts: dict[int, int] = {}
         for attempt in self.store.attempts(self.night.id):
             stopped = attempt.cause == Cause.STOPPED  # that was no fault of the lab's
             counts[attempt.cell] = counts.get(attempt.cell, 0) + (not stopped)
         return [
-            Waiting(row, self._cells[row.key], counts.get(row.id, 0))
+            WaitingCell(row, self._cells[row.key], counts.get(row.id, 0))
             for row in self.store.cells(self.night.id)
             if row.state == "waiting"
         ]
@@ -189,7 +191,7 @@ class _Turns:
             outcome = read_outcome(self.store.home / attempt.run, error)
             self._judge(waiting, attempt, outcome)
 
-    def _judge(self, waiting: Waiting, attempt: Attempt, outcome: Outcome) -> None:
+    def _judge(self, waiting: WaitingCell, attempt: Attempt, outcome: RunOutcome) -> None:
         is_fault = outcome.verdict is Verdict.MISS
         if is_fault and time.time() >= self.night.deadline:  # we ended it: no fault of the lab's
             self.store.end_attempt(attempt, _STOPPED, state="waiting")
@@ -200,13 +202,13 @@ class _Turns:
         again = again and self._faults[host] < BROKEN_AFTER
         self.store.end_attempt(attempt, outcome, state="waiting" if again else "done")
         self.notice(
-            f"{_words(waiting.row)}: {outcome.verdict} {outcome.message}".rstrip()
+            f"{_cell_name(waiting.row)}: {outcome.verdict} {outcome.message}".rstrip()
             + "; once more" * again
         )
         if self._faults[host] == BROKEN_AFTER:
             rest = [w.row for w in self._waiting() if w.cell.host.name == host]
             why = f"{host} failed {BROKEN_AFTER} times in a row: {outcome.message}"
-            _give_up(self.store, self.night, rest, why)
+            _leave(self.store, self.night, rest, why)
             self.notice(f"{why}; {len(rest)} cells left")
 
     def stop(self) -> None:
@@ -214,8 +216,8 @@ class _Turns:
         self._stop.set()
         wait(self.running)
         for _, attempt in self.running.values():
-            _salvage(self.store, attempt)
+            _end_interrupted(self.store, attempt)
 
 
-def _words(row: CellRow) -> str:
+def _cell_name(row: CellRow) -> str:
     return " ".join(row.key)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.nightly.rows import Cause
+from harness.nightly.schema import Cause
 from harness.results import records, store
 from harness.results.records import Latency
 from harness.verdict import ConfigError, HarnessError, Verdict
@@ -20,7 +20,7 @@ _ENOUGH_P99 = 1000
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What came of one run on one host.  Text is "" where the run did not get so far."""
 
     verdict: Verdict
@@ -38,7 +38,7 @@ class Outcome:
     cause: Cause = Cause.UNKNOWN
 
 
-def read_outcome(path: Path, error: HarnessError | None = None) -> Outcome:
+def read_outcome(path: Path, error: HarnessError | None = None) -> RunOutcome:
     """Return the outcome of the run in directory ``path``.
 
     ``error`` is what the one who ran it has to say; it counts where the run itself says
@@ -48,15 +48,15 @@ def read_outcome(path: Path, error: HarnessError | None = None) -> Outcome:
         run = store.load(path)
     except ConfigError:
         if error is not None:
-            return Outcome(error.verdict, str(error))
-        return Outcome(Verdict.ERROR, "the run left no journal")
+            return RunOutcome(error.verdict, str(error))
+        return RunOutcome(Verdict.ERROR, "the run left no journal")
     host = next(iter(run.hosts), None)
     if host is None:
-        return Outcome(run.verdict, str(error or run.message), run.seconds)
+        return RunOutcome(run.verdict, str(error or run.message), run.seconds)
     told = host.message if run.state == "finished" else run.message
     if run.verdict is Verdict.MISS and error is not None:
         told = str(error)
-    return Outcome(
+    return RunOutcome(
         verdict=run.verdict,
         message=told or run.message or ("" if host.tests else "no test ran: see the terminal"),
         seconds=run.seconds,

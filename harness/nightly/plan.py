@@ -61,7 +61,7 @@ def _check_xen(document: Document, xen: Xen, home: Path) -> None:
         document.problem_at((*keys, "flavour"), what, hint)
 
 
-def only(plan: NightlyPlan, hosts: Sequence[str]) -> NightlyPlan:
+def limit_to_hosts(plan: NightlyPlan, hosts: Sequence[str]) -> NightlyPlan:
     """Return ``plan`` for some of its ``hosts``; ConfigError for one it does not have."""
     for name in hosts:
         if name not in plan.hosts:

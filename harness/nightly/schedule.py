@@ -6,14 +6,14 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from harness.config.nightly import Cell
-from harness.nightly.rows import CellRow, Key
+from harness.nightly.schema import CellKey, CellRow
 
 _OVERHEAD_SECONDS = 90.0  # of a run nobody has timed yet: images, boot, domains, the end
 BROKEN_AFTER = 3  # lab faults in a row, after which a host is left alone for the night
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitingCell:
     """A cell that is to be run, and how often it was begun tonight."""
 
     row: CellRow
@@ -21,7 +21,7 @@ class Waiting:
     attempts: int
 
 
-def expected(cell: Cell, last: Mapping[Key, tuple[str, float]]) -> float:
+def expected_seconds(cell: Cell, last: Mapping[CellKey, tuple[str, float]]) -> float:
     """Return the seconds that ``cell`` will take: what it took last, else a guess."""
     if cell.key in last:
         return last[cell.key][1]
@@ -29,11 +29,11 @@ def expected(cell: Cell, last: Mapping[Key, tuple[str, float]]) -> float:
 
 
 def next_cell(
-    waiting: list[Waiting],
+    waiting: list[WaitingCell],
     busy: Set[str],
-    last: Mapping[Key, tuple[str, float]],
+    last: Mapping[CellKey, tuple[str, float]],
     seconds_left: float,
-) -> Waiting | None:
+) -> WaitingCell | None:
     """Return the cell to run now; None if there is none whose host is free and that would end
     in time.
 
@@ -50,7 +50,8 @@ def next_cell(
     free = (
         index
         for index, candidate in enumerate(waiting)
-        if candidate.cell.host.name not in busy and expected(candidate.cell, last) <= seconds_left
+        if candidate.cell.host.name not in busy
+        and expected_seconds(candidate.cell, last) <= seconds_left
     )
     best = min(free, key=place, default=None)
     return None if best is None else waiting[best]

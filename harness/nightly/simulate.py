@@ -61,7 +61,7 @@ KINDS: dict[str, Noise] = {
 EVERY_NIGHT = [str(night) for night in range(NIGHTS)]  # builds: a new one each night
 
 
-def every_night(logs: _Array, builds: Sequence[str]) -> list[tuple[int, Change]]:
+def changes_each_night(logs: _Array, builds: Sequence[str]) -> list[tuple[int, Change]]:
     """Return (night, last change) of every night on which a change is seen."""
     found = []
     for count in range(1, len(logs) + 1):
@@ -70,11 +70,14 @@ def every_night(logs: _Array, builds: Sequence[str]) -> list[tuple[int, Change]]
     return found
 
 
-def invented(kind: str, series: int, seed: int = 1) -> float:
+def false_positive_rate(kind: str, series: int, seed: int = 1) -> float:
     """Return the share of ``series`` without a change in which one is seen on some night."""
     random = np.random.default_rng(seed)
     return (
-        sum(bool(every_night(KINDS[kind](random, NIGHTS), EVERY_NIGHT)) for _ in range(series))
+        sum(
+            bool(changes_each_night(KINDS[kind](random, NIGHTS), EVERY_NIGHT))
+            for _ in range(series)
+        )
         / series
     )
 
@@ -89,7 +92,7 @@ def found(
     for _ in range(series):
         logs = KINDS[kind](random, NIGHTS)
         logs[CHANGE:] += math.log(SLOWER)
-        for night, change in every_night(logs, builds):
+        for night, change in changes_each_night(logs, builds):
             is_it = change.ratio < 1 and abs(change.at - CHANGE) <= _NEAR
             if is_it and not change.same_build:
                 delays.append(night - CHANGE + 1)
@@ -102,7 +105,7 @@ def run() -> dict[str, float]:
     in how many a slow-down by a fifth is found, and after how many nights."""
     metrics: dict[str, float] = {}
     for kind in KINDS:
-        metrics[f"invented_percent_{kind}"] = 100 * invented(kind, _QUIET)
+        metrics[f"invented_percent_{kind}"] = 100 * false_positive_rate(kind, _QUIET)
         share, nights = found(kind, _SLOW)
         metrics[f"found_percent_{kind}"] = 100 * share
         metrics[f"found_after_nights_{kind}"] = nights

@@ -18,16 +18,16 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from harness.evidence import codec
-from harness.nightly.outcome import Outcome
-from harness.nightly.rows import (
+from harness.nightly.outcome import RunOutcome
+from harness.nightly.schema import (
     SCHEMA,
     TABLES,
     UPGRADES,
     Attempt,
+    CellKey,
     CellRow,
-    Key,
+    CellState,
     Night,
-    State,
     TestRow,
 )
 from harness.verdict import ConfigError, LabError, Verdict
@@ -142,7 +142,9 @@ class Store:
 
     # -- the journal of a night --
 
-    def begin_night(self, plan: str, keys: Iterable[Key], started: float, seconds: float) -> Night:
+    def begin_night(
+        self, plan: str, keys: Iterable[CellKey], started: float, seconds: float
+    ) -> Night:
         """Write down a new night of ``seconds`` with the cells ``keys``, all waiting."""
         with self.transaction() as cursor:
             (last,) = cursor.execute("SELECT max(id) FROM night").fetchone()
@@ -178,7 +180,7 @@ class Store:
             )
         return Attempt(cell.id, number, run, now, None, "", "")
 
-    def end_attempt(self, attempt: Attempt, outcome: Outcome, *, state: State) -> None:
+    def end_attempt(self, attempt: Attempt, outcome: RunOutcome, *, state: CellState) -> None:
         """Write down what came of ``attempt``.  ``done`` makes it the cell's result;
         ``waiting`` keeps it only as an attempt: the cell is to be run again."""
         with self.transaction() as cursor:
@@ -198,7 +200,7 @@ class Store:
             if state == "done":
                 self._keep(cursor, attempt.cell, outcome)
 
-    def _keep(self, cursor: sqlite3.Cursor, cell: int, outcome: Outcome) -> None:
+    def _keep(self, cursor: sqlite3.Cursor, cell: int, outcome: RunOutcome) -> None:
         cursor.execute(
             "UPDATE cell SET verdict = ?, message = ?, seconds = ?, arch = ?, flavour = ?,"
             " version = ?, source = ?, build = ?, seed = ?, operations = ? WHERE id = ?",
@@ -331,7 +333,7 @@ class Store:
             (*names, first),
         )
 
-    def last_runs(self) -> dict[Key, tuple[str, float]]:
+    def last_runs(self) -> dict[CellKey, tuple[str, float]]:
         """Return, for every cell that was ever run to its end, its last night and its seconds."""
         rows = self.db.execute(
             "SELECT host, xen, suite, max(night), seconds FROM cell"

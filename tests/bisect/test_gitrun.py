@@ -43,7 +43,7 @@ def test_codes(tmp_path: Path, tests: list[tuple[str, str]], code: int) -> None:
             journal.append(Test("h", name, Verdict(said), 1.0))
         journal.append(HostEnd("h", verdict, 0))
         journal.append(RunEnd(verdict, 1.0))
-    assert gitrun.code(load(directory.path)) == code
+    assert gitrun.exit_code(load(directory.path)) == code
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Interleaving, retries, and which sides there are."""
+"""Interleaving, retries, and which variants there are."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.compare.judge import Comparison, Pair, judge
-from harness.compare.measure import Measured, TestSeen, measured
-from harness.compare.rounds import Which, rounds, until_settled
-from harness.compare.side import side
+from harness.compare.measure import Measurement, TestOutcome, read_measurement
+from harness.compare.rounds import Role, run_rounds, until_settled
+from harness.compare.variant import find_variant
 from harness.history.format.parquet import write
 from harness.history.simulate.run import Recipe, generate
 from harness.verdict import ConfigError, Verdict
@@ -17,30 +17,30 @@ from tests.compare.test_judge import pairs
 from tests.hypervisor.tree import make_tree
 from tests.results.runs import good
 
-OK = Measured((TestSeen("load", Verdict.PASS),))
-SPOILT = Measured((TestSeen("load", Verdict.MISS, "QEMU is gone"),))
+OK = Measurement((TestOutcome("load", Verdict.PASS),))
+SPOILT = Measurement((TestOutcome("load", Verdict.MISS, "QEMU is gone"),))
 
 
 class Runs:
     """Answers with OK, but for the runs that ``spoilt`` names."""
 
-    def __init__(self, *spoilt: tuple[Which, int, int]) -> None:
+    def __init__(self, *spoilt: tuple[Role, int, int]) -> None:
         self.spoilt = spoilt
-        self.asked: list[tuple[Which, int, int]] = []
+        self.asked: list[tuple[Role, int, int]] = []
 
-    def __call__(self, which: Which, seed: int, attempt: int) -> Measured:
-        self.asked.append((which, seed, attempt))
+    def __call__(self, role: Role, seed: int, attempt: int) -> Measurement:
+        self.asked.append((role, seed, attempt))
         return SPOILT if self.asked[-1] in self.spoilt else OK
 
 
 def seen(runs: Runs, count: int = 2) -> int:
-    return len(list(rounds(runs, count=count, seed=7, notice=lambda text: None)))
+    return len(list(run_rounds(runs, count=count, seed=7, notice=lambda text: None)))
 
 
 def test_both_have_the_same_seeds_and_take_turns_at_being_first() -> None:
     runs = Runs()
     assert seen(runs, 3) == 3
-    assert [(which, number) for which, number, _ in runs.asked] == [
+    assert [(role, number) for role, number, _ in runs.asked] == [
         ("base", 7), ("candidate", 7),
         ("candidate", 8), ("base", 8),
         ("base", 9), ("candidate", 9),
@@ -58,17 +58,17 @@ def test_a_round_that_the_lab_spoils_again_and_again_is_left_out() -> None:
 
 
 def test_a_run_that_is_stopped_keeps_the_rounds_before_it() -> None:
-    def run(which: Which, seed: int, attempt: int) -> Measured:
+    def run(role: Role, seed: int, attempt: int) -> Measurement:
         if seed == 9:
             raise KeyboardInterrupt
         return OK
 
     got = []
     with pytest.raises(KeyboardInterrupt):
-        got.extend(rounds(run, count=5, seed=7, notice=lambda text: None))
+        got.extend(run_rounds(run, count=5, seed=7, notice=lambda text: None))
     kept = []
     with pytest.raises(KeyboardInterrupt):
-        for pair in rounds(run, count=5, seed=7, notice=lambda text: None):
+        for pair in run_rounds(run, count=5, seed=7, notice=lambda text: None):
             kept.append(pair)
     assert len(kept) == 2
 
@@ -89,12 +89,12 @@ def test_a_quiet_machine_needs_five_rounds_and_a_noisy_one_more() -> None:
     assert (quiet.verdict, quiet.rounds) == ("equivalent", 5)
     noisy = settled(pairs(20, noise=0.05))
     assert noisy.verdict == "equivalent" and 5 < noisy.rounds < 20
-    open_ = settled(pairs(20, noise=0.3))
-    assert (open_.verdict, open_.rounds) == ("undecided", 20)
+    undecided = settled(pairs(20, noise=0.3))
+    assert (undecided.verdict, undecided.rounds) == ("undecided", 20)
 
 
 def test_a_failure_ends_it_at_once() -> None:
-    bad = Measured((TestSeen("load", Verdict.FAIL, "Xen hangs"),))
+    bad = Measurement((TestOutcome("load", Verdict.FAIL, "Xen hangs"),))
     assert settled([(OK, OK), (OK, bad), (OK, OK)]).rounds == 2
 
 
@@ -118,7 +118,7 @@ def test_a_run_s_directory_is_measured(tmp_path: Path) -> None:
     history = place / "history" / "qemu-x86_64" / "load.parquet"
     history.parent.mkdir(parents=True, exist_ok=True)
     write(generate(Recipe(seed=5)), history)
-    got = measured(place)
+    got = read_measurement(place)
     assert got.tests and not got.failed and not got.fault
     assert 2000 < got.throughput < 2800
     assert {"send", "close"} <= got.latency.keys() == got.tail.keys()
@@ -128,16 +128,16 @@ def test_a_run_s_directory_is_measured(tmp_path: Path) -> None:
 
 
 def test_a_run_that_left_nothing_is_a_lab_fault(tmp_path: Path) -> None:
-    assert measured(tmp_path / "nowhere").fault == "no test ran"
+    assert read_measurement(tmp_path / "nowhere").fault == "no test ran"
 
 
 def test_sides(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "xen")
-    assert side(str(tree), "BASE").options.flavour == "rwlock"
-    assert side(f"{tree}:rwlock", "BASE").options.xen_src == tree
+    assert find_variant(str(tree), "BASE").options.flavour == "rwlock"
+    assert find_variant(f"{tree}:rwlock", "BASE").options.xen_src == tree
     sched = tree / "xen/include/xen/sched.h"
     sched.write_text(sched.read_text().replace("rwlock_t", "spinlock_t"))
-    assert side(str(tree), "BASE").options.flavour == "spinlock"
+    assert find_variant(str(tree), "BASE").options.flavour == "spinlock"
 
 
 @pytest.mark.parametrize(
@@ -152,5 +152,5 @@ def test_sides(tmp_path: Path) -> None:
 def test_no_such_side(tmp_path: Path, text: str, says: str) -> None:
     tree = make_tree(tmp_path / "xen")
     with pytest.raises(ConfigError) as caught:
-        side(text.format(tree=tree), "BASE")
+        find_variant(text.format(tree=tree), "BASE")
     assert says in str(caught.value)

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from harness.nightly import changepoint
 from harness.nightly.changepoint import changes
-from harness.nightly.simulate import EVERY_NIGHT, KINDS, NIGHTS, every_night, found, invented
+from harness.nightly.simulate import (
+    EVERY_NIGHT,
+    KINDS,
+    NIGHTS,
+    changes_each_night,
+    false_positive_rate,
+    found,
+)
 
 ONE_NEW = ["old"] * 10 + ["new"] * 10
 _QUIET = [kind for kind in KINDS if kind != "remembering"]  # docs/nightly.md owns up to that one
@@ -22,14 +29,14 @@ _QUIET = [kind for kind in KINDS if kind != "remembering"]  # docs/nightly.md ow
 @pytest.mark.parametrize("kind", _QUIET)
 def test_twenty_nights_without_a_change_invent_next_to_nothing(kind: str) -> None:
     """With a new hypervisor every night: nothing but the figures speaks against a change."""
-    assert invented(kind, 300) <= 0.015
+    assert false_positive_rate(kind, 300) <= 0.015
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_hypervisor_is_never_blamed(kind: str) -> None:
     random = np.random.default_rng(2)
     for _ in range(50):
-        seen = every_night(KINDS[kind](random, NIGHTS), ["same"] * NIGHTS)
+        seen = changes_each_night(KINDS[kind](random, NIGHTS), ["same"] * NIGHTS)
         assert all(change.same_build for _, change in seen)
 
 
@@ -86,7 +93,7 @@ def test_the_machine_is_seldom_blamed_for_the_hypervisor(kind: str, share: float
     for _ in range(series):
         logs = KINDS[kind](random, len(builds))
         logs[20:] += math.log(0.8)
-        seen = every_night(logs, builds)
+        seen = changes_each_night(logs, builds)
         blamed += any(change.same_build for _, change in seen)
     assert blamed <= share * series
 
@@ -95,7 +102,7 @@ def test_a_slow_weekend_is_no_level() -> None:
     random = np.random.default_rng(5)
     logs = random.normal(0, 0.02, 20)
     logs[12:14] -= 1.0
-    assert every_night(logs, EVERY_NIGHT) == []
+    assert changes_each_night(logs, EVERY_NIGHT) == []
 
 
 def test_down_and_up_again_are_two_changes() -> None:

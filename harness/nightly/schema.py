@@ -9,8 +9,8 @@ from typing import Literal
 from harness.verdict import Verdict
 
 SCHEMA = 2  # PRAGMA user_version
-State = Literal["waiting", "running", "done", "left"]
-Key = tuple[str, str, str]  # host, Xen, suite
+CellState = Literal["waiting", "running", "done", "left"]
+CellKey = tuple[str, str, str]  # host, Xen, suite
 
 TABLES = """
 CREATE TABLE night (
@@ -115,7 +115,7 @@ class CellRow:
     host: str
     xen: str
     suite: str
-    state: State
+    state: CellState
     verdict: str  # "" while there is none
     message: str
     run: str
@@ -130,7 +130,7 @@ class CellRow:
     operations: int
 
     @property
-    def key(self) -> Key:
+    def key(self) -> CellKey:
         """What it is known by from night to night."""
         return self.host, self.xen, self.suite
 

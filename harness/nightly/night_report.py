@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from harness.nightly.history import Finding, findings
-from harness.nightly.rows import Attempt, CellRow, Night, TestRow
+from harness.nightly.detect import Finding, read_findings
+from harness.nightly.schema import Attempt, CellRow, Night, TestRow
 from harness.nightly.store import Store
 from harness.verdict import EXIT_FAIL, SEVERITY, Verdict, combine, exit_code
 
 
 @dataclass(frozen=True)
-class Report:
+class NightReport:
     """A night, its cells with their tests, and what it found."""
 
     night: Night
@@ -53,24 +53,24 @@ class Report:
     @property
     def exit_code(self) -> int:
         """The verdict's; 1 also when Xen became slower tonight."""
-        slower = any(f.is_new and f.found.kind == "slower" for f in self.findings)
+        slower = any(f.is_new and f.judgement.kind == "slower" for f in self.findings)
         code = exit_code(self.verdict)
         return EXIT_FAIL if slower else code
 
 
-def read_night(store: Store, night: Night) -> Report:
+def read_night(store: Store, night: Night) -> NightReport:
     """Read ``night`` back."""
     cells = store.cells(night.id)
-    return Report(
+    return NightReport(
         night=night,
         cells=tuple(cells),
         tests=store.tests_of(night.id),
         attempts=tuple(store.attempts(night.id)),
-        findings=tuple(findings(store, night)),
+        findings=tuple(read_findings(store, night)),
     )
 
 
-def tally(cells: Iterable[CellRow]) -> dict[str, int]:
+def count_verdicts(cells: Iterable[CellRow]) -> dict[str, int]:
     """Return how many cells have each verdict, the worst first; ``left`` for those without."""
     seen = list(cells)
     counts: dict[str, int] = {

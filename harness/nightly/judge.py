@@ -22,7 +22,7 @@ _OVER = 0.05
 
 
 @dataclass(frozen=True)
-class Try:
+class TestOutcome:
     """One taught outcome of one test."""
 
     night: str
@@ -33,7 +33,7 @@ class Try:
 
 
 @dataclass(frozen=True)
-class Point:
+class MetricPoint:
     """One value of a metric."""
 
     night: str
@@ -42,7 +42,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Found:
+class Judgement:
     """One finding about one test or metric.
 
     ``low``, ``value``, ``high`` are a flake's rate, or new level over old, with a 95 %
@@ -60,7 +60,7 @@ class Found:
     another: bool = False  # it fails in a way that no night before had seen
 
 
-def judge_test(tries: Sequence[Try], tonight: str) -> Found | None:
+def judge_test(tries: Sequence[TestOutcome], tonight: str) -> Judgement | None:
     """Return what the outcomes of one test, oldest first, say as of night ``tonight``.
 
     It is *flaky* when it failed, passed, and one build did both or it failed once more; until
@@ -84,14 +84,14 @@ def judge_test(tries: Sequence[Try], tonight: str) -> Found | None:
     return None
 
 
-def _is_another(tries: Sequence[Try], tonight: str) -> bool:
+def _is_another(tries: Sequence[TestOutcome], tonight: str) -> bool:
     """Return whether the last failure is one that no night before ``tonight`` had seen, though
     they had seen others; of those that are not known any may be the same."""
     before = {one.failure for one in tries if one.failed and one.night != tonight}
     return bool(before) and None not in before and tries[-1].failure not in {None, *before}
 
 
-def _tail(tries: Sequence[Try]) -> int:
+def _tail(tries: Sequence[TestOutcome]) -> int:
     """Return how many at the end have the same outcome."""
     count = 0
     for one in reversed(tries):
@@ -101,7 +101,7 @@ def _tail(tries: Sequence[Try]) -> int:
     return count
 
 
-def _is_mixed(tries: Sequence[Try]) -> bool:
+def _is_mixed(tries: Sequence[TestOutcome]) -> bool:
     """Return whether it failed, then passed, and that was no bug that came and was mended."""
     first = next((index for index, one in enumerate(tries) if one.failed), len(tries))
     after = tries[first:]
@@ -113,14 +113,14 @@ def _is_mixed(tries: Sequence[Try]) -> bool:
     return failed_again or any(one.build in broken for one in passes)
 
 
-def _is_over(earlier: Sequence[Try], tail: int, failed: bool) -> bool:
+def _is_over(earlier: Sequence[TestOutcome], tail: int, failed: bool) -> bool:
     """Return whether ``tail`` equal outcomes are too many for the flake that was before them."""
     fails = sum(one.failed for one in earlier)
     rate = (fails + 1) / (len(earlier) + 2)  # Laplace: neither never nor always
     return (rate if failed else 1 - rate) ** tail < _OVER
 
 
-def _flaky(tries: Sequence[Try], fails: Sequence[int]) -> Found:
+def _flaky(tries: Sequence[TestOutcome], fails: Sequence[int]) -> Judgement:
     low, high = share(len(fails), len(tries))
     value = len(fails) / len(tries)
     text = (
@@ -128,10 +128,10 @@ def _flaky(tries: Sequence[Try], fails: Sequence[int]) -> Found:
         f"[{100 * low:.0f}, {100 * high:.0f}]; last: {tries[fails[-1]].message}"
     )
     first = tries[fails[0]]
-    return Found("flaky", first.night, text, "", first.build, low, value, high)
+    return Judgement("flaky", first.night, text, "", first.build, low, value, high)
 
 
-def _failing(tries: Sequence[Try], tail: int, another: bool) -> Found:
+def _failing(tries: Sequence[TestOutcome], tail: int, another: bool) -> Judgement:
     first = tries[-tail]
     said = tries[-1] if another else first
     before = tries[:-tail]
@@ -141,16 +141,16 @@ def _failing(tries: Sequence[Try], tail: int, another: bool) -> Found:
     if another:
         history += "; it failed otherwise until now"
     text = f"{said.message} ({history})"
-    return Found("failing", first.night, text, before[-1].build if before else "", first.build)
+    return Judgement("failing", first.night, text, before[-1].build if before else "", first.build)
 
 
-def _fixed(tries: Sequence[Try], tail: int) -> Found:
+def _fixed(tries: Sequence[TestOutcome], tail: int) -> Judgement:
     bad, first = tries[-tail - 1], tries[-tail]
     text = f"passes again; it had failed: {bad.message}"
-    return Found("fixed", first.night, text, bad.build, first.build)
+    return Judgement("fixed", first.night, text, bad.build, first.build)
 
 
-def judge_metric(name: str, points: Sequence[Point]) -> Found | None:
+def judge_metric(name: str, points: Sequence[MetricPoint]) -> Judgement | None:
     """Return whether metric ``name``, oldest value first, is on a worse level than before."""
     found = changes([point.value for point in points], [point.build for point in points])
     if not found:
@@ -161,7 +161,7 @@ def judge_metric(name: str, points: Sequence[Point]) -> Found | None:
     before, after = points[last.at - 1], points[last.at]
     kind: Kind = "drift" if last.same_build else "slower"
     text = _change(last)
-    return Found(
+    return Judgement(
         kind, after.night, text, before.build, after.build, last.low, last.ratio, last.high
     )
 

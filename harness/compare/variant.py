@@ -14,7 +14,7 @@ from harness.verdict import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class Variant:
     """One of two hypervisors."""
 
     name: str  # as the user wrote it
@@ -22,7 +22,7 @@ class Side:
     source: Source
 
 
-def side(text: str, argument: str) -> Side:
+def find_variant(text: str, argument: str) -> Variant:
     """Return what ``text`` names: [TREE:]FLAVOUR or TREE[:FLAVOUR].
 
     TREE is a release of the distribution's, a directory, or REPO@REF of a git repository.
@@ -42,7 +42,7 @@ def side(text: str, argument: str) -> Side:
     source = open_source(options)
     options = replace(options, flavour=flavour or flavours.as_it_stands(source.tree))
     flavours.find(options.flavour, source)
-    return Side(name=text, options=options, source=source)
+    return Variant(name=text, options=options, source=source)
 
 
 def _is_tree(text: str) -> bool:

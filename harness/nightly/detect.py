@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from harness.evidence import codec
 from harness.evidence.identity import identity
 from harness.nightly.changepoint import WINDOW
-from harness.nightly.findings import Found, Point, Try, judge_metric, judge_test
-from harness.nightly.rows import Key, Night
+from harness.nightly.judge import Judgement, MetricPoint, TestOutcome, judge_metric, judge_test
+from harness.nightly.schema import CellKey, Night
 from harness.nightly.store import Store
 
 _T = TypeVar("_T")
@@ -28,26 +28,26 @@ class Finding:
     xen: str
     suite: str
     name: str  # of the test or the metric
-    found: Found
+    judgement: Judgement
     is_new: bool  # the night before did not have it
 
     @property
-    def key(self) -> Key:
+    def key(self) -> CellKey:
         """The cell."""
         return self.host, self.xen, self.suite
 
 
-def alike(found: Sequence[Finding]) -> Iterator[list[Finding]]:
+def group_findings(found: Sequence[Finding]) -> Iterator[list[Finding]]:
     """Yield ordered findings in groups: of one kind, one cell, and since the same night."""
 
     def about(finding: Finding) -> tuple[object, ...]:
-        return finding.found.kind, finding.is_new, finding.key, finding.found.since
+        return finding.judgement.kind, finding.is_new, finding.key, finding.judgement.since
 
     for _, group in itertools.groupby(found, key=about):
         yield list(group)
 
 
-def find(store: Store, night: Night) -> list[Finding]:
+def detect_findings(store: Store, night: Night) -> list[Finding]:
     """Work out the findings of ``night``, keep them in the store, return them."""
     known = _known(store, night)
     found: list[Finding] = []
@@ -63,10 +63,10 @@ def find(store: Store, night: Night) -> list[Finding]:
             "INSERT INTO finding VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             [_row(night, finding) for finding in found],
         )
-    return findings(store, night)
+    return read_findings(store, night)
 
 
-def findings(store: Store, night: Night) -> list[Finding]:
+def read_findings(store: Store, night: Night) -> list[Finding]:
     """Return the findings that ``night`` ended with: new ones first, the worst kinds first."""
     rows = store.db.execute(
         "SELECT host, xen, suite, name, kind, since, text, build_before, build_after, low, value,"
@@ -75,32 +75,32 @@ def findings(store: Store, night: Night) -> list[Finding]:
         (night.id,),
     )
     return [
-        Finding(host, xen, suite, name, Found(*found), bool(is_new))
+        Finding(host, xen, suite, name, Judgement(*found), bool(is_new))
         for host, xen, suite, name, *found, is_new in rows
     ]
 
 
-def _finding(key: Key, name: str, found: Found, known: set[tuple[str, ...]]) -> Finding:
+def _finding(key: CellKey, name: str, judgement: Judgement, known: set[tuple[str, ...]]) -> Finding:
     host, xen, suite = key
-    is_new = found.another or (*key, name, found.kind) not in known
-    return Finding(host, xen, suite, name, found, is_new)
+    is_new = judgement.another or (*key, name, judgement.kind) not in known
+    return Finding(host, xen, suite, name, judgement, is_new)
 
 
 def _row(night: Night, finding: Finding) -> tuple[object, ...]:
-    found = finding.found
+    judgement = finding.judgement
     return (
         night.id,
         *finding.key,
         finding.name,
-        found.kind,
+        judgement.kind,
         finding.is_new,
-        found.since,
-        found.text,
-        found.build_before,
-        found.build_after,
-        found.low,
-        found.value,
-        found.high,
+        judgement.since,
+        judgement.text,
+        judgement.build_before,
+        judgement.build_after,
+        judgement.low,
+        judgement.value,
+        judgement.high,
     )
 
 
@@ -115,10 +115,10 @@ def _known(store: Store, night: Night) -> set[tuple[str, ...]]:
     return set(rows)
 
 
-_Series = tuple[Key, str]
+_Series = tuple[CellKey, str]
 
 
-def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[Try]]]:
+def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[TestOutcome]]]:
     """Yield the outcomes of every test that failed within the window and belongs to a cell of
     ``night``."""
     rows = store.db.execute(
@@ -139,14 +139,14 @@ def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[Try]]]:
     yield from _grouped(rows, _try)
 
 
-def _try(row: tuple[Any, ...]) -> Try:
+def _try(row: tuple[Any, ...]) -> TestOutcome:
     night, build, failed, message, stored = row
     evidence = codec.from_json(json.loads(stored)) if failed and stored else None
     failure = None if evidence is None else identity(evidence)
-    return Try(night, build, bool(failed), message, failure)
+    return TestOutcome(night, build, bool(failed), message, failure)
 
 
-def _points(store: Store, night: Night) -> Iterator[tuple[_Series, list[Point]]]:
+def _points(store: Store, night: Night) -> Iterator[tuple[_Series, list[MetricPoint]]]:
     """Yield the values of every metric of the cells of ``night``, run tonight or not."""
     rows = store.db.execute(
         "WITH mine AS (SELECT host, xen, suite FROM cell WHERE night = :night)"
@@ -156,7 +156,7 @@ def _points(store: Store, night: Night) -> Iterator[tuple[_Series, list[Point]]]
         " WHERE night BETWEEN :first AND :night ORDER BY host, xen, suite, text, night",
         {"night": night.id, "first": _first(store, night, WINDOW)},
     )
-    yield from _grouped(rows, lambda row: Point(*row))
+    yield from _grouped(rows, lambda row: MetricPoint(*row))
 
 
 def _first(store: Store, night: Night, window: int) -> str:
