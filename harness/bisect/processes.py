@@ -166,7 +166,7 @@ def _built(revision: str, document: Mapping[str, Any]) -> Built:
     return Built(revision, digest, float(document["seconds"]))
 
 
-class TestRuns:
+class RunProcesses:
     """Runs the chosen tests, or a forced scenario, on a revision; each run has its own
     directory."""
 

@@ -41,7 +41,7 @@ def target_of(path: Path) -> Signature:
     return of_evidence(failed.name, evidence)
 
 
-def test_node(target: Signature, testcases: Path) -> str:
+def node_of(target: Signature, testcases: Path) -> str:
     """Return the test in ``testcases`` that showed ``target``; ConfigError if it is not there."""
     name = f"test_{target.test.replace('-', '_')}"
     for file in sorted(testcases.glob("test_*.py")):

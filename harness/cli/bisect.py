@@ -15,7 +15,7 @@ from harness.bisect.observations import Observations
 from harness.bisect.repository import Repository
 from harness.bisect.search import Question, Step, Stop
 from harness.bisect.signature import Signature
-from harness.bisect.target import target_of, test_node
+from harness.bisect.target import node_of, target_of
 from harness.cli import COMMANDS, print_json
 from harness.cli.options import host_option, json_option, option
 from harness.cli.run import TESTCASES
@@ -98,7 +98,7 @@ def command(
     began = time.monotonic()
     trees = processes.SourceTrees(repository, question.commits.bad)
     builds = processes.BuildProcesses(trees, booted.arch)
-    runs = processes.TestRuns(
+    runs = processes.RunProcesses(
         trees,
         options=RunOptions(host=(booted.name,), lab=lab),
         tests=nodes,
@@ -138,7 +138,7 @@ def _nodes(tests: tuple[str, ...], failure: Signature | None) -> list[str]:
     Without ``tests``: that of the test that showed ``failure``, or none, which means all.
     """
     if not tests:
-        return [test_node(failure, TESTCASES)] if failure else []
+        return [node_of(failure, TESTCASES)] if failure else []
     nodes = []
     for test in tests:
         file = test.partition("::")[0]

@@ -1,4 +1,4 @@
-"""``evtchn-harness compare BASE CANDIDATE``: the same, different, or worse?"""
+"""``evtchn-harness compare BASE CANDIDATE``: equivalent, different, or worse?"""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def command(
     variants = find_variant(base, "BASE"), find_variant(candidate, "CANDIDATE")
     place = directory.create(out).path
     if any(_release(one) != DEFAULT_RELEASE for one in variants):
-        bare = write_without_domus(hosts, place)  # dom0's toolstack is of that release
-        options = replace(options, lab=bare)
+        # dom0's toolstack is of the default release: it starts no domU on another one.
+        options = replace(options, lab=write_without_domus(hosts, place))
     both = {
         "base": options.with_xen(variants[0].options),
         "candidate": options.with_xen(variants[1].options),
@@ -105,17 +105,19 @@ def command(
     lacking = [missing_companions(one.source.tree, companions) for one in variants]
     releases = Release(*variants[0].source.release), Release(*variants[1].source.release)
 
-    def judged(seen: list[Pair]) -> Comparison:
-        return judge(seen, margin=margin / 100, releases=releases, missing=(lacking[0], lacking[1]))
+    def judged(pairs_so_far: list[Pair]) -> Comparison:
+        return judge(
+            pairs_so_far, margin=margin / 100, releases=releases, missing=(lacking[0], lacking[1])
+        )
 
     first = secrets.randbits(31) if seed is None else seed
     pairs = run_rounds(run, count=most, seed=first, notice=notice)
     comparison = judged([])
-    told = _write(place, variants, comparison, [], margin)
-    for seen, comparison in until_settled(pairs, judged, most=most, notice=notice):
-        told = _write(place, variants, comparison, seen, margin)
+    result = _write(place, variants, comparison, [], margin)
+    for pairs_so_far, comparison in until_settled(pairs, judged, most=most, notice=notice):
+        result = _write(place, variants, comparison, pairs_so_far, margin)
     if as_json:
-        print_json(told)
+        print_json(result)
     else:
         _print(comparison)
         click.echo(str(place))
@@ -130,15 +132,15 @@ def _write(
     place: Path,
     variants: tuple[Variant, Variant],
     comparison: Comparison,
-    seen: Rounds,
+    pairs_so_far: Rounds,
     margin: float,
 ) -> dict[str, Any]:
-    told = document(variants, comparison, details(seen, margin / 100)) | {
-        "outcomes": outcomes(seen),
+    result = document(variants, comparison, details(pairs_so_far, margin / 100)) | {
+        "outcomes": outcomes(pairs_so_far),
         "path": str(place),
     }
-    write_whole(place / "compare.json", json.dumps(told, indent=2) + "\n")
-    return told
+    write_whole(place / "compare.json", json.dumps(result, indent=2) + "\n")
+    return result
 
 
 def document(
@@ -186,7 +188,7 @@ def _print(comparison: Comparison) -> None:
             found.add_row(one.what, one.subject, one.base, one.candidate, words, one.explained)
         console.print(found)
     for ratio in comparison.ratios:
-        seen = ratio.ratio
-        interval = f"{seen.low:.3f} to {seen.high:.3f}, {ratio.better} is better"
-        console.print(f"{ratio.name}: {seen.estimate:.3f} times the base ({interval})")
+        interval = ratio.ratio
+        limits = f"{interval.low:.3f} to {interval.high:.3f}, {ratio.better} is better"
+        console.print(f"{ratio.name}: {interval.estimate:.3f} times the base ({limits})")
     console.print(comparison.summary)

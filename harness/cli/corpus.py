@@ -103,16 +103,17 @@ def command(
 
 
 def _forced(scenario: str, asked: RunOptions) -> list[dict[str, Any]]:
-    """Take the order that shows the fault, as often as asked; each is a test."""
+    """Force the interleaving of ``scenario`` that shows the fault, ``asked.repeat`` times; return
+    each time as a test."""
     words = [scenario, f"--repeat={asked.repeat}", "--stress-repeat=0"]
     options = RunOptions(host=asked.host, flavour=asked.flavour, lab=asked.lab, out=asked.out)
     found = child.run(options, words, of=("interleave", "expose"))
     name = f"forced-{scenario}"
     if "exposed" not in found:
-        message = str(found.get("error", "the scenario was not walked"))
+        message = str(found.get("error", "the scenario was not run"))
         return [_test(name, Verdict.MISS, 0.0, message)]
     if not found["exposed"]:
-        return [_test(name, Verdict.PASS, 0.0, "no order shows anything")]
+        return [_test(name, Verdict.PASS, 0.0, "no interleaving shows a failure")]
     return [
         _test(
             name,

@@ -1,4 +1,4 @@
-"""What one run of one side showed: verdicts, speed, latencies, and the answers Xen gave."""
+"""What one run of one variant showed: verdicts, speed, latencies, and Xen's answers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from harness.results.store import HostRun, load
 from harness.verdict import LabError, Verdict
 
 _ERRNO = {-int(errno): errno.name for errno in Errno}
-_RAW = "RAW"  # the answer is Xen's own, not Linux's
+_RAW = "RAW"  # a hypercall that the test program made itself: the answer is Xen's, not Linux's
 
 
 @dataclass(frozen=True)
 class TestOutcome:
-    """One test's outcome in one run."""
+    """The outcome of one test in one run."""
 
     __test__ = False  # pytest: this is a value, not a test class
     name: str
@@ -33,10 +33,10 @@ class TestOutcome:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run."""
+    """What one run showed."""
 
     tests: tuple[TestOutcome, ...] = ()
-    throughput: float = 0.0  # operations per second under load; 0: there was none
+    throughput: float = 0.0  # operations per second under load; 0: there was no load
     latency: Mapping[str, float] = field(default_factory=dict)  # us, median, by operation
     tail: Mapping[str, float] = field(default_factory=dict)  # us, 99th percentile
     answers: Mapping[str, int] = field(default_factory=dict)  # "poll: EINVAL" -> how often
@@ -44,25 +44,29 @@ class Measurement:
 
     @property
     def failed(self) -> bool:
-        """Whether Xen failed."""
+        """Whether a test failed because of Xen."""
         return any(test.verdict is Verdict.FAIL for test in self.tests)
 
     @property
     def fault(self) -> str:
-        """Why nothing was learnt of some test; "" if there was no such fault.
+        """Why the lab kept a test from running to its end; "" if it did not.
 
-        What comes after a failure of Xen is its consequence, no fault of the lab.
+        After a failure of Xen, what else goes wrong is a consequence of it, not a lab fault.
         """
-        bad = (Verdict.MISS, Verdict.ERROR)
-        seen = (test for test in self.tests if test.verdict in bad)
-        first = next(seen, None)
         if self.failed:
             return ""
-        return f"{first.name}: {first.message}" if first else "" if self.tests else "no test ran"
+        if not self.tests:
+            return "no test ran"
+        faults = (test for test in self.tests if test.verdict in (Verdict.MISS, Verdict.ERROR))
+        first = next(faults, None)
+        return f"{first.name}: {first.message}" if first else ""
 
 
 def read_measurement(place: Path) -> Measurement:
-    """Return what the run in directory ``place`` (of one host) showed; nothing if it left none."""
+    """Return what the run in directory ``place`` (of one host) showed.
+
+    If the run left no results, the measurement is empty.  LabError if a history is unreadable.
+    """
     run = load(place) if RunDirectory(place).journal.exists() else None
     if run is None or not run.hosts:
         return Measurement()
@@ -79,7 +83,7 @@ def read_measurement(place: Path) -> Measurement:
 
 
 def _over_domains(host: HostRun, name: str) -> dict[str, float]:
-    """Return quantile ``name`` of each operation: the geometric mean of its domains'."""
+    """Return field ``name`` of each operation's latency: the geometric mean over all domains."""
     by_op: defaultdict[str, list[Latency]] = defaultdict(list)
     for latency in host.latencies:
         by_op[latency.op].append(latency)
@@ -90,7 +94,7 @@ def _over_domains(host: HostRun, name: str) -> dict[str, float]:
 
 
 def _answers(histories: Iterable[Path]) -> dict[str, int]:
-    """Count what Xen answered to raw hypercalls: an error by name, or "ok"."""
+    """Return how often Xen gave each answer to a raw hypercall: an error by name, or "ok"."""
     counts: Counter[str] = Counter()
     for path in histories:
         try:

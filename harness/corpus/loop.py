@@ -1,4 +1,4 @@
-"""The loop: every entry on every host, written down after each."""
+"""The loop over every host and every entry; the results are written after each run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ _Tests = Sequence[dict[str, Any]]
 
 
 class RunEntry(Protocol):
-    """One run of the harness: what is to catch ``entry`` (all tests for a good one) on
-    ``host``, each ``repeat`` times, on a pristine machine; returns the tests as ``run --json``
-    has them."""
+    """Runs the test that must catch ``entry`` on ``host``; for a good entry, all tests.
+
+    Each test runs ``repeat`` times, on a machine that is restored before it.  Returns the tests
+    as in the document of ``run --json``.
+    """
 
     def __call__(self, entry: Entry, host: str, repeat: int, out: Path, /) -> _Tests: ...
 
@@ -40,9 +42,9 @@ def run_corpus(
     run: RunEntry,
     notice: Callable[[Cell], None],
 ) -> list[Cell]:
-    """Run ``entries`` on ``hosts``; keep the matrix so far in ``out`` after every cell.
+    """Run ``entries`` on ``hosts``; after each one, write all cells so far to ``out``.
 
-    A lab fault is tried once more: it says nothing about the tests.
+    After a lab fault an entry is run once more, because the fault says nothing about the tests.
     """
     cells: list[Cell] = []
     for host, arch in hosts.items():
@@ -65,7 +67,7 @@ def _cell(entry: Entry, host: str, repeat: int, out: Path, run: RunEntry) -> Cel
 
 
 def write(cells: Iterable[Cell], out: Path) -> None:
-    """Write the matrix as JSON and as a page, whole or not at all."""
+    """Write ``cells`` to ``out`` as JSON and as an HTML page, each completely or not at all."""
     rows = [asdict(cell) for cell in cells]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),

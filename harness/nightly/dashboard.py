@@ -1,6 +1,6 @@
-"""dashboard.html: one page over all nights, for people who look rather than read.
+"""dashboard.html: one page about all nights.
 
-It loads nothing; its links lead down to the reports, witnesses and consoles of the runs.
+It loads no other file; its links lead to the reports, witnesses and consoles of the runs.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from harness.results.directory import write_whole
 from harness.verdict import ConfigError, Verdict
 
 FILE = "dashboard.html"
-_SHOWN = (THROUGHPUT, "send.domu.p50_us")  # of every cell; the others where they changed
+_SHOWN = (THROUGHPUT, "send.domu.p50_us")  # of every cell; other figures only if they changed
 _BAD = (Verdict.FAIL, Verdict.ERROR, Verdict.MISS)
-_MOST = 200  # of a list: a lab whose power failed has a thousand of the same kind
+_MOST = 200  # entries of a list: after a power failure a lab has a thousand of the same kind
 
 
 @dataclass(frozen=True)
 class Link:
-    """A file of a run, from the dashboard's place."""
+    """A file of a run; ``href`` is relative to the dashboard."""
 
     href: str
     text: str
@@ -42,7 +42,7 @@ class Link:
 
 @dataclass(frozen=True)
 class FailedCell:
-    """A cell that did not go well tonight."""
+    """A cell whose verdict tonight is FAIL, ERROR or MISS."""
 
     cell: CellRow
     tests: tuple[TestRow, ...]  # the bad ones
@@ -51,7 +51,7 @@ class FailedCell:
 
 @dataclass(frozen=True)
 class Tile:
-    """A cell of the matrix."""
+    """A cell as the matrix shows it."""
 
     verdict: str
     title: str
@@ -129,7 +129,7 @@ def _finding_groups(home: Path, report: NightReport) -> list[tuple[list[Finding]
 
 
 def _new_counts(report: NightReport) -> list[tuple[str, int]]:
-    """Return how many new findings there are of each kind, in the order of the report."""
+    """Return the number of new findings of each kind, in the order of the report."""
     fresh = [finding.judgement.kind for finding in report.findings if finding.is_new]
     return [(kind, fresh.count(kind)) for kind in dict.fromkeys(fresh)]
 
@@ -145,7 +145,7 @@ def _failed_cells(home: Path, report: NightReport) -> list[FailedCell]:
 
 
 def _links(home: Path, cell: CellRow, tests: Iterable[TestRow]) -> Iterable[Link]:
-    """Yield what is there to look at: the report, the witnesses, the consoles, the terminal."""
+    """Yield links to the files that exist: report, witnesses, consoles, terminal."""
     if href := _report(home, cell.run):
         yield Link(href, "report")
     for artifact in dict.fromkeys(file for test in tests for file in test.artifacts):
@@ -158,7 +158,7 @@ def _links(home: Path, cell: CellRow, tests: Iterable[TestRow]) -> Iterable[Link
 
 
 def _report(home: Path, run: str) -> str:
-    """Return the link to the report of ``run``; "" when there is none (any more)."""
+    """Return the link to the report of ``run``; "" if there is none, or not any more."""
     there = bool(run) and (home / run / "report.html").is_file()
     return quote(f"{run}/report.html") if there else ""
 
@@ -188,7 +188,7 @@ def _tiles(
 def _trends(
     store: Store, report: NightReport, nights: Sequence[Night]
 ) -> list[tuple[CellRow, list[Trend]]]:
-    """Return the trends of every cell that has figures, cells that changed first."""
+    """Return the trends of every cell that has figures; first the cells with a change."""
     numbers = {night.id: number for number, night in enumerate(nights)}
     changed = {
         (f.key, f.name): f for f in report.findings if f.judgement.kind in ("slower", "drift")
@@ -226,7 +226,7 @@ def _trend(
 
 def _nights(store: Store, nights: Sequence[Night]) -> list[dict[str, Any]]:
     counts: dict[str, dict[str, int]] = {}
-    for night, verdict, count in store.tallies(nights[0].id):
+    for night, verdict, count in store.verdict_counts(nights[0].id):
         counts.setdefault(night, {})[verdict] = count
     return [
         {
@@ -247,7 +247,7 @@ def _summary(home: Path, night: Night) -> str:
 
 
 def _figure(value: float) -> str:
-    """Return ``value`` with three digits that count."""
+    """Return ``value`` with three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

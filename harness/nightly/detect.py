@@ -1,4 +1,4 @@
-"""From the store's rows to findings, and back into the store."""
+"""Detect the findings of a night in the store's rows, and write them into the store."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from harness.nightly.store import Store
 
 _T = TypeVar("_T")
 
-TEST_WINDOW = 30  # nights of which a test's outcomes are looked at
+TEST_WINDOW = 30  # only the outcomes of the last nights count, this many
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding, and what it is about."""
+    """A judgement, and the test or metric of a cell that it is about."""
 
     host: str
     xen: str
     suite: str
     name: str  # of the test or the metric
     judgement: Judgement
-    is_new: bool  # the night before did not have it
+    is_new: bool  # the night before did not have this finding
 
     @property
     def key(self) -> CellKey:
-        """The cell."""
+        """The key of the cell."""
         return self.host, self.xen, self.suite
 
 
 def group_findings(found: Sequence[Finding]) -> Iterator[list[Finding]]:
-    """Yield ordered findings in groups: of one kind, one cell, and since the same night."""
+    """Yield ordered findings in groups, each of one kind, one cell, and since one night."""
 
     def about(finding: Finding) -> tuple[object, ...]:
         return finding.judgement.kind, finding.is_new, finding.key, finding.judgement.since
@@ -48,7 +48,7 @@ def group_findings(found: Sequence[Finding]) -> Iterator[list[Finding]]:
 
 
 def detect_findings(store: Store, night: Night) -> list[Finding]:
-    """Work out the findings of ``night``, keep them in the store, return them."""
+    """Detect the findings of ``night``, write them into the store, and return them."""
     known = _known(store, night)
     found: list[Finding] = []
     for (key, name), tries in _tries(store, night):
@@ -67,7 +67,7 @@ def detect_findings(store: Store, night: Night) -> list[Finding]:
 
 
 def read_findings(store: Store, night: Night) -> list[Finding]:
-    """Return the findings that ``night`` ended with: new ones first, the worst kinds first."""
+    """Return the findings of ``night`` from the store: new ones first, the worst kinds first."""
     rows = store.db.execute(
         "SELECT host, xen, suite, name, kind, since, text, build_before, build_after, low, value,"
         " high, is_new FROM finding WHERE night = ? ORDER BY is_new DESC,"
@@ -105,7 +105,7 @@ def _row(night: Night, finding: Finding) -> tuple[object, ...]:
 
 
 def _known(store: Store, night: Night) -> set[tuple[str, ...]]:
-    """Return what the night before had found already."""
+    """Return the findings of the night before: cell, name and kind."""
     before = [n for n in store.nights(2, until=night.id) if n.id != night.id]
     if not before:
         return set()
@@ -119,8 +119,7 @@ _Series = tuple[CellKey, str]
 
 
 def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[TestOutcome]]]:
-    """Yield the outcomes of every test that failed within the window and belongs to a cell of
-    ``night``."""
+    """Yield the outcomes of each test of the cells of ``night`` that failed in TEST_WINDOW."""
     rows = store.db.execute(
         "WITH mine AS (SELECT host, xen, suite FROM cell WHERE night = :night),"
         " recent AS (SELECT cell.* FROM cell JOIN mine USING (host, xen, suite)"
@@ -147,7 +146,7 @@ def _try(row: tuple[Any, ...]) -> TestOutcome:
 
 
 def _points(store: Store, night: Night) -> Iterator[tuple[_Series, list[MetricPoint]]]:
-    """Yield the values of every metric of the cells of ``night``, run tonight or not."""
+    """Yield the values of each metric of the cells of ``night``, also of cells not run tonight."""
     rows = store.db.execute(
         "WITH mine AS (SELECT host, xen, suite FROM cell WHERE night = :night)"
         " SELECT host, xen, suite, text, night, build, value FROM mine"
@@ -166,7 +165,8 @@ def _first(store: Store, night: Night, window: int) -> str:
 def _grouped(
     rows: Iterable[tuple[Any, ...]], make: Callable[[tuple[Any, ...]], _T]
 ) -> Iterator[tuple[_Series, list[_T]]]:
-    """Yield (series, values) of ordered rows: host, Xen, suite, name, and what ``make`` takes."""
+    """Yield (series, values); the ordered rows are host, Xen, suite, name, and the columns of
+    which ``make`` makes a value."""
     for (*key, name), group in itertools.groupby(rows, key=lambda row: row[:4]):
         host, xen, suite = key
         yield ((host, xen, suite), name), [make(row[4:]) for row in group]

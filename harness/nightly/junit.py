@@ -1,4 +1,4 @@
-"""junit.xml of a night: one suite per cell, made by what makes a run's."""
+"""junit.xml of a night: one test suite per cell, written by the code that writes a run's."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from harness.verdict import Verdict
 
 
 def render_junit(report: NightReport, home: Path) -> str:
-    """Return the XML; a cell that was not run is a skipped test that says why.
+    """Return the XML.  A cell that was not run is a skipped test, with the reason.
 
-    Files of a test are from the store's directory ``home``.
+    Paths of files are relative to ``home``, the directory of the store.
     """
     run = Run(
         directory=RunDirectory(home),

@@ -1,7 +1,7 @@
-"""A night: every cell of the plan is run, in an order that makes the most of the time.
+"""The loop of a night: run every cell of the plan, the most important ones first.
 
-The store is written before and after every run.  A night that was stopped, in whatever
-way, goes on with the next call: runs that had ended are kept, the others begin again.
+The store is written before and after every run.  However a night was stopped, the next call
+resumes it: runs that had ended are kept, the others are started again.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _STOPPED = RunOutcome(Verdict.MISS, "the nightly was stopped", cause=Cause.STOPP
 
 
 class Runner(Protocol):
-    """One run of ``cell``, which leaves its results in directory ``out``.
+    """Runs ``cell`` once and leaves the results in directory ``out``.
 
-    It has ``seconds``, and ends early and cleanly once ``stop`` is set.  Raises a HarnessError
-    for what kept the run from telling its own story: LabError where nothing was learnt.
+    The run may take ``seconds``; it ends early and cleanly once ``stop`` is set.  HarnessError if
+    the run left no complete results; LabError if they say nothing about Xen.
     """
 
     def __call__(self, cell: Cell, out: Path, seconds: float, stop: Event, /) -> None: ...
@@ -41,7 +41,7 @@ Notice = Callable[[str], None]
 
 
 def plan_digest(plan: NightlyPlan) -> str:
-    """Return a digest of what ``plan`` asks for: its cells, not its comments."""
+    """Return a digest of the cells, the budget and the retries of ``plan``."""
     parts = [
         [part.model_dump(mode="json") for part in (cell.host, cell.xen, cell.suite)]
         for cell in plan.cells()
@@ -51,11 +51,14 @@ def plan_digest(plan: NightlyPlan) -> str:
 
 
 def open_night(plan: NightlyPlan, store: Store, notice: Notice, *, resume: bool) -> Night | None:
-    """Return the night to work on: the one that was stopped, if the plan is the same and there
-    is time left, else a new one (None with ``resume``).  Others that were stopped are closed."""
+    """Return the night to run.
+
+    That is one that was stopped, if its plan is the same and it has time left; otherwise a new
+    one, or None with ``resume``.  Other nights that were stopped are ended.
+    """
     for night in store.unfinished():
         if night.plan == plan_digest(plan) and time.time() < night.deadline:
-            notice(f"going on with night {night.id}")
+            notice(f"resuming night {night.id}")
             _resolve_interrupted(store, night)
             return night
         _resolve_interrupted(store, night)
@@ -70,7 +73,7 @@ def open_night(plan: NightlyPlan, store: Store, notice: Notice, *, resume: bool)
 
 
 def _resolve_interrupted(store: Store, night: Night) -> None:
-    """Decide about the runs that were going on when ``night`` was stopped."""
+    """End the attempts that were running when ``night`` was stopped."""
     begun = {cell.id for cell in store.cells(night.id) if cell.state == "running"}
     for attempt in store.attempts(night.id):
         if attempt.cell in begun and attempt.ended is None:
@@ -78,8 +81,10 @@ def _resolve_interrupted(store: Store, night: Night) -> None:
 
 
 def _end_interrupted(store: Store, attempt: Attempt) -> None:
-    """Write down a run that was stopped, or whose end nobody noticed: what it had found out
-    about Xen counts, else the cell waits again."""
+    """End an attempt that was stopped, or whose end was not recorded.
+
+    If the run ended with a verdict about Xen, the verdict counts; otherwise the cell waits again.
+    """
     outcome = read_outcome(store.home / attempt.run)
     if is_finished(store.home / attempt.run) and outcome.verdict is not Verdict.MISS:
         store.end_attempt(attempt, outcome, state="done")
@@ -88,7 +93,7 @@ def _end_interrupted(store: Store, attempt: Attempt) -> None:
 
 
 def _end_night(store: Store, night: Night, why: str) -> Verdict:
-    """End ``night``; cells that still wait are left for ``why``."""
+    """End ``night`` and return its verdict; ``why`` is the reason for cells that still wait."""
     waiting = [cell for cell in store.cells(night.id) if cell.state == "waiting"]
     _leave(store, night, waiting, why)
     detect_findings(store, night)
@@ -99,13 +104,16 @@ def _end_night(store: Store, night: Night, why: str) -> Verdict:
 
 
 def _leave(store: Store, night: Night, cells: Sequence[CellRow], why: str) -> None:
-    """Leave ``cells`` for ``why``; one that the lab has failed already keeps that result."""
+    """Do not run ``cells``, for the reason ``why``.
+
+    A cell that has had a lab fault tonight is done with that result; the others are left.
+    """
     tried = {a.cell: a for a in store.attempts(night.id) if a.cause != Cause.STOPPED}
     for cell in cells:
         if attempt := tried.get(cell.id):
-            told = Verdict(attempt.verdict), attempt.message
             outcome = read_outcome(store.home / attempt.run)
-            outcome = replace(outcome, verdict=told[0], message=told[1])
+            verdict = Verdict(attempt.verdict)
+            outcome = replace(outcome, verdict=verdict, message=attempt.message)
             store.end_attempt(attempt, outcome, state="done")
     store.leave([cell for cell in cells if cell.id not in tried], why)
 
@@ -113,11 +121,10 @@ def _leave(store: Store, night: Night, cells: Sequence[CellRow], why: str) -> No
 def run_night(
     plan: NightlyPlan, night: Night, store: Store, runner: Runner, *, parallel: int, notice: Notice
 ) -> Verdict:
-    """Run what ``night`` still has to run, ``parallel`` cells at a time; work out what it found;
-    return its verdict.
+    """Run the cells of ``night`` that wait, ``parallel`` at a time; detect its findings; return
+    its verdict.
 
-    On KeyboardInterrupt the runs are ended and written down as not having been: the next
-    call begins them again.
+    On KeyboardInterrupt all runs are stopped, and their cells wait again, for the next call.
     """
     runs = _NightRuns(plan, night, store, runner, notice)
     with ThreadPoolExecutor(parallel, "run") as pool:
@@ -132,7 +139,7 @@ def run_night(
 
 @dataclass
 class _NightRuns:
-    """The runs of one night, as they begin and end."""
+    """Starts the runs of one night, and records their ends."""
 
     plan: NightlyPlan
     night: Night
@@ -150,7 +157,7 @@ class _NightRuns:
         self._last = self.store.last_runs()
 
     def start(self, pool: ThreadPoolExecutor, parallel: int) -> bool:
-        """Begin as many runs as there is room for; return whether any began."""
+        """Start runs until ``parallel`` are running; return whether any was started."""
         began = False
         while len(self.running) < parallel:
             busy = {waiting.cell.host.name for waiting, _ in self.running.values()}
@@ -170,7 +177,7 @@ class _NightRuns:
     def _waiting(self) -> list[WaitingCell]:
         counts: dict[int, int] = {}
         for attempt in self.store.attempts(self.night.id):
-            stopped = attempt.cause == Cause.STOPPED  # that was no fault of the lab's
+            stopped = attempt.cause == Cause.STOPPED  # that was not a lab fault
             counts[attempt.cell] = counts.get(attempt.cell, 0) + (not stopped)
         return [
             WaitingCell(row, self._cells[row.key], counts.get(row.id, 0))
@@ -179,7 +186,7 @@ class _NightRuns:
         ]
 
     def collect(self) -> None:
-        """Wait for a run to end, and write down what came of it."""
+        """Wait until a run ends, and record its outcome."""
         if not self.running:
             return
         ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
@@ -193,7 +200,7 @@ class _NightRuns:
 
     def _judge(self, waiting: WaitingCell, attempt: Attempt, outcome: RunOutcome) -> None:
         is_fault = outcome.verdict is Verdict.MISS
-        if is_fault and time.time() >= self.night.deadline:  # we ended it: no fault of the lab's
+        if is_fault and time.time() >= self.night.deadline:  # we stopped it: not a lab fault
             self.store.end_attempt(attempt, _STOPPED, state="waiting")
             return
         host = waiting.cell.host.name
@@ -203,7 +210,7 @@ class _NightRuns:
         self.store.end_attempt(attempt, outcome, state="waiting" if again else "done")
         self.notice(
             f"{_cell_name(waiting.row)}: {outcome.verdict} {outcome.message}".rstrip()
-            + "; once more" * again
+            + "; it will be run again" * again
         )
         if self._faults[host] == BROKEN_AFTER:
             rest = [w.row for w in self._waiting() if w.cell.host.name == host]
@@ -212,7 +219,7 @@ class _NightRuns:
             self.notice(f"{why}; {len(rest)} cells left")
 
     def stop(self) -> None:
-        """End the runs that go on, and write them down."""
+        """Stop the runs that are going on, and record that."""
         self._stop.set()
         wait(self.running)
         for _, attempt in self.running.values():

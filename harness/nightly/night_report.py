@@ -1,4 +1,4 @@
-"""One night read back from the store: what every report is made from."""
+"""One night, read from the store: all reports are made from this value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.verdict import EXIT_FAIL, SEVERITY, Verdict, combine, exit_code
 
 @dataclass(frozen=True)
 class NightReport:
-    """A night, its cells with their tests, and what it found."""
+    """A night, its cells with their tests, and its findings."""
 
     night: Night
     cells: tuple[CellRow, ...]
@@ -24,7 +24,8 @@ class NightReport:
 
     @property
     def verdict(self) -> Verdict:
-        """The night's; of one that goes on or was stopped, that of what it has seen so far."""
+        """The verdict of the night; as long as it has not ended, that of its cells so far, and MISS
+        at best."""
         if self.night.ended is not None:
             return Verdict(self.night.verdict)
         return combine([Verdict.MISS, *(Verdict(cell.verdict) for cell in self.done)])
@@ -46,20 +47,20 @@ class NightReport:
 
     @property
     def seconds(self) -> float:
-        """How long it took, or has taken."""
+        """How long it took, or has taken so far."""
         ends = (attempt.ended for attempt in self.attempts if attempt.ended is not None)
         return (self.night.ended or max(ends, default=self.night.started)) - self.night.started
 
     @property
     def exit_code(self) -> int:
-        """The verdict's; 1 also when Xen became slower tonight."""
+        """That of the verdict; 1 also if Xen became slower tonight."""
         slower = any(f.is_new and f.judgement.kind == "slower" for f in self.findings)
         code = exit_code(self.verdict)
         return EXIT_FAIL if slower else code
 
 
 def read_night(store: Store, night: Night) -> NightReport:
-    """Read ``night`` back."""
+    """Return the report of ``night``."""
     cells = store.cells(night.id)
     return NightReport(
         night=night,
@@ -71,7 +72,7 @@ def read_night(store: Store, night: Night) -> NightReport:
 
 
 def count_verdicts(cells: Iterable[CellRow]) -> dict[str, int]:
-    """Return how many cells have each verdict, the worst first; ``left`` for those without."""
+    """Return the number of cells with each verdict, the worst first; ``left``: without one."""
     seen = list(cells)
     counts: dict[str, int] = {
         str(verdict): sum(cell.state == "done" and cell.verdict == verdict for cell in seen)
@@ -82,7 +83,7 @@ def count_verdicts(cells: Iterable[CellRow]) -> dict[str, int]:
 
 
 def duration(seconds: float) -> str:
-    """Return ``seconds`` as people say them: 12 s, 3 min, 1 h 20 min."""
+    """Return ``seconds`` as text: 12 s, 3 min, 1 h 20 min."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     hours, rest = divmod(timedelta(seconds=round(seconds)), timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""Everything a night leaves for others, made (again) in one call."""
+"""Write all reports of a night, and make the document of ``nightly --json``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.verdict import LabError
 def write_night(store: Store, night: Night, labels: Kcidb) -> NightReport:
     """Write junit.xml, kcidb.json and summary.txt of ``night``, and the dashboard.
 
-    The night may still go on.  LabError if a file cannot be written.
+    The night need not have ended.  LabError if a file cannot be written.
     """
     report = read_night(store, store.night(night.id))
     folder = store.home / "nights" / night.id

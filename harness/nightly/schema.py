@@ -1,4 +1,4 @@
-"""The store's tables, and the values that their rows become."""
+"""The tables of the store, and the types of their rows."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ UPDATE attempt SET cause = 'stopped' WHERE message = 'the nightly was stopped';
 
 
 class Cause(StrEnum):
-    """Why a run ended as it did, where that decides what comes next."""
+    """Why a run ended, if that matters for what is run next."""
 
     UNKNOWN = ""
     STOPPED = "stopped"  # the nightly ended it
@@ -108,7 +108,7 @@ class Night:
 
 @dataclass(frozen=True)
 class CellRow:
-    """What a night knows of one cell."""
+    """One cell in one night."""
 
     id: int
     night: str
@@ -131,7 +131,7 @@ class CellRow:
 
     @property
     def key(self) -> CellKey:
-        """What it is known by from night to night."""
+        """Host, Xen and suite: the same in every night."""
         return self.host, self.xen, self.suite
 
 
@@ -150,7 +150,7 @@ class TestRow:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run that was begun for a cell."""
+    """One run that was started for a cell."""
 
     cell: int
     number: int

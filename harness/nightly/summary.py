@@ -1,4 +1,5 @@
-"""The night in a page of plain text, for mail: what is new first, all of it in 72 columns."""
+"""summary.txt: the night as a page of plain text for mail, in 72 columns; what is new comes
+first."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from harness.nightly.schema import CellRow
 from harness.verdict import Verdict
 
 _WIDTH = 72
-_MOST = 20  # of a list: the dashboard has the rest
+_MOST = 20  # entries of a list; the dashboard has all of them
 
 _TITLES = {
     ("failing", True): "Newly failing",
@@ -29,7 +30,7 @@ _TITLES = {
 
 
 def subject(report: NightReport) -> str:
-    """Return one line: the verdict and the count of what is new."""
+    """Return one line: the verdict, and how many findings are new."""
     fresh = [finding.judgement.kind for finding in report.findings if finding.is_new]
     words = {"failing": "newly failing", "flaky": "new flaky", "drift": "slower machine"}
     news = ", ".join(
@@ -40,7 +41,7 @@ def subject(report: NightReport) -> str:
 
 
 def render_summary(report: NightReport, place: str) -> str:
-    """Return the text; ``place`` is where the dashboard is (a path or an address)."""
+    """Return the text; ``place`` is the path or the URL of the dashboard."""
     counts = ", ".join(f"{count} {name}" for name, count in count_verdicts(report.cells).items())
     lines = [
         f"Subject: {subject(report)}",
@@ -48,12 +49,12 @@ def render_summary(report: NightReport, place: str) -> str:
         f"{len(report.done)} of {len(report.cells)} cells in {duration(report.seconds)}: {counts}",
     ]
     if report.night.ended is None:
-        lines.append("The night has not ended: what is not here yet is not PASS.")
+        lines.append("The night has not ended: cells that have not run yet may still fail.")
     for (kind, is_new), found in _groups(report.findings):
         lines += ["", f"{_TITLES[kind, is_new]} ({len(found)})"]
         lines += _limited([_line(group) for group in group_findings(found)])
     faults = [c for c in report.done if c.verdict in (Verdict.MISS, Verdict.ERROR)]
-    lines += _cells("Nothing learnt", faults)
+    lines += _cells("No result, because of the lab or the harness", faults)
     lines += _cells("Not run", report.left)
     return "\n".join([*lines, "", place, ""])
 

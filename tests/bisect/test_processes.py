@@ -9,7 +9,7 @@ import pytest
 
 from harness.bisect.processes import of_document
 from harness.bisect.signature import Signature
-from harness.bisect.target import target_of, test_node
+from harness.bisect.target import node_of, target_of
 from harness.cli.run import TESTCASES
 from harness.evidence import Assertion, Evidence, codec
 from harness.history.format.parquet import write
@@ -86,6 +86,6 @@ def test_a_recorded_history_says_what_to_look_for(tmp_path: Path) -> None:
 
 def test_the_test_that_showed_it_is_found() -> None:
     seen = Signature("unmask-under-a-close", "answer", "", "")
-    assert test_node(seen, TESTCASES).endswith("test_race.py::test_unmask_under_a_close")
+    assert node_of(seen, TESTCASES).endswith("test_race.py::test_unmask_under_a_close")
     with pytest.raises(ConfigError, match="no test test_nothing in testcases/; give --test"):
-        test_node(Signature("nothing", "answer", "", ""), TESTCASES)
+        node_of(Signature("nothing", "answer", "", ""), TESTCASES)

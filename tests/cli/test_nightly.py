@@ -92,7 +92,7 @@ def test_ctrl_c_writes_the_reports_and_the_next_call_goes_on(
     with pytest.raises(click.Abort):  # what click makes of it; harness.cli.main exits with 130
         _call("plan.yaml")
     assert "has not ended" in Path("nightly/dashboard.html").read_text()
-    assert "goes on with night" in capsys.readouterr().err
+    assert "resumes night" in capsys.readouterr().err
     runner.script = lambda cell: Told()
     assert _call("plan.yaml") == 0
     with Store(Path("nightly")) as store:
@@ -149,5 +149,5 @@ def test_whatever_stops_it_leaves_nothing_behind_and_can_be_gone_on_with(
         assert child.returncode == -signal.SIGKILL and states == ["running", "waiting"]
         return
     assert child.returncode == 130 and states == ["waiting", "waiting"]
-    assert json.loads(out)["verdict"] == "MISS" and f"goes on with night {night.id}" in err
+    assert json.loads(out)["verdict"] == "MISS" and f"resumes night {night.id}" in err
     assert "has not ended" in Path("nightly/dashboard.html").read_text()

@@ -143,7 +143,7 @@ def test_sides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("/nowhere:rwlock", "BASE: /nowhere is no release, directory or REPO@REF"),
+        ("/nowhere:rwlock", "BASE: /nowhere is not a release, a directory or REPO@REF"),
         ("9.9:rwlock", "BASE: 9.9 is no release"),
         ("{tree}:no-such", "no flavour no-such"),
         ("{tree}@main", "no commit main"),

@@ -40,7 +40,7 @@ def test_one_night_of_many_stores(tmp_path: Path) -> None:
         "h1": ("PASS", ""),
         "h2": ("FAIL", "port 7 lost an event"),
         "h3": ("MISS", "the place is taken"),
-        "h4": ("MISS", "no job ran it"),
+        "h4": ("MISS", "no job ran this cell"),
     }
     assert (tmp_path / "all" / cells["h2"].run / "history/h2/witness-1.html").is_file()
     assert [(f.host, f.judgement.kind) for f in found] == [("h2", "failing")]

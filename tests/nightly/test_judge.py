@@ -82,7 +82,9 @@ def test_another_failure_of_a_failing_test_is_another() -> None:
     assert not last(hang).another
     assert not last(hang, hang).another
     assert last(hang, crash).another
-    assert last(hang, crash).text.startswith("2 (passed before, last on 000; it failed otherwise")
+    assert last(hang, crash).text.startswith(
+        "2 (passed before, last on 000; it failed in another way"
+    )
     assert not last(hang, crash, hang).another  # seen before
     assert not last(None, crash).another  # of a night whose evidence nobody kept
     assert not last(hang, None).another

@@ -92,7 +92,7 @@ def test_a_host_is_released_whatever_happens(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         _runner(tmp_path, notices)(_cell(host=host), tmp_path / "out", 60, Event())
     assert log.read_text() == "have\ngone\n"
-    assert len(notices) == 1 and notices[0].startswith("nobody is still ours: release: ")
+    assert len(notices) == 1 and notices[0].startswith("nobody was not released: ")
 
 
 # Stands for a run that takes its time: tells of SIGTERM, leaves a child behind.

@@ -23,7 +23,7 @@ KEYS = [("h1", "counter", "load"), ("h2", "counter", "load")]
 def test_one_writes_and_others_read(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
         begun = store.begin_night("plan", KEYS, 1_800_000_000.0, 60)
-        with pytest.raises(ConfigError, match="another nightly is at work here"):
+        with pytest.raises(ConfigError, match="another nightly is writing this store"):
             Store(tmp_path, write=True)
         with Store(tmp_path) as reader:
             assert reader.nights(5) == [begun]
