@@ -26,8 +26,8 @@ class Confirmation:
     @property
     def confirmed(self) -> bool:
         """Whether the culprit fails, its parents pass, and no other test contradicts that."""
-        seen = self.fails is True and self.parents_pass is True
-        return seen and self.reverted_passes is not False and not self.same_as_parent
+        tested = self.fails is True and self.parents_pass is True
+        return tested and self.reverted_passes is not False and not self.same_as_parent
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ def _confirm(
     signature = observations.target(commits.bad)
     posterior = search.posterior_after(question, observations)
     doubt = 1 - question.confidence
-    at = observations.counts(culprit, signature)
+    at_culprit = observations.counts(culprit, signature)
     not_tested = []
     if unknown := observations.why_untestable(culprit, signature):
         not_tested.append(f"the culprit: {unknown}")
-    elif not at.fails:
-        return Step("culprit", culprit, _tries(posterior, doubt / 5, at.passes))
+    elif not at_culprit.fails:
+        return Step("culprit", culprit, _tries(posterior, doubt / 5, at_culprit.passes))
     parents_pass: bool | None = None
     for parent in commits.parents[culprit]:
         if unknown := observations.why_untestable(parent, signature):
@@ -90,7 +90,7 @@ def _confirm(
         observations.digests.get(parent, "?") == observations.digests.get(culprit)
         for parent in commits.parents[culprit]
     )
-    fails = True if at.fails else None
+    fails = True if at_culprit.fails else None
     return Finding(answer, Confirmation(fails, parents_pass, reverted, same, tuple(not_tested)))
 
 

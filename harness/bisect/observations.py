@@ -108,8 +108,8 @@ class Observations:
         """
         if self.given_target is not None:
             return self.given_target
-        seen = Counter(t.signature for t in self.tries(bad) if t.signature is not None)
-        return seen.most_common(1)[0][0] if seen else None
+        failures = Counter(t.signature for t in self.tries(bad) if t.signature is not None)
+        return failures.most_common(1)[0][0] if failures else None
 
     def why_untestable(self, revision: str, signature: Signature | None) -> str:
         """Return why ``revision`` cannot be tested for failure ``signature``; "" if it can."""

@@ -110,11 +110,11 @@ class BuildProcesses:
 
     @contextmanager
     def started(self, revision: str, *, nice: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a child that builds ``revision``; BuildError where there is nothing to build."""
+        """Start a child that builds ``revision``; BuildError if its tree has no Xen to build."""
         words = ["build", f"--arch={self._arch}"]
         options = self._trees.options(revision)
         with child.started(words, options, nice=nice, quiet=True) as started:
-            yield started
+            yield started  # quiet: the JSON document that it prints is enough
 
 
 class _BackgroundBuilds:
@@ -136,7 +136,7 @@ class _BackgroundBuilds:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the child and the thread."""
+        """Stop the child, and wait until the thread ends."""
         with self._lock:
             self._stopped = True
             if self._running is not None:

@@ -16,19 +16,19 @@ def document(
     question: Question, observations: Observations, found: Finding, repository: Repository
 ) -> dict[str, Any]:
     """Return the JSON document of ``bisect --json``; docs/bisect.md has its keys."""
-    commits, answer, seen = question.commits, found.answer, found.confirmation
+    commits, answer, confirmation = question.commits, found.answer, found.confirmation
     target = observations.target(commits.bad)
     return {
         "culprit": answer.culprit,
         "subject": repository.subject(answer.culprit) if answer.culprit else "",
         "confidence": round(answer.confidence, 4),
-        "confirmed": seen.confirmed,
+        "confirmed": confirmation.confirmed,
         "confirmation": {
-            "fails_at_culprit": seen.fails,
-            "passes_at_parents": seen.parents_pass,
-            "passes_with_it_reverted": seen.reverted_passes,
-            "builds_the_same_as_its_parent": seen.same_as_parent,
-            "not_tested": list(seen.not_tested),
+            "fails_at_culprit": confirmation.fails,
+            "passes_at_parents": confirmation.parents_pass,
+            "passes_with_it_reverted": confirmation.reverted_passes,
+            "builds_the_same_as_its_parent": confirmation.same_as_parent,
+            "not_tested": list(confirmation.not_tested),
         },
         "suspects": [
             {"commit": name, "probability": round(share, 4), "subject": repository.subject(name)}
@@ -106,15 +106,15 @@ def _contains(question: Question, found: Finding, name: str) -> bool:
 def other_failures(question: Question, observations: Observations) -> list[dict[str, Any]]:
     """Return the failures that are not the target: which revision showed which, how often."""
     target = observations.target(question.commits.bad)
-    seen = Counter(
+    times = Counter(
         (event.revision, one.signature)
         for event in observations.tested
         for one in event.tries
         if one.outcome == "fail" and one.signature != target
     )
     return [
-        {"commit": commit, "failure": str(failure), "times": times}
-        for (commit, failure), times in seen.items()
+        {"commit": commit, "failure": str(failure), "times": count}
+        for (commit, failure), count in times.items()
     ]
 
 
@@ -152,9 +152,9 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
 _REVERTED = "passes_with_it_reverted"
 
 
-def _doubts(seen: dict[str, Any]) -> Iterator[str]:
-    yield from seen["not_tested"]
-    if seen["builds_the_same_as_its_parent"]:
+def _doubts(confirmation: dict[str, Any]) -> Iterator[str]:
+    yield from confirmation["not_tested"]
+    if confirmation["builds_the_same_as_its_parent"]:
         yield "its parent builds the same bytes"
-    if seen[_REVERTED] is False:
+    if confirmation[_REVERTED] is False:
         yield "the bad end still fails with that commit reverted"

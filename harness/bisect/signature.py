@@ -38,5 +38,5 @@ def signature(test: Mapping[str, Any]) -> Signature:
 
 def of_evidence(test: str, evidence: Evidence | None) -> Signature:
     """Return the signature of test ``test`` that failed with ``evidence``."""
-    seen = _UNEXPLAINED if evidence is None else identity(evidence)
-    return Signature(test, seen.kind, seen.site, seen.shape)
+    found = _UNEXPLAINED if evidence is None else identity(evidence)
+    return Signature(test, found.kind, found.site, found.shape)

@@ -60,13 +60,13 @@ class SimulatedHistory:
         if revision in self.dead:
             died = Signature(BOOT, "crash", "setup.c", "x")
             return self._tested(revision, Try(BOOT, "fail", died, "Panic on CPU 0"))
-        seen: list[Try] = []
+        tries_so_far: list[Try] = []
         for _ in range(tries):
             self.tries += 1
-            seen.append(self._try(revision))
-            if seen[-1].outcome == "fail" and not keep_going:
+            tries_so_far.append(self._try(revision))
+            if tries_so_far[-1].outcome == "fail" and not keep_going:
                 break
-        return self._tested(revision, *seen)
+        return self._tested(revision, *tries_so_far)
 
     def _try(self, revision: str) -> Try:
         if self.random.random() < self.others:

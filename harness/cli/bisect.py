@@ -50,7 +50,7 @@ from harness.verdict import (
 )
 @click.option(
     "--history-signature",
-    "seen",
+    "failed_run",
     type=click.Path(path_type=Path, exists=True),
     help="Look for the failure of this run (directory) or recorded history (*.parquet).",
 )
@@ -68,7 +68,7 @@ def command(
     bad: str,
     tests: tuple[str, ...],
     scenario: str | None,
-    seen: Path | None,
+    failed_run: Path | None,
     host: str,
     lab: Path | None,
     out: Path | None,
@@ -83,7 +83,7 @@ def command(
     repository = Repository.open(xen_git)
     ends = repository.commit(good, "--good"), repository.commit(bad, "--bad")
     question = Question(repository.between(*ends), forced=scenario is not None)
-    failure = target_of(seen) if seen else None
+    failure = target_of(failed_run) if failed_run else None
     nodes = [scenario] if scenario else _nodes(tests, failure)
     if scenario and (tests or "interleave" not in COMMANDS):
         why = "excludes --test" if tests else "this installation has no command interleave"

@@ -88,8 +88,8 @@ def _over_domains(host: HostRun, name: str) -> dict[str, float]:
     for latency in host.latencies:
         by_op[latency.op].append(latency)
     return {
-        op: math.exp(statistics.fmean(math.log(max(getattr(one, name), 0.01)) for one in seen))
-        for op, seen in by_op.items()
+        op: math.exp(statistics.fmean(math.log(max(getattr(one, name), 0.01)) for one in latencies))
+        for op, latencies in by_op.items()
     }
 
 

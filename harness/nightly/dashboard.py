@@ -168,9 +168,9 @@ def _tiles(
 ) -> dict[tuple[str, tuple[str, str]], Tile]:
     """Return the tile of every host and column."""
     numbers = {night.id: number for number, night in enumerate(nights)}
-    seen: dict[CellKey, list[tuple[str, str]]] = {}
+    strips: dict[CellKey, list[tuple[str, str]]] = {}
     for night, verdict, run, *key in store.verdicts(nights[0].id):
-        row = seen.setdefault((key[0], key[1], key[2]), [("", "")] * len(nights))
+        row = strips.setdefault((key[0], key[1], key[2]), [("", "")] * len(nights))
         row[numbers[night]] = verdict, _report(store.home, run) if verdict in _BAD else ""
     tiles = {}
     for cell in report.cells:
@@ -180,7 +180,7 @@ def _tiles(
             verdict=shown,
             title=f"{' '.join(cell.key)}: {shown}{took} {cell.message}".rstrip(),
             href=_report(store.home, cell.run),
-            strip=Markup(strip(seen.get(cell.key, []))),
+            strip=Markup(strip(strips.get(cell.key, []))),
         )
     return tiles
 

@@ -73,12 +73,12 @@ def read_night(store: Store, night: Night) -> NightReport:
 
 def count_verdicts(cells: Iterable[CellRow]) -> dict[str, int]:
     """Return the number of cells with each verdict, the worst first; ``left``: without one."""
-    seen = list(cells)
+    listed = list(cells)
     counts: dict[str, int] = {
-        str(verdict): sum(cell.state == "done" and cell.verdict == verdict for cell in seen)
+        str(verdict): sum(cell.state == "done" and cell.verdict == verdict for cell in listed)
         for verdict in SEVERITY
     }
-    counts["left"] = sum(cell.state != "done" for cell in seen)
+    counts["left"] = sum(cell.state != "done" for cell in listed)
     return {name: count for name, count in counts.items() if count}
 
 

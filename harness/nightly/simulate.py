@@ -66,8 +66,8 @@ def changes_each_night(logs: _Array, builds: Sequence[str]) -> list[tuple[int, C
     """Return (night, last change) for every night on which the search reports a change."""
     found = []
     for count in range(1, len(logs) + 1):
-        if seen := changes(list(1000 * np.exp(logs[:count])), builds[:count]):
-            found.append((count - 1, seen[-1]))
+        if so_far := changes(list(1000 * np.exp(logs[:count])), builds[:count]):
+            found.append((count - 1, so_far[-1]))
     return found
 
 
@@ -83,7 +83,7 @@ def false_positive_rate(kind: str, series: int, seed: int = 1) -> float:
     )
 
 
-def found(
+def detection(
     kind: str, series: int, builds: Sequence[str] = EVERY_NIGHT, seed: int = 2
 ) -> tuple[float, float]:
     """Return in what share of ``series`` series the slow-down is found and attributed to the
@@ -107,7 +107,7 @@ def run() -> dict[str, float]:
     metrics: dict[str, float] = {}
     for kind in KINDS:
         metrics[f"invented_percent_{kind}"] = 100 * false_positive_rate(kind, _UNCHANGED)
-        share, nights = found(kind, _SLOW)
+        share, nights = detection(kind, _SLOW)
         metrics[f"found_percent_{kind}"] = 100 * share
         metrics[f"found_after_nights_{kind}"] = nights
     return metrics

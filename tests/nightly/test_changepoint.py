@@ -18,8 +18,8 @@ from harness.nightly.simulate import (
     KINDS,
     NIGHTS,
     changes_each_night,
+    detection,
     false_positive_rate,
-    found,
 )
 
 ONE_NEW = ["old"] * 10 + ["new"] * 10
@@ -52,7 +52,7 @@ def test_the_same_hypervisor_is_never_blamed(kind: str) -> None:
 )
 @pytest.mark.parametrize("builds", [EVERY_NIGHT, ONE_NEW], ids=["nightly", "one"])
 def test_a_fifth_slower_is_found(kind: str, share: float, nights: int, builds: list[str]) -> None:
-    caught, after = found(kind, 100, builds)
+    caught, after = detection(kind, 100, builds)
     assert caught >= share
     assert after <= nights
 
