@@ -63,9 +63,8 @@ def open_night(plan: NightlyPlan, store: Store, notice: Notice, *, resume: bool)
             return night
         _resolve_interrupted(store, night)
         is_late = time.time() >= night.deadline
-        _end_night(
-            store, night, f"stopped, and {'no time left' if is_late else 'the plan is another'}"
-        )
+        why = "no time left" if is_late else "the plan has changed"
+        _end_night(store, night, f"stopped, and {why}")
     if resume:
         return None
     keys = (cell.key for cell in plan.cells())
@@ -74,9 +73,9 @@ def open_night(plan: NightlyPlan, store: Store, notice: Notice, *, resume: bool)
 
 def _resolve_interrupted(store: Store, night: Night) -> None:
     """End the attempts that were running when ``night`` was stopped."""
-    begun = {cell.id for cell in store.cells(night.id) if cell.state == "running"}
+    running = {cell.id for cell in store.cells(night.id) if cell.state == "running"}
     for attempt in store.attempts(night.id):
-        if attempt.cell in begun and attempt.ended is None:
+        if attempt.cell in running and attempt.ended is None:
             _end_interrupted(store, attempt)
 
 

@@ -18,7 +18,7 @@ CREATE TABLE night (
     plan TEXT NOT NULL,       -- digest of what the plan asks for
     started REAL NOT NULL,    -- seconds since 1970, as all times here
     deadline REAL NOT NULL,
-    ended REAL,               -- NULL: it goes on, or was killed
+    ended REAL,               -- NULL: it is running, or was killed
     verdict TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
@@ -29,7 +29,7 @@ CREATE TABLE cell (
     state TEXT NOT NULL DEFAULT 'waiting',  -- running, done; left: no time for it
     verdict TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT '',
-    run TEXT NOT NULL DEFAULT '',           -- directory of the run that counts, from the store
+    run TEXT NOT NULL DEFAULT '',           -- directory of the run that counts, below the store
     started REAL, seconds REAL,
     arch TEXT NOT NULL DEFAULT '', flavour TEXT NOT NULL DEFAULT '',
     version TEXT NOT NULL DEFAULT '', source TEXT NOT NULL DEFAULT '',
@@ -38,7 +38,7 @@ CREATE TABLE cell (
     UNIQUE (night, host, xen, suite)
 );
 CREATE INDEX cell_by_key ON cell (host, xen, suite, night);
-CREATE TABLE attempt (        -- every run that was begun for a cell, retries included
+CREATE TABLE attempt (        -- every run that was started for a cell, retries included
     cell INTEGER NOT NULL REFERENCES cell,
     number INTEGER NOT NULL,
     run TEXT NOT NULL, started REAL NOT NULL, ended REAL,
@@ -53,7 +53,7 @@ CREATE TABLE test (           -- of the run that counts; number: a test may run 
     number INTEGER NOT NULL,
     verdict TEXT NOT NULL, seconds REAL NOT NULL,
     message TEXT NOT NULL DEFAULT '', story TEXT NOT NULL DEFAULT '',
-    artifacts TEXT NOT NULL DEFAULT '',     -- lines: files, from the run's directory
+    artifacts TEXT NOT NULL DEFAULT '',     -- one path a line, below the run's directory
     evidence TEXT NOT NULL DEFAULT '',      -- JSON: docs/results.md; '': none
     PRIMARY KEY (cell, name, number)
 ) WITHOUT ROWID;
@@ -67,7 +67,7 @@ CREATE TABLE finding (        -- as of the end of that night
     night TEXT NOT NULL REFERENCES night,
     host TEXT NOT NULL, xen TEXT NOT NULL, suite TEXT NOT NULL,
     name TEXT NOT NULL,       -- of the test or the metric
-    kind TEXT NOT NULL,       -- failing, flaky, fixed, slower
+    kind TEXT NOT NULL,       -- failing, flaky, fixed, slower, drift
     is_new INTEGER NOT NULL, since TEXT NOT NULL, text TEXT NOT NULL,
     build_before TEXT NOT NULL, build_after TEXT NOT NULL,
     low REAL, value REAL, high REAL,
@@ -75,8 +75,8 @@ CREATE TABLE finding (        -- as of the end of that night
 ) WITHOUT ROWID;
 """
 
-# By the schema that a store has: what makes it one of the next.  Schema 1 knew an attempt that
-# was stopped by its message alone.
+# For each older schema, the statements that upgrade a store to the next one.  In schema 1 only the
+# message showed that an attempt was stopped.
 UPGRADES = {
     1: """
 ALTER TABLE test ADD COLUMN evidence TEXT NOT NULL DEFAULT '';
@@ -116,7 +116,7 @@ class CellRow:
     xen: str
     suite: str
     state: CellState
-    verdict: str  # "" while there is none
+    verdict: str  # "" as long as there is none
     message: str
     run: str
     started: float | None

@@ -1,4 +1,4 @@
-"""The journal goes on after a kill, and only for its own question."""
+"""The journal is resumed after a kill, and only with the same header."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_kill_at_any_byte_costs_one_event_at_most(tmp_path: Path) -> None:
         assert list(again(path).events) == [*EVENTS[:whole], EVENTS[0]]
 
 
-def test_another_question_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_journal_of_another_question_is_not_resumed(tmp_path: Path) -> None:
     written(tmp_path / "j")
     other = Header("older", "bad", HEAD.tests, HEAD.host, "")
     with (
@@ -65,7 +65,7 @@ def test_another_question_is_not_gone_on_with(tmp_path: Path) -> None:
         pass
 
 
-def test_two_cannot_write_at_once(tmp_path: Path) -> None:
+def test_only_one_process_can_write_the_journal(tmp_path: Path) -> None:
     with (
         Journal(tmp_path / "j", HEAD, Observations()),
         pytest.raises(ConfigError, match="another bisection writes here"),
@@ -75,7 +75,7 @@ def test_two_cannot_write_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ['{"kind": "tested"}', '{"kind": "x"}', "[]", "{"])
-def test_damage_in_the_middle_is_told_of(tmp_path: Path, line: str) -> None:
+def test_damage_in_the_middle_is_reported(tmp_path: Path, line: str) -> None:
     written(tmp_path / "j")
     with (tmp_path / "j").open("a") as file:
         file.write(f"{line}\n")
@@ -83,7 +83,7 @@ def test_damage_in_the_middle_is_told_of(tmp_path: Path, line: str) -> None:
         again(tmp_path / "j")
 
 
-def test_a_bisection_of_an_older_harness_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_bisection_of_an_older_harness_is_not_resumed(tmp_path: Path) -> None:
     """It compared failures by their messages, which are not compared any more."""
     written(tmp_path / "j")
     head, rest = (tmp_path / "j").read_text().split("\n", 1)

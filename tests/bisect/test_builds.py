@@ -52,7 +52,7 @@ def test_a_revision_is_built_once(tree: Path, builds: BuildProcesses) -> None:
     assert different.content != first.content
 
 
-def test_what_does_not_build_says_why(tree: Path, builds: BuildProcesses) -> None:
+def test_a_revision_that_does_not_build_says_why(tree: Path, builds: BuildProcesses) -> None:
     broken = commit(tree, "int broken(void) { return oops; }\n")
     with pytest.raises(BuildError, match=r"xen/main\.c:1: .*oops"):
         builds.build(broken)
@@ -60,7 +60,7 @@ def test_what_does_not_build_says_why(tree: Path, builds: BuildProcesses) -> Non
         builds.build(REVERT + git(tree, "rev-list", "--max-parents=0", "main"))
 
 
-def test_the_next_ones_are_built_meanwhile(tree: Path, builds: BuildProcesses) -> None:
+def test_the_next_revisions_are_built_in_the_background(tree: Path, builds: BuildProcesses) -> None:
     revisions = [commit(tree, MAIN.format(n)) for n in range(1, 4)]
     broken = commit(tree, "int broken(void) { return oops; }\n")
     builds.build_ahead(iter([broken, *revisions[:2]]))
@@ -73,7 +73,7 @@ def test_the_next_ones_are_built_meanwhile(tree: Path, builds: BuildProcesses) -
     assert builds.build(revisions[1]).seconds < 1
 
 
-def test_what_is_not_wanted_any_more_is_given_up(tree: Path, builds: BuildProcesses) -> None:
+def test_a_build_that_is_not_needed_any_more_is_stopped(tree: Path, builds: BuildProcesses) -> None:
     makefile = tree / "xen/Makefile"
     makefile.write_text(
         makefile.read_text().replace("\tcp xen-syms", "\tsleep 4711\n\tcp xen-syms")

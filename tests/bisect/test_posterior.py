@@ -47,7 +47,7 @@ def by_hand(seen: dict[int, tuple[int, int]]) -> list[float]:
 
 
 @given(seen=TALLIES)
-def test_it_is_bayes_rule(seen: dict[int, tuple[int, int]]) -> None:
+def test_the_posterior_follows_bayes_rule(seen: dict[int, tuple[int, int]]) -> None:
     weights = by_hand(seen)
     counts = {f"c{revision}": Counts(*counts) for revision, counts in seen.items()}
     got = infer_posterior(line(COUNT), counts)
@@ -69,7 +69,7 @@ def test_one_failure_clears_every_later_commit_and_a_pass_no_earlier_one() -> No
     assert (got.culprit > 0).all() and got.culprit[0] < got.culprit[5] / 5
 
 
-def test_the_prior_is_one() -> None:
+def test_the_prior_sums_to_one() -> None:
     assert _RATE_PRIOR.sum() == pytest.approx(1)
     assert infer_posterior(line(COUNT), {}).culprit.sum() == pytest.approx(1)
 

@@ -1,4 +1,4 @@
-"""What a run's document says of a revision."""
+"""The document of a run becomes the tries of a revision; the target is read from a run."""
 
 from __future__ import annotations
 

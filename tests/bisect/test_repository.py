@@ -1,4 +1,4 @@
-"""Real git: which commits are searched, what git makes of our log, and a commit taken back."""
+"""With real git: the commits between two ends, the replay of our log, and reverted commits."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_commits_are_git_s(tree: Path) -> None:
         ("main~3", "side", "try --good"),
     ],
 )
-def test_ends_that_will_not_do(tree: Path, good: str, bad: str, says: str) -> None:
+def test_wrong_ends_are_refused(tree: Path, good: str, bad: str, says: str) -> None:
     repository = Repository.open(str(tree))
     with pytest.raises(ConfigError) as caught:
         repository.between(repository.commit(good, "--good"), repository.commit(bad, "--bad"))
@@ -100,7 +100,7 @@ def test_a_repository_may_be_what_git_fetches_from(tree: Path) -> None:
     assert far.commit("main", "--x") == last
 
 
-def test_a_commit_is_taken_back_in_a_clone(tree: Path, tmp_path: Path) -> None:
+def test_a_commit_is_reverted_in_a_clone(tree: Path, tmp_path: Path) -> None:
     repository = Repository.open(str(tree))
     merge, top = repository.commit("main~2", "--x"), repository.commit("main", "--x")
     state = git(tree, "status", "--porcelain"), git(tree, "rev-parse", "HEAD", "--all")
@@ -117,7 +117,7 @@ def test_a_commit_is_taken_back_in_a_clone(tree: Path, tmp_path: Path) -> None:
     ) == state
 
 
-def test_a_commit_that_does_not_revert_is_no_build(tree: Path) -> None:
+def test_a_commit_that_does_not_revert_is_a_build_error(tree: Path) -> None:
     repository = Repository.open(str(tree))
     culprit = repository.commit("main~3", "--x")  # "second"; changed again on top
     commit(tree, "third", "xen/a.c", "int a, b, c;\n")

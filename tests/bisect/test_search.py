@@ -65,7 +65,7 @@ def test_a_flaky_failure_is_found_as_surely_as_is_claimed(rate: float) -> None:
     assert right > by_git
 
 
-def test_what_does_not_build_is_stepped_around() -> None:
+def test_the_search_avoids_revisions_that_do_not_build() -> None:
     broken = frozenset(f"c{number}" for number in range(60, 70))
     result = bisect(world(128, 40, broken=broken))
     assert finding(result.found).answer.culprit == "c40"
@@ -106,7 +106,7 @@ def test_a_lab_fault_is_retried_and_never_counted() -> None:
                for event in result.observations.tested for one in event.tries)  # fmt: skip
 
 
-def test_a_lab_that_is_gone_is_told_of() -> None:
+def test_a_lab_that_always_fails_stops_the_search() -> None:
     result = bisect(world(64, 20, faults=1.0))
     assert result.found == Stop("the lab failed 3 times: QEMU is gone", "lab")
 
@@ -121,7 +121,7 @@ def test_another_failure_does_not_count_and_is_kept() -> None:
     assert result.observations.target("c64") == TARGET
 
 
-def test_the_wanted_failure_may_be_the_rarer_one() -> None:
+def test_the_target_may_be_the_rarer_failure() -> None:
     odd = world(64, 20, seed=3, others=0.6)
     question = Question(odd.commits)
     found, _ = loop.run(question, Observations(TARGET), odd, odd, record=lambda event: None)
@@ -129,7 +129,7 @@ def test_the_wanted_failure_may_be_the_rarer_one() -> None:
 
 
 class Masked(SimulatedHistory):
-    """A world in which some revisions fail in another way before the test can say anything."""
+    """A history in which some revisions always fail in another way before the test runs."""
 
     masked: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()  # the test that counts is skipped there
@@ -146,7 +146,7 @@ def masked(culprit: int, masked: set[str], silent: set[str] = frozenset()) -> Ma
     return made
 
 
-def test_a_revision_that_always_fails_otherwise_is_stepped_around() -> None:
+def test_the_search_avoids_a_revision_that_always_fails_in_another_way() -> None:
     result = bisect(masked(20, {"c32", "c33"}))
     assert finding(result.found).answer.culprit == "c20"
     found = finding(bisect(masked(32, {"c32"})).found)
@@ -158,7 +158,7 @@ def test_a_revision_that_always_fails_otherwise_is_stepped_around() -> None:
 
 
 @pytest.mark.parametrize(("end", "at"), [("c64", "bad"), ("c0", "good")])
-def test_an_end_that_always_fails_otherwise_is_told_of(end: str, at: str) -> None:
+def test_an_end_that_always_fails_in_another_way_is_reported(end: str, at: str) -> None:
     lab = masked(20, {end})
     question = Question(lab.commits)
     found, _ = loop.run(question, Observations(TARGET), lab, lab, record=lambda event: None)
@@ -166,7 +166,7 @@ def test_an_end_that_always_fails_otherwise_is_told_of(end: str, at: str) -> Non
     assert "another failure comes first: race: crash" in found.why
 
 
-def test_a_revision_that_skips_the_test_is_stepped_around() -> None:
+def test_the_search_avoids_a_revision_that_skips_the_test() -> None:
     result = bisect(masked(20, set(), {"c32"}))
     assert finding(result.found).answer.culprit == "c20"
     assert result.observations.skipped["c32"].startswith("cannot be tested, although others can")
@@ -187,7 +187,9 @@ def test_ends_are_checked_first() -> None:
     ("more", "reverted", "confirmed"),
     [({}, True, True), ({"reverts": False}, None, True), ({"revert_fixes": False}, False, False)],
 )
-def test_the_culprit_is_taken_back(more: dict[str, bool], reverted: bool, confirmed: bool) -> None:
+def test_the_culprit_is_reverted_to_confirm_it(
+    more: dict[str, bool], reverted: bool, confirmed: bool
+) -> None:
     seen = finding(bisect(world(32, 9, **more)).found).confirmation
     assert (seen.fails, seen.parents_pass) == (True, True)
     assert (seen.reverted_passes, seen.confirmed) == (reverted, confirmed)
@@ -242,7 +244,7 @@ def test_any_history_is_searched_to_an_end_and_never_wrongly(
         assert suspects == {culprit} and found.confirmation.confirmed
 
 
-def test_what_builds_the_same_as_its_parent_is_no_suspect() -> None:
+def test_a_commit_that_builds_the_same_as_its_parent_is_no_suspect() -> None:
     plain = line(64)
     inert = frozenset(plain.ids) - {"c10", "c30", "c50", "c64"}
     some = SimulatedHistory(Commits("c0", plain.ids, plain.parents, inert), "c30", 1.0, Random(1))
@@ -264,7 +266,7 @@ def test_the_same_bytes_cannot_be_good_and_bad() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.4, 1.0])
-def test_a_bisection_that_was_killed_goes_on_where_it_was(rate: float) -> None:
+def test_a_bisection_that_was_killed_is_resumed(rate: float) -> None:
     whole: list[Event] = []
     first = world(64, 33, rate, seed=5, broken=frozenset({"c32"}))
     question = Question(first.commits)

@@ -18,7 +18,7 @@ import pytest
 from harness.cli import nightly
 from harness.nightly.store import Store
 from harness.verdict import Verdict
-from tests.nightly.fake import FakeRunner, Told
+from tests.nightly.fake import FakeResult, FakeRunner
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "nightly.md").read_text()
@@ -54,7 +54,7 @@ def _table(heading: str) -> list[str]:
 def test_json_is_what_the_documentation_says(
     runner: FakeRunner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runner.script = lambda cell: Told({"load": Verdict.FAIL})
+    runner.script = lambda cell: FakeResult({"load": Verdict.FAIL})
     assert _call("plan.yaml", "--json") == 1
     said = json.loads(capsys.readouterr().out)
     assert list(said) == _table("`nightly --json`:")
@@ -78,14 +78,14 @@ def test_the_summary_is_printed(runner: FakeRunner, capsys: pytest.CaptureFixtur
     ("verdict", "code"), [(Verdict.PASS, 0), (Verdict.FAIL, 1), (Verdict.MISS, 3)]
 )
 def test_exit_codes(runner: FakeRunner, verdict: Verdict, code: int) -> None:
-    runner.script = lambda cell: Told({"load": verdict})
+    runner.script = lambda cell: FakeResult({"load": verdict})
     assert _call("plan.yaml") == code
 
 
 def test_ctrl_c_writes_the_reports_and_the_next_call_goes_on(
     runner: FakeRunner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(cell: object) -> Told:
+    def stop(cell: object) -> FakeResult:
         raise KeyboardInterrupt
 
     runner.script = stop
@@ -93,7 +93,7 @@ def test_ctrl_c_writes_the_reports_and_the_next_call_goes_on(
         _call("plan.yaml")
     assert "has not ended" in Path("nightly/dashboard.html").read_text()
     assert "resumes night" in capsys.readouterr().err
-    runner.script = lambda cell: Told()
+    runner.script = lambda cell: FakeResult()
     assert _call("plan.yaml") == 0
     with Store(Path("nightly")) as store:
         assert len(store.nights(9)) == 1

@@ -1,4 +1,4 @@
-"""Verdicts on two hypervisors that nobody booted."""
+"""Verdicts on measurements that were made up: nothing is booted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_same_is_equivalent() -> None:
     assert "5 rounds" in seen.summary and "10%" in seen.summary
 
 
-def test_a_slower_one_is_worse_and_by_how_much_is_said() -> None:
+def test_a_slower_candidate_is_worse_and_the_summary_says_by_how_much() -> None:
     seen = judged(pairs(5, speed=0.7))
     assert seen.verdict == "worse"
     assert {one.what for one in seen.differences} == {"throughput", "latency"}
@@ -62,7 +62,7 @@ def test_a_slower_one_is_worse_and_by_how_much_is_said() -> None:
     assert not any(one.worse for one in faster.differences)
 
 
-def test_noise_leaves_it_undecided_and_says_how_much_longer() -> None:
+def test_noise_leaves_it_undecided_and_the_summary_says_how_much_longer() -> None:
     seen = judged(pairs(4, noise=0.15))
     assert seen.verdict == "undecided"
     assert seen.rounds_needed is not None and seen.rounds_needed > 4
@@ -77,7 +77,7 @@ def test_noise_leaves_it_undecided_and_says_how_much_longer() -> None:
     assert close.rounds_needed is None and "too close to a difference of 10%" in close.summary
 
 
-def test_the_same_is_seldom_told_to_differ() -> None:
+def test_equal_variants_are_rarely_said_to_differ() -> None:
     verdicts = [judged(pairs(5, noise=0.03, seed=seed)).verdict for seed in range(200)]
     assert verdicts.count("worse") + verdicts.count("differs") <= 4
     assert verdicts.count("equivalent") >= 100
@@ -106,7 +106,7 @@ def test_a_failure_that_both_have_is_no_difference() -> None:
     assert judged(often).verdict == "worse"  # 2 of 30 and 30 of 30
 
 
-def test_what_the_lab_spoilt_is_no_failure() -> None:
+def test_a_lab_fault_is_no_failure() -> None:
     spoilt = run(Random(1), tests=(TestOutcome("boot", MISS, "QEMU is gone"),))
     assert spoilt.fault == "boot: QEMU is gone"
     after = (TestOutcome("load", FAIL, "hangs"), TestOutcome("duel", MISS, "Xen was lost before"))

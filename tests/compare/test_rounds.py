@@ -1,4 +1,4 @@
-"""Interleaving, retries, and which variants there are."""
+"""Rounds, retries, and the names of variants."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_lab_fault_is_tried_again() -> None:
     assert runs.asked.count(("candidate", 7, 2)) == 1
 
 
-def test_a_round_that_the_lab_spoils_again_and_again_is_left_out() -> None:
+def test_a_round_with_only_lab_faults_is_left_out() -> None:
     assert seen(Runs(*(("base", 8, attempt) for attempt in range(3)))) == 1
 
 
@@ -74,7 +74,7 @@ def test_a_run_that_is_stopped_keeps_the_rounds_before_it() -> None:
 
 
 def settled(made: list[Pair], most: int = 20) -> Comparison:
-    """What a compare of these rounds comes to."""
+    """The result of a comparison with these rounds."""
     says = [
         comparison
         for _, comparison in until_settled(
@@ -98,7 +98,7 @@ def test_a_failure_ends_it_at_once() -> None:
     assert settled([(OK, OK), (OK, bad), (OK, OK)]).rounds == 2
 
 
-def test_one_round_that_is_asked_for_is_all() -> None:
+def test_one_round_is_enough_if_one_is_asked_for() -> None:
     assert settled(pairs(1), most=1).rounds == 1
 
 
@@ -106,7 +106,9 @@ def test_one_round_that_is_asked_for_is_all() -> None:
     ("speed", "verdict", "least", "most"),
     [(1.0, "equivalent", 92, 100), (1 / 1.1, "equivalent", 0, 13), (0.8, "worse", 97, 100)],
 )
-def test_more_looks_do_not_make_it_rash(speed: float, verdict: str, least: int, most: int) -> None:
+def test_more_checks_do_not_lead_to_wrong_verdicts(
+    speed: float, verdict: str, least: int, most: int
+) -> None:
     """A spread of 8 % between pairs, as emulated machines have it; 1/1.1 is the margin itself."""
     noise = 0.08 / 2**0.5
     said = [settled(pairs(20, speed, noise, seed)).verdict for seed in range(100)]
@@ -131,7 +133,7 @@ def test_a_run_that_left_nothing_is_a_lab_fault(tmp_path: Path) -> None:
     assert read_measurement(tmp_path / "nowhere").fault == "no test ran"
 
 
-def test_sides(tmp_path: Path) -> None:
+def test_variants(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "xen")
     assert find_variant(str(tree), "BASE").options.flavour == "rwlock"
     assert find_variant(f"{tree}:rwlock", "BASE").options.xen_src == tree
@@ -149,7 +151,7 @@ def test_sides(tmp_path: Path) -> None:
         ("{tree}@main", "no commit main"),
     ],
 )
-def test_no_such_side(tmp_path: Path, text: str, says: str) -> None:
+def test_no_such_variant(tmp_path: Path, text: str, says: str) -> None:
     tree = make_tree(tmp_path / "xen")
     with pytest.raises(ConfigError) as caught:
         find_variant(text.format(tree=tree), "BASE")

@@ -55,7 +55,7 @@ def shelf(tmp_path: Path, text: str | None) -> Path:
     ("text", "says"),
     [
         (None, "must say what catches it"),
-        ("kind: racy\n", "caught_by or forced_by, and shows; or cannot_show"),
+        ("kind: racy\n", "shows and either caught_by or forced_by; or cannot_show"),
         ("kind: racy\ncaught_by: a::b\nforced_by: c\nshows: hang\n", "caught_by or forced_by"),
         ("kind: racy\nforced_by: c\nshows: hang\narches: [arm64]\n", "cannot_show"),
         ("kind: awful\ncannot_show: x\n", "kind"),

@@ -56,7 +56,7 @@ def test_another_failure_is_no_hit() -> None:
     assert cell.explanation == "failed in another way: something else"
 
 
-def test_what_is_around_the_tests_is_no_try() -> None:
+def test_boot_and_teardown_are_no_tries() -> None:
     frame = [
         BOOT,
         said("PASS", name="nothing-leaked"),

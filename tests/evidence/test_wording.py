@@ -173,9 +173,9 @@ def test_a_stopped_night_goes_on_whatever_the_wording(
     reword(monkeypatch, chance)
     asked: list[str] = []
 
-    def script(cell: Cell) -> fake.Told | HarnessError:
+    def script(cell: Cell) -> fake.FakeResult | HarnessError:
         asked.append(cell.host.name)
-        return LabError(gibberish(chance)) if len(asked) == 1 else fake.Told()
+        return LabError(gibberish(chance)) if len(asked) == 1 else fake.FakeResult()
 
     with Store(tmp_path, write=True) as store:
         plan = fake.plan(hosts=("h1",), retries=1)

@@ -21,7 +21,7 @@ from harness.verdict import HarnessError, Verdict, combine
 
 @dataclass(frozen=True)
 class FakeResult:
-    """What a run is to tell."""
+    """The results of a run that was not made."""
 
     verdicts: dict[str, Verdict] = field(default_factory=lambda: {"load": Verdict.PASS})
     build: str = "aa" * 20

@@ -1,4 +1,4 @@
-"""Change points: what is found, how soon, and how often one is invented."""
+"""Change points: how often one is found, how soon, and how often one is reported wrongly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _QUIET = [kind for kind in KINDS if kind != "remembering"]  # docs/nightly.md ow
 
 
 @pytest.mark.parametrize("kind", _QUIET)
-def test_twenty_nights_without_a_change_invent_next_to_nothing(kind: str) -> None:
+def test_twenty_nights_without_a_change_rarely_report_one(kind: str) -> None:
     """With a new hypervisor every night: nothing but the figures speaks against a change."""
     assert false_positive_rate(kind, 300) <= 0.015
 
@@ -76,7 +76,7 @@ _MEASURED = [
 ]  # fmt: skip
 
 
-def test_nights_that_were_slow_by_chance_do_not_turn_the_blame_on_the_machine() -> None:
+def test_nights_that_were_slow_by_chance_do_not_move_the_change_to_the_machine() -> None:
     builds = ["old"] * 20 + ["new"] * 6
     assert changes(_MEASURED[:22], builds[:22]) == []  # two nights are no level
     for night in range(23, 27):
@@ -123,13 +123,13 @@ def test_a_change_of_the_machine_is_not_the_next_hypervisor_s() -> None:
     assert [(change.at, change.same_build) for change in seen] == [(10, True)]
 
 
-def test_what_is_long_past_does_not_count() -> None:
+def test_nights_before_the_window_do_not_count() -> None:
     logs = np.random.default_rng(8).normal(0, 0.02, 200)
     logs[:100] += 1.0
     assert changes(list(np.exp(logs)), [str(night) for night in range(200)]) == []
 
 
-def test_a_shift_that_matters_to_nobody_is_not_told() -> None:
+def test_a_shift_that_is_too_small_is_not_reported() -> None:
     logs = np.random.default_rng(9).normal(0, 0.001, 40)
     logs[20:] += math.log(0.97)
     assert changes(list(np.exp(logs)), [str(night) for night in range(40)]) == []

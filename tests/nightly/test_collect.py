@@ -46,6 +46,6 @@ def test_one_night_of_many_stores(tmp_path: Path) -> None:
     assert [(f.host, f.judgement.kind) for f in found] == [("h2", "failing")]
 
 
-def test_what_is_no_store_is_told_before_anything_begins(tmp_path: Path) -> None:
+def test_a_directory_without_a_store_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no store"):
         CollectRunner([tmp_path])

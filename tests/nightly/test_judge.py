@@ -1,4 +1,4 @@
-"""From histories to findings: a table, and laws that hold for every history."""
+"""From a series to its judgement: a table, and laws that hold for every series."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _tries(outcomes: str, builds: str | None = None) -> list[TestOutcome]:
         ("PPPPPPPPPPF", None, "failing", 10),
     ],
 )
-def test_a_history_and_what_it_is(
+def test_a_series_and_its_judgement(
     outcomes: str, builds: str | None, kind: str | None, since: int | None
 ) -> None:
     tries = _tries(outcomes, builds)

@@ -1,4 +1,4 @@
-"""A night from its first cell to its last, with runs that nobody boots for."""
+"""A night from its first cell to its last, with runs that boot nothing."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_host_that_fails_again_and_again_is_left_alone(tmp_path: Path) -> None
     assert left[0].message.startswith("h1 failed 3 times in a row: ")
 
 
-def test_a_run_that_never_was_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_a_run_that_did_not_start_is_reported_with_its_reason(tmp_path: Path) -> None:
     problems = {"h1": ConfigError("no commit x"), "h2": LabError("acquire: the place is taken")}
     runner = FakeRunner(lambda cell: problems[cell.host.name])
     with Store(tmp_path, write=True) as store:
@@ -138,7 +138,7 @@ def _stopped_after(count: int, tmp_path: Path) -> FakeRunner:
     return runner
 
 
-def test_a_stopped_night_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_stopped_night_is_resumed(tmp_path: Path) -> None:
     stopped = _stopped_after(3, tmp_path)
     rest = FakeRunner()
     with Store(tmp_path, write=True) as store:
@@ -160,7 +160,7 @@ def test_another_plan_begins_another_night(tmp_path: Path) -> None:
         done = night(plan(hosts=("h3",)), store, FakeRunner())
         assert done.id != old.id and store.unfinished() == []
         closed = store.night(old.id)
-        assert closed.verdict == "PASS" and "the plan is another" in closed.message
+        assert closed.verdict == "PASS" and "the plan has changed" in closed.message
         assert {cell.state for cell in store.cells(old.id)} == {"done", "left"}
 
 
@@ -174,13 +174,13 @@ def test_a_night_whose_time_is_over_is_closed(tmp_path: Path) -> None:
         assert store.night(begun.id).ended is not None
 
 
-def test_resume_alone_begins_nothing(tmp_path: Path) -> None:
+def test_resume_alone_starts_no_night(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
         assert open_night(plan(), store, lambda text: None, resume=True) is None
         assert store.nights(5) == []
 
 
-def test_a_run_that_ended_unnoticed_is_not_run_again(tmp_path: Path) -> None:
+def test_a_run_whose_end_was_not_recorded_is_not_run_again(tmp_path: Path) -> None:
     asked = plan(hosts=("h1", "h2", "h3"))
     with Store(tmp_path, write=True) as store:
         begun = open_night(asked, store, lambda text: None, resume=False)

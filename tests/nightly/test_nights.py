@@ -1,4 +1,4 @@
-"""Whole nights, one after another, over a hypervisor that changes: what nightly says of them."""
+"""The findings of many nights in a row, while the hypervisor changes."""
 
 from __future__ import annotations
 

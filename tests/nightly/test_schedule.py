@@ -1,4 +1,4 @@
-"""Which cell is next: priority, then what waits longest; never a busy host, never too long."""
+"""Which cell is next: by priority, then by waiting time; no busy host, and none too long."""
 
 from __future__ import annotations
 

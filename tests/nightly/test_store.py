@@ -1,4 +1,4 @@
-"""The store file: who may write it, what survives, and what a wrong one says."""
+"""The store: who may write it, what a kill leaves, and the errors of a wrong file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_store_of_another_schema_is_left_alone(tmp_path: Path) -> None:
     assert caught.value.exit_code == EXIT_USAGE
 
 
-def test_what_is_no_database_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("this is no database, and long enough to be seen as none" * 40)
     with pytest.raises(LabError, match=r"cannot open the store: .*database"):
         Store(tmp_path, write=True)
@@ -67,7 +67,7 @@ def test_a_transaction_is_whole_or_not_at_all(tmp_path: Path) -> None:
         assert store.db.execute("SELECT count(*) FROM name").fetchone() == (0,)
 
 
-def test_the_names_of_nights_only_rise(tmp_path: Path) -> None:
+def test_a_night_always_has_a_later_name_than_the_one_before(tmp_path: Path) -> None:
     """Also within one second, and when the clock is set back."""
     with Store(tmp_path, write=True) as store:
         clock = (1_800_000_000.0, 1_800_000_000.5, 1_700_000_000.0)
@@ -127,7 +127,7 @@ def _old_store(home: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_a_store_of_an_older_harness_goes_on(tmp_path: Path, write: bool) -> None:
+def test_a_store_of_an_older_harness_is_upgraded(tmp_path: Path, write: bool) -> None:
     _old_store(tmp_path)
     with Store(tmp_path, write=write) as store:
         first, last = store.nights(5)
