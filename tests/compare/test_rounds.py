@@ -146,7 +146,7 @@ def test_variants(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("/nowhere:rwlock", "BASE: /nowhere is not a release, a directory or REPO@REF"),
-        ("9.9:rwlock", "BASE: 9.9 is no release"),
+        ("9.9:rwlock", "BASE: 9.9 is not a release"),
         ("{tree}:no-such", "no flavour no-such"),
         ("{tree}@main", "no commit main"),
     ],
