@@ -114,7 +114,7 @@ def _nights(runs: dict[str, Path], home: Path) -> Iterator[tuple[object, ...]]:
             outcome = read_outcome(run)
             store.end_attempt(store.begin_attempt(store.cells(night.id)[0]), outcome, state="done")
             for found in detect_findings(store, night):
-                yield (night.id, found.name, found.found.kind, found.found.since, found.is_new)
+                yield (night.id, found.name, found.judgement.kind, found.judgement.since, found.is_new)
 
 
 def test_every_decision_stays_whatever_the_wording(
@@ -158,11 +158,11 @@ def test_other_failures_of_a_bisection_are_counted_whatever_the_wording(
         for time in range(2)
     ]
     commits = Commits("good", ("bad",), {"bad": ("good",)})
-    state = Observations(target_of(recorded(tmp_path / "hang", SAMPLES[0])))
+    observations = Observations(target_of(recorded(tmp_path / "hang", SAMPLES[0])))
     for document in documents:
-        state = state.after(of_document("bad", document, ""))
+        observations = observations.with_event(of_document("bad", document, ""))
     reword(monkeypatch, chance)
-    counted = other_failures(Question(commits), state)
+    counted = other_failures(Question(commits), observations)
     assert [each["times"] for each in counted] == [2] * len(others)
 
 
