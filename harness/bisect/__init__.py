@@ -1,1 +1,2 @@
-"""Which commit broke it: a search over commits that bears flaky failures and broken builds."""
+"""Find the commit that introduced a failure, although tests are flaky and some commits do not
+build."""

@@ -6,7 +6,7 @@ import sys
 from random import Random
 
 from harness.bisect.confirm import Finding
-from harness.bisect.simulate import World, bisect, by_halves, line
+from harness.bisect.simulate import SimulatedHistory, bisect, halve, line
 from harness.progress import Progress
 
 COMMITS = 128
@@ -17,11 +17,11 @@ REPEATS = (1, 5, 20)  # of each step, for comparison; 1 is plain ``git bisect``
 
 def run(histories: int = HISTORIES) -> dict[str, float]:
     """Return, for each probability of a failure, how often the answer was right and what a
-    bisection took, beside halving with a fixed number of tries for each step.
+    bisection cost; and the same of halving with a fixed number of tries in each step.
 
-    ``*_correct`` is a share of the answers, ``*_claimed`` one of the histories (an answer
-    that claims 95 %), ``*_tries`` and ``*_boots`` are means.  Ours counts the check of both
-    ends and of the culprit, halving neither.
+    ``*_claimed`` is the share of histories with an answer (that claims 95 %), ``*_correct`` the
+    share of right ones among these answers, ``*_tries`` and ``*_boots`` are means.  Ours
+    includes the tests of both ends and of the culprit, halving does not.
     """
     progress = Progress(sys.stderr)
     metrics: dict[str, float] = {"commits": COMMITS, "histories": histories}
@@ -35,25 +35,25 @@ def run(histories: int = HISTORIES) -> dict[str, float]:
     return metrics
 
 
-def _worlds(rate: float, histories: int) -> list[World]:
+def _simulations(rate: float, histories: int) -> list[SimulatedHistory]:
     commits = line(COMMITS)
-    worlds = []
+    simulations = []
     for seed in range(histories):
         random = Random(f"{seed} {rate}")
-        worlds.append(World(commits, random.choice(commits.ids), rate, random))
-    return worlds
+        simulations.append(SimulatedHistory(commits, random.choice(commits.ids), rate, random))
+    return simulations
 
 
 def _ours(rate: float, histories: int) -> dict[str, float]:
     claimed = right = tries = boots = steps = 0
-    for world in _worlds(rate, histories):
-        result = bisect(world)
+    for history in _simulations(rate, histories):
+        result = bisect(history)
         tries += result.tries
         boots += result.boots
         steps += result.steps
         if isinstance(result.found, Finding) and result.found.answer.culprit is not None:
             claimed += 1
-            right += result.found.answer.culprit == world.culprit
+            right += result.found.answer.culprit == history.culprit
     return {
         "claimed": claimed / histories,
         "correct": right / claimed if claimed else 0.0,
@@ -65,10 +65,10 @@ def _ours(rate: float, histories: int) -> dict[str, float]:
 
 def _halving(rate: float, histories: int, repeat: int) -> dict[str, float]:
     right = tries = boots = 0
-    for world in _worlds(rate, histories):
-        right += by_halves(world, repeat) == world.culprit
-        tries += world.tries
-        boots += world.boots
+    for history in _simulations(rate, histories):
+        right += halve(history, repeat) == history.culprit
+        tries += history.tries
+        boots += history.boots
     return {
         "correct": right / histories,
         "tries": tries / histories,

@@ -1,101 +1,105 @@
-"""Is it really that commit?  It fails there, passes before it, and passes without it on top."""
+"""Confirm the culprit: it fails, its parents pass, and the bad end with it reverted passes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.bisect import plan
-from harness.bisect.belief import Belief
-from harness.bisect.plan import Answer, Question, Step, Stop
-from harness.bisect.tally import State
+from harness.bisect import search
+from harness.bisect.observations import Observations
+from harness.bisect.posterior import Posterior
+from harness.bisect.search import Answer, Question, Step, Stop
 
-REVERT = "revert:"  # before the culprit's id: the bad end with the culprit reverted on top
-_MOST = 64  # tries at once
+REVERT = "revert:"  # prefix of the culprit's id: the bad end with the culprit reverted on top
+_MAX_TRIES = 64  # in one step
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What was seen of the culprit; None: that could not be tested."""
+    """What the tests of the culprit showed; None: this could not be tested."""
 
     fails: bool | None = None  # at the culprit itself
-    parents_pass: bool | None = None  # so often that the failure would have shown itself
+    parents_pass: bool | None = None  # so many times that a bad one would have failed
     reverted_passes: bool | None = None  # the bad end with the culprit reverted
-    same_as_parent: bool = False  # both build the same bytes: then the commit is not to blame
-    why: tuple[str, ...] = ()  # what could not be tested, and why
+    same_as_parent: bool = False  # both build the same bytes: the commit cannot be the cause
+    not_tested: tuple[str, ...] = ()  # what could not be tested, and why
 
     @property
     def confirmed(self) -> bool:
-        """Whether all that could be tested speaks against the culprit, both ends of it tested."""
-        seen = self.fails is True and self.parents_pass is True
-        return seen and self.reverted_passes is not False and not self.same_as_parent
+        """Whether the culprit fails, its parents pass, and no other test contradicts that."""
+        tested = self.fails is True and self.parents_pass is True
+        return tested and self.reverted_passes is not False and not self.same_as_parent
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer, and what was seen when it was confirmed."""
+    """The answer of the search, and its confirmation."""
 
     answer: Answer
     confirmation: Confirmation
 
 
-def next_step(question: Question, state: State) -> Step | Finding | Stop:
-    """Return what to do next: search, and once there is one culprit, confirm it.
+def next_step(question: Question, observations: Observations) -> Step | Finding | Stop:
+    """Return the next step: first of the search, then, once it names a culprit, to confirm it.
 
-    What is seen while confirming counts for the search, too: it may point elsewhere then.
+    The tries that confirm count for the search as well, so the search may then name another
+    commit.
     """
-    answer = plan.next_step(question, state)
+    answer = search.next_step(question, observations)
     if not isinstance(answer, Answer):
         return answer
     if answer.culprit is None:
         return Finding(answer, Confirmation())
-    return _confirm(question, state, answer, answer.culprit)
+    return _confirm(question, observations, answer, answer.culprit)
 
 
-def _confirm(question: Question, state: State, answer: Answer, culprit: str) -> Step | Finding:
+def _confirm(
+    question: Question, observations: Observations, answer: Answer, culprit: str
+) -> Step | Finding:
     commits = question.commits
-    signature = state.signature(commits.bad)
-    seen = plan.think(question, state)
+    signature = observations.target(commits.bad)
+    posterior = search.posterior_after(question, observations)
     doubt = 1 - question.confidence
-    at = state.tally(culprit, signature)
-    why = []
-    if unknown := state.untestable(culprit, signature):
-        why.append(f"the culprit: {unknown}")
-    elif not at.fails:
-        return Step("culprit", culprit, _tries(seen, doubt / 5, at.passes))
+    at_culprit = observations.counts(culprit, signature)
+    not_tested = []
+    if unknown := observations.why_untestable(culprit, signature):
+        not_tested.append(f"the culprit: {unknown}")
+    elif not at_culprit.fails:
+        return Step("culprit", culprit, _tries(posterior, doubt / 5, at_culprit.passes))
     parents_pass: bool | None = None
     for parent in commits.parents[culprit]:
-        if unknown := state.untestable(parent, signature):
-            why.append(f"the parent: {unknown}")
+        if unknown := observations.why_untestable(parent, signature):
+            not_tested.append(f"the parent: {unknown}")
             parents_pass = None
             break
-        passes = state.tally(parent, signature).passes
-        if more := _tries(seen, doubt, passes):
+        passes = observations.counts(parent, signature).passes
+        if more := _tries(posterior, doubt, passes):
             return Step("parent", parent, more)
         parents_pass = True
     on_top = REVERT + culprit
-    tally = state.tally(on_top, signature)
+    on_top_counts = observations.counts(on_top, signature)
     reverted: bool | None = None
-    if unknown := state.untestable(on_top, signature):
-        why.append(f"reverted: {unknown}")
-    elif tally.fails:
+    if unknown := observations.why_untestable(on_top, signature):
+        not_tested.append(f"reverted: {unknown}")
+    elif on_top_counts.fails:
         reverted = False
-    elif more := _tries(seen, doubt, tally.passes):
+    elif more := _tries(posterior, doubt, on_top_counts.passes):
         return Step("revert", on_top, more)
     else:
         reverted = True
     same = any(
-        state.content.get(parent, "?") == state.content.get(culprit)
+        observations.digests.get(parent, "?") == observations.digests.get(culprit)
         for parent in commits.parents[culprit]
     )
-    fails = True if at.fails else None
-    return Finding(answer, Confirmation(fails, parents_pass, reverted, same, tuple(why)))
+    fails = True if at_culprit.fails else None
+    return Finding(answer, Confirmation(fails, parents_pass, reverted, same, tuple(not_tested)))
 
 
-def _tries(seen: Belief, doubt: float, passes: int) -> int:
-    """Return how many more passes leave less than ``doubt`` that a bad revision passes all."""
+def _tries(posterior: Posterior, doubt: float, passes: int) -> int:
+    """Return how many more passes are needed until the probability that a bad revision passes
+    all of them is ``doubt`` or less."""
     more = 0
-    while seen.passes_all(passes + more) > doubt:
+    while posterior.passes_all(passes + more) > doubt:
         more += 1
-        if more == _MOST:
+        if more == _MAX_TRIES:
             break
     return more

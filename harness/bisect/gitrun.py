@@ -1,11 +1,11 @@
-"""Exit codes for ``git bisect run``: what it takes for good, for bad, and for "skip this one"."""
+"""``run --bisect-run``: the exit codes by which ``git bisect run`` marks a revision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from harness.arch import Arch
-from harness.bisect.tally import BOOT
+from harness.bisect.observations import BOOT
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor.build import build
 from harness.hypervisor.source import Source
@@ -15,13 +15,14 @@ from harness.verdict import BuildError, ConfigError, Verdict
 GOOD = 0
 BAD = 1
 SKIP = 125  # the revision cannot be tested
-STOP = 255  # git stops at 128 and above; the same command goes on: nothing was marked
+STOP = 255  # git stops at 128 and above and marks nothing, so the same command resumes it
 
 
 def unbuildable(source: Source, flavour: str | None, archs: Sequence[Arch]) -> str:
-    """Build ``source``; return why it cannot be tested, "" if it can.
+    """Build ``source``; return why that failed (a patch that does not apply, say), "" if it did
+    not.
 
-    Without ``flavour`` it is built as it stands.  A patch that does not fit is such a reason.
+    Without ``flavour`` it is built as it stands.
     """
     try:
         for arch in archs:
@@ -31,8 +32,8 @@ def unbuildable(source: Source, flavour: str | None, archs: Sequence[Arch]) -> s
     return ""
 
 
-def code(run: Run) -> int:
-    """Return the exit code for ``run``: a Xen that died while booting is none to judge by."""
+def exit_code(run: Run) -> int:
+    """Return the exit code for ``run``: SKIP where Xen died while it booted, as no test ran."""
     if run.verdict is Verdict.PASS:
         return GOOD
     failed = [t.name for host in run.hosts for t in host.tests if t.verdict is Verdict.FAIL]

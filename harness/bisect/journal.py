@@ -1,4 +1,5 @@
-"""bisect.jsonl: every event on the disk before the next step, so that kill -9 costs one step."""
+"""bisect.jsonl: each event is on the disk before the next step begins, so that kill -9 loses at
+most one step."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.bisect.tally import Built, Event, Skipped, State, Tested
+from harness.bisect.observations import Built, Event, Observations, Skipped, Tested
 from harness.results.directory import cannot_write
 from harness.results.journal import append_line
 from harness.verdict import ConfigError, HarnessError
@@ -22,25 +23,26 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 @dataclass(frozen=True)
-class Head:
-    """What is asked; a journal goes on only for the same question."""
+class Header:
+    """The first line: what is searched.  A journal is resumed only with the same header."""
 
     good: str
     bad: str
     tests: tuple[str, ...]
     host: str
-    signature: str  # that is looked for: Signature.key(); "": the bad end's
-    compares: str = "evidence"  # what makes two failures the same; before it was their words
+    signature: str  # Signature.key() of the target; "": the most frequent failure of the bad end
+    compares: str = "evidence"  # how failures are compared; an older harness compared messages
 
 
 class Journal:
-    """The one writer of a journal, new or gone on with.  ``state`` is what it holds so far.
+    """The only writer of a journal, which is new or resumed.
 
-    A last line that was cut off by the end of its writer is dropped.  ConfigError if it is
-    another question's, or another process writes it.
+    ``observations`` holds the events of the journal so far.  If the last line is cut off, because
+    the writer was killed, it is dropped.  ConfigError if the journal has another header, or
+    another process writes it.
     """
 
-    def __init__(self, path: Path, head: Head, state: State) -> None:
+    def __init__(self, path: Path, head: Header, observations: Observations) -> None:
         self._path = path
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -54,31 +56,33 @@ class Journal:
         if len(whole) < len(content):
             os.ftruncate(self._fd, len(whole))
         lines = whole.splitlines()
-        wanted = {"kind": "question", **_plain(asdict(head))}
+        header_line = {"kind": "question", **_plain(asdict(head))}
         if not lines:
-            self._write(wanted)
+            self._write(header_line)
         elif "compares" not in (asked := _json(lines[0], path, 1)):
             raise ConfigError(
-                "an older harness began this bisection, and told failures by their words",
+                "an older harness began this bisection, and compared failures by their messages",
                 where=str(path),
                 hint="give --out a new directory",
             )
-        elif asked != wanted:
+        elif asked != header_line:
             raise ConfigError(
                 "this directory holds the bisection of another question",
                 where=str(path),
                 hint="give --out a new directory",
             )
-        self.state = state
+        self.observations = observations
         for number, line in enumerate(lines[1:], 2):
-            self.state = self.state.after(_event(_json(line, path, number), path, number))
+            self.observations = self.observations.with_event(
+                _event(_json(line, path, number), path, number)
+            )
 
     def add(self, event: Event) -> None:
-        """Write ``event``; LabError if the disk will not take it."""
+        """Write ``event``; LabError if the disk refuses it."""
         self._write({"kind": _NAMES[type(event)], **_plain(asdict(event))})
 
     def close(self) -> None:
-        """End the journal."""
+        """Close the file."""
         os.close(self._fd)
 
     def _write(self, document: dict[str, Any]) -> None:
@@ -106,9 +110,9 @@ def _json(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         document = json.loads(line)
     except ValueError:
-        raise HarnessError("damaged", where=f"{path}:{number}", hint=_AFRESH) from None
+        raise HarnessError("damaged", where=f"{path}:{number}", hint=_START_AGAIN) from None
     if not isinstance(document, dict):
-        raise HarnessError("not a JSON object", where=f"{path}:{number}", hint=_AFRESH)
+        raise HarnessError("not a JSON object", where=f"{path}:{number}", hint=_START_AGAIN)
     return document
 
 
@@ -121,7 +125,7 @@ def _event(document: dict[str, Any], path: Path, number: int) -> Event:
         return event
     except (ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]
-        raise HarnessError(reason, where=f"{path}:{number}", hint=_AFRESH) from None
+        raise HarnessError(reason, where=f"{path}:{number}", hint=_START_AGAIN) from None
 
 
-_AFRESH = "give --out a new directory to begin afresh"
+_START_AGAIN = "give --out a new directory to start again"

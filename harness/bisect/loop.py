@@ -1,4 +1,4 @@
-"""The loop: build, test, write down, think, until there is an answer."""
+"""The loop of a bisection: build a revision, test it, record that, choose the next one."""
 
 from __future__ import annotations
 
@@ -8,118 +8,128 @@ from dataclasses import replace
 from typing import Protocol
 
 from harness.bisect.confirm import Finding, next_step
-from harness.bisect.plan import FAULTS, Question, Step, Stop
+from harness.bisect.observations import BOOT, Built, Event, Observations, Skipped, Tested, Try
+from harness.bisect.search import MAX_FAULTS, Question, Step, Stop
 from harness.bisect.signature import Signature
-from harness.bisect.tally import BOOT, Built, Event, Skipped, State, Tested, Try
 from harness.verdict import BuildError
 
 
 class Builder(Protocol):
-    """Makes a hypervisor of a revision."""
+    """Builds the hypervisor of a revision."""
 
     def build(self, revision: str, /) -> Built:
-        """Build ``revision``, or wait for it; BuildError if it does not build."""
+        """Build ``revision``, or wait until its build ends; BuildError if it does not build."""
 
-    def ahead(self, revisions: Iterable[str], /) -> None:
-        """Begin to build ``revisions``, in this order; give up others that were begun."""
+    def build_ahead(self, revisions: Iterable[str], /) -> None:
+        """Build ``revisions`` in the background, in this order; stop the builds before these."""
 
 
-class Machine(Protocol):
+class Tester(Protocol):
     """Boots a revision that was built, and tests it."""
 
-    def test(self, revision: str, tries: int, on: bool, /) -> Tested:
-        """Run the test so often in one boot; ``on``: also after a failure."""
+    def test(self, revision: str, tries: int, keep_going: bool, /) -> Tested:
+        """Boot once and run the test ``tries`` times, or until it fails.
+
+        ``keep_going``: go on after a failure.
+        """
 
 
-Notice = Callable[[Step, State], None]
+Notice = Callable[[Step, Observations], None]
 
 
 def run(
     question: Question,
-    state: State,
+    observations: Observations,
     builder: Builder,
-    machine: Machine,
+    tester: Tester,
     *,
     record: Callable[[Event], None],
-    notice: Notice = lambda step, state: None,
-) -> tuple[Finding | Stop, State]:
-    """Go on from ``state`` to the end; ``record`` is given every event before the next step."""
-    faults: Counter[str] = Counter()  # in a row, of this session: the lab may be mended since
+    notice: Notice = lambda step, observations: None,
+) -> tuple[Finding | Stop, Observations]:
+    """Continue from ``observations`` until there is an answer; return it, and all observations.
+
+    ``record`` is called with every event before the next step, ``notice`` before every test.
+    """
+    # Lab faults in a row, by revision.  Only of this session: the lab may be repaired by now.
+    faults: Counter[str] = Counter()
 
     def add(event: Event) -> None:
-        nonlocal state
+        nonlocal observations
         record(event)
-        state = state.after(event)
+        observations = observations.with_event(event)
 
     while True:
-        step = next_step(question, state)
+        step = next_step(question, observations)
         if not isinstance(step, Step):
-            builder.ahead(())
-            return step, state
-        if step.revision not in state.content:
+            builder.build_ahead(())
+            return step, observations
+        if step.revision not in observations.digests:
             try:
                 add(builder.build(step.revision))
             except BuildError as error:
                 add(Skipped(step.revision, f"does not build: {error}"))
-            continue  # the build may have told something: that it is the same as another
-        notice(step, state)
-        builder.ahead(_likely(question, state, step))
-        tested = _test(machine, step)
+            continue  # choose again: the build may turn out to be the same as another one
+        notice(step, observations)
+        builder.build_ahead(_next_revisions(question, observations, step))
+        tested = _test(tester, step)
         add(tested)
-        if _no_boot(tested, question, state):
+        if _died_booting(tested, question, observations):
             add(Skipped(step.revision, f"does not boot: {tested.tries[-1].message}"))
-        wanted = state.signature(question.commits.bad)
-        faults[step.revision] = 0 if _told(tested, wanted) else faults[step.revision] + 1
-        if faults[step.revision] < FAULTS:
+        target = observations.target(question.commits.bad)
+        faults[step.revision] = 0 if _is_conclusive(tested, target) else faults[step.revision] + 1
+        if faults[step.revision] < MAX_FAULTS:
             continue
-        told = (one.revision for one in reversed(state.tested) if _told(one, wanted))
-        control = next(told, None)
+        worked = (
+            one.revision for one in reversed(observations.tested) if _is_conclusive(one, target)
+        )
+        control = next(worked, None)
         why = tested.tries[-1].message if tested.tries else "no test ran"
         if control is None:
-            return Stop(f"the lab failed {FAULTS} times: {why}", "lab"), state
+            return Stop(f"the lab failed {MAX_FAULTS} times: {why}", "lab"), observations
         check = Step("control", control, 1)
-        notice(check, state)
-        add(_test(machine, check))
-        if not _told(state.tested[-1], wanted):
-            return Stop(f"the lab fails, also with what worked before: {why}", "lab"), state
-        add(Skipped(step.revision, f"cannot be tested, others can: {why}"))
+        notice(check, observations)
+        add(_test(tester, check))
+        if not _is_conclusive(observations.tested[-1], target):
+            why = f"the lab fails, also with a revision that worked before: {why}"
+            return Stop(why, "lab"), observations
+        add(Skipped(step.revision, f"cannot be tested, although others can: {why}"))
         faults[step.revision] = 0
 
 
-def _test(machine: Machine, step: Step) -> Tested:
-    return replace(machine.test(step.revision, step.tries, step.on), stage=step.stage)
+def _test(tester: Tester, step: Step) -> Tested:
+    return replace(tester.test(step.revision, step.tries, step.keep_going), stage=step.stage)
 
 
-def _told(tested: Tested, wanted: Signature | None) -> bool:
-    """Say whether the test that counts said anything (it may be skipped, or never reached), or
-    anything failed; one fault after it does not spoil what came before."""
+def _is_conclusive(tested: Tested, target: Signature | None) -> bool:
+    """Return whether the test of ``target`` passed or failed (it may be skipped, or not reached),
+    or any test failed.  A lab fault after that does not change the answer."""
 
     def counts(one: Try) -> bool:
-        return one.test == wanted.test if wanted else one.test != BOOT
+        return one.test == target.test if target else one.test != BOOT
 
     outcomes = {one.outcome for one in tested.tries if counts(one) or one.outcome == "fail"}
     return bool(outcomes & {"pass", "fail"})
 
 
-def _no_boot(tested: Tested, question: Question, state: State) -> bool:
-    """Say whether Xen died while booting, and that is not the failure that is looked for."""
-    wanted = state.signature(question.commits.bad)
+def _died_booting(tested: Tested, question: Question, observations: Observations) -> bool:
+    """Return whether Xen died while it booted, and that is not the failure that is searched."""
+    target = observations.target(question.commits.bad)
     return any(
-        one.test == BOOT and one.outcome == "fail" and one.signature != wanted
+        one.test == BOOT and one.outcome == "fail" and one.signature != target
         for one in tested.tries
     )
 
 
-def _likely(question: Question, state: State, step: Step) -> Iterator[str]:
-    """Yield the revisions that would be tested next, after either outcome of ``step``."""
-    wanted = state.signature(question.commits.bad)
-    if wanted is None:
+def _next_revisions(question: Question, observations: Observations, step: Step) -> Iterator[str]:
+    """Yield the revisions to test next if ``step`` fails, and if it passes, unless built."""
+    target = observations.target(question.commits.bad)
+    if target is None:
         yield question.commits.good
         return
-    passed = Try(wanted.test, "pass")
-    failed = Try(wanted.test, "fail", wanted)
+    passed = Try(target.test, "pass")
+    failed = Try(target.test, "fail", target)
     for tries in ((failed,), (passed,) * step.tries):
-        after = state.after(Tested(step.revision, tries, 0.0, 0.0))
+        after = observations.with_event(Tested(step.revision, tries, 0.0, 0.0))
         following = next_step(question, after)
-        if isinstance(following, Step) and following.revision not in state.content:
+        if isinstance(following, Step) and following.revision not in observations.digests:
             yield following.revision

@@ -1,4 +1,4 @@
-"""The user's git repository: which commits there are, and a commit taken back.  Only read."""
+"""The user's git repository: its commits, and the tree with a commit reverted.  Only read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from harness.hypervisor import source
 from harness.hypervisor.source import PARTS, Source
 from harness.verdict import BuildError, ConfigError
 
-# Whoever takes the same commit back again gets the same commit id, and so the cached build.
+# With fixed names and dates, the same revert always has the same commit id, so its build is
+# found in the cache.
 _IDENTITY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -35,9 +36,9 @@ class Repository:
 
     @classmethod
     def open(cls, name: str) -> Repository:
-        """Open a local repository, or fetch all of what ``git clone`` takes into the cache.
+        """Open a local repository; one that has a URL is fetched into the cache.
 
-        ConfigError when there is none.
+        ConfigError if there is no such repository.
         """
         git.repository(name, name)
         local = Path(name).expanduser()
@@ -67,16 +68,16 @@ class Repository:
         return said.splitlines()[-1]
 
     def between(self, good: str, bad: str) -> Commits:
-        """Return the commits of ``bad`` that ``good`` has not (full ids).
+        """Return the commits that ``bad`` contains and ``good`` does not (both full ids).
 
-        ConfigError unless ``good`` is an older commit of ``bad``'s own history: of a sibling
-        nothing follows, git says so, too.
+        ConfigError unless ``good`` is an ancestor of ``bad``: whether a commit on another branch
+        is good says nothing about ``bad``'s history.
         """
         base = self._git("merge-base", good, bad).strip() if good != bad else ""
         if base != good:
             older = f"try --good {base[:12]}" if base and base != bad else "exchange the two?"
             raise ConfigError(
-                f"{good[:12]} is no older commit of {bad[:12]}'s history",
+                f"{good[:12]} is not an ancestor of {bad[:12]}",
                 where="--good",
                 hint=older,
             )
@@ -95,9 +96,9 @@ class Repository:
         return source.from_git(str(self.home), commit)
 
     def reverted(self, culprit: str, top: str, folder: Path) -> Source:
-        """Return the tree of ``top`` with ``culprit`` taken back; a clone is made in ``folder``.
+        """Return the tree of ``top`` with ``culprit`` reverted, in a new clone below ``folder``.
 
-        BuildError when git finds that it does not go.
+        BuildError if git cannot revert it.
         """
         clone = folder / "clone"
         try:
@@ -112,14 +113,14 @@ class Repository:
         return source.from_git(str(clone), "HEAD")
 
     def _inert(self, ids: Sequence[str], parents: dict[str, tuple[str, ...]]) -> frozenset[str]:
-        """Return the commits of which a hypervisor build reads the same as of a parent."""
+        """Return the commits that change no file that a build of the hypervisor reads."""
         trees = self._trees({*ids, *(name for above in parents.values() for name in above)})
         return frozenset(
             name for name in ids if any(trees[name] == trees[above] for above in parents[name])
         )
 
     def _trees(self, commits: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """Return git's digests of the parts of each commit that a build reads."""
+        """Return, for each commit, git's digests of the parts of the tree that a build reads."""
         names = sorted(commits)
         words = "".join(f"{name}:{part}\n" for name in names for part in PARTS)
         said = self._git("cat-file", "--batch-check=%(objectname)", stdin=words.encode())

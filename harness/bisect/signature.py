@@ -1,4 +1,5 @@
-"""Which failure is it?  The same test with evidence of the same identity shows the same one."""
+"""Which failure is it?  Two failures are the same if the test and the identity of the evidence
+are."""
 
 from __future__ import annotations
 
@@ -10,23 +11,23 @@ from typing import Any
 from harness.evidence import Evidence, codec, words
 from harness.evidence.identity import Identity, identity
 
-_UNEXPLAINED = Identity("failure", "")  # a test case's own exception, which says nothing
+_UNEXPLAINED = Identity("failure", "")  # of an exception of the test case, without evidence
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What is the same about a failure each time it shows."""
+    """What a failure has in common each time it occurs."""
 
     test: str  # name of the test that showed it
     kind: str  # of the evidence: hang, crash, disallowed, assertion...
     site: str  # Xen's function or file, the model's property, or the test case
-    shape: str  # what about it, without the numbers that vary
+    shape: str  # details, without the numbers that vary
 
     def __str__(self) -> str:
         return f"{self.test}: {words.identity(Identity(self.kind, self.site, self.shape))}"
 
     def key(self) -> str:
-        """Return it as one text that is equal exactly if the signature is."""
+        """Return a text that is equal if and only if the signature is."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
@@ -37,5 +38,5 @@ def signature(test: Mapping[str, Any]) -> Signature:
 
 def of_evidence(test: str, evidence: Evidence | None) -> Signature:
     """Return the signature of test ``test`` that failed with ``evidence``."""
-    seen = _UNEXPLAINED if evidence is None else identity(evidence)
-    return Signature(test, seen.kind, seen.site, seen.shape)
+    found = _UNEXPLAINED if evidence is None else identity(evidence)
+    return Signature(test, found.kind, found.site, found.shape)

@@ -9,15 +9,13 @@ from pathlib import Path
 import click
 
 from harness import cache
-from harness.bisect import lab as children
-from harness.bisect import loop, report
-from harness.bisect.confirm import Finding
-from harness.bisect.journal import Head, Journal
-from harness.bisect.plan import Question, Step, Stop
+from harness.bisect import loop, processes, report
+from harness.bisect.journal import Header, Journal
+from harness.bisect.observations import Observations
 from harness.bisect.repository import Repository
+from harness.bisect.search import Question, Step, Stop
 from harness.bisect.signature import Signature
-from harness.bisect.tally import State
-from harness.bisect.wanted import node, wanted
+from harness.bisect.target import node_of, target_of
 from harness.cli import COMMANDS, print_json
 from harness.cli.options import host_option, json_option, option
 from harness.config.lab import host as find_host
@@ -52,7 +50,7 @@ from harness.verdict import (
 )
 @click.option(
     "--history-signature",
-    "seen",
+    "failed_run",
     type=click.Path(path_type=Path, exists=True),
     help="Look for the failure of this run (directory) or recorded history (*.parquet).",
 )
@@ -70,7 +68,7 @@ def command(
     bad: str,
     tests: tuple[str, ...],
     scenario: str | None,
-    seen: Path | None,
+    failed_run: Path | None,
     host: str,
     lab: Path | None,
     out: Path | None,
@@ -85,12 +83,12 @@ def command(
     repository = Repository.open(xen_git)
     ends = repository.commit(good, "--good"), repository.commit(bad, "--bad")
     question = Question(repository.between(*ends), forced=scenario is not None)
-    failure = wanted(seen) if seen else None
+    failure = target_of(failed_run) if failed_run else None
     nodes = [scenario] if scenario else _nodes(tests, failure)
     if scenario and (tests or "interleave" not in COMMANDS):
-        why = "excludes --test" if tests else "this harness forces no interleavings"
+        why = "excludes --test" if tests else "this installation has no command interleave"
         raise ConfigError(why, where="--scenario", hint="give one of the two")
-    head = Head(*ends, tuple(nodes), booted.name, failure.key() if failure else "")
+    head = Header(*ends, tuple(nodes), booted.name, failure.key() if failure else "")
     place = (out or SHELF / f"bisect-{cache.key(*head.__dict__.values())[:10]}").absolute()
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -98,20 +96,20 @@ def command(
         raise cannot_write(place, error) from error
     click.echo(f"-- {len(question.commits.ids)} commits; everything is in {place}", err=True)
     began = time.monotonic()
-    trees = children.Trees(repository, question.commits.bad)
-    builds = children.Builds(trees, booted.arch)
-    runs = children.Runs(
+    trees = processes.SourceTrees(repository, question.commits.bad)
+    builds = processes.BuildProcesses(trees, booted.arch)
+    runs = processes.RunProcesses(
         trees,
         options=RunOptions(host=(booted.name,), lab=lab),
         tests=nodes,
         scenario=scenario or "",
         out=place / "runs",
     )
-    with Journal(place / "bisect.jsonl", head, State(failure)) as journal:
+    with Journal(place / "bisect.jsonl", head, Observations(failure)) as journal:
         try:
-            found, state = loop.run(
+            found, observations = loop.run(
                 question,
-                journal.state,
+                journal.observations,
                 builds,
                 runs,
                 record=journal.add,
@@ -121,30 +119,26 @@ def command(
             builds.close()
     if isinstance(found, Stop):
         raise _error(found, question)
-    told = report.document(question, state, found, repository)
-    told |= {"seconds": round(time.monotonic() - began, 1), "path": str(place)}
-    write_whole(place / "bisect.json", json.dumps(told, indent=2) + "\n")
-    write_whole(place / "bisect.log", report.git_log(question, state, found, repository))
+    result = report.document(question, observations, found, repository)
+    result |= {"seconds": round(time.monotonic() - began, 1), "path": str(place)}
+    write_whole(place / "bisect.json", json.dumps(result, indent=2) + "\n")
+    write_whole(place / "bisect.log", report.git_log(question, observations, found, repository))
     if as_json:
-        print_json(told)
+        print_json(result)
     else:
-        for line in report.sentences(told):
+        for line in report.lines(result):
             click.echo(line)
         click.echo(str(place))
-    return EXIT_PASS if _is_alone(found) else EXIT_LAB
-
-
-def _is_alone(found: Finding) -> bool:
-    return found.answer.culprit is not None
+    return EXIT_PASS if found.answer.culprit is not None else EXIT_LAB
 
 
 def _nodes(tests: tuple[str, ...], failure: Signature | None) -> list[str]:
-    """Return the tests as paths: one of ours may be named without its folder.
+    """Return the paths of ``tests``; the folder of our own ones may be left out.
 
-    Without any, the test that showed ``failure``, or all.
+    Without ``tests``: that of the test that showed ``failure``, or none, which means all.
     """
     if not tests:
-        return [node(failure, TESTCASES)] if failure else []  # those of the lock suite
+        return [node_of(failure, TESTCASES)] if failure else []
     nodes = []
     for test in tests:
         file = test.partition("::")[0]
@@ -169,9 +163,9 @@ _PURPOSE = {
 
 
 def _notice(repository: Repository) -> loop.Notice:
-    def notice(step: Step, state: State) -> None:
+    def notice(step: Step, observations: Observations) -> None:
         name = step.revision.rpartition(":")[2]
-        boots = len(state.tested)
+        boots = len(observations.tested)
         click.echo(
             f"-- {_PURPOSE[step.stage]} {name[:12]} {repository.subject(name)} "
             f"(up to {step.tries} tries, boot {boots + 1})",
@@ -186,5 +180,5 @@ def _error(stop: Stop, question: Question) -> HarnessError:
         end = question.commits.bad if stop.at == "bad" else question.commits.good
         return ConfigError(f"{end[:12]}: {stop.why}", where=f"--{stop.at}")
     if stop.at == "lab":
-        return LabError(stop.why, hint="the same command goes on from here")
+        return LabError(stop.why, hint="the same command resumes the bisection from here")
     return HarnessError(stop.why)

@@ -1,4 +1,4 @@
-"""``evtchn-harness compare BASE CANDIDATE``: the same, different, or worse?"""
+"""``evtchn-harness compare BASE CANDIDATE``: equivalent, different, or worse?"""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.table import Table
 
 from harness.cli import print_json
 from harness.cli.options import host_option, json_option, option
-from harness.compare.companions import missing, table
+from harness.compare.companions import missing_companions, read_table
 from harness.compare.judge import Comparison, Pair, Ratio, Rounds, details, judge, outcomes
-from harness.compare.measure import Measured, measured
-from harness.compare.rounds import Which, rounds, until_settled
-from harness.compare.side import Side, side
+from harness.compare.measure import Measurement, read_measurement
+from harness.compare.rounds import Role, run_rounds, until_settled
+from harness.compare.variant import Variant, find_variant
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
 from harness.config.options import RunOptions
@@ -81,67 +81,75 @@ def command(
     options = RunOptions(host=(host,), duration=duration, lab=lab, keep_going=True)
     hosts = load_lab(lab)
     find_host(hosts, host)
-    sides = side(base, "BASE"), side(candidate, "CANDIDATE")
+    variants = find_variant(base, "BASE"), find_variant(candidate, "CANDIDATE")
     place = directory.create(out).path
-    if any(_release(one) != DEFAULT_RELEASE for one in sides):
-        bare = write_without_domus(hosts, place)  # dom0's toolstack is of that release
-        options = replace(options, lab=bare)
+    if any(_release(one) != DEFAULT_RELEASE for one in variants):
+        # dom0's toolstack is of the default release: it starts no domU on another one.
+        options = replace(options, lab=write_without_domus(hosts, place))
     both = {
-        "base": options.with_xen(sides[0].options),
-        "candidate": options.with_xen(sides[1].options),
+        "base": options.with_xen(variants[0].options),
+        "candidate": options.with_xen(variants[1].options),
     }
 
     def notice(text: str) -> None:
         click.echo(text, err=True)
 
-    def run(which: Which, number: int, attempt: int) -> Measured:
+    def run(role: Role, number: int, attempt: int) -> Measurement:
         again = f"-{attempt + 1}" if attempt else ""
-        folder = place / "runs" / f"{which}-{number}{again}"
-        notice(f"-- {which}, seed {number}")
-        child.run(replace(both[which], seed=number, out=folder))
-        return measured(folder)
+        folder = place / "runs" / f"{role}-{number}{again}"
+        notice(f"-- {role}, seed {number}")
+        child.run(replace(both[role], seed=number, out=folder))
+        return read_measurement(folder)
 
-    companions = table()
-    lacking = [missing(one.source.tree, companions) for one in sides]
-    releases = Release(*sides[0].source.release), Release(*sides[1].source.release)
+    companions = read_table()
+    lacking = [missing_companions(one.source.tree, companions) for one in variants]
+    releases = Release(*variants[0].source.release), Release(*variants[1].source.release)
 
-    def judged(seen: list[Pair]) -> Comparison:
-        return judge(seen, margin=margin / 100, releases=releases, missing=(lacking[0], lacking[1]))
+    def judged(pairs_so_far: list[Pair]) -> Comparison:
+        return judge(
+            pairs_so_far, margin=margin / 100, releases=releases, missing=(lacking[0], lacking[1])
+        )
 
     first = secrets.randbits(31) if seed is None else seed
-    pairs = rounds(run, count=most, seed=first, notice=notice)
+    pairs = run_rounds(run, count=most, seed=first, notice=notice)
     comparison = judged([])
-    told = _write(place, sides, comparison, [], margin)
-    for seen, comparison in until_settled(pairs, judged, most=most, notice=notice):
-        told = _write(place, sides, comparison, seen, margin)
+    result = _write(place, variants, comparison, [], margin)
+    for pairs_so_far, comparison in until_settled(pairs, judged, most=most, notice=notice):
+        result = _write(place, variants, comparison, pairs_so_far, margin)
     if as_json:
-        print_json(told)
+        print_json(result)
     else:
         _print(comparison)
         click.echo(str(place))
     return _EXITS[comparison.verdict]
 
 
-def _release(one: Side) -> str:
+def _release(one: Variant) -> str:
     return "{}.{}".format(*one.source.release)
 
 
 def _write(
-    place: Path, sides: tuple[Side, Side], comparison: Comparison, seen: Rounds, margin: float
+    place: Path,
+    variants: tuple[Variant, Variant],
+    comparison: Comparison,
+    pairs_so_far: Rounds,
+    margin: float,
 ) -> dict[str, Any]:
-    told = document(sides, comparison, details(seen, margin / 100)) | {
-        "outcomes": outcomes(seen),
+    result = document(variants, comparison, details(pairs_so_far, margin / 100)) | {
+        "outcomes": outcomes(pairs_so_far),
         "path": str(place),
     }
-    write_whole(place / "compare.json", json.dumps(told, indent=2) + "\n")
-    return told
+    write_whole(place / "compare.json", json.dumps(result, indent=2) + "\n")
+    return result
 
 
-def document(sides: tuple[Side, Side], comparison: Comparison, more: list[Ratio]) -> dict[str, Any]:
+def document(
+    variants: tuple[Variant, Variant], comparison: Comparison, more: list[Ratio]
+) -> dict[str, Any]:
     """Return the JSON document of ``compare --json``; docs/compare.md has its keys."""
     names = [
         {"name": one.name, "flavour": one.options.flavour, "version": one.source.version}
-        for one in sides
+        for one in variants
     ]
     return {
         "verdict": comparison.verdict,
@@ -180,7 +188,7 @@ def _print(comparison: Comparison) -> None:
             found.add_row(one.what, one.subject, one.base, one.candidate, words, one.explained)
         console.print(found)
     for ratio in comparison.ratios:
-        seen = ratio.ratio
-        interval = f"{seen.low:.3f} to {seen.high:.3f}, {ratio.better} is better"
-        console.print(f"{ratio.name}: {seen.estimate:.3f} times the base ({interval})")
+        interval = ratio.ratio
+        limits = f"{interval.low:.3f} to {interval.high:.3f}, {ratio.better} is better"
+        console.print(f"{ratio.name}: {interval.estimate:.3f} times the base ({limits})")
     console.print(comparison.summary)

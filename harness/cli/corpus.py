@@ -18,7 +18,7 @@ from harness.config.host import BUILT_IN
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
 from harness.config.options import RunOptions
-from harness.corpus.entry import Entry, entries
+from harness.corpus.entry import Entry, read_entries
 from harness.corpus.judge import Cell, exit_code
 from harness.corpus.loop import PAGE, run_corpus
 from harness.data import TESTCASES
@@ -64,7 +64,7 @@ def command(
     Exit code 1: a good one failed, or a bad one passed on a machine that can show its fault.
     """
     options = RunOptions(repeat=repeat, lab=lab, snapshot=not no_snapshot, keep_going=True)
-    known = entries(source.from_apt().release)
+    known = read_entries(source.from_apt().release)
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
             f"no entry {unknown[0]}", where="--entry", hint=f"there are {', '.join(known)}"
@@ -103,16 +103,17 @@ def command(
 
 
 def _forced(scenario: str, asked: RunOptions) -> list[dict[str, Any]]:
-    """Take the order that shows the fault, as often as asked; each is a test."""
+    """Force the interleaving of ``scenario`` that shows the fault, ``asked.repeat`` times; return
+    each time as a test."""
     words = [scenario, f"--repeat={asked.repeat}", "--stress-repeat=0"]
     options = RunOptions(host=asked.host, flavour=asked.flavour, lab=asked.lab, out=asked.out)
     found = child.run(options, words, of=("interleave", "expose"))
     name = f"forced-{scenario}"
     if "exposed" not in found:
-        message = str(found.get("error", "the scenario was not walked"))
+        message = str(found.get("error", "the scenario was not run"))
         return [_test(name, Verdict.MISS, 0.0, message)]
     if not found["exposed"]:
-        return [_test(name, Verdict.PASS, 0.0, "no order shows anything")]
+        return [_test(name, Verdict.PASS, 0.0, "no interleaving shows a failure")]
     return [
         _test(
             name,

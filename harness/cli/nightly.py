@@ -1,4 +1,4 @@
-"""``evtchn-harness nightly``: a matrix of runs, and what is new since the nights before."""
+"""``evtchn-harness nightly``: run a matrix of cells, and report what is new since last night."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from harness.data import TESTCASES
 from harness.machine.cpu_slots import slots
 from harness.nightly.collect import CollectRunner
 from harness.nightly.loop import Runner, open_night, run_night
-from harness.nightly.plan import only, read_plan
-from harness.nightly.reports import document, write_night
+from harness.nightly.plan import limit_to_hosts, read_plan
+from harness.nightly.report_files import document, write_night
 from harness.nightly.runner import ChildRunner
 from harness.nightly.store import Store
 
-_COPIES = 4  # at a time, when the runs are there already
+_COPIES = 4  # runs that --collect copies at a time
 
 
 @click.command()
@@ -73,7 +73,7 @@ def command(
     known = load_lab(lab)
     plan = read_plan(plan_file, known, TESTCASES)
     if host:
-        plan = only(plan, host)
+        plan = limit_to_hosts(plan, host)
     runner: Runner = ChildRunner(lab, plan_file.absolute().parent, TESTCASES, _notice)
     parallel = plan.parallel or _parallel([known[name] for name in plan.hosts])
     if shards:
@@ -83,7 +83,8 @@ def command(
 
 
 def _parallel(hosts: Sequence[Host]) -> int:
-    """Return how many of ``hosts`` may run at once: as many emulated ones as there are CPUs for."""
+    """Return how many of ``hosts`` may run at a time: all real ones, and as many emulated ones as
+    this computer has CPUs for."""
     cpus = [host.cpus for host in hosts if isinstance(host, QemuHost)]
     return len(hosts) - len(cpus) + (slots(min(cpus)) if cpus else 0)
 
@@ -93,7 +94,7 @@ def _night(
 ) -> int:
     night = open_night(plan, store, _notice, resume=resume)
     if night is None:
-        _notice("no night was stopped")
+        _notice("there is no stopped night to resume")
         if as_json:
             print_json({"verdict": "SKIP", "message": "no night was stopped"})
         return 0
@@ -101,7 +102,7 @@ def _night(
         run_night(plan, night, store, runner, parallel=parallel, notice=_notice)
     except KeyboardInterrupt:
         write_night(store, night, plan.kcidb)
-        _notice(f"stopped; the same command goes on with night {night.id}")
+        _notice(f"stopped; the same command resumes night {night.id}")
         raise
     report = write_night(store, night, plan.kcidb)
     if as_json:

@@ -74,7 +74,7 @@ def _bisect_run(options: RunOptions, tests: Sequence[Path], as_json: bool) -> in
             run = _run(make_plan(options, xen), options.suite, tests, as_json)
             if run.exit_code == EXIT_INTERRUPTED:
                 return gitrun.STOP
-            if (said := gitrun.code(load(run.directory.path))) != gitrun.STOP:
+            if (said := gitrun.exit_code(load(run.directory.path))) != gitrun.STOP:
                 return said
     except HarnessError as error:  # exit code 2 or 3 would mean "bad" to git
         click.echo(f"error: {error}", err=True)

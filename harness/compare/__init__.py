@@ -1,1 +1,1 @@
-"""Two hypervisors side by side: the same seeds, interleaved, and one verdict."""
+"""Compare two hypervisors: run both with the same seeds, in turn, and give one verdict."""

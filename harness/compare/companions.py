@@ -1,7 +1,7 @@
-"""Fixes that belong together: who takes one back to an old branch needs the others, too.
+"""Companion fixes: whoever backports one of them to an old branch needs the others as well.
 
-``images/xen/companions.yaml`` lists them, each with a sign by which a tree is known to have
-it: a backport has another commit id, and a package has none.
+``images/xen/companions.yaml`` lists them, each with a regular expression that a tree with the
+fix matches.  A commit id would not do: a backport has another one, and a package has none.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class _Model(BaseModel):
 
 
 class Fix(_Model):
-    """A commit of Xen, and how a tree that has it looks."""
+    """A commit of Xen, and how to recognize a tree that has it."""
 
     commit: str
     what: str
     file: str
-    has: str  # regular expression
+    has: str  # regular expression that matches the text of ``file`` in such a tree
 
 
 class Need(_Model):
-    """``fix`` alone is not enough."""
+    """A tree that has ``fix`` needs ``needs``, too."""
 
     fix: str
     needs: str
@@ -41,23 +41,23 @@ class Need(_Model):
 
 
 class Table(_Model):
-    """The whole file."""
+    """The content of companions.yaml."""
 
     fixes: tuple[Fix, ...]
     needs: tuple[Need, ...]
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A tree has ``fix`` and not the companion it needs."""
+class MissingCompanion:
+    """A tree has ``fix``, but not the companion that this one needs."""
 
     fix: Fix
     companion: Fix
     why: str
 
 
-def table(path: Path = TABLE) -> Table:
-    """Return the table; HarnessError where it is wrong, for it is ours."""
+def read_table(path: Path = TABLE) -> Table:
+    """Return the table in ``path``; HarnessError, not ConfigError, if it is wrong: it is ours."""
     try:
         read = Table.model_validate(yaml.safe_load(path.read_text()))
     except (OSError, yaml.YAMLError, ValidationError) as error:
@@ -69,12 +69,12 @@ def table(path: Path = TABLE) -> Table:
     return read
 
 
-def missing(tree: Path, known: Table) -> list[Missing]:
+def missing_companions(tree: Path, known: Table) -> list[MissingCompanion]:
     """Return the companions that the Xen in ``tree`` lacks."""
     fixes = {fix.commit: fix for fix in known.fixes}
     there = {name for name, fix in fixes.items() if _has(tree, fix)}
     return [
-        Missing(fixes[need.fix], fixes[need.needs], need.why)
+        MissingCompanion(fixes[need.fix], fixes[need.needs], need.why)
         for need in known.needs
         if need.fix in there and need.needs not in there
     ]

@@ -1,4 +1,4 @@
-"""What one run of one side showed: verdicts, speed, latencies, and the answers Xen gave."""
+"""What one run of one variant showed: verdicts, speed, latencies, and Xen's answers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from harness.results.store import HostRun, load
 from harness.verdict import LabError, Verdict
 
 _ERRNO = {-int(errno): errno.name for errno in Errno}
-_RAW = "RAW"  # the answer is Xen's own, not Linux's
+_RAW = "RAW"  # a hypercall that the test program made itself: the answer is Xen's, not Linux's
 
 
 @dataclass(frozen=True)
-class TestSeen:
-    """One test's outcome in one run."""
+class TestOutcome:
+    """The outcome of one test in one run."""
 
     __test__ = False  # pytest: this is a value, not a test class
     name: str
@@ -32,11 +32,11 @@ class TestSeen:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One run."""
+class Measurement:
+    """What one run showed."""
 
-    tests: tuple[TestSeen, ...] = ()
-    throughput: float = 0.0  # operations per second under load; 0: there was none
+    tests: tuple[TestOutcome, ...] = ()
+    throughput: float = 0.0  # operations per second under load; 0: there was no load
     latency: Mapping[str, float] = field(default_factory=dict)  # us, median, by operation
     tail: Mapping[str, float] = field(default_factory=dict)  # us, 99th percentile
     answers: Mapping[str, int] = field(default_factory=dict)  # "poll: EINVAL" -> how often
@@ -44,32 +44,36 @@ class Measured:
 
     @property
     def failed(self) -> bool:
-        """Whether Xen failed."""
+        """Whether a test failed because of Xen."""
         return any(test.verdict is Verdict.FAIL for test in self.tests)
 
     @property
     def fault(self) -> str:
-        """Why nothing was learnt of some test; "" if there was no such fault.
+        """Why the lab kept a test from running to its end; "" if it did not.
 
-        What comes after a failure of Xen is its consequence, no fault of the lab.
+        After a failure of Xen, what else goes wrong is a consequence of it, not a lab fault.
         """
-        bad = (Verdict.MISS, Verdict.ERROR)
-        seen = (test for test in self.tests if test.verdict in bad)
-        first = next(seen, None)
         if self.failed:
             return ""
-        return f"{first.name}: {first.message}" if first else "" if self.tests else "no test ran"
+        if not self.tests:
+            return "no test ran"
+        faults = (test for test in self.tests if test.verdict in (Verdict.MISS, Verdict.ERROR))
+        first = next(faults, None)
+        return f"{first.name}: {first.message}" if first else ""
 
 
-def measured(place: Path) -> Measured:
-    """Return what the run in directory ``place`` (of one host) showed; nothing if it left none."""
+def read_measurement(place: Path) -> Measurement:
+    """Return what the run in directory ``place`` (of one host) showed.
+
+    If the run left no results, the measurement is empty.  LabError if a history is unreadable.
+    """
     run = load(place) if RunDirectory(place).journal.exists() else None
     if run is None or not run.hosts:
-        return Measured()
+        return Measurement()
     host = run.hosts[0]
     rates = [sample.operations_per_second for sample in host.samples]
-    return Measured(
-        tests=tuple(TestSeen(test.name, test.verdict, test.message) for test in host.tests),
+    return Measurement(
+        tests=tuple(TestOutcome(test.name, test.verdict, test.message) for test in host.tests),
         throughput=statistics.fmean(rates) if rates else 0.0,
         latency=_over_domains(host, "p50_us"),
         tail=_over_domains(host, "p99_us"),
@@ -79,18 +83,18 @@ def measured(place: Path) -> Measured:
 
 
 def _over_domains(host: HostRun, name: str) -> dict[str, float]:
-    """Return quantile ``name`` of each operation: the geometric mean of its domains'."""
+    """Return field ``name`` of each operation's latency: the geometric mean over all domains."""
     by_op: defaultdict[str, list[Latency]] = defaultdict(list)
     for latency in host.latencies:
         by_op[latency.op].append(latency)
     return {
-        op: math.exp(statistics.fmean(math.log(max(getattr(one, name), 0.01)) for one in seen))
-        for op, seen in by_op.items()
+        op: math.exp(statistics.fmean(math.log(max(getattr(one, name), 0.01)) for one in latencies))
+        for op, latencies in by_op.items()
     }
 
 
 def _answers(histories: Iterable[Path]) -> dict[str, int]:
-    """Count what Xen answered to raw hypercalls: an error by name, or "ok"."""
+    """Return how often Xen gave each answer to a raw hypercall: an error by name, or "ok"."""
     counts: Counter[str] = Counter()
     for path in histories:
         try:

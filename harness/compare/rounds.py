@@ -1,4 +1,4 @@
-"""The rounds: both sides with the same seed, close together in time."""
+"""The rounds: each runs both variants with the same seed, one directly after the other."""
 
 from __future__ import annotations
 
@@ -6,32 +6,35 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, Protocol
 
 from harness.compare.judge import Comparison, Pair
-from harness.compare.measure import Measured
+from harness.compare.measure import Measurement
 
-Which = Literal["base", "candidate"]
-_AGAIN = 2  # more tries of a run that the lab spoilt
-_FIRST_LOOK = 5  # pairs
-
-
-class Run(Protocol):
-    """Runs one side once."""
-
-    def __call__(self, which: Which, seed: int, attempt: int, /) -> Measured: ...
+Role = Literal["base", "candidate"]
+_RETRIES = 2  # of a run with a lab fault
+_FIRST_LOOK = 5  # rounds after which it is decided for the first time how many more there are
 
 
-def rounds(run: Run, *, count: int, seed: int, notice: Callable[[str], None]) -> Iterator[Pair]:
-    """Yield up to ``count`` pairs of base and candidate, each of one seed.
+class RunVariant(Protocol):
+    """Runs one variant once; ``attempt`` counts the retries, from 0."""
 
-    Who is first alternates, so that a machine that grows slower favours nobody.  A round in
-    which the lab failed is left out, after it was tried again.
+    def __call__(self, role: Role, seed: int, attempt: int, /) -> Measurement: ...
+
+
+def run_rounds(
+    run: RunVariant, *, count: int, seed: int, notice: Callable[[str], None]
+) -> Iterator[Pair]:
+    """Yield up to ``count`` pairs of base and candidate, each run with one seed.
+
+    The seeds are ``seed``, ``seed`` + 1 and so on.  Base and candidate take turns to be first,
+    so that a machine that becomes slower favours neither.  A run with a lab fault is retried;
+    if that does not help, its round is left out.
     """
     for number in range(count):
         notice(f"-- round {number + 1}, of {count} at most")
-        order: tuple[Which, Which] = ("base", "candidate")
+        order: tuple[Role, Role] = ("base", "candidate")
         if number % 2:
             order = ("candidate", "base")
-        seen = {which: _run(run, which, seed + number, notice) for which in order}
-        base, candidate = seen["base"], seen["candidate"]
+        measured = {role: _run(run, role, seed + number, notice) for role in order}
+        base, candidate = measured["base"], measured["candidate"]
         if base is not None and candidate is not None:
             yield base, candidate
         else:
@@ -45,32 +48,35 @@ def until_settled(
     most: int,
     notice: Callable[[str], None],
 ) -> Iterator[tuple[list[Pair], Comparison]]:
-    """Yield what is there and what it comes to, after each pair, until more pairs change nothing.
+    """After each pair, yield all pairs so far and the verdict on them; end when it is settled.
 
-    Who looks after each pair finds what chance offers one day.  So it is looked after five of
-    them, and then when those say that it will do, up to ``most``; a failure of Xen ends it.
+    If the end were considered after each pair, chance would settle it sooner or later.  So that
+    happens after five pairs, and then after as many as these say are needed, ``most`` at the
+    most.  A failure of Xen ends it at once.
     """
-    seen: list[Pair] = []
+    pairs_so_far: list[Pair] = []
     look = min(_FIRST_LOOK, most)
     for pair in pairs:
-        seen.append(pair)
-        now = judge(seen)
-        yield seen, now
+        pairs_so_far.append(pair)
+        comparison = judge(pairs_so_far)
+        yield pairs_so_far, comparison
         if pair[0].failed or pair[1].failed:
             return
-        if len(seen) < look:
+        if len(pairs_so_far) < look:
             continue
-        if now.settled:
+        if comparison.settled:
             return
-        look = max(len(seen) + 1, min(now.rounds_needed or most, most))
-        if len(seen) < most:
-            notice(f"-- {now.summary}")
+        look = max(len(pairs_so_far) + 1, min(comparison.rounds_needed or most, most))
+        if len(pairs_so_far) < most:
+            notice(f"-- {comparison.summary}")
 
 
-def _run(run: Run, which: Which, seed: int, notice: Callable[[str], None]) -> Measured | None:
-    for attempt in range(1 + _AGAIN):
-        seen = run(which, seed, attempt)
-        if not seen.fault:
-            return seen
-        notice(f"{which}, seed {seed}: {seen.fault}")
+def _run(
+    run: RunVariant, role: Role, seed: int, notice: Callable[[str], None]
+) -> Measurement | None:
+    for attempt in range(1 + _RETRIES):
+        measurement = run(role, seed, attempt)
+        if not measurement.fault:
+            return measurement
+        notice(f"{role}, seed {seed}: {measurement.fault}")
     return None

@@ -1,1 +1,1 @@
-"""Flavours that must pass and flavours that must fail: what the tests are worth."""
+"""Run the tests on flavours that must pass and on flavours that must fail: what do they catch?"""

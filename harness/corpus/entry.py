@@ -1,14 +1,14 @@
-"""The corpus: every flavour of a release, and for the known-bad ones what must catch them.
+"""The corpus: every flavour of a release, and for each known-bad one the test that must catch it.
 
-A flavour with an ``entry.yaml`` beside its ``series`` is known to be bad:
+A flavour that has an ``entry.yaml`` beside its ``series`` is known to be bad:
 
     kind: deterministic | racy | model-only
     caught_by: test_hypercalls.py::test_poll_of_a_closed_port_leaves_it_usable
-    forced_by: masked-close, a scenario: by its schedule, where no test case gets there by itself
-    shows: what the failure's evidence must be: {hang: evtchn_write_lock}, say; or just: hang
-    cannot_show: why no test on a real machine can catch it (in place of the others)
-    arches: [x86_64], if it does not show on all; cannot_show then says why not on the rest
-    without_domus: true where the fault keeps domUs from starting at all
+    forced_by: masked-close  (a scenario that forces the failure, if no test case shows it alone)
+    shows: {hang: evtchn_write_lock}, or just hang  (the evidence that the failure must have)
+    cannot_show: why no test on a real machine can catch it (instead of the three above)
+    arches: [x86_64]  (if not all architectures show it; cannot_show says why the others do not)
+    without_domus: true  (if no domU can start because of the fault)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Entry(BaseModel):
     kind: Kind
     caught_by: str = ""  # a pytest node id below testcases/
     forced_by: str = ""  # a scenario of ``interleave``
-    shows: tuple[Pattern, ...] = ()  # one of them
+    shows: tuple[Pattern, ...] = ()  # the evidence must match one of them
     arches: tuple[Arch, ...] = tuple(Arch)
     cannot_show: str = ""
     without_domus: bool = False
@@ -46,8 +46,9 @@ class Entry(BaseModel):
         """Whether every test must pass."""
         return self.kind == "good"
 
-    def shown_on(self, arch: Arch) -> bool:
-        """Whether a machine of that architecture can show it."""
+    def can_show_on(self, arch: Arch) -> bool:
+        """Return whether a machine of architecture ``arch`` can show the fault, or that it is
+        good."""
         return self.good or (bool(self.shows) and arch in self.arches)
 
     @field_validator("shows", mode="before")
@@ -56,19 +57,23 @@ class Entry(BaseModel):
         return document if isinstance(document, tuple) else patterns(document)
 
     @model_validator(mode="after")
-    def _is_whole(self) -> Self:
+    def _is_complete(self) -> Self:
         ways = [way for way in (self.caught_by, self.forced_by) if way]
         somewhere = len(ways) == 1 and bool(self.shows)
         everywhere = somewhere and set(self.arches) == set(Arch)
         if not self.good and (bool(ways) != somewhere or bool(self.cannot_show) == everywhere):
             raise ValueError(
-                "wants caught_by or forced_by, and shows; or cannot_show; or all, with arches"
+                "give shows and either caught_by or forced_by; or cannot_show;"
+                " or all of these, if arches does not name all architectures"
             )
         return self
 
 
-def entries(release: tuple[int, int], shelf: Path = flavours.SHELF) -> dict[str, Entry]:
-    """Return the corpus of ``release`` by name, good ones first; ConfigError for a bad entry."""
+def read_entries(release: tuple[int, int], shelf: Path = flavours.SHELF) -> dict[str, Entry]:
+    """Return the entries of ``release`` by name, the good flavours first.
+
+    ConfigError if an ``entry.yaml`` is missing or wrong.
+    """
     home = shelf / "{}.{}".format(*release)
     found = [Entry(name=flavours.AS_IT_STANDS, kind="good")]
     for series in [*sorted(home.glob("*/series")), *sorted(home.glob("bad/*/series"))]:

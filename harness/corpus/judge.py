@@ -1,4 +1,4 @@
-"""What the runs of one entry say about the tests: caught, missed, or a false alarm."""
+"""The verdict on the tests after the runs of one entry: caught, missed, or a false alarm."""
 
 from __future__ import annotations
 
@@ -13,45 +13,51 @@ from harness.evidence import codec
 from harness.stats import share
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, Verdict
 
-_FRAME = ("boot", "teardown", "nothing-leaked")  # around the tests: no try of the entry's own
-_LESSONS = (Verdict.PASS, Verdict.FAIL)  # of these two something is learnt about Xen
+_FRAME_TESTS = ("boot", "teardown", "nothing-leaked")  # run once in each boot, around the tests
+_CONCLUSIVE = (Verdict.PASS, Verdict.FAIL)  # only these two say something about Xen
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry on one host.  Seconds are from a test's begin to its explained verdict."""
+    """The result of one entry on one host.
+
+    Seconds of a test are from its begin until its verdict is explained.
+    """
 
     entry: str
     host: str
     good: bool
     kind: str
     outcome: str  # caught | missed | cannot-show | pass | false-alarm | lab-fault
-    seconds: float = 0.0  # median time to expose; of a good one, of all tests together
+    seconds: float = 0.0  # median of the tests that hit; for a good entry, of all tests together
     explanation: str = ""
-    hits: int = 0  # tests that failed as they must
+    hits: int = 0  # tests that failed with the evidence that the entry names
     tries: int = 0  # tests that passed or failed
     probability: tuple[float, float] = (0.0, 1.0)  # of a hit per try: 95 % interval (Wilson)
-    seconds_for_95: float | None = None  # of testing, to catch it with 95 %; None: never seen
+    seconds_for_95: float | None = None  # to catch it with 95 % probability; None: no hit yet
 
 
-def cannot_show(entry: Entry, host: str) -> Cell:
-    """Return the cell of an entry that no real machine shows."""
+def cannot_show_cell(entry: Entry, host: str) -> Cell:
+    """Return the cell of ``entry``, whose fault ``host`` cannot show."""
     return Cell(
         entry.name, host, False, entry.kind, "cannot-show", explanation=entry.cannot_show.strip()
     )
 
 
 def judge(entry: Entry, host: str, tests: Sequence[dict[str, Any]]) -> Cell:
-    """Judge ``entry`` by ``tests``, as ``run --json`` has them (name, verdict, evidence...)."""
-    own = [test for test in tests if test["name"] not in _FRAME and _taught(test)]
-    tries = [test for test in tests if _taught(test)] if entry.good else own
+    """Return the result of ``entry`` on ``host``, after ``tests`` (of the document of
+    ``run --json``)."""
+    own_tests = [
+        test for test in tests if test["name"] not in _FRAME_TESTS and _is_conclusive(test)
+    ]
+    tries = [test for test in tests if _is_conclusive(test)] if entry.good else own_tests
     failed = [test for test in tries if test["verdict"] == Verdict.FAIL]
     hits = [test for test in failed if entry.good or _shows(entry, test)]
     if entry.good:
-        outcome, told = _outcome_of_good(own, failed, tests)
+        outcome, explanation = _outcome_of_good(own_tests, failed, tests)
         seconds = sum(test["seconds"] for test in tries)
     else:
-        outcome, told = _outcome_of_bad(own, failed, hits, tests)
+        outcome, explanation = _outcome_of_bad(own_tests, failed, hits, tests)
         seconds = statistics.median(test["seconds"] for test in hits) if hits else 0.0
     spent = [test["seconds"] for test in tries]
     return Cell(
@@ -61,7 +67,7 @@ def judge(entry: Entry, host: str, tests: Sequence[dict[str, Any]]) -> Cell:
         kind=entry.kind,
         outcome=outcome,
         seconds=round(seconds, 3),
-        explanation=told,
+        explanation=explanation,
         hits=len(hits),
         tries=len(tries),
         probability=share(len(hits), len(tries)),
@@ -72,26 +78,29 @@ def judge(entry: Entry, host: str, tests: Sequence[dict[str, Any]]) -> Cell:
 _Tests = Sequence[dict[str, Any]]
 
 
-def _outcome_of_good(own: _Tests, failed: _Tests, tests: _Tests) -> tuple[str, str]:
+def _outcome_of_good(own_tests: _Tests, failed: _Tests, tests: _Tests) -> tuple[str, str]:
     if failed:
         return "false-alarm", f"{failed[0]['name']}: {failed[0]['message']}"
-    if not own or any(_is_fault(test) for test in tests):
+    if not own_tests or any(_is_fault(test) for test in tests):
         return "lab-fault", _first_fault(tests)
     return "pass", ""
 
 
-def _outcome_of_bad(own: _Tests, failed: _Tests, hits: _Tests, tests: _Tests) -> tuple[str, str]:
+def _outcome_of_bad(
+    own_tests: _Tests, failed: _Tests, hits: _Tests, tests: _Tests
+) -> tuple[str, str]:
     if hits:
         return "caught", hits[0]["message"]
     if failed:
-        return "missed", f"failed otherwise: {failed[0]['message']}"
-    if own:
+        return "missed", f"failed in another way: {failed[0]['message']}"
+    if own_tests:
         return "missed", "every test passed"
     return "lab-fault", _first_fault(tests)
 
 
 def exit_code(cells: Iterable[Cell]) -> int:
-    """1: a good flavour failed or a bad one was missed; 3: the lab kept us from knowing."""
+    """Return the exit code: 1 if a good flavour failed or a bad one was missed; else 3 if there was
+    a lab fault; else 0."""
     outcomes = {cell.outcome for cell in cells}
     if outcomes & {"false-alarm", "missed"}:
         return EXIT_FAIL
@@ -99,7 +108,7 @@ def exit_code(cells: Iterable[Cell]) -> int:
 
 
 def _seconds_for_95(hits: int, tries: int, spent: Sequence[float]) -> float | None:
-    """Return how long such tests have to go on for one of them to hit with 95 %."""
+    """Return the seconds of repeated tests after which one has hit with a probability of 95 %."""
     if not hits:
         return None
     each = statistics.fmean(spent)
@@ -108,8 +117,8 @@ def _seconds_for_95(hits: int, tries: int, spent: Sequence[float]) -> float | No
     return round(each * math.log(0.05) / math.log(1 - hits / tries), 1)
 
 
-def _taught(test: dict[str, Any]) -> bool:
-    return test["verdict"] in _LESSONS
+def _is_conclusive(test: dict[str, Any]) -> bool:
+    return test["verdict"] in _CONCLUSIVE
 
 
 def _shows(entry: Entry, test: dict[str, Any]) -> bool:

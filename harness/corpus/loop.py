@@ -1,4 +1,4 @@
-"""The loop: every entry on every host, written down after each."""
+"""The loop over every host and every entry; the results are written after each run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import jinja2
 
 from harness.arch import Arch
 from harness.corpus.entry import Entry
-from harness.corpus.judge import Cell, cannot_show, judge
+from harness.corpus.judge import Cell, cannot_show_cell, judge
 from harness.results.directory import write_whole
 
-MATRIX = "corpus.json"
+DOCUMENT = "corpus.json"
 PAGE = "corpus.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -23,10 +23,12 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _Tests = Sequence[dict[str, Any]]
 
 
-class Run(Protocol):
-    """One run of the harness: what is to catch ``entry`` (all tests for a good one) on
-    ``host``, each ``repeat`` times, on a pristine machine; returns the tests as ``run --json``
-    has them."""
+class RunEntry(Protocol):
+    """Runs the test that must catch ``entry`` on ``host``; for a good entry, all tests.
+
+    Each test runs ``repeat`` times, on a machine that is restored before it.  Returns the tests
+    as in the document of ``run --json``.
+    """
 
     def __call__(self, entry: Entry, host: str, repeat: int, out: Path, /) -> _Tests: ...
 
@@ -37,25 +39,25 @@ def run_corpus(
     *,
     repeat: int,
     out: Path,
-    run: Run,
+    run: RunEntry,
     notice: Callable[[Cell], None],
 ) -> list[Cell]:
-    """Run ``entries`` on ``hosts``; keep the matrix so far in ``out`` after every cell.
+    """Run ``entries`` on ``hosts``; after each one, write all cells so far to ``out``.
 
-    A lab fault is tried once more: it says nothing about the tests.
+    After a lab fault an entry is run once more, because the fault says nothing about the tests.
     """
     cells: list[Cell] = []
     for host, arch in hosts.items():
         for entry in entries:
-            shown = entry.shown_on(arch)
-            cell = _cell(entry, host, repeat, out, run) if shown else cannot_show(entry, host)
+            shown = entry.can_show_on(arch)
+            cell = _cell(entry, host, repeat, out, run) if shown else cannot_show_cell(entry, host)
             cells.append(cell)
             write(cells, out)
             notice(cells[-1])
     return cells
 
 
-def _cell(entry: Entry, host: str, repeat: int, out: Path, run: Run) -> Cell:
+def _cell(entry: Entry, host: str, repeat: int, out: Path, run: RunEntry) -> Cell:
     for attempt in ("", "-again"):
         folder = out / "runs" / f"{host}-{entry.name}{attempt}"
         cell = judge(entry, host, run(entry, host, repeat, folder))
@@ -65,7 +67,7 @@ def _cell(entry: Entry, host: str, repeat: int, out: Path, run: Run) -> Cell:
 
 
 def write(cells: Iterable[Cell], out: Path) -> None:
-    """Write the matrix as JSON and as a page, whole or not at all."""
+    """Write ``cells`` to ``out`` as JSON and as an HTML page, each completely or not at all."""
     rows = [asdict(cell) for cell in cells]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -73,5 +75,5 @@ def write(cells: Iterable[Cell], out: Path) -> None:
         undefined=jinja2.StrictUndefined,
     )
     page = environment.get_template("corpus.html.j2").render(cells=rows)
-    write_whole(out / MATRIX, json.dumps(rows, indent=2) + "\n")
+    write_whole(out / DOCUMENT, json.dumps(rows, indent=2) + "\n")
     write_whole(out / PAGE, page)

@@ -1,1 +1,1 @@
-"""The loop that runs a matrix of hosts, Xens and suites every night, and what it finds."""
+"""Run a matrix of hosts, Xens and suites every night, and report what changed."""

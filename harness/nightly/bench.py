@@ -1,4 +1,5 @@
-"""``bench dashboard``: how fast the page is made of the nights of a year in a very big lab."""
+"""``bench dashboard``: how long it takes to write the dashboard of a very big lab, with the nights
+of a year."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.nightly import dashboard, history
+from harness.nightly import dashboard
+from harness.nightly.detect import detect_findings
 from harness.nightly.outcome import THROUGHPUT
-from harness.nightly.rows import Night
+from harness.nightly.schema import Night
 from harness.nightly.store import FILE, Store
 from harness.verdict import Verdict
 
@@ -20,8 +22,8 @@ _TESTS = 14  # per cell, as testcases/ has
 _METRICS = (
     THROUGHPUT, "send.domu.p50_us", "send.dom0.p50_us", "close.domu.p50_us", "send.domu.p99_us",
 )  # fmt: skip
-_MISSES, _FLAKES = 0.004, 0.00002  # chances: of a lab fault per cell, of a FAIL per test
-_REGRESSED = 5  # hosts on which one test fails since a week, and as many that are a fifth slower
+_MISSES, _FLAKES = 0.004, 0.00002  # probabilities: of a lab fault per cell, of a FAIL per test
+_REGRESSED = 5  # for a week, one test fails on so many hosts, and so many others are slower
 _MESSAGES = {
     Verdict.PASS: "",
     Verdict.FAIL: "an event was lost",
@@ -32,15 +34,16 @@ _ROUNDS = 3
 
 
 def run() -> dict[str, float]:
-    """Return the seconds of the findings and of the page (the slowest of three), and sizes."""
+    """Return how long the findings and the page (the slowest of three) took, in seconds, and the
+    sizes of store and page."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         began = time.monotonic()
-        fill(home, HOSTS, NIGHTS)
+        fill_store(home, HOSTS, NIGHTS)
         metrics = {"hosts": HOSTS, "nights": NIGHTS, "fill_seconds": time.monotonic() - began}
         with Store(home, write=True) as store:
             began = time.monotonic()
-            found = history.find(store, store.nights(1)[0])
+            found = detect_findings(store, store.nights(1)[0])
             metrics["findings_seconds"] = time.monotonic() - began
             metrics["findings"] = len(found)
             for table in ("cell", "test", "metric"):
@@ -58,12 +61,12 @@ def run() -> dict[str, float]:
     return metrics
 
 
-def fill(home: Path, hosts: int, nights: int) -> None:
-    """Make a store of so many ``hosts`` (one cell each) and ``nights`` in ``home``."""
+def fill_store(home: Path, hosts: int, nights: int) -> None:
+    """Make a store in ``home`` with ``hosts`` hosts, one cell each, and ``nights`` nights."""
     random = np.random.default_rng(20201012)
     first = time.time() - nights * _DAY
     with Store(home, write=True) as store:
-        store.db.execute("PRAGMA synchronous=OFF")  # nobody's results: made in a minute again
+        store.db.execute("PRAGMA synchronous=OFF")  # these results are easily made again
         names = [f"test-{number}" for number in range(_TESTS)] + list(_METRICS)
         store.db.executemany("INSERT INTO name (text) VALUES (?)", [(name,) for name in names])
         for number in range(nights):

@@ -1,20 +1,22 @@
-"""Has a figure changed for good?  Change points in a series of one value a night.
+"""Has a figure changed permanently?  Change points in a series with one value a night.
 
-A change must pass three tests, because each alone is fooled by something that labs do:
+A change must pass three tests, because each of them alone would report things that happen in
+every lab:
 
-- *rank*: the nights before and after hardly overlap.  Mann and Whitney's U for every
-  place that a change can have, with its exact distribution.  It does not care how the
-  noise is distributed: a night that is ten times slower is one rank.
-- *noise*: the shift is many times what nights of one level differ by.  Ranks alone find
-  levels in noise that wanders slowly.
-- *size*: the shift matters to a person.
+- *rank*: the values before and after hardly overlap.  This is Mann and Whitney's U test with
+  its exact distribution, at every possible place of the change.  The distribution of the noise
+  does not matter: a night that is ten times slower only has the last rank.
+- *noise*: the shift is many times its own standard error.  Ranks alone find levels in noise
+  that drifts slowly.
+- *size*: the shift is large enough to matter.
 
-Looking in many places finds something in pure noise, and is paid for: where only few
-nights had a new hypervisor, only those places are looked at, with the chance divided among
-them; else the best place is compared with the best place of shuffled series.  A change where
-the hypervisor was the same is the machine's.
+A search at many places finds something even in pure noise, so the significance level is
+corrected.  Where only few nights had a new hypervisor, only these places are tested, and the
+level is divided by their number; otherwise the best place is compared with the best places of
+shuffled series.  A change at a place where the hypervisor was the same is due to the machine.
 
-Several changes are found by looking again in the parts (binary segmentation).
+Several changes are found by a search in the parts before and after the first one (binary
+segmentation).
 """
 
 from __future__ import annotations
@@ -30,33 +32,33 @@ import numpy.typing as npt
 
 _Array = npt.NDArray[np.float64]
 
-WINDOW = 60  # nights that are looked at; what happened before is history
-FEWEST = 3  # nights that a level is made of: two slow ones can be one bad weekend
-SMALLEST = 0.05  # of a shift, as a share of the level before
-LEVEL = 0.01  # of the rank test: chance that nights of one level pass it
-NOISE = 4.5  # shift over its own standard error; docs/nightly.md says what that buys
-_NEAR = 1  # nights by which the best place may miss the new hypervisor that it is due to
-_HIDING = 18  # values that can hide a change that was undone: three levels of six
+WINDOW = 60  # only the last nights count, this many
+FEWEST = 3  # nights that make a level: two slow ones can be one bad weekend
+SMALLEST = 0.05  # shift that is reported, as a share of the level before
+LEVEL = 0.01  # significance level of the rank test
+NOISE = 4.5  # shift over its own standard error; docs/nightly.md shows the error rates
+_NEAR = 1  # nights between the best place and the new hypervisor that caused the change
+_HIDING = 18  # values in which a change and its end can hide each other: three levels of six
 _SHUFFLES = 20_000
-_SEED = 20201012  # the null distribution is the same wherever it is computed
+_SEED = 20201012  # fixed, so that the null distribution is the same everywhere
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of level."""
+    """One change of level."""
 
-    at: int  # index of the first value of the new level
+    at: int  # index of the first value on the new level
     ratio: float  # new level over the old one
     low: float  # 95 % interval of the ratio
     high: float
-    same_build: bool  # the hypervisor did not change there: the machine did
+    same_build: bool  # the hypervisor is the same before and after: the machine changed
 
 
 def changes(values: Sequence[float], builds: Sequence[str]) -> list[Change]:
-    """Return the changes of level in ``values`` (positive; oldest first), in their order.
+    """Return the changes of level in ``values`` (positive; oldest first), oldest first.
 
-    ``builds`` says what was measured, one a value.  Only the last WINDOW values count.
-    Ratios are of medians: each level goes on to the next change, or to the end.
+    ``builds`` has, for each value, the build of the hypervisor.  Only the last WINDOW values
+    count.  A ratio is of the medians of two levels; a level ends at the next change.
     """
     skipped = max(0, len(values) - WINDOW)
     logs = np.log(np.asarray(values[skipped:], dtype=np.float64))
@@ -76,7 +78,7 @@ def _segment(logs: _Array, is_new: npt.NDArray[np.bool_], offset: int) -> list[i
     """Return where ``logs``, whose first index is ``offset``, changes its level."""
     count = len(logs)
     at = _best(logs, is_new)
-    if at is None and count >= _HIDING:  # down and up again: no single place parts the levels
+    if at is None and count >= _HIDING:  # down and up again: no single place separates the levels
         third = count // 3
         at = _best(logs[: count - third], is_new[: count - third])
         if at is None and (later := _best(logs[third:], is_new[third:])) is not None:
@@ -89,12 +91,12 @@ def _segment(logs: _Array, is_new: npt.NDArray[np.bool_], offset: int) -> list[i
 
 
 def _best(logs: _Array, is_new: npt.NDArray[np.bool_]) -> int | None:
-    """Return the index of the one change that ``logs`` bears out best; None if there is none."""
+    """Return the index of the most significant change in ``logs``; None if there is none."""
     count = len(logs)
     if count < 2 * FEWEST:
         return None
     last = count - FEWEST
-    scores = np.full(count, -1.0)  # too near an end there is none
+    scores = np.full(count, -1.0)  # no change can be near an end
     scores[FEWEST : last + 1] = _scores(_ranks(logs)[np.newaxis])[0]
     anywhere = _critical(count)
     there = min(math.log(max(1, int(is_new[FEWEST : last + 1].sum())) / LEVEL), anywhere)
@@ -103,12 +105,12 @@ def _best(logs: _Array, is_new: npt.NDArray[np.bool_]) -> int | None:
     costs = _costs(logs)
     best = FEWEST + int(costs[FEWEST : last + 1].argmin())
     if best == last and costs[last + 1 :].min() < costs[last]:
-        return None  # the new level has fewer nights yet: one of the old would be counted to it
+        return None  # the new level has too few nights yet: an old night would be counted to it
     near = slice(max(FEWEST, best - _NEAR), best + _NEAR + 1)
     due = np.where(is_new[near], scores[near], -1.0)
     if due.max() > there:
         at = near.start + int(due.argmax())
-    elif scores.max() > anywhere:  # where it fits best, unless outliers say where that is
+    elif scores.max() > anywhere:  # where two levels fit best, if outliers do not decide that
         at = best if scores[best] > anywhere else int(scores.argmax())
     else:
         return None
@@ -118,10 +120,11 @@ def _best(logs: _Array, is_new: npt.NDArray[np.bool_]) -> int | None:
 
 
 def _costs(logs: _Array) -> _Array:
-    """Return, by place, how far all values are from the medians of the two levels it makes.
+    """Return, for each place, the sum of the distances of all values from the medians of the two
+    levels that a change at this place makes.
 
-    Ranks say whether there is a change; where it is they say badly, for a night that is a bit
-    slow by chance counts as much as one that is a fifth slower.
+    Ranks show well whether there is a change, but badly where: a night that is a little slow by
+    chance counts as much as one that is a fifth slower.
     """
     costs = np.full(len(logs), np.inf)
     for place in range(1, len(logs)):
@@ -133,10 +136,10 @@ def _costs(logs: _Array) -> _Array:
 def _shift(old: _Array, new: _Array) -> tuple[float, float]:
     """Return the shift of the median from ``old`` to ``new``, and its standard error.
 
-    The noise is the larger of two: how far the nights of a level are from its median, and
-    how far neighbours are apart.  With few nights one of them is easily too small by chance.
-    Both are median absolute deviations, scaled as for a normal distribution; a median's
-    error is 1.25 times a mean's.
+    The noise is the larger of two estimates: from the distances of the values from the median of
+    their level, and from the distances between neighbours.  With few values one of them is
+    easily too small by chance.  Both are median absolute deviations, scaled as for a normal
+    distribution; the standard error of a median is 1.25 times that of a mean.
     """
     levels = float(np.median(old)), float(np.median(new))
     apart = np.abs(np.concatenate([old - levels[0], new - levels[1]]))
@@ -148,7 +151,7 @@ def _shift(old: _Array, new: _Array) -> tuple[float, float]:
 
 
 def _ranks(values: _Array) -> npt.NDArray[np.int64]:
-    """Return twice the ranks, from 0 (twice: those of equal values are halves)."""
+    """Return twice the ranks, from 0 (twice, because the ranks of equal values are halves)."""
     ordered = np.sort(values)
     below = np.searchsorted(ordered, values, side="left")
     up_to = np.searchsorted(ordered, values, side="right")
@@ -156,8 +159,8 @@ def _ranks(values: _Array) -> npt.NDArray[np.int64]:
 
 
 def _scores(ranks: npt.NDArray[np.int64]) -> _Array:
-    """Return, for each row of (doubled) ranks and each place a change can have, minus the
-    logarithm of the exact two-sided probability of so extreme a U."""
+    """Return, for each row of (doubled) ranks and each possible place of a change, minus the
+    logarithm of the exact two-sided p value of U."""
     count = ranks.shape[1]
     places = np.arange(FEWEST, count - FEWEST + 1)
     sums = np.cumsum(ranks, axis=1)[:, places - 1]
@@ -165,13 +168,13 @@ def _scores(ranks: npt.NDArray[np.int64]) -> _Array:
     most = 2 * places * (count - places)
     extreme = np.minimum(doubled, most - doubled)
     tails = _tails(count)
-    # A half rounds to the less extreme side: ties never make a finding.
+    # A half is rounded to the less extreme side, so that ties never make a finding.
     return np.asarray(tails[places - FEWEST, (extreme + 1) // 2], dtype=np.float64)
 
 
 @cache
 def _tails(count: int) -> _Array:
-    """Return minus the logarithm of P(U <= u), doubled, by place and u."""
+    """Return minus the logarithm of 2 P(U <= u), by place and u."""
     places = range(FEWEST, count - FEWEST + 1)
     widest = max(place * (count - place) for place in places)
     table = np.zeros((len(places), widest + 1))
@@ -184,8 +187,8 @@ def _tails(count: int) -> _Array:
 
 @cache
 def _ways(first: int, second: int) -> _Array:
-    """Return in how many ways ``first`` of ``first + second`` ranks give each U: the
-    coefficients of Gauss's binomial, multiplied out factor by factor."""
+    """Return, for each U, how many choices of ``first`` of ``first + second`` ranks give it: the
+    coefficients of the Gaussian binomial, computed factor by factor."""
     length = first * second + 1
     ways = np.zeros(length)
     ways[0] = 1.0
@@ -199,7 +202,7 @@ def _ways(first: int, second: int) -> _Array:
 
 @cache
 def _critical(count: int) -> float:
-    """Return the score that the best place of shuffled values exceeds with chance LEVEL."""
+    """Return the score that the best place of shuffled values exceeds with probability LEVEL."""
     shuffle = np.random.default_rng([_SEED, count])
     ranks = 2 * np.argsort(shuffle.random((_SHUFFLES, count)), axis=1)
     return float(np.quantile(_scores(ranks).max(axis=1), 1 - LEVEL))

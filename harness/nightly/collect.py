@@ -1,5 +1,5 @@
-"""Fan-out, the other end: cells that jobs of a CI ran, each into a store of its own, brought
-together in one night."""
+"""``--collect``: bring the cells that the jobs of a CI ran, each into its own store, together in
+one night."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pathlib import Path
 from threading import Event
 
 from harness.config.nightly import Cell
-from harness.nightly.rows import CellRow, Key
+from harness.nightly.schema import CellKey, CellRow
 from harness.nightly.store import Store
 from harness.results.directory import cannot_write
 from harness.verdict import LabError, Verdict
 
 
 class CollectRunner:
-    """Takes the newest result of a cell among ``shards`` (store directories) for its run.
+    """A runner that takes, instead of a run, the newest result of the cell in ``shards``.
 
-    ConfigError if one of them is no store.  A cell that no job ran is a lab fault.
+    ``shards`` are store directories; ConfigError if one of them has no store.  A cell that no job
+    ran is a lab fault.
     """
 
     def __init__(self, shards: Sequence[Path]) -> None:
-        self._found: dict[Key, tuple[Path, CellRow]] = {}
-        nights: dict[Key, str] = {}
+        self._found: dict[CellKey, tuple[Path, CellRow]] = {}
+        nights: dict[CellKey, str] = {}
         for shard in shards:
             with Store(shard) as store:
                 for night in store.nights(1):
@@ -35,7 +36,7 @@ class CollectRunner:
     def __call__(self, cell: Cell, out: Path, seconds: float, stop: Event, /) -> None:
         """Copy the run of ``cell`` to ``out``."""
         if cell.key not in self._found:
-            raise LabError("no job ran it")
+            raise LabError("no job ran this cell")
         path, row = self._found[cell.key]
         try:
             out.parent.mkdir(parents=True, exist_ok=True)

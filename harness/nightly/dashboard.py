@@ -1,6 +1,6 @@
-"""dashboard.html: one page over all nights, for people who look rather than read.
+"""dashboard.html: one page about all nights.
 
-It loads nothing; its links lead down to the reports, witnesses and consoles of the runs.
+It loads no other file; its links lead to the reports, witnesses and consoles of the runs.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ import jinja2
 from markupsafe import Markup
 
 from harness.nightly.changepoint import WINDOW
-from harness.nightly.history import TEST_WINDOW, Finding, alike
-from harness.nightly.night import Report, duration, read_night, tally
+from harness.nightly.detect import TEST_WINDOW, Finding, group_findings
+from harness.nightly.night_report import NightReport, count_verdicts, duration, read_night
 from harness.nightly.outcome import THROUGHPUT
-from harness.nightly.rows import CellRow, Key, Night, TestRow
+from harness.nightly.schema import CellKey, CellRow, Night, TestRow
 from harness.nightly.sparkline import strip, trend
 from harness.nightly.store import Store
 from harness.results.directory import write_whole
 from harness.verdict import ConfigError, Verdict
 
 FILE = "dashboard.html"
-_SHOWN = (THROUGHPUT, "send.domu.p50_us")  # of every cell; the others where they changed
+_SHOWN = (THROUGHPUT, "send.domu.p50_us")  # of every cell; other figures only if they changed
 _BAD = (Verdict.FAIL, Verdict.ERROR, Verdict.MISS)
-_MOST = 200  # of a list: a lab whose power failed has a thousand of the same kind
+_MOST = 200  # entries of a list: after a power failure a lab has a thousand of the same kind
 
 
 @dataclass(frozen=True)
 class Link:
-    """A file of a run, from the dashboard's place."""
+    """A file of a run; ``href`` is relative to the dashboard."""
 
     href: str
     text: str
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """A cell that did not go well tonight."""
+class FailedCell:
+    """A cell whose verdict tonight is FAIL, ERROR or MISS."""
 
     cell: CellRow
     tests: tuple[TestRow, ...]  # the bad ones
@@ -51,7 +51,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Tile:
-    """A cell of the matrix."""
+    """A cell as the matrix shows it."""
 
     verdict: str
     title: str
@@ -65,7 +65,7 @@ class Trend:
 
     name: str
     last: float
-    usual: float  # median of the nights shown
+    median: float  # median of the nights shown
     picture: Markup
     finding: Finding | None
 
@@ -100,16 +100,16 @@ def render_dashboard(store: Store) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(duration=duration, figure=_figure)
-    told = _told(store.home, report)
-    troubles = _troubles(store.home, report)
+    groups = _finding_groups(store.home, report)
+    failed = _failed_cells(store.home, report)
     return environment.get_template("dashboard.html.j2").render(
         report=report,
-        tally=tally(report.cells),
-        told=told[:_MOST],
-        more_told=max(0, len(told) - _MOST),
-        news=_news(report),
-        troubles=troubles[:_MOST],
-        more_troubles=max(0, len(troubles) - _MOST),
+        verdicts=count_verdicts(report.cells),
+        finding_groups=groups[:_MOST],
+        more_findings=max(0, len(groups) - _MOST),
+        new_counts=_new_counts(report),
+        failed_cells=failed[:_MOST],
+        more_failed_cells=max(0, len(failed) - _MOST),
         columns=columns,
         xens=[(xen, len(list(group))) for xen, group in itertools.groupby(columns, lambda c: c[0])],
         hosts=list(dict.fromkeys(cell.host for cell in report.cells)),
@@ -121,31 +121,31 @@ def render_dashboard(store: Store) -> str:
     )
 
 
-def _told(home: Path, report: Report) -> list[tuple[list[Finding], str]]:
+def _finding_groups(home: Path, report: NightReport) -> list[tuple[list[Finding], str]]:
     """Return the findings in groups, each with the link to tonight's run of its cell."""
     runs = {cell.key: cell.run for cell in report.cells}
-    groups = alike(report.findings)
+    groups = group_findings(report.findings)
     return [(group, _report(home, runs.get(group[0].key, ""))) for group in groups]
 
 
-def _news(report: Report) -> list[tuple[str, int]]:
-    """Return how many new findings there are of each kind, in the order of the report."""
-    fresh = [finding.found.kind for finding in report.findings if finding.is_new]
+def _new_counts(report: NightReport) -> list[tuple[str, int]]:
+    """Return the number of new findings of each kind, in the order of the report."""
+    fresh = [finding.judgement.kind for finding in report.findings if finding.is_new]
     return [(kind, fresh.count(kind)) for kind in dict.fromkeys(fresh)]
 
 
-def _troubles(home: Path, report: Report) -> list[Trouble]:
+def _failed_cells(home: Path, report: NightReport) -> list[FailedCell]:
     order = {verdict.value: place for place, verdict in enumerate(_BAD)}
     cells = [cell for cell in report.done if cell.verdict in order]
     found = []
     for cell in sorted(cells, key=lambda cell: order[cell.verdict]):
         tests = tuple(t for t in report.tests.get(cell.id, ()) if t.verdict in _BAD)
-        found.append(Trouble(cell, tests, tuple(_links(home, cell, tests))))
+        found.append(FailedCell(cell, tests, tuple(_links(home, cell, tests))))
     return found
 
 
 def _links(home: Path, cell: CellRow, tests: Iterable[TestRow]) -> Iterable[Link]:
-    """Yield what is there to look at: the report, the witnesses, the consoles, the terminal."""
+    """Yield links to the files that exist: report, witnesses, consoles, terminal."""
     if href := _report(home, cell.run):
         yield Link(href, "report")
     for artifact in dict.fromkeys(file for test in tests for file in test.artifacts):
@@ -158,19 +158,19 @@ def _links(home: Path, cell: CellRow, tests: Iterable[TestRow]) -> Iterable[Link
 
 
 def _report(home: Path, run: str) -> str:
-    """Return the link to the report of ``run``; "" when there is none (any more)."""
+    """Return the link to the report of ``run``; "" if there is none, or not any more."""
     there = bool(run) and (home / run / "report.html").is_file()
     return quote(f"{run}/report.html") if there else ""
 
 
 def _tiles(
-    store: Store, report: Report, nights: Sequence[Night]
+    store: Store, report: NightReport, nights: Sequence[Night]
 ) -> dict[tuple[str, tuple[str, str]], Tile]:
     """Return the tile of every host and column."""
     numbers = {night.id: number for number, night in enumerate(nights)}
-    seen: dict[Key, list[tuple[str, str]]] = {}
+    strips: dict[CellKey, list[tuple[str, str]]] = {}
     for night, verdict, run, *key in store.verdicts(nights[0].id):
-        row = seen.setdefault((key[0], key[1], key[2]), [("", "")] * len(nights))
+        row = strips.setdefault((key[0], key[1], key[2]), [("", "")] * len(nights))
         row[numbers[night]] = verdict, _report(store.home, run) if verdict in _BAD else ""
     tiles = {}
     for cell in report.cells:
@@ -180,43 +180,45 @@ def _tiles(
             verdict=shown,
             title=f"{' '.join(cell.key)}: {shown}{took} {cell.message}".rstrip(),
             href=_report(store.home, cell.run),
-            strip=Markup(strip(seen.get(cell.key, []))),
+            strip=Markup(strip(strips.get(cell.key, []))),
         )
     return tiles
 
 
 def _trends(
-    store: Store, report: Report, nights: Sequence[Night]
+    store: Store, report: NightReport, nights: Sequence[Night]
 ) -> list[tuple[CellRow, list[Trend]]]:
-    """Return the trends of every cell that has figures, cells that changed first."""
+    """Return the trends of every cell that has figures; first the cells with a change."""
     numbers = {night.id: number for number, night in enumerate(nights)}
-    changed = {(f.key, f.name): f for f in report.findings if f.found.kind in ("slower", "drift")}
+    changed = {
+        (f.key, f.name): f for f in report.findings if f.judgement.kind in ("slower", "drift")
+    }
     names = sorted({*_SHOWN, *(name for _, name in changed)})
-    values: dict[tuple[Key, str], dict[int, float]] = {}
+    values: dict[tuple[CellKey, str], dict[int, float]] = {}
     for night, host, xen, suite, name, value in store.metrics(nights[0].id, names):
         values.setdefault(((host, xen, suite), name), {})[numbers[night]] = value
     found = []
     for cell in report.cells:
-        mine = []
+        of_cell = []
         for name in names:
             finding = changed.get((cell.key, name))
             series = values.get((cell.key, name))
             if series and (finding or name in _SHOWN):
-                mine.append(_trend(name, series, numbers, finding))
-        if mine:
-            found.append((cell, mine))
+                of_cell.append(_trend(name, series, numbers, finding))
+        if of_cell:
+            found.append((cell, of_cell))
     return sorted(found, key=lambda pair: all(trend.finding is None for trend in pair[1]))
 
 
 def _trend(
     name: str, series: dict[int, float], numbers: dict[str, int], finding: Finding | None
 ) -> Trend:
-    since = numbers.get(finding.found.since) if finding else None
+    since = numbers.get(finding.judgement.since) if finding else None
     ordered = sorted(series.values())
     return Trend(
         name=name,
         last=series[max(series)],
-        usual=ordered[len(ordered) // 2],
+        median=ordered[len(ordered) // 2],
         picture=Markup(trend(series, len(numbers), since)),
         finding=finding,
     )
@@ -224,7 +226,7 @@ def _trend(
 
 def _nights(store: Store, nights: Sequence[Night]) -> list[dict[str, Any]]:
     counts: dict[str, dict[str, int]] = {}
-    for night, verdict, count in store.tallies(nights[0].id):
+    for night, verdict, count in store.verdict_counts(nights[0].id):
         counts.setdefault(night, {})[verdict] = count
     return [
         {
@@ -245,7 +247,7 @@ def _summary(home: Path, night: Night) -> str:
 
 
 def _figure(value: float) -> str:
-    """Return ``value`` with three digits that count."""
+    """Return ``value`` with three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -1,21 +1,21 @@
-"""junit.xml of a night: one suite per cell, made by what makes a run's."""
+"""junit.xml of a night: one test suite per cell, written by the code that writes a run's."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from harness.nightly.night import Report
-from harness.nightly.rows import CellRow
+from harness.nightly.night_report import NightReport
+from harness.nightly.schema import CellRow
 from harness.results import junit, records
 from harness.results.directory import RunDirectory
 from harness.results.store import HostRun, Run
 from harness.verdict import Verdict
 
 
-def render_junit(report: Report, home: Path) -> str:
-    """Return the XML; a cell that was not run is a skipped test that says why.
+def render_junit(report: NightReport, home: Path) -> str:
+    """Return the XML.  A cell that was not run is a skipped test, with the reason.
 
-    Files of a test are from the store's directory ``home``.
+    Paths of files are relative to ``home``, the directory of the store.
     """
     run = Run(
         directory=RunDirectory(home),
@@ -33,7 +33,7 @@ def render_junit(report: Report, home: Path) -> str:
     return junit.render_junit(run)
 
 
-def _suite(report: Report, cell: CellRow) -> HostRun:
+def _suite(report: NightReport, cell: CellRow) -> HostRun:
     name = " ".join(cell.key)
     is_done = cell.state == "done"
     return HostRun(

@@ -1,7 +1,6 @@
-"""A night for KCIDB: checkouts, builds and tests, as its own schema package has them.
+"""kcidb.json of a night: checkouts, builds and tests, in the format of KCIDB's schema package.
 
-The verdicts are KCIDB's words already.  Only what was learnt goes in: a cell for which
-there was no time is not a test.
+Our verdicts are words of KCIDB.  A cell that was not run is left out.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ import jsonschema
 from kcidb_io import schema
 
 from harness.config.nightly import Kcidb
-from harness.nightly.night import Report
-from harness.nightly.rows import CellRow, TestRow
+from harness.nightly.night_report import NightReport
+from harness.nightly.schema import CellRow, TestRow
 from harness.verdict import HarnessError, Verdict
 
 _EXCERPT = 16384  # the schema's limit for a log excerpt
-_ROOT = "xen_evtchn"  # first part of every test's path
+_ROOT = "xen_evtchn"  # first part of the path of every test
 
 
-def kcidb_document(report: Report, labels: Kcidb) -> dict[str, Any]:
-    """Return the night as KCIDB I/O data, validated; HarnessError if it is not valid."""
+def kcidb_document(report: NightReport, labels: Kcidb) -> dict[str, Any]:
+    """Return the night as KCIDB I/O data; HarnessError if KCIDB's schema refuses it."""
     origin = labels.origin
     checkouts: dict[str, dict[str, Any]] = {}
     builds: dict[str, dict[str, Any]] = {}
@@ -112,7 +111,7 @@ def _test(cell: CellRow, row: TestRow, number: int, build: str, labels: Kcidb) -
 
 
 def _itself(cell: CellRow) -> TestRow:
-    """Return what stands for a run that had no test."""
+    """Return a row for the run itself, for a run without tests."""
     return TestRow("run", Verdict(cell.verdict), cell.seconds or 0.0, cell.message, "", ())
 
 

@@ -1,7 +1,7 @@
-"""A night: every cell of the plan is run, in an order that makes the most of the time.
+"""The loop of a night: run every cell of the plan, the most important ones first.
 
-The store is written before and after every run.  A night that was stopped, in whatever
-way, goes on with the next call: runs that had ended are kept, the others begin again.
+The store is written before and after every run.  However a night was stopped, the next call
+resumes it: runs that had ended are kept, the others are started again.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from threading import Event
 from typing import Protocol
 
 from harness.config.nightly import Cell, NightlyPlan
-from harness.nightly import history
-from harness.nightly.outcome import Outcome, is_finished, read_outcome
-from harness.nightly.rows import Attempt, Cause, CellRow, Key, Night
-from harness.nightly.schedule import BROKEN_AFTER, Waiting, next_cell
+from harness.nightly.detect import detect_findings
+from harness.nightly.outcome import RunOutcome, is_finished, read_outcome
+from harness.nightly.schedule import BROKEN_AFTER, WaitingCell, next_cell
+from harness.nightly.schema import Attempt, Cause, CellKey, CellRow, Night
 from harness.nightly.store import Store
 from harness.verdict import HarnessError, Verdict, combine
 
-_STOPPED = Outcome(Verdict.MISS, "the nightly was stopped", cause=Cause.STOPPED)
+_STOPPED = RunOutcome(Verdict.MISS, "the nightly was stopped", cause=Cause.STOPPED)
 
 
 class Runner(Protocol):
-    """One run of ``cell``, which leaves its results in directory ``out``.
+    """Runs ``cell`` once and leaves the results in directory ``out``.
 
-    It has ``seconds``, and ends early and cleanly once ``stop`` is set.  Raises a HarnessError
-    for what kept the run from telling its own story: LabError where nothing was learnt.
+    The run may take ``seconds``; it ends early and cleanly once ``stop`` is set.  HarnessError if
+    the run left no complete results; LabError if they say nothing about Xen.
     """
 
     def __call__(self, cell: Cell, out: Path, seconds: float, stop: Event, /) -> None: ...
@@ -40,8 +40,8 @@ class Runner(Protocol):
 Notice = Callable[[str], None]
 
 
-def digest(plan: NightlyPlan) -> str:
-    """Return a digest of what ``plan`` asks for: its cells, not its comments."""
+def plan_digest(plan: NightlyPlan) -> str:
+    """Return a digest of the cells, the budget and the retries of ``plan``."""
     parts = [
         [part.model_dump(mode="json") for part in (cell.host, cell.xen, cell.suite)]
         for cell in plan.cells()
@@ -51,33 +51,39 @@ def digest(plan: NightlyPlan) -> str:
 
 
 def open_night(plan: NightlyPlan, store: Store, notice: Notice, *, resume: bool) -> Night | None:
-    """Return the night to work on: the one that was stopped, if the plan is the same and there
-    is time left, else a new one (None with ``resume``).  Others that were stopped are closed."""
+    """Return the night to run.
+
+    That is one that was stopped, if its plan is the same and it has time left; otherwise a new
+    one, or None with ``resume``.  Other nights that were stopped are ended.
+    """
     for night in store.unfinished():
-        if night.plan == digest(plan) and time.time() < night.deadline:
-            notice(f"going on with night {night.id}")
-            _settle(store, night)
+        if night.plan == plan_digest(plan) and time.time() < night.deadline:
+            notice(f"resuming night {night.id}")
+            _resolve_interrupted(store, night)
             return night
-        _settle(store, night)
+        _resolve_interrupted(store, night)
         is_late = time.time() >= night.deadline
-        _close(store, night, f"stopped, and {'no time left' if is_late else 'the plan is another'}")
+        why = "no time left" if is_late else "the plan has changed"
+        _end_night(store, night, f"stopped, and {why}")
     if resume:
         return None
     keys = (cell.key for cell in plan.cells())
-    return store.begin_night(digest(plan), keys, time.time(), plan.budget_hours * 3600)
+    return store.begin_night(plan_digest(plan), keys, time.time(), plan.budget_hours * 3600)
 
 
-def _settle(store: Store, night: Night) -> None:
-    """Decide about the runs that were going on when ``night`` was stopped."""
-    begun = {cell.id for cell in store.cells(night.id) if cell.state == "running"}
+def _resolve_interrupted(store: Store, night: Night) -> None:
+    """End the attempts that were running when ``night`` was stopped."""
+    running = {cell.id for cell in store.cells(night.id) if cell.state == "running"}
     for attempt in store.attempts(night.id):
-        if attempt.cell in begun and attempt.ended is None:
-            _salvage(store, attempt)
+        if attempt.cell in running and attempt.ended is None:
+            _end_interrupted(store, attempt)
 
 
-def _salvage(store: Store, attempt: Attempt) -> None:
-    """Write down a run that was stopped, or whose end nobody noticed: what it had found out
-    about Xen counts, else the cell waits again."""
+def _end_interrupted(store: Store, attempt: Attempt) -> None:
+    """End an attempt that was stopped, or whose end was not recorded.
+
+    If the run ended with a verdict about Xen, the verdict counts; otherwise the cell waits again.
+    """
     outcome = read_outcome(store.home / attempt.run)
     if is_finished(store.home / attempt.run) and outcome.verdict is not Verdict.MISS:
         store.end_attempt(attempt, outcome, state="done")
@@ -85,25 +91,28 @@ def _salvage(store: Store, attempt: Attempt) -> None:
         store.end_attempt(attempt, _STOPPED, state="waiting")
 
 
-def _close(store: Store, night: Night, why: str) -> Verdict:
-    """End ``night``; cells that still wait are left for ``why``."""
+def _end_night(store: Store, night: Night, why: str) -> Verdict:
+    """End ``night`` and return its verdict; ``why`` is the reason for cells that still wait."""
     waiting = [cell for cell in store.cells(night.id) if cell.state == "waiting"]
-    _give_up(store, night, waiting, why)
-    history.find(store, night)
+    _leave(store, night, waiting, why)
+    detect_findings(store, night)
     done = [cell for cell in store.cells(night.id) if cell.state == "done"]
     verdict = combine(Verdict(cell.verdict) for cell in done)
     store.end_night(night.id, verdict, why if waiting else "")
     return verdict
 
 
-def _give_up(store: Store, night: Night, cells: Sequence[CellRow], why: str) -> None:
-    """Leave ``cells`` for ``why``; one that the lab has failed already keeps that result."""
+def _leave(store: Store, night: Night, cells: Sequence[CellRow], why: str) -> None:
+    """Do not run ``cells``, for the reason ``why``.
+
+    A cell that has had a lab fault tonight is done with that result; the others are left.
+    """
     tried = {a.cell: a for a in store.attempts(night.id) if a.cause != Cause.STOPPED}
     for cell in cells:
         if attempt := tried.get(cell.id):
-            told = Verdict(attempt.verdict), attempt.message
             outcome = read_outcome(store.home / attempt.run)
-            outcome = replace(outcome, verdict=told[0], message=told[1])
+            verdict = Verdict(attempt.verdict)
+            outcome = replace(outcome, verdict=verdict, message=attempt.message)
             store.end_attempt(attempt, outcome, state="done")
     store.leave([cell for cell in cells if cell.id not in tried], why)
 
@@ -111,44 +120,43 @@ def _give_up(store: Store, night: Night, cells: Sequence[CellRow], why: str) -> 
 def run_night(
     plan: NightlyPlan, night: Night, store: Store, runner: Runner, *, parallel: int, notice: Notice
 ) -> Verdict:
-    """Run what ``night`` still has to run, ``parallel`` cells at a time; work out what it found;
-    return its verdict.
+    """Run the cells of ``night`` that wait, ``parallel`` at a time; detect its findings; return
+    its verdict.
 
-    On KeyboardInterrupt the runs are ended and written down as not having been: the next
-    call begins them again.
+    On KeyboardInterrupt all runs are stopped, and their cells wait again, for the next call.
     """
-    turns = _Turns(plan, night, store, runner, notice)
+    runs = _NightRuns(plan, night, store, runner, notice)
     with ThreadPoolExecutor(parallel, "run") as pool:
         try:
-            while turns.start(pool, parallel) or turns.running:
-                turns.collect()
+            while runs.start(pool, parallel) or runs.running:
+                runs.collect()
         except BaseException:
-            turns.stop()
+            runs.stop()
             raise
-    return _close(store, night, "no time left")
+    return _end_night(store, night, "no time left")
 
 
 @dataclass
-class _Turns:
-    """The runs of one night, as they begin and end."""
+class _NightRuns:
+    """Starts the runs of one night, and records their ends."""
 
     plan: NightlyPlan
     night: Night
     store: Store
     runner: Runner
     notice: Notice
-    running: dict[Future[None], tuple[Waiting, Attempt]] = field(default_factory=dict)
+    running: dict[Future[None], tuple[WaitingCell, Attempt]] = field(default_factory=dict)
     _stop: Event = field(default_factory=Event)
     _faults: dict[str, int] = field(default_factory=dict)  # by host: lab faults in a row
-    _cells: dict[Key, Cell] = field(init=False)
-    _last: dict[Key, tuple[str, float]] = field(init=False)
+    _cells: dict[CellKey, Cell] = field(init=False)
+    _last: dict[CellKey, tuple[str, float]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._cells = {cell.key: cell for cell in self.plan.cells()}
         self._last = self.store.last_runs()
 
     def start(self, pool: ThreadPoolExecutor, parallel: int) -> bool:
-        """Begin as many runs as there is room for; return whether any began."""
+        """Start runs until ``parallel`` are running; return whether any was started."""
         began = False
         while len(self.running) < parallel:
             busy = {waiting.cell.host.name for waiting, _ in self.running.values()}
@@ -157,7 +165,7 @@ class _Turns:
             if chosen is None:
                 break
             attempt = self.store.begin_attempt(chosen.row)
-            self.notice(f"{_words(chosen.row)}: begins")
+            self.notice(f"{_cell_name(chosen.row)}: begins")
             out = self.store.home / attempt.run
             seconds = min(left, chosen.cell.suite.timeout_minutes * 60)
             future = pool.submit(self.runner, chosen.cell, out, seconds, self._stop)
@@ -165,19 +173,19 @@ class _Turns:
             began = True
         return began
 
-    def _waiting(self) -> list[Waiting]:
+    def _waiting(self) -> list[WaitingCell]:
         counts: dict[int, int] = {}
         for attempt in self.store.attempts(self.night.id):
-            stopped = attempt.cause == Cause.STOPPED  # that was no fault of the lab's
+            stopped = attempt.cause == Cause.STOPPED  # that was not a lab fault
             counts[attempt.cell] = counts.get(attempt.cell, 0) + (not stopped)
         return [
-            Waiting(row, self._cells[row.key], counts.get(row.id, 0))
+            WaitingCell(row, self._cells[row.key], counts.get(row.id, 0))
             for row in self.store.cells(self.night.id)
             if row.state == "waiting"
         ]
 
     def collect(self) -> None:
-        """Wait for a run to end, and write down what came of it."""
+        """Wait until a run ends, and record its outcome."""
         if not self.running:
             return
         ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
@@ -189,9 +197,9 @@ class _Turns:
             outcome = read_outcome(self.store.home / attempt.run, error)
             self._judge(waiting, attempt, outcome)
 
-    def _judge(self, waiting: Waiting, attempt: Attempt, outcome: Outcome) -> None:
+    def _judge(self, waiting: WaitingCell, attempt: Attempt, outcome: RunOutcome) -> None:
         is_fault = outcome.verdict is Verdict.MISS
-        if is_fault and time.time() >= self.night.deadline:  # we ended it: no fault of the lab's
+        if is_fault and time.time() >= self.night.deadline:  # we stopped it: not a lab fault
             self.store.end_attempt(attempt, _STOPPED, state="waiting")
             return
         host = waiting.cell.host.name
@@ -200,22 +208,22 @@ class _Turns:
         again = again and self._faults[host] < BROKEN_AFTER
         self.store.end_attempt(attempt, outcome, state="waiting" if again else "done")
         self.notice(
-            f"{_words(waiting.row)}: {outcome.verdict} {outcome.message}".rstrip()
-            + "; once more" * again
+            f"{_cell_name(waiting.row)}: {outcome.verdict} {outcome.message}".rstrip()
+            + "; it will be run again" * again
         )
         if self._faults[host] == BROKEN_AFTER:
             rest = [w.row for w in self._waiting() if w.cell.host.name == host]
             why = f"{host} failed {BROKEN_AFTER} times in a row: {outcome.message}"
-            _give_up(self.store, self.night, rest, why)
+            _leave(self.store, self.night, rest, why)
             self.notice(f"{why}; {len(rest)} cells left")
 
     def stop(self) -> None:
-        """End the runs that go on, and write them down."""
+        """Stop the runs that are going on, and record that."""
         self._stop.set()
         wait(self.running)
         for _, attempt in self.running.values():
-            _salvage(self.store, attempt)
+            _end_interrupted(self.store, attempt)
 
 
-def _words(row: CellRow) -> str:
+def _cell_name(row: CellRow) -> str:
     return " ".join(row.key)

@@ -1,4 +1,4 @@
-"""What is kept of a run: its verdict, its tests, and the figures to watch from night to night."""
+"""The outcome of a run, as the store keeps it: verdict, tests, and the figures to compare."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.nightly.rows import Cause
+from harness.nightly.schema import Cause
 from harness.results import records, store
 from harness.results.records import Latency
 from harness.verdict import ConfigError, HarnessError, Verdict
 
-THROUGHPUT = "operations_per_second"  # the one figure of which more is better
-# A percentile of fewer operations says more about luck than about Xen.
+THROUGHPUT = "operations_per_second"  # the only figure of which more is better
+# Fewer operations than this give a percentile that is mostly chance.
 _ENOUGH_P50 = 30
 _ENOUGH_P99 = 1000
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of one run on one host.  Text is "" where the run did not get so far."""
+class RunOutcome:
+    """The outcome of one run on one host.  Text is "" if the run ended before it was known."""
 
     verdict: Verdict
     message: str = ""  # one line: why not PASS
@@ -38,27 +38,27 @@ class Outcome:
     cause: Cause = Cause.UNKNOWN
 
 
-def read_outcome(path: Path, error: HarnessError | None = None) -> Outcome:
+def read_outcome(path: Path, error: HarnessError | None = None) -> RunOutcome:
     """Return the outcome of the run in directory ``path``.
 
-    ``error`` is what the one who ran it has to say; it counts where the run itself says
-    nothing.  A run that did not come to its end is MISS unless it had seen worse.
+    ``error`` is what the runner raised; it counts if the run's journal does not say why it
+    failed.  A run that did not end is MISS, unless its journal has a worse verdict.
     """
     try:
         run = store.load(path)
     except ConfigError:
         if error is not None:
-            return Outcome(error.verdict, str(error))
-        return Outcome(Verdict.ERROR, "the run left no journal")
+            return RunOutcome(error.verdict, str(error))
+        return RunOutcome(Verdict.ERROR, "the run left no journal")
     host = next(iter(run.hosts), None)
     if host is None:
-        return Outcome(run.verdict, str(error or run.message), run.seconds)
-    told = host.message if run.state == "finished" else run.message
+        return RunOutcome(run.verdict, str(error or run.message), run.seconds)
+    message = host.message if run.state == "finished" else run.message
     if run.verdict is Verdict.MISS and error is not None:
-        told = str(error)
-    return Outcome(
+        message = str(error)
+    return RunOutcome(
         verdict=run.verdict,
-        message=told or run.message or ("" if host.tests else "no test ran: see the terminal"),
+        message=message or run.message or ("" if host.tests else "no test ran: see the terminal"),
         seconds=run.seconds,
         arch=host.arch,
         flavour=host.flavour,
@@ -73,7 +73,7 @@ def read_outcome(path: Path, error: HarnessError | None = None) -> Outcome:
 
 
 def is_finished(path: Path) -> bool:
-    """Return whether the run in directory ``path`` came to its end."""
+    """Return whether the run in directory ``path`` has ended by itself."""
     try:
         return store.load(path).state == "finished"
     except ConfigError:
@@ -81,8 +81,11 @@ def is_finished(path: Path) -> bool:
 
 
 def metrics(samples: Sequence[records.Sample], latencies: Iterable[Latency]) -> dict[str, float]:
-    """Return the figures of a run by name: ``operations_per_second`` (the median sample), and
-    ``OP.DOMAIN.p50_us``, ``OP.DOMAIN.p99_us``, in which the domUs are taken together."""
+    """Return the figures of a run by name.
+
+    ``operations_per_second`` is the median sample; ``OP.DOMAIN.p50_us`` and ``OP.DOMAIN.p99_us``
+    are latencies, with DOMAIN ``dom0`` or, for all domUs together, ``domu``.
+    """
     found = {}
     if samples:
         found[THROUGHPUT] = statistics.median(s.operations_per_second for s in samples)
@@ -100,7 +103,7 @@ def metrics(samples: Sequence[records.Sample], latencies: Iterable[Latency]) -> 
 
 
 def _mean(weighted: Sequence[tuple[int, float]]) -> float:
-    """Return the weighted geometric mean: a ratio of two nights does not depend on scale."""
+    """Return the weighted geometric mean of (weight, value); 0 if a value is 0."""
     if any(value <= 0 for _, value in weighted):
         return 0.0
     total = sum(weight for weight, _ in weighted)

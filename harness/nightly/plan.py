@@ -1,4 +1,4 @@
-"""What a plan asks for, against what there is: hosts of the lab, flavours, test files."""
+"""Read a plan, and check that its hosts, Xens and test files exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.verdict import ConfigError
 def read_plan(path: Path, lab: Mapping[str, Host], testcases: Path) -> NightlyPlan:
     """Return the plan in file ``path``; ConfigError with one line per problem in it.
 
-    Trees of one's own and repositories are looked at only when they are built.
+    Whether a source tree or a repository has a Xen shows only when it is built.
     """
     plan, document = load_plan(path)
     for name in plan.hosts:
@@ -35,9 +35,9 @@ def read_plan(path: Path, lab: Mapping[str, Host], testcases: Path) -> NightlyPl
     document.finish()
     if not plan.cells():
         raise ConfigError(
-            "the plan has no cell: every host, Xen and suite excludes another",
+            "the plan has no cell: the fields hosts and xens exclude every combination",
             where=str(path),
-            hint="see the fields hosts and xens",
+            hint="change hosts of a Xen or a suite, or xens of a suite",
         )
     return plan
 
@@ -61,8 +61,8 @@ def _check_xen(document: Document, xen: Xen, home: Path) -> None:
         document.problem_at((*keys, "flavour"), what, hint)
 
 
-def only(plan: NightlyPlan, hosts: Sequence[str]) -> NightlyPlan:
-    """Return ``plan`` for some of its ``hosts``; ConfigError for one it does not have."""
+def limit_to_hosts(plan: NightlyPlan, hosts: Sequence[str]) -> NightlyPlan:
+    """Return ``plan`` with only ``hosts``; ConfigError if it does not have one of them."""
     for name in hosts:
         if name not in plan.hosts:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""The real runner: each run is a process of its own, ``evtchn-harness run``."""
+"""The real runner: each run is a child process, ``evtchn-harness run``."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ _RELEASE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class ChildRunner:
-    """Runs cells with the machines of lab file ``lab``; tests are below ``home`` (the plan's
-    directory) or ``testcases``."""
+    """Runs cells on the hosts of lab file ``lab`` and the built-in ones.
+
+    Test files are looked for below ``plan_dir`` (the plan's directory), then below ``testcases``.
+    """
 
     lab: Path | None
-    home: Path
+    plan_dir: Path
     testcases: Path
     notice: Callable[[str], None]
 
     def __call__(self, cell: Cell, out: Path, seconds: float, stop: Event, /) -> None:
-        """Run ``cell``; its terminal goes to a file beside ``out``."""
+        """Run ``cell``; what the run prints goes to a file beside ``out``."""
         deadline = time.monotonic() + seconds
         out.parent.mkdir(parents=True, exist_ok=True)
         with self._host(cell, out, seconds, stop):
@@ -45,7 +47,7 @@ class ChildRunner:
 
     @contextmanager
     def _host(self, cell: Cell, out: Path, seconds: float, stop: Event) -> Iterator[None]:
-        """Have the host to ourselves."""
+        """Run the plan's ``acquire`` command before the block, and ``release`` after it."""
         host = cell.host
         if host.acquire:
             log = out.with_name(f"{out.name}.acquire.log")
@@ -58,10 +60,10 @@ class ChildRunner:
             if host.release:
                 log = out.with_name(f"{out.name}.release.log")
                 if error := _release(host.release, log):
-                    self.notice(f"{host.name} is still ours: release: {error}")
+                    self.notice(f"{host.name} was not released: {error}")
 
     def options(self, cell: Cell, out: Path | None = None) -> RunOptions:
-        """Return the options of ``run`` that say ``cell``."""
+        """Return the options of ``run`` for ``cell``."""
         suite = cell.suite
         return RunOptions(
             host=(cell.host.name,),
@@ -73,29 +75,32 @@ class ChildRunner:
             suite=RunOptions.suite if suite.tests else suite.suite,
             snapshot=suite.snapshot,
             keep_going=True,
-        ).with_xen(xen_options(cell.xen, self.home))
+        ).with_xen(xen_options(cell.xen, self.plan_dir))
 
     def find(self, test: str) -> Path:
-        """Return where ``test`` (a file, a directory or a pytest node id) is."""
+        """Return the path of ``test``: a file, a directory or a pytest node id."""
         file = test.partition("::")[0]
-        own = self.home / file
-        return (self.home if own.exists() else self.testcases) / test
+        beside_plan = (self.plan_dir / file).exists()
+        return (self.plan_dir if beside_plan else self.testcases) / test
 
 
-def xen_options(xen: Xen, home: Path) -> XenOptions:
-    """Return the options that say ``xen``; paths are from ``home``."""
-    local = None if xen.git is None else home / Path(xen.git).expanduser()
+def xen_options(xen: Xen, plan_dir: Path) -> XenOptions:
+    """Return the options for ``xen``; its paths are relative to ``plan_dir``."""
+    local = None if xen.git is None else plan_dir / Path(xen.git).expanduser()
     return XenOptions(
         flavour=xen.flavour,
         xen_release=xen.release,
-        xen_src=None if xen.src is None else home / Path(xen.src).expanduser(),
+        xen_src=None if xen.src is None else plan_dir / Path(xen.src).expanduser(),
         xen_git=str(local) if local is not None and local.is_dir() else xen.git,
         xen_ref=xen.ref,
     )
 
 
 def _shell(line: str, log: Path, seconds: float, stop: Event) -> int:
-    """Run ``line`` in a shell and return its exit code; LabError if it was ended early."""
+    """Run ``line`` in a shell and return its exit code.
+
+    LabError if it takes longer than ``seconds``, or ``stop`` is set.
+    """
     with (
         command.log_file(log) as sink,
         command.child(["sh", "-c", line], stdout=sink) as started,
@@ -105,7 +110,7 @@ def _shell(line: str, log: Path, seconds: float, stop: Event) -> int:
 
 
 def _release(line: str, log: Path) -> str:
-    """Give a host back, whatever else is to stop; return what went wrong."""
+    """Run the release command, also when the nightly is being stopped; return its error, or ""."""
     try:
         code = _shell(line, log, _RELEASE_SECONDS, Event())
     except LabError as error:
@@ -117,7 +122,7 @@ def _release(line: str, log: Path) -> str:
 
 
 def _last_line(log: Path) -> str:
-    """Return the last error that a program of the user's told of, else its last words."""
-    lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    """Return the last line of ``log`` with an error, or just the last line."""
+    lines = log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
     errors = [line for line in lines if "error:" in line.lower()]
     return (errors or lines)[-1].removeprefix("error: ").strip()

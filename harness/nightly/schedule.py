@@ -1,4 +1,4 @@
-"""Which cell is next.  Pure: the time, the journal and what earlier nights took go in."""
+"""Choose the cell to run next: a pure function of time, store, and durations of earlier runs."""
 
 from __future__ import annotations
 
@@ -6,43 +6,42 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from harness.config.nightly import Cell
-from harness.nightly.rows import CellRow, Key
+from harness.nightly.schema import CellKey, CellRow
 
-_OVERHEAD_SECONDS = 90.0  # of a run nobody has timed yet: images, boot, domains, the end
-BROKEN_AFTER = 3  # lab faults in a row, after which a host is left alone for the night
+_OVERHEAD_SECONDS = 90.0  # guess, for a run without an earlier one: images, boot, domains, end
+BROKEN_AFTER = 3  # after so many lab faults in a row, a host is not used any more this night
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A cell that is to be run, and how often it was begun tonight."""
+class WaitingCell:
+    """A cell that is to be run, and how often a run of it was started tonight."""
 
     row: CellRow
     cell: Cell
     attempts: int
 
 
-def expected(cell: Cell, last: Mapping[Key, tuple[str, float]]) -> float:
-    """Return the seconds that ``cell`` will take: what it took last, else a guess."""
+def expected_seconds(cell: Cell, last: Mapping[CellKey, tuple[str, float]]) -> float:
+    """Return the seconds that ``cell`` will take: as many as the last time, or a guess."""
     if cell.key in last:
         return last[cell.key][1]
     return cell.suite.duration * cell.suite.repeat + _OVERHEAD_SECONDS
 
 
 def next_cell(
-    waiting: list[Waiting],
+    waiting: list[WaitingCell],
     busy: Set[str],
-    last: Mapping[Key, tuple[str, float]],
+    last: Mapping[CellKey, tuple[str, float]],
     seconds_left: float,
-) -> Waiting | None:
-    """Return the cell to run now; None if there is none whose host is free and that would end
-    in time.
+) -> WaitingCell | None:
+    """Return the cell to run now.  None if no waiting cell has a free host and would end in time.
 
-    The highest priority first; then what has not been tried tonight; then what has not been
-    run for the most nights, so that a budget too small for all goes round; then the plan's
-    order.  A host runs one cell at a time.
+    The order is: highest priority; fewest attempts tonight; longest time since the last run, so
+    that with too small a budget all cells get their turn over several nights; order of the plan.
+    A host runs one cell at a time.
     """
 
-    def place(index: int) -> tuple[int, int, str, int]:
+    def rank(index: int) -> tuple[int, int, str, int]:
         candidate = waiting[index]
         night, _ = last.get(candidate.cell.key, ("", 0.0))
         return -candidate.cell.priority, candidate.attempts, night, index
@@ -50,7 +49,8 @@ def next_cell(
     free = (
         index
         for index, candidate in enumerate(waiting)
-        if candidate.cell.host.name not in busy and expected(candidate.cell, last) <= seconds_left
+        if candidate.cell.host.name not in busy
+        and expected_seconds(candidate.cell, last) <= seconds_left
     )
-    best = min(free, key=place, default=None)
+    best = min(free, key=rank, default=None)
     return None if best is None else waiting[best]

@@ -13,10 +13,10 @@ _MARGIN = 3
 
 
 def strip(nights: Sequence[tuple[str, str]]) -> str:
-    """Return one tile per night, oldest first, of (verdict, link); both may be "".
+    """Return one tile for each night of ``nights``: (verdict, link), oldest first.
 
-    A night without a verdict is one without the cell.  Equal nights are one rectangle: a
-    thousand rows stay a small page.
+    Verdict "" is a night without the cell, link "" a tile without a link.  Equal nights in a row
+    are one rectangle, so that a page with a thousand rows stays small.
     """
     parts = []
     at = 0
@@ -38,8 +38,8 @@ def strip(nights: Sequence[tuple[str, str]]) -> str:
 def trend(values: Mapping[int, float], nights: int, since: int | None = None) -> str:
     """Return the line of ``values`` (by number of the night, from 0) over ``nights`` nights.
 
-    The scale is a logarithm's, from the least to the largest value but at least 20 %: the
-    same noise looks the same everywhere.  ``since`` is the night from which it is worse.
+    The scale is logarithmic, from the smallest to the largest value and at least 20 %, so that
+    the same noise looks the same in all trends.  ``since`` is the first night that is worse.
     """
     logs = {night: math.log(value) for night, value in values.items()}
     low, high = min(logs.values()), max(logs.values())

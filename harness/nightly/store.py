@@ -1,7 +1,7 @@
-"""The store: one SQLite file with every night, and the journal of the one that is going on.
+"""The store: one SQLite file with every night, which is also the journal of the current night.
 
-What was committed is on the disk (``synchronous=FULL``), so a night that was killed or
-lost its power goes on where the file says.  One process writes; others read meanwhile.
+What was committed is on the disk (``synchronous=FULL``), so a night is resumed from this file
+after kill -9 or a power failure.  One process writes; others may read at the same time.
 """
 
 from __future__ import annotations
@@ -18,31 +18,32 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from harness.evidence import codec
-from harness.nightly.outcome import Outcome
-from harness.nightly.rows import (
+from harness.nightly.outcome import RunOutcome
+from harness.nightly.schema import (
     SCHEMA,
     TABLES,
     UPGRADES,
     Attempt,
+    CellKey,
     CellRow,
-    Key,
+    CellState,
     Night,
-    State,
     TestRow,
 )
 from harness.verdict import ConfigError, LabError, Verdict
 
 FILE = "nightly.sqlite"
-_NAME = "%Y%m%dT%H%M%SZ"  # of a night: UTC, in the order of time
+_NAME = "%Y%m%dT%H%M%SZ"  # of a night: UTC, so that names sort by time
 
 _NIGHT = ", ".join(Night.__dataclass_fields__)
 _CELL = ", ".join(CellRow.__dataclass_fields__)
 
 
 class Store:
-    """The store in directory ``home``; made when there is none.
+    """The store in directory ``home``.
 
-    With ``write`` it is locked: ConfigError if another process writes it.
+    With ``write`` it is created if it does not exist, and locked: ConfigError if another process
+    writes it.  Without ``write``: ConfigError if it does not exist.
     """
 
     def __init__(self, home: Path, *, write: bool = False) -> None:
@@ -51,7 +52,7 @@ class Store:
         path = self.home / FILE
         if not write and not path.is_file():
             raise ConfigError(
-                "there is no store", where=str(home), hint="give the --store of a nightly"
+                "there is no store", where=str(home), hint="give the --store of an earlier nightly"
             )
         try:
             if write:
@@ -62,9 +63,9 @@ class Store:
             self._open(path)
         except Timeout:
             raise ConfigError(
-                "another nightly is at work here",
+                "another nightly is writing this store",
                 where=str(home),
-                hint="wait for it, or give another --store",
+                hint="wait until it ends, or give another --store",
             ) from None
         except (OSError, sqlite3.Error) as error:
             self._unlock()
@@ -91,11 +92,11 @@ class Store:
             raise ConfigError(
                 f"the store has schema {version}, this harness knows {SCHEMA}",
                 where=str(path),
-                hint="use the harness that wrote it, or another --store",
+                hint="use the harness that wrote it, or give another --store",
             )
 
     def _upgrade(self) -> None:
-        """Bring a store that an older harness wrote up to date, while nobody else writes it."""
+        """Upgrade a store that an older harness wrote to SCHEMA, under the lock for writers."""
         lock = FileLock(self.home / ".lock", timeout=0) if self._lock is None else nullcontext()
         with lock:
             (now,) = self.db.execute("PRAGMA user_version").fetchone()
@@ -106,7 +107,7 @@ class Store:
                 )
 
     def close(self) -> None:
-        """Close the file and let go of the lock."""
+        """Close the file and release the lock."""
         self.db.close()
         self._unlock()
 
@@ -122,7 +123,10 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
-        """All of the block reaches the disk, or nothing; LabError when the disk will not."""
+        """Commit all that the block writes, or nothing if it raises.
+
+        LabError if it cannot be written.
+        """
         with closing(self.db.cursor()) as cursor:
             try:
                 cursor.execute("BEGIN IMMEDIATE")
@@ -142,8 +146,10 @@ class Store:
 
     # -- the journal of a night --
 
-    def begin_night(self, plan: str, keys: Iterable[Key], started: float, seconds: float) -> Night:
-        """Write down a new night of ``seconds`` with the cells ``keys``, all waiting."""
+    def begin_night(
+        self, plan: str, keys: Iterable[CellKey], started: float, seconds: float
+    ) -> Night:
+        """Add a night of ``seconds`` with the cells ``keys``, all of them waiting; return it."""
         with self.transaction() as cursor:
             (last,) = cursor.execute("SELECT max(id) FROM night").fetchone()
             name = f"{datetime.fromtimestamp(started, UTC):{_NAME}}"
@@ -161,7 +167,7 @@ class Store:
         return self.night(name)
 
     def begin_attempt(self, cell: CellRow) -> Attempt:
-        """Write down that a run for ``cell`` begins; its directory is in the answer."""
+        """Record that a run for ``cell`` begins; return the attempt, which has its directory."""
         now = time.time()
         with self.transaction() as cursor:
             (number,) = cursor.execute(
@@ -178,9 +184,12 @@ class Store:
             )
         return Attempt(cell.id, number, run, now, None, "", "")
 
-    def end_attempt(self, attempt: Attempt, outcome: Outcome, *, state: State) -> None:
-        """Write down what came of ``attempt``.  ``done`` makes it the cell's result;
-        ``waiting`` keeps it only as an attempt: the cell is to be run again."""
+    def end_attempt(self, attempt: Attempt, outcome: RunOutcome, *, state: CellState) -> None:
+        """Record the outcome of ``attempt``, and the new state of its cell.
+
+        With ``done`` the outcome is the result of the cell; with ``waiting`` it is kept only as
+        an attempt, and the cell will be run again.
+        """
         with self.transaction() as cursor:
             cursor.execute(
                 "UPDATE attempt SET ended = ?, verdict = ?, message = ?, cause = ?"
@@ -198,7 +207,7 @@ class Store:
             if state == "done":
                 self._keep(cursor, attempt.cell, outcome)
 
-    def _keep(self, cursor: sqlite3.Cursor, cell: int, outcome: Outcome) -> None:
+    def _keep(self, cursor: sqlite3.Cursor, cell: int, outcome: RunOutcome) -> None:
         cursor.execute(
             "UPDATE cell SET verdict = ?, message = ?, seconds = ?, arch = ?, flavour = ?,"
             " version = ?, source = ?, build = ?, seed = ?, operations = ? WHERE id = ?",
@@ -239,7 +248,7 @@ class Store:
             )
 
     def leave(self, cells: Sequence[CellRow], message: str) -> None:
-        """Write down that ``cells`` are not run this night, and why."""
+        """Record that ``cells`` are not run this night, and why."""
         with self.transaction() as cursor:
             cursor.executemany(
                 "UPDATE cell SET state = 'left', message = ?, run = '' WHERE id = ?",
@@ -247,7 +256,7 @@ class Store:
             )
 
     def end_night(self, night: str, verdict: Verdict, message: str) -> None:
-        """Write down that ``night`` is over."""
+        """Record that ``night`` has ended."""
         with self.transaction() as cursor:
             cursor.execute(
                 "UPDATE night SET ended = ?, verdict = ?, message = ? WHERE id = ?",
@@ -269,7 +278,7 @@ class Store:
         return Night(*row)
 
     def unfinished(self) -> list[Night]:
-        """Return the nights that did not come to their end, oldest first."""
+        """Return the nights that have not ended, oldest first."""
         rows = self.db.execute(f"SELECT {_NIGHT} FROM night WHERE ended IS NULL ORDER BY id")
         return [Night(*row) for row in rows]
 
@@ -279,7 +288,7 @@ class Store:
         return [CellRow(*row) for row in rows]
 
     def attempts(self, night: str) -> list[Attempt]:
-        """Return every run that was begun in ``night``, in that order."""
+        """Return every run that was started in ``night``, in that order."""
         rows = self.db.execute(
             "SELECT attempt.cell, number, attempt.run, attempt.started, ended, attempt.verdict,"
             " attempt.message, cause FROM attempt JOIN cell ON cell.id = attempt.cell"
@@ -311,7 +320,7 @@ class Store:
             (first,),
         )
 
-    def tallies(self, first: str) -> Iterator[tuple[str, str, int]]:
+    def verdict_counts(self, first: str) -> Iterator[tuple[str, str, int]]:
         """Yield night, verdict (or "left") and number of cells since night ``first``."""
         yield from self.db.execute(
             "SELECT night, CASE state WHEN 'done' THEN verdict ELSE 'left' END AS what, count(*)"
@@ -331,8 +340,8 @@ class Store:
             (*names, first),
         )
 
-    def last_runs(self) -> dict[Key, tuple[str, float]]:
-        """Return, for every cell that was ever run to its end, its last night and its seconds."""
+    def last_runs(self) -> dict[CellKey, tuple[str, float]]:
+        """Return, for every cell that has ever been done, its last night and its seconds."""
         rows = self.db.execute(
             "SELECT host, xen, suite, max(night), seconds FROM cell"
             " WHERE state = 'done' AND seconds IS NOT NULL GROUP BY host, xen, suite"

@@ -1,4 +1,5 @@
-"""The night in a page of plain text, for mail: what is new first, all of it in 72 columns."""
+"""summary.txt: the night as a page of plain text for mail, in 72 columns; what is new comes
+first."""
 
 from __future__ import annotations
 
@@ -6,13 +7,13 @@ import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from harness.nightly.history import Finding, alike
-from harness.nightly.night import Report, duration, tally
-from harness.nightly.rows import CellRow
+from harness.nightly.detect import Finding, group_findings
+from harness.nightly.night_report import NightReport, count_verdicts, duration
+from harness.nightly.schema import CellRow
 from harness.verdict import Verdict
 
 _WIDTH = 72
-_MOST = 20  # of a list: the dashboard has the rest
+_MOST = 20  # entries of a list; the dashboard has all of them
 
 _TITLES = {
     ("failing", True): "Newly failing",
@@ -28,9 +29,9 @@ _TITLES = {
 }
 
 
-def subject(report: Report) -> str:
-    """Return one line: the verdict and the count of what is new."""
-    fresh = [finding.found.kind for finding in report.findings if finding.is_new]
+def subject(report: NightReport) -> str:
+    """Return one line: the verdict, and how many findings are new."""
+    fresh = [finding.judgement.kind for finding in report.findings if finding.is_new]
     words = {"failing": "newly failing", "flaky": "new flaky", "drift": "slower machine"}
     news = ", ".join(
         f"{len(list(group))} {words.get(kind, kind)}"
@@ -39,21 +40,21 @@ def subject(report: Report) -> str:
     return f"[evtchn nightly] {report.verdict} {report.night.id}: {news or 'nothing new'}"
 
 
-def render_summary(report: Report, place: str) -> str:
-    """Return the text; ``place`` is where the dashboard is (a path or an address)."""
-    counts = ", ".join(f"{count} {name}" for name, count in tally(report.cells).items())
+def render_summary(report: NightReport, place: str) -> str:
+    """Return the text; ``place`` is the path or the URL of the dashboard."""
+    counts = ", ".join(f"{count} {name}" for name, count in count_verdicts(report.cells).items())
     lines = [
         f"Subject: {subject(report)}",
         "",
         f"{len(report.done)} of {len(report.cells)} cells in {duration(report.seconds)}: {counts}",
     ]
     if report.night.ended is None:
-        lines.append("The night has not ended: what is not here yet is not PASS.")
+        lines.append("The night has not ended: cells that have not run yet may still fail.")
     for (kind, is_new), found in _groups(report.findings):
         lines += ["", f"{_TITLES[kind, is_new]} ({len(found)})"]
-        lines += _limited([_line(group) for group in alike(found)])
+        lines += _limited([_line(group) for group in group_findings(found)])
     faults = [c for c in report.done if c.verdict in (Verdict.MISS, Verdict.ERROR)]
-    lines += _cells("Nothing learnt", faults)
+    lines += _cells("No result, because of the lab or the harness", faults)
     lines += _cells("Not run", report.left)
     return "\n".join([*lines, "", place, ""])
 
@@ -61,16 +62,16 @@ def render_summary(report: Report, place: str) -> str:
 def _groups(
     findings: Sequence[Finding],
 ) -> Iterator[tuple[tuple[str, bool], list[Finding]]]:
-    for key, group in itertools.groupby(findings, key=lambda f: (f.found.kind, f.is_new)):
+    for key, group in itertools.groupby(findings, key=lambda f: (f.judgement.kind, f.is_new)):
         yield key, list(group)
 
 
 def _line(group: Sequence[Finding]) -> str:
     first = group[0]
-    if first.found.kind in ("slower", "drift"):
-        names = ", ".join(f"{one.name} {one.found.text}" for one in group)
-        return f"{' '.join(first.key)} since {first.found.since}: {names}"
-    return "; ".join(f"{' '.join(one.key)} {one.name}: {one.found.text}" for one in group)
+    if first.judgement.kind in ("slower", "drift"):
+        names = ", ".join(f"{one.name} {one.judgement.text}" for one in group)
+        return f"{' '.join(first.key)} since {first.judgement.since}: {names}"
+    return "; ".join(f"{' '.join(one.key)} {one.name}: {one.judgement.text}" for one in group)
 
 
 def _cells(title: str, cells: Sequence[CellRow]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The journal goes on after a kill, and only for its own question."""
+"""The journal is resumed after a kill, and only with the same header."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.bisect.journal import Head, Journal
-from harness.bisect.simulate import WANTED
-from harness.bisect.tally import Built, Event, Skipped, State, Tested, Try
+from harness.bisect.journal import Header, Journal
+from harness.bisect.observations import Built, Event, Observations, Skipped, Tested, Try
+from harness.bisect.simulate import TARGET
 from harness.verdict import ConfigError, HarnessError
 
-HEAD = Head("good", "bad", ("test_x.py::test_y",), "qemu-arm64", "")
-TRIES = (Try("race", "pass"), Try("race", "fail", WANTED, "lost"))
+HEAD = Header("good", "bad", ("test_x.py::test_y",), "qemu-arm64", "")
+TRIES = (Try("race", "pass"), Try("race", "fail", TARGET, "lost"))
 EVENTS: list[Event] = [
     Built("bad", "digest", 1.5),
     Tested("bad", TRIES, 2.0, 40.0, "/p", "bad"),
@@ -21,24 +21,24 @@ EVENTS: list[Event] = [
 ]
 
 
-def written(path: Path) -> State:
-    with Journal(path, HEAD, State()) as journal:
+def written(path: Path) -> Observations:
+    with Journal(path, HEAD, Observations()) as journal:
         for event in EVENTS:
             journal.add(event)
-        return journal.state
+        return journal.observations
 
 
-def again(path: Path) -> State:
-    with Journal(path, HEAD, State()) as journal:
-        return journal.state
+def again(path: Path) -> Observations:
+    with Journal(path, HEAD, Observations()) as journal:
+        return journal.observations
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert written(tmp_path / "j").events == ()
-    state = again(tmp_path / "j")
-    assert list(state.events) == EVENTS
-    assert state.signature("bad") == WANTED
-    assert state.skipped == {"c3": "does not build: x.c:3: expected ';'"}
+    observations = again(tmp_path / "j")
+    assert list(observations.events) == EVENTS
+    assert observations.target("bad") == TARGET
+    assert observations.skipped == {"c3": "does not build: x.c:3: expected ';'"}
 
 
 def test_a_kill_at_any_byte_costs_one_event_at_most(tmp_path: Path) -> None:
@@ -50,32 +50,32 @@ def test_a_kill_at_any_byte_costs_one_event_at_most(tmp_path: Path) -> None:
         path.write_bytes(content[:cut])
         whole = max(0, sum(end <= cut for end in ends) - 1)
         assert list(again(path).events) == EVENTS[:whole]
-        with Journal(path, HEAD, State()) as journal:
+        with Journal(path, HEAD, Observations()) as journal:
             journal.add(EVENTS[0])
         assert list(again(path).events) == [*EVENTS[:whole], EVENTS[0]]
 
 
-def test_another_question_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_journal_of_another_question_is_not_resumed(tmp_path: Path) -> None:
     written(tmp_path / "j")
-    other = Head("older", "bad", HEAD.tests, HEAD.host, "")
+    other = Header("older", "bad", HEAD.tests, HEAD.host, "")
     with (
         pytest.raises(ConfigError, match="another question"),
-        Journal(tmp_path / "j", other, State()),
+        Journal(tmp_path / "j", other, Observations()),
     ):
         pass
 
 
-def test_two_cannot_write_at_once(tmp_path: Path) -> None:
+def test_only_one_process_can_write_the_journal(tmp_path: Path) -> None:
     with (
-        Journal(tmp_path / "j", HEAD, State()),
+        Journal(tmp_path / "j", HEAD, Observations()),
         pytest.raises(ConfigError, match="another bisection writes here"),
-        Journal(tmp_path / "j", HEAD, State()),
+        Journal(tmp_path / "j", HEAD, Observations()),
     ):
         pass
 
 
 @pytest.mark.parametrize("line", ['{"kind": "tested"}', '{"kind": "x"}', "[]", "{"])
-def test_damage_in_the_middle_is_told_of(tmp_path: Path, line: str) -> None:
+def test_damage_in_the_middle_is_reported(tmp_path: Path, line: str) -> None:
     written(tmp_path / "j")
     with (tmp_path / "j").open("a") as file:
         file.write(f"{line}\n")
@@ -83,8 +83,8 @@ def test_damage_in_the_middle_is_told_of(tmp_path: Path, line: str) -> None:
         again(tmp_path / "j")
 
 
-def test_a_bisection_of_an_older_harness_is_not_gone_on_with(tmp_path: Path) -> None:
-    """It told failures by their words, which say nothing any more."""
+def test_a_bisection_of_an_older_harness_is_not_resumed(tmp_path: Path) -> None:
+    """It compared failures by their messages, which are not compared any more."""
     written(tmp_path / "j")
     head, rest = (tmp_path / "j").read_text().split("\n", 1)
     old = json.loads(head)

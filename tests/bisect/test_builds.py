@@ -1,4 +1,4 @@
-"""Builds in children: what builds, what does not, and what goes on in the background."""
+"""Builds in child processes: what builds, what does not, and what goes on in the background."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from harness import cache
 from harness.arch import Arch
 from harness.bisect.confirm import REVERT
-from harness.bisect.lab import Builds, Trees
+from harness.bisect.processes import BuildProcesses, SourceTrees
 from harness.bisect.repository import Repository
 from harness.verdict import BuildError
 from tests.bisect.xen_history import git
@@ -39,14 +39,14 @@ def commit(tree: Path, text: str) -> str:
 
 
 @pytest.fixture
-def builds(tree: Path) -> Iterator[Builds]:
+def builds(tree: Path) -> Iterator[BuildProcesses]:
     commit(tree, MAIN.format(0))
-    made = Builds(Trees(Repository.open(str(tree)), "main"), Arch.X86_64)
+    made = BuildProcesses(SourceTrees(Repository.open(str(tree)), "main"), Arch.X86_64)
     yield made
     made.close()
 
 
-def test_a_revision_is_built_once(tree: Path, builds: Builds) -> None:
+def test_a_revision_is_built_once(tree: Path, builds: BuildProcesses) -> None:
     one, other = commit(tree, MAIN.format(1)), commit(tree, MAIN.format(2))
     first, again, different = builds.build(one), builds.build(one), builds.build(other)
     assert (first.revision, first.content) == (again.revision, again.content)
@@ -54,7 +54,7 @@ def test_a_revision_is_built_once(tree: Path, builds: Builds) -> None:
     assert different.content != first.content
 
 
-def test_what_does_not_build_says_why(tree: Path, builds: Builds) -> None:
+def test_a_revision_that_does_not_build_says_why(tree: Path, builds: BuildProcesses) -> None:
     broken = commit(tree, "int broken(void) { return oops; }\n")
     with pytest.raises(BuildError, match=r"xen/main\.c:1: .*oops"):
         builds.build(broken)
@@ -62,10 +62,10 @@ def test_what_does_not_build_says_why(tree: Path, builds: Builds) -> None:
         builds.build(REVERT + git(tree, "rev-list", "--max-parents=0", "main"))
 
 
-def test_the_next_ones_are_built_meanwhile(tree: Path, builds: Builds) -> None:
+def test_the_next_revisions_are_built_in_the_background(tree: Path, builds: BuildProcesses) -> None:
     revisions = [commit(tree, MAIN.format(n)) for n in range(1, 4)]
     broken = commit(tree, "int broken(void) { return oops; }\n")
-    builds.ahead(iter([broken, *revisions[:2]]))
+    builds.build_ahead(iter([broken, *revisions[:2]]))
     shelf = cache.root() / "xen"
     deadline = time.monotonic() + 60
     while len(list(shelf.glob("[0-9a-f]*"))) < 2:
@@ -75,13 +75,13 @@ def test_the_next_ones_are_built_meanwhile(tree: Path, builds: Builds) -> None:
     assert builds.build(revisions[1]).seconds < 1
 
 
-def test_what_is_not_wanted_any_more_is_given_up(tree: Path, builds: Builds) -> None:
+def test_a_build_that_is_not_needed_any_more_is_stopped(tree: Path, builds: BuildProcesses) -> None:
     makefile = tree / "xen/Makefile"
     makefile.write_text(
         makefile.read_text().replace("\tcp xen-syms", "\tsleep 4711\n\tcp xen-syms")
     )
     slow = commit(tree, MAIN.format(1))
-    builds.ahead([slow])
+    builds.build_ahead([slow])
     deadline = time.monotonic() + 60
     while not sleepers():
         assert time.monotonic() < deadline

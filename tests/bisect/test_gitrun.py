@@ -1,4 +1,4 @@
-"""What `git bisect run` is told of a run."""
+"""The exit codes of `run --bisect-run`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ([], 255),
     ],
 )
-def test_codes(tmp_path: Path, tests: list[tuple[str, str]], code: int) -> None:
+def test_exit_codes_of_runs(tmp_path: Path, tests: list[tuple[str, str]], code: int) -> None:
     directory = create(tmp_path / "run")
     verdict = combine(Verdict(said) for _, said in tests)
     with Journal(directory.journal) as journal:
@@ -45,7 +45,7 @@ def test_codes(tmp_path: Path, tests: list[tuple[str, str]], code: int) -> None:
             journal.append(Test("h", name, Verdict(said), 1.0))
         journal.append(HostEnd("h", verdict, 0))
         journal.append(RunEnd(verdict, 1.0))
-    assert gitrun.code(load(directory.path)) == code
+    assert gitrun.exit_code(load(directory.path)) == code
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return make_tree(tmp_path / "xen-tree")
 
 
-def test_what_does_not_build_is_skipped(tree: Path) -> None:
+def test_a_revision_that_does_not_build_is_skipped(tree: Path) -> None:
     native = next(arch for arch in Arch if arch.value == "x86_64")
     assert gitrun.unbuildable(source.from_dir(tree), None, [native]) == ""
     (tree / "xen/main.c").write_text("int broken(void) { return oops; }\n")
@@ -71,8 +71,8 @@ def harness(*words: str) -> int:
     ).returncode
 
 
-def test_the_command_never_says_bad_for_what_is_not(tree: Path) -> None:
-    """git takes 2 (usage) and 3 (lab) for bad: they must not come out."""
+def test_only_a_bad_revision_has_the_exit_code_of_a_bad_one(tree: Path) -> None:
+    """For git, exit codes 2 (usage) and 3 (lab) mean bad: the command must not return them."""
     assert harness("--xen-src", str(tree), "--host", "no-such-host") == 255
     assert harness("--xen-src", str(tree / "nowhere")) == 255
     (tree / "xen/main.c").write_text("int broken(void) { return oops; }\n")

@@ -1,4 +1,4 @@
-"""Real git: which commits are searched, what git makes of our log, and a commit taken back."""
+"""With real git: the commits between two ends, the replay of our log, and reverted commits."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from harness import cache
 from harness.bisect import loop, report
 from harness.bisect.confirm import REVERT, Finding
-from harness.bisect.lab import Trees
-from harness.bisect.plan import Question
+from harness.bisect.observations import Observations
+from harness.bisect.processes import SourceTrees
 from harness.bisect.repository import Repository
-from harness.bisect.simulate import World
-from harness.bisect.tally import State
+from harness.bisect.search import Question
+from harness.bisect.simulate import SimulatedHistory
 from harness.config.options import XenOptions
 from harness.verdict import BuildError, ConfigError
 from tests.bisect.xen_history import git
@@ -61,9 +61,9 @@ def test_the_commits_are_git_s(tree: Path) -> None:
     merge = next(name for name, subject in names.items() if subject == "merge")
     side = next(name for name, subject in names.items() if subject == "side")
     second = next(name for name, subject in names.items() if subject == "second")
-    inside = commits.contains[commits.place[merge]]
-    assert inside[commits.place[side]] and inside[commits.place[second]]
-    assert not commits.contains[commits.place[second], commits.place[side]]
+    inside = commits.contains[commits.row_of[merge]]
+    assert inside[commits.row_of[side]] and inside[commits.row_of[second]]
+    assert not commits.contains[commits.row_of[second], commits.row_of[side]]
     assert {names[name] for name in commits.inert} == {"documentation"}
 
 
@@ -77,7 +77,7 @@ def test_the_commits_are_git_s(tree: Path) -> None:
         ("main~3", "side", "try --good"),
     ],
 )
-def test_ends_that_will_not_do(tree: Path, good: str, bad: str, says: str) -> None:
+def test_wrong_ends_are_refused(tree: Path, good: str, bad: str, says: str) -> None:
     repository = Repository.open(str(tree))
     with pytest.raises(ConfigError) as caught:
         repository.between(repository.commit(good, "--good"), repository.commit(bad, "--bad"))
@@ -100,7 +100,7 @@ def test_a_repository_may_be_what_git_fetches_from(tree: Path) -> None:
     assert far.commit("main", "--x") == last
 
 
-def test_a_commit_is_taken_back_in_a_clone(tree: Path, tmp_path: Path) -> None:
+def test_a_commit_is_reverted_in_a_clone(tree: Path, tmp_path: Path) -> None:
     repository = Repository.open(str(tree))
     merge, top = repository.commit("main~2", "--x"), repository.commit("main", "--x")
     state = git(tree, "status", "--porcelain"), git(tree, "rev-parse", "HEAD", "--all")
@@ -111,16 +111,19 @@ def test_a_commit_is_taken_back_in_a_clone(tree: Path, tmp_path: Path) -> None:
         found.append(repository.reverted(merge, top, folder))
     assert not (found[0].tree / "xen/side.c").exists() and (found[0].tree / "xen/c.c").exists()
     assert found[0] == found[1]  # the same commit id: what was built for the first one serves
-    assert (git(tree, "status", "--porcelain"), git(tree, "rev-parse", "HEAD", "--all")) == state
+    assert (
+        git(tree, "status", "--porcelain"),
+        git(tree, "rev-parse", "HEAD", "--all"),
+    ) == state
 
 
-def test_a_commit_that_does_not_revert_is_no_build(tree: Path) -> None:
+def test_a_commit_that_does_not_revert_is_a_build_error(tree: Path) -> None:
     repository = Repository.open(str(tree))
     culprit = repository.commit("main~3", "--x")  # "second"; changed again on top
     commit(tree, "third", "xen/a.c", "int a, b, c;\n")
     top = repository.commit("main", "--x")
     with pytest.raises(BuildError, match=r"does not revert on top: .*xen/a\.c"):
-        Trees(repository, top).options(REVERT + culprit)
+        SourceTrees(repository, top).options(REVERT + culprit)
 
 
 def test_each_revision_is_built_as_it_stands(tree: Path) -> None:
@@ -129,7 +132,7 @@ def test_each_revision_is_built_as_it_stands(tree: Path) -> None:
     commit(tree, "rework", str(sched.relative_to(tree)), "struct evtchn\n{\n    atomic_t lock;\n};")
     git(tree, "rm", "-q", "xen/Makefile")
     git(tree, "commit", "-q", "-m", "no Xen any more")
-    trees = Trees(repository, repository.commit("main", "--x"))
+    trees = SourceTrees(repository, repository.commit("main", "--x"))
     before, after, gone = (repository.commit(ref, "--x") for ref in ("main~2", "main~1", "main"))
     assert trees.options(before).flavour == "rwlock"
     assert trees.options(after) == XenOptions(
@@ -146,21 +149,21 @@ def test_git_replays_our_log_to_the_same_commit(tmp_path: Path, rate: float) -> 
     ids = [commit(tree, f"number {n}", "xen/n.c", f"int n{n};\n") for n in range(20)]
     repository = Repository.open(str(tree))
     commits = repository.between(ids[0], ids[-1])
-    lab = World(commits, ids[11], rate, Random(3), broken=frozenset({ids[8], ids[14]}))
+    lab = SimulatedHistory(commits, ids[11], rate, Random(3), broken=frozenset({ids[8], ids[14]}))
     question = Question(commits)
-    found, state = loop.run(question, State(), lab, lab, record=lambda event: None)
+    found, observations = loop.run(question, Observations(), lab, lab, record=lambda event: None)
     assert isinstance(found, Finding) and found.answer.culprit == ids[11]
     log = tmp_path / "bisect.log"
-    log.write_text(report.git_log(question, state, found, repository))
+    log.write_text(report.git_log(question, observations, found, repository))
     git(tree, "bisect", "start")
     said = subprocess.run(
         ["git", "-C", tree, "bisect", "replay", log], capture_output=True, text=True, check=True
     )
     assert f"{ids[11]} is the first bad commit" in said.stdout
-    told = report.document(question, state, found, repository)
+    told = report.document(question, observations, found, repository)
     assert told["culprit"] == ids[11] and told["subject"] == "number 11"
     assert told["confirmed"] is True
     assert told["boots"] == lab.boots and told["tries"] == lab.tries
     assert {one["commit"] for one in told["skipped"]} <= {ids[8], ids[14]}
-    lines = list(report.sentences(told))
+    lines = list(report.lines(told))
     assert lines[0].startswith("first bad commit (") and lines[1].startswith("confirmed: ")

@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from harness.bisect import loop
 from harness.bisect.commits import Commits
 from harness.bisect.confirm import Finding
-from harness.bisect.plan import Question, Stop
-from harness.bisect.simulate import OTHER, WANTED, World, bisect, by_halves, line
-from harness.bisect.tally import Event, State, Try
+from harness.bisect.observations import Event, Observations, Try
+from harness.bisect.search import Question, Stop
+from harness.bisect.simulate import OTHER, TARGET, SimulatedHistory, bisect, halve, line
 
 
-def world(count: int, culprit: int, rate: float = 1.0, seed: int = 1, **more: Any) -> World:
-    return World(line(count), f"c{culprit}", rate, Random(seed), **more)
+def world(
+    count: int, culprit: int, rate: float = 1.0, seed: int = 1, **more: Any
+) -> SimulatedHistory:
+    return SimulatedHistory(line(count), f"c{culprit}", rate, Random(seed), **more)
 
 
 def finding(found: Finding | Stop) -> Finding:
@@ -59,25 +61,25 @@ def test_a_flaky_failure_is_found_as_surely_as_is_claimed(rate: float) -> None:
         assert found.answer.confidence >= 0.95
         claimed += found.answer.culprit is not None
         right += found.answer.culprit == f"c{culprit}"
-        by_git += by_halves(world(128, culprit, rate, seed), 1) == f"c{culprit}"
+        by_git += halve(world(128, culprit, rate, seed), 1) == f"c{culprit}"
     assert claimed == 60
     assert right >= 56  # 95 % of 60 is 57; the bench has the thousands
     assert right > by_git
 
 
-def test_what_does_not_build_is_stepped_around() -> None:
+def test_the_search_avoids_revisions_that_do_not_build() -> None:
     broken = frozenset(f"c{number}" for number in range(60, 70))
     result = bisect(world(128, 40, broken=broken))
     assert finding(result.found).answer.culprit == "c40"
-    assert len(result.state.skipped) <= 4  # strides: no walk through all ten
-    assert set(result.state.skipped) <= broken
-    assert "does not build" in next(iter(result.state.skipped.values()))
+    assert len(result.observations.skipped) <= 4  # strides: no walk through all ten
+    assert set(result.observations.skipped) <= broken
+    assert "does not build" in next(iter(result.observations.skipped.values()))
 
 
 @pytest.mark.parametrize("kind", ["broken", "dead"])
 def test_commits_that_cannot_be_told_apart_are_all_suspects(kind: str) -> None:
-    blind = frozenset({"c40", "c41", "c42"})
-    found = finding(bisect(world(64, 41, **dict[str, Any]({kind: blind}))).found)
+    masked = frozenset({"c40", "c41", "c42"})
+    found = finding(bisect(world(64, 41, **dict[str, Any]({kind: masked}))).found)
     assert found.answer.culprit is None
     assert {name for name, _ in found.answer.suspects} == {"c40", "c41", "c42", "c43"}
     assert found.answer.confidence >= 0.95
@@ -92,17 +94,21 @@ def test_a_culprit_next_to_what_does_not_build_is_still_found() -> None:
 def test_a_lab_fault_is_retried_and_never_counted() -> None:
     for seed in range(30):
         result = bisect(world(64, 20, seed=seed, faults=0.3))
-        blamed = result.state.skipped  # after three in a row, while another revision could be
-        assert all(why == "cannot be tested, others can: QEMU is gone" for why in blamed.values())
+        blamed = (
+            result.observations.skipped
+        )  # after three in a row, while another revision could be
+        assert all(
+            why == "cannot be tested, although others can: QEMU is gone" for why in blamed.values()
+        )
         if isinstance(result.found, Stop):
             assert result.found.at == "lab" or blamed
         else:
             assert result.found.answer.culprit == "c20" or blamed
-    assert all(one.outcome != "fail" or one.signature == WANTED
-               for event in result.state.tested for one in event.tries)  # fmt: skip
+    assert all(one.outcome != "fail" or one.signature == TARGET
+               for event in result.observations.tested for one in event.tries)  # fmt: skip
 
 
-def test_a_lab_that_is_gone_is_told_of() -> None:
+def test_a_lab_that_always_fails_stops_the_search() -> None:
     result = bisect(world(64, 20, faults=1.0))
     assert result.found == Stop("the lab failed 3 times: QEMU is gone", "lab")
 
@@ -111,19 +117,21 @@ def test_another_failure_does_not_count_and_is_kept() -> None:
     result = bisect(world(64, 20, seed=3, others=0.2))
     found = finding(result.found)
     assert found.answer.culprit == "c20"
-    assert any(one.signature == OTHER for event in result.state.tested for one in event.tries)
-    assert result.state.signature("c64") == WANTED
+    assert any(
+        one.signature == OTHER for event in result.observations.tested for one in event.tries
+    )
+    assert result.observations.target("c64") == TARGET
 
 
-def test_the_wanted_failure_may_be_the_rarer_one() -> None:
+def test_the_target_may_be_the_rarer_failure() -> None:
     odd = world(64, 20, seed=3, others=0.6)
     question = Question(odd.commits)
-    found, _ = loop.run(question, State(WANTED), odd, odd, record=lambda event: None)
+    found, _ = loop.run(question, Observations(TARGET), odd, odd, record=lambda event: None)
     assert finding(found).answer.culprit == "c20"
 
 
-class Masked(World):
-    """A world in which some revisions fail in another way before the test can say anything."""
+class Masked(SimulatedHistory):
+    """A history in which some revisions always fail in another way before the test runs."""
 
     masked: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()  # the test that counts is skipped there
@@ -140,38 +148,38 @@ def masked(culprit: int, masked: set[str], silent: set[str] = frozenset()) -> Ma
     return made
 
 
-def test_a_revision_that_always_fails_otherwise_is_stepped_around() -> None:
+def test_the_search_avoids_a_revision_that_always_fails_in_another_way() -> None:
     result = bisect(masked(20, {"c32", "c33"}))
     assert finding(result.found).answer.culprit == "c20"
     found = finding(bisect(masked(32, {"c32"})).found)
     assert {name for name, _ in found.answer.suspects} == {"c32", "c33"}
     seen = finding(bisect(masked(20, {"revert:c20"})).found).confirmation
-    assert seen.reverted_passes is None and "another failure comes first" in seen.why[0]
+    assert seen.reverted_passes is None and "another failure comes first" in seen.not_tested[0]
     parent = finding(bisect(masked(20, {"c19"})).found)
     assert {name for name, _ in parent.answer.suspects} == {"c19", "c20"}
 
 
 @pytest.mark.parametrize(("end", "at"), [("c64", "bad"), ("c0", "good")])
-def test_an_end_that_always_fails_otherwise_is_told_of(end: str, at: str) -> None:
+def test_an_end_that_always_fails_in_another_way_is_reported(end: str, at: str) -> None:
     lab = masked(20, {end})
     question = Question(lab.commits)
-    found, _ = loop.run(question, State(WANTED), lab, lab, record=lambda event: None)
+    found, _ = loop.run(question, Observations(TARGET), lab, lab, record=lambda event: None)
     assert isinstance(found, Stop) and found.at == at
     assert "another failure comes first: race: crash" in found.why
 
 
-def test_a_revision_that_skips_the_test_is_stepped_around() -> None:
+def test_the_search_avoids_a_revision_that_skips_the_test() -> None:
     result = bisect(masked(20, set(), {"c32"}))
     assert finding(result.found).answer.culprit == "c20"
-    assert result.state.skipped["c32"].startswith("cannot be tested, others can")
+    assert result.observations.skipped["c32"].startswith("cannot be tested, although others can")
 
 
 def test_ends_are_checked_first() -> None:
     assert bisect(world(64, 20, rate=0.0)).found == Stop(
         "the failure did not show in 80 tries", "bad"
     )
-    always = World(line(64), "before", 1.0, Random(1))
-    assert bisect(always).found == Stop("the failure shows there already", "good")
+    always = SimulatedHistory(line(64), "before", 1.0, Random(1))
+    assert bisect(always).found == Stop("this revision shows the failure already", "good")
     unbuildable = bisect(world(64, 20, broken=frozenset({"c0"}))).found
     assert isinstance(unbuildable, Stop) and unbuildable.at == "good"
     assert "does not build: expected" in unbuildable.why
@@ -179,13 +187,15 @@ def test_ends_are_checked_first() -> None:
 
 @pytest.mark.parametrize(
     ("more", "reverted", "confirmed"),
-    [({}, True, True), ({"reverts": False}, None, True), ({"cures": False}, False, False)],
+    [({}, True, True), ({"reverts": False}, None, True), ({"revert_fixes": False}, False, False)],
 )
-def test_the_culprit_is_taken_back(more: dict[str, bool], reverted: bool, confirmed: bool) -> None:
+def test_the_culprit_is_reverted_to_confirm_it(
+    more: dict[str, bool], reverted: bool, confirmed: bool
+) -> None:
     seen = finding(bisect(world(32, 9, **more)).found).confirmation
     assert (seen.fails, seen.parents_pass) == (True, True)
     assert (seen.reverted_passes, seen.confirmed) == (reverted, confirmed)
-    assert bool(seen.why) == (reverted is None)
+    assert bool(seen.not_tested) == (reverted is None)
 
 
 def branches() -> Commits:
@@ -201,7 +211,7 @@ def branches() -> Commits:
 @pytest.mark.parametrize("rate", [0.5, 1.0])
 @pytest.mark.parametrize("culprit", branches().ids)
 def test_a_culprit_on_a_branch(culprit: str, rate: float) -> None:
-    found = finding(bisect(World(branches(), culprit, rate, Random(7))).found)
+    found = finding(bisect(SimulatedHistory(branches(), culprit, rate, Random(7))).found)
     assert found.answer.culprit == culprit
     assert found.confirmation.confirmed
 
@@ -227,7 +237,7 @@ def test_any_history_is_searched_to_an_end_and_never_wrongly(
 ) -> None:
     culprit = data.draw(st.sampled_from(commits.ids))
     broken = data.draw(st.frozensets(st.sampled_from(commits.ids[:-1] or ("c0x",)), max_size=4))
-    lab = World(commits, culprit, 1.0, Random(1), broken=broken)
+    lab = SimulatedHistory(commits, culprit, 1.0, Random(1), broken=broken)
     found = finding(bisect(lab).found)
     suspects = {name for name, _ in found.answer.suspects}
     assert culprit in suspects
@@ -236,14 +246,14 @@ def test_any_history_is_searched_to_an_end_and_never_wrongly(
         assert suspects == {culprit} and found.confirmation.confirmed
 
 
-def test_what_builds_the_same_as_its_parent_is_no_suspect() -> None:
+def test_a_commit_that_builds_the_same_as_its_parent_is_no_suspect() -> None:
     plain = line(64)
     inert = frozenset(plain.ids) - {"c10", "c30", "c50", "c64"}
-    some = World(Commits("c0", plain.ids, plain.parents, inert), "c30", 1.0, Random(1))
+    some = SimulatedHistory(Commits("c0", plain.ids, plain.parents, inert), "c30", 1.0, Random(1))
     result = bisect(some)
     assert finding(result.found).answer.culprit == "c30"
     assert result.steps <= 2
-    none = World(
+    none = SimulatedHistory(
         Commits("c0", plain.ids, plain.parents, frozenset(plain.ids)), "c1", 1.0, Random(1)
     )
     found = bisect(none).found
@@ -258,17 +268,17 @@ def test_the_same_bytes_cannot_be_good_and_bad() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.4, 1.0])
-def test_a_bisection_that_was_killed_goes_on_where_it_was(rate: float) -> None:
+def test_a_bisection_that_was_killed_is_resumed(rate: float) -> None:
     whole: list[Event] = []
     first = world(64, 33, rate, seed=5, broken=frozenset({"c32"}))
     question = Question(first.commits)
-    loop.run(question, State(), first, first, record=whole.append)
+    loop.run(question, Observations(), first, first, record=whole.append)
     for cut in range(len(whole)):
-        state = State()
+        observations = Observations()
         for event in whole[:cut]:
-            state = state.after(event)
+            observations = observations.with_event(event)
         again = world(64, 33, rate, seed=cut, broken=frozenset({"c32"}))
-        found, after = loop.run(question, state, again, again, record=lambda event: None)
+        found, after = loop.run(question, observations, again, again, record=lambda event: None)
         answer = finding(found).answer
         assert answer.culprit == "c33" or {"c32", "c33"} & {name for name, _ in answer.suspects}
         assert after.events[:cut] == tuple(whole[:cut])

@@ -114,7 +114,7 @@ def test_a_line_number_moves_with_every_commit() -> None:
         None,
     ],
 )
-def test_another_failure_is_another_one(other: Evidence | None) -> None:
+def test_another_failure_has_another_signature(other: Evidence | None) -> None:
     assert of(other) != of(LEAK)
 
 
@@ -122,5 +122,5 @@ def test_the_same_evidence_of_another_test_is_another_failure() -> None:
     assert of(LEAK, name="duel") != of(LEAK, name="load")
 
 
-def test_it_says_what_it_is() -> None:
+def test_a_signature_as_text() -> None:
     assert str(of(LEAK, name="poll")) == "poll: hang in evtchn_write_lock (leaked-reader)"

@@ -10,13 +10,13 @@ import pytest
 from harness import cache
 from harness.bisect import report
 from harness.bisect.confirm import Confirmation, Finding
-from harness.bisect.plan import Answer, Question
+from harness.bisect.observations import Observations
 from harness.bisect.repository import Repository
-from harness.bisect.tally import State
+from harness.bisect.search import Answer, Question
 from harness.cli import main
 from harness.cli.compare import document
 from harness.compare.judge import judge
-from harness.compare.side import side
+from harness.compare.variant import find_variant
 from tests.bisect.xen_history import git
 from tests.hypervisor.tree import make_tree
 
@@ -75,8 +75,10 @@ def test_the_documents_have_the_keys_that_are_documented(tree: Path) -> None:
     repository = Repository.open(str(tree))
     good, bad = repository.commit("main~2", "--good"), repository.commit("main", "--bad")
     found = Finding(Answer(bad, 0.97, ((bad, 0.97),), 1.0), Confirmation())
-    told = report.document(Question(repository.between(good, bad)), State(), found, repository)
+    told = report.document(
+        Question(repository.between(good, bad)), Observations(), found, repository
+    )
     assert set(told) | {"seconds", "path"} == _documented("bisect.md")
-    both = side(str(tree), "BASE"), side(str(tree), "CANDIDATE")
+    both = find_variant(str(tree), "BASE"), find_variant(str(tree), "CANDIDATE")
     compared = document(both, judge([], margin=0.1), [])
     assert set(compared) | {"path", "outcomes"} == _documented("compare.md")

@@ -18,7 +18,7 @@ import pytest
 from harness.cli import nightly
 from harness.nightly.store import Store
 from harness.verdict import Verdict
-from tests.nightly.fake import FakeRunner, Told
+from tests.nightly.fake import FakeResult, FakeRunner
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ def _table(heading: str) -> list[str]:
 def test_json_is_what_the_documentation_says(
     runner: FakeRunner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runner.script = lambda cell: Told({"load": Verdict.FAIL})
+    runner.script = lambda cell: FakeResult({"load": Verdict.FAIL})
     assert _call("plan.yaml", "--json") == 1
     said = json.loads(capsys.readouterr().out)
     assert list(said) == _table("`nightly --json`:")
@@ -80,22 +80,22 @@ def test_the_summary_is_printed(runner: FakeRunner, capsys: pytest.CaptureFixtur
     ("verdict", "code"), [(Verdict.PASS, 0), (Verdict.FAIL, 1), (Verdict.MISS, 3)]
 )
 def test_exit_codes(runner: FakeRunner, verdict: Verdict, code: int) -> None:
-    runner.script = lambda cell: Told({"load": verdict})
+    runner.script = lambda cell: FakeResult({"load": verdict})
     assert _call("plan.yaml") == code
 
 
 def test_ctrl_c_writes_the_reports_and_the_next_call_goes_on(
     runner: FakeRunner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(cell: object) -> Told:
+    def stop(cell: object) -> FakeResult:
         raise KeyboardInterrupt
 
     runner.script = stop
     with pytest.raises(click.Abort):  # what click makes of it; harness.cli.main exits with 130
         _call("plan.yaml")
     assert "has not ended" in Path("nightly/dashboard.html").read_text()
-    assert "goes on with night" in capsys.readouterr().err
-    runner.script = lambda cell: Told()
+    assert "resumes night" in capsys.readouterr().err
+    runner.script = lambda cell: FakeResult()
     assert _call("plan.yaml") == 0
     with Store(Path("nightly")) as store:
         assert len(store.nights(9)) == 1
@@ -151,5 +151,5 @@ def test_whatever_stops_it_leaves_nothing_behind_and_can_be_gone_on_with(
         assert child.returncode == -signal.SIGKILL and states == ["running", "waiting"]
         return
     assert child.returncode == 130 and states == ["waiting", "waiting"]
-    assert json.loads(out)["verdict"] == "MISS" and f"goes on with night {night.id}" in err
+    assert json.loads(out)["verdict"] == "MISS" and f"resumes night {night.id}" in err
     assert "has not ended" in Path("nightly/dashboard.html").read_text()

@@ -1,4 +1,4 @@
-"""Verdicts on two hypervisors that nobody booted."""
+"""Verdicts on measurements that were made up: nothing is booted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.compare.companions import missing, table
+from harness.compare.companions import missing_companions, read_table
 from harness.compare.judge import Comparison, details, judge, outcomes
-from harness.compare.measure import Measured, TestSeen
+from harness.compare.measure import Measurement, TestOutcome
 from harness.model.evtchn.releases import Release
 from harness.verdict import Verdict
 
@@ -18,19 +18,19 @@ PASS, FAIL, MISS = Verdict.PASS, Verdict.FAIL, Verdict.MISS
 OPS = ("send", "close", "poll")
 
 
-def run(random: Random, speed: float = 1.0, noise: float = 0.02, **more: Any) -> Measured:
+def run(random: Random, speed: float = 1.0, noise: float = 0.02, **more: Any) -> Measurement:
     """A run whose machine has ``speed``, give or take ``noise``."""
     rate = speed * math.exp(random.gauss(0, noise))
-    tests = more.pop("tests", (TestSeen("boot", PASS), TestSeen("load", PASS)))
+    tests = more.pop("tests", (TestOutcome("boot", PASS), TestOutcome("load", PASS)))
     latency = {op: 30 / rate for op in OPS}
     tail = {op: 90 / rate for op in OPS}
     answers = more.pop("answers", {"send: ok": 5000, "poll: EINVAL": 40})
-    return Measured(tests, 2000 * rate, latency, tail, answers, seconds=90)
+    return Measurement(tests, 2000 * rate, latency, tail, answers, seconds=90)
 
 
 def pairs(
     count: int, speed: float = 1.0, noise: float = 0.02, seed: int = 1, **more: Any
-) -> list[tuple[Measured, Measured]]:
+) -> list[tuple[Measurement, Measurement]]:
     """Rounds in which both share a machine that is up to twice as slow at times."""
     random = Random(seed)
     made = []
@@ -40,7 +40,7 @@ def pairs(
     return made
 
 
-def judged(rounds: list[tuple[Measured, Measured]], **more: Any) -> Comparison:
+def judged(rounds: list[tuple[Measurement, Measurement]], **more: Any) -> Comparison:
     return judge(rounds, margin=0.1, **more)
 
 
@@ -52,7 +52,7 @@ def test_the_same_is_equivalent() -> None:
     assert "5 rounds" in seen.summary and "10%" in seen.summary
 
 
-def test_a_slower_one_is_worse_and_by_how_much_is_said() -> None:
+def test_a_slower_candidate_is_worse_and_the_summary_says_by_how_much() -> None:
     seen = judged(pairs(5, speed=0.7))
     assert seen.verdict == "worse"
     assert {one.what for one in seen.differences} == {"throughput", "latency"}
@@ -62,7 +62,7 @@ def test_a_slower_one_is_worse_and_by_how_much_is_said() -> None:
     assert not any(one.worse for one in faster.differences)
 
 
-def test_noise_leaves_it_undecided_and_says_how_much_longer() -> None:
+def test_noise_leaves_it_undecided_and_the_summary_says_how_much_longer() -> None:
     seen = judged(pairs(4, noise=0.15))
     assert seen.verdict == "undecided"
     assert seen.rounds_needed is not None and seen.rounds_needed > 4
@@ -77,14 +77,14 @@ def test_noise_leaves_it_undecided_and_says_how_much_longer() -> None:
     assert close.rounds_needed is None and "too close to a difference of 10%" in close.summary
 
 
-def test_the_same_is_seldom_told_to_differ() -> None:
+def test_equal_variants_are_rarely_said_to_differ() -> None:
     verdicts = [judged(pairs(5, noise=0.03, seed=seed)).verdict for seed in range(200)]
     assert verdicts.count("worse") + verdicts.count("differs") <= 4
     assert verdicts.count("equivalent") >= 100
 
 
 def failing(name: str, message: str) -> dict[str, Any]:
-    return {"tests": (TestSeen("boot", PASS), TestSeen(name, FAIL, message))}
+    return {"tests": (TestOutcome("boot", PASS), TestOutcome(name, FAIL, message))}
 
 
 def test_one_failure_is_worse_and_says_why() -> None:
@@ -106,10 +106,10 @@ def test_a_failure_that_both_have_is_no_difference() -> None:
     assert judged(often).verdict == "worse"  # 2 of 30 and 30 of 30
 
 
-def test_what_the_lab_spoilt_is_no_failure() -> None:
-    spoilt = run(Random(1), tests=(TestSeen("boot", MISS, "QEMU is gone"),))
+def test_a_lab_fault_is_no_failure() -> None:
+    spoilt = run(Random(1), tests=(TestOutcome("boot", MISS, "QEMU is gone"),))
     assert spoilt.fault == "boot: QEMU is gone"
-    after = (TestSeen("load", FAIL, "hangs"), TestSeen("duel", MISS, "Xen was lost before"))
+    after = (TestOutcome("load", FAIL, "hangs"), TestOutcome("duel", MISS, "Xen was lost before"))
     assert run(Random(1), tests=after).fault == ""
     assert run(Random(1), tests=()).fault == "no test ran"
 
@@ -156,10 +156,10 @@ CALLBACK = "xen_event_channel_notification_t fn = xen_notification_fn(rchn);\n"
 
 
 def test_a_missing_companion_fix_is_worse(tmp_path: Any) -> None:
-    known = table()
-    whole = missing(write(tmp_path / "a", RWLOCK, FIFO, CALLBACK), known)
+    known = read_table()
+    whole = missing_companions(write(tmp_path / "a", RWLOCK, FIFO, CALLBACK), known)
     assert whole == []
-    lone = missing(write(tmp_path / "b", RWLOCK, FIFO), known)
+    lone = missing_companions(write(tmp_path / "b", RWLOCK, FIFO), known)
     assert [(one.fix.commit, one.companion.commit) for one in lone] == [
         ("5f2df45ead7c", "1376ef90d31c")
     ]
@@ -169,7 +169,7 @@ def test_a_missing_companion_fix_is_worse(tmp_path: Any) -> None:
     assert judged(pairs(5), missing=(lone, lone)).verdict == "equivalent"
     assert judged(pairs(5), missing=(lone, whole)).verdict == "differs"
     spin = write(tmp_path / "c", "", "", "    spin_lock_irqsave(&lchn->lock, flags);\n")
-    assert [one.companion.commit for one in missing(spin, known)] == ["5f2df45ead7c"]
+    assert [one.companion.commit for one in missing_companions(spin, known)] == ["5f2df45ead7c"]
 
 
 def test_outcomes_are_counted() -> None:
@@ -185,7 +185,7 @@ def test_details_decide_nothing() -> None:
     assert names == {"tail latency", *(f"latency of {op}" for op in OPS)}
 
 
-@pytest.mark.parametrize("rounds", [[], [(Measured(), Measured())]])
-def test_nothing_measured_is_undecided(rounds: list[tuple[Measured, Measured]]) -> None:
+@pytest.mark.parametrize("rounds", [[], [(Measurement(), Measurement())]])
+def test_nothing_measured_is_undecided(rounds: list[tuple[Measurement, Measurement]]) -> None:
     assert judged(rounds).verdict == "undecided"
     assert judged(rounds).summary == "undecided: nothing was measured"

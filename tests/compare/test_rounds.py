@@ -1,4 +1,4 @@
-"""Interleaving, retries, and which sides there are."""
+"""Rounds, retries, and the names of variants."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.compare.judge import Comparison, Judgement, Pair, judge
-from harness.compare.measure import Measured, TestSeen, measured
-from harness.compare.rounds import Which, rounds, until_settled
-from harness.compare.side import side
+from harness.compare.measure import Measurement, TestOutcome, read_measurement
+from harness.compare.rounds import Role, run_rounds, until_settled
+from harness.compare.variant import find_variant
 from harness.history.format.parquet import write
 from harness.history.simulate.run import Recipe, generate
 from harness.verdict import ConfigError, Verdict
@@ -17,30 +17,30 @@ from tests.compare.test_judge import pairs
 from tests.hypervisor.tree import make_tree
 from tests.results.runs import good
 
-OK = Measured((TestSeen("load", Verdict.PASS),))
-SPOILT = Measured((TestSeen("load", Verdict.MISS, "QEMU is gone"),))
+OK = Measurement((TestOutcome("load", Verdict.PASS),))
+SPOILT = Measurement((TestOutcome("load", Verdict.MISS, "QEMU is gone"),))
 
 
 class Runs:
     """Answers with OK, but for the runs that ``spoilt`` names."""
 
-    def __init__(self, *spoilt: tuple[Which, int, int]) -> None:
+    def __init__(self, *spoilt: tuple[Role, int, int]) -> None:
         self.spoilt = spoilt
-        self.asked: list[tuple[Which, int, int]] = []
+        self.asked: list[tuple[Role, int, int]] = []
 
-    def __call__(self, which: Which, seed: int, attempt: int) -> Measured:
-        self.asked.append((which, seed, attempt))
+    def __call__(self, role: Role, seed: int, attempt: int) -> Measurement:
+        self.asked.append((role, seed, attempt))
         return SPOILT if self.asked[-1] in self.spoilt else OK
 
 
 def seen(runs: Runs, count: int = 2) -> int:
-    return len(list(rounds(runs, count=count, seed=7, notice=lambda text: None)))
+    return len(list(run_rounds(runs, count=count, seed=7, notice=lambda text: None)))
 
 
 def test_both_have_the_same_seeds_and_take_turns_at_being_first() -> None:
     runs = Runs()
     assert seen(runs, 3) == 3
-    assert [(which, number) for which, number, _ in runs.asked] == [
+    assert [(role, number) for role, number, _ in runs.asked] == [
         ("base", 7), ("candidate", 7),
         ("candidate", 8), ("base", 8),
         ("base", 9), ("candidate", 9),
@@ -53,28 +53,28 @@ def test_a_lab_fault_is_tried_again() -> None:
     assert runs.asked.count(("candidate", 7, 2)) == 1
 
 
-def test_a_round_that_the_lab_spoils_again_and_again_is_left_out() -> None:
+def test_a_round_with_only_lab_faults_is_left_out() -> None:
     assert seen(Runs(*(("base", 8, attempt) for attempt in range(3)))) == 1
 
 
 def test_a_run_that_is_stopped_keeps_the_rounds_before_it() -> None:
-    def run(which: Which, seed: int, attempt: int) -> Measured:
+    def run(role: Role, seed: int, attempt: int) -> Measurement:
         if seed == 9:
             raise KeyboardInterrupt
         return OK
 
     got: list[Pair] = []
     with pytest.raises(KeyboardInterrupt):
-        got.extend(rounds(run, count=5, seed=7, notice=lambda text: None))
+        got.extend(run_rounds(run, count=5, seed=7, notice=lambda text: None))
     kept = []
     with pytest.raises(KeyboardInterrupt):
-        for pair in rounds(run, count=5, seed=7, notice=lambda text: None):
+        for pair in run_rounds(run, count=5, seed=7, notice=lambda text: None):
             kept.append(pair)
     assert len(kept) == 2
 
 
 def settled(made: list[Pair], most: int = 20) -> Comparison:
-    """What a compare of these rounds comes to."""
+    """The result of a comparison with these rounds."""
     says = [
         comparison
         for _, comparison in until_settled(
@@ -89,16 +89,16 @@ def test_a_quiet_machine_needs_five_rounds_and_a_noisy_one_more() -> None:
     assert (quiet.verdict, quiet.rounds) == ("equivalent", 5)
     noisy = settled(pairs(20, noise=0.05))
     assert noisy.verdict == "equivalent" and 5 < noisy.rounds < 20
-    open_ = settled(pairs(20, noise=0.3))
-    assert (open_.verdict, open_.rounds) == ("undecided", 20)
+    undecided = settled(pairs(20, noise=0.3))
+    assert (undecided.verdict, undecided.rounds) == ("undecided", 20)
 
 
 def test_a_failure_ends_it_at_once() -> None:
-    bad = Measured((TestSeen("load", Verdict.FAIL, "Xen hangs"),))
+    bad = Measurement((TestOutcome("load", Verdict.FAIL, "Xen hangs"),))
     assert settled([(OK, OK), (OK, bad), (OK, OK)]).rounds == 2
 
 
-def test_one_round_that_is_asked_for_is_all() -> None:
+def test_one_round_is_enough_if_one_is_asked_for() -> None:
     assert settled(pairs(1), most=1).rounds == 1
 
 
@@ -106,7 +106,7 @@ def test_one_round_that_is_asked_for_is_all() -> None:
     ("speed", "verdict", "least", "most"),
     [(1.0, "equivalent", 92, 100), (1 / 1.1, "equivalent", 0, 13), (0.8, "worse", 97, 100)],
 )
-def test_more_looks_do_not_make_it_rash(
+def test_more_checks_do_not_lead_to_wrong_verdicts(
     speed: float, verdict: Judgement, least: int, most: int
 ) -> None:
     """A spread of 8 % between pairs, as emulated machines have it; 1/1.1 is the margin itself."""
@@ -120,7 +120,7 @@ def test_a_run_s_directory_is_measured(tmp_path: Path) -> None:
     history = place / "history" / "qemu-x86_64" / "load.parquet"
     history.parent.mkdir(parents=True, exist_ok=True)
     write(generate(Recipe(seed=5)), history)
-    got = measured(place)
+    got = read_measurement(place)
     assert got.tests and not got.failed and not got.fault
     assert 2000 < got.throughput < 2800
     assert {"send", "close"} <= got.latency.keys() == got.tail.keys()
@@ -130,29 +130,29 @@ def test_a_run_s_directory_is_measured(tmp_path: Path) -> None:
 
 
 def test_a_run_that_left_nothing_is_a_lab_fault(tmp_path: Path) -> None:
-    assert measured(tmp_path / "nowhere").fault == "no test ran"
+    assert read_measurement(tmp_path / "nowhere").fault == "no test ran"
 
 
-def test_sides(tmp_path: Path) -> None:
+def test_variants(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "xen")
-    assert side(str(tree), "BASE").options.flavour == "rwlock"
-    assert side(f"{tree}:rwlock", "BASE").options.xen_src == tree
+    assert find_variant(str(tree), "BASE").options.flavour == "rwlock"
+    assert find_variant(f"{tree}:rwlock", "BASE").options.xen_src == tree
     sched = tree / "xen/include/xen/sched.h"
     sched.write_text(sched.read_text().replace("rwlock_t", "spinlock_t"))
-    assert side(str(tree), "BASE").options.flavour == "spinlock"
+    assert find_variant(str(tree), "BASE").options.flavour == "spinlock"
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("/nowhere:rwlock", "BASE: /nowhere is no release, directory or REPO@REF"),
-        ("9.9:rwlock", "BASE: 9.9 is no release"),
+        ("/nowhere:rwlock", "BASE: /nowhere is not a release, a directory or REPO@REF"),
+        ("9.9:rwlock", "BASE: 9.9 is not a release"),
         ("{tree}:no-such", "no flavour no-such"),
         ("{tree}@main", "no commit main"),
     ],
 )
-def test_no_such_side(tmp_path: Path, text: str, says: str) -> None:
+def test_no_such_variant(tmp_path: Path, text: str, says: str) -> None:
     tree = make_tree(tmp_path / "xen")
     with pytest.raises(ConfigError) as caught:
-        side(text.format(tree=tree), "BASE")
+        find_variant(text.format(tree=tree), "BASE")
     assert says in str(caught.value)

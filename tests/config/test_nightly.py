@@ -9,7 +9,7 @@ import pytest
 
 from harness.config.lab import load_lab
 from harness.config.nightly import Cell, Kcidb, NightlyPlan, PlanHost, Suite, Xen, load_plan
-from harness.nightly.plan import only, read_plan
+from harness.nightly.plan import limit_to_hosts, read_plan
 from harness.verdict import ConfigError
 
 TESTCASES = Path(__file__).parents[2] / "testcases"
@@ -84,9 +84,11 @@ def test_sections_limit_themselves() -> None:
         ("qemu-x86_64", "r", "s"),
         ("qemu-x86_64", "r", "t"),
     }
-    assert [cell.key[0] for cell in only(plan, ["qemu-arm64"]).cells()] == ["qemu-arm64"] * 2
+    assert [cell.key[0] for cell in limit_to_hosts(plan, ["qemu-arm64"]).cells()] == [
+        "qemu-arm64"
+    ] * 2
     with pytest.raises(ConfigError, match="the plan has no host 'qemu-arm'; did you mean"):
-        only(plan, ["qemu-arm"])
+        limit_to_hosts(plan, ["qemu-arm"])
 
 
 def test_priorities_add_up() -> None:

@@ -55,10 +55,10 @@ def test_another_failure_is_no_hit() -> None:
     assert judge(BAD, "h", [BOOT, said("FAIL", "x", evidence=no_port)]).outcome == "missed"
     cell = judge(BAD, "h", [BOOT, said("FAIL", "something else")])
     assert cell.outcome == "missed"
-    assert cell.explanation == "failed otherwise: something else"
+    assert cell.explanation == "failed in another way: something else"
 
 
-def test_what_is_around_the_tests_is_no_try() -> None:
+def test_boot_and_teardown_are_no_tries() -> None:
     frame = [
         BOOT,
         said("PASS", name="nothing-leaked"),

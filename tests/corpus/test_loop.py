@@ -1,4 +1,4 @@
-"""The loop over entries and hosts, with runs that nobody boots for."""
+"""The loop over entries and hosts, with runs that boot nothing."""
 
 from __future__ import annotations
 

@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 
 from harness.bisect.commits import Commits
-from harness.bisect.lab import of_document
-from harness.bisect.plan import Question
+from harness.bisect.observations import Observations
+from harness.bisect.processes import of_document
 from harness.bisect.report import other_failures
-from harness.bisect.tally import State
-from harness.bisect.wanted import wanted
+from harness.bisect.search import Question
+from harness.bisect.target import target_of
 from harness.compare import judge as compare
-from harness.compare.measure import measured
+from harness.compare.measure import read_measurement
 from harness.config.nightly import Cell
 from harness.corpus import judge as corpus
-from harness.corpus.entry import Entry, entries
+from harness.corpus.entry import Entry, read_entries
 from harness.evidence import Disallowed, Evidence, words
 from harness.interleave.suggest import overlaps
-from harness.nightly.history import find
+from harness.nightly.detect import detect_findings
 from harness.nightly.outcome import read_outcome
 from harness.nightly.store import Store
 from harness.results.directory import create
@@ -85,7 +85,7 @@ def recorded(path: Path, seen: Evidence) -> Path:
 def decided(place: Path, store_home: Path) -> dict[str, object]:
     """Return every decision about the failures of runs with SAMPLES, a night each."""
     decisions: dict[str, object] = {}
-    known = [*entries((4, 17)).values(), *entries((4, 14)).values()]
+    known = [*read_entries((4, 17)).values(), *read_entries((4, 14)).values()]
     known += [
         Entry.model_validate({"name": s.kind, "kind": "racy", "caught_by": "x", "shows": s.kind})
         for s in SAMPLES
@@ -95,13 +95,13 @@ def decided(place: Path, store_home: Path) -> dict[str, object]:
         document = run_document(load(run))
         tries = of_document("c1", document, "").tries
         decisions[f"bisect {kind}"] = [(t.test, t.outcome, t.signature) for t in tries]
-        decisions[f"wanted {kind}"] = wanted(run)
+        decisions[f"wanted {kind}"] = target_of(run)
         tests = document["hosts"][0]["tests"]
         cells = [corpus.judge(entry, HOST, tests) for entry in known]
         decisions[f"corpus {kind}"] = [(c.entry, c.outcome, c.hits, c.tries) for c in cells]
         evidences = [test.evidence for host in load(run).hosts for test in host.tests]
         decisions[f"suggest {kind}"] = [m.scenarios for e in evidences for m in overlaps(e)]
-        pair = measured(run), measured(runs["hang"])
+        pair = read_measurement(run), read_measurement(runs["hang"])
         judged = compare.judge([pair], margin=0.1)
         decisions[f"compare {kind}"] = (judged.verdict, [d.subject for d in judged.differences])
     decisions["nightly"] = list(_nights(runs, store_home))
@@ -116,8 +116,14 @@ def _nights(runs: dict[str, Path], home: Path) -> Iterator[tuple[object, ...]]:
             night = store.begin_night("p", [key], 1_800_000_000.0 + 86400 * number, 60)
             outcome = read_outcome(run)
             store.end_attempt(store.begin_attempt(store.cells(night.id)[0]), outcome, state="done")
-            for found in find(store, night):
-                yield (night.id, found.name, found.found.kind, found.found.since, found.is_new)
+            for found in detect_findings(store, night):
+                yield (
+                    night.id,
+                    found.name,
+                    found.judgement.kind,
+                    found.judgement.since,
+                    found.is_new,
+                )
 
 
 def test_every_decision_stays_whatever_the_wording(
@@ -161,11 +167,11 @@ def test_other_failures_of_a_bisection_are_counted_whatever_the_wording(
         for time in range(2)
     ]
     commits = Commits("good", ("bad",), {"bad": ("good",)})
-    state = State(wanted(recorded(tmp_path / "hang", SAMPLES[0])))
+    observations = Observations(target_of(recorded(tmp_path / "hang", SAMPLES[0])))
     for document in documents:
-        state = state.after(of_document("bad", document, ""))
+        observations = observations.with_event(of_document("bad", document, ""))
     reword(monkeypatch, chance)
-    counted = other_failures(Question(commits), state)
+    counted = other_failures(Question(commits), observations)
     assert [each["times"] for each in counted] == [2] * len(others)
 
 
@@ -176,9 +182,9 @@ def test_a_stopped_night_goes_on_whatever_the_wording(
     reword(monkeypatch, chance)
     asked: list[str] = []
 
-    def script(cell: Cell) -> fake.Told | HarnessError:
+    def script(cell: Cell) -> fake.FakeResult | HarnessError:
         asked.append(cell.host.name)
-        return LabError(gibberish(chance)) if len(asked) == 1 else fake.Told()
+        return LabError(gibberish(chance)) if len(asked) == 1 else fake.FakeResult()
 
     with Store(tmp_path, write=True) as store:
         plan = fake.plan(hosts=("h1",), retries=1)

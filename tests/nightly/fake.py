@@ -10,8 +10,8 @@ from threading import Event
 
 from harness.config.nightly import Cell, Kcidb, NightlyPlan, PlanHost, Suite, Xen
 from harness.nightly.loop import open_night, run_night
-from harness.nightly.reports import write_night
-from harness.nightly.rows import Night
+from harness.nightly.report_files import write_night
+from harness.nightly.schema import Night
 from harness.nightly.store import Store
 from harness.results.directory import RunDirectory
 from harness.results.journal import Journal
@@ -20,8 +20,8 @@ from harness.verdict import HarnessError, Verdict, combine
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a run is to tell."""
+class FakeResult:
+    """The results of a run that was not made."""
 
     verdicts: dict[str, Verdict] = field(default_factory=lambda: {"load": Verdict.PASS})
     build: str = "aa" * 20
@@ -33,8 +33,8 @@ class Told:
 class FakeRunner:
     """Tells for each cell what ``script`` says; counts, and watches who runs beside whom."""
 
-    def __init__(self, script: Callable[[Cell], Told | HarnessError] | None = None) -> None:
-        self.script = script or (lambda cell: Told())
+    def __init__(self, script: Callable[[Cell], FakeResult | HarnessError] | None = None) -> None:
+        self.script = script or (lambda cell: FakeResult())
         self.asked: list[tuple[str, str, str]] = []
         self.together = 0  # most runs at a time
         self.shared: list[str] = []  # hosts that had two runs at a time
@@ -58,7 +58,7 @@ class FakeRunner:
                 self._busy.remove(cell.host.name)
 
 
-def leave(out: Path, cell: Cell, told: Told, *, finished: bool = True) -> None:
+def leave(out: Path, cell: Cell, told: FakeResult, *, finished: bool = True) -> None:
     """Leave a run directory at ``out``."""
     out.mkdir(parents=True)
     directory, host = RunDirectory(out), cell.host.name
@@ -120,7 +120,7 @@ def night(asked: NightlyPlan, store: Store, runner: FakeRunner, *, parallel: int
     return store.night(begun.id)
 
 
-def told_night(asked: NightlyPlan, store: Store, runner: FakeRunner) -> Path:
+def night_with_reports(asked: NightlyPlan, store: Store, runner: FakeRunner) -> Path:
     """Run one whole night with its reports; return their directory."""
     begun = night(asked, store, runner)
     write_night(store, begun, asked.kcidb)

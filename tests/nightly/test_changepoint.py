@@ -1,4 +1,4 @@
-"""Change points: what is found, how soon, and how often one is invented."""
+"""Change points: how often one is found, how soon, and how often one is reported wrongly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from harness.nightly import changepoint
 from harness.nightly.changepoint import changes
-from harness.nightly.simulate import EVERY_NIGHT, KINDS, NIGHTS, every_night, found, invented
+from harness.nightly.simulate import (
+    EVERY_NIGHT,
+    KINDS,
+    NIGHTS,
+    changes_each_night,
+    detection,
+    false_positive_rate,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -22,16 +29,16 @@ _QUIET = [kind for kind in KINDS if kind != "remembering"]  # docs/nightly.md ow
 
 
 @pytest.mark.parametrize("kind", _QUIET)
-def test_twenty_nights_without_a_change_invent_next_to_nothing(kind: str) -> None:
+def test_twenty_nights_without_a_change_rarely_report_one(kind: str) -> None:
     """With a new hypervisor every night: nothing but the figures speaks against a change."""
-    assert invented(kind, 300) <= 0.015
+    assert false_positive_rate(kind, 300) <= 0.015
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_hypervisor_is_never_blamed(kind: str) -> None:
     random = np.random.default_rng(2)
     for _ in range(50):
-        seen = every_night(KINDS[kind](random, NIGHTS), ["same"] * NIGHTS)
+        seen = changes_each_night(KINDS[kind](random, NIGHTS), ["same"] * NIGHTS)
         assert all(change.same_build for _, change in seen)
 
 
@@ -47,7 +54,7 @@ def test_the_same_hypervisor_is_never_blamed(kind: str) -> None:
 )
 @pytest.mark.parametrize("builds", [EVERY_NIGHT, ONE_NEW], ids=["nightly", "one"])
 def test_a_fifth_slower_is_found(kind: str, share: float, nights: int, builds: list[str]) -> None:
-    caught, after = found(kind, 100, builds)
+    caught, after = detection(kind, 100, builds)
     assert caught >= share
     assert after <= nights
 
@@ -71,7 +78,7 @@ _MEASURED = [
 ]  # fmt: skip
 
 
-def test_nights_that_were_slow_by_chance_do_not_turn_the_blame_on_the_machine() -> None:
+def test_nights_that_were_slow_by_chance_do_not_move_the_change_to_the_machine() -> None:
     builds = ["old"] * 20 + ["new"] * 6
     assert changes(_MEASURED[:22], builds[:22]) == []  # two nights are no level
     for night in range(23, 27):
@@ -88,7 +95,7 @@ def test_the_machine_is_seldom_blamed_for_the_hypervisor(kind: str, share: float
     for _ in range(series):
         logs = KINDS[kind](random, len(builds))
         logs[20:] += math.log(0.8)
-        seen = every_night(logs, builds)
+        seen = changes_each_night(logs, builds)
         blamed += any(change.same_build for _, change in seen)
     assert blamed <= share * series
 
@@ -97,7 +104,7 @@ def test_a_slow_weekend_is_no_level() -> None:
     random = np.random.default_rng(5)
     logs = random.normal(0, 0.02, 20)
     logs[12:14] -= 1.0
-    assert every_night(logs, EVERY_NIGHT) == []
+    assert changes_each_night(logs, EVERY_NIGHT) == []
 
 
 def test_down_and_up_again_are_two_changes() -> None:
@@ -118,13 +125,13 @@ def test_a_change_of_the_machine_is_not_the_next_hypervisor_s() -> None:
     assert [(change.at, change.same_build) for change in seen] == [(10, True)]
 
 
-def test_what_is_long_past_does_not_count() -> None:
+def test_nights_before_the_window_do_not_count() -> None:
     logs = np.random.default_rng(8).normal(0, 0.02, 200)
     logs[:100] += 1.0
     assert changes(list(np.exp(logs)), [str(night) for night in range(200)]) == []
 
 
-def test_a_shift_that_matters_to_nobody_is_not_told() -> None:
+def test_a_shift_that_is_too_small_is_not_reported() -> None:
     logs = np.random.default_rng(9).normal(0, 0.001, 40)
     logs[20:] += math.log(0.97)
     assert changes(list(np.exp(logs)), [str(night) for night in range(40)]) == []

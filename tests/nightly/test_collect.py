@@ -7,45 +7,45 @@ from pathlib import Path
 import pytest
 
 from harness.config.nightly import Cell
-from harness.nightly import history
 from harness.nightly.collect import CollectRunner
+from harness.nightly.detect import read_findings
 from harness.nightly.loop import open_night, run_night
-from harness.nightly.plan import only
+from harness.nightly.plan import limit_to_hosts
 from harness.nightly.store import Store
 from harness.verdict import ConfigError, HarnessError, LabError, Verdict
-from tests.nightly.fake import FakeRunner, Told, night, plan
+from tests.nightly.fake import FakeResult, FakeRunner, night, plan
 
 
-def _told(cell: Cell) -> Told | HarnessError:
+def _told(cell: Cell) -> FakeResult | HarnessError:
     if cell.host.name == "h2":
-        return Told({"load": Verdict.FAIL})
+        return FakeResult({"load": Verdict.FAIL})
     if cell.host.name == "h3":
         return LabError("the place is taken")
-    return Told()
+    return FakeResult()
 
 
 def test_one_night_of_many_stores(tmp_path: Path) -> None:
     asked = plan(hosts=("h1", "h2", "h3", "h4"), retries=0)
     for host in ("h1", "h2", "h3"):
         with Store(tmp_path / host, write=True) as shard:
-            night(only(asked, [host]), shard, FakeRunner(_told))
+            night(limit_to_hosts(asked, [host]), shard, FakeRunner(_told))
     runner = CollectRunner([tmp_path / host for host in ("h1", "h2", "h3")])
     with Store(tmp_path / "all", write=True) as store:
         begun = open_night(asked, store, lambda text: None, resume=False)
         assert begun is not None
         run_night(asked, begun, store, runner, parallel=3, notice=lambda text: None)
-        found = history.findings(store, begun)
+        found = read_findings(store, begun)
         cells = {cell.host: cell for cell in store.cells(begun.id)}
     assert {host: (cell.verdict, cell.message) for host, cell in cells.items()} == {
         "h1": ("PASS", ""),
         "h2": ("FAIL", "port 7 lost an event"),
         "h3": ("MISS", "the place is taken"),
-        "h4": ("MISS", "no job ran it"),
+        "h4": ("MISS", "no job ran this cell"),
     }
     assert (tmp_path / "all" / cells["h2"].run / "history/h2/witness-1.html").is_file()
-    assert [(f.host, f.found.kind) for f in found] == [("h2", "failing")]
+    assert [(f.host, f.judgement.kind) for f in found] == [("h2", "failing")]
 
 
-def test_what_is_no_store_is_told_before_anything_begins(tmp_path: Path) -> None:
+def test_a_directory_without_a_store_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no store"):
         CollectRunner([tmp_path])

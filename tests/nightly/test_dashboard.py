@@ -12,21 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.nightly import bench, history
+from harness.nightly import bench
 from harness.nightly.dashboard import render_dashboard, write_dashboard
+from harness.nightly.detect import detect_findings
 from harness.nightly.sparkline import strip, trend
 from harness.nightly.store import Store
 from harness.verdict import ConfigError, Verdict
-from tests.nightly.fake import FakeRunner, Told, night, plan, told_night
+from tests.nightly.fake import FakeResult, FakeRunner, night, night_with_reports, plan
 
 
 def test_every_link_leads_to_a_file(tmp_path: Path) -> None:
     runner = FakeRunner(
-        lambda cell: Told({"load": Verdict.FAIL if cell.host.name == "h1" else Verdict.PASS})
+        lambda cell: FakeResult({"load": Verdict.FAIL if cell.host.name == "h1" else Verdict.PASS})
     )
     with Store(tmp_path, write=True) as store:
-        told_night(plan(), store, runner)
-        told_night(plan(), store, runner)
+        night_with_reports(plan(), store, runner)
+        night_with_reports(plan(), store, runner)
         page = write_dashboard(store).read_text()
     links = [unquote(link) for link in re.findall(r'href="([^"#]+)"', page)]
     assert any(link.endswith("witness-1.html") for link in links)
@@ -49,7 +50,9 @@ def test_runs_may_be_deleted(tmp_path: Path) -> None:
 def test_what_a_run_says_cannot_break_the_page(tmp_path: Path) -> None:
     evil = '"><script>alert(1)</script>'
     with Store(tmp_path, write=True) as store:
-        night(plan(), store, FakeRunner(lambda cell: Told({"load": Verdict.FAIL}, message=evil)))
+        night(
+            plan(), store, FakeRunner(lambda cell: FakeResult({"load": Verdict.FAIL}, message=evil))
+        )
         assert "<script>" not in render_dashboard(store)
 
 
@@ -61,15 +64,15 @@ def test_an_empty_store_has_no_page(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_big_lab(tmp_path: Path) -> None:
     """A tenth of what ``bench dashboard`` makes, with what was planted in it."""
-    bench.fill(tmp_path, 100, 60)
+    bench.fill_store(tmp_path, 100, 60)
     with Store(tmp_path, write=True) as store:
-        found = history.find(store, store.nights(1)[0])
+        found = detect_findings(store, store.nights(1)[0])
         began = time.monotonic()
         page = write_dashboard(store).read_text()
         assert time.monotonic() - began < 5
-    slower = {f.host for f in found if f.found.kind == "slower"}
+    slower = {f.host for f in found if f.judgement.kind == "slower"}
     assert slower == {f"host{number:04}" for number in range(5, 10)}
-    failing = {f.host for f in found if f.found.kind == "failing" and f.name == "test-0"}
+    failing = {f.host for f in found if f.judgement.kind == "failing" and f.name == "test-0"}
     assert failing == {f"host{number:04}" for number in range(5)}
     assert page.count('<tr class="row" data-host="host0099"') == 2  # matrix and trends
 

@@ -1,4 +1,4 @@
-"""What is ready to be copied: units that systemd takes, commands that the command line takes."""
+"""The files to copy: systemd accepts the units, and our command line accepts each command."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_call_is_one_that_the_command_line_takes(file: Path) -> None:
         assert context.params["home"].parts
 
 
-def test_gitlab_hands_every_store_on() -> None:
+def test_gitlab_passes_every_store_to_the_last_job() -> None:
     jobs: dict[str, Any] = yaml.safe_load((IMAGES / "gitlab-ci.yml").read_text())
     (matrix,) = jobs["night"]["parallel"]["matrix"]
     (night,) = jobs["night"]["script"]

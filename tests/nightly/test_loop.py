@@ -1,4 +1,4 @@
-"""A night from its first cell to its last, with runs that nobody boots for."""
+"""A night from its first cell to its last, with runs that boot nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.config.nightly import Cell, Suite
 from harness.nightly.loop import open_night
 from harness.nightly.store import Store
 from harness.verdict import ConfigError, LabError, Verdict
-from tests.nightly.fake import FakeRunner, Told, leave, night, plan
+from tests.nightly.fake import FakeResult, FakeRunner, leave, night, plan
 
 ROOT = Path(__file__).parents[2]
 MISS = {"boot": Verdict.MISS}
@@ -38,7 +38,7 @@ def test_every_cell_is_run_once_and_kept(tmp_path: Path) -> None:
 
 def test_a_lab_fault_is_tried_again_after_the_others(tmp_path: Path) -> None:
     faults = iter([MISS])
-    runner = FakeRunner(lambda cell: Told(next(faults, {"load": Verdict.PASS})))
+    runner = FakeRunner(lambda cell: FakeResult(next(faults, {"load": Verdict.PASS})))
     with Store(tmp_path, write=True) as store:
         done = night(plan(), store, runner)
         cells = store.cells(done.id)
@@ -51,14 +51,14 @@ def test_a_lab_fault_is_tried_again_after_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.ERROR, Verdict.PASS])
 def test_only_a_lab_fault_is_tried_again(verdict: Verdict, tmp_path: Path) -> None:
-    runner = FakeRunner(lambda cell: Told({"load": verdict}))
+    runner = FakeRunner(lambda cell: FakeResult({"load": verdict}))
     with Store(tmp_path, write=True) as store:
         assert night(plan(hosts=("h1",)), store, runner).verdict == verdict
     assert len(runner.asked) == 1
 
 
 def test_retries_end(tmp_path: Path) -> None:
-    runner = FakeRunner(lambda cell: Told(MISS))
+    runner = FakeRunner(lambda cell: FakeResult(MISS))
     with Store(tmp_path, write=True) as store:
         done = night(plan(hosts=("h1",), retries=1), store, runner)
         (cell,) = store.cells(done.id)
@@ -68,7 +68,7 @@ def test_retries_end(tmp_path: Path) -> None:
 
 def test_a_host_that_fails_again_and_again_is_left_alone(tmp_path: Path) -> None:
     suites = [Suite(name=f"s{number}") for number in range(6)]
-    runner = FakeRunner(lambda cell: Told(MISS) if cell.host.name == "h1" else Told())
+    runner = FakeRunner(lambda cell: FakeResult(MISS) if cell.host.name == "h1" else FakeResult())
     with Store(tmp_path, write=True) as store:
         done = night(plan(suites=suites, retries=0), store, runner)
         cells = store.cells(done.id)
@@ -79,7 +79,7 @@ def test_a_host_that_fails_again_and_again_is_left_alone(tmp_path: Path) -> None
     assert left[0].message.startswith("h1 failed 3 times in a row: ")
 
 
-def test_a_run_that_never_was_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_a_run_that_did_not_start_is_reported_with_its_reason(tmp_path: Path) -> None:
     problems = {"h1": ConfigError("no commit x"), "h2": LabError("acquire: the place is taken")}
     runner = FakeRunner(lambda cell: problems[cell.host.name])
     with Store(tmp_path, write=True) as store:
@@ -92,9 +92,9 @@ def test_a_run_that_never_was_is_told_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_hosts_run_side_by_side_but_none_runs_two_at_a_time(tmp_path: Path) -> None:
-    def slow(cell: Cell) -> Told:
+    def slow(cell: Cell) -> FakeResult:
         time.sleep(0.05)
-        return Told()
+        return FakeResult()
 
     suites = [Suite(name=f"s{number}") for number in range(4)]
     runner = FakeRunner(slow)
@@ -125,12 +125,12 @@ def _stopped_after(count: int, tmp_path: Path) -> FakeRunner:
     """Run a night of four cells that Ctrl-C stops in the middle of cell ``count``."""
     runner = FakeRunner()
 
-    def script(cell: Cell) -> Told:
+    def script(cell: Cell) -> FakeResult:
         if len(runner.asked) == count:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)  # the run takes a moment to end
             raise LabError("stopped")
-        return Told()
+        return FakeResult()
 
     runner.script = script
     with Store(tmp_path, write=True) as store, pytest.raises(KeyboardInterrupt):
@@ -138,7 +138,7 @@ def _stopped_after(count: int, tmp_path: Path) -> FakeRunner:
     return runner
 
 
-def test_a_stopped_night_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_stopped_night_is_resumed(tmp_path: Path) -> None:
     stopped = _stopped_after(3, tmp_path)
     rest = FakeRunner()
     with Store(tmp_path, write=True) as store:
@@ -160,7 +160,7 @@ def test_another_plan_begins_another_night(tmp_path: Path) -> None:
         done = night(plan(hosts=("h3",)), store, FakeRunner())
         assert done.id != old.id and store.unfinished() == []
         closed = store.night(old.id)
-        assert closed.verdict == "PASS" and "the plan is another" in closed.message
+        assert closed.verdict == "PASS" and "the plan has changed" in closed.message
         assert {cell.state for cell in store.cells(old.id)} == {"done", "left"}
 
 
@@ -174,22 +174,22 @@ def test_a_night_whose_time_is_over_is_closed(tmp_path: Path) -> None:
         assert store.night(begun.id).ended is not None
 
 
-def test_resume_alone_begins_nothing(tmp_path: Path) -> None:
+def test_resume_alone_starts_no_night(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
         assert open_night(plan(), store, lambda text: None, resume=True) is None
         assert store.nights(5) == []
 
 
-def test_a_run_that_ended_unnoticed_is_not_run_again(tmp_path: Path) -> None:
+def test_a_run_whose_end_was_not_recorded_is_not_run_again(tmp_path: Path) -> None:
     asked = plan(hosts=("h1", "h2", "h3"))
     with Store(tmp_path, write=True) as store:
         begun = open_night(asked, store, lambda text: None, resume=False)
         assert begun is not None
         ended, cut, interrupted = (store.begin_attempt(row) for row in store.cells(begun.id))
         cells = {cell.host.name: cell for cell in asked.cells()}
-        leave(tmp_path / ended.run, cells["h1"], Told({"load": Verdict.FAIL}))
-        leave(tmp_path / cut.run, cells["h2"], Told(), finished=False)
-        leave(tmp_path / interrupted.run, cells["h3"], Told(MISS))  # it was told to stop, too
+        leave(tmp_path / ended.run, cells["h1"], FakeResult({"load": Verdict.FAIL}))
+        leave(tmp_path / cut.run, cells["h2"], FakeResult(), finished=False)
+        leave(tmp_path / interrupted.run, cells["h3"], FakeResult(MISS))  # it was told to stop, too
         runner = FakeRunner()
         done = night(asked, store, runner)
         verdicts = {cell.host: cell.verdict for cell in store.cells(done.id)}
@@ -202,13 +202,13 @@ _KILLED = """
 import sys, time
 from pathlib import Path
 from harness.nightly.store import Store
-from tests.nightly.fake import FakeRunner, Told, night, plan
+from tests.nightly.fake import FakeRunner, FakeResult, night, plan
 runner = FakeRunner()
 def script(cell):
     if len(runner.asked) == 3:
         print("third", flush=True)
         time.sleep(60)
-    return Told()
+    return FakeResult()
 runner.script = script
 with Store(Path(sys.argv[1]), write=True) as store:
     night(plan(xens=("counter", "rwlock")), store, runner)
@@ -232,7 +232,7 @@ def test_kill_9_loses_no_more_than_the_run_that_went_on(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_ours_ends_the_night_loudly_and_keeps_it(tmp_path: Path) -> None:
-    def broken(cell: Cell) -> Told:
+    def broken(cell: Cell) -> FakeResult:
         raise ZeroDivisionError
 
     with Store(tmp_path, write=True) as store:
@@ -249,9 +249,9 @@ def test_a_fault_near_the_end_of_the_night(
     night cut is nobody's fault."""
     now = [time.time()]
 
-    def takes_long(cell: Cell) -> Told:
+    def takes_long(cell: Cell) -> FakeResult:
         now[0] += minutes * 60
-        return Told(MISS)
+        return FakeResult(MISS)
 
     runner = FakeRunner(takes_long)
     monkeypatch.setattr("harness.nightly.loop.time.time", lambda: now[0])

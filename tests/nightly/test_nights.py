@@ -1,4 +1,4 @@
-"""Whole nights, one after another, over a hypervisor that changes: what nightly says of them."""
+"""The findings of many nights in a row, while the hypervisor changes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import pytest
 from kcidb_io import schema
 
 from harness.config.nightly import Cell, Kcidb, Suite
-from harness.nightly import history
 from harness.nightly.dashboard import render_dashboard
-from harness.nightly.history import Finding
+from harness.nightly.detect import Finding, read_findings
 from harness.nightly.loop import open_night
-from harness.nightly.night import read_night
-from harness.nightly.reports import document, write_night
+from harness.nightly.night_report import read_night
+from harness.nightly.report_files import document, write_night
 from harness.nightly.store import Store
 from harness.verdict import HarnessError, LabError, Verdict
-from tests.nightly.fake import FakeRunner, Told, night, plan, told_night
+from tests.nightly.fake import FakeResult, FakeRunner, night, night_with_reports, plan
 
 pytestmark = pytest.mark.slow
 
@@ -35,11 +34,11 @@ class Lab:
         self._new_on, self._slower, self._breaks = new_on, slower, breaks
         self._noise = np.random.default_rng(42)
 
-    def __call__(self, cell: Cell) -> Told:
+    def __call__(self, cell: Cell) -> FakeResult:
         is_new = self.night >= self._new_on
         noise = np.exp(self._noise.normal(0, 0.03, 2))
         slow = self._slower if is_new else 1.0
-        return Told(
+        return FakeResult(
             {"load": FAIL if is_new and self._breaks else PASS, "close": PASS},
             build=("bb" if is_new else "aa") * 20,
             rate=float(1000 * noise[0] / slow),
@@ -53,7 +52,7 @@ def _nights(home: Path, lab: Lab, count: int) -> list[list[Finding]]:
     with Store(home, write=True) as store:
         for lab.night in range(count):
             done = night(plan(), store, FakeRunner(lab))
-            found.append(history.findings(store, done))
+            found.append(read_findings(store, done))
     return found
 
 
@@ -70,9 +69,12 @@ def test_a_planted_slow_down_of_a_fifth_is_found_and_stays(tmp_path: Path) -> No
         assert (host, "operations_per_second") in told
         assert (host, "send.domu.p50_us") in told and (host, "send.dom0.p50_us") in told
     for finding in nights[19]:
-        assert finding.found.kind == "slower" and not finding.is_new
-        assert (finding.found.build_before, finding.found.build_after) == ("aa" * 20, "bb" * 20)
-        value = finding.found.value or 0
+        assert finding.judgement.kind == "slower" and not finding.is_new
+        assert (finding.judgement.build_before, finding.judgement.build_after) == (
+            "aa" * 20,
+            "bb" * 20,
+        )
+        value = finding.judgement.value or 0
         assert 0.75 < (value if finding.name == "operations_per_second" else 1 / value) < 0.85
 
 
@@ -80,26 +82,26 @@ def test_a_planted_regression_is_new_once_then_known_then_fixed(tmp_path: Path) 
     lab = Lab(new_on=3, breaks=True)
     nights = _nights(tmp_path, lab, 5)
     assert nights[:3] == [[], [], []]
-    assert {(f.host, f.name, f.found.kind, f.is_new) for f in nights[3]} == {
+    assert {(f.host, f.name, f.judgement.kind, f.is_new) for f in nights[3]} == {
         ("h1", "load", "failing", True),
         ("h2", "load", "failing", True),
     }
     assert [f.is_new for f in nights[4]] == [False, False]
 
-    def mended(cell: Cell) -> Told:
-        return Told({"load": PASS, "close": PASS}, build="cc" * 20)
+    def mended(cell: Cell) -> FakeResult:
+        return FakeResult({"load": PASS, "close": PASS}, build="cc" * 20)
 
     with Store(tmp_path, write=True) as store:
-        fixed = history.findings(store, night(plan(), store, FakeRunner(mended)))
-        quiet = history.findings(store, night(plan(), store, FakeRunner(mended)))
-    assert {(f.host, f.name, f.found.kind) for f in fixed} == {
+        fixed = read_findings(store, night(plan(), store, FakeRunner(mended)))
+        quiet = read_findings(store, night(plan(), store, FakeRunner(mended)))
+    assert {(f.host, f.name, f.judgement.kind) for f in fixed} == {
         ("h1", "load", "fixed"),
         ("h2", "load", "fixed"),
     }
     assert quiet == []
 
 
-def _always(told: Told) -> Callable[[Cell], Told]:
+def _always(told: FakeResult) -> Callable[[Cell], FakeResult]:
     return lambda cell: told
 
 
@@ -107,38 +109,38 @@ def test_a_night_on_which_the_lab_failed_neither_breaks_nor_mends(tmp_path: Path
     with Store(tmp_path, write=True) as store:
         asked = plan(hosts=("h1",), retries=0)
         for told in (
-            Told({"load": PASS}),
-            Told({"load": FAIL}, build="bb" * 20),
-            Told({"boot": MISS}, build="cc" * 20),
+            FakeResult({"load": PASS}),
+            FakeResult({"load": FAIL}, build="bb" * 20),
+            FakeResult({"boot": MISS}, build="cc" * 20),
         ):
             done = night(asked, store, FakeRunner(_always(told)))
-        (finding,) = history.findings(store, done)
-    assert (finding.found.kind, finding.is_new, finding.name) == ("failing", False, "load")
+        (finding,) = read_findings(store, done)
+    assert (finding.judgement.kind, finding.is_new, finding.name) == ("failing", False, "load")
 
 
 def test_a_cell_that_left_the_plan_leaves_the_findings(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
-        bad = FakeRunner(lambda cell: Told({"load": FAIL}))
+        bad = FakeRunner(lambda cell: FakeResult({"load": FAIL}))
         night(plan(hosts=("h1", "h2")), store, bad)
         done = night(plan(hosts=("h1",)), store, bad)
-        assert {f.host for f in history.findings(store, done)} == {"h1"}
+        assert {f.host for f in read_findings(store, done)} == {"h1"}
 
 
-def _mixed(cell: Cell) -> Told | HarnessError:
+def _mixed(cell: Cell) -> FakeResult | HarnessError:
     match cell.host.name:
         case "bad":
-            return Told({"load": FAIL, "close": PASS}, message="port 7 <lost> an event\x00")
+            return FakeResult({"load": FAIL, "close": PASS}, message="port 7 <lost> an event\x00")
         case "broken":
             return LabError("the place is taken")
         case _:
-            return Told({"load": PASS, "close": Verdict.SKIP})
+            return FakeResult({"load": PASS, "close": Verdict.SKIP})
 
 
 def test_every_report_tells_the_night(tmp_path: Path) -> None:
     suites = [Suite(name="load"), Suite(name="long", duration=86400)]
     asked = plan(hosts=("good", "bad", "broken"), suites=suites, retries=0)
     with Store(tmp_path, write=True) as store:
-        folder = told_night(asked, store, FakeRunner(_mixed))
+        folder = night_with_reports(asked, store, FakeRunner(_mixed))
         report = read_night(store, store.nights(1)[0])
     assert report.verdict is FAIL and report.exit_code == 1
 
@@ -209,14 +211,14 @@ def test_what_was_not_run_tonight_is_not_new_tomorrow(tmp_path: Path) -> None:
     asked = plan(hosts=("h1",), retries=0)
     with Store(tmp_path, write=True) as store:
         for lab.night in range(20):
-            known = history.findings(store, night(asked, store, FakeRunner(lab)))
-        assert {f.found.kind for f in known} == {"slower"}
+            known = read_findings(store, night(asked, store, FakeRunner(lab)))
+        assert {f.judgement.kind for f in known} == {"slower"}
         lost = night(asked, store, FakeRunner(lambda cell: LabError("no power")))
-        assert [f.is_new for f in history.findings(store, lost)] == [False] * len(known)
+        assert [f.is_new for f in read_findings(store, lost)] == [False] * len(known)
         begun = open_night(asked, store, lambda text: None, resume=False)
         assert begun is not None
         store.db.execute("UPDATE night SET deadline = started - 1 WHERE id = ?", (begun.id,))
-        after = history.findings(store, night(asked, store, FakeRunner(lab)))
+        after = read_findings(store, night(asked, store, FakeRunner(lab)))
         assert store.night(begun.id).ended is not None
     assert {(f.name, f.is_new) for f in after} == {(f.name, False) for f in known}
 

@@ -1,4 +1,4 @@
-"""What is kept of a run, also of one that did not come to its end."""
+"""The outcome of a run, also of one that did not end by itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_what_a_run_found_goes_before_what_ended_it(tmp_path: Path) -> None:
     ("error", "verdict"),
     [(LabError("x"), Verdict.MISS), (ConfigError("x"), Verdict.ERROR), (None, Verdict.ERROR)],
 )
-def test_a_run_that_never_was(error: LabError | None, verdict: Verdict, tmp_path: Path) -> None:
+def test_a_run_without_a_journal(error: LabError | None, verdict: Verdict, tmp_path: Path) -> None:
     assert read_outcome(tmp_path, error).verdict is verdict
 
 

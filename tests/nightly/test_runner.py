@@ -69,14 +69,14 @@ def test_paths_are_from_the_plan(tmp_path: Path) -> None:
     assert xen_options(Xen(name="x", src="xen"), tmp_path).xen_src == tmp_path / "xen"
 
 
-def test_what_run_refuses_is_said_in_its_words(tmp_path: Path) -> None:
+def test_an_error_of_run_is_passed_on(tmp_path: Path) -> None:
     cell = _cell(host=PlanHost(name="nobody"))
     with pytest.raises(ConfigError, match="unknown host 'nobody'"):
         _runner(tmp_path)(cell, tmp_path / "out", 60, Event())
     assert "unknown host" in (tmp_path / "out.log").read_text()
 
 
-def test_a_host_that_is_not_to_be_had_is_a_lab_fault(tmp_path: Path) -> None:
+def test_a_host_that_cannot_be_acquired_is_a_lab_fault(tmp_path: Path) -> None:
     held = tmp_path / "held"
     host = PlanHost(name="nobody", acquire="echo taken by ann >&2; false", release=f"touch {held}")
     with pytest.raises(LabError, match=r"nobody: acquire: .*taken by ann"):
@@ -94,7 +94,7 @@ def test_a_host_is_released_whatever_happens(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         _runner(tmp_path, notices)(_cell(host=host), tmp_path / "out", 60, Event())
     assert log.read_text() == "have\ngone\n"
-    assert len(notices) == 1 and notices[0].startswith("nobody is still ours: release: ")
+    assert len(notices) == 1 and notices[0].startswith("nobody was not released: ")
 
 
 # Stands for a run that takes its time: tells of SIGTERM, leaves a child behind.
@@ -170,7 +170,7 @@ def test_waiting_for_a_host_can_be_stopped(tmp_path: Path) -> None:
         _runner(tmp_path)(_cell(host=host), tmp_path / "out", 400.0, stop)
 
 
-def test_a_run_dies_with_us(tmp_path: Path, long_run: Path) -> None:
+def test_a_run_ends_when_the_nightly_is_killed(tmp_path: Path, long_run: Path) -> None:
     """kill -9 of the nightly leaves no run behind."""
     pid = os.fork()
     if pid == 0:

@@ -1,4 +1,4 @@
-"""Which cell is next: priority, then what waits longest; never a busy host, never too long."""
+"""Which cell is next: by priority, then by waiting time; no busy host, and none too long."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.config.nightly import Cell, PlanHost, Suite, Xen
-from harness.nightly.rows import CellRow
-from harness.nightly.schedule import Waiting, expected, next_cell
+from harness.nightly.schedule import WaitingCell, expected_seconds, next_cell
+from harness.nightly.schema import CellRow
 
 
-def _waiting(host: str, suite: str, *, priority: int = 0, attempts: int = 0) -> Waiting:
+def _waiting(host: str, suite: str, *, priority: int = 0, attempts: int = 0) -> WaitingCell:
     cell = Cell(PlanHost(name=host), Xen(name="x"), Suite(name=suite, priority=priority))
     row = CellRow(
         1, "n", host, "x", suite, "waiting", "", "", "", None, None, "", "", "", "", "", None, 0
     )
-    return Waiting(row, cell, attempts)
+    return WaitingCell(row, cell, attempts)
 
 
 def test_the_order() -> None:
@@ -47,8 +47,8 @@ def test_a_busy_host_waits_and_what_is_too_long_is_passed_over() -> None:
 
 def test_a_run_that_nobody_has_timed_is_guessed_from_its_load() -> None:
     long = _waiting("a", "s").cell
-    assert expected(long, {}) > long.suite.duration
-    assert expected(long, {("a", "x", "s"): ("n", 7.0)}) == 7.0
+    assert expected_seconds(long, {}) > long.suite.duration
+    assert expected_seconds(long, {("a", "x", "s"): ("n", 7.0)}) == 7.0
 
 
 @given(
@@ -65,7 +65,7 @@ def test_laws(asked: list[tuple[str, int, int]], busy: set[str], left: float) ->
     fitting = [
         cell
         for cell in cells
-        if cell.cell.host.name not in busy and expected(cell.cell, {}) <= left
+        if cell.cell.host.name not in busy and expected_seconds(cell.cell, {}) <= left
     ]
     if chosen is None:
         assert not fitting

@@ -1,4 +1,4 @@
-"""The store file: who may write it, what survives, and what a wrong one says."""
+"""The store: who may write it, what a kill leaves, and the errors of a wrong file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness.evidence import Hang, Spin, codec
-from harness.nightly.history import find
-from harness.nightly.outcome import Outcome
-from harness.nightly.rows import SCHEMA, TABLES, Cause
+from harness.nightly.detect import detect_findings
+from harness.nightly.outcome import RunOutcome
+from harness.nightly.schema import SCHEMA, TABLES, Cause
 from harness.nightly.store import FILE, Store
 from harness.results.records import Test
 from harness.verdict import EXIT_USAGE, ConfigError, LabError, Verdict
@@ -23,7 +23,7 @@ KEYS = [("h1", "counter", "load"), ("h2", "counter", "load")]
 def test_one_writes_and_others_read(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
         begun = store.begin_night("plan", KEYS, 1_800_000_000.0, 60)
-        with pytest.raises(ConfigError, match="another nightly is at work here"):
+        with pytest.raises(ConfigError, match="another nightly is writing this store"):
             Store(tmp_path, write=True)
         with Store(tmp_path) as reader:
             assert reader.nights(5) == [begun]
@@ -48,7 +48,7 @@ def test_a_store_of_another_schema_is_left_alone(tmp_path: Path) -> None:
     assert caught.value.exit_code == EXIT_USAGE
 
 
-def test_what_is_no_database_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("this is no database, and long enough to be seen as none" * 40)
     with pytest.raises(LabError, match=r"cannot open the store: .*database"):
         Store(tmp_path, write=True)
@@ -67,7 +67,7 @@ def test_a_transaction_is_whole_or_not_at_all(tmp_path: Path) -> None:
         assert store.db.execute("SELECT count(*) FROM name").fetchone() == (0,)
 
 
-def test_the_names_of_nights_only_rise(tmp_path: Path) -> None:
+def test_a_night_always_has_a_later_name_than_the_one_before(tmp_path: Path) -> None:
     """Also within one second, and when the clock is set back."""
     with Store(tmp_path, write=True) as store:
         clock = (1_800_000_000.0, 1_800_000_000.5, 1_700_000_000.0)
@@ -81,7 +81,7 @@ def test_a_cell_knows_how_long_it_took_last(tmp_path: Path) -> None:
         for seconds in (10.0, 20.0):
             begun = store.begin_night("p", KEYS, 1_800_000_000.0, 60)
             attempt = store.begin_attempt(store.cells(begun.id)[0])
-            store.end_attempt(attempt, Outcome(Verdict.PASS, seconds=seconds), state="done")
+            store.end_attempt(attempt, RunOutcome(Verdict.PASS, seconds=seconds), state="done")
         assert store.last_runs() == {KEYS[0]: (begun.id, 20.0)}
 
 
@@ -92,7 +92,7 @@ def test_attempts_have_directories_of_their_own(tmp_path: Path) -> None:
         for _ in range(2):
             attempt = store.begin_attempt(store.cells(begun.id)[0])
             runs.append(attempt.run)
-            store.end_attempt(attempt, Outcome(Verdict.MISS), state="waiting")
+            store.end_attempt(attempt, RunOutcome(Verdict.MISS), state="waiting")
     home = f"nights/{begun.id}/h1-counter-load"
     assert runs == [home, f"{home}-2"]
 
@@ -127,21 +127,25 @@ def _old_store(home: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_a_store_of_an_older_harness_goes_on(tmp_path: Path, write: bool) -> None:
+def test_a_store_of_an_older_harness_is_upgraded(tmp_path: Path, write: bool) -> None:
     _old_store(tmp_path)
     with Store(tmp_path, write=write) as store:
         first, last = store.nights(5)
         assert [attempt.cause for attempt in store.attempts(last.id)] == [Cause.STOPPED, ""]
         assert [row.message for row in store.tests_of(first.id)[1]] == ["Xen hangs: CPU0"]
     with Store(tmp_path, write=True) as store:
-        (found,) = find(store, last)
-        assert (found.found.kind, found.found.since, found.is_new) == ("failing", first.id, True)
+        (found,) = detect_findings(store, last)
+        assert (found.judgement.kind, found.judgement.since, found.is_new) == (
+            "failing",
+            first.id,
+            True,
+        )
         seen = Hang(cpus=(Spin(cpu=0, function="evtchn_write_lock", where=""),))
         tonight = store.begin_night("p", [("h1", "counter", "load")], 1_801_000_000.0, 60)
         attempt = store.begin_attempt(store.cells(tonight.id)[0])
         test = Test("h1", "load", Verdict.FAIL, 1.0, "words", evidence=seen)
-        store.end_attempt(attempt, Outcome(Verdict.FAIL, build="b", tests=(test,)), state="done")
-        (found,) = find(store, tonight)
-        assert (found.found.since, found.is_new) == (first.id, False)
+        store.end_attempt(attempt, RunOutcome(Verdict.FAIL, build="b", tests=(test,)), state="done")
+        (found,) = detect_findings(store, tonight)
+        assert (found.judgement.since, found.is_new) == (first.id, False)
         (stored,) = store.db.execute("SELECT evidence FROM test WHERE evidence != ''").fetchone()
         assert codec.from_json(json.loads(stored)) == seen

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.bisect.wanted import wanted
+from harness.bisect.target import target_of
 from harness.cli.interleave import command as interleave
 from harness.history.checker import check
 from harness.nightly.outcome import read_outcome
@@ -64,15 +64,15 @@ def test_an_old_history_is_judged_as_it_was() -> None:
 
 
 def test_an_old_run_with_a_history_says_what_to_look_for() -> None:
-    seen = wanted(OLD / "load")
+    seen = target_of(OLD / "load")
     assert (seen.test, seen.kind, seen.site, seen.shape) == ("load", "disallowed", "answer", "send")
-    assert wanted(OLD / "load" / _HISTORY) == seen
+    assert target_of(OLD / "load" / _HISTORY) == seen
 
 
 @pytest.mark.parametrize("name", ["hang", "killed"])
 def test_an_old_run_without_one_is_one_clear_line(name: str) -> None:
     with pytest.raises(ConfigError, match="keeps no evidence of why") as caught:
-        wanted(OLD / name)
+        target_of(OLD / name)
     assert "run the test again" in caught.value.hint
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""From the store's rows to findings, and back into the store."""
+"""Detect the findings of a night in the store's rows, and write them into the store."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from typing import Any, TypeVar
 from harness.evidence import codec
 from harness.evidence.identity import identity
 from harness.nightly.changepoint import WINDOW
-from harness.nightly.findings import Found, Point, Try, judge_metric, judge_test
-from harness.nightly.rows import Key, Night
+from harness.nightly.judge import Judgement, MetricPoint, TestOutcome, judge_metric, judge_test
+from harness.nightly.schema import CellKey, Night
 from harness.nightly.store import Store
 
 _T = TypeVar("_T")
 
-TEST_WINDOW = 30  # nights of which a test's outcomes are looked at
+TEST_WINDOW = 30  # only the outcomes of the last nights count, this many
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding, and what it is about."""
+    """A judgement, and the test or metric of a cell that it is about."""
 
     host: str
     xen: str
     suite: str
     name: str  # of the test or the metric
-    found: Found
-    is_new: bool  # the night before did not have it
+    judgement: Judgement
+    is_new: bool  # the night before did not have this finding
 
     @property
-    def key(self) -> Key:
-        """The cell."""
+    def key(self) -> CellKey:
+        """The key of the cell."""
         return self.host, self.xen, self.suite
 
 
-def alike(found: Sequence[Finding]) -> Iterator[list[Finding]]:
-    """Yield ordered findings in groups: of one kind, one cell, and since the same night."""
+def group_findings(found: Sequence[Finding]) -> Iterator[list[Finding]]:
+    """Yield ordered findings in groups, each of one kind, one cell, and since one night."""
 
     def about(finding: Finding) -> tuple[object, ...]:
-        return finding.found.kind, finding.is_new, finding.key, finding.found.since
+        return finding.judgement.kind, finding.is_new, finding.key, finding.judgement.since
 
     for _, group in itertools.groupby(found, key=about):
         yield list(group)
 
 
-def find(store: Store, night: Night) -> list[Finding]:
-    """Work out the findings of ``night``, keep them in the store, return them."""
+def detect_findings(store: Store, night: Night) -> list[Finding]:
+    """Detect the findings of ``night``, write them into the store, and return them."""
     known = _known(store, night)
     found: list[Finding] = []
     for (key, name), tries in _tries(store, night):
@@ -63,11 +63,11 @@ def find(store: Store, night: Night) -> list[Finding]:
             "INSERT INTO finding VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             [_row(night, finding) for finding in found],
         )
-    return findings(store, night)
+    return read_findings(store, night)
 
 
-def findings(store: Store, night: Night) -> list[Finding]:
-    """Return the findings that ``night`` ended with: new ones first, the worst kinds first."""
+def read_findings(store: Store, night: Night) -> list[Finding]:
+    """Return the findings of ``night`` from the store: new ones first, the worst kinds first."""
     rows = store.db.execute(
         "SELECT host, xen, suite, name, kind, since, text, build_before, build_after, low, value,"
         " high, is_new FROM finding WHERE night = ? ORDER BY is_new DESC,"
@@ -75,37 +75,37 @@ def findings(store: Store, night: Night) -> list[Finding]:
         (night.id,),
     )
     return [
-        Finding(host, xen, suite, name, Found(*found), bool(is_new))
+        Finding(host, xen, suite, name, Judgement(*found), bool(is_new))
         for host, xen, suite, name, *found, is_new in rows
     ]
 
 
-def _finding(key: Key, name: str, found: Found, known: set[tuple[str, ...]]) -> Finding:
+def _finding(key: CellKey, name: str, judgement: Judgement, known: set[tuple[str, ...]]) -> Finding:
     host, xen, suite = key
-    is_new = found.another or (*key, name, found.kind) not in known
-    return Finding(host, xen, suite, name, found, is_new)
+    is_new = judgement.another or (*key, name, judgement.kind) not in known
+    return Finding(host, xen, suite, name, judgement, is_new)
 
 
 def _row(night: Night, finding: Finding) -> tuple[object, ...]:
-    found = finding.found
+    judgement = finding.judgement
     return (
         night.id,
         *finding.key,
         finding.name,
-        found.kind,
+        judgement.kind,
         finding.is_new,
-        found.since,
-        found.text,
-        found.build_before,
-        found.build_after,
-        found.low,
-        found.value,
-        found.high,
+        judgement.since,
+        judgement.text,
+        judgement.build_before,
+        judgement.build_after,
+        judgement.low,
+        judgement.value,
+        judgement.high,
     )
 
 
 def _known(store: Store, night: Night) -> set[tuple[str, ...]]:
-    """Return what the night before had found already."""
+    """Return the findings of the night before: cell, name and kind."""
     before = [n for n in store.nights(2, until=night.id) if n.id != night.id]
     if not before:
         return set()
@@ -115,12 +115,11 @@ def _known(store: Store, night: Night) -> set[tuple[str, ...]]:
     return set(rows)
 
 
-_Series = tuple[Key, str]
+_Series = tuple[CellKey, str]
 
 
-def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[Try]]]:
-    """Yield the outcomes of every test that failed within the window and belongs to a cell of
-    ``night``."""
+def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[TestOutcome]]]:
+    """Yield the outcomes of each test of the cells of ``night`` that failed in TEST_WINDOW."""
     rows = store.db.execute(
         "WITH mine AS (SELECT host, xen, suite FROM cell WHERE night = :night),"
         " recent AS (SELECT cell.* FROM cell JOIN mine USING (host, xen, suite)"
@@ -139,15 +138,15 @@ def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[Try]]]:
     yield from _grouped(rows, _try)
 
 
-def _try(row: tuple[Any, ...]) -> Try:
+def _try(row: tuple[Any, ...]) -> TestOutcome:
     night, build, failed, message, stored = row
     evidence = codec.from_json(json.loads(stored)) if failed and stored else None
     failure = None if evidence is None else identity(evidence)
-    return Try(night, build, bool(failed), message, failure)
+    return TestOutcome(night, build, bool(failed), message, failure)
 
 
-def _points(store: Store, night: Night) -> Iterator[tuple[_Series, list[Point]]]:
-    """Yield the values of every metric of the cells of ``night``, run tonight or not."""
+def _points(store: Store, night: Night) -> Iterator[tuple[_Series, list[MetricPoint]]]:
+    """Yield the values of each metric of the cells of ``night``, also of cells not run tonight."""
     rows = store.db.execute(
         "WITH mine AS (SELECT host, xen, suite FROM cell WHERE night = :night)"
         " SELECT host, xen, suite, text, night, build, value FROM mine"
@@ -156,7 +155,7 @@ def _points(store: Store, night: Night) -> Iterator[tuple[_Series, list[Point]]]
         " WHERE night BETWEEN :first AND :night ORDER BY host, xen, suite, text, night",
         {"night": night.id, "first": _first(store, night, WINDOW)},
     )
-    yield from _grouped(rows, lambda row: Point(*row))
+    yield from _grouped(rows, lambda row: MetricPoint(*row))
 
 
 def _first(store: Store, night: Night, window: int) -> str:
@@ -166,7 +165,8 @@ def _first(store: Store, night: Night, window: int) -> str:
 def _grouped(
     rows: Iterable[tuple[Any, ...]], make: Callable[[tuple[Any, ...]], _T]
 ) -> Iterator[tuple[_Series, list[_T]]]:
-    """Yield (series, values) of ordered rows: host, Xen, suite, name, and what ``make`` takes."""
+    """Yield (series, values); the ordered rows are host, Xen, suite, name, and the columns of
+    which ``make`` makes a value."""
     for (*key, name), group in itertools.groupby(rows, key=lambda row: row[:4]):
         host, xen, suite = key
         yield ((host, xen, suite), name), [make(row[4:]) for row in group]

@@ -1,4 +1,4 @@
-"""The store's tables, and the values that their rows become."""
+"""The tables of the store, and the types of their rows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal
 from harness.verdict import Verdict
 
 SCHEMA = 2  # PRAGMA user_version
-State = Literal["waiting", "running", "done", "left"]
-Key = tuple[str, str, str]  # host, Xen, suite
+CellState = Literal["waiting", "running", "done", "left"]
+CellKey = tuple[str, str, str]  # host, Xen, suite
 
 TABLES = """
 CREATE TABLE night (
@@ -18,7 +18,7 @@ CREATE TABLE night (
     plan TEXT NOT NULL,       -- digest of what the plan asks for
     started REAL NOT NULL,    -- seconds since 1970, as all times here
     deadline REAL NOT NULL,
-    ended REAL,               -- NULL: it goes on, or was killed
+    ended REAL,               -- NULL: it is running, or was killed
     verdict TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
@@ -29,7 +29,7 @@ CREATE TABLE cell (
     state TEXT NOT NULL DEFAULT 'waiting',  -- running, done; left: no time for it
     verdict TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT '',
-    run TEXT NOT NULL DEFAULT '',           -- directory of the run that counts, from the store
+    run TEXT NOT NULL DEFAULT '',           -- directory of the run that counts, below the store
     started REAL, seconds REAL,
     arch TEXT NOT NULL DEFAULT '', flavour TEXT NOT NULL DEFAULT '',
     version TEXT NOT NULL DEFAULT '', source TEXT NOT NULL DEFAULT '',
@@ -38,7 +38,7 @@ CREATE TABLE cell (
     UNIQUE (night, host, xen, suite)
 );
 CREATE INDEX cell_by_key ON cell (host, xen, suite, night);
-CREATE TABLE attempt (        -- every run that was begun for a cell, retries included
+CREATE TABLE attempt (        -- every run that was started for a cell, retries included
     cell INTEGER NOT NULL REFERENCES cell,
     number INTEGER NOT NULL,
     run TEXT NOT NULL, started REAL NOT NULL, ended REAL,
@@ -53,7 +53,7 @@ CREATE TABLE test (           -- of the run that counts; number: a test may run 
     number INTEGER NOT NULL,
     verdict TEXT NOT NULL, seconds REAL NOT NULL,
     message TEXT NOT NULL DEFAULT '', story TEXT NOT NULL DEFAULT '',
-    artifacts TEXT NOT NULL DEFAULT '',     -- lines: files, from the run's directory
+    artifacts TEXT NOT NULL DEFAULT '',     -- one path a line, below the run's directory
     evidence TEXT NOT NULL DEFAULT '',      -- JSON: docs/results.md; '': none
     PRIMARY KEY (cell, name, number)
 ) WITHOUT ROWID;
@@ -67,7 +67,7 @@ CREATE TABLE finding (        -- as of the end of that night
     night TEXT NOT NULL REFERENCES night,
     host TEXT NOT NULL, xen TEXT NOT NULL, suite TEXT NOT NULL,
     name TEXT NOT NULL,       -- of the test or the metric
-    kind TEXT NOT NULL,       -- failing, flaky, fixed, slower
+    kind TEXT NOT NULL,       -- failing, flaky, fixed, slower, drift
     is_new INTEGER NOT NULL, since TEXT NOT NULL, text TEXT NOT NULL,
     build_before TEXT NOT NULL, build_after TEXT NOT NULL,
     low REAL, value REAL, high REAL,
@@ -75,8 +75,8 @@ CREATE TABLE finding (        -- as of the end of that night
 ) WITHOUT ROWID;
 """
 
-# By the schema that a store has: what makes it one of the next.  Schema 1 knew an attempt that
-# was stopped by its message alone.
+# For each older schema, the statements that upgrade a store to the next one.  In schema 1 only the
+# message showed that an attempt was stopped.
 UPGRADES = {
     1: """
 ALTER TABLE test ADD COLUMN evidence TEXT NOT NULL DEFAULT '';
@@ -87,7 +87,7 @@ UPDATE attempt SET cause = 'stopped' WHERE message = 'the nightly was stopped';
 
 
 class Cause(StrEnum):
-    """Why a run ended as it did, where that decides what comes next."""
+    """Why a run ended, if that matters for what is run next."""
 
     UNKNOWN = ""
     STOPPED = "stopped"  # the nightly ended it
@@ -108,15 +108,15 @@ class Night:
 
 @dataclass(frozen=True)
 class CellRow:
-    """What a night knows of one cell."""
+    """One cell in one night."""
 
     id: int
     night: str
     host: str
     xen: str
     suite: str
-    state: State
-    verdict: str  # "" while there is none
+    state: CellState
+    verdict: str  # "" as long as there is none
     message: str
     run: str
     started: float | None
@@ -130,8 +130,8 @@ class CellRow:
     operations: int
 
     @property
-    def key(self) -> Key:
-        """What it is known by from night to night."""
+    def key(self) -> CellKey:
+        """Host, Xen and suite: the same in every night."""
         return self.host, self.xen, self.suite
 
 
@@ -150,7 +150,7 @@ class TestRow:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run that was begun for a cell."""
+    """One run that was started for a cell."""
 
     cell: int
     number: int

@@ -1,4 +1,4 @@
-"""What a run's document says of a revision."""
+"""The document of a run becomes the tries of a revision; the target is read from a run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.bisect.lab import of_document
+from harness.bisect.processes import of_document
 from harness.bisect.signature import Signature
-from harness.bisect.wanted import node, wanted
+from harness.bisect.target import node_of, target_of
 from harness.data import TESTCASES
 from harness.evidence import Assertion, Evidence, codec
 from harness.history.format.parquet import write
@@ -67,25 +67,25 @@ def test_a_run_that_says_nothing_is_a_lab_fault(document: dict[str, Any], why: s
 
 def test_a_failed_run_says_what_to_look_for(tmp_path: Path) -> None:
     run = failing(tmp_path / "run")
-    seen = wanted(run.path)
-    assert wanted(run.journal) == seen
+    seen = target_of(run.path)
+    assert target_of(run.journal) == seen
     assert (seen.test, seen.kind, seen.shape) == ("poll-of-free-port", "hang", "leaked-reader")
     with pytest.raises(ConfigError, match="no test failed in that run"):
-        wanted(good(tmp_path / "good").path)
+        target_of(good(tmp_path / "good").path)
 
 
 def test_a_recorded_history_says_what_to_look_for(tmp_path: Path) -> None:
     injected = inject(Recipe(seed=5, kernel=0), "send refused")
     assert injected is not None
     write(injected[0], tmp_path / "bad.parquet")
-    assert wanted(tmp_path / "bad.parquet") == Signature("load", "disallowed", "answer", "send")
+    assert target_of(tmp_path / "bad.parquet") == Signature("load", "disallowed", "answer", "send")
     write(generate(Recipe(seed=5)), tmp_path / "good.parquet")
     with pytest.raises(ConfigError, match="the model allows that history"):
-        wanted(tmp_path / "good.parquet")
+        target_of(tmp_path / "good.parquet")
 
 
 def test_the_test_that_showed_it_is_found() -> None:
     seen = Signature("unmask-under-a-close", "answer", "", "")
-    assert node(seen, TESTCASES).endswith("test_race.py::test_unmask_under_a_close")
+    assert node_of(seen, TESTCASES).endswith("test_race.py::test_unmask_under_a_close")
     with pytest.raises(ConfigError, match="no test test_nothing in testcases/; give --test"):
-        node(Signature("nothing", "answer", "", ""), TESTCASES)
+        node_of(Signature("nothing", "answer", "", ""), TESTCASES)

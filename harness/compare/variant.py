@@ -1,4 +1,5 @@
-"""What is compared: ``rwlock``, ``4.14``, ``~/xen``, ``~/xen@stable-4.17``, ``4.14:counter``."""
+"""The variants of Xen to compare, as the user names them: ``rwlock``, ``4.14``, ``~/xen``,
+``~/xen@stable-4.17``, ``4.14:counter``."""
 
 from __future__ import annotations
 
@@ -14,27 +15,27 @@ from harness.verdict import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
-    """One of two hypervisors."""
+class Variant:
+    """One of the two hypervisors that are compared."""
 
     name: str  # as the user wrote it
     options: XenOptions
     source: Source
 
 
-def side(text: str, argument: str) -> Side:
-    """Return what ``text`` names: [TREE:]FLAVOUR or TREE[:FLAVOUR].
+def find_variant(text: str, argument: str) -> Variant:
+    """Return the variant that ``text`` names: [TREE:]FLAVOUR or TREE[:FLAVOUR].
 
-    TREE is a release of the distribution's, a directory, or REPO@REF of a git repository.
-    Without a flavour it is built as it stands, and a flavour alone is of the default
-    release.  ConfigError names ``argument`` when there is no such thing.
+    TREE is a release that the distribution has, a directory, or REPO@REF of a git repository.
+    A flavour alone is of the default release; a tree alone is built as it stands.  If there is
+    no such tree or flavour: ConfigError, which names ``argument``.
     """
     where, _, flavour = text.rpartition(":")
     if not where:
         where, flavour = (text, "") if _is_tree(text) else (DEFAULT_RELEASE, text)
     if not _is_tree(where):
         raise ConfigError(
-            f"{where} is no release, directory or REPO@REF",
+            f"{where} is not a release, a directory or REPO@REF",
             where=argument,
             hint=f"releases are {', '.join(RELEASES)}",
         )
@@ -42,7 +43,7 @@ def side(text: str, argument: str) -> Side:
     source = open_source(options)
     options = replace(options, flavour=flavour or flavours.as_it_stands(source.tree))
     flavours.find(options.flavour, source)
-    return Side(name=text, options=options, source=source)
+    return Variant(name=text, options=options, source=source)
 
 
 def _is_tree(text: str) -> bool:

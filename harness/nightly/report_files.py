@@ -1,4 +1,4 @@
-"""Everything a night leaves for others, made (again) in one call."""
+"""Write all reports of a night, and make the document of ``nightly --json``."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from harness.config.nightly import Kcidb
 from harness.nightly import dashboard
 from harness.nightly.junit import render_junit
 from harness.nightly.kcidb import kcidb_document
-from harness.nightly.night import Report, read_night
-from harness.nightly.rows import Night
+from harness.nightly.night_report import NightReport, read_night
+from harness.nightly.schema import Night
 from harness.nightly.store import Store
 from harness.nightly.summary import render_summary
 from harness.results.directory import write_whole
 from harness.verdict import LabError
 
 
-def write_night(store: Store, night: Night, labels: Kcidb) -> Report:
+def write_night(store: Store, night: Night, labels: Kcidb) -> NightReport:
     """Write junit.xml, kcidb.json and summary.txt of ``night``, and the dashboard.
 
-    The night may still go on.  LabError if a file cannot be written.
+    The night need not have ended.  LabError if a file cannot be written.
     """
     report = read_night(store, store.night(night.id))
     folder = store.home / "nights" / night.id
@@ -40,7 +40,7 @@ def write_night(store: Store, night: Night, labels: Kcidb) -> Report:
     return report
 
 
-def document(report: Report, home: Path) -> dict[str, Any]:
+def document(report: NightReport, home: Path) -> dict[str, Any]:
     """Return what ``nightly --json`` prints; the keys are documented in docs/nightly.md."""
     return {
         "verdict": report.verdict.value,
@@ -68,19 +68,19 @@ def document(report: Report, home: Path) -> dict[str, Any]:
         ],
         "findings": [
             {
-                "kind": finding.found.kind,
+                "kind": finding.judgement.kind,
                 "new": finding.is_new,
                 "host": finding.host,
                 "xen": finding.xen,
                 "suite": finding.suite,
                 "name": finding.name,
-                "since": finding.found.since,
-                "text": finding.found.text,
-                "build_before": finding.found.build_before,
-                "build_after": finding.found.build_after,
-                "low": finding.found.low,
-                "value": finding.found.value,
-                "high": finding.found.high,
+                "since": finding.judgement.since,
+                "text": finding.judgement.text,
+                "build_before": finding.judgement.build_before,
+                "build_after": finding.judgement.build_after,
+                "low": finding.judgement.low,
+                "value": finding.judgement.value,
+                "high": finding.judgement.high,
             }
             for finding in report.findings
         ],

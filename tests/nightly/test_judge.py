@@ -1,4 +1,4 @@
-"""From histories to findings: a table, and laws that hold for every history."""
+"""From a series to its judgement: a table, and laws that hold for every series."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.evidence.identity import Identity
-from harness.nightly.findings import Found, Point, Try, judge_metric, judge_test
+from harness.nightly.judge import Judgement, MetricPoint, TestOutcome, judge_metric, judge_test
 from harness.nightly.outcome import THROUGHPUT
 
 
-def _tries(outcomes: str, builds: str | None = None) -> list[Try]:
+def _tries(outcomes: str, builds: str | None = None) -> list[TestOutcome]:
     """Return one try a night; P passes, F fails; builds are letters, by default all the same."""
     names = builds or "a" * len(outcomes)
     assert len(names) == len(outcomes)
     return [
-        Try(f"{night:03}", build, outcome == "F", "lost" if outcome == "F" else "")
+        TestOutcome(f"{night:03}", build, outcome == "F", "lost" if outcome == "F" else "")
         for night, (outcome, build) in enumerate(zip(outcomes, names, strict=True))
     ]
 
@@ -41,7 +41,7 @@ def _tries(outcomes: str, builds: str | None = None) -> list[Try]:
         ("PPPPPPPPPPF", None, "failing", 10),
     ],
 )
-def test_a_history_and_what_it_is(
+def test_a_series_and_its_judgement(
     outcomes: str, builds: str | None, kind: str | None, since: int | None
 ) -> None:
     tries = _tries(outcomes, builds)
@@ -71,10 +71,10 @@ def test_a_failure_says_what_changed() -> None:
 def test_another_failure_of_a_failing_test_is_another() -> None:
     hang, crash = Identity("hang", "evtchn_write_lock"), Identity("crash", "sched.c", "bug")
 
-    def last(*failures: Identity | None) -> Found:
-        tries = [Try("000", "a", failed=False)]
+    def last(*failures: Identity | None) -> Judgement:
+        tries = [TestOutcome("000", "a", failed=False)]
         for night, failure in enumerate(failures, 1):
-            tries.append(Try(f"{night:03}", "b", True, str(night), failure))
+            tries.append(TestOutcome(f"{night:03}", "b", True, str(night), failure))
         found = judge_test(tries, f"{len(failures):03}")
         assert found is not None and found.kind == "failing" and found.since == "001"
         return found
@@ -82,14 +82,16 @@ def test_another_failure_of_a_failing_test_is_another() -> None:
     assert not last(hang).another
     assert not last(hang, hang).another
     assert last(hang, crash).another
-    assert last(hang, crash).text.startswith("2 (passed before, last on 000; it failed otherwise")
+    assert last(hang, crash).text.startswith(
+        "2 (passed before, last on 000; it failed in another way"
+    )
     assert not last(hang, crash, hang).another  # seen before
     assert not last(None, crash).another  # of a night whose evidence nobody kept
     assert not last(hang, None).another
 
 
 def test_repeats_of_one_night_that_disagree_are_a_flake() -> None:
-    tries = [Try("000", "a", failed) for failed in (False, True, False, False)]
+    tries = [TestOutcome("000", "a", failed) for failed in (False, True, False, False)]
     found = judge_test(tries, "000")
     assert found is not None and found.kind == "flaky" and found.value == 0.25
 
@@ -111,9 +113,9 @@ def test_laws(outcomes: str, data: st.DataObject) -> None:
         assert found.low <= found.value <= found.high
 
 
-def _points(values: list[float], builds: str) -> list[Point]:
+def _points(values: list[float], builds: str) -> list[MetricPoint]:
     return [
-        Point(f"{night:03}", build, value)
+        MetricPoint(f"{night:03}", build, value)
         for night, (build, value) in enumerate(zip(builds, values, strict=True))
     ]
 

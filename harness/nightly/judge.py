@@ -1,7 +1,7 @@
-"""What is new since the nights before: newly failing, flaky, fixed, slower.
+"""Judge the series of one test or one metric: failing, flaky, fixed, slower.
 
-Pure functions over the store's history; ``find`` may be called again at any time and says
-the same.  Only PASS and FAIL teach something: nights on which the lab failed are not there.
+Pure functions, so that they can be repeated at any time with the same result.  Only outcomes
+PASS and FAIL are in a series; nights on which the lab failed are not.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from harness.stats import share
 
 Kind = Literal["failing", "flaky", "fixed", "slower", "drift"]
 
-# What goes on although nothing should be left of it: chance below which it is over.
+# A flake is over once so many equal outcomes in a row have less than this probability.
 _OVER = 0.05
 
 
 @dataclass(frozen=True)
-class Try:
-    """One taught outcome of one test."""
+class TestOutcome:
+    """One outcome, PASS or FAIL, of one test."""
 
+    __test__ = False  # pytest: this is a value, not a test class
     night: str
     build: str
     failed: bool
     message: str = ""
-    failure: Identity | None = None  # which one; None: an older harness kept no evidence
+    failure: Identity | None = None  # of a FAIL; None: an older harness kept no evidence
 
 
 @dataclass(frozen=True)
-class Point:
+class MetricPoint:
     """One value of a metric."""
 
     night: str
@@ -42,11 +43,11 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Found:
-    """One finding about one test or metric.
+class Judgement:
+    """The judgement on the series of one test or metric.
 
-    ``low``, ``value``, ``high`` are a flake's rate, or new level over old, with a 95 %
-    interval; ``drift`` is a slow-down with the same hypervisor before and after.
+    ``value`` is the failure rate of a flaky test, or the new level over the old one; ``low`` and
+    ``high`` are its 95 % interval.  ``drift`` is a slow-down although the hypervisor is the same.
     """
 
     kind: Kind
@@ -57,15 +58,16 @@ class Found:
     low: float | None = None
     value: float | None = None
     high: float | None = None
-    another: bool = False  # it fails in a way that no night before had seen
+    another: bool = False  # the failure is none of those of the nights before
 
 
-def judge_test(tries: Sequence[Try], tonight: str) -> Found | None:
-    """Return what the outcomes of one test, oldest first, say as of night ``tonight``.
+def judge_test(tries: Sequence[TestOutcome], tonight: str) -> Judgement | None:
+    """Return the judgement on the outcomes of one test, oldest first, as of night ``tonight``.
 
-    It is *flaky* when it failed, passed, and one build did both or it failed once more; until
-    so many in a row agree that chance cannot explain them.  Else *failing* while the last
-    one failed, and *fixed* on the night when that ended.
+    The test is *flaky* if it failed and then passed, and either one build did both, or it failed
+    again.  It is no longer flaky once the last outcomes are equal so often that the old flake is
+    an unlikely explanation.  If not flaky, it is *failing* if the last outcome is FAIL, and
+    *fixed* on the first night of passes after that.
     """
     fails = [index for index, one in enumerate(tries) if one.failed]
     if not fails:
@@ -84,15 +86,17 @@ def judge_test(tries: Sequence[Try], tonight: str) -> Found | None:
     return None
 
 
-def _is_another(tries: Sequence[Try], tonight: str) -> bool:
-    """Return whether the last failure is one that no night before ``tonight`` had seen, though
-    they had seen others; of those that are not known any may be the same."""
+def _is_another(tries: Sequence[TestOutcome], tonight: str) -> bool:
+    """Return whether the last failure differs from all failures of the nights before ``tonight``.
+
+    False if there were none, or if one of them is not known: it may be the same.
+    """
     before = {one.failure for one in tries if one.failed and one.night != tonight}
     return bool(before) and None not in before and tries[-1].failure not in {None, *before}
 
 
-def _tail(tries: Sequence[Try]) -> int:
-    """Return how many at the end have the same outcome."""
+def _tail(tries: Sequence[TestOutcome]) -> int:
+    """Return how many outcomes at the end are equal."""
     count = 0
     for one in reversed(tries):
         if one.failed is not tries[-1].failed:
@@ -101,8 +105,9 @@ def _tail(tries: Sequence[Try]) -> int:
     return count
 
 
-def _is_mixed(tries: Sequence[Try]) -> bool:
-    """Return whether it failed, then passed, and that was no bug that came and was mended."""
+def _is_mixed(tries: Sequence[TestOutcome]) -> bool:
+    """Return whether the test failed and then passed, and a bug that was fixed does not explain
+    that."""
     first = next((index for index, one in enumerate(tries) if one.failed), len(tries))
     after = tries[first:]
     passes = [one for one in after if not one.failed]
@@ -113,14 +118,15 @@ def _is_mixed(tries: Sequence[Try]) -> bool:
     return failed_again or any(one.build in broken for one in passes)
 
 
-def _is_over(earlier: Sequence[Try], tail: int, failed: bool) -> bool:
-    """Return whether ``tail`` equal outcomes are too many for the flake that was before them."""
+def _is_over(earlier: Sequence[TestOutcome], tail: int, failed: bool) -> bool:
+    """Return whether a flake with the failure rate of ``earlier`` is unlikely to give ``tail``
+    equal outcomes."""
     fails = sum(one.failed for one in earlier)
-    rate = (fails + 1) / (len(earlier) + 2)  # Laplace: neither never nor always
+    rate = (fails + 1) / (len(earlier) + 2)  # Laplace's rule: never 0 and never 1
     return (rate if failed else 1 - rate) ** tail < _OVER
 
 
-def _flaky(tries: Sequence[Try], fails: Sequence[int]) -> Found:
+def _flaky(tries: Sequence[TestOutcome], fails: Sequence[int]) -> Judgement:
     low, high = share(len(fails), len(tries))
     value = len(fails) / len(tries)
     text = (
@@ -128,10 +134,10 @@ def _flaky(tries: Sequence[Try], fails: Sequence[int]) -> Found:
         f"[{100 * low:.0f}, {100 * high:.0f}]; last: {tries[fails[-1]].message}"
     )
     first = tries[fails[0]]
-    return Found("flaky", first.night, text, "", first.build, low, value, high)
+    return Judgement("flaky", first.night, text, "", first.build, low, value, high)
 
 
-def _failing(tries: Sequence[Try], tail: int, another: bool) -> Found:
+def _failing(tries: Sequence[TestOutcome], tail: int, another: bool) -> Judgement:
     first = tries[-tail]
     said = tries[-1] if another else first
     before = tries[:-tail]
@@ -139,19 +145,20 @@ def _failing(tries: Sequence[Try], tail: int, another: bool) -> Found:
     if before and before[-1].build == first.build:
         history += " with the same build"
     if another:
-        history += "; it failed otherwise until now"
+        history += "; it failed in another way until now"
     text = f"{said.message} ({history})"
-    return Found("failing", first.night, text, before[-1].build if before else "", first.build)
+    return Judgement("failing", first.night, text, before[-1].build if before else "", first.build)
 
 
-def _fixed(tries: Sequence[Try], tail: int) -> Found:
+def _fixed(tries: Sequence[TestOutcome], tail: int) -> Judgement:
     bad, first = tries[-tail - 1], tries[-tail]
     text = f"passes again; it had failed: {bad.message}"
-    return Found("fixed", first.night, text, bad.build, first.build)
+    return Judgement("fixed", first.night, text, bad.build, first.build)
 
 
-def judge_metric(name: str, points: Sequence[Point]) -> Found | None:
-    """Return whether metric ``name``, oldest value first, is on a worse level than before."""
+def judge_metric(name: str, points: Sequence[MetricPoint]) -> Judgement | None:
+    """Return the judgement on metric ``name``, oldest value first; None unless its last change of
+    level was for the worse."""
     found = changes([point.value for point in points], [point.build for point in points])
     if not found:
         return None
@@ -161,7 +168,7 @@ def judge_metric(name: str, points: Sequence[Point]) -> Found | None:
     before, after = points[last.at - 1], points[last.at]
     kind: Kind = "drift" if last.same_build else "slower"
     text = _change(last)
-    return Found(
+    return Judgement(
         kind, after.night, text, before.build, after.build, last.low, last.ratio, last.high
     )
 

@@ -1,4 +1,4 @@
-"""A failure that was seen before: the one that a bisection shall look for."""
+"""The target of a bisection: a failure that an earlier run or history shows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from harness.verdict import ConfigError, Verdict
 _LOAD = "load"  # the test case whose histories are recorded
 
 
-def wanted(path: Path) -> Signature:
+def target_of(path: Path) -> Signature:
     """Return the failure of a run (its directory, or results.jsonl) or of a recorded history
-    (*.parquet); ConfigError when there is none in it.
+    (*.parquet); ConfigError if it shows no failure.
 
-    A run of before evidence was kept is judged again by the history that it recorded.
+    A run of an older harness kept no evidence: then the history that it recorded is checked
+    again.
     """
     if path.suffix == HISTORY:
         evidence = first_violation(path)
@@ -40,9 +41,9 @@ def wanted(path: Path) -> Signature:
     return of_evidence(failed.name, evidence)
 
 
-def node(wanted: Signature, testcases: Path) -> str:
-    """Return the test in ``testcases`` that showed ``wanted``; ConfigError when it is not there."""
-    name = f"test_{wanted.test.replace('-', '_')}"
+def node_of(target: Signature, testcases: Path) -> str:
+    """Return the test in ``testcases`` that showed ``target``; ConfigError if it is not there."""
+    name = f"test_{target.test.replace('-', '_')}"
     for file in sorted(testcases.glob("test_*.py")):
         for part in ast.parse(file.read_text()).body:
             if isinstance(part, ast.FunctionDef) and part.name == name:

@@ -1,4 +1,4 @@
-"""One night read back from the store: what every report is made from."""
+"""One night, read from the store: all reports are made from this value."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from harness.nightly.history import Finding, findings
-from harness.nightly.rows import Attempt, CellRow, Night, TestRow
+from harness.nightly.detect import Finding, read_findings
+from harness.nightly.schema import Attempt, CellRow, Night, TestRow
 from harness.nightly.store import Store
 from harness.verdict import EXIT_FAIL, SEVERITY, Verdict, combine, exit_code
 
 
 @dataclass(frozen=True)
-class Report:
-    """A night, its cells with their tests, and what it found."""
+class NightReport:
+    """A night, its cells with their tests, and its findings."""
 
     night: Night
     cells: tuple[CellRow, ...]
@@ -24,7 +24,8 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The night's; of one that goes on or was stopped, that of what it has seen so far."""
+        """The verdict of the night; as long as it has not ended, that of its cells so far, and MISS
+        at best."""
         if self.night.ended is not None:
             return Verdict(self.night.verdict)
         return combine([Verdict.MISS, *(Verdict(cell.verdict) for cell in self.done)])
@@ -46,43 +47,43 @@ class Report:
 
     @property
     def seconds(self) -> float:
-        """How long it took, or has taken."""
+        """How long it took, or has taken so far."""
         ends = (attempt.ended for attempt in self.attempts if attempt.ended is not None)
         return (self.night.ended or max(ends, default=self.night.started)) - self.night.started
 
     @property
     def exit_code(self) -> int:
-        """The verdict's; 1 also when Xen became slower tonight."""
-        slower = any(f.is_new and f.found.kind == "slower" for f in self.findings)
+        """That of the verdict; 1 also if Xen became slower tonight."""
+        slower = any(f.is_new and f.judgement.kind == "slower" for f in self.findings)
         code = exit_code(self.verdict)
         return EXIT_FAIL if slower else code
 
 
-def read_night(store: Store, night: Night) -> Report:
-    """Read ``night`` back."""
+def read_night(store: Store, night: Night) -> NightReport:
+    """Return the report of ``night``."""
     cells = store.cells(night.id)
-    return Report(
+    return NightReport(
         night=night,
         cells=tuple(cells),
         tests=store.tests_of(night.id),
         attempts=tuple(store.attempts(night.id)),
-        findings=tuple(findings(store, night)),
+        findings=tuple(read_findings(store, night)),
     )
 
 
-def tally(cells: Iterable[CellRow]) -> dict[str, int]:
-    """Return how many cells have each verdict, the worst first; ``left`` for those without."""
-    seen = list(cells)
+def count_verdicts(cells: Iterable[CellRow]) -> dict[str, int]:
+    """Return the number of cells with each verdict, the worst first; ``left``: without one."""
+    listed = list(cells)
     counts: dict[str, int] = {
-        str(verdict): sum(cell.state == "done" and cell.verdict == verdict for cell in seen)
+        str(verdict): sum(cell.state == "done" and cell.verdict == verdict for cell in listed)
         for verdict in SEVERITY
     }
-    counts["left"] = sum(cell.state != "done" for cell in seen)
+    counts["left"] = sum(cell.state != "done" for cell in listed)
     return {name: count for name, count in counts.items() if count}
 
 
 def duration(seconds: float) -> str:
-    """Return ``seconds`` as people say them: 12 s, 3 min, 1 h 20 min."""
+    """Return ``seconds`` as text: 12 s, 3 min, 1 h 20 min."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     hours, rest = divmod(timedelta(seconds=round(seconds)), timedelta(hours=1))

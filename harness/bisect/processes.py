@@ -1,4 +1,4 @@
-"""The real Builder and Machine: children of ours that build, boot and test a revision."""
+"""The real Builder and Tester: child processes that build a revision, and boot and test it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 from harness.arch import Arch
 from harness.bisect.confirm import REVERT
+from harness.bisect.observations import BOOT, Built, Tested, Try, TryOutcome
 from harness.bisect.repository import Repository
 from harness.bisect.signature import signature
-from harness.bisect.tally import BOOT, Built, Outcome, Tested, Try
 from harness.config.options import RunOptions, XenOptions
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor.loaded_sections import digest_loaded
@@ -28,8 +28,8 @@ from harness.scratch import scratch
 from harness.verdict import BuildError, ConfigError, LabError, Verdict
 
 _NICE = 10  # the machine under test must not wait for a compiler
-_AROUND = ("teardown", "nothing-leaked")  # no tries: they come once a boot, not once a test
-_OUTCOMES: dict[str, Outcome] = {
+_FRAME_TESTS = ("teardown", "nothing-leaked")  # not tries: they run once in each boot
+_OUTCOMES: dict[str, TryOutcome] = {
     Verdict.PASS: "pass",
     Verdict.FAIL: "fail",
     Verdict.MISS: "fault",
@@ -38,18 +38,18 @@ _OUTCOMES: dict[str, Outcome] = {
 
 
 @dataclass
-class Trees:
-    """What to build for a revision, and how: options for the children."""
+class SourceTrees:
+    """The source trees of revisions, as options for the child processes."""
 
     repository: Repository
-    top: str  # the bad end, on which a culprit is taken back
+    top: str  # the bad end: a culprit is reverted on top of it
     _found: dict[str, XenOptions] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def options(self, revision: str) -> XenOptions:
-        """Return the options that name the tree of ``revision`` and the flavour that it is.
+        """Return the options for the tree of ``revision``, with the flavour of that tree.
 
-        BuildError where the commit has no tree that could be built, or does not revert.
+        BuildError if the commit has no Xen to build, or git cannot revert it.
         """
         with self._lock:
             if revision not in self._found:
@@ -71,61 +71,64 @@ class Trees:
         return replace(where, flavour=flavours.as_it_stands(source.tree))
 
 
-class Builds:
-    """Builds revisions in children: the one that is wanted, and meanwhile the next ones."""
+class BuildProcesses:
+    """Builds revisions in child processes: one on demand, and the next ones in the background."""
 
-    def __init__(self, trees: Trees, arch: Arch) -> None:
+    def __init__(self, trees: SourceTrees, arch: Arch) -> None:
         self._trees = trees
         self._arch = arch
-        self._ahead: _Ahead | None = None
+        self._background: _BackgroundBuilds | None = None
 
     def build(self, revision: str) -> Built:
-        """Build ``revision``, or wait for it if that has begun."""
-        if self._ahead is not None and self._ahead.now != revision:
+        """Build ``revision``, or wait for its build in the background.
+
+        BuildError if it does not build, LabError if the build ended for another reason.
+        """
+        if self._background is not None and self._background.building != revision:
             self.close()
         with self.started(revision) as started:
             document = child.read(child.wait(started))
         if "build_id" in document:
             return _built(revision, document)
-        message = str(document.get("error", "the build ended without a word"))
+        message = str(document.get("error", "the build ended without a message"))
         if document.get("kind") in ("BuildError", "ConfigError"):
             raise BuildError(message)
         if document.get("kind") == "Interrupted":
             raise KeyboardInterrupt
         raise LabError(message)
 
-    def ahead(self, revisions: Iterable[str]) -> None:
-        """Build ``revisions`` into the cache, slowly, in the background."""
+    def build_ahead(self, revisions: Iterable[str]) -> None:
+        """Build ``revisions`` into the cache, in the background and with low priority."""
         self.close()
-        self._ahead = _Ahead(self, list(revisions))
+        self._background = _BackgroundBuilds(self, list(revisions))
 
     def close(self) -> None:
-        """End what is built in the background."""
-        if self._ahead is not None:
-            self._ahead.stop()
-        self._ahead = None
+        """Stop the builds in the background."""
+        if self._background is not None:
+            self._background.stop()
+        self._background = None
 
     @contextmanager
     def started(self, revision: str, *, nice: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a child that builds ``revision``; BuildError where there is nothing to build."""
+        """Start a child that builds ``revision``; BuildError if its tree has no Xen to build."""
         words = ["build", f"--arch={self._arch}"]
         options = self._trees.options(revision)
         with child.started(words, options, nice=nice, quiet=True) as started:
-            yield started  # its document says it all
+            yield started  # quiet: the JSON document that it prints is enough
 
 
-class _Ahead:
+class _BackgroundBuilds:
     """A thread that builds one revision after the other until it is stopped.
 
-    What a build says is for the one who asks for that revision: here only the cache matters.
+    It ignores results and errors: ``build`` gets them from the cache, or builds again.
     """
 
-    def __init__(self, builds: Builds, revisions: Sequence[str]) -> None:
-        self.now = ""
+    def __init__(self, builds: BuildProcesses, revisions: Sequence[str]) -> None:
+        self.building = ""
         self._builds = builds
-        self._wanted: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._revisions: queue.SimpleQueue[str] = queue.SimpleQueue()
         for revision in revisions:
-            self._wanted.put(revision)
+            self._revisions.put(revision)
         self._lock = threading.Lock()
         self._running: subprocess.Popen[bytes] | None = None
         self._stopped = False
@@ -133,7 +136,7 @@ class _Ahead:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the child and the thread."""
+        """Stop the child, and wait until the thread ends."""
         with self._lock:
             self._stopped = True
             if self._running is not None:
@@ -141,13 +144,13 @@ class _Ahead:
         self._thread.join()
 
     def _work(self) -> None:
-        while not self._wanted.empty():
-            revision = self._wanted.get()
+        while not self._revisions.empty():
+            revision = self._revisions.get()
             with ExitStack() as stack:
                 with self._lock:
                     if self._stopped:
                         return
-                    self.now = revision
+                    self.building = revision
                     try:
                         started = self._builds.started(revision, nice=_NICE)
                         self._running = stack.enter_context(started)
@@ -155,7 +158,7 @@ class _Ahead:
                         continue
                 self._running.communicate()
                 with self._lock:
-                    self.now, self._running = "", None
+                    self.building, self._running = "", None
 
 
 def _built(revision: str, document: Mapping[str, Any]) -> Built:
@@ -163,13 +166,13 @@ def _built(revision: str, document: Mapping[str, Any]) -> Built:
     return Built(revision, digest, float(document["seconds"]))
 
 
-class Runs:
-    """Runs the chosen tests, or a forced scenario, on a revision, each run in a directory of
-    its own."""
+class RunProcesses:
+    """Runs the chosen tests, or a forced scenario, on a revision; each run has its own
+    directory."""
 
     def __init__(
         self,
-        trees: Trees,
+        trees: SourceTrees,
         *,
         options: RunOptions,
         tests: Sequence[str],
@@ -181,42 +184,44 @@ class Runs:
         self._tests = tests
         self._scenario = scenario
         self._out = out
-        self._each = 1.0  # tries that one repetition of the tests is
+        self._tries_per_repeat = 1.0  # a repetition may run several tests
 
-    def test(self, revision: str, tries: int, on: bool) -> Tested:
-        """Boot ``revision`` once and test it so often, or until it fails."""
-        repeat = max(1, math.ceil(tries / self._each))
+    def test(self, revision: str, tries: int, keep_going: bool) -> Tested:
+        """Boot ``revision`` once and run the tests for ``tries`` tries, or until one fails."""
+        repeat = max(1, math.ceil(tries / self._tries_per_repeat))
         place = self._place(revision)
         options = replace(self._options, repeat=repeat, out=place)
         options = options.with_xen(self._trees.options(revision))
         if self._scenario:
             child.run(options, [self._scenario], of=("interleave", "run"))
             return of_document(revision, _kept(place), str(place))
-        options = replace(options, snapshot=True, keep_going=on)
+        options = replace(options, snapshot=True, keep_going=keep_going)
         tested = of_document(revision, child.run(options, self._tests), str(place))
         counted = [one for one in tested.tries if one.test != BOOT]
         if len(counted) >= repeat and all(one.outcome == "pass" for one in counted):
-            self._each = len(counted) / repeat
+            self._tries_per_repeat = len(counted) / repeat
         return tested
 
     def _place(self, revision: str) -> Path:
-        """Return a new directory: a run that was killed keeps its own."""
+        """Return the path of a new directory: that of a run that was killed is not used again."""
         name = revision.removeprefix(REVERT)[:12] + ("-reverted" if ":" in revision else "")
         taken = len(list(self._out.glob("*"))) if self._out.is_dir() else 0
         return self._out / f"{taken + 1:03}-{name}"
 
 
 def _kept(place: Path) -> Mapping[str, Any]:
-    """Return the document of the run in ``place``, {} if it did not get that far."""
+    """Return the document of the run in ``place``, {} if the run left no journal."""
     return run_document(load(place)) if RunDirectory(place).journal.exists() else {}
 
 
 def of_document(revision: str, document: Mapping[str, Any], place: str) -> Tested:
-    """Return what the document of ``run --json`` says of ``revision``."""
+    """Return the test of ``revision`` that ``document``, of ``run --json``, describes."""
     hosts = document.get("hosts") or []
     tests = hosts[0]["tests"] if hosts else []
     tries = tuple(
-        _try(test) for test in tests if test["verdict"] in _OUTCOMES and test["name"] not in _AROUND
+        _try(test)
+        for test in tests
+        if test["verdict"] in _OUTCOMES and test["name"] not in _FRAME_TESTS
     )
     if not tries:
         why = str(document.get("error") or document.get("message") or "the run said nothing")
