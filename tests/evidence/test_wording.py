@@ -114,7 +114,13 @@ def _nights(runs: dict[str, Path], home: Path) -> Iterator[tuple[object, ...]]:
             outcome = read_outcome(run)
             store.end_attempt(store.begin_attempt(store.cells(night.id)[0]), outcome, state="done")
             for found in detect_findings(store, night):
-                yield (night.id, found.name, found.judgement.kind, found.judgement.since, found.is_new)
+                yield (
+                    night.id,
+                    found.name,
+                    found.judgement.kind,
+                    found.judgement.since,
+                    found.is_new,
+                )
 
 
 def test_every_decision_stays_whatever_the_wording(
