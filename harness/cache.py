@@ -1,9 +1,9 @@
-"""The content-addressed cache: made once, shared by parallel runs, safe to delete.
+"""The content-addressed cache, which parallel runs share and anybody may delete.
 
-An entry is a directory ``<cache>/<kind>/<key>`` that appears whole (built in a
-sibling, then renamed) or not at all.  The key is a digest of everything that
-went in, so an entry is never updated.  A lock file beside the entry keeps two
-runs from building the same thing twice; the kernel frees it when its holder dies.
+An entry is a directory ``<cache>/<kind>/<key>``.  It is made under another name beside its place
+and then renamed, so it exists whole or not at all.  The key is a digest of all inputs, so an
+entry is never updated.  A lock file beside the entry makes a second run wait, instead of making
+the same entry again; the kernel releases the lock if its holder dies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FULL_BYTES = 1 << 20
 
 
 def root() -> Path:
-    """Return the cache directory: $EVTCHN_HARNESS_CACHE or the user's own cache."""
+    """Return the cache directory: $EVTCHN_HARNESS_CACHE, else a folder in the user's cache."""
     chosen = os.environ.get(ENVIRONMENT)
     return (
         Path(chosen).absolute()
@@ -38,7 +38,7 @@ def root() -> Path:
 
 
 def key(*parts: object) -> str:
-    """Return the digest (32 hex digits) of ``parts``: anything JSON can hold, or bytes."""
+    """Return the digest (32 hex digits) of ``parts``: bytes, or any JSON value."""
     digest = hashlib.sha256()
     for part in parts:
         blob = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
@@ -47,7 +47,7 @@ def key(*parts: object) -> str:
 
 
 def digest_files(paths: Iterable[Path], *, base: Path) -> str:
-    """Return the digest of ``paths`` (files): names relative to ``base``, mode bits, contents."""
+    """Return the digest of the files ``paths``: names relative to ``base``, modes and contents."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         if path.is_symlink():
@@ -61,13 +61,14 @@ def digest_files(paths: Iterable[Path], *, base: Path) -> str:
 def entry(kind: str, name: str, make: Callable[[Path], None]) -> Path:
     """Return the directory of entry ``kind``/``name``; call ``make(directory)`` if it is not there.
 
-    ``make`` fills an empty directory that becomes the entry when it returns.  If it
-    raises, nothing remains but the exception.  An OSError (a full disk, say) becomes a LabError.
+    ``make`` gets an empty directory and fills it; when ``make`` returns, the directory becomes the
+    entry.  If ``make`` raises, the directory is removed; its OSError (for example because the
+    disk is full) becomes a LabError.
     """
     shelf = root() / kind
     final = shelf / name
     if final.is_dir():
-        with contextlib.suppress(OSError):  # a shared, read-only cache is fine
+        with contextlib.suppress(OSError):  # the cache may be read-only
             os.utime(final)
         return final
     try:
@@ -75,7 +76,7 @@ def entry(kind: str, name: str, make: Callable[[Path], None]) -> Path:
         with FileLock(shelf / f".{name}.lock"):
             if final.is_dir():
                 return final
-            for stale in shelf.glob(f".{name}.new-*"):  # its builder was killed: we hold the lock
+            for stale in shelf.glob(f".{name}.new-*"):  # we hold the lock: so its maker was killed
                 shutil.rmtree(stale, ignore_errors=True)
             work = Path(tempfile.mkdtemp(prefix=f".{name}.new-", dir=shelf))
             work.chmod(0o755)
@@ -85,7 +86,7 @@ def entry(kind: str, name: str, make: Callable[[Path], None]) -> Path:
             except HarnessError as error:
                 if shutil.disk_usage(shelf).free >= _FULL_BYTES:
                     raise
-                full = errno.ENOSPC  # what a program says of it varies, and may hide it
+                full = errno.ENOSPC  # programs report a full disk in many ways, some not clearly
                 raise OSError(full, os.strerror(full), str(shelf)) from error
             finally:
                 shutil.rmtree(work, ignore_errors=True)
@@ -98,5 +99,5 @@ def _cannot_make(kind: str, shelf: Path, error: OSError) -> LabError:
     what = f"cannot make {kind} in the cache: {error.strerror or error}"
     where = Path(str(error.filename or shelf))
     at_fault = error.errno in (errno.ENOSPC, errno.EDQUOT) or where.is_relative_to(root())
-    hint = f"free space or mend permissions there, or point {ENVIRONMENT} at another directory"
+    hint = f"free space or correct the permissions there, or set {ENVIRONMENT} to another directory"
     return LabError(what, where=str(where), hint=hint if at_fault else "")

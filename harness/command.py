@@ -1,8 +1,8 @@
-"""Run external programs: a log, a deadline, and nothing left behind.
+"""Run external programs, with a log and a deadline; no process of theirs outlives the call.
 
-Every child leads a process group of its own, which is killed when the call ends in
-whatever way.  Should the harness itself be killed, SIGKILL included, a watcher
-notices and kills the group: no compiler goes on for a run that is no more.
+Every child is the leader of its own process group, which is killed when the call ends, also by an
+exception.  If the harness itself is killed, even by SIGKILL, a watcher process notices that and
+kills the group: no compiler goes on after its run is dead.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import IO
 
 from harness.verdict import LabError
 
-# Reads the group's number, then waits.  The end of file without a word more means that we
-# are dead.  Not PR_SET_PDEATHSIG: that spares make's own children, and goes off already
-# when the calling thread ends.  $1: for how many seconds the group may end by itself.
+# The watcher reads the number of the group, then waits for a second line, which says that the
+# group has ended.  If the end of file comes instead, we are dead.  $1: how many seconds the group
+# then has to end by itself.  PR_SET_PDEATHSIG would not do: it does not reach the children of
+# make, and already acts when the calling thread ends.
 _WATCHER = """
 read -r group && ! read -r ended || exit
 [ "$1" = 0 ] || kill -TERM "-$group"
@@ -30,7 +31,7 @@ kill -KILL "-$group"
 
 
 class CommandFailed(LabError):
-    """A program exited non-zero or ran out of time; ``output`` is what it printed."""
+    """A program failed or did not end in time; ``output`` is what it printed."""
 
     def __init__(self, what: str, *, output: str, where: str = "", hint: str = "") -> None:
         super().__init__(what, where=where, hint=hint)
@@ -38,7 +39,7 @@ class CommandFailed(LabError):
 
 
 def which(program: str, package: str) -> str:
-    """Return the path of ``program``; LabError names the Debian ``package`` that has it."""
+    """Return the path of ``program``; LabError says which Debian ``package`` to install."""
     found = shutil.which(program)
     if found is None:
         for folder in ("/usr/sbin", "/sbin", "/usr/local/sbin"):  # not on a user's PATH
@@ -60,9 +61,9 @@ def run(
 ) -> str:
     """Run ``argv`` to its end and return what it printed (stdout and stderr together).
 
-    ``env`` is added to the environment (None takes a variable out), ``timeout`` is in seconds.
-    With ``log`` the output is written there as it comes.  Raises CommandFailed; on any exception,
-    KeyboardInterrupt included, the whole process group is killed.
+    ``env`` is added to the environment (the value None removes a variable); ``timeout`` is in
+    seconds.  If ``log`` is given, the output is written there while the program runs.  Raises
+    CommandFailed; on any exception, also KeyboardInterrupt, the whole process group is killed.
     """
     words = [str(word) for word in argv]
     see = f"see {log}" if log else ""
@@ -81,7 +82,7 @@ def run(
     if child.returncode != 0:
         lines = text.strip().splitlines() or [""]
         full = [line for line in lines if "no space left" in line.lower()]
-        last = full[-1:] or lines[-1:]  # what comes after that is only its consequence
+        last = full[-1:] or lines[-1:]  # lines after "no space left" are only consequences
         raise CommandFailed(
             f"{' '.join(words[:3])} {_ending(child.returncode)}: {last[0].strip()}",
             output=text,
@@ -98,10 +99,10 @@ def child(
     stderr: IO[bytes] | int | None = subprocess.STDOUT,
     patience: float = 0.0,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start ``argv``; what is left of its group is killed at the end of the block.
+    """Start ``argv``; at the end of the block, kill what is left of its process group.
 
-    For programs that one wants to end early and gently; others are for run().  Should the
-    harness be killed, the group is told to end, and killed ``patience`` seconds later.
+    For programs that the caller may ask to end early; for others use run().  If the harness is
+    killed, the watcher sends SIGTERM to the group, and SIGKILL ``patience`` seconds later.
     """
     words = [str(word) for word in argv]
     with _group(words, stdout=stdout, stderr=stderr, patience=patience) as started:
@@ -110,7 +111,7 @@ def child(
 
 @contextlib.contextmanager
 def log_file(log: Path) -> Iterator[IO[bytes]]:
-    """Open a file for what a program prints; LabError when it cannot be written."""
+    """Open ``log`` for the output of a program; LabError if it cannot be written."""
     try:
         sink = log.open("wb")
     except OSError as error:
@@ -148,7 +149,7 @@ def _group(
             watch(f"{child.pid}\n")
             yield child
         finally:
-            with contextlib.suppress(ProcessLookupError):  # nobody is left: as it should be
+            with contextlib.suppress(ProcessLookupError):  # the whole group has ended already
                 os.killpg(child.pid, signal.SIGKILL)
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
@@ -163,19 +164,19 @@ def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _watcher(patience: float) -> Iterator[Callable[[str], None]]:
-    """Start the watcher; yield the function that writes to it; dismiss it at the end."""
+    """Start the watcher process and yield the function that writes to it; end it with the block."""
     watcher = subprocess.Popen(
         ["/bin/sh", "-c", _WATCHER, "watcher", f"{patience:.0f}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is not for it
+        start_new_session=True,  # so Ctrl-C does not end the watcher
     )
     assert watcher.stdin is not None
     line = watcher.stdin
 
     def write(text: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # somebody killed it: then nobody watches
+        with contextlib.suppress(BrokenPipeError):  # the watcher was killed: go on without it
             os.write(line.fileno(), text.encode())
 
     try:

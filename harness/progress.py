@@ -1,4 +1,4 @@
-"""Progress for people: a live line on a terminal, plain lines otherwise.  Goes to stderr."""
+"""Progress on stderr: one line that is updated on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TextIO
 from rich.console import Console
 from rich.status import Status
 
-_PLAIN_EVERY = 10.0  # seconds between updates where nobody watches live
+_PLAIN_EVERY = 10.0  # seconds between the lines if stderr is not a terminal
 
 
 class Progress:
-    """Says what is being done, for how long, and how fast."""
+    """Shows which phase runs, for how long, and how fast."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
@@ -25,9 +25,9 @@ class Progress:
 
     @contextmanager
     def phase(self, host: str, name: str) -> Iterator[Callable[[], float]]:
-        """Show phase ``name`` of ``host`` while the block runs, and its time when it ends.
+        """Show phase ``name`` of ``host`` while the block runs, and how long it took at its end.
 
-        Yields a function that returns the seconds so far.
+        Yields a function that returns the seconds since the phase began.
         """
         began = time.monotonic()
         self._title, self._began, self._printed = f"{host:12} {name:9}", began, began
@@ -53,7 +53,7 @@ class Progress:
             self.sign(f"{self._title} {elapsed:4.0f} s  {text}")
 
     def sign(self, text: str) -> None:
-        """Print a sign of life, unless there was a line a moment ago."""
+        """Print ``text`` as a sign of life, unless a line was printed a moment ago."""
         if time.monotonic() - self._printed >= _PLAIN_EVERY:
             self.note(text)
 

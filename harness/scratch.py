@@ -1,7 +1,8 @@
-"""Scratch directories of a run: sockets, overlays, keys.  Gone when the run ends, however it ends.
+"""Scratch directories of a run, for sockets, overlays and keys.
 
-The owner holds a lock on ``owner`` inside; the kernel frees it when the owner
-dies, so the next run can tell a dead run's directory from a living one's.
+A run removes its directory at its end.  It holds a lock on the file ``owner`` in it, which the
+kernel releases if the run dies; so the next run sees which directories are of dead runs and
+removes them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _UNBORN = f".{_PREFIX}"
 def scratch() -> Iterator[Path]:
     """Yield a new private directory (mode 0700) in the temporary directory; remove it at the end.
 
-    Short on purpose: a UNIX socket's path has at most 107 bytes.
+    Its path is short, because the path of a UNIX socket has at most 107 bytes.
     """
     sweep()
     try:
@@ -32,10 +33,10 @@ def scratch() -> Iterator[Path]:
         handle = (fresh / "owner").open("w")
         fcntl.flock(handle, fcntl.LOCK_EX)
         folder = fresh.with_name(fresh.name.replace(_UNBORN, _PREFIX, 1))
-        fresh.rename(folder)  # only now may a sweep look at it
+        fresh.rename(folder)  # from now on sweep() of another run sees it
     except OSError as error:
         raise LabError(
-            f"no scratch directory: {error.strerror}",
+            f"cannot make a scratch directory: {error.strerror}",
             where=tempfile.gettempdir(),
             hint="free space there, or set TMPDIR",
         ) from error
@@ -47,13 +48,13 @@ def scratch() -> Iterator[Path]:
 
 
 def sweep() -> list[Path]:
-    """Remove the directories of our own runs that died; return them."""
+    """Remove the directories of this user's dead runs; return their paths."""
     dead = []
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
             with (folder / "owner").open() as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # alive, or not made yet
+        except OSError:  # its run is alive, or has not locked it yet
             continue
         shutil.rmtree(folder, ignore_errors=True)
         dead.append(folder)

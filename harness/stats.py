@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: shares, ratios, and how much longer to measure."""
+"""Statistics: intervals of shares and of ratios, and how many measurements are still needed."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the interval that holds the truth with CONFIDENCE."""
+    """An estimate and its confidence interval (CONFIDENCE)."""
 
     estimate: float
     low: float
     high: float
 
     def within(self, low: float, high: float) -> bool:
-        """Say whether the whole interval lies between ``low`` and ``high``."""
+        """Return whether the whole interval lies between ``low`` and ``high``."""
         return low <= self.low and self.high <= high
 
 
 def share(hits: int, tries: int) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a probability from ``hits`` in ``tries``.
 
-    E. B. Wilson, Probable inference, J. Am. Stat. Assoc. 22 (1927): it stays inside 0..1 and
-    says something sensible for 10 of 10, where the normal approximation says "certain".
+    E. B. Wilson, Probable inference, J. Am. Stat. Assoc. 22 (1927): it stays
+    inside 0..1.  For 10 of 10 the normal approximation would give the interval 1..1.
     """
     if tries == 0:
         return 0.0, 1.0
@@ -42,17 +42,17 @@ def share(hits: int, tries: int) -> tuple[float, float]:
 
 
 def ratio(base: Sequence[float], candidate: Sequence[float]) -> Interval:
-    """Return candidate over base from pairs measured side by side: geometric mean and t interval.
+    """Return the ratio candidate/base of measured pairs: geometric mean and t interval.
 
-    Pairs, because a machine that others share is slower at times: that hits both of a pair and
-    cancels.  Logarithms, because twice as slow and twice as fast are equally far from "the
-    same".  One pair says nothing of the spread: its interval is 0..infinity.  ValueError
-    unless both have as many numbers, at least one, all above zero.
+    Pairs, because a computer that others also use is slower at times: this slows both values of a
+    pair, so their ratio stays.  Logarithms, because then twice as slow and twice as fast have the
+    same distance from 1.  One pair does not show the spread: its interval is 0..infinity.
+    ValueError unless both sequences have the same length, at least 1, and all values are above 0.
     """
     if len(base) != len(candidate) or not base:
-        raise ValueError("a ratio wants pairs")
+        raise ValueError("a ratio needs pairs of values")
     if min(*base, *candidate) <= 0:
-        raise ValueError("a ratio wants numbers above zero")
+        raise ValueError("a ratio needs values above zero")
     logs = np.log(np.asarray(candidate, np.float64) / np.asarray(base, np.float64))
     middle = float(logs.mean())
     half = _half_width(float(logs.std(ddof=1)), len(logs)) if len(logs) > 1 else math.inf
@@ -61,11 +61,11 @@ def ratio(base: Sequence[float], candidate: Sequence[float]) -> Interval:
 
 
 def pairs_needed(base: Sequence[float], candidate: Sequence[float], margin: float) -> int | None:
-    """Return how many pairs would make the interval of ``ratio`` narrow enough to be decided.
+    """Return how many pairs are needed until the interval of ``ratio`` gives a decision.
 
-    Decided means that it lies inside 1/(1+margin) .. 1+margin, or outside.  The spread seen
-    so far is taken for the truth.  None with fewer than two pairs, or if the ratio lies so
-    close to the margin that no number of pairs below a thousand would do.
+    It does if it lies completely inside or completely outside 1/(1+margin) .. 1+margin.  The
+    calculation assumes that the spread stays as it is so far.  None with fewer than two pairs, or
+    if the ratio is so close to the margin that a thousand pairs would not be enough.
     """
     if len(base) < 2:
         return None
@@ -78,8 +78,8 @@ def pairs_needed(base: Sequence[float], candidate: Sequence[float], margin: floa
 
 
 def differs(hits: int, tries: int, other_hits: int, other_tries: int) -> float:
-    """Return Fisher's exact two-sided p value: how surprising it is that two shares so unlike
-    each other have the same probability behind them."""
+    """Return Fisher's exact two-sided p value: the probability that two shares differ at least
+    so much although the probability behind both is the same."""
     from scipy.stats import fisher_exact  # slow to import, seldom needed
 
     table = [[hits, tries - hits], [other_hits, other_tries - other_hits]]

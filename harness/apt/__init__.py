@@ -1,9 +1,8 @@
-"""Packages of the machine's own distribution, for any architecture, without root.
+"""Packages of this computer's distribution, for any architecture, without root.
 
-A private apt root in the cache is made from the machine's apt configuration as it is at
-run time (archives, keyrings, proxies), so that packages of another architecture and
-source packages are found, verified and downloaded by apt itself and nothing of the
-machine's own package state is read or changed.
+We make a private apt root in the cache from the computer's apt configuration (archives, keyrings,
+proxies) at run time.  With it, apt itself finds, verifies and downloads packages of another
+architecture and source packages, and does not read or change the computer's package state.
 """
 
 from harness.apt.packages import Deb, Source, download, fetch, resolve, source_package

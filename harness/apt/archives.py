@@ -1,4 +1,4 @@
-"""apt's lists of archives: both formats, and which entries are the distribution's own."""
+"""apt's source lists: read both formats, and select the entries of the distribution."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 COMPONENTS = ("main", "universe")  # Ubuntu keeps Xen in universe
 _ONE_LINE = re.compile(r"^(deb|deb-src)\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<rest>\S.*)$")
 _OPTION = re.compile(r"([\w-]+)([+-]?)=(\S+)")
-# Names of the one-line format's options that differ from a capitalised deb822 field.
+# Options of the one-line format whose deb822 field is not just the capitalised name.
 _FIELDS = {"arch": "Architectures", "lang": "Languages", "target": "Targets", "pdiffs": "PDiffs"}
-# What we decide ourselves for the private root.
+# Fields that we set ourselves for the private root.
 _OURS = {"architectures", "languages", "targets", "enabled", "x-repolib-name"}
 
 
@@ -39,7 +39,7 @@ class Release:
 
     @property
     def suites(self) -> frozenset[str]:
-        """Names under which the distribution's archives offer this release."""
+        """Names of this release's suites in the distribution's archives."""
         names = [self.codename]
         if self.distribution == "debian":
             names += ["stable", "oldstable", "testing", "unstable", "sid"]
@@ -81,10 +81,10 @@ def parse_one_line(text: str) -> list[Archive]:
 def own(archives: Iterable[Archive], release: Release, debian_arch: str) -> list[Archive]:
     """Return the entries that carry ``release`` itself for ``debian_arch``.
 
-    Third parties' archives, flat repositories, backports and foreign releases go; each
-    entry keeps only the suites and components that count.  An entry restricted to other
-    architectures is used only if no entry is left otherwise and the distribution is
-    Debian, whose archives carry every architecture at one address (Ubuntu's do not).
+    Left out are archives of third parties, flat repositories, backports and other releases;
+    each entry keeps only the suites and components that we use.  An entry that is restricted to
+    other architectures is used only if there is no other and the distribution is Debian: its
+    archives have all architectures at one address (Ubuntu's do not).
     """
     kept = []
     for archive in archives:
@@ -100,7 +100,7 @@ def own(archives: Iterable[Archive], release: Release, debian_arch: str) -> list
 
 
 def of_release(archives: Iterable[Archive], here: Release, there: Release) -> list[Archive]:
-    """Return what ``archives`` of release ``here`` have of ``there``, at the same addresses."""
+    """Return ``archives``, those of release ``here``, changed to release ``there``."""
     found = []
     for archive in archives:
         same = re.compile(rf"{re.escape(here.codename)}(?=$|[-/])")
@@ -111,7 +111,7 @@ def of_release(archives: Iterable[Archive], here: Release, there: Release) -> li
 
 
 def without(archives: Iterable[Archive], suites: Iterable[str]) -> list[Archive]:
-    """Return ``archives`` less ``suites``."""
+    """Return ``archives`` without ``suites``."""
     gone = set(suites)
     left = [replace(a, suites=tuple(s for s in a.suites if s not in gone)) for a in archives]
     return [archive for archive in left if archive.suites]
@@ -135,7 +135,7 @@ def render(archives: Iterable[Archive], *, types: str) -> str:
 
 
 def _once(archives: Iterable[Archive]) -> list[Archive]:
-    """Drop what is listed twice: a deb and a deb-src line give the same archive."""
+    """Drop duplicates: a deb and a deb-src line may give the same archive."""
     seen: set[tuple[str, str, str]] = set()
     kept = []
     for archive in archives:

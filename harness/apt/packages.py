@@ -1,4 +1,4 @@
-"""Questions to apt: source trees, sets of binary packages, and their files."""
+"""Ask apt for source trees, sets of binary packages, and their files."""
 
 from __future__ import annotations
 
@@ -60,11 +60,10 @@ def source_package(
 ) -> Source:
     """Return the newest source package ``name`` whose upstream version has the prefix.
 
-    It is looked for in release ``codename`` of the distribution (default: the machine's).
-    Where the archive has no version whole, upstream's tarball of one will do.
-
-    "4.17" selects 4.17.5 but not 4.170.  A version that is in the index but not in the
-    archive any more is passed over, with a notice, for the next older one.
+    "4.17" selects 4.17.5 but not 4.170.  The package is searched in the distribution's release
+    ``codename`` (default: the release of this computer).  If the index lists a version that the
+    archive no longer has, the next older version is tried, with a notice.  If the archive has
+    no version completely, upstream's tarball alone is used.
     """
     native = command.run([command.which("dpkg", "dpkg"), "--print-architecture"]).strip()
     root = open_root(native, types="deb-src", notice=notice, codename=codename)
@@ -74,7 +73,7 @@ def source_package(
         if tree is not None:
             return Source(version, tree)
         notice(f"{name} {version} is in the index but not in the archive: trying an older one")
-    for version in versions:  # archives keep the large file longer than the others
+    for version in versions:  # archives keep upstream's tarball longer than the other files
         tree = _source_tree(root, name, version, _UPSTREAM)
         if tree is not None:
             upstream = version.rsplit("-", 1)[0]
@@ -91,16 +90,16 @@ def source_package(
 def resolve(
     arch: Arch, packages: Iterable[str], *, recommends: bool = False, notice: Notice = _quiet
 ) -> tuple[Deb, ...]:
-    """Return what installing ``packages`` on an empty machine takes, by apt's own resolver.
+    """Return all packages that apt would install for ``packages`` on an empty machine.
 
-    Of ``a|b`` the first is taken that the release has.
+    Of ``a|b``, the first package that the release has is used.
     """
     root = open_root(NAMES[arch].debian, types="deb", notice=notice)
     return _resolve(root, sorted(set(packages)), recommends)
 
 
 def download(arch: Arch, debs: Iterable[Deb], *, notice: Notice = _quiet) -> dict[str, Path]:
-    """Return the file of every package, by package name; what the pool lacks is downloaded."""
+    """Return the file of every package, by package name; download those not in the pool."""
     debs = tuple(debs)
     root = open_root(NAMES[arch].debian, types="deb", notice=notice)
     try:
@@ -119,10 +118,10 @@ def fetch(
 ) -> dict[Deb, Path]:
     """Resolve ``packages`` and download them; return each package's file.
 
-    They are those of release ``codename`` of the distribution (default: the machine's).
-    If the archive lacks a file that its index lists (404) the index is fetched again;
-    if that does not help, the suites that list it (security, updates) are done without
-    until the next refresh, with a notice.
+    The packages are those of the distribution's release ``codename`` (default: the release of this
+    computer).  If the archive does not have a file that its index lists (404), the index is
+    fetched again.  If that does not help, the suites that list the file (security, updates) are
+    not used until the next refresh, with a notice.
     """
     wanted = sorted(set(packages))
     debian = NAMES[arch].debian
@@ -239,7 +238,7 @@ def _give_up_suites(root: AptRoot, debs: Sequence[Deb], notice: Notice) -> None:
         if not extra:  # the release itself: nothing would be left
             raise _not_there(root, debs)
         root.drop(extra)
-    notice(f"{root.what}: {', '.join(sorted(extra))} lists files it does not have; done without")
+    notice(f"{root.what}: {', '.join(sorted(extra))} lists files that it does not have; not used")
 
 
 def _source_versions(root: AptRoot, name: str, prefix: str) -> list[str]:
@@ -266,20 +265,20 @@ def _compare(left: str, right: str) -> int:
     return -1 if less.returncode == 0 else 1
 
 
-# What of a source package: apt-get's options.
+# Which files of a source package to download: options of apt-get.
 _WHOLE: tuple[str, ...] = ()
 _UPSTREAM = ("--tar-only",)
 
 
 def _source_tree(root: AptRoot, name: str, version: str, part: tuple[str, ...]) -> Path | None:
-    """Return the unpacked tree; None if the archive does not have it, remembered like an answer."""
+    """Return the unpacked tree; None if the archive does not have it, which is remembered too."""
     kind, entry_name = "source", cache.key(name, version, root.release.codename, *part)
 
     def make(work: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".source-", dir=work.parent) as scratch:
             below = Path(scratch)
             _download_source(root, name, version, below, part)
-            # apt has verified the files against the signed index; dpkg-source need not again.
+            # apt has verified the files with the signed index; dpkg-source need not verify again.
             tree = work / "tree"
             words: list[str | Path]
             if part == _WHOLE:
@@ -305,7 +304,7 @@ def _source_tree(root: AptRoot, name: str, version: str, part: tuple[str, ...]) 
         return None
     try:
         return cache.entry(kind, entry_name, make) / "tree"
-    except _Gone:  # deleted from the cache since the answer was given
+    except _Gone:  # was deleted from the cache since that was remembered
         return None
 
 

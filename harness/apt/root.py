@@ -1,4 +1,4 @@
-"""A private apt root in the cache: configuration, index, and what keeps it fresh."""
+"""A private apt root in the cache: its configuration, and its index, which we renew."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.verdict import LabError
 Notice = Callable[[str], None]
 
 FRESH_SECONDS = 24 * 3600.0
-RETRY_SECONDS = 900.0  # offline with an old index: how long not to ask the network again
+RETRY_SECONDS = 900.0  # if the index cannot be renewed: how long until the next attempt
 UPDATE_SECONDS = 600.0
 _ORIGINS = {"debian": "Debian", "ubuntu": "Ubuntu"}
 
@@ -64,7 +64,7 @@ class AptRoot:
 
     @property
     def what(self) -> str:
-        """The root in words, for notices and errors."""
+        """The name of the root for notices and errors."""
         kind = "source packages" if self.types == "deb-src" else f"{self.debian_arch} packages"
         return f"{self.release.distribution} {self.release.codename} {kind}"
 
@@ -91,29 +91,31 @@ class AptRoot:
         return value
 
     def dropped(self) -> list[str]:
-        """Return the suites given up on since the last refresh."""
+        """Return the suites that are not used until the next refresh."""
         path = self.directory / "dropped"
         return path.read_text().split() if path.is_file() else []
 
     def drop(self, suites: Iterable[str]) -> None:
-        """Do without ``suites`` until the next refresh; the lock must be held."""
+        """Do not use ``suites`` until the next refresh; the caller must hold the lock."""
         gone = sorted({*self.dropped(), *suites})
         _write(self.directory / "dropped", "\n".join(gone))
         _configure(self, archives.without(_own_archives(self), gone))
         stamp = self.directory / "stamp"
         made = stamp.stat().st_mtime
-        _write(stamp, f"{made} without {gone}")  # new answers, but no younger an index
+        _write(
+            stamp, f"{made} without {gone}"
+        )  # makes the answers invalid, but keeps the age of the index
         os.utime(stamp, (made, made))
 
 
 def open_root(
     debian_arch: str, *, types: str, notice: Notice, refresh: bool = False, codename: str = ""
 ) -> AptRoot:
-    """Return the root for ``debian_arch``, its index no older than a day if the network allows.
+    """Return the root for ``debian_arch``; renew its index first if that is older than a day.
 
-    ``codename`` is another release of the machine's distribution, taken from the same archives.
-    With ``refresh`` the index is fetched again, whatever its age.  An old index that
-    cannot be renewed is used, with a notice; LabError when there is none at all.
+    ``codename`` selects another release of this computer's distribution, from the same archives.
+    With ``refresh`` the index is fetched again, whatever its age.  If the index cannot be renewed,
+    the old one is used, with a notice; LabError if there is none.
     """
     command.which("apt-get", "apt")
     release = machine_release()
@@ -190,7 +192,7 @@ def _own_archives(root: AptRoot) -> list[archives.Archive]:
 
 
 def _ensure_index(root: AptRoot, notice: Notice, *, refresh: bool) -> None:
-    # A changed source list makes the index as unusable as old age does.
+    # If the source lists have changed, the index must be renewed too.
     own = _own_archives(root)
     text = archives.render(own, types=root.types)
     known = root.directory / "known"
@@ -232,7 +234,7 @@ def _configure(root: AptRoot, own: Iterable[archives.Archive]) -> None:
 
 
 def _of_origin(root: AptRoot, own: list[archives.Archive]) -> list[archives.Archive]:
-    """Drop third parties that use the distribution's suite and component names."""
+    """Drop archives of third parties that use the distribution's suite and component names."""
     line = "$(REPO_URI) $(RELEASE) $(ORIGIN)"
     said = root.apt("apt-get", "indextargets", "--format", line)
     wanted = _ORIGINS[root.release.distribution]

@@ -14,7 +14,8 @@ from harness.config.lab import load_lab
 from harness.config.options import DEFAULT_HOST
 from harness.verdict import ConfigError
 
-# Name -> module and function that returns metrics: name (with the unit in it) to number.
+# Name of the bench -> (module, function).  The function returns its metrics: a number for each
+# name, which has the unit in it.
 BENCHES = {
     "bisect": ("harness.bisect.bench", "run"),
     "changes": ("harness.nightly.simulate", "run"),
@@ -22,7 +23,7 @@ BENCHES = {
     "dashboard": ("harness.nightly.bench", "run"),
     "model": ("harness.model.bench", "run"),
 }
-# The same, on a booted host that the function is given.
+# The same, but the function gets a host and boots it.
 HOST_BENCHES = {
     "restore": ("harness.run.bench", "restore"),
     "recording": ("harness.run.bench", "recording"),
@@ -32,13 +33,15 @@ HOST_BENCHES = {
 
 @click.command()
 @click.argument("name", type=click.Choice([*BENCHES, *HOST_BENCHES]))
-@host_option("Host to boot, if the bench boots one.", default=None, unset=DEFAULT_HOST)
+@host_option("Host to boot, for the benches that boot one.", default=None, unset=DEFAULT_HOST)
 @option("lab")
 @json_option
 def command(name: str, host: str | None, lab: Path | None, as_json: bool) -> int:
-    """Run the bench NAME and print its figures."""
+    """Run the benchmark NAME and print its figures."""
     if name in BENCHES and host is not None:
-        raise ConfigError(f"bench {name} boots no host", where="--host", hint="leave it out")
+        raise ConfigError(
+            f"bench {name} boots no host", where="--host", hint="leave this option out"
+        )
     module, function = (BENCHES | HOST_BENCHES)[name]
     measure = getattr(importlib.import_module(module), function)
     wanted = [] if name in BENCHES else [find_host(load_lab(lab), host or DEFAULT_HOST)]

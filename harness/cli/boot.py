@@ -1,4 +1,4 @@
-"""``evtchn-harness boot``: a booted host to look around in."""
+"""``evtchn-harness boot``: boot a host and open a shell in its dom0."""
 
 from __future__ import annotations
 
@@ -34,13 +34,16 @@ _CHUNK = 65536
 @host_option()
 @takes(XenOptions, "xen")
 @click.option(
-    "--console", "serial", is_flag=True, help="Xen's serial console instead of a shell in dom0."
+    "--console",
+    "serial",
+    is_flag=True,
+    help="Open Xen's serial console instead of a shell in dom0.",
 )
 @option("lab")
 def command(host: str, xen: XenOptions, serial: bool, lab: Path | None) -> None:
     """Boot a host with its domUs, and open a root shell in dom0 (or the serial console).
 
-    Ctrl-] leaves it, and the machine is powered off.  Without a terminal the shell reads its
+    Ctrl-] closes it and powers the machine off.  If stdin is not a terminal, the shell reads its
     commands from stdin.
     """
     chosen = find_host(load_lab(lab), host)
@@ -52,7 +55,7 @@ def command(host: str, xen: XenOptions, serial: bool, lab: Path | None) -> None:
         with session(plan, chosen, recorder) as live:
             address, port = live.machine.ssh
             click.echo(f"dom0 is at {address} port {port}; consoles: {run.console(host)}", err=True)
-            click.echo("Ctrl-] leaves", err=True)
+            click.echo("press Ctrl-] to power the machine off and leave", err=True)
             _console(live) if serial else _shell(live)
             recorder.add(records.Test(host, "boot", Verdict.DONE, 0.0))
     finally:
@@ -62,7 +65,7 @@ def command(host: str, xen: XenOptions, serial: bool, lab: Path | None) -> None:
 
 
 def _shell(live: Session) -> None:
-    """Join our terminal and a shell in dom0 until one of them ends."""
+    """Connect our terminal with a shell in dom0 until one of them ends."""
     size = shutil.get_terminal_size()
     if sys.stdin.isatty():
         channel = live.dom0.shell(size.columns, size.lines)

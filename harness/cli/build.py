@@ -1,4 +1,4 @@
-"""``evtchn-harness build``: a hypervisor from source, with a flavour's patches, into the cache."""
+"""``evtchn-harness build``: build a hypervisor from source, with a flavour's patches."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from harness.run.plan import open_hypervisor
 @takes(XenOptions, "xen")
 @json_option
 def command(arch: str, xen: XenOptions, as_json: bool) -> None:
-    """Build the hypervisor and print where it is.
+    """Build the hypervisor and print the path of its image.
 
-    Without a source option: Xen 4.17 from the distribution's source package.  A build of the
-    same source, patches and configuration by the same compiler is taken from the cache.
+    Without a --xen option, the source is the distribution's source package of Xen 4.17.  If the
+    same source, patches and configuration were built before with the same compiler, that build
+    is taken from the cache.
     """
     found = open_hypervisor(xen)
     with _progress(f"{xen.flavour} {arch}") as progress:
@@ -66,7 +67,7 @@ def document(built: Build) -> dict[str, Any]:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Progress | None]:
-    """Yield a callback that keeps one line on stderr up to date; None off a terminal."""
+    """Yield a function that updates a line on stderr; None if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

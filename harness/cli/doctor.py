@@ -1,4 +1,4 @@
-"""``evtchn-harness doctor``."""
+"""``evtchn-harness doctor``: check what a run needs on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.verdict import EXIT_LAB, EXIT_PASS, Verdict
 @click.command("doctor")
 @json_option
 def command(as_json: bool) -> int:
-    """Say what a run needs of this machine, what of it is missing, and which command installs it.
+    """Check what a run needs on this machine; print what is missing and how to install it.
 
     Exit code 3: something is missing.
     """
@@ -30,7 +30,5 @@ def command(as_json: bool) -> int:
         click.echo(f"{'ok     ' if check.ok else 'MISSING'}  {check.name:{width}}  {check.detail}")
         if check.mend:
             click.echo(f"         {'':{width}}  -> {check.mend}")
-    click.echo(
-        "everything a run needs is here" if well else "mend the points above, then run again"
-    )
+    click.echo("nothing is missing" if well else "repair the points above, then call doctor again")
     return EXIT_PASS if well else EXIT_LAB

@@ -1,4 +1,4 @@
-"""``evtchn-harness lab``: look after the servers of a lab."""
+"""``evtchn-harness lab``: check, clean and switch the physical servers of lab.yaml."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _lab_option = option("lab")
 
 @click.group("lab")
 def command() -> None:
-    """Look after the servers of lab.yaml."""
+    """Check, clean and switch the physical servers of lab.yaml."""
 
 
 @command.command("check")
@@ -33,9 +33,9 @@ def command() -> None:
 @_lab_option
 @json_option
 def check(names: tuple[str, ...], lab: Path | None, as_json: bool) -> int:
-    """Try power, console and SSH of each HOST (by default of all servers); say what works.
+    """Try power, console and SSH of each HOST and print what works (default: all servers).
 
-    Changes nothing.  Exit code 3: a server cannot be used as it is.
+    Nothing on a server is changed.  Exit code 3: a server is not ready for a run.
     """
     probes = [probe for host in _servers(lab, names) for probe in servers.check(host)]
     ok = all(probe.ok for probe in probes)
@@ -54,7 +54,7 @@ def check(names: tuple[str, ...], lab: Path | None, as_json: bool) -> int:
 @_lab_option
 @json_option
 def clean(names: tuple[str, ...], lab: Path | None, as_json: bool) -> None:
-    """Remove everything that the harness placed on the servers, and list it."""
+    """Remove all files that the harness copied to each HOST, and list them."""
     gone = {host.name: servers.clean(host) for host in _servers(lab, names)}
     if as_json:
         print_json({"removed": gone})
@@ -63,7 +63,7 @@ def clean(names: tuple[str, ...], lab: Path | None, as_json: bool) -> None:
         for path in paths:
             click.echo(f"{name}: {path}")
         if not paths:
-            click.echo(f"{name}: nothing of ours is there")
+            click.echo(f"{name}: the harness has no files there")
 
 
 @command.command("power")
@@ -72,9 +72,9 @@ def clean(names: tuple[str, ...], lab: Path | None, as_json: bool) -> None:
 @_lab_option
 @json_option
 def power_(name: str, action: str, lab: Path | None, as_json: bool) -> None:
-    """Switch the power of a server, and see that it has the state that was asked for.
+    """Switch the power of HOST, wait until it has the new state, and print the state.
 
-    Refused while a run uses the server.
+    Fails while a run uses the server, except for "state", which only prints the state.
     """
     (host,) = _servers(lab, (name,))
     chain = power.chain(host.power, seconds=host.limits.power, where=f"host {name}: power")
@@ -102,9 +102,13 @@ def _servers(lab: Path | None, names: tuple[str, ...]) -> list[PhysicalHost]:
     servers = [host for host in chosen if isinstance(host, PhysicalHost)]
     if names and len(servers) < len(chosen):
         other = next(host.name for host in chosen if not isinstance(host, PhysicalHost))
-        raise ConfigError(f"{other} is no server", hint="only hosts of `kind: physical` have power")
+        raise ConfigError(
+            f"{other} is not a physical server",
+            hint="give a host that has `kind: physical` in lab.yaml",
+        )
     if not servers:
         raise ConfigError(
-            "there are no servers in lab.yaml", hint="the README shows what one looks like"
+            "lab.yaml has no physical server",
+            hint="add a host with `kind: physical`; docs/servers.md has its fields",
         )
     return servers

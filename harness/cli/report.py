@@ -1,4 +1,4 @@
-"""``evtchn-harness report DIR``: the reports of a run, made again from its journal."""
+"""``evtchn-harness report DIR``: make the reports of a run again from its journal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from harness.results.report import write_reports
 @click.argument("directory", type=click.Path(path_type=Path))
 @json_option
 def command(directory: Path, as_json: bool) -> None:
-    """Rebuild junit.xml and report.html of the run in DIRECTORY from its results.jsonl.
+    """Make junit.xml and report.html of the run in DIRECTORY again, from its results.jsonl.
 
-    Also works after the run was killed, and while it is going.  Prints the report's
-    path; what could not be read of the journal goes to stderr.  Exits 0 whatever the
-    run's verdict.
+    Works also if the run was killed, or still goes on.  Prints the path of report.html; warns on
+    stderr about each line of results.jsonl that cannot be read.  The exit code is 0 even if the
+    verdict of the run is FAIL.
     """
     run = write_reports(directory)
     for problem in run.problems:

@@ -1,4 +1,4 @@
-"""A YAML file while it is being checked: its values, the line of each, and what is wrong."""
+"""A YAML file that is checked: its values, the line of each value, and the problems found."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _M = TypeVar("_M", bound=BaseModel)
 class Document:
     """One file; ``problems`` are (line, finished text), in the order they were found.
 
-    ``kind`` is what messages call the file, ``find`` how to name another one, ``example``
-    what a right one looks like.  Raises ConfigError for what is no YAML at all.
+    For the messages: ``kind`` is what to call the file, ``find`` says how to give another file,
+    ``example`` shows a correct one.  Raises ConfigError if the file is not YAML at all.
     """
 
     def __init__(self, path: Path, *, kind: str, find: str, example: str) -> None:
@@ -40,7 +40,7 @@ class Document:
         self.problems.append((line, f"{self.path}:{line}: {field}{what}; {hint}"))
 
     def problem_at(self, keys: Iterable[object], what: str, hint: str) -> None:
-        """Note one more problem, at the place that ``keys`` lead to."""
+        """Note one more problem, at the field that ``keys`` lead to."""
         path = list(keys)
         self.problem(self.line(*path), ".".join(str(key) for key in path), what, hint)
 
@@ -49,7 +49,7 @@ class Document:
         return _line(self._root, keys)
 
     def sections(self, known: Iterable[str]) -> dict[str, Any]:
-        """Return the file's top level; what is no mapping or not ``known`` is a problem."""
+        """Return the file's top level; a problem if that is no mapping or has unknown keys."""
         names = list(known)
         if self.values is None:  # empty, or all commented out
             return {}
@@ -65,9 +65,9 @@ class Document:
     def validate(
         self, model: type[_M], keys: tuple[object, ...], fields: dict[str, Any], **given: Any
     ) -> _M | None:
-        """Return ``fields``, which stand at ``keys``, as a ``model``; None if that has problems.
+        """Return ``fields``, found at ``keys``, as a ``model``; None if that has problems.
 
-        ``given`` are fields of the model that are not the file's to say.
+        ``given`` are fields of the model that the file must not set.
         """
         # JSON's strict mode, not Python's: an int is an int, an enum is its string.
         try:
@@ -91,7 +91,7 @@ class Document:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the question that names the one of ``known`` next to ``word``, or nothing."""
+    """Return "did you mean ...? " with the most similar one of ``known``; "" if none is similar."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {close[0]}? " if close else ""
 
@@ -132,7 +132,7 @@ def _construct(path: Path, root: yaml.Node | None) -> object:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_document(root)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date
         raise _broken(path, error) from None
     finally:
         loader.dispose()
@@ -149,7 +149,7 @@ def _broken(path: Path, error: Exception) -> ConfigError:
 
 
 def _duplicates(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
-    """Yield (dotted path, line) of every key that its mapping has already had."""
+    """Yield (dotted path, line) of every key that its mapping has a second time."""
     visited: set[int] = set()  # an alias may even point at its own ancestor
 
     def walk(node: yaml.Node, path: str) -> Iterator[tuple[str, int]]:
@@ -206,7 +206,7 @@ def _words(detail: ErrorDetails, model: type[BaseModel], given: Container[str]) 
         case "union_tag_invalid":
             return f"unknown driver {shown(limits['tag'])}", f"use {limits['expected_tags']}"
         case "union_tag_not_found":
-            return "does not say its driver", "add `driver: ` and which one"
+            return "has no driver", "add `driver: ` with the driver's name"
         case "model_type" | "model_attributes_type":
             return f"must be a mapping of fields, not {value}", f"known: {', '.join(known)}"
         case "too_short":

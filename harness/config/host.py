@@ -1,4 +1,4 @@
-"""What a host is: the values that lab.yaml (or the built-in hosts) give."""
+"""The fields of a host, as lab.yaml or a built-in host sets them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from harness.arch import Arch
 
 Accel = Literal["auto", "kvm", "tcg"]
 
-# Xen's own share: text, frame table, dom0's kernel and ramdisk before dom0 is built from them.
+# For Xen itself: its code, its frame table, and dom0's kernel and ramdisk until dom0 is built.
 XEN_RESERVE_MIB = 128
 
 
 class Section(BaseModel):
-    """A mapping in lab.yaml: unknown fields are mistakes, values never change."""
+    """A mapping in lab.yaml: an unknown field is a mistake; a value cannot be changed later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Domains(Section):
-    """What every host has, whatever its kind: an architecture, dom0 and domUs."""
+    """The fields that every kind of host has: architecture, dom0 and domUs."""
 
     name: str = ""  # the key in lab.yaml
     arch: Annotated[Arch, Field(examples=["x86_64"])]

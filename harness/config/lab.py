@@ -1,4 +1,4 @@
-"""lab.yaml to hosts: found, read, checked; one line per problem, with file, line and field.
+"""Find, read and check lab.yaml; report each problem in one line, with file, line and field.
 
 A lab file adds hosts to the built-in ones (an entry with a built-in's name replaces it)::
 
@@ -52,7 +52,7 @@ def host(lab: Mapping[str, Host], name: str) -> Host:
 
 
 def write_without_domus(lab: Mapping[str, Host], place: Path) -> Path:
-    """Write a lab file into directory ``place`` of the same hosts that start no domU."""
+    """Write a lab file into directory ``place`` with the same hosts, but without domUs."""
     file = place / "without-domus.yaml"
     bare = {
         name: host.model_dump(mode="json", exclude={"name"}, exclude_none=True) | {"domus": 0}

@@ -1,4 +1,4 @@
-"""PLAN.yaml of ``nightly``: which hosts run which tests on which Xens, for how long::
+"""PLAN.yaml of ``nightly``: which tests run on which hosts with which Xens, and how long::
 
 budget_hours: 8
 hosts:
@@ -50,14 +50,16 @@ class _Named(_Section):
 
 
 class PlanHost(_Named):
-    """A host of the lab, and how to have it to oneself."""
+    """A host of the lab, and the commands that reserve and release it."""
 
-    acquire: str | None = None  # shell command before a run on the host; not 0: a lab fault
-    release: str | None = None  # shell command after it, whatever became of it
+    acquire: str | None = (
+        None  # shell command before each run on the host; if it fails: a lab fault
+    )
+    release: str | None = None  # shell command after each run, also if the run failed
 
 
 class Xen(_Named):
-    """A hypervisor under test; without a source it is the distribution's 4.17."""
+    """A hypervisor under test; if no source is given, the distribution's Xen 4.17."""
 
     flavour: str = XenOptions.flavour
     release: str | None = None  # of the distribution's, such as "4.14"
@@ -86,7 +88,7 @@ class Xen(_Named):
 
 
 class Suite(_Named):
-    """Tests that run together on one boot."""
+    """Tests that run together in one boot."""
 
     suite: Literal["lock", "conformance"] = "lock"  # of our own tests, if no others are given
     tests: tuple[str, ...] = ()  # files or node ids, below the plan or testcases/
@@ -109,7 +111,7 @@ class Kcidb(_Section):
     """How the results are labelled for KCIDB."""
 
     origin: str = "xen_evtchn_harness"
-    url: str | None = None  # where the store's files are served
+    url: str | None = None  # address at which the store's files can be read
 
     @field_validator("origin")
     @classmethod
@@ -127,7 +129,7 @@ class _Night(_Section):
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the matrix: what one run is asked to do."""
+    """One cell of the matrix of hosts, Xens and suites: it is one run."""
 
     host: PlanHost
     xen: Xen
@@ -135,18 +137,18 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Names of host, Xen and suite: what the cell is known by from night to night."""
+        """Names of host, Xen and suite; they identify the cell in every night."""
         return self.host.name, self.xen.name, self.suite.name
 
     @property
     def priority(self) -> int:
-        """The sum of the three: more runs earlier."""
+        """The sum of the three priorities; cells with a higher sum run earlier."""
         return self.host.priority + self.xen.priority + self.suite.priority
 
 
 @dataclass(frozen=True)
 class NightlyPlan:
-    """A plan whose names are all known."""
+    """A plan that was checked: every name in it exists."""
 
     path: Path
     hosts: Mapping[str, PlanHost]
@@ -169,7 +171,7 @@ class NightlyPlan:
 
 
 def load_plan(path: Path) -> tuple[NightlyPlan, Document]:
-    """Return the plan in file ``path``, and the file, for problems that only others can find.
+    """Return the plan in file ``path``, and the file, so that callers can add further problems.
 
     Raises ConfigError with one line per problem: file, line, field, and what to do.
     """

@@ -1,11 +1,11 @@
 """The options that say what to run, each declared once.
 
 A field of ``XenOptions`` or ``RunOptions`` is an option: ``xen_git`` is ``--xen-git``.  Its type
-and its default are the field's, and the text that ``--help`` prints stands beside them.  From
-this ``harness.cli.options`` makes the options of the commands and ``harness.pytest_plugin``
-those of pytest; ``words`` writes them on the command line of a child.
+and its default are those of the field; the text that ``--help`` prints is in the field's metadata.
+``harness.cli.options`` makes the options of the commands from these fields, and
+``harness.pytest_plugin`` those of pytest; ``words`` turns them into the command line of a child.
 
-This file is imported by every pytest of the environment: it imports nothing that takes time.
+Every pytest in the environment imports this file, so it must import nothing that is slow.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ SUITES = ("lock", "conformance")
 def _says(
     help: str, metavar: str | None = None, *, unset: str = "", choices: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Describe an option; ``unset`` says what holds without it, where its default does not."""
+    """Describe an option; --help prints ``unset``, if given, instead of the field's default."""
     return {"help": help, "metavar": metavar, "unset": unset, "choices": tuple(choices)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class XenOptions:
-    """Which hypervisor: where its source comes from, and which patches go on top.
+    """The hypervisor under test: where its source comes from, and which patches are applied to it.
 
-    ConfigError for options that exclude each other.
+    Raises ConfigError if two options exclude each other.
     """
 
     flavour: str = field(
@@ -44,79 +44,91 @@ class XenOptions:
     xen_release: str | None = field(
         default=None,
         metadata=_says(
-            "Take the distribution's Xen of this release.", unset=DEFAULT_RELEASE, choices=RELEASES
+            "Use the distribution's source package of this Xen release.",
+            unset=DEFAULT_RELEASE,
+            choices=RELEASES,
         ),
     )
     xen_src: Path | None = field(
         default=None,
         metadata=_says(
-            "Take the Xen source tree in this directory, with its uncommitted changes.", "DIR"
+            "Use the Xen source tree in this directory, including its uncommitted changes.", "DIR"
         ),
     )
     xen_git: str | None = field(
         default=None,
         metadata=_says(
-            "Take this git repository (path or URL); --xen-ref says which commit.", "REPO"
+            "Use Xen from this git repository (path or URL), at the commit of --xen-ref.", "REPO"
         ),
     )
     xen_ref: str | None = field(
-        default=None, metadata=_says("Commit, tag or branch of --xen-git.", "REF")
+        default=None, metadata=_says("Commit, tag or branch in the repository of --xen-git.", "REF")
     )
 
     def __post_init__(self) -> None:
         if self.xen_src is not None and self.xen_git is not None:
-            raise ConfigError("--xen-src and --xen-git exclude each other", hint="give one")
+            raise ConfigError(
+                "--xen-src and --xen-git exclude each other", hint="give only one of them"
+            )
         if self.xen_release is not None and (self.xen_src or self.xen_git):
             raise ConfigError(
-                "--xen-release takes the distribution's source, --xen-src and --xen-git another",
-                hint="give one",
+                "--xen-release excludes --xen-src and --xen-git: each selects another source",
+                hint="give only one of them",
             )
         if (self.xen_git is None) != (self.xen_ref is None):
-            raise ConfigError("--xen-git and --xen-ref belong together", hint="give both")
+            raise ConfigError(
+                "--xen-git needs --xen-ref, and --xen-ref needs --xen-git", hint="give both"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(XenOptions):
-    """What a run is asked to do.  ConfigError for a value that is out of range."""
+    """The options of a run.  Raises ConfigError if a value is out of range."""
 
     host: tuple[str, ...] = field(
         default=(),
         metadata=_says(
-            "Host to test; give the option again for each further one.", "NAME", unset=DEFAULT_HOST
+            "Host to test; repeat the option to test several hosts.", "NAME", unset=DEFAULT_HOST
         ),
     )
-    duration: float = field(default=5.0, metadata=_says("Seconds of load.", "SECONDS"))
+    duration: float = field(default=5.0, metadata=_says("Seconds of load on each host.", "SECONDS"))
     seed: int | None = field(
         default=None,
         metadata=_says(
-            "Seed of everything that is random in the tests.", "N", unset="a new one for each run"
+            "Seed of all random choices in the tests.", "N", unset="a new one for each run"
         ),
     )
     suite: str = field(
         default="lock",
         metadata=_says(
-            "Which of the harness's own tests to run when no TESTS are given.", choices=SUITES
+            "Which of the harness's own tests to run if no TESTS are given.", choices=SUITES
         ),
     )
     snapshot: bool = field(
         default=False,
-        metadata=_says("Before each test, restore the machine to its state before the first test."),
+        metadata=_says(
+            "Before each test, restore the machine to the state that it had before the first test."
+        ),
     )
-    repeat: int = field(default=1, metadata=_says("How often each test runs.", "N"))
+    repeat: int = field(default=1, metadata=_says("How many times to run each test.", "N"))
     keep_going: bool = field(
         default=False,
-        metadata=_says("Run all tests of a host, also after one that did not pass."),
+        metadata=_says("Continue with the next test of a host after one that did not pass."),
     )
     lab: Path | None = field(
         default=None,
         metadata=_says(
-            "File with more hosts.", "FILE", unset="$EVTCHN_HARNESS_LAB, or ./lab.yaml if it exists"
+            "YAML file that defines more hosts.",
+            "FILE",
+            unset="$EVTCHN_HARNESS_LAB, or ./lab.yaml if it exists",
         ),
     )
     out: Path | None = field(
         default=None,
         metadata=_says(
-            "New or empty directory for the results.", "DIR", unset="results/<time>-<id>"
+            "Directory for the results; must not exist yet, or be empty.",
+            "DIR",
+            unset="results/<time>-<id>",
         ),
     )
 
@@ -127,7 +139,7 @@ class RunOptions(XenOptions):
                 f"{self.duration:g} s is not between half a second and a day", where="--duration"
             )
         if self.repeat < 1:
-            raise ConfigError(f"{self.repeat} is not a number of times", where="--repeat")
+            raise ConfigError(f"{self.repeat} is less than 1", where="--repeat")
 
     def with_xen(self, xen: XenOptions) -> RunOptions:
         """Return the options for the same run of another hypervisor."""
@@ -136,33 +148,33 @@ class RunOptions(XenOptions):
 
 @dataclass(frozen=True)
 class Option:
-    """One option, as those need to know it who read it from a command line or write one."""
+    """One option: what is needed to parse it from a command line, or to write it into one."""
 
     field: str
-    type: type  # of the value, or of each of several: str, int, float or Path; bool for a flag
+    type: type  # of the value (of each value, if several): str, int, float, Path; bool: a flag
     several: bool
     default: Any
     help: str
-    unset: str  # what holds without it, where ``default`` does not say so
+    unset: str  # what --help prints as the default, if ``default`` itself does not say it
     metavar: str | None
     choices: tuple[str, ...]
     required: bool = False
 
     @property
     def name(self) -> str:
-        """Return it as it is written: ``--xen-git``."""
+        """Return the option as it is written on a command line: ``--xen-git``."""
         return f"--{self.field.replace('_', '-')}"
 
     @property
     def explained(self) -> str:
-        """Return the text that --help prints: what it does, and what holds without it."""
+        """Return the text that --help prints: what the option does, and its default."""
         plain = "" if isinstance(self.default, bool | tuple | None) else str(self.default)
         otherwise = "" if self.required else self.unset or plain
         return f"{self.help}  [default: {otherwise}]" if otherwise else self.help
 
 
 def table(kind: type[XenOptions]) -> dict[str, Option]:
-    """Return the options of ``kind`` by field, those that it inherits last."""
+    """Return the options of ``kind`` by field name; inherited ones come last."""
     inherited = {
         each.name for base in kind.__bases__ if is_dataclass(base) for each in fields(base)
     }
@@ -179,7 +191,7 @@ def _read(declared: Field[Any], hint: Any) -> Option:
 
 
 def words(chosen: XenOptions) -> list[str]:
-    """Return the words of a command line that say ``chosen``: what is not as by default."""
+    """Return ``chosen`` as words of a command line, without the options that have their default."""
     said = []
     for option in table(type(chosen)).values():
         value = getattr(chosen, option.field)

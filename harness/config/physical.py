@@ -1,7 +1,7 @@
-"""What a server of a rack is: how it is switched, heard, booted and reached.
+"""The fields of a physical server: its power switch, serial line, boot loader and SSH.
 
-Secrets are never values here, only where they are: what is printed, logged or written into a
-manifest can have none.
+A secret is never a value here; a field only says where the secret is.  So no secret can be
+printed, logged or written into a manifest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Words = Annotated[tuple[str, ...], Field(min_length=1)]  # a program and its arg
 
 
 class Secret(Section):
-    """Where a password is: a ``file`` whose first line it is, or a variable of the environment."""
+    """Where a password is: in the first line of ``file``, or in environment variable ``env``."""
 
     file: str | None = None
     env: str | None = None
@@ -29,17 +29,17 @@ class Secret(Section):
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.file is None) == (self.env is None):
-            raise ValueError("needs exactly one place; give either file or env")
+            raise ValueError("needs exactly one of file and env; give one of them")
         return self
 
     def read(self) -> str:
-        """Return the secret; ConfigError says where it was looked for, never what was there."""
+        """Return the secret; ConfigError names its place, but never shows its value."""
         if self.env is not None:
             found = os.environ.get(self.env, "")
-            place, hint = f"${self.env}", "set the variable"
+            place, hint = f"${self.env}", "set this environment variable"
         else:
             path = Path(self.file or "").expanduser()
-            place, hint = str(path), "the first line of that file is the password"
+            place, hint = str(path), "write the password into the first line of this file"
             try:
                 found = path.read_text(encoding="utf-8").partition("\n")[0].strip()
             except (OSError, UnicodeDecodeError) as error:
@@ -51,7 +51,7 @@ class Secret(Section):
 
 
 class Bmc(Section):
-    """Where the server's BMC is, and how it lets us in, by IPMI 2.0 over LAN."""
+    """Address and login of the server's BMC, for IPMI 2.0 over LAN."""
 
     address: str
     port: Port = 623
@@ -61,13 +61,13 @@ class Bmc(Section):
 
 
 class IpmiPower(Bmc):
-    """Power by the BMC's chassis commands."""
+    """Power switched by IPMI's chassis commands."""
 
     driver: Literal["ipmi"]
 
 
 class RedfishPower(Section):
-    """The server's BMC, by Redfish; the extra ``redfish`` has what it needs."""
+    """Power switched by the BMC through Redfish; needs the extra ``redfish``."""
 
     driver: Literal["redfish"]
     url: str
@@ -78,7 +78,7 @@ class RedfishPower(Section):
 
 
 class CommandPower(Section):
-    """Anything a program can switch: a PDU, a relay.  ``state`` prints a line with on or off."""
+    """Power switched by programs, e.g. for a PDU; ``state`` prints a line with on or off."""
 
     driver: Literal["command"]
     turn_on: Words  # not "on": YAML takes that word for true
@@ -89,7 +89,7 @@ class CommandPower(Section):
 
 
 class LabgridPower(Section):
-    """A place of a labgrid coordinator; the extra ``labgrid`` has what it needs."""
+    """Power switched by labgrid, as a place of its coordinator; needs the extra ``labgrid``."""
 
     driver: Literal["labgrid"]
     coordinator: str  # host:port
@@ -102,13 +102,13 @@ PowerDriver = Annotated[
 
 
 class SolConsole(Bmc):
-    """The serial line as the BMC passes it on (IPMI Serial over LAN)."""
+    """The serial line through the BMC (IPMI Serial over LAN)."""
 
     driver: Literal["ipmi-sol"]
 
 
 class TcpConsole(Section):
-    """The serial line at a TCP port: ser2net, a terminal server."""
+    """The serial line at a TCP port, for example of ser2net or a terminal server."""
 
     driver: Literal["tcp"]
     address: str
@@ -117,7 +117,7 @@ class TcpConsole(Section):
 
 
 class SshConsole(Section):
-    """The serial line behind a console server's SSH; ``command`` there shows it."""
+    """The serial line through SSH to a console server, where ``command`` opens it."""
 
     driver: Literal["ssh"]
     address: str
@@ -125,11 +125,11 @@ class SshConsole(Section):
     user: str
     key_file: str
     host_key: str  # "ssh-ed25519 AAAA..."
-    command: str = ""  # "": what the login itself gives
+    command: str = ""  # "": logging in already opens the line
 
 
 class CommandConsole(Section):
-    """Any program that shows the serial line and takes what is typed (conserver's console)."""
+    """The serial line through a program's stdin and stdout (conserver's console, for example)."""
 
     driver: Literal["command"]
     command: Words
@@ -141,7 +141,7 @@ ConsoleDriver = Annotated[
 
 
 class Ssh(Section):
-    """The server's default system, as root: there Xen is installed, and there we come back to."""
+    """SSH as root to the default system, which installs Xen and is booted again after a run."""
 
     address: str
     port: Port = 22
@@ -150,7 +150,7 @@ class Ssh(Section):
 
 
 class Booting(Section):
-    """How Xen is put beside the default system, and what its command line needs here."""
+    """Where Xen is installed beside the default system, and what this server needs to boot it."""
 
     folder: str = "/boot/xen-evtchn-harness"
     grub: str = "/boot/grub"  # where grub.cfg and grubenv are
@@ -160,9 +160,9 @@ class Booting(Section):
 
 
 class Limits(Section):
-    """How long things may take on this server, in seconds."""
+    """How long the harness waits for this server, in seconds."""
 
-    power: Annotated[float, Field(gt=0, le=600)] = 30.0  # until the new state shows
+    power: Annotated[float, Field(gt=0, le=600)] = 30.0  # until the new power state is seen
     boot: Annotated[float, Field(gt=0, le=3600)] = 600.0  # power-on to SSH of the default system
     xen: Annotated[float, Field(gt=0, le=3600)] = 600.0  # reboot to dom0's SSH
     wait: Annotated[float, Field(ge=0)] = 7200.0  # for another run to give the server back
@@ -174,10 +174,10 @@ _SSH = "{address: server, key_file: id_ed25519, host_key: ssh-ed25519 AAAA...}"
 
 
 class PhysicalHost(Domains):
-    """A server, known by its power switch, its serial line and its SSH."""
+    """A physical server, reached through its power switch, its serial line and SSH."""
 
     kind: Literal["physical"]
-    power: Annotated[  # the next when one fails
+    power: Annotated[  # if one fails, the next one is tried
         tuple[PowerDriver, ...], Field(min_length=1, examples=[_POWER])
     ]
     console: Annotated[ConsoleDriver, Field(examples=[_CONSOLE])]

@@ -1,4 +1,4 @@
-"""Xen's releases that the distribution has."""
+"""The releases of Xen that the distribution has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in a model a pydantic error is: the path as the file has it, and the model there."""
+"""Find the field of a pydantic error: its path in the file, and the model that it belongs to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Place:
 def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
     """Return the place of pydantic's error ``location`` in ``model``.
 
-    In it, a union's mapping is followed by the chosen driver's name, which no file has there.
+    After the key of a union, ``location`` has the name of the driver, which is not in the file.
     """
     path: list[str | int] = []
     inside: type[BaseModel] = model

@@ -1,1 +1,1 @@
-"""dom0 by SSH, libvirt xen:/// through that SSH, and the domUs' life cycle."""
+"""dom0 through SSH, its libvirt (xen:///) through that SSH, and the life cycle of the domUs."""

@@ -1,4 +1,4 @@
-"""Calls into dom0's libvirt: nothing can interrupt them, and a Xen that hangs never answers."""
+"""A time limit for calls to dom0's libvirt: if Xen hangs, such a call never returns."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ _T = TypeVar("_T")
 
 
 class Overdue(LabError):
-    """A call has not come back in time."""
+    """A call has not returned in time."""
 
 
 def within(seconds: float, what: str, where: str, call: Callable[[], _T]) -> _T:
-    """Return what ``call`` does; Overdue when it has not come back after ``seconds``.
+    """Return the result of ``call``; Overdue if it has not returned after ``seconds``.
 
-    It runs in a thread of its own, which then stays until its connection ends: so Ctrl-C works.
+    It runs in a thread of its own, so that Ctrl-C works.  An overdue thread stays until the
+    connection ends.
     """
     result: Future[_T] = Future()
 
@@ -33,6 +34,6 @@ def within(seconds: float, what: str, where: str, call: Callable[[], _T]) -> _T:
     try:
         return result.result(seconds)
     except TimeoutError:
-        if result.done():  # its own
+        if result.done():  # the TimeoutError is of ``call`` itself
             raise
         raise Overdue(f"{what} has not come back after {seconds:.0f} s", where=where) from None

@@ -1,4 +1,4 @@
-"""The dom0 session: commands and byte streams over one pinned SSH connection."""
+"""The connection to dom0: commands and byte streams through one SSH connection."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from harness.domains.keys import RunKeys
 from harness.verdict import LabError
 
 _RETRY_SECONDS = 0.25
-_HANDSHAKE_SECONDS = 15.0  # of one attempt; key exchange is slow under TCG
+_HANDSHAKE_SECONDS = 15.0  # for one attempt to log in; the key exchange is slow under TCG
 _CHUNK = 65536
 _PING_SECONDS = 1.0
-_SILENT_SECONDS = 6.0  # without an answer to a ping: told of within 10
+_SILENT_SECONDS = 6.0  # without an answer to a ping; so reported within 10 s
 _SEE = "see the dom0 console log"
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # our exceptions say it all
 logging.getLogger("paramiko").propagate = False
@@ -42,7 +42,7 @@ class ExecChannel:
         self._channel = channel
 
     def write(self, data: bytes) -> None:
-        """Send all of ``data``; OSError when the connection is gone."""
+        """Send all of ``data``; OSError if the connection is lost."""
         self._channel.sendall(data)
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class Dom0:
         """Log in as soon as sshd answers, for at most ``timeout`` seconds.
 
         ``check`` is called between attempts and raises when waiting has become pointless.
-        A host key other than the run's own is a LabError at once.
+        LabError at once if dom0 has another host key than this run gave it.
         """
         host, port = address
         deadline = time.monotonic() + timeout
@@ -110,7 +110,7 @@ class Dom0:
                 raise LabError(
                     "dom0 shows another SSH host key than this run gave it",
                     where=f"{host}:{port}",
-                    hint="something else answers at that port",
+                    hint="another program or machine answers at this port",
                 ) from error
             except (paramiko.SSHException, OSError, EOFError) as error:
                 client.close()
@@ -169,12 +169,12 @@ class Dom0:
         return channel
 
     def alive(self) -> bool:
-        """Say whether the connection still stands."""
+        """Return whether the connection still exists."""
         transport = self._client.get_transport()
         return transport is not None and transport.is_active()
 
     def check(self) -> None:
-        """Raise LabError when dom0 has not answered for 6 s, or the connection is gone."""
+        """Raise LabError if dom0 has not answered for 6 s, or the connection is lost."""
         if not self.alive():
             raise LabError("the SSH connection has ended", where="dom0", hint=_SEE)
         silent = time.monotonic() - self._heard
@@ -188,7 +188,7 @@ class Dom0:
         self._client.close()
 
     def _ping(self) -> None:
-        """Ask sshd for anything, as OpenSSH's ServerAliveInterval does; "no" is an answer too."""
+        """Send sshd a request, as OpenSSH's ServerAliveInterval does; any answer will do."""
         transport = self._client.get_transport()
         while transport is not None and transport.is_active():
             try:

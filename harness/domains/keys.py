@@ -1,4 +1,4 @@
-"""Fresh SSH keys for every run: one for us, one for dom0's sshd, so that both ends are pinned."""
+"""New SSH keys for every run, one for us and one for dom0's sshd: so both ends are verified."""
 
 from __future__ import annotations
 

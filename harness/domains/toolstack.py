@@ -24,12 +24,12 @@ from harness.verdict import LabError
 _START_SECONDS = 90.0
 _DESTROY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
-_KEEPALIVE = (5, 6)  # seconds between probes, probes unanswered: a busy machine may be slow
+_KEEPALIVE = (5, 6)  # seconds between probes; number of probes without an answer
 
 
 @dataclass(frozen=True)
 class DomUBoot:
-    """Paths inside dom0 of what a domU boots, its kernel's arguments, and how big it is."""
+    """What a domU boots (paths inside dom0, arguments of its kernel), and its size."""
 
     kernel: str
     initramfs: str
@@ -41,7 +41,7 @@ class DomUBoot:
 
 
 class DomU:
-    """One domU: defined and started through libvirt, console recorded from its first byte."""
+    """One domU, started through libvirt; its console is recorded from the first byte on."""
 
     def __init__(
         self, name: str, type_: str, domain: libvirt.virDomain, console: ExecChannel
@@ -53,7 +53,7 @@ class DomU:
         self.domid: int = domain.ID()
 
     def state(self) -> str:
-        """Return libvirt's word for the domain's state; "gone" when it is not there."""
+        """Return libvirt's name of the domain's state; "gone" if it does not exist."""
         names = {
             libvirt.VIR_DOMAIN_RUNNING: "running",
             libvirt.VIR_DOMAIN_BLOCKED: "blocked",
@@ -68,7 +68,7 @@ class DomU:
             return "gone"
 
     def destroy(self) -> None:
-        """Destroy and undefine; LabError when libvirt cannot, Overdue when it does not end."""
+        """Destroy and undefine the domain; LabError if that fails, Overdue if it takes too long."""
         try:
             _remove(self.name, self._domain)
             self._console.close()
@@ -121,8 +121,8 @@ class Toolstack:
     ) -> DomU:
         """Define and start a domU; its console is recorded as stream ``name``.
 
-        Each vCPU keeps to one CPU: vCPU 0 to ``first_cpu``, vCPU 1 to the next one...  LabError
-        when libvirt cannot, which leaves no domU behind; Overdue when it does not end.
+        Each vCPU is pinned to one CPU: vCPU 0 to ``first_cpu``, vCPU 1 to the next one...  LabError
+        if libvirt fails, with the domU removed again; Overdue if the call does not end.
         """
         cpus = self._cpu_count()
         xml = (
@@ -169,21 +169,21 @@ class Toolstack:
             ) from error
 
     def expect_end(self, name: str) -> None:
-        """The next end of domU ``name`` is wanted."""
+        """Announce that domU ``name`` will end on purpose, so that ``check`` does not report it."""
         with self._lock:
             self._expected.add(name)
 
     def check(self) -> None:
-        """Raise LabError when a domU ended unasked or dom0's libvirt is gone."""
+        """Raise LabError if a domU ended unexpectedly or the connection to libvirt is lost."""
         with self._lock:
             ended = {n: why for n, why in self._ended.items() if n not in self._expected}
         for name, why in ended.items():
             raise LabError(f"the domU ended: {why}", where=name, hint="see its console log")
         if not self._connection.isAlive():
-            raise LabError("the connection to dom0's libvirt is gone", where="xen:///system")
+            raise LabError("the connection to dom0's libvirt is lost", where="xen:///system")
 
     def domains(self) -> list[str]:
-        """Return the names of all domains, defined or running, dom0 left out."""
+        """Return the names of all domains except dom0, defined or running."""
         try:
             names = [domain.name() for domain in self._connection.listAllDomains()]
         except libvirt.libvirtError as error:
@@ -195,14 +195,14 @@ class Toolstack:
     def close(self) -> None:
         """Close the connection and the tunnel.  Never raises."""
 
-        def farewell() -> None:
+        def close() -> None:
             with contextlib.suppress(libvirt.libvirtError):
                 self._connection.domainEventDeregisterAny(self._callback)
             with contextlib.suppress(libvirt.libvirtError):
                 self._connection.close()
 
         with contextlib.suppress(Overdue):
-            within(_CLOSE_SECONDS, "the farewell to libvirt", "xen:///system", farewell)
+            within(_CLOSE_SECONDS, "closing the connection", "xen:///system", close)
         self._tunnel.close()
 
     def _lifecycle(
@@ -237,8 +237,8 @@ def _environment() -> jinja2.Environment:
 
 
 def _follow(log: str) -> str:
-    """Return a command that prints ``log`` as it grows and ends when its input does.
+    """Return a command that prints ``log`` while it grows, and ends at the end of its own input.
 
-    sshd does not kill a program whose channel is closed; the end of input is what it sees.
+    sshd does not kill a program when its channel is closed, but closes the program's input.
     """
     return f"tail -c +1 -F {log} 2>/dev/null & cat >/dev/null; kill $!"

@@ -1,7 +1,7 @@
-"""A UNIX socket on our side whose every connection is a program's stdio in dom0.
+"""A local UNIX socket; each connection to it is joined to a new program in dom0.
 
-This is what ``virsh -c xen+ssh://`` does with the ssh program; here it rides on the
-connection that is already open and pinned.
+``virsh -c xen+ssh://`` does the same with the ssh program; here it uses the SSH connection that
+is already open.
 """
 
 from __future__ import annotations

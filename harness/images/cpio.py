@@ -1,8 +1,8 @@
 """cpio archives in the "newc" format: what Linux unpacks as its initramfs.
 
-Linux accepts several archives one after the other; a later one adds to, or replaces,
-the files of those before it (Documentation/driver-api/early-userspace/buffer-format.rst
-in Linux).  Every owner is root and every time 0, so equal input gives equal bytes.
+Linux accepts several archives one after the other; a later one adds files to the earlier ones, or
+replaces their files (Documentation/driver-api/early-userspace/buffer-format.rst
+in Linux).  Every owner is root and every time is 0, so equal input gives equal bytes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-_ALIGN = 512  # archives follow each other at a multiple of this
+_ALIGN = 512  # an archive is padded to a multiple of this, so that another may follow
 
 
 @dataclass(frozen=True)
 class File:
-    """A regular file: its content, or the path of a file that has it, and permission bits."""
+    """A regular file: its content (bytes, or the path of a local file) and its permission bits."""
 
     content: bytes | Path
     mode: int = 0o644
@@ -32,7 +32,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Folder:
-    """A directory; one that only leads to other members need not be given."""
+    """A directory; parent directories of other members are added automatically."""
 
     mode: int = 0o755
 

@@ -1,8 +1,8 @@
 """dom0's images, made from the distribution's packages and kept in the cache.
 
-What is cached depends only on packages and on the lists under images/.  Our own scripts
-under guests/, keys and the agent reach dom0 as a *payload*: a second cpio archive behind
-the cached initramfs, which stage 1 copies to /run/harness.
+The cached images depend only on packages and on the lists under images/.  Our own scripts
+under guests/, the keys and the agent reach dom0 as a *payload*: a second cpio archive, appended
+to the cached initramfs, which stage 1 copies to /run/harness.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from harness.verdict import LabError
 DOMU_KERNEL = "/boot/vmlinux"  # path inside dom0
 DOMU_INITRAMFS = "/run/harness/domu.cpio"  # path inside dom0
 
-# Arguments that save an emulated CPU seconds and change nothing that is tested.  Xen: do not
-# zero all of memory at boot (6 s on arm64); let domUs have channels to each other, which
-# Debian's arm64 default (SILO) forbids.
+# Arguments that save seconds under emulation and change nothing that is tested.  Xen: do not
+# zero all memory at boot (6 s on arm64).  Also allow channels between domUs, which Debian's
+# default on arm64 (SILO) forbids.
 XEN_ARGUMENTS = "bootscrub=0 xsm=dummy"
 # Linux, dom0 and domU: no self-tests of ciphers, no zeroing of every page handed out, ...
 LINUX_ARGUMENTS = (
     "cryptomgr.notests=1 init_on_alloc=0 mitigations=off rcupdate.rcu_expedited=1 apparmor=0"
 )
-# Linux starts with one CPU and guests/*/init adds the others: two emulated ones spend most
-# of a boot waiting for each other.  Not on x86-64: a PV kernel then forgets the others for
-# good, so stage 1 takes them down instead.
+# Linux starts with one CPU, and guests/*/init adds the others later: two emulated CPUs spend most
+# of a boot waiting for each other.  Not on x86-64: a PV kernel could not add them later, so it
+# starts with all, and stage 1 takes the others offline.
 ONE_CPU_ARGUMENTS = {Arch.X86_64: "", Arch.ARM64: "maxcpus=1"}
 
 _WHO = ("dom0", "domu")  # folders below images/
@@ -66,7 +66,7 @@ _ETC = {
     "profile": "export PATH=/usr/sbin:/usr/bin:/sbin:/bin PS1='dom0# '\n",
     "mtab": "",
 }
-# Where the distribution's releases have the device model of HVM guests.
+# Where the device model of HVM guests is, in the distribution's releases.
 _DEVICE_MODELS = ("usr/libexec/xen-qemu-system-i386", "usr/bin/qemu-system-i386")
 _FOLDERS = ("dev", "proc", "sys", "run", "tmp", "root", "mnt", "var/tmp", "var/cache/libvirt")
 _VAR = (
@@ -80,23 +80,24 @@ _VAR = (
 
 @dataclass(frozen=True)
 class Dom0Image:
-    """dom0 for one architecture, all in one cache entry; ``digest`` names what went in."""
+    """dom0's images for one architecture, in one cache entry; ``digest`` is that of its inputs."""
 
     arch: Arch
     kernel: Path  # for Xen: an ELF file on x86-64, an Image on arm64
-    initramfs: Path  # no use without a payload
-    root: Path  # raw ext4, sparse, never to be written
+    initramfs: Path  # incomplete: needs a payload, see write_initramfs()
+    root: Path  # raw ext4 image, sparse; must never be written to
     domu_kernel: str  # path inside dom0
-    domu_initramfs: Path  # no use without domu_initramfs()
+    domu_initramfs: Path  # incomplete: see domu_initramfs()
     packages: tuple[tuple[str, str], ...]  # name, version
     kernel_version: str  # uname -r
     digest: str
 
 
 def dom0_image(arch: Arch, *, codename: str = "", notice: apt.Notice = lambda _: None) -> Dom0Image:
-    """Return dom0's images for ``arch``, made if the cache lacks them; ``notice`` gets progress.
+    """Return dom0's images for ``arch``; make them if the cache does not have them.
 
-    They are made of release ``codename`` of the distribution (default: the machine's).
+    ``notice`` gets messages on the progress.  The packages are those of the distribution's release
+    ``codename`` (default: the release of this computer).
     """
     lists = {
         who: packagelist.read(IMAGES / who / "packages.txt", NAMES[arch].debian) for who in _WHO
@@ -132,7 +133,7 @@ def dom0_image(arch: Arch, *, codename: str = "", notice: apt.Notice = lambda _:
 
 
 def kernel_package(arch: Arch) -> Path:
-    """Return the package that dom0's kernel comes from."""
+    """Return the path of the package with dom0's kernel."""
     wanted = packagelist.read(IMAGES / "dom0/packages.txt", NAMES[arch].debian)
     return _package(apt.fetch(arch, wanted.wanted))
 
@@ -171,7 +172,9 @@ def _make(
 ) -> None:
     notice(f"unpacking {len(files['dom0'])} packages for dom0 ({arch})")
     with tempfile.TemporaryDirectory(dir=work) as scratch, ThreadPoolExecutor(1) as beside:
-        kernel_taken = beside.submit(_kernel, files["dom0"], work)  # as long as all the others
+        kernel_taken = beside.submit(
+            _kernel, files["dom0"], work
+        )  # takes as long as all other packages
         trees = {who: Path(scratch, who) for who in _WHO}
         for who, tree in trees.items():
             tree.mkdir()
@@ -216,7 +219,7 @@ def _write_initramfs(path: Path, tree: Path, modules: Iterable[kernel.Module]) -
 
 
 def _finish(tree: Path, linux: bytes) -> None:
-    """Do what the packages' maintainer scripts would have done, as far as it matters here."""
+    """Do what the packages' maintainer scripts would do, as far as dom0 needs it."""
     for folder in (*_FOLDERS, *(f"var/{name}" for name in _VAR)):
         (tree / folder).mkdir(parents=True, exist_ok=True)
     for name, target in (("var/run", "/run"), ("var/lock", "/run/lock")):
@@ -245,12 +248,14 @@ def _place_device_model(tree: Path) -> None:
     """Put the device model of HVM guests where libvirt looks for it, beside hvmloader."""
     for xen in tree.glob("usr/lib/xen-[0-9]*"):
         if not (tree / "usr/lib/xen").exists():
-            (tree / "usr/lib/xen").symlink_to(xen.name)  # some releases' libvirt has no number
+            (tree / "usr/lib/xen").symlink_to(
+                xen.name
+            )  # libvirt of some releases uses a path without a version
         for model in _DEVICE_MODELS:
             if (tree / model).is_file():
                 (xen / "bin/qemu-system-i386").symlink_to(f"/{model}")
                 break
-    # It gives every Multiboot kernel the loader that wants DMA, which Xen's machines do not have.
+    # It would load every Multiboot kernel by DMA, which QEMU's machines for Xen do not have.
     with_dma = tree / "usr/share/qemu/multiboot_dma.bin"
     if with_dma.is_file():
         with_dma.unlink()

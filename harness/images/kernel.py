@@ -1,4 +1,4 @@
-"""The kernel out of its package: an image that boots fast, and modules in loading order."""
+"""Take the kernel from its package: an image that boots fast, and modules in loading order."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Module:
 
 
 def from_package(deb: Path, wanted: Mapping[str, Mapping[str, str]], *, scratch: Path) -> Kernel:
-    """Take the kernel and each set of ``wanted`` modules with what they need out of ``deb``.
+    """Take from package ``deb`` the kernel, and the ``wanted`` modules with their dependencies.
 
-    A set maps names to parameters, in loading order.
-    ``scratch`` is a directory for the unpacked package (about 400 MB), removed again.
-    Modules that are built in are left out; LabError if the kernel lacks one altogether.
+    ``wanted`` has sets of modules; a set maps names to parameters, in loading order.
+    ``scratch`` is a directory in which the package is unpacked for a while (about 400 MB).
+    Modules that are built into the kernel are left out; LabError if it does not have one at all.
     """
     tar = scratch / "kernel.tar"
     try:
@@ -54,7 +54,7 @@ def from_package(deb: Path, wanted: Mapping[str, Mapping[str, str]], *, scratch:
 
 
 def load_order(wanted: Iterable[str], needs: Callable[[str], Iterable[str]]) -> list[str]:
-    """Return ``wanted`` and what they need, each once and after all that ``needs`` says of it."""
+    """Return ``wanted`` and their dependencies (``needs``), each once and after its own ones."""
     order: list[str] = []
 
     def add(name: str) -> None:
@@ -69,7 +69,7 @@ def load_order(wanted: Iterable[str], needs: Callable[[str], Iterable[str]]) -> 
 
 
 def uncompressed(vmlinuz: bytes) -> bytes:
-    """Return the ELF kernel inside an x86 bzImage; anything else as it is.
+    """Return the ELF kernel inside an x86 bzImage; return any other file as it is.
 
     Decompressing costs seconds in an emulator, and Xen and libxl take the ELF file as
     well.  The layout is Linux's boot protocol (Documentation/arch/x86/boot.rst): number of
@@ -129,7 +129,7 @@ def _read(package: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _name(word: str) -> str:
-    """Return a module's name as Linux has it: no folder, no suffix, "_" for "-"."""
+    """Return a module's name as Linux writes it: no folder, no suffix, "_" instead of "-"."""
     return _SUFFIX.sub("", PurePosixPath(word).name).replace("-", "_")
 
 

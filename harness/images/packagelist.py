@@ -1,4 +1,4 @@
-"""The package lists under images/: what goes into a root file system, and what does not."""
+"""The package lists under images/: which packages and files a root file system gets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class PackageList:
 
 
 def read(path: Path, debian_arch: str) -> PackageList:
-    """Read a list: one word a line; ``-name`` and ``-/path`` leave out; ``[amd64]`` limits."""
+    """Read a list with one word per line: ``-name`` and ``-/path`` leave a package or path out;
+    ``[amd64]`` limits the line to this architecture."""
     wanted, unneeded, paths = [], [], []
     for number, line in lines(path):
         match = _LINE.match(line)
@@ -52,6 +53,6 @@ def read(path: Path, debian_arch: str) -> PackageList:
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines of a data file that say something, with their numbers."""
+    """Return the lines of a data file without comments and empty lines, with their numbers."""
     stripped = (line.split("#", 1)[0].strip() for line in path.read_text().splitlines())
     return [(number, line) for number, line in enumerate(stripped, 1) if line]

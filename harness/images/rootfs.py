@@ -1,4 +1,4 @@
-"""A root file system from packages, without root, chroot, mount or maintainer scripts."""
+"""Make a root file system from packages, without root, chroot, mount or maintainer scripts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harness import command
 from harness.images.packagelist import PackageList
 from harness.verdict import LabError
 
-_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # live below usr
+_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # links to the same name below usr
 _FREE_BYTES = 96 << 20  # room for logs and a core file
 
 
 def unpack(debs: Iterable[Path], wanted: PackageList, tree: Path) -> None:
-    """Unpack the files of ``debs`` that ``wanted`` has into the directory ``tree``."""
+    """Unpack ``debs`` into the directory ``tree``, only the files that ``wanted`` allows."""
     for name in _MERGED:
         (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
         (tree / name).symlink_to(f"usr/{name}")
@@ -39,7 +39,7 @@ def _unpack_one(deb: Path, wanted: PackageList, tree: Path) -> None:
                     path = member.name.removeprefix("./").strip("/")
                     if path and path != "." and not member.isdir() and wanted.has_path("/" + path):
                         _place(package, member, tree, path)
-            child.stdout.read()  # what pads the archive's end: dpkg-deb must not die of SIGPIPE
+            child.stdout.read()  # the padding at the end: else SIGPIPE kills dpkg-deb
         except tarfile.TarError as error:
             raise broken from error
     if child.returncode != 0:
@@ -50,7 +50,7 @@ def _place(package: tarfile.TarFile, member: tarfile.TarInfo, tree: Path, path: 
     target = tree / _merged(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_symlink() or target.exists():
-        return  # the same file at both sides of the usr merge
+        return  # the same file with and without usr/ in front
     if member.issym():
         target.symlink_to(member.linkname)
     elif member.islnk():
@@ -62,7 +62,7 @@ def _place(package: tarfile.TarFile, member: tarfile.TarInfo, tree: Path, path: 
         assert stream is not None
         with target.open("wb") as out:
             shutil.copyfileobj(stream, out)
-        target.chmod(member.mode & 0o7777 | 0o600)  # never unreadable to who builds the image
+        target.chmod(member.mode & 0o7777 | 0o600)  # we must be able to read it
 
 
 def _merged(path: str) -> str:
@@ -72,7 +72,7 @@ def _merged(path: str) -> str:
 def make_ext4(tree: Path, image: Path) -> None:
     """Write ``tree`` as a sparse ext4 file system into ``image``, everything owned by root.
 
-    There is no journal and no checksum: nothing outlives a run, and each costs an
+    It has no journal and no checksums: nothing in it outlives a run, and they would cost an
     emulated CPU time at every mount and write.
     """
     used = sum(_blocks(path) for path in tree.rglob("*"))
@@ -92,7 +92,7 @@ def _blocks(path: Path) -> int:
 
 
 def _give_to_root(tree: Path, image: Path) -> None:
-    """Set every inode's owner: mke2fs takes that of whoever unpacked the tree."""
+    """Set the owner of every inode to root: mke2fs takes the user who unpacked the tree."""
     orders = []
     for path in tree.rglob("*"):
         name = "/" + str(path.relative_to(tree))
@@ -103,7 +103,7 @@ def _give_to_root(tree: Path, image: Path) -> None:
     said = command.run(
         [debugfs, "-w", "-f", "/dev/stdin", image], stdin="\n".join(orders).encode(), timeout=600
     )
-    # debugfs repeats every order behind its own name; anything else is a complaint.
+    # debugfs prints every command after its own name; any other line is an error.
     complaints = [line for line in said.splitlines()[1:] if not line.startswith("debugfs: ")]
     if complaints:
         raise LabError(f"debugfs: {complaints[0]}", where=str(image))

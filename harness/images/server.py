@@ -1,4 +1,4 @@
-"""dom0 for a server: its whole root in the initramfs, so that nothing is asked of its disks."""
+"""dom0 for a server: the initramfs has its whole root, so that it needs no disk."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from harness import apt, cache, command
 from harness.images import cpio, kernel
 from harness.images.dom0 import Dom0Image, kernel_package
 
-_FAST = 3  # gzip's level: a server loads it in a blink, an emulator unpacks it slowly anyway
+_FAST = 3  # gzip's level: smaller files would not boot noticeably faster
 
 
 def server_root(
     image: Dom0Image, modules: Iterable[str], *, notice: apt.Notice = lambda _: None
 ) -> Path:
-    """Return a compressed cpio archive of dom0's root below root/, made if the cache lacks it.
+    """Return a compressed cpio archive with dom0's root below root/; make it if it is not cached.
 
-    ``modules`` and those that they need are in modules/extra, in loading order.  It comes before
-    what ``write_initramfs`` of harness.images.dom0 writes.
+    modules/extra in it has ``modules`` and their dependencies, and their loading order.  The output
+    of ``write_initramfs`` (harness.images.dom0) must be appended to it.
     """
     names = sorted(set(modules))
     digest = cache.key(image.digest, names, Path(__file__).read_bytes())
@@ -40,9 +40,10 @@ def server_root(
 
 
 def pack(archive: bytes, path: Path) -> None:
-    """Compress ``archive`` into ``path``; a multiple of four bytes, for another comes behind it.
+    """Compress ``archive`` into ``path``, padded to a multiple of four bytes.
 
-    Linux takes what follows for an archive only there (init/initramfs.c, unpack_to_rootfs).
+    Only at such an offset does Linux look for the next archive (init/initramfs.c,
+    unpack_to_rootfs).
     """
     with gzip.GzipFile(path, "wb", _FAST, mtime=0) as packed:
         packed.write(archive)

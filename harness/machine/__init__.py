@@ -1,4 +1,4 @@
-"""``Machine``: power, console, boot.  The one seam that QEMU and physical servers share."""
+"""``Machine``: the interface that a machine under QEMU and a physical server have in common."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Machine(Protocol):
 
     @property
     def lines(self) -> list[Line]:
-        """The machine's own lines to dom0's agents; none where agents come over SSH."""
+        """The machine's own lines to the agents; empty if the agents are reached through SSH."""
         ...
 
     @property
     def looks(self) -> int:
-        """How often to look at the CPUs before one is said to spin."""
+        """How many times to look at a CPU before it counts as spinning."""
         ...
 
     @property
     def boot_seconds(self) -> float:
-        """How long dom0 may take until it answers."""
+        """How long dom0 may take to boot until it answers, in seconds."""
         ...
 
     def power_on(self) -> None:
@@ -52,36 +52,37 @@ class Machine(Protocol):
         ...
 
     def up(self) -> None:
-        """dom0 was reached: what comes from now on is no longer booting."""
+        """Tell the machine that dom0 answers, so that booting is over."""
         ...
 
     def save(self) -> None:
-        """Keep the machine as it is now; LabError where there are no snapshots."""
+        """Save a snapshot of the machine; LabError if this kind of machine has none."""
         ...
 
     def restore(self, held: AbstractContextManager[None] | None = None) -> None:
-        """Bring back the machine that was saved; LabError when it cannot.
+        """Restore the snapshot that ``save`` made; LabError if that fails.
 
-        ``held`` keeps it still meanwhile, instead of the machine itself.
+        The CPUs must stand still meanwhile: inside ``held`` if that is given, else the machine
+        suspends them itself.
         """
         ...
 
     def freeze(self) -> None:
-        """Stop every CPU where that is possible.  Never raises."""
+        """Stop every CPU, if the machine can do that.  Never raises."""
         ...
 
     def cpus(self) -> list[Cpu]:
-        """Return where every physical CPU is now; LabError when nobody can tell."""
+        """Return the state of every physical CPU now; LabError if it cannot be read."""
         ...
 
     def memory(self, cpu: int, address: int, size: int, /) -> bytes:
-        """Return memory as ``cpu`` sees it; LabError where it cannot be read."""
+        """Return ``size`` bytes at virtual ``address`` of ``cpu``; LabError if that fails."""
         ...
 
     def dump(self) -> Path:
-        """Write the physical memory into a file; LabError where it cannot be read."""
+        """Write the physical memory into a file, return its path; LabError if it cannot be read."""
         ...
 
     def pid(self) -> int:
-        """Return the process that the machine is, 0 for a server."""
+        """Return the process id of the machine under QEMU; 0 for a server."""
         ...

@@ -1,9 +1,9 @@
-"""Which accelerator can run Xen here: decided from the CPU, then from one trial boot.
+"""Which accelerator can run Xen here?  The CPU's flags are checked first, then Xen is booted once.
 
-A machine can have /dev/kvm, open it, even create a VM, and Xen still cannot run on
-it: without (nested) SVM/VMX, or with a KVM whose instruction emulator meets code
-that the hardware should have run.  So flags first, then a short boot of a real Xen,
-remembered per machine in the cache.
+Even where /dev/kvm can be opened and a VM created, Xen may not run under KVM: (nested) SVM or
+VMX may be missing, or KVM may have to emulate instructions that the hardware should run, and
+cannot.  So the last check is a short boot of a real Xen; its result is remembered in the cache,
+for each machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NATIVE = {"x86_64": Arch.X86_64, "aarch64": Arch.ARM64}
 
 @dataclass(frozen=True)
 class Choice:
-    """The accelerator of a host ("kvm" or "tcg") and, in one line, why."""
+    """The accelerator of a host ("kvm" or "tcg") and the reason for it, in one line."""
 
     accel: str
     reason: str
@@ -33,21 +33,21 @@ class Choice:
 
 @dataclass(frozen=True)
 class Facts:
-    """What this machine says about its virtualisation."""
+    """What this computer has for virtualisation."""
 
     machine: str  # uname -m
-    kvm: str  # "" usable, else why /dev/kvm is not
+    kvm: str  # "": /dev/kvm is usable; else why it is not
     flags: frozenset[str]  # of /proc/cpuinfo
-    nested: str  # kvm_intel/kvm_amd parameter "nested", "" unknown
+    nested: str  # parameter "nested" of kvm_intel or kvm_amd; "": unknown
 
 
 def facts(root: Path = Path("/")) -> Facts:
-    """Read the facts below ``root``."""
+    """Read the facts from proc, sys and dev below ``root``."""
     device = root / "dev/kvm"
     if not device.exists():
         kvm = "no /dev/kvm"
     elif not os.access(device, os.R_OK | os.W_OK):
-        kvm = "/dev/kvm is not ours to open (add yourself to the group kvm)"
+        kvm = "this user may not open /dev/kvm (add the user to the group kvm)"
     else:
         kvm = ""
     cpuinfo = root / "proc/cpuinfo"
@@ -66,7 +66,7 @@ def facts(root: Path = Path("/")) -> Facts:
 
 
 def obstacle(arch: Arch, seen: Facts) -> str:
-    """Return why KVM cannot run Xen for ``arch`` here, or "" when a trial is worth it."""
+    """Return why KVM cannot run Xen for ``arch`` here; "" if a trial boot must show it."""
     if _NATIVE.get(seen.machine) is not arch:
         return f"KVM runs {seen.machine} guests only"
     if seen.kvm:
@@ -81,11 +81,11 @@ def obstacle(arch: Arch, seen: Facts) -> str:
 
 
 def choose(wanted: Accel, arch: Arch, trial: Callable[[], str]) -> Choice:
-    """Choose for a host that asks for ``wanted``.
+    """Return the accelerator for a host whose lab.yaml says ``wanted``.
 
     ``trial`` boots Xen under KVM for a moment and returns "" or what went wrong; its
-    answer is remembered for this machine, kernel and architecture.  ``wanted="kvm"``
-    on a machine that cannot is a LabError.
+    answer is remembered for this machine, kernel and architecture.  LabError if ``wanted``
+    is "kvm" and KVM cannot run Xen here.
     """
     if wanted == "tcg":
         return Choice("tcg", "asked for")

@@ -1,8 +1,8 @@
-"""The connection to the libvirt outside: qemu:///system for root, qemu:///session for others.
+"""The connection to this computer's libvirt: qemu:///system for root, else qemu:///session.
 
-A session's daemon is started by libvirt itself.  The system's daemon is systemd's
-business where there is systemd; elsewhere (containers, rescue systems) we start
-virtlogd and libvirtd with ``--timeout``, so that they go again.
+libvirt itself starts the daemon of a session.  systemd starts the daemon of the system; without
+systemd (containers, rescue systems) we start virtlogd and libvirtd, with ``--timeout`` so that
+they end when nobody uses them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import libvirt
 from harness import command
 from harness.verdict import LabError
 
-_IDLE_SECONDS = 120  # a daemon that we started leaves when idle this long
+_IDLE_SECONDS = 120  # a daemon that we started ends after it was idle for so long
 _START_SECONDS = 30
-# Not where the distribution's QEMUs are: libvirt would probe each of them whenever it starts (seen:
-# 10 s).  The one that a machine names in full is probed when it is first used, and remembered.
+# A PATH without the folder of the distribution's QEMUs: libvirt would probe each of them at every
+# start (seen: 10 s).  The QEMU whose full path a machine names is probed at its first use only.
 _DAEMON_PATH = "/usr/sbin:/sbin"
 _loop_lock = threading.Lock()
 _loop_running = False
@@ -47,12 +47,12 @@ def start_event_loop() -> None:
 
 
 def default_uri() -> str:
-    """Return the URI for who we are."""
+    """Return the default URI for the user that we run as."""
     return "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
 
 
 def connect(uri: str | None = None) -> libvirt.virConnect:
-    """Open the libvirt that will run our machines; LabError says what to install or start."""
+    """Connect to the libvirt that starts our machines; LabError says what to install or start."""
     start_event_loop()
     chosen = uri or default_uri()
     try:
@@ -69,9 +69,9 @@ def connect(uri: str | None = None) -> libvirt.virConnect:
 
 
 def mend(message: str) -> bool:
-    """Start what libvirt says is missing; say whether it is worth trying again.
+    """Start the daemon that ``message`` of libvirt says is missing; return whether to try again.
 
-    virtlogd, where we have started it, leaves when idle, at times before libvirtd does.
+    A virtlogd that we started ends when it is idle, sometimes before libvirtd does.
     """
     if "virtlogd" not in message or os.geteuid() != 0:
         return False
@@ -80,9 +80,9 @@ def mend(message: str) -> bool:
 
 
 def _start_daemons() -> None:
-    """Start virtlogd and libvirtd; both detach, both leave when idle.
+    """Start virtlogd and libvirtd; both detach from us and end when they are idle.
 
-    ``command.run`` would take them down with us, which a parallel run would not like.
+    Not by ``command.run``: it would kill them at our end, and a parallel run may still use them.
     """
     package = "libvirt-daemon-system"
     for program in ("virtlogd", "libvirtd"):

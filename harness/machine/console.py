@@ -1,8 +1,8 @@
 """Console capture: every stream recorded with timestamps from power-on to power-off.
 
-A reader thread drains the line whether or not anybody looks, splits Xen's output
-from dom0's (harness.hypervisor.console), writes one log per stream, and remembers
-the first line that says something died.
+A thread always reads the serial line, separates Xen's output from dom0's
+(harness.hypervisor.console), writes one log for each of these streams, and remembers the lines
+that report a crash.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.hypervisor.console import Blame, Event, Splitter, explained, scan
 from harness.machine.wires import Wire
 from harness.verdict import HarnessError, HypervisorError, LabError
 
-_KEPT_LINES = 2000  # per console, for expect() and excerpts; the log has all
+_KEPT_LINES = 2000  # per console, kept for expect() and excerpts; the log file has every line
 _REASON_SECONDS = 1.0  # between "Panic on CPU 0:" and the line that says why
 
 
@@ -43,17 +43,17 @@ class Line:
 
 @dataclass(frozen=True)
 class ConsoleEvent:
-    """A line that says something died."""
+    """A line that reports a crash."""
 
     line: Line
     event: Event
 
 
 class Console:
-    """Records the streams of one host into ``folder``/<stream>.log and watches them.
+    """Records the streams of one host into ``folder``/<stream>.log and watches them for crashes.
 
-    Streams appear when their first line does; "xen" and "dom0" come from the serial
-    line, each domU adds its own.  Thread-safe.
+    A stream exists from its first line on.  "xen" and "dom0" come from the serial line;
+    each domU has a stream of its own.  Thread-safe.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,16 +71,16 @@ class Console:
         self._listeners: list[tuple[str, queue.Queue[str]]] = []
         self._ignored: set[str] = set()
         self._full: OSError | None = None
-        self._forgotten = 0  # crashes of before the machine was last restored
+        self._forgotten = 0  # how many crashes are from before the last restore
 
     def attach(self, line: Wire) -> None:
-        """Read the machine's serial ``line`` until it ends; a thread of its own does it."""
+        """Start a thread that reads the machine's serial ``line`` until it ends."""
         self._began = time.monotonic()
         self._serial = line
         self._start("serial", lambda: self._read_serial(line))
 
     def follow(self, stream: str, chunks: Iterator[bytes]) -> None:
-        """Record another console (a domU's) as ``stream`` until ``chunks`` ends."""
+        """Start a thread that records another console (a domU's) as ``stream`` until it ends."""
         self._start(stream, lambda: self._read_plain(stream, chunks))
 
     def expect(
@@ -92,8 +92,8 @@ class Console:
     ) -> Line:
         """Wait up to ``timeout`` seconds for a line of ``stream`` that matches; return it.
 
-        Lines already recorded count.  Raises what a crash on the console calls for, what
-        ``check`` (called every second) raises, or LabError when the time is up.
+        A line that was recorded before may be the one.  Raises the error for a crash on the
+        console, what ``check`` (called every second) raises, or LabError after ``timeout``.
         """
         wanted = re.compile(pattern)
         deadline = time.monotonic() + timeout
@@ -117,7 +117,7 @@ class Console:
                 self._changed.wait(min(left, 1.0))
 
     def check(self) -> None:
-        """Raise for the first crash seen: HypervisorError or LabError, by who is to blame."""
+        """Raise for the first crash: HypervisorError if Xen is to blame, else LabError."""
         if self._full is not None:
             raise LabError(
                 f"cannot record the console: {self._full.strerror}", where=str(self._folder)
@@ -129,17 +129,17 @@ class Console:
                     raise crash(self._events[at])
 
     def forget(self) -> None:
-        """The machine was restored: the crashes seen so far have not happened to it."""
+        """Ignore the crashes seen so far: the machine was restored to a state before them."""
         with self._changed:
             self._forgotten = len(self._events)
 
     def ignore(self, stream: str) -> None:
-        """Let crashes of ``stream`` pass (a domU that a test kills on purpose)."""
+        """Do not report crashes on ``stream``, for example of a domU that a test kills."""
         self._ignored.add(stream)
 
     @property
     def events(self) -> tuple[ConsoleEvent, ...]:
-        """Every crash line so far."""
+        """All lines so far that report a crash."""
         return tuple(self._events)
 
     def tail(self, stream: str, lines: int = 20) -> list[Line]:
@@ -148,12 +148,12 @@ class Console:
             return [line for line in self._lines if line.stream == stream][-lines:]
 
     def tap(self, sink: Callable[[bytes], None]) -> None:
-        """Also hand every raw byte of the serial line to ``sink`` (interactive console)."""
+        """Also pass the raw bytes of the serial line to ``sink`` (for an interactive console)."""
         self._raw.append(sink)
 
     @contextmanager
     def listen(self, stream: str) -> Iterator[queue.Queue[str]]:
-        """Collect every line of ``stream`` that comes while in the block."""
+        """Yield a queue that gets each new line of ``stream`` while the block runs."""
         listener = (stream, queue.Queue[str]())
         with self._changed:
             self._listeners.append(listener)
@@ -170,7 +170,7 @@ class Console:
         self._serial.sendall(data)
 
     def close(self) -> None:
-        """End the recording; what was read is in the logs."""
+        """Stop recording; everything read so far is in the logs."""
         if self._serial is not None:
             with contextlib.suppress(OSError):
                 self._serial.shutdown(socket.SHUT_RDWR)
@@ -225,7 +225,7 @@ class Console:
                     path = self._folder / f"{stream}.log"
                     log = self._logs[stream] = path.open("a", encoding="utf-8", buffering=1)
                 log.write(f"{stamp} {text}\n")
-            except OSError as error:  # a full disk must not stop the watching
+            except OSError as error:  # even with a full disk, go on watching for crashes
                 self._full = error
             self._lines.append(line)
             self._count += 1
@@ -239,7 +239,7 @@ class Console:
             self._changed.notify_all()
 
     def _told(self, at: int) -> bool:
-        """Say whether the reason of crash ``at`` is known, if it has one."""
+        """Return whether the line with the reason of crash ``at`` has come, or none is expected."""
         return at + 1 < len(self._events) or not self._events[at].event.text.endswith(":")
 
     def _explain(self, stream: str, text: str) -> None:
@@ -250,7 +250,7 @@ class Console:
 
 
 def crash(seen: ConsoleEvent) -> HarnessError:
-    """Return the exception that a crash line calls for."""
+    """Return the exception for a line that reports a crash."""
     where = f"{seen.line.stream} console at {seen.line.seconds:.1f} s"
     event = seen.event
     what = Crash(

@@ -1,9 +1,9 @@
-"""The emulated CPU of an x86-64 machine under TCG: chosen from what QEMU and libvirt say they have.
+"""The emulated CPU of an x86-64 machine under TCG: one of the models that QEMU and libvirt have.
 
-Libvirt 11 refuses to start a machine whose CPU model it was told and whose CPU has a feature that
-TCG does not know, such as the invariant TSC: "both enabled and disabled at the same time"
-(virCPUx86UpdateLive).  It does not look where its own mode is "maximum"; the model then goes to
-QEMU in a second -cpu, of which the last one counts.
+If the machine's XML names a CPU model, and a feature that TCG does not know (such as the invariant
+TSC) is forced on, libvirt 11 refuses to start it: "both enabled and disabled at the same time"
+(virCPUx86UpdateLive).  It makes no such check if the XML has the CPU mode "maximum".  So we use
+that mode and give QEMU the model in a second -cpu option; QEMU takes the last one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harness.verdict import LabError
 # Conservative models with SVM and without AVX, in which programs of a PV dom0 now and then died;
 # a later model also has SMAP, with which dom0's kernel dies.  The best one first.
 MODELS = ("Opteron_G3", "Opteron_G2")
-# Of these models, what TCG does not know.  Libvirt before 10 does not name the blockers.
+# Features of these models that TCG does not have.  libvirt before 10 does not name them.
 _UNKNOWN_TO_TCG = {"misalignsse"}
 # TCG's TSC is as invariant as the host's, but TCG has no word for it: it has to be forced.
 _FORCED = "invtsc"
@@ -23,9 +23,9 @@ ARGUMENTS = ("-global", "x86_64-cpu.x-force-features=on")
 
 
 def tcg_cpu(capabilities: str) -> str:
-    """Return what ``-cpu`` of QEMU is told, from libvirt's domain capabilities (an XML document).
+    """Return the value of QEMU's ``-cpu`` for libvirt's domain ``capabilities`` (an XML document).
 
-    LabError where QEMU has none of the models that are known to run Xen.
+    LabError if QEMU has none of the models that are known to run Xen.
     """
     custom = ElementTree.fromstring(capabilities).find("./cpu/mode[@name='custom']")
     rows = [] if custom is None else custom.findall("model")

@@ -1,8 +1,8 @@
-"""How many emulated machines this one can run at once: as many as it has CPUs for.
+"""Slots for emulated machines: this computer runs only as many at once as it has CPUs for.
 
-Two that share too few CPUs both stand still for many seconds at a time (seen on arm64), and
-all that comes of it is two MISSes.  So one waits for the other; a run that is killed frees
-its slot at once.
+Two machines that share too few CPUs both stop for many seconds at a time (seen on arm64), and
+both runs end with MISS.  So the second one waits for a slot.  If a run is killed, its slot is
+free at once.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _PAUSE = 0.05
 
 @contextmanager
 def slot(cpus: int, notice: Callable[[str], None]) -> Iterator[None]:
-    """Wait for, and hold, the right to run a machine of ``cpus`` CPUs.
+    """Wait for a slot for a machine of ``cpus`` CPUs, and hold it while the block runs.
 
-    ``notice`` is told that it waits.  Runs of one user, or of one cache, know of each other.
-    A loop of runs leaves the slot free for moments only: who has waited is first in the queue.
+    If there is none, ``notice`` gets a message that says so.  All runs with the same cache share
+    the slots.  A loop of runs frees its slot only for moments: so runs wait in a queue.
     """
 
     def waits() -> None:
-        notice("waiting for another run's machine: there are no CPUs for both")
+        notice("waiting until another run ends: there are not enough CPUs for both machines")
 
     shelf = cache.root() / "slots"
     try:
@@ -40,7 +40,9 @@ def slot(cpus: int, notice: Callable[[str], None]) -> Iterator[None]:
         finally:
             turn.release()
     except OSError as error:
-        raise LabError(f"cannot hold a place for the machine: {error}", where=str(shelf)) from error
+        raise LabError(
+            f"cannot hold a CPU slot for the machine: {error}", where=str(shelf)
+        ) from error
     try:
         yield
     finally:
@@ -48,7 +50,7 @@ def slot(cpus: int, notice: Callable[[str], None]) -> Iterator[None]:
 
 
 def slots(cpus: int, ours: int | None = None) -> int:
-    """Return how many machines of ``cpus`` CPUs fit; one always does."""
+    """Return how many machines of ``cpus`` CPUs can run at once; at least 1."""
     return max(1, (ours or len(os.sched_getaffinity(0))) // cpus)
 
 

@@ -1,4 +1,4 @@
-"""The physical CPUs of a machine under QEMU, as its monitor shows them while they run."""
+"""The physical CPUs of a machine under QEMU, read from QEMU's monitor while they run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def parse(text: str) -> list[Cpu]:
 
 
 def look(domain: libvirt.virDomain) -> list[Cpu]:
-    """Return every CPU of ``domain`` now; it goes on running."""
+    """Return the state of every CPU of ``domain`` now, without stopping it."""
     seen = parse(human(domain, "info registers -a"))
     try:
         times = {number: nanoseconds for number, _, nanoseconds, _ in domain.vcpus()[0]}
@@ -41,7 +41,7 @@ def look(domain: libvirt.virDomain) -> list[Cpu]:
 
 
 def memory(domain: libvirt.virDomain, cpu: int, address: int, size: int) -> bytes:
-    """Return ``size`` bytes at virtual ``address`` of ``cpu``; LabError where nothing is mapped."""
+    """Return ``size`` bytes at virtual ``address`` of ``cpu``; LabError if it is not mapped."""
     found = dumped(human(domain, f"x /{size}xb {address:#x}", cpu))
     if len(found) != size:
         raise LabError(f"cannot read memory at {address:#x}", where=f"CPU{cpu}")
@@ -49,7 +49,7 @@ def memory(domain: libvirt.virDomain, cpu: int, address: int, size: int) -> byte
 
 
 def dumped(text: str) -> bytes:
-    """Return the bytes that ``x`` prints, which ends in words where nothing is mapped."""
+    """Return the bytes that the monitor's ``x`` printed up to the first that is not mapped."""
     rows = (line.rpartition(":")[2] for line in text.splitlines())
     return bytes(int(word, 16) for row in rows for word in _BYTE.findall(row))
 

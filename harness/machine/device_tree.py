@@ -1,7 +1,7 @@
 """The device tree that tells Xen on Arm where dom0's kernel and initramfs lie.
 
-QEMU describes its own machine (``-machine dumpdtb=``); we add /chosen as Xen's
-docs/misc/arm/device-tree/booting.txt asks.
+QEMU writes the tree of its machine (``-machine dumpdtb=``); we add the /chosen node that Xen's
+docs/misc/arm/device-tree/booting.txt describes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def write(
     kernel_size: int,
     ramdisk_size: int,
 ) -> None:
-    """Write to ``path`` the tree for ``emulator`` run with the ``machine`` arguments.
+    """Write to ``path`` the device tree for ``emulator`` with the arguments ``machine``.
 
     Sizes in bytes.  LabError when QEMU or fdtput fails.
     """

@@ -1,9 +1,10 @@
 """The program that libvirt starts as the machine.
 
-As a rule that is QEMU itself.  Where /dev/kvm is closed to the user that libvirt's QEMUs run
-as (a container made with root's device nodes), libvirt 9 finds KVM in QEMU, finds that it may
-not use it, takes its knowledge of that QEMU for outdated, and probes it anew nine times for
-every machine (seen: 36 s).  There QEMU gets a stand-in that does not let libvirt ask about KVM.
+Usually that is QEMU itself.  But the user that libvirt runs QEMU as may not be allowed to open
+/dev/kvm (in a container with root's device nodes).  libvirt 9 then sees that QEMU supports KVM but
+cannot use it, so it discards what it knows of this QEMU and probes it again, nine times for every
+machine (seen: 36 s).  In this case libvirt starts a script instead, which calls QEMU and removes
+KVM from libvirt's question.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def qemu(arch: Arch) -> str:
 
 
 def emulator(arch: Arch, accel: str) -> str:
-    """Return what libvirt is to start for a machine of ``arch`` under ``accel``."""
+    """Return the program that libvirt must start for a machine of ``arch`` under ``accel``."""
     real = qemu(arch)
     if accel == "kvm" or os.geteuid() != 0 or not closed_to_qemu():
         return real
@@ -50,7 +51,7 @@ def emulator(arch: Arch, accel: str) -> str:
 
 
 def closed_to_qemu(device: Path = Path("/dev/kvm")) -> bool:
-    """Say whether ``device`` is there, but not for the user that libvirt runs QEMU as."""
+    """Return whether ``device`` exists, but the user that libvirt runs QEMU as may not open it."""
     try:
         about = device.stat()
         user = next(user for user in pwd.getpwall() if user.pw_name in _QEMU_USERS)

@@ -1,8 +1,8 @@
-"""Xen beside a server's default system: its files and one GRUB entry, booted once.
+"""Install Xen beside a server's default system: its files, and a GRUB entry that is booted once.
 
-Nothing of the default system changes but for a block of ours in custom.cfg, which GRUB's own
-41_custom reads, and ``next_entry`` in grubenv, which GRUB deletes before it boots the entry:
-whatever happens then, the next boot is the default system's.
+Only two things of the default system change: custom.cfg, which GRUB's own 41_custom reads, gets a
+block of ours, and grubenv gets ``next_entry``.  GRUB deletes ``next_entry`` before it boots the
+entry: so, whatever happens then, the next boot is the default system's.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from harness.verdict import LabError
 ENTRY = "xen-evtchn-harness"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _BEGIN, _END = f"# {ENTRY}: begin", f"# {ENTRY}: end"
-_SPARE_BYTES = 64 << 20  # that stay free on the server's disk
+_SPARE_BYTES = 64 << 20  # of the server's disk that must stay free
 _ROOM = "free space there, or set boot.folder in lab.yaml to another file system"
-_BUILT_IN_DRIVERS = ("virtio_net",)  # those of images/dom0/modules.txt
+_BUILT_IN_DRIVERS = ("virtio_net",)  # network drivers in images/dom0/modules.txt
 
-# One shell round trip; each line "name=value".
+# All in one command, to save round trips; it prints lines "name=value".
 _LOOK = r"""
 set -- $(ip route show default | head -n 1)
 while [ $# -gt 1 ]; do [ "$1" = via ] && gateway=$2; [ "$1" = dev ] && nic=$2; shift; done
@@ -48,23 +48,23 @@ echo "once=$(grep -c next_entry GRUB/grub.cfg)"
 
 @dataclass(frozen=True)
 class System:
-    """What the default system says of the server."""
+    """The facts about a server that its default system gives."""
 
     arch: str
-    boot_id: str  # another one after every boot
+    boot_id: str  # different after every boot
     mac: str
     address: str  # with the prefix's length
     gateway: str
-    driver: str  # the network interface's
+    driver: str  # of the network interface
     free_bytes: int
     uuid: str  # of the file system that the files go to
-    path: str  # of their folder in it
+    path: str  # of the folder of these files, in that file system
 
 
 def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = ()) -> System:
-    """Look at the default system; LabError when Xen cannot be booted from it once.
+    """Examine the default system; LabError if it cannot boot Xen once.
 
-    ``extra`` are modules that dom0 gets besides its own.
+    ``extra`` are kernel modules that dom0 gets in addition to those of its image.
     """
     look = _LOOK.replace("FOLDER", section.folder).replace("GRUB", section.grub)
     look = look.replace("BOOT_ID", _BOOT_ID)
@@ -92,11 +92,11 @@ def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = (
             )
     for field in ("mac", "address", "uuid", "path"):
         if not said.get(field):
-            raise LabError(f"the default system does not tell its {field}", where=where)
+            raise LabError(f"the default system reports no {field}", where=where)
     driver = said.get("driver", "")
     if driver not in (*_BUILT_IN_DRIVERS, *extra):
         raise LabError(
-            f"dom0 would have no network: its driver {driver} is not in the image",
+            f"dom0 would have no network: dom0's image does not have the driver {driver}",
             where=where,
             hint=f"set boot.modules: [{driver}] in lab.yaml",
         )
@@ -107,16 +107,16 @@ def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = (
 
 
 def boot_id(shell: Shell, timeout: float = 60.0) -> str:
-    """Return what is another after every boot, as ``System.boot_id``."""
+    """Return the id that is different after every boot, as ``System.boot_id``."""
     return shell.run(f"cat {_BOOT_ID}", timeout=timeout).strip()
 
 
 def place(
     shell: Shell, section: Booting, system: System, files: Mapping[str, tuple[Path, str]]
 ) -> None:
-    """Put ``files`` (name there -> file here, its SHA-256) into the server's folder.
+    """Copy ``files`` (name on the server -> local file, its SHA-256) into the server's folder.
 
-    What is there already is not sent again.  LabError when the disk has no room for the rest.
+    Files that are there already are not sent again.  LabError if the others do not fit on the disk.
     """
     folder = section.folder
     sums = shell.run(f"cd {folder} && sha256sum * 2>/dev/null || true", timeout=300)
@@ -134,7 +134,7 @@ def place(
 
 
 def write_entry(shell: Shell, section: Booting, lines: Sequence[str]) -> None:
-    """Write the entry, ``lines`` of GRUB's language, in place of an earlier one."""
+    """Write the GRUB entry with these ``lines``; it replaces an earlier one of ours."""
     body = "\n".join(f"    {line}" for line in lines)
     block = f"{_BEGIN}\nmenuentry '{ENTRY}' --id {ENTRY} {{\n{body}\n}}\n{_END}\n"
     kept = _without_ours(_custom(shell, section))
@@ -142,7 +142,7 @@ def write_entry(shell: Shell, section: Booting, lines: Sequence[str]) -> None:
 
 
 def entry(arch: Arch, system: System, *, xen_args: str, dom0_args: str) -> list[str]:
-    """Return the entry's lines: Xen, dom0's kernel, its initramfs."""
+    """Return the lines of the GRUB entry that loads Xen, dom0's kernel and dom0's initramfs."""
     found = f"search --no-floppy --fs-uuid --set=root {system.uuid}"
     path = system.path
     if arch is Arch.ARM64:
@@ -152,7 +152,7 @@ def entry(arch: Arch, system: System, *, xen_args: str, dom0_args: str) -> list[
             f"xen_module {path}/kernel {dom0_args}",
             f"xen_module --nounzip {path}/initrd",
         ]
-    return [  # GRUB passes no name of the file on: Xen skips the first word instead
+    return [  # GRUB passes no file name here, but Xen skips the first word: hence the word
         "insmod multiboot2",
         found,
         f"multiboot2 {path}/xen placeholder {xen_args}",
@@ -162,23 +162,25 @@ def entry(arch: Arch, system: System, *, xen_args: str, dom0_args: str) -> list[
 
 
 def boot_once(shell: Shell, section: Booting) -> None:
-    """Make the entry the next boot's, and that one's only; LabError when grubenv disagrees."""
+    """Select our entry for the next boot only; LabError if grubenv does not have it then."""
     at = f"--boot-directory={shlex.quote(str(Path(section.grub).parent))}"
     shell.run(f"grub-reboot {at} {ENTRY}")
     said = shell.run(f"grub-editenv {section.grub}/grubenv list")
     if f"next_entry={ENTRY}" not in said.split():
-        raise LabError("grub-reboot had no effect", where=f"{shell.where}:{section.grub}/grubenv")
+        raise LabError(
+            "grub-reboot did not set next_entry", where=f"{shell.where}:{section.grub}/grubenv"
+        )
 
 
 def placed(shell: Shell, section: Booting) -> list[str]:
-    """Return everything of ours that is on the server, as paths."""
+    """Return the paths of all files on the server that the harness wrote."""
     files = shell.run(f"find {section.folder} ! -type d 2>/dev/null || true").split()
     mark = [f"{section.grub}/custom.cfg"] if _BEGIN in _custom(shell, section) else []
     return files + mark
 
 
 def clean(shell: Shell, section: Booting) -> list[str]:
-    """Remove everything of ours from the server; return what it was."""
+    """Remove from the server all that the harness wrote; return the paths."""
     gone = placed(shell, section)
     old = _custom(shell, section)
     kept = _without_ours(old)

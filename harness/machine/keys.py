@@ -1,4 +1,4 @@
-"""Debug keys over the console: what is left where nobody can look into the machine."""
+"""Xen's debug keys over the console: the way to see a server's CPUs, whose memory is closed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _WHOLE_SECONDS = 60.0
 
 
 def registers(console: Console) -> list[Cpu]:
-    """Press ``d`` and return where Xen says that its CPUs are.
+    """Press debug key ``d`` and return the registers of each CPU that Xen prints.
 
-    LabError when Xen does not answer: its console's CPU has interrupts off, or is dead.
+    LabError if Xen does not answer: the CPU that serves the console has interrupts off, or died.
     """
     with console.listen("xen") as lines:
         _turn_to(console, lines, "Xen")
         try:
             console.type(debug_keys.DUMP_REGISTERS.encode())
             if not _comes(lines, debug_keys.ANSWER, _ANSWER_SECONDS):
-                raise LabError("Xen does not answer to debug keys", where="console")
+                raise LabError("Xen does not react to its debug keys", where="console")
             found = debug_keys.registers(_until_quiet(lines))
         finally:
             _turn_to(console, lines, "DOM0")
@@ -34,7 +34,7 @@ def registers(console: Console) -> list[Cpu]:
 
 
 def _turn_to(console: Console, lines: queue.Queue[str], reader: str) -> None:
-    """Switch the console's input to ``reader``; there may be others on the way round."""
+    """Press Ctrl-A three times, repeatedly, until Xen says that ``reader`` gets the input."""
     for _ in range(4):
         console.type(debug_keys.SWITCH)
         said = _comes(lines, debug_keys.INPUT, _ANSWER_SECONDS)
@@ -43,7 +43,7 @@ def _turn_to(console: Console, lines: queue.Queue[str], reader: str) -> None:
 
 
 def _comes(lines: queue.Queue[str], pattern: re.Pattern[str], seconds: float) -> str:
-    """Wait for a line that matches; return what it names, "" when none comes."""
+    """Wait for a line that matches; return its last group, "" if none comes in time."""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         try:
@@ -56,7 +56,7 @@ def _comes(lines: queue.Queue[str], pattern: re.Pattern[str], seconds: float) ->
 
 
 def _until_quiet(lines: queue.Queue[str]) -> list[str]:
-    """Return what comes until nothing has come for a while."""
+    """Return the lines that come, until there is none for _QUIET_SECONDS."""
     deadline = time.monotonic() + _WHOLE_SECONDS
     seen = []
     while time.monotonic() < deadline:

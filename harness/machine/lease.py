@@ -1,7 +1,7 @@
-"""A lease per server: two runs never share one, and what a dead run held is free again soon.
+"""One lease per server: only its holder uses the server; if the holder dies, it is soon free.
 
-The lease is a small file, renewed while its holder lives.  Controllers that share servers share
-the folder ($EVTCHN_HARNESS_LEASES); on one machine the cache has it.
+A lease is a small file that its holder renews.  If several computers use the same servers, they
+must share the folder of the leases ($EVTCHN_HARNESS_LEASES); by default it is in the cache.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ class Lease:
     token: str
     machine: str
     pid: int
-    born: float  # of the process: its number may be another's later
+    born: float  # start time of the process: its pid may be used again later
     until: float
 
     def alive(self) -> bool:
-        """Say whether its holder may still be at work."""
+        """Return whether the holder may still use the server."""
         if time.time() > self.until:
             return False
         return self.machine != socket.gethostname() or _born(self.pid) == self.born
 
 
 def folder() -> Path:
-    """Return where the leases are."""
+    """Return the folder of the leases."""
     chosen = os.environ.get(ENVIRONMENT)
     return Path(chosen) if chosen else cache.root() / "leases"
 
 
 def holder(name: str) -> Lease | None:
-    """Return who holds server ``name`` now."""
+    """Return the lease of server ``name``; None if the server is free."""
     found = _read(folder() / f"{name}.json")
     return found if found is not None and found.alive() else None
 
 
 @contextmanager
 def lease(name: str, notice: Callable[[str], None], *, wait: float) -> Iterator[None]:
-    """Hold server ``name`` for the block; wait for it ``wait`` seconds at most, then LabError."""
+    """Hold the lease of server ``name`` in the block; LabError if it is not free in ``wait`` s."""
     path = folder() / f"{name}.json"
     mine = Lease(secrets.token_hex(8), socket.gethostname(), os.getpid(), _born(os.getpid()), 0)
     deadline = time.monotonic() + wait
@@ -71,14 +71,14 @@ def lease(name: str, notice: Callable[[str], None], *, wait: float) -> Iterator[
             held = f"process {other.pid} of {other.machine} holds it"
             if time.monotonic() > deadline:
                 raise LabError(
-                    f"another run did not give it back within {wait:.0f} s: {held}",
+                    f"another run still uses the server after {wait:.0f} s: {held}",
                     where=name,
-                    hint="wait for it, or raise limits.wait",
+                    hint="wait for its end, or set a larger limits.wait in lab.yaml",
                 )
             notice(f"waiting for {name}: {held}")
             time.sleep(_PAUSE)
     except OSError as error:
-        raise LabError(f"cannot keep a lease: {error.strerror}", where=str(path)) from error
+        raise LabError(f"cannot write the lease: {error.strerror}", where=str(path)) from error
     ended = threading.Event()
     renewer = threading.Thread(target=_renew, args=(path, mine, ended), daemon=True)
     renewer.start()
@@ -93,7 +93,7 @@ def lease(name: str, notice: Callable[[str], None], *, wait: float) -> Iterator[
 
 
 def _take(path: Path, mine: Lease) -> Lease | None:
-    """Take or renew the lease; return who else has it."""
+    """Take or renew the lease; if somebody else holds it, return that lease, else None."""
     with _locked(path):
         now = _read(path)
         if now is not None and now.token != mine.token and now.alive():

@@ -1,7 +1,7 @@
-"""A line between this machine and a program in dom0 (an AgentChannel).
+"""A line from this computer to a program in dom0 (an AgentChannel).
 
-Under QEMU it is a virtio-serial line: part of the machine, and there again when a snapshot is
-restored, with nothing to agree on anew.  On a server it is an SSH channel.
+Under QEMU it is a virtio-serial line.  That is a device of the machine: after a restore it works
+again without a new connection.  On a server the line is an SSH channel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-_LOOK_SECONDS = 0.25  # between two looks at the machine, while nothing comes
+_LOOK_SECONDS = 0.25  # between two calls of ``watch``, while nothing comes
 
 
 def connect_socket(path: Path, seconds: float) -> socket.socket:
@@ -46,10 +46,10 @@ class End(Protocol):
 
 
 class Line:
-    """This end of one line; ``name`` is what the guest finds in /sys/class/virtio-ports.
+    """Our end of a line; ``name`` is the port's name in the guest's /sys/class/virtio-ports.
 
-    ``watch`` is called while nothing comes, with the seconds of silence so far.  It raises
-    when the machine has died: nobody waits for an answer that cannot come.
+    While nothing comes, ``watch`` is called again and again with the seconds of silence so far.
+    It raises if the machine has died, so that nobody waits for an answer that cannot come.
     """
 
     def __init__(self, end: End, name: str) -> None:
@@ -81,15 +81,15 @@ class Line:
                 return b""
 
     def close(self) -> None:
-        """Nothing: the line stays for whoever talks to the program next."""
+        """Do nothing: the line stays open for the next client of the program."""
 
     def empty(self) -> None:
-        """Throw away what has arrived and was not read."""
+        """Discard what has arrived and was not read."""
         self._end.setblocking(False)
         with contextlib.suppress(OSError):
             while self._end.recv(1 << 20):
                 pass
 
     def hang_up(self) -> None:
-        """End the line."""
+        """Close the line."""
         self._end.close()

@@ -1,7 +1,7 @@
-"""A server as a Machine: switched by its BMC, heard over its serial line, booted once by GRUB.
+"""A physical server as a Machine: power by its BMC, console by its serial line, boot by GRUB.
 
-Its default system is where a run begins and ends.  Xen and dom0 live in memory only, so that
-power can be cut at any time: nothing of theirs is on a disk that could be harmed by it.
+A run begins and ends in the server's default system.  Xen and dom0 run from memory only, with no
+disk mounted, so the power can be switched off at any time without harm.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from harness.machine.console import Console
 from harness.machine.line import Line
 from harness.verdict import HarnessError, LabError
 
-_GOING_SECONDS = 60.0  # for an orderly reboot to begin
-_HANDOVER_SECONDS = 5.0  # between two questions whether the default system is back
+_GOING_SECONDS = 60.0  # how long an orderly reboot may take to begin
+_HANDOVER_SECONDS = 5.0  # between two checks whether the default system is back
 _NMI_SECONDS = 5.0
-_TAKEN_TOO_OFTEN = 3  # the console, by somebody else; we take it back each time
-_GARBLED = 0.2  # share of bytes that are no text
+_TAKEN_TOO_OFTEN = 3  # times that others may take the console; we take it back
+_GARBLED = 0.2  # share of bytes that are not text
 _ENOUGH_BYTES = 200
 _BROKEN = re.compile(r"harness: dom0 (network|sshd|stage1) failed.*")
 
 
 @dataclass(frozen=True)
 class ServerBoot:
-    """What to boot: files on this machine, by their names on the server, and command lines."""
+    """What to boot: local files, which get these field names on the server, and command lines."""
 
     xen: Path
     kernel: Path
-    root: Path  # compressed cpio archive with dom0's root; the initramfs comes behind it
+    root: Path  # compressed cpio archive with dom0's root; the initramfs is appended to it
     initramfs: Callable[[str], Path]  # writes the run's own, given dom0's network configuration
     xen_args: str
     dom0_args: str
 
 
 class PhysicalMachine:
-    """One server; see harness.machine.Machine.  ``notice`` gets what a person should know."""
+    """One server; see harness.machine.Machine.  ``notice`` prints a message for the user."""
 
-    looks = 3  # at the CPUs, before one is said to spin: each takes seconds over a serial line
+    looks = 3  # few, because each takes seconds over a serial line
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class PhysicalMachine:
         )
         self._wire: wires.Lasting | None = None
         self._boot_id = ""
-        self.left = False  # the default system was left: it must be brought back
+        self.left = False  # True: we rebooted the default system, so it must be booted again
         self._home = False
         self._deadline = 0.0  # for dom0 to come up; 0.0 once it has
         self._asked = 0.0
@@ -80,16 +80,16 @@ class PhysicalMachine:
 
     @property
     def ssh(self) -> tuple[str, int]:
-        """dom0 takes over the default system's address."""
+        """The default system's address and port: dom0 uses the same."""
         return self.host.ssh.address, self.host.ssh.port
 
     @property
     def boot_seconds(self) -> float:
-        """How long dom0 may take; ``check`` says first why it did not come."""
+        """More than limits.xen, so that ``check`` fails first and says why dom0 does not come."""
         return self.host.limits.xen + 30
 
     def power_on(self) -> None:
-        """Record, reach the default system, install Xen beside it and reboot into it once."""
+        """Start recording, log in to the default system, install Xen there, and reboot into Xen."""
         self._wire = wires.Lasting(
             wires.opener(self.host.console),
             notice=lambda gap: self._notice(f"{self.host.name}: {gap}"),
@@ -106,10 +106,10 @@ class PhysicalMachine:
         self._deadline = self._asked + self.host.limits.xen
 
     def power_off(self) -> None:
-        """Cut the power, and bring the default system back unless lab.yaml says off."""
+        """Switch off; then boot the default system, unless lab.yaml has ``boot.leave: off``."""
         try:
             if self.left and not self._home:
-                self._home = True  # tried, at least: a second try would learn nothing new
+                self._home = True  # even if it failed: a second try would fail as well
                 self._go_home()
         except HarnessError as error:
             self.stranded = str(error)
@@ -118,7 +118,7 @@ class PhysicalMachine:
             self._console.close()
 
     def check(self) -> None:
-        """Raise when the console showed a crash; while booting, when dom0 will not come."""
+        """Raise if the console showed a crash, or if dom0 cannot come up any more."""
         self._console.check()
         if self._wire is not None and self._wire.taken >= _TAKEN_TOO_OFTEN:
             raise LabError(
@@ -140,24 +140,26 @@ class PhysicalMachine:
             raise LabError(self._why_not(), where=f"host {self.host.name}")
 
     def up(self) -> None:
-        """dom0 answers: booting is over."""
+        """Booting is over: dom0 answers, so its time limit no longer counts."""
         self._deadline = 0.0
 
     def save(self) -> None:
         """LabError: a server has no snapshots."""
-        raise LabError("a server cannot be saved", where=self.host.name, hint="leave --snapshot")
+        raise LabError(
+            "a server cannot be saved", where=self.host.name, hint="leave --snapshot out"
+        )
 
     def restore(self, held: AbstractContextManager[None] | None = None) -> None:
         """LabError: a server has no snapshots."""
         self.save()
 
     def freeze(self) -> None:
-        """Nothing: what a server does can only be ended."""
+        """Do nothing: a server can be switched off, but not stopped."""
 
     def cpus(self) -> list[Cpu]:
-        """Return where every CPU is, as Xen says on its console when asked by a debug key.
+        """Press Xen's debug key on the console and return the state of every CPU that it prints.
 
-        LabError when it does not answer; it then has had an NMI, whose effect is on the console.
+        If Xen does not answer, send an NMI, after which the console shows more, and LabError.
         """
         try:
             return keys.registers(self._console)
@@ -173,14 +175,14 @@ class PhysicalMachine:
         raise LabError("a server's memory cannot be read", where=self.host.name)
 
     def pid(self) -> int:
-        """A server is no process."""
+        """0: a server is not a process."""
         return 0
 
     def _default_system(self) -> shell.Shell:
-        """Return a shell there, whatever state a dead run or a crash left the server in."""
+        """Return a shell in the default system; boot that first if something else runs."""
         where, limits = self.host.name, self.host.limits
         if self._power.state() == "off":
-            self._notice(f"{where}: it is off; switching it on")
+            self._notice(f"{where}: the server is off; switching it on")
             self._power.on()
         else:
             try:
@@ -223,7 +225,7 @@ class PhysicalMachine:
             raise
 
     def _reboot(self, session: shell.Shell) -> None:
-        """Reboot in order, which writes the file system out for GRUB; by force if it does not."""
+        """Reboot orderly, so that all files are on the disk for GRUB; else cycle the power."""
         with contextlib.suppress(LabError):
             session.run("(sleep 1; reboot) >/dev/null 2>&1 </dev/null &")
         deadline = time.monotonic() + _GOING_SECONDS
@@ -233,7 +235,7 @@ class PhysicalMachine:
             except LabError:
                 return
             time.sleep(0.5)
-        self._notice(f"{self.host.name}: it does not reboot when asked; cycling its power")
+        self._notice(f"{self.host.name}: the server does not reboot when asked; cycling its power")
         self._power.cycle()
 
     def _go_home(self) -> None:
@@ -244,14 +246,14 @@ class PhysicalMachine:
         session = shell.wait_for(self._log_in, self.host.limits.boot)
         with contextlib.closing(session):
             if grub.boot_id(session) == self._boot_id:
-                raise LabError("the power switch lies: the server never went down")
+                raise LabError("the power switch reported success, but the server did not go down")
 
     def _see_it_is_not_home(self) -> None:
-        """Raise when the default system was booted again instead of Xen."""
+        """Raise if the server booted its default system again instead of Xen."""
         try:
             session = self._log_in()
         except HarnessError:
-            return  # nobody, or dom0 with the run's own key: as it should be
+            return  # nobody answers, or dom0 with the run's own key: as it should be
         with contextlib.closing(session):
             try:
                 now = grub.boot_id(session, timeout=5)
@@ -262,7 +264,7 @@ class PhysicalMachine:
                 "the server came back in its default system: GRUB did not boot the entry, or Xen "
                 "ended early",
                 where=f"host {self.host.name}",
-                hint="see the console log; `evtchn-harness lab check` looks at the entry",
+                hint="see the console log; `evtchn-harness lab check` checks GRUB's configuration",
             )
 
     def _why_not(self) -> str:
@@ -275,19 +277,22 @@ class PhysicalMachine:
             return f"{limit}, and the console is dead: not a byte since the reboot"
         if heard > _ENOUGH_BYTES and self._wire.odd > _GARBLED * self._wire.heard:
             share = 100 * self._wire.odd // self._wire.heard
-            return f"{limit}, and the console is garbled ({share} % no text): see its speed"
+            return (
+                f"{limit}, and the console is garbled ({share} % is not text): check its speed "
+                "(boot.xen_args in lab.yaml)"
+            )
         if any("harness: dom0 sshd up" in line.text for line in self._console.tail("dom0", 200)):
             address, port = self.ssh
             return (
                 f"{limit}: its console says it is up, but nobody answers at {address}:{port}; "
-                "see its network (boot.modules in lab.yaml)"
+                "check its network (boot.modules in lab.yaml)"
             )
         last = self._console.tail("dom0", 1) or self._console.tail("xen", 1)
         return f"{limit}; the console's last words: {last[0].text if last else 'none'}"
 
     def _last_resort(self, silent: LabError) -> LabError:
-        """Send an NMI, and return the error that tells what Xen said to that."""
-        self._console.ignore("xen")  # it will die of it, and that is our doing
+        """Send an NMI, and return the error that says how Xen reacted."""
+        self._console.ignore("xen")  # Xen will crash, but because of our NMI
         with self._console.listen("xen") as lines:
             try:
                 self._power.nmi()

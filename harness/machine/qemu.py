@@ -1,7 +1,7 @@
-"""A machine under QEMU, through libvirt: a transient domain that dies with our connection.
+"""A machine under QEMU, started by libvirt as a transient domain.
 
-VIR_DOMAIN_START_AUTODESTROY lets libvirt end the machine when this process goes,
-SIGKILL included; nothing is ever defined, so nothing can be left defined.
+VIR_DOMAIN_START_AUTODESTROY: libvirt destroys the machine when our connection ends, also if we
+are killed by SIGKILL.  A transient domain has no definition that could be left behind.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CONNECT_SECONDS = 20.0
 _MENDED_SECONDS = 0.5  # a daemon just started needs a moment
 _SNAPSHOT = "pristine"
 SPARE, _SPARE_AT = "spare-serial", "0x1c"
-# Of the monitor's "info pci": what the BIOS has given to the device in that slot.
+# In the output of the monitor's "info pci": what the BIOS assigned to the device in that slot.
 _SPARE_PORT = re.compile(
     r"device\s+28, function 0:(?:(?!\n\s*Bus).)*?IRQ (?P<irq>\d+),.*?I/O at (?P<io>0x[0-9a-f]+)",
     re.DOTALL,
@@ -45,12 +45,12 @@ _MEMORY_AT = {Arch.X86_64: 0, Arch.ARM64: 0x4000_0000}  # QEMU's pc (below 3 GiB
 
 @dataclass(frozen=True)
 class Boot:
-    """What to boot: files on this machine, and the two command lines."""
+    """What to boot: local files, and the command lines of Xen and of dom0."""
 
     xen: Path
     kernel: Path
     initramfs: Path
-    root: Path | None  # raw image, never written: every machine gets its own overlay
+    root: Path | None  # raw image; every machine writes into an overlay of its own
     xen_args: str
     dom0_args: str
 
@@ -58,11 +58,11 @@ class Boot:
 class QemuMachine:
     """One QEMU under libvirt; see harness.machine.Machine.
 
-    ``folder`` is a scratch directory of the run; ``console`` records.  ``stub``: QEMU's gdbstub
-    listens at the socket of that name in ``folder``.
+    ``folder`` is a scratch directory of the run; ``console`` records the serial line.  ``stub``, if
+    given, is the name of the socket in ``folder`` at which QEMU's gdbstub listens.
     """
 
-    looks = 10  # at the CPUs: QEMU's monitor is fast
+    looks = 10  # many, because QEMU's monitor is fast
     boot_seconds = 240.0  # a busy machine under TCG is slow, not dead
 
     def __init__(
@@ -84,7 +84,7 @@ class QemuMachine:
         self._connection: libvirt.virConnect | None = None
         self._domain: libvirt.virDomain | None = None
         self._port = 0
-        # To dom0's /dev/vport*, by the name agent.0, agent.1... one per domain, and a spare one.
+        # To the virtio ports agent.0, agent.1... of dom0: one per domain, and a spare one.
         self.lines: list[Line] = []
 
     @property
@@ -94,12 +94,12 @@ class QemuMachine:
 
     @property
     def ssh(self) -> tuple[str, int]:
-        """Loopback port that QEMU forwards to dom0's sshd."""
+        """The address and port that QEMU forwards to dom0's sshd."""
         return "127.0.0.1", self._port
 
     @property
     def name(self) -> str:
-        """Name of the libvirt domain, unique to this run."""
+        """The name of the libvirt domain; every run has another one."""
         return f"{self.host.name}-{self._folder.name.rpartition('-')[2]}"
 
     def power_on(self) -> None:
@@ -117,7 +117,7 @@ class QemuMachine:
                 message = error.get_error_message()
                 taken = "host forwarding rule" in message
                 if taken and self.host.ssh_port is None and attempt < 4:
-                    continue  # somebody took the port between our look and QEMU's bind
+                    continue  # another program took the port after we had found it free
                 if attempt < 4 and mend(message):
                     time.sleep(_MENDED_SECONDS)
                     continue
@@ -125,7 +125,7 @@ class QemuMachine:
                     raise LabError(
                         f"port {self._port} of 127.0.0.1 is taken",
                         where=f"host {self.host.name}: ssh_port",
-                        hint="free it, or leave ssh_port out to get any free one",
+                        hint="free this port, or leave ssh_port out to get any free port",
                     ) from error
                 raise LabError(
                     f"QEMU did not start: {_last_line(message)}", where=self.name
@@ -150,7 +150,7 @@ class QemuMachine:
         self._console.close()
 
     def check(self) -> None:
-        """Raise when QEMU has ended or a console showed a crash; the crash comes first."""
+        """Raise if a console showed a crash, or else if QEMU has ended."""
         self._console.check()
         try:
             state, reason = self._running().state()
@@ -159,7 +159,7 @@ class QemuMachine:
                 f"QEMU is gone: {error.get_error_message()}", where=f"host {self.host.name}"
             ) from error
         well = [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED]
-        if self.stub:  # whose stops libvirt learns of a little late
+        if self.stub:  # libvirt learns a little late that the stub stopped the machine
             well.append(libvirt.VIR_DOMAIN_PAUSED)
         if state not in well:
             raise LabError(
@@ -168,10 +168,10 @@ class QemuMachine:
             )
 
     def up(self) -> None:
-        """Nothing: booting makes no difference here."""
+        """Do nothing: a machine under QEMU has no time limit for booting."""
 
     def save(self) -> None:
-        """Keep the machine as it is now, in place of an earlier snapshot; it then runs on."""
+        """Save a snapshot, which replaces an earlier one; the machine then goes on."""
         domain = self._running()
         domain.suspend()
         try:
@@ -180,10 +180,11 @@ class QemuMachine:
             domain.resume()
 
     def restore(self, held: AbstractContextManager[None] | None = None) -> None:
-        """Bring back the machine that was saved, whatever has become of it since.
+        """Restore the snapshot that ``save`` made, even if the machine has crashed since.
 
-        What was on its way on a line is gone.  The console's earlier crashes no longer count.
-        ``held`` keeps the machine still meanwhile, instead of libvirt: for who has the stub.
+        Data in transit on a line is lost.  Earlier crashes on the console no longer count.
+        While QEMU restores, libvirt suspends the machine; a caller that controls the stub gives
+        ``held`` instead, in which the stub holds it.
         """
         with held or self._suspended():
             _obey(self._running(), f"loadvm {_SNAPSHOT}", "cannot restore the machine")
@@ -199,27 +200,27 @@ class QemuMachine:
                 domain.suspend()
             yield
             domain.resume()
-        except libvirt.libvirtError as error:  # a Xen that crashed may have ended QEMU
+        except libvirt.libvirtError as error:  # QEMU may have ended when Xen crashed
             message = error.get_error_message()
             raise LabError(f"cannot restore the machine: {message}", where=self.name) from error
 
     def freeze(self) -> None:
-        """Stop every CPU where it is, until ``restore`` or ``power_off``.  Never raises."""
+        """Stop every CPU until ``restore`` or ``power_off``.  Never raises."""
         with contextlib.suppress(LabError, libvirt.libvirtError):
             self._running().suspend()
 
     def cpus(self) -> list[Cpu]:
-        """Return where every physical CPU is now."""
+        """Return the state of every physical CPU now."""
         return cpus.look(self._running())
 
     def memory(self, cpu: int, address: int, size: int) -> bytes:
-        """Return ``size`` bytes at the virtual ``address`` that ``cpu`` sees."""
+        """Return ``size`` bytes at virtual ``address`` of ``cpu``; LabError if it is not mapped."""
         return cpus.memory(self._running(), cpu, address, size)
 
     def dump(self) -> Path:
         """Write the physical memory into a file of the scratch directory; return its path.
 
-        Works whatever the guest is doing.  LabError when QEMU cannot.
+        Works also if Xen hangs or has crashed.  LabError if QEMU fails.
         """
         image = self._folder / "memory"
         image.unlink(missing_ok=True)
@@ -229,18 +230,18 @@ class QemuMachine:
         return image
 
     def spare_interrupt(self, raised: bool) -> int:
-        """Set the line of the spare serial port's interrupt (x86-64 with a stub); return its
-        number.  It is level-triggered: a raised one interrupts whenever it is let to."""
+        """Raise or lower the interrupt of the spare serial port (x86-64 with a stub); return its
+        number.  It is level-triggered: while raised, it is delivered whenever it is not masked."""
         found = _SPARE_PORT.search(cpus.human(self._running(), "info pci"))
         if found is None:
-            raise LabError("has no spare serial port", where=self.name)
-        enable = int(found["io"], 16) + 1  # IER: 2 asks to be told when the transmitter is empty
+            raise LabError("the machine has no spare serial port", where=self.name)
+        enable = int(found["io"], 16) + 1  # IER: bit 1 enables the interrupt "transmitter empty"
         for value in (0, 2) if raised else (0,):
             _obey(self._running(), f"o /b {enable:#x} {value}", "cannot reach the serial port")
         return int(found["irq"])
 
     def pid(self) -> int:
-        """Return QEMU's process id (0 when it cannot be told)."""
+        """Return QEMU's process id; 0 if it is not known."""
         assert self._connection is not None
         folder = (
             Path("/run/libvirt/qemu")
@@ -290,7 +291,7 @@ class QemuMachine:
         )
 
     def _stub_arguments(self) -> list[str]:
-        """The stub, and (x86-64) a serial port that nobody uses: a source of interrupts."""
+        """The gdbstub, and (x86-64) a spare serial port with which we can raise an interrupt."""
         words = ["-gdb", f"unix:{self.stub},server=on,wait=off"]
         if self.host.arch is Arch.X86_64:
             words += ["-chardev", "null,id=spare"]
@@ -298,7 +299,7 @@ class QemuMachine:
         return words
 
     def _tcg_cpu(self) -> list[str]:
-        """The CPU of an x86-64 machine, where libvirt does not choose it."""
+        """The CPU of an x86-64 machine under TCG, as QEMU arguments: libvirt does not choose it."""
         if self.accel.accel != "tcg":
             return []
         assert self._connection is not None
@@ -307,11 +308,11 @@ class QemuMachine:
             said = self._connection.getDomainCapabilities(program, "x86_64", "pc", "qemu")
         except libvirt.libvirtError as error:
             message = error.get_error_message()
-            raise LabError(f"libvirt cannot say what {program} has: {message}") from error
+            raise LabError(f"libvirt cannot list the CPU models of {program}: {message}") from error
         return ["-cpu", cpu_model.tcg_cpu(said), *cpu_model.ARGUMENTS]
 
     def _extra(self) -> list[str]:
-        """QEMU arguments that libvirt's XML has no words for."""
+        """QEMU arguments that libvirt's XML cannot express."""
         stub = self._stub_arguments() if self.stub else []
         forward = f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-10.0.2.15:22"
         boot = self.boot
@@ -349,9 +350,9 @@ class QemuMachine:
 
 
 def disk_io(qemu_img: str, disk: Path) -> str:
-    """Return how QEMU is to read ``disk``: by io_uring where kernel and QEMU know it.
+    """Return how QEMU must read ``disk``: by io_uring if kernel and QEMU support it.
 
-    A machine is restored three times as fast then: a snapshot is read in small pieces.
+    QEMU reads a snapshot in small pieces; with io_uring a restore is three times as fast.
     """
     try:
         words = [qemu_img, "bench", "-f", "qcow2", "-t", "unsafe", "-i", "io_uring", "-c", "1"]
@@ -362,10 +363,10 @@ def disk_io(qemu_img: str, disk: Path) -> str:
 
 
 def _seclabels(connection: libvirt.virConnect | None) -> list[tuple[str, str]]:
-    """Return (model, label) pairs: root's QEMU runs as root and may read root's cache.
+    """Return (model, label) pairs with which QEMU runs as our user, so that it may read our cache.
 
-    The full capabilities would name the models too, but where /dev/kvm is there and of no use,
-    libvirt probes every QEMU anew for them (seen: 15 s).
+    The full capabilities of libvirt name the models too; but if /dev/kvm exists and cannot be
+    used, libvirt probes every QEMU again to make them (seen: 15 s).
     """
     assert connection is not None
     if os.geteuid() != 0:
@@ -377,7 +378,7 @@ def _seclabels(connection: libvirt.virConnect | None) -> list[tuple[str, str]]:
 
 
 def _obey(domain: libvirt.virDomain, line: str, problem: str) -> None:
-    """Give QEMU's monitor a command that says nothing when it succeeds."""
+    """Send a command to QEMU's monitor; LabError if it prints anything, which means it failed."""
     said = cpus.human(domain, line).strip()
     if said:
         raise LabError(f"{problem}: {_last_line(said)}", where=domain.name())

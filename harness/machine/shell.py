@@ -1,4 +1,4 @@
-"""Root's shell on a server's default system, over one SSH connection with a pinned host key."""
+"""A root shell in a server's default system, through SSH; lab.yaml has the host key."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ import paramiko
 from harness.verdict import ConfigError, LabError
 
 _CONNECT_SECONDS = 15.0
-_PIECE = 1 << 20  # bytes sent at once: paramiko copies all that is left after every packet
+_PIECE = 1 << 20  # bytes sent at once: after every packet paramiko copies all of the rest
 _PAUSE = 1.0  # between two attempts to log in
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # our exceptions say it all
 logging.getLogger("paramiko").propagate = False
 
 
 class WrongHostKey(LabError):
-    """Something answers by SSH with another host key than lab.yaml has."""
+    """The server that answers by SSH has another host key than lab.yaml says."""
 
 
 class Shell:
-    """A connection; every method raises LabError when it is lost."""
+    """A connection to the server; every method raises LabError if the connection is lost."""
 
     def __init__(self, client: paramiko.SSHClient, where: str) -> None:
         self._client = client
         self.where = where
 
     def run(self, command: str, *, timeout: float = 60.0, stdin: bytes = b"") -> str:
-        """Run a shell ``command``; return what it printed.  LabError when it fails."""
+        """Run a shell ``command``; return its output.  LabError if it fails."""
         channel = self.channel(command)
         channel.settimeout(timeout)
         channel.set_combine_stderr(True)
@@ -61,14 +61,16 @@ class Shell:
         return said
 
     def put(self, source: Path | bytes, target: str, *, mode: int = 0o600) -> None:
-        """Write ``source`` (a file or its content) to ``target``, whole or not at all."""
+        """Write ``source`` (a local file, or bytes) to the server's ``target``, or raise."""
         body = source.read_bytes() if isinstance(source, Path) else source
         part = f"{target}.part"
         digest = hashlib.sha256(body).hexdigest()
         self.run(f"umask 077; cat >{part}", stdin=body, timeout=600)
         said = self.run(f"sha256sum {part} && chmod {mode:o} {part} && sync", timeout=120)
         if said.split()[:1] != [digest]:
-            raise LabError("the file did not arrive whole", where=f"{self.where}:{target}")
+            raise LabError(
+                "the copied file is not identical to the original", where=f"{self.where}:{target}"
+            )
         self.run(f"mv {part} {target}")
 
     def channel(self, command: str) -> paramiko.Channel:
@@ -89,7 +91,7 @@ class Shell:
 
 
 def connect(address: str, port: int, user: str, key_file: str, host_key: str) -> Shell:
-    """Log in once; LabError when nobody answers, WrongHostKey when somebody else does."""
+    """Log in, with one attempt; WrongHostKey if the host key differs, LabError if it fails."""
     where = f"{user}@{address}:{port}"
     client = paramiko.SSHClient()
     kind, key = _host_key(host_key)
@@ -110,13 +112,15 @@ def connect(address: str, port: int, user: str, key_file: str, host_key: str) ->
     except paramiko.BadHostKeyException:
         client.close()
         raise WrongHostKey(
-            "it shows another SSH host key than the one in lab.yaml",
+            "the server shows another SSH host key than the one in lab.yaml",
             where=where,
-            hint="if the server was installed anew, take ssh.host_key from its console",
+            hint="if the server was reinstalled, read its key on its console and set ssh.host_key",
         ) from None
     except paramiko.AuthenticationException:
         client.close()
-        raise LabError("it refuses our SSH key", where=where, hint="see ssh.key_file") from None
+        raise LabError(
+            "the server refuses our SSH key", where=where, hint="check ssh.key_file"
+        ) from None
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         client.close()
         raise ConfigError(
@@ -125,15 +129,15 @@ def connect(address: str, port: int, user: str, key_file: str, host_key: str) ->
     except (paramiko.SSHException, OSError, EOFError) as error:
         client.close()
         raise LabError(
-            f"it does not answer by SSH: {str(error) or type(error).__name__}", where=where
+            f"the server does not answer by SSH: {str(error) or type(error).__name__}", where=where
         ) from None
     return Shell(client, where)
 
 
 def wait_for(log_in: Callable[[], Shell], seconds: float) -> Shell:
-    """Call ``log_in`` until it succeeds, for at most ``seconds``; LabError is its last one.
+    """Call ``log_in`` until it succeeds; after ``seconds``, raise its last LabError.
 
-    Another host key ends the waiting at once.
+    WrongHostKey is raised at once.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -155,7 +159,7 @@ def _host_key(text: str) -> tuple[str, paramiko.PKey]:
     raise ConfigError(
         "not an SSH host key",
         where="ssh.host_key",
-        hint="take a line of `ssh-keyscan`, without the host's name: ssh-ed25519 AAAA...",
+        hint="copy a line of `ssh-keyscan` without the host's name, such as: ssh-ed25519 AAAA...",
     )
 
 

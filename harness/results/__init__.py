@@ -1,1 +1,1 @@
-"""What a run leaves behind: the crash-safe journal, and every report made from it."""
+"""The results of a run: the crash-safe journal, and the reports that are made from it."""

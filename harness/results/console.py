@@ -1,4 +1,4 @@
-"""Excerpts of console logs: what stood around the moments that matter, and the end."""
+"""Excerpts of console logs: the lines around each event, and the last lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.results.records import ConsoleEvent
 BEFORE = 12  # lines shown before an event,
 AFTER = 20  # and after it: a panic's registers and stack follow it
 TAIL = 25
-MAX_EXCERPTS = 6  # per stream: the first events tell more than the hundredth
+MAX_EXCERPTS = 6  # per stream: the first events matter most
 _WIDTH = 240
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
@@ -23,9 +23,9 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]
 class Line:
     """One line of a console log."""
 
-    time: datetime | None  # None: the line bears no time stamp
+    time: datetime | None  # None: the line has no time stamp
     text: str
-    event: str = ""  # name of the event that this line is
+    event: str = ""  # name of the event that this line reports; "": none
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Stream:
     total: int  # lines
     begin: datetime | None  # of the first line
     excerpts: tuple[Excerpt, ...]  # around the events, in order
-    left_off: int  # events whose surroundings are not among the excerpts
+    left_off: int  # number of events that no excerpt shows
     tail: Excerpt
 
 
@@ -80,7 +80,7 @@ def _stream(path: Path, events: Sequence[ConsoleEvent]) -> Stream:
 
 
 def _find(lines: Sequence[Line], event: ConsoleEvent) -> int | None:
-    """Return the index of the line that ``event`` was: the nearest in time with its text."""
+    """Return the index of the line of ``event``: of those with its text, the nearest in time."""
     text = _clean(event.text).strip()
     same = [i for i, line in enumerate(lines) if text and text in line.text and not line.event]
 

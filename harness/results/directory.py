@@ -1,4 +1,4 @@
-"""The layout of a run directory: which file is where, and how a new one is made."""
+"""The layout of a run directory, and how a new one is made."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class RunDirectory:
         return self.path / "console" / host
 
     def history(self, host: str) -> Path:
-        """Folder of what the agents on ``host`` recorded, and of the witnesses."""
+        """Folder of the histories that the agents on ``host`` recorded, and of the witnesses."""
         return self.path / "history" / host
 
 
 def create(out: Path | None = None) -> RunDirectory:
     """Make the directory of a new run: ``out``, or results/<UTC time>-<6 hex>.
 
-    ``out`` must not exist or be empty, else ConfigError.  For the default place,
-    results/latest is made to point at the new run where that is possible.
+    ConfigError if ``out`` exists and is not empty.  In the default place, the link results/latest
+    then points to the new run, if links are possible.
     """
     if out is not None:
         return _create_chosen(out)
@@ -69,7 +69,7 @@ def create(out: Path | None = None) -> RunDirectory:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that a reader sees the old file or the new, never a part."""
+    """Write ``text`` to ``path``; a reader sees the old or the new file, never a part of it."""
     work = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         try:
@@ -85,7 +85,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def unused(path: Path) -> Path:
-    """Return ``path``, with the first free number behind its stem if it is taken: ``load-2``."""
+    """Return ``path``; if it exists, with the first free number after its stem: ``load-2``."""
     found, number = path, 1
     while found.exists():
         number += 1
@@ -98,7 +98,7 @@ def cannot_write(path: Path, error: OSError) -> LabError:
     return LabError(
         f"cannot write the results: {error.strerror or error}",
         where=str(error.filename or path),
-        hint="free space or mend permissions there",
+        hint="free space or correct the permissions there",
     )
 
 
@@ -124,7 +124,7 @@ def _create_chosen(out: Path) -> RunDirectory:
 def _point_latest(path: Path) -> None:
     link = path.parent / LATEST
     work = path.parent / f".{LATEST}-{path.name}"
-    with contextlib.suppress(OSError):  # a convenience: never a reason to stop
+    with contextlib.suppress(OSError):  # the link is a convenience: the run goes on without it
         work.symlink_to(path.name)
         try:
             work.replace(link)

@@ -1,6 +1,6 @@
 """The JSON document of a run: what ``run --json`` and ``report --json`` print.
 
-The keys are documented in docs/results.md and stay; new ones may be added.
+docs/results.md documents the keys.  They do not change; new ones may be added.
 """
 
 from __future__ import annotations

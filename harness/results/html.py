@@ -1,4 +1,4 @@
-"""report.html: one self-contained file for a Xen engineer who looks rather than reads."""
+"""report.html: the report of a run as one file that loads no other file."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _MEANING: dict[Verdict, str] = {
     Verdict.ERROR: "The test or the harness is broken; this says nothing about the hypervisor.",
     Verdict.MISS: "The lab failed or the run was stopped; this says nothing about the hypervisor.",
     Verdict.PASS: "Everything that was observed was allowed.",
-    Verdict.DONE: "Finished and measured; nothing was claimed.",
-    Verdict.SKIP: "Nothing applied here.",
+    Verdict.DONE: "Something was measured; nothing was checked.",
+    Verdict.SKIP: "No test applies here.",
 }
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """A test, or a host as a whole, that did not go well."""
+    """A test, or a whole host, that failed."""
 
     host: str
     name: str  # of the test; "" for the host itself
@@ -52,8 +52,8 @@ class Consoles:
 
     host: str
     streams: tuple[Stream, ...]
-    zero: datetime | None  # power-on: what the shown times count from
-    is_open: bool  # whether to show the ends of the logs unasked
+    zero: datetime | None  # power-on: the times shown are relative to it
+    is_open: bool  # True: the last lines of the logs are shown without a click
 
     @property
     def eventful(self) -> tuple[Stream, ...]:
@@ -102,7 +102,7 @@ def render_html(run: Run) -> str:
 
 
 def reproduce(run: Run) -> str:
-    """Return the command line that does the same again: the seed pinned, --out left out."""
+    """Return the command line that repeats the run: with its seed, without --out."""
     if not run.argv:
         return ""
     words = [Path(run.argv[0]).name]
@@ -138,12 +138,12 @@ def _trouble(test: Test) -> Trouble:
 
 
 def _headline(run: Run, troubles: Sequence[Trouble]) -> tuple[str, str]:
-    """Return the one sentence that says it, and what such a verdict means."""
+    """Return the main result in one sentence, and the meaning of the verdict."""
     meaning = _MEANING[run.verdict]
     if run.state == "running":
-        meaning = "The run is still going: this is what there is so far."
+        meaning = "The run still goes on: this report shows the results so far."
     elif run.state == "interrupted":
-        meaning = "The run was cut short: this is what it left."
+        meaning = "The run was interrupted: this report shows the results until then."
     if run.state == "finished" and run.message:
         return run.message, meaning
     if troubles:
@@ -172,7 +172,7 @@ def _artifact(directory: RunDirectory, path: str) -> str:
     try:
         target = (directory.path / path).resolve()
         is_there = target.is_relative_to(directory.path.resolve()) and target.is_file()
-    except (OSError, ValueError):  # no name that a file can have
+    except (OSError, ValueError):  # not a valid file name
         return ""
     return quote(os.fsencode(path)) if is_there else ""
 
@@ -182,7 +182,7 @@ def _files(directory: RunDirectory) -> list[Path]:
 
 
 def _ingredients(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (label, value) of what the manifest says went into the run, packages left out."""
+    """Return (label, value) for each ingredient in the manifest, without the packages."""
     harness, machine = manifest.get("harness", {}), manifest.get("machine", {})
     rows = [("harness", _words(harness.get("version"), harness.get("commit")))]
     for item in manifest.get("ingredients", []):

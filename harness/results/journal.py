@@ -1,4 +1,4 @@
-"""results.jsonl: append-only, fsynced record by record, readable whatever killed its writer."""
+"""results.jsonl: append-only, fsynced after each record, readable even if its writer was killed."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Reading:
-    """What could be read of a journal."""
+    """The readable part of a journal."""
 
     entries: tuple[Entry, ...]
     problems: tuple[str, ...]  # one line for each line that was dropped: file:line: why
-    growing: bool  # somebody still writes it
+    growing: bool  # True: a process still writes it
 
 
 class Journal:
-    """The one writer of a journal.  Safe to share between threads.
+    """The only writer of a journal.  Threads may share it.
 
-    The file must not exist yet: two writers can never share it, nor can a second
-    run add to the results of a first.  Each record is on the disk when append() returns.
+    The file must not exist yet: so two writers cannot share it, and a run cannot add to the results
+    of another run.  When append() returns, the record is on the disk.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +50,7 @@ class Journal:
         self._lock = threading.Lock()
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-            fcntl.flock(self._fd, fcntl.LOCK_EX)  # readers see from it that we live
+            fcntl.flock(self._fd, fcntl.LOCK_EX)  # readers see from the lock that we are alive
             _sync_directory(path.parent)
         except FileExistsError:
             raise ConfigError(
@@ -62,17 +62,19 @@ class Journal:
             raise cannot_write(path, error) from error
 
     def append(self, record: Record) -> None:
-        """Write ``record``, stamped with the time; LabError if the disk will not take it."""
+        """Write ``record`` with the current time; LabError if it cannot be written to the disk."""
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         document = {"time": now, **to_json(record)}
         line = json.dumps(document, allow_nan=False).encode() + b"\n"
         with self._lock:
             if self._fd < 0:
-                raise HarnessError("record written after the journal's end", where=str(self._path))
+                raise HarnessError(
+                    "a record was written after the journal was closed", where=str(self._path)
+                )
             append_line(self._fd, line, self._path)
 
     def close(self) -> None:
-        """End the journal; idempotent."""
+        """Close the journal; may be called twice."""
         with self._lock:
             if self._fd >= 0:
                 os.close(self._fd)
@@ -91,21 +93,21 @@ class Journal:
 
 
 def append_line(descriptor: int, line: bytes, path: Path) -> None:
-    """Put ``line`` on the disk, whole or not at all; LabError names ``path`` if it cannot be."""
+    """Append ``line``, whole or not at all, and wait for the disk; LabError names ``path``."""
     size = os.fstat(descriptor).st_size
     try:
         if os.write(descriptor, line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
     except OSError as error:
-        os.ftruncate(descriptor, size)  # no half line in front of the next
+        os.ftruncate(descriptor, size)  # remove a partly written line
         raise cannot_write(path, error) from error
 
 
 def read(path: Path) -> Reading:
-    """Read a journal, also while it grows and after its writer was killed.
+    """Read a journal, also while a run writes it or after its writer was killed.
 
-    A line that is cut off or damaged is dropped and reported, never fatal.
+    A line that is cut off or damaged is left out and reported in ``problems``.
     ConfigError if there is no journal at ``path``.
     """
     try:
@@ -116,7 +118,7 @@ def read(path: Path) -> Reading:
         raise ConfigError(
             f"cannot read the journal: {error.strerror}",
             where=str(path),
-            hint="give the directory of a run",
+            hint="give the directory of a run, such as results/latest",
         ) from None
     entries: list[Entry] = []
     problems: list[str] = []
@@ -134,7 +136,7 @@ def read(path: Path) -> Reading:
 
 
 def _lines(content: bytes) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield (number from 1, line, whether it has its end)."""
+    """Yield (number from 1, line, whether it ends with a newline)."""
     *whole, rest = content.split(b"\n")
     for number, line in enumerate(whole, 1):
         yield number, line, True
@@ -168,7 +170,7 @@ def _is_locked(fd: int) -> bool:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # a file system without locks: then nobody holds one
+    except OSError:  # a file system without locks
         return False
     fcntl.flock(fd, fcntl.LOCK_UN)
     return False

@@ -1,4 +1,4 @@
-"""junit.xml: the run as every CI server understands it; one suite per host."""
+"""junit.xml: the results of a run for CI servers; one suite per host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.results.records import Test
 from harness.results.store import HostRun, Run
 from harness.verdict import Verdict, combine
 
-# What XML 1.0 cannot hold, and consoles are full of: control characters, lone surrogates.
+# XML 1.0 forbids control characters and lone surrogates, which consoles often print.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PROPERTIES = ("arch", "accel", "flavour", "xen_version", "build_id", "source")
 
@@ -41,7 +41,7 @@ def render_junit(run: Run) -> str:
 
 
 def _host_itself(host: HostRun) -> list[Test]:
-    """Return a case for what no test stands for: an interrupted or unreachable host, say."""
+    """Return a test case for the host itself if its verdict comes from no test, else none."""
     if host.tests and combine(test.verdict for test in host.tests) is host.verdict:
         return []
     return [Test(host.name, "host", host.verdict, sum(host.seconds.values()), host.message)]

@@ -1,4 +1,4 @@
-"""manifest.json: every version and digest that one needs to run the same thing again."""
+"""manifest.json: the versions and digests that are needed to repeat a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.data import CHECKOUT
 from harness.results.directory import RunDirectory, write_whole
 from harness.verdict import LabError
 
-# Programs whose version can change what a run sees.
+# Programs whose version can change the result of a run.
 PROGRAMS = (
     "qemu-system-x86_64",
     "qemu-system-aarch64",
@@ -46,7 +46,7 @@ class Ingredient:
     what: str  # source, build, toolstack, image, package
     name: str
     version: str = ""
-    digest: str = ""  # with its algorithm, e.g. "sha256:..."; "" if there is nothing to digest
+    digest: str = ""  # with its algorithm, e.g. "sha256:..."; "": it has none
     detail: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -58,7 +58,7 @@ def write_manifest(
     hosts: Sequence[Host],
     ingredients: Sequence[Ingredient],
 ) -> None:
-    """Write manifest.json; call again as ingredients become known.  LabError if it cannot."""
+    """Write manifest.json, again whenever more ingredients are known; LabError if it fails."""
     document = {
         "seed": seed,
         "argv": list(argv),
@@ -79,7 +79,7 @@ def read_manifest(directory: RunDirectory) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Return what this machine adds: the harness itself, Python, programs, processor, kernel."""
+    """Return what comes from this computer: harness, Python, programs, processor, kernel."""
     return {
         "harness": {"version": harness.__version__, **_commit()},
         "python": {"version": platform.python_version(), "packages": _packages()},
@@ -96,21 +96,23 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> dict[str, Any]:
-    """Return the commit of the checkout we run from; nothing when installed elsewhere."""
+    """Return the commit of the git checkout that we run from; {} if it is none."""
     if CHECKOUT is None or not (CHECKOUT / ".git").exists():
         return {}
     status = ["--no-optional-locks", "status", "--porcelain", "--untracked-files=no"]
     try:
         head = git.run("rev-parse", "HEAD", tree=CHECKOUT, timeout=10).strip()
         changed = git.run(*status, tree=CHECKOUT, timeout=10)
-    except LabError:  # no git, no commit yet, or not ours to read
+    except LabError:  # no git, no commit yet, or no permission
         return {}
     return {"commit": head, "modified": bool(changed.strip())}
 
 
 def _packages() -> dict[str, str]:
     installed = importlib.metadata.distributions()
-    found = ((dist.name, dist.version) for dist in installed if dist.name)  # None: half removed
+    found = (
+        (dist.name, dist.version) for dist in installed if dist.name
+    )  # None: the package was removed incompletely
     return dict(sorted(found, key=lambda pair: pair[0].lower()))
 
 

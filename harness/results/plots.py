@@ -1,4 +1,4 @@
-"""The report's plots, as SVG that takes its colours from the page around it."""
+"""The plots of the report, as SVG with the colours of the page."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from matplotlib.figure import Figure
 from harness.results.records import PHASES, Latency
 from harness.results.store import HostRun
 
-# Drawn in these, replaced by the page's CSS variables: one figure for light and dark.
+# We draw in these colours, then replace them by the page's CSS variables: so one figure serves
+# light and dark pages.
 _INK = "#010101"
 _FAINT = "#020202"
 _PAPER = "#040404"
 _SERIES = tuple(f"#0301{i:02x}" for i in range(8))
 _STYLE = {
-    "svg.fonttype": "none",  # text stays text: the page's font, and searchable
+    "svg.fonttype": "none",  # keep text as text: searchable, and in the font of the page
     "font.size": 9,
     "axes.edgecolor": _FAINT,
     "axes.labelcolor": _INK,
@@ -80,7 +81,7 @@ def latency_range(hosts: Sequence[HostRun]) -> tuple[float, float]:
 def latency(host: HostRun, spread: tuple[float, float]) -> str:
     """Return latency per operation and domain: p50 to p99, and the maximum; "" without any.
 
-    ``spread`` is the axis in microseconds: the same for all hosts, so that one sees who is slower.
+    ``spread`` is the range of the axis in microseconds, the same for all hosts to compare them.
     """
     if not host.latencies:
         return ""
@@ -121,7 +122,7 @@ def phases(hosts: Sequence[HostRun]) -> str:
             for name in names:
                 seconds = host.seconds.get(name, 0.0)
                 axes.barh(row, seconds, left=left, height=0.6, color=_colour(PHASES.index(name)))
-                if seconds > longest * 0.06:  # narrower than its figure otherwise
+                if seconds > longest * 0.06:  # else the number is wider than its bar
                     _figure(axes, left + seconds / 2, row, f"{seconds:.0f}", _PAPER, "center")
                 left += seconds
             _figure(axes, left, row, f"{left:.0f} s", _INK, "left")
@@ -170,7 +171,7 @@ def _microseconds(value: float, _position: object) -> str:
 
 
 def _label(name: str) -> str:
-    """Return ``name`` as matplotlib can draw it: no mathematics, nothing without a glyph."""
+    """Return ``name`` in a form that matplotlib can draw: no math text, no missing glyphs."""
     return "".join(c if c.isprintable() else "?" for c in name).replace("$", r"\$")
 
 
@@ -194,7 +195,9 @@ def _svg(figure: Figure) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg ([^>]*?)(width|height)="[^"]*"', r"<svg \1", svg)
     svg = re.sub(r'<svg ([^>]*?)(width|height)="[^"]*"', r"<svg \1", svg)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the same in every figure, and for nobody's use
+    svg = re.sub(
+        r'<g id="[^"]*"', "<g", svg
+    )  # ids would be the same in every figure, and are not used
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
     svg = svg.replace(_INK, "var(--ink)").replace(_FAINT, "var(--faint)")

@@ -1,7 +1,7 @@
-"""The journal's vocabulary: one frozen dataclass per ``kind`` of line in results.jsonl.
+"""The records of the journal: one frozen dataclass per ``kind`` of line in results.jsonl.
 
-docs/results.md lists the kinds and fields for people; a test compares the two.
-A new field gets a default, so that journals written before it still read.
+docs/results.md documents the kinds and their fields; a test compares both.
+A new field needs a default, so that older journals can still be read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RunStart:
 
 @dataclass(frozen=True)
 class HostStart:
-    """What is about to run on ``host``: written once the hypervisor under test is known."""
+    """What will run on ``host``; written as soon as the hypervisor under test is known."""
 
     kind: ClassVar[str] = "host-start"
     host: str
@@ -69,7 +69,7 @@ class Test:
     verdict: Verdict
     seconds: float
     message: str = ""  # one line: the reason, for anything but PASS and DONE
-    story: str = ""  # lines: what happened, in order, as a person would tell it
+    story: str = ""  # lines for people: what happened, in order
     artifacts: tuple[str, ...] = ()  # files, relative to the run directory
     evidence: Annotated[Evidence | None, BeforeValidator(codec.from_json)] = None  # what was seen
 
@@ -112,7 +112,7 @@ class Domain:
 
 @dataclass(frozen=True)
 class ConsoleEvent:
-    """A line that matters (panic, ASSERT, oops...) on a console of ``host``."""
+    """A line on a console of ``host`` that reports an event (panic, ASSERT, oops...)."""
 
     kind: ClassVar[str] = "console-event"
     host: str
@@ -124,7 +124,7 @@ class ConsoleEvent:
 
 @dataclass(frozen=True)
 class Broken:
-    """What broke under load, as soon as it is known: bringing home the records comes after."""
+    """What broke under load; written as soon as it is known, before the records are collected."""
 
     kind: ClassVar[str] = "broken"
     host: str
@@ -134,7 +134,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Leak:
-    """Something that was not the same after as before."""
+    """Something in dom0 that was not the same after the tests as before."""
 
     kind: ClassVar[str] = "leak"
     host: str
@@ -145,9 +145,9 @@ class Leak:
 
 @dataclass(frozen=True)
 class Cells:
-    """Rows of the specification that one kind of guest met in a test that passed.
+    """Rows of the specification that one kind of guest exercised in a test that passed.
 
-    With ``why_not`` there are none: ``host`` cannot have such a guest, and that is why.
+    If ``host`` cannot have such a guest, there are no rows, and ``why_not`` is the reason.
     """
 
     kind: ClassVar[str] = "cells"
@@ -157,13 +157,13 @@ class Cells:
     abi: str  # 2L or FIFO
     release: str  # of the Xen that ran: 4.17
     rows: tuple[str, ...]
-    differs: tuple[str, ...] = ()  # "4.20: row": what that release's model would not have allowed
+    differs: tuple[str, ...] = ()  # "4.20: row": the model of 4.20 does not allow it
     why_not: str = ""
 
 
 @dataclass(frozen=True)
 class HostEnd:
-    """``host`` is done with; ``message`` is one line on why it is not a PASS."""
+    """``host`` has ended; ``message`` says in one line why it is not a PASS."""
 
     kind: ClassVar[str] = "host-end"
     host: str

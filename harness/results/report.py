@@ -1,4 +1,4 @@
-"""Everything that is made from the journal, made (again) in one call."""
+"""Make all reports of a run from its journal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.results.store import Run, load
 def write_reports(path: Path) -> Run:
     """Write junit.xml and report.html of the run in directory ``path``; return the run.
 
-    Works on a run that is still going, or was killed.  ConfigError if there is no run
+    Works also if the run still goes on, or was killed.  ConfigError if there is no run
     at ``path``, LabError if the files cannot be written.
     """
     run = load(path)

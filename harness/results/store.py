@@ -1,4 +1,4 @@
-"""A run directory read back into values, whether or not the run came to its end."""
+"""Read a run directory back into values, also if the run has not come to its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _R = TypeVar("_R", bound=Record)
 
 @dataclass(frozen=True)
 class HostRun:
-    """All that the journal says of one host.  Text is "" where it says nothing (yet)."""
+    """Everything in the journal about one host.  A text that is not known (yet) is ""."""
 
     name: str
     verdict: Verdict
@@ -47,25 +47,25 @@ class HostRun:
 
 @dataclass(frozen=True)
 class Run:
-    """One run as its journal tells it."""
+    """Everything in the journal about one run."""
 
     directory: RunDirectory
     state: State
     verdict: Verdict
     message: str  # one line: why not PASS
-    seed: int | None  # None: the journal has lost its first record
+    seed: int | None  # None: the first record of the journal is lost
     argv: tuple[str, ...]
     version: str
     started: datetime | None  # UTC
     seconds: float  # of an interrupted run: until its last record
     hosts: tuple[HostRun, ...]
-    problems: tuple[str, ...]  # what was wrong with the journal
+    problems: tuple[str, ...]  # lines of the journal that could not be read
 
 
 def load(path: Path) -> Run:
     """Read the run in directory ``path``; ConfigError if there is none.
 
-    A run without an end is MISS, "interrupted", unless what it had already seen is worse.
+    A run without an end is MISS, "interrupted", unless it recorded a more severe verdict before.
     """
     directory = RunDirectory(path.absolute())
     reading = read(directory.journal)

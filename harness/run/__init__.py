@@ -1,1 +1,1 @@
-"""The line itself: plan -> hypervisor -> images -> machine -> domains -> agents -> results."""
+"""A run: plan -> hypervisor -> images -> machine -> domains -> agents -> results."""

@@ -1,4 +1,4 @@
-"""The agents of a booted host: their programs in dom0, and the lines to them."""
+"""Start the agents of a booted host, and connect to them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PAYLOAD = "/run/harness"  # in dom0: guests/dom0/stage1 puts the payload there
 
 
 def start(machine: Machine, dom0: Dom0, domus: Sequence[DomU]) -> list[Line]:
-    """Start dom0's agent and, for each of ``domus``, the relay to its agent; return the lines to
-    them, dom0's first."""
+    """Start dom0's agent and, for each of ``domus``, the relay in dom0 to the domU's agent; return
+    the lines to them, dom0's first."""
     agent = f"{PAYLOAD}/agent"
     programs = {"dom0": [agent, "serve"]} | {
         domu.name: [agent, "relay", "--domid", str(domu.domid)] for domu in domus
@@ -31,8 +31,8 @@ def start(machine: Machine, dom0: Dom0, domus: Sequence[DomU]) -> list[Line]:
 def greet(
     names: Sequence[str], lines: Sequence[Line], listen: Callable[[Line], None]
 ) -> dict[str, AgentClient]:
-    """Return the agents at the ends of ``lines``, which have answered; ``listen`` watches over
-    each line from the first word on."""
+    """Return a client for the agent on each of ``lines``, after it has answered; ``listen`` is
+    called with each line before."""
     agents = {}
     for name, line in zip(names, lines, strict=False):
         listen(line)
@@ -42,16 +42,16 @@ def greet(
 
 
 def end(lines: Sequence[Line]) -> None:
-    """End the agents' streams: they close their ports and let go of each other's pages."""
+    """Close the lines: the agents then close their ports and unmap each other's pages."""
     for line in lines:
         line.hang_up()
 
 
 def operations(agents: Mapping[str, AgentClient]) -> dict[str, int]:
-    """Return how many single operations vCPU 0 of each agent has made: fewer after a restore than
-    before it.
+    """Return how many single operations vCPU 0 of each agent has made.
 
-    No clock tells: under TCG an x86's TSC goes on where it was (seen with QEMU 7.2).
+    After a restore the number is again that of the snapshot; so it shows that the restore worked.
+    A clock would not: under TCG a restore does not set back the TSC of x86 (seen with QEMU 7.2).
     """
     collected = {name: agent.collect(0) for name, agent in agents.items()}
     return {name: len(each.records) + each.lost for name, each in collected.items()}

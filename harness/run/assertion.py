@@ -1,4 +1,4 @@
-"""Which claim of a test case was false?  Its source, not how the values were rendered."""
+"""Find the assertion of a test case that failed: its source text, not the printed values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.evidence import Assertion
 
 def failed(error: BaseException, file: Path) -> Assertion | None:
     """Return the statement of test file ``file`` in which ``error`` was raised, the innermost one;
-    None if it was raised elsewhere, or the source is not to be had.
+    None if it was raised elsewhere, or the source cannot be read.
 
     >>> assert refused(raw.send, port) == EINVAL    ->  "refused(raw.send, port) == EINVAL"
     >>> with pytest.raises(AgentRefused):           ->  "pytest.raises(AgentRefused)"
@@ -46,7 +46,7 @@ def _spans(statement: ast.stmt, line: int) -> bool:
 
 
 def _claim(statement: ast.stmt) -> str:
-    """Return what is claimed in ``statement``: of a compound one, in its first line."""
+    """Return the expression that ``statement`` asserts; of a compound one, its first line."""
     match statement:
         case ast.Assert():
             return ast.unparse(statement.test)

@@ -18,15 +18,15 @@ NAME = "bare"
 VCPUS = 2  # guests/bare/xen.h
 _MEMORY_MIB = 64
 _RELAY_SECONDS = 30.0
-# As which types of guest it boots.
+# The types of guest that it can boot as.
 TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "hvm", "pv"), Arch.ARM64: ("arm",)}
 WHY_NO_PAGING = "PVH and HVM guests need HAP or shadow paging, and this Xen on this CPU has neither"
 
 
 def possible_types(live: Session) -> tuple[str, ...]:
-    """Return as which types of guest the bare one can be on this host.
+    """Return the types of guest that the bare guest can boot as on this host.
 
-    A Xen may be built without shadow paging, and a CPU may be without the other kind.
+    HVM and PVH need shadow paging, which a Xen may be built without, or HAP, which a CPU may lack.
     """
     all_types = TYPES[live.host.arch]
     if live.host.arch is Arch.ARM64:
@@ -37,7 +37,7 @@ def possible_types(live: Session) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class BareGuest:
-    """The running guest, its agent, and the process in dom0 that carries the agent's words."""
+    """The running guest, its agent, and the pid of the relay in dom0 between us and the agent."""
 
     domu: DomU
     agent: AgentClient
@@ -47,10 +47,10 @@ class BareGuest:
 def start_bare(live: Session, type_: str) -> BareGuest:
     """Start the bare guest as a guest of ``type_`` and wait for its first answer.
 
-    LabError when the machine has no line left to it, or the guest does not come up.
+    LabError if the machine has no free line for it, or the guest does not come up.
     """
     if live.saved:
-        raise LabError("no bare guest in a machine that is to be restored", where=live.host.name)
+        raise LabError("a machine with snapshots cannot have a bare guest", where=live.host.name)
     boot = DomUBoot(
         f"{PAYLOAD}/bare",
         "",
@@ -74,7 +74,7 @@ def start_bare(live: Session, type_: str) -> BareGuest:
 
 
 def _relay(live: Session, words: list[str]) -> tuple[Line, int]:
-    """Start the relay in dom0; return the line to it, and its process."""
+    """Start the relay in dom0; return the line to it, and its pid."""
     if live.machine.lines:
         line = live.machine.lines[1 + live.host.domus]
         line.empty()
@@ -85,7 +85,7 @@ def _relay(live: Session, words: list[str]) -> tuple[Line, int]:
 
 
 def process_of(line: Line) -> int:
-    """Return the number that a program says first; LabError when it says none."""
+    """Return the number that the program prints first, its pid; LabError if it prints none."""
     said = b""
     while not said.endswith(b"\n"):
         try:
@@ -93,20 +93,20 @@ def process_of(line: Line) -> int:
         except TimeoutError as error:
             raise LabError(str(error), where=line.name) from None
         if not more:
-            raise LabError("the relay ended before it began", where=line.name)
+            raise LabError("the relay ended before it printed its pid", where=line.name)
         said += more
     return int(said)
 
 
 def destroy_bare(live: Session, guest: BareGuest) -> None:
-    """Destroy the domain.  The relay still maps its pages: until it ends, the domain is dying."""
+    """Destroy the domain.  It stays in the state dying while the relay maps its pages."""
     live.toolstack.expect_end(guest.domu.name)
     live.guests.remove(guest.domu)
     guest.domu.destroy()
 
 
 def end_bare(live: Session, guest: BareGuest) -> None:
-    """Destroy the domain, if that has not been done, and let go of it."""
+    """Destroy the domain, if that has not been done, and release what belongs to it."""
     if guest.domu in live.guests:
         destroy_bare(live, guest)
     live.dom0.run(["kill", str(guest.relay)])

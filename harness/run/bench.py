@@ -1,4 +1,4 @@
-"""Benches on a booted host: ``restore`` (a pristine machine against a boot), ``recording``."""
+"""Benchmarks on a booted host: ``restore`` (time of a restore and of a boot), ``recording``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BENCH_SECONDS = 4.0  # for each figure
 
 
 def restore(host: QemuHost) -> dict[str, float]:
-    """Return the seconds from a restore to every agent's first answer, median and extremes of
-    20, next to those of the boot it stands for (power-on to the agents' first answers)."""
+    """Return the seconds from a restore until every agent has answered (median and extremes of 20),
+    and the seconds from power-on until every agent has answered."""
     with _booted(_plan(host, snapshot=True)) as (recorder, live):
         booted = sum(recorder.seconds(host.name, phase) for phase in ("boot", "domains", "agents"))
         seconds = []
@@ -41,8 +41,8 @@ def restore(host: QemuHost) -> dict[str, float]:
 
 
 def recording(host: QemuHost) -> dict[str, float]:
-    """Return, by domain, the rate of recorded sends over that of bare ones (1.0: recording is
-    free), and how fast records come home."""
+    """Return for each domain: the rate of sends with recording over the rate without (1.0 means
+    that recording costs nothing), and how many bytes of records per second we collect."""
     metrics: dict[str, float] = {}
     with _booted(_plan(host)) as (_, live):
         for name, agent in live.agents.items():

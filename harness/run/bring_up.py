@@ -1,4 +1,4 @@
-"""From a plan to a host that is up: what is built, what is checked, which domUs are started."""
+"""Bring a host up: build what the plan needs, check what booted, start the domUs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _LAST_WORDS = 12  # lines of dom0's console
 
 @contextmanager
 def stage(recorder: Recorder, host: str, name: str, console: Console) -> Iterator[None]:
-    """Time phase ``name``; a fault of the lab in it is one of bringing ``host`` up, and dom0's
-    last words are its evidence."""
+    """Time phase ``name`` of bringing ``host`` up; a LabError in it gets evidence: the phase, and
+    the last lines of dom0's console."""
     with recorder.phase(host, name):
         try:
             yield
@@ -46,7 +46,7 @@ def stage(recorder: Recorder, host: str, name: str, console: Console) -> Iterato
 
 
 def hypervisor(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
-    """Return the Xen of ``plan`` for ``host``, built."""
+    """Build the Xen of ``plan`` for ``host`` and return the build."""
     return builds.build(
         plan.hypervisor.source,
         plan.hypervisor.flavour,
@@ -56,7 +56,7 @@ def hypervisor(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
 
 
 def toolstack_choice(built: Build, host: Host, update: Callable[[str], None]) -> Choice:
-    """Return dom0's toolstack, built if there is none that fits."""
+    """Return the toolstack for dom0; build one if no existing one fits the hypervisor."""
     return choose(
         built.source,
         host.arch,
@@ -66,14 +66,14 @@ def toolstack_choice(built: Build, host: Host, update: Callable[[str], None]) ->
 
 
 def toolstack(dom0: Dom0, machine: Machine, folder: Path) -> Toolstack:
-    """Wait for dom0's libvirt, and connect."""
+    """Wait for dom0's libvirt, then connect to it."""
     console, check = machine.console, machine.check
     console.expect("harness: dom0 (libvirtd up|.* failed)", TOOLSTACK_SECONDS, check=check)
     return Toolstack.connect(dom0, folder, timeout=TOOLSTACK_SECONDS, check=check)
 
 
 def ingredients(built: Build, fit: Choice, image: Dom0Image, agent: Path) -> list[Ingredient]:
-    """Return what goes into the run's manifest."""
+    """Return the ingredients of the run for its manifest."""
     arch = str(built.arch)
     source = built.source
     return [
@@ -99,7 +99,7 @@ def ingredients(built: Build, fit: Choice, image: Dom0Image, agent: Path) -> lis
 
 
 def same_build(dom0: Dom0, built: Build) -> None:
-    """LabError unless the running Xen is the file that was built (XENVER_build_id)."""
+    """Raise LabError unless the running Xen has the build id of ``built`` (XENVER_build_id)."""
     look = "od -An -v -tx1 /sys/hypervisor/properties/buildid | tr -d ' \\n'"
     running = dom0.run(look).stdout.strip()
     if not is_shown(built.build_id, running):
@@ -117,7 +117,7 @@ def start_domus(
     console: Console,
     started: Callable[[DomU], None],
 ) -> None:
-    """Start the domUs of ``host``; ``started`` is told of each at once."""
+    """Start the domUs of ``host``; call ``started`` with each as soon as it runs."""
     boot = DomUBoot(
         image.domu_kernel,
         DOMU_INITRAMFS,
@@ -132,5 +132,5 @@ def start_domus(
 
 
 def await_domu(domu: DomU, console: Console, check: Callable[[], None]) -> None:
-    """Wait until the kernel of ``domu`` has come up."""
+    """Wait until ``domu`` prints on its console that it is up."""
     console.expect("harness: domU up", _DOMU_SECONDS, domu.name, check=check)

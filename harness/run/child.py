@@ -1,12 +1,12 @@
-"""A run of the harness as a child of the harness.
+"""A run of the harness as a child process.
 
-The loops around runs (bisect, compare, corpus, nightly) start each run as a process of its own.
-So a run ends with everything that it started, whatever became of it, and the loop reads nothing
-but its JSON document and its directory.
+The commands that make many runs (bisect, compare, corpus, nightly) start each run as a process of
+its own.  When this process ends, in whatever way, everything that it started ends too.  The parent
+reads only the run's JSON document and its directory.
 
-The child is the leader of its own process group.  Ctrl-C and SIGTERM are for us: we tell the
-child to end, and it powers its machines off and writes its reports.  Should we be killed, by
-SIGKILL as well, it is told so by a watcher (see ``harness.command``).
+The child is the leader of its own process group, so Ctrl-C reaches only the parent.  On Ctrl-C or
+SIGTERM the parent tells the child to end; the child then powers its machines off and writes its
+reports.  If the parent is killed, even by SIGKILL, a watcher tells the child (``harness.command``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness import command
 from harness.config.options import RunOptions, XenOptions, words
 from harness.verdict import EXIT_USAGE, ConfigError, LabError
 
-_END_SECONDS = 60.0  # for a child that was told to end, to power off and to write its reports
+_END_SECONDS = 60.0  # after it was told to end, for powering off and writing reports
 _TICK = 0.2
 
 
@@ -41,9 +41,9 @@ def run(
 ) -> dict[str, Any]:
     """Run ``evtchn-harness run --json OPTIONS ARGUMENTS``, or the command ``of``, to its end.
 
-    Returns its document: one with ``error`` if it ended in another way than by itself, {} if it
-    printed none.  ``log`` gets what it says on the terminal, which else is ours.  ConfigError
-    when it could not begin; LabError when it had to be ended, after ``seconds`` or by ``stop``.
+    Returns its JSON document, which has ``error`` if the run was killed; {} if it printed none.
+    Its stderr goes to the file ``log`` if that is given, else to our stderr.  ConfigError if it
+    could not begin; LabError if we ended it, after ``seconds`` or because ``stop`` was set.
     """
     with started([*of, *arguments], options, log=log) as child:
         said = wait(child, seconds=seconds, stop=stop)
@@ -67,11 +67,11 @@ def started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start ``evtchn-harness ARGUMENTS --json OPTIONS``; its stdout is a pipe.
 
-    Its stderr is ours, or goes to ``log``, or nowhere if ``quiet``.  What is left of it at the
-    end of the block is killed.
+    Its stderr is ours, or goes to the file ``log``, or is dropped if ``quiet``.  At the end of the
+    block, what is left of its process group is killed.
     """
     slow = [command.which("nice", "coreutils"), "-n", str(nice)] if nice else []
-    # -P: not a harness that the working directory happens to have.
+    # -P: do not import a package ``harness`` from the working directory.
     program = [*slow, sys.executable, "-P", "-m", "harness.cli"]
     with contextlib.ExitStack() as stack:
         terminal = subprocess.DEVNULL if quiet else None
@@ -91,7 +91,7 @@ def wait(
 ) -> bytes:
     """Wait until ``child`` ends; return what it wrote to the pipe that is its stdout.
 
-    After ``seconds``, or once ``stop`` is set, it is told to end, and LabError says so.
+    After ``seconds``, or as soon as ``stop`` is set, tell it to end, and raise LabError.
     """
     began, ended = time.monotonic(), False
     try:
@@ -99,7 +99,7 @@ def wait(
             try:
                 return child.communicate(timeout=_TICK)[0] or b""
             except subprocess.TimeoutExpired as late:
-                if ended:  # what it left behind has the pipe open
+                if ended:  # a process that it left behind keeps the pipe open
                     return late.stdout or b""
             ended = child.poll() is not None
             if stop is not None and stop.is_set():
@@ -112,7 +112,7 @@ def wait(
 
 
 def read(said: bytes) -> dict[str, Any]:
-    """Return the JSON document that a child printed; {} if it did not get that far."""
+    """Return the JSON document that a child printed; {} if it printed none."""
     try:
         document = json.loads(said)
     except ValueError:
@@ -121,9 +121,9 @@ def read(said: bytes) -> dict[str, Any]:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Tell ``child`` to end, as Ctrl-C would, and give it time for that.
+    """Send SIGINT to ``child``, as Ctrl-C would, and wait for its end.
 
-    Whoever presses Ctrl-C once more does not make it faster.
+    Another Ctrl-C does not shorten the wait.
     """
     child.terminate()
     deadline = time.monotonic() + _END_SECONDS

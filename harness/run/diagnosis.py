@@ -1,4 +1,4 @@
-"""Why does a machine no longer answer?  Looks at it from outside, and changes nothing."""
+"""Find out why a machine no longer answers, from outside and without changing it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from harness.machine import Machine
 from harness.run import hang
 from harness.verdict import HarnessError, HypervisorError, LabError
 
-_LATE_SECONDS = 1.0  # libvirt may be the last to learn that QEMU is gone
+_LATE_SECONDS = 1.0  # libvirt may notice late that QEMU has ended
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Looks at the CPUs of one machine, and at the machine itself."""
+    """Examines one machine and its CPUs."""
 
     host: Host
     build: Build
     machine: Machine
 
     def hang(self, symptom: object) -> HypervisorError | None:
-        """Return the hang that explains ``symptom`` if a CPU is seen spinning in a lock of Xen;
-        LabError if the CPUs cannot be seen."""
+        """Return the hang that explains ``symptom`` if a CPU spins in a lock of Xen, else None;
+        LabError if the state of the CPUs cannot be read."""
         machine = self.machine
         spinning = hang.spins(
             self.host.arch, self.build, machine.cpus, machine.memory, looks=machine.looks
@@ -36,7 +36,7 @@ class Diagnosis:
         return HypervisorError(seen, hint=words.after(symptom))
 
     def backtraces(self) -> tuple[Backtrace, ...]:
-        """Return where each CPU is; nothing if they cannot be seen."""
+        """Return the backtrace of each CPU; none if the state of the CPUs cannot be read."""
         arch, machine = self.host.arch, self.machine
         try:
             return tuple(hang.backtraces(arch, self.build, machine.cpus, machine.memory))
@@ -44,11 +44,11 @@ class Diagnosis:
             return ()
 
     def whereabouts(self) -> str:
-        """Return the same in words, a line for each CPU."""
+        """Return the backtraces in words, one line for each CPU."""
         return "\n".join(map(words.backtrace, self.backtraces()))
 
     def death(self, symptom: HarnessError) -> HarnessError:
-        """Return what the machine died of, ``symptom`` if it is not known to be dead."""
+        """Return the error that explains the machine's death; ``symptom`` if it is not dead."""
         deadline = time.monotonic() + _LATE_SECONDS
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What this machine has, what it lacks, and the one command that mends each point."""
+"""Check this computer for what a run needs; each missing point has a command that repairs it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LINE = re.compile(r"(?P<package>\S+?)(?: \[(?P<arch>\w+)\])?:(?P<programs>.*)")
 
 @dataclass(frozen=True)
 class Check:
-    """One point: ``mend`` is a command, "" where there is nothing to mend."""
+    """One point: ``mend`` is the command that repairs it, "" if nothing is to be repaired."""
 
     name: str
     ok: bool
@@ -38,12 +38,12 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at everything a run needs."""
+    """Check everything that a run needs."""
     return [_data(), *_programs(), _libvirt(), *_accelerators(), *_space(), _memory()]
 
 
 def requirements(path: Path = PACKAGES, machine: str | None = None) -> list[tuple[str, str]]:
-    """Return (program, package) pairs that this kind of machine needs."""
+    """Return the (program, package) pairs that this kind of computer needs."""
     arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine or platform.machine(), "")
     found = []
     for line in path.read_text().splitlines():
@@ -91,7 +91,7 @@ def _accelerators() -> list[Check]:
     checks = []
     for arch in Arch:
         why_not = accel.obstacle(arch, seen)
-        detail = f"TCG; no KVM: {why_not}" if why_not else "TCG; KVM to be tried at the first boot"
+        detail = f"TCG; no KVM: {why_not}" if why_not else "TCG; the first boot will try KVM"
         checks.append(Check(f"accelerators for {arch}", True, detail))
     return checks
 

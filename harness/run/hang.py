@@ -1,10 +1,10 @@
-"""Why does the hypervisor hang?  Asked when an operation does not come back.
+"""Find out why the hypervisor hangs, when an operation does not return.
 
-Xen says nothing when a CPU spins for ever with interrupts on.  From outside one sees where every
-CPU is (``samples``), through whom it came there, and which lock it wants; and, where memory can be
-read, what that lock's word says and who holds it.  Who waits for a lock that another spinning CPU
-holds is a victim; the CPU at the end of such a chain is the cause, and so is each that waits in a
-circle.
+Xen reports nothing if a CPU spins for ever with interrupts on.  But from outside we see where each
+CPU is (``samples``), from which operation it came there, and which lock it wants.  Where memory can
+be read, we also see the lock word and which CPU holds the lock.  A CPU that waits for a lock that
+another spinning CPU holds is a victim.  The CPU at the end of such a chain is the cause; if CPUs
+wait for each other in a circle, each of them is a cause.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.hypervisor.symbols import symbols
 from harness.run import samples
 from harness.verdict import HarnessError
 
-_MORE = 2  # times that the CPUs are looked at again
+_MORE = 2  # how many times the search is repeated
 _CHANNEL = "evtchn"
 
 
@@ -41,9 +41,9 @@ def spins(
 ) -> list[Spin]:
     """Look at every CPU for a while; return those that spin in Xen, the causes first.
 
-    ``cpus`` says where they are now: QEMU's monitor, or Xen itself when a debug key is pressed.
-    Whoever holds what the others wait for may have been missed, in an interrupt: then it is
-    looked for again.
+    ``cpus`` returns their state now, from QEMU's monitor or from Xen's debug key.  If the holder of
+    a lock is not among the spinning CPUs, it may have been in an interrupt at the time: then the
+    search is repeated.
     """
     if not build.has_symbols:
         return []  # nobody knows what is where in it
@@ -60,9 +60,9 @@ def spins(
 def backtraces(
     arch: Arch, build: Build, cpus: Callable[[], Sequence[Cpu]], memory: Memory
 ) -> list[Backtrace]:
-    """Return for each CPU the functions of Xen it is in, innermost first, inlined ones included.
+    """Return for each CPU the functions of Xen that it is in, innermost first, inlined ones too.
 
-    Where memory cannot be read it ends early.
+    A backtrace ends where the stack cannot be read.
     """
     if not build.has_symbols:
         return []
@@ -80,12 +80,12 @@ class _Waiting:
     """A spinning CPU: where it is, and the lock that it wants."""
 
     cpu: Cpu
-    operation: Operation | None  # None: it goes round without a lock
-    holders: frozenset[int]  # the CPUs that keep it from the lock, as far as they are known
+    operation: Operation | None  # None: it spins, but not for a lock
+    holders: frozenset[int]  # the CPUs that hold the lock, as far as they are known
 
     @property
     def in_channel(self) -> bool:
-        """Whether it wants an event channel's own lock."""
+        """True if it wants the lock of an event channel."""
         wanted = self.operation
         if wanted is None:
             return False
@@ -94,7 +94,7 @@ class _Waiting:
 
 @dataclass(frozen=True)
 class _Scene:
-    """Everything that was seen of one hang."""
+    """All observations of one hang."""
 
     arch: Arch
     build: Build
@@ -119,7 +119,7 @@ class _Scene:
         return frozenset(cpu for cpu in edges if cpu in reached(cpu))
 
     def is_cause(self, one: _Waiting) -> bool:
-        """Say whether ``one`` is to blame: it waits for nobody who waits, or in a circle."""
+        """Return whether ``one`` is a cause: no holder of its lock spins, or it is in a circle."""
         number, wanted = one.cpu.number, one.operation
         if number in self.circle:
             return True
@@ -128,7 +128,7 @@ class _Scene:
             return not any(other.operation for other in others)
         if one.holders:
             return not any(other.cpu.number in one.holders for other in others)
-        # Nobody knows who holds it: whoever is in a channel's lock is the likely one.
+        # The holder is not known: a CPU that spins in a channel's lock is the most likely cause.
         return one.in_channel or not any(other.in_channel for other in others)
 
 
@@ -152,7 +152,7 @@ def _explained(
     waiting = [
         _Waiting(cpu, wanted[number], _holders(number, wanted, stacks, build))
         for number, cpu in latest.items()
-        # Nothing says that a real CPU goes round where there is no lock: it may stand.
+        # Without a lock we cannot tell whether a real CPU spins here or stands still.
         if wanted[number] is not None or cpu.ran_ns is not None
     ]
     scene = _Scene(arch, build, objects, tuple(waiting))
@@ -220,7 +220,7 @@ def _spin(scene: _Scene, one: _Waiting) -> Spin:
 
 
 def fault(word: Word, wanted: Operation, holders: Collection[int] = ()) -> LockFault | None:
-    """Return what ``word`` proves of whoever waits for the write side in ``wanted``."""
+    """Return the fault that ``word`` proves, if ``wanted`` waits for the write side of its lock."""
     if wanted.kind is Kind.COUNTER and word.value < 0:
         return LockFault.UNDERFLOW
     if word.writers is None or not wanted.writes or holders:
@@ -265,5 +265,5 @@ def _held(arch: Arch, wanted: Operation, cpu: Cpu) -> Word | None:
 
 
 def _is_certain(spin: Spin) -> bool:
-    """Say whether ``spin`` explains itself: nobody else needs to be found."""
+    """Return whether ``spin`` explains the hang without any other CPU."""
     return spin.circle or spin.fault is not None or (spin.cause and spin.port is not None)

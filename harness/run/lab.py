@@ -1,4 +1,4 @@
-"""Is a server ready for a run?  Each of its parts is tried, and nothing on it is changed."""
+"""Check that a server is ready for a run: try each of its parts without changing anything."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harness.machine.power.labgrid import places
 from harness.verdict import HarnessError, LabError
 
 _LISTEN_SECONDS = 3.0
-_FREE_BYTES = 512 << 20  # what is placed takes less than half of it
+_FREE_BYTES = 512 << 20  # the files of a run take less than half of it
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One part of one server: what was found, or what is wrong with it."""
+    """The result for one part of one server: ``detail`` says what was found, or what is wrong."""
 
     host: str
     part: str
@@ -28,7 +28,7 @@ class Probe:
 
 
 def check(host: PhysicalHost) -> list[Probe]:
-    """Try every part of ``host``.  A console that another run holds is left alone."""
+    """Try every part of ``host``, except a console that another run uses."""
     held = lease.holder(host.name)
     with contextlib.ExitStack() as stack:
         if held is None:
@@ -51,7 +51,7 @@ def _check(host: PhysicalHost, held: lease.Lease | None) -> list[Probe]:
 
 
 def clean(host: PhysicalHost) -> list[str]:
-    """Remove everything of ours from ``host``; return what it was.  LabError while it is used."""
+    """Remove our files from ``host``; return their paths.  LabError while a run uses the host."""
     with (
         lease.lease(host.name, lambda _: None, wait=0.0),
         contextlib.closing(log_in(host)) as session,
@@ -88,7 +88,7 @@ def _off(host: PhysicalHost) -> bool:
 
 
 def _console(host: PhysicalHost) -> str:
-    """Open the line and listen for a while; silence is no fault of an idle system."""
+    """Open the line and listen for a while; an idle system may print nothing."""
     wire = wires.Lasting(wires.opener(host.console))
     reader = threading.Thread(target=wire.drain, daemon=True)
     reader.start()
@@ -113,5 +113,5 @@ def _default_system(host: PhysicalHost) -> str:
         )
     return (
         f"{system.arch}, network {system.address} by {system.driver}, "
-        f"{system.free_bytes >> 20} MiB free, {len(placed)} files of ours"
+        f"{system.free_bytes >> 20} MiB free, {len(placed)} files of the harness"
     )

@@ -1,4 +1,4 @@
-"""What must be as it was before a run: dom0's ports, domains, xenstore, processes, files."""
+"""The leak check: after a run, dom0's ports, domains, xenstore, processes, files are as before."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harness.evidence import Change, Leak, words
 from harness.results import records
 from harness.verdict import LabError, Verdict
 
-_SETTLE_SECONDS = 8.0  # libxl and xenstored tidy up behind a destroyed domain's back
+_SETTLE_SECONDS = 8.0  # how long libxl and xenstored may clean up after a destroyed domain
 _SHOWN = 12
 
-# One shell round trip: sections, each after a line "== NAME".
+# All in one command, to save round trips; each section of the output follows a line "== NAME".
 _LOOK = r"""
 echo == event channels; /usr/lib/xen-*/bin/lsevtchn 0
 echo == xenstore; xenstore-ls -f / | cut -d= -f1
@@ -25,21 +25,21 @@ echo == temporary files; find /tmp /run/harness /var/lib/xen -xdev ! -type d 2>/
 """
 
 
-# Category -> the things that are there, with their number.
+# Category -> how many of each thing there are.
 State = dict[str, Counter[str]]
 
 
 def observe(dom0: Dom0, toolstack: Toolstack | None) -> State:
-    """Return what dom0 holds now."""
+    """Return what exists in dom0 now."""
     answer = dom0.run(_LOOK, timeout=30)
     if "== temporary files" not in answer.stdout:
-        raise LabError(f"dom0 cannot be inspected: {answer.stderr.strip()}", where="dom0")
+        raise LabError(f"cannot inspect dom0: {answer.stderr.strip()}", where="dom0")
     domains = toolstack.domains() if toolstack is not None else []
     return parse(answer.stdout) | {"libvirt domains": Counter(domains)}
 
 
 def parse(text: str) -> State:
-    """Return the state that the output of the inspection ``text`` describes."""
+    """Return the state that ``text``, the output of the inspection, describes."""
     state: State = {}
     # In xenstore: libxl makes them for its first domain, the last for the first HVM guest.
     containers = {"/libxl", "/vm", "/local/domain/0/device-model"}
@@ -51,19 +51,19 @@ def parse(text: str) -> State:
 
 
 def compare(before: State, after: State) -> list[Change]:
-    """Return the differences, one per category."""
+    """Return the differences, at most one per category."""
     leaks = []
     for what in sorted(before.keys() | after.keys()):
         was, now = before.get(what, Counter()), after.get(what, Counter())
         if what == "processes":
-            was = was & now  # the last of the boot scripts may have been there, and ended
+            was = was & now  # a boot script may still have run before, and have ended since
         if was != now:
             leaks.append(Change(what=what, before=_shown(was - now), after=_shown(now - was)))
     return leaks
 
 
 def settle(before: State, look: Callable[[], State]) -> list[Change]:
-    """Compare ``before`` with what ``look`` returns, for a while if need be."""
+    """Compare ``before`` with what ``look`` returns; repeat for a while if they differ."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while (leaks := compare(before, look())) and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -71,9 +71,9 @@ def settle(before: State, look: Callable[[], State]) -> list[Change]:
 
 
 def outcome(host: str, leaks: list[Change]) -> records.Test:
-    """Return what ``leaks`` on ``host`` mean, as a test of its own.
+    """Return the result of the leak check on ``host`` as a test of its own.
 
-    ERROR, not FAIL: what was left behind can be told from here, who left it cannot.
+    A leak is ERROR, not FAIL: we know what was left behind, but not who left it.
     """
     if not leaks:
         return records.Test(host, "nothing-leaked", Verdict.PASS, 0.0)

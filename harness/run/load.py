@@ -1,4 +1,4 @@
-"""Load on a booted host, and the verdict on what was recorded."""
+"""Put load on a booted host, and check the history that was recorded."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _ROOM_AT_LEAST, _ROOM_AT_MOST = 1 << 18, 1 << 20
 
 
 class DisallowedHistory(HypervisorError):
-    """The model does not allow what was observed; ``story`` says why."""
+    """The model does not allow the recorded history; ``story`` says why."""
 
 
 class Load:
-    """Drives the agents of one session and judges their history."""
+    """Makes the agents of one session put load on Xen, and checks their history."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -41,8 +41,8 @@ class Load:
     def run(self, name: str = "load", plan: LoadPlan | None = None) -> History:
         """Run ``plan`` (default: the run's seed and duration) and keep the history as ``name``.
 
-        Raises LabError when a part of the machine is lost, HypervisorError when Xen is;
-        what was recorded until then is kept all the same.
+        Raises LabError if a part of the machine fails, HypervisorError if Xen fails; what was
+        recorded until then is kept in both cases.
         """
         session = self._session
         chosen = plan or _plan(session.plan.seed, session.plan.duration)
@@ -65,7 +65,7 @@ class Load:
     def judge(self, history: History) -> CheckResult:
         """Check ``history`` against the model; raise DisallowedHistory at the first violation.
 
-        The pictures of the violations become artifacts.
+        The witness of each violation is drawn into a file, which becomes an artifact.
         """
         session = self._session
         with session.recorder.phase(session.host.name, "check"):
@@ -83,8 +83,8 @@ class Load:
         return result
 
     def _check(self, history: History) -> CheckResult:
-        """Check ``history``.  Without pictures where none can be drawn: a full disk must not
-        hide what Xen did."""
+        """Check ``history``.  If the witnesses cannot be written (full disk), check it without
+        them: the verdict on Xen must not be lost."""
         directory = self._session.recorder.directory
         try:
             result = check(history, html=self._pictures)
@@ -99,7 +99,7 @@ class Load:
         return result
 
     def _tell(self, error: BaseException) -> None:
-        """Say what broke at once: bringing home what was recorded takes a while."""
+        """Report at once what broke: collecting the records takes a while."""
         if not isinstance(error, HarnessError):
             return
         session = self._session
@@ -111,9 +111,9 @@ class Load:
         )
 
     def _salvage(self, part: History, name: str, run: int) -> None:
-        """Keep what was recorded until something broke; that must not hide what broke.
+        """Keep what was recorded until something broke; errors here must not hide what broke.
 
-        Agents that no longer answer have left their records in the machine's memory.
+        The records of agents that no longer answer are read from the machine's memory.
         """
         note = self._session.recorder.progress.note
         try:
@@ -140,7 +140,7 @@ class Load:
         session = self._session
         folder = session.recorder.directory.history(session.host.name)
         folder.mkdir(parents=True, exist_ok=True)
-        path = unused(folder / f"{name}.parquet")  # a test that is repeated: each has its own
+        path = unused(folder / f"{name}.parquet")  # a repeated test writes a new file each time
         parquet.write(history, path)
         if path.stem != name:
             self._pictures = folder / path.stem
@@ -151,13 +151,13 @@ class Load:
 
 
 def _plan(seed: int, seconds: float) -> LoadPlan:
-    """Return the run's load, with room for all that it can record."""
+    """Return the run's load, with enough memory for all that it can record."""
     room = min(max(_ROOM_AT_LEAST, int(seconds * _OPERATIONS_PER_SECOND)), _ROOM_AT_MOST)
     return LoadPlan(seed=seed, duration_s=seconds, records=room)
 
 
 class _Sampler:
-    """Turns the load's progress into samples for the plot and a line for the terminal."""
+    """Writes the load's progress into the journal (for the plot) and on the terminal."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -179,7 +179,7 @@ def latencies(history: History, host: str) -> Iterator[records.Latency]:
     for domain in dict.fromkeys(log.domain for log in history.threads):
         logs = [log for log in history.threads if log.domain == domain]
         ops = np.concatenate([log.records["op"] for log in logs])
-        # Differences of ticks, not of rounded times: one domain has one clock.
+        # From differences of ticks, which are exact within a domain; times are rounded.
         micros = np.concatenate(
             [
                 (log.records["ret"] - log.records["call"]).astype(np.float64) * 1e6 / log.tick_hz

@@ -1,6 +1,6 @@
-"""The machine of a host: reserved, made, and at the end switched off.
+"""Reserve a host, make its machine, and switch it off at the end.
 
-The one place that knows the kinds of hosts: QEMU and servers.
+Only this file distinguishes the kinds of hosts: machines under QEMU, and servers.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ from harness.verdict import HypervisorError, LabError, Verdict
 
 _TRIAL_SECONDS = 45.0
 
-# After a panic the machine must stay to be looked at.  On x86-64 ``noreboot`` lets it stand; on
-# Arm that switches it off, where without it Xen waits for five seconds: Session freezes it then.
-# loadvm does not rewind TCG's TSC, but every other clock of an x86: only if there is no other
-# clock does Xen's time go evenly from there on.  (Arm's counter is rewound.)
+# After a panic the machine must stay so that we can examine it.  On x86-64 Xen stops with
+# ``noreboot``.  On Arm Xen would switch it off with ``noreboot``; without it Xen waits for five
+# seconds before it reboots, and Session freezes the machine in this time.
+# On x86 under TCG, loadvm sets back every clock except the TSC.  So Xen's time continues evenly
+# only if Xen uses no other clock.  (On Arm the counter is set back.)
 _QEMU_ARGS = {
     Arch.X86_64: "console=com1 com1=115200,8n1 spec-ctrl=no noreboot "
     "clocksource=tsc tsc=stable:socket",
@@ -54,24 +55,24 @@ _QEMU_ARGS = {
 }
 _SERVER_CONSOLE = {Arch.X86_64: "console=com1 com1=115200,8n1", Arch.ARM64: "console=dtuart"}
 _SERVER_ARGS = {Arch.X86_64: "noreboot", Arch.ARM64: ""}
-# guest_loglvl: a debug build would log every EVTCHNOP that fails, at the price of a serial line.
-# One run queue per CPU: with a shared one, two emulated CPUs fight for its lock all the time.
+# guest_loglvl: else a debug build logs every EVTCHNOP that fails, on a slow serial line.
+# One run queue per CPU: else two emulated CPUs contend for the lock of a shared one all the time.
 _XEN_COMMON = (
     f"{XEN_ARGUMENTS} credit2_runqueue=cpu loglvl=all guest_loglvl=error "
     "dom0_mem={mib}M,max:{mib}M"
 )
 DOM0_VCPUS = 2  # where vCPUs are not pinned
 _DOM0_VCPUS = f"dom0_max_vcpus={DOM0_VCPUS}"
-# For a debugger: a vCPU has a CPU of its own, always the same, dom0's the first ones.
+# For a debugger, every vCPU is pinned to a CPU of its own; dom0's vCPUs have the first CPUs.
 _PINNED = "dom0_max_vcpus={cpus} dom0_vcpus_pin"
-# After a restore Linux finds that it has slept for long: that is no stall.
+# After a restore, time has jumped for Linux: it must not take that for a stall.
 _RESTORED = "rcupdate.rcu_cpu_stall_suppress=1"
 _LINUX_ARGS = f"console=hvc0 loglevel=5 panic=0 {LINUX_ARGUMENTS}"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a machine is made of in one run."""
+    """Everything that is needed to make the machine of one run."""
 
     plan: Plan
     folder: Path  # scratch
@@ -85,7 +86,7 @@ class Parts:
 
 @contextmanager
 def reserve(host: Host, notice: Callable[[str], None]) -> Iterator[None]:
-    """Wait for, and hold, the right to use ``host``: CPUs for QEMU, a lease on a server."""
+    """Wait until ``host`` is free and hold it in the block: a CPU slot (QEMU), a lease (server)."""
     with contextlib.ExitStack() as stack:
         if isinstance(host, QemuHost):
             stack.enter_context(slot(host.cpus, notice))
@@ -97,7 +98,7 @@ def reserve(host: Host, notice: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def machine(host: Host, parts: Parts, recorder: Recorder, console: Console) -> Iterator[Machine]:
-    """Yield the machine of ``host``, not started; afterwards it is off, or a server home."""
+    """Yield the machine of ``host``, not yet started; power it off after the block."""
     if isinstance(host, QemuHost):
         boot = _qemu_boot(host, parts)
         choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
@@ -134,9 +135,9 @@ def linux_args(host: Host, *, snapshot: bool) -> str:
 
 
 def first_cpu(host: Host, number: int) -> int:
-    """Return the CPU that vCPU 0 of domU ``number`` (from 1) keeps to where vCPUs are pinned.
+    """Return the CPU to which vCPU 0 of domU ``number`` (from 1) is pinned, if vCPUs are pinned.
 
-    Those of the domUs have the last CPUs: dom0 has the ones before them.
+    The vCPUs of the domUs have the last CPUs, those of dom0 the CPUs before them.
     """
     if not isinstance(host, QemuHost):
         return 0
@@ -191,7 +192,7 @@ def _server_boot(host: PhysicalHost, parts: Parts, notice: Callable[[str], None]
 
 
 def _whole(image: Path, folder: Path) -> Path:
-    """Return Xen as GRUB takes it without further modules: not compressed."""
+    """Return an uncompressed copy of Xen: GRUB would need further modules to uncompress it."""
     body = image.read_bytes()
     if not body.startswith(b"\x1f\x8b"):
         return image
@@ -201,7 +202,7 @@ def _whole(image: Path, folder: Path) -> Path:
 
 
 def _trial(host: QemuHost, boot: Boot) -> str:
-    """Boot Xen under KVM until dom0's kernel speaks; return "" or what went wrong."""
+    """Boot Xen under KVM until dom0's kernel prints a line; return "" or what went wrong."""
     with scratch() as folder:
         console = Console(folder / "console")
         choice = accel.Choice("kvm", "trial")

@@ -1,4 +1,4 @@
-"""Runs that an older harness made: the evidence of their failures, judged again."""
+"""Get evidence from runs that an older harness made, by checking their histories again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ HISTORY = ".parquet"
 def evidence_of(test: Test, folder: Path) -> Evidence | None:
     """Return why ``test`` of the run in ``folder`` failed.
 
-    A run of before evidence was kept is judged again by the histories that it recorded; None
-    where these show nothing.
+    If the run is older than the recording of evidence, its histories are checked again; None if
+    they show no violation.
     """
     if test.evidence is not None:
         return test.evidence

@@ -1,4 +1,4 @@
-"""What a run was asked to do, with everything that it names found and opened."""
+"""The plan of a run: its options, with hosts looked up and source tree opened."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.verdict import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Hypervisor:
-    """The Xen under test: an opened source tree, and the patches that go on top."""
+    """The Xen under test: an opened source tree, and the flavour's patches for it."""
 
     source: Source
     flavour: Flavour
@@ -34,32 +34,32 @@ class Plan:
     seed: int = 0
     duration: float = RunOptions.duration  # seconds of load per host
     out: Path | None = None
-    snapshot: bool = False  # a machine restored to before the first test, for every test
-    repeat: int = 1  # how often every test runs
-    keep_going: bool = False  # a host's other tests run, too, after one that did not pass
-    stub: bool = False  # a debugger can hold single CPUs still; vCPUs do not move between them
-    delays: bool = False  # a test build, in which CPUs dawdle where they touch a channel's lock
+    snapshot: bool = False  # restore the machine before each test
+    repeat: int = 1  # how many times each test runs
+    keep_going: bool = False  # continue after a test that did not pass
+    stub: bool = False  # start QEMU's gdbstub, which can hold single CPUs; pin vCPUs
+    delays: bool = False  # a test build that delays CPUs where they use a channel's lock
 
     def __post_init__(self) -> None:
         servers = [host.name for host in self.hosts if isinstance(host, PhysicalHost)]
         if self.snapshot and servers:
             raise ConfigError(
-                f"{servers[0]} is a server: it has no snapshots",
+                f"{servers[0]} is a physical server: it has no snapshots",
                 where="--snapshot",
-                hint="leave it out",
+                hint="leave this option out",
             )
 
     @property
     def pinned(self) -> bool:
-        """Whether every vCPU of a QEMU machine has a CPU of its own."""
+        """True if every vCPU of a machine under QEMU is pinned to a CPU of its own."""
         return self.stub or self.delays
 
 
 def make_plan(options: RunOptions, hypervisor: Hypervisor | None = None) -> Plan:
-    """Return the plan for ``options``: hosts found, source tree opened (unless ``hypervisor`` is
-    that already), seed chosen.
+    """Return the plan for ``options``: look up the hosts, open the source tree (unless it is given
+    as ``hypervisor``), choose a seed.
 
-    ConfigError for what there is not; LabError when the source cannot be had.
+    ConfigError if something does not exist; LabError if the source cannot be fetched.
     """
     return Plan(
         hosts=find_hosts(options),
@@ -74,7 +74,7 @@ def make_plan(options: RunOptions, hypervisor: Hypervisor | None = None) -> Plan
 
 
 def find_hosts(options: RunOptions) -> tuple[Host, ...]:
-    """Return the hosts that ``options`` name, each once; ConfigError for one that is not there."""
+    """Return the hosts that ``options`` name, each once; ConfigError if one does not exist."""
     lab = load_lab(options.lab)
     return tuple(host(lab, name) for name in dict.fromkeys(options.host or (DEFAULT_HOST,)))
 
@@ -82,7 +82,7 @@ def find_hosts(options: RunOptions) -> tuple[Host, ...]:
 def open_hypervisor(options: XenOptions, *, delays: bool = False) -> Hypervisor:
     """Open the source that ``options`` name and find the flavour for it.
 
-    ConfigError when there is no such source or flavour, LabError when it cannot be had.
+    ConfigError if the source or flavour does not exist, LabError if it cannot be fetched.
     """
     source = open_source(options)
     found = flavours.find(options.flavour, source)

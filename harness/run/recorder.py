@@ -1,4 +1,4 @@
-"""Writes a run down as it happens: journal, progress, and at the end the reports."""
+"""Records a run while it goes on: journal, progress, and at the end the reports."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Recorder:
             self._operations[record.host] = self._operations.get(record.host, 0) + record.operations
 
     def _tell(self, test: records.Test, count: int) -> None:
-        """Say at once what did not pass, and now and then how far the tests are."""
+        """Print at once a test that did not pass, and now and then how many tests have ended."""
         if test.verdict in (Verdict.PASS, Verdict.DONE, Verdict.SKIP):
             self.progress.sign(f"{test.host:12} {'tests':9} {count} over, {test.name}")
         else:
             self.progress.note(f"{test.host:12} {test.verdict:9} {test.name}: {test.message}")
 
     def used(self, *ingredients: Ingredient) -> None:
-        """Add to the manifest what went into the run."""
+        """Add ``ingredients`` of the run to the manifest."""
         self._ingredients.extend(i for i in ingredients if i not in self._ingredients)
         write_manifest(
             self.directory,
@@ -67,7 +67,7 @@ class Recorder:
 
     @contextmanager
     def phase(self, host: str, name: str) -> Iterator[None]:
-        """Time a phase of ``host``; it is written down even when it fails."""
+        """Time a phase of ``host`` and record it, also if it fails."""
         with contextlib.ExitStack() as stack:
             seconds: Callable[[], float] = stack.enter_context(self.progress.phase(host, name))
             try:
@@ -78,18 +78,18 @@ class Recorder:
                 self.add(records.Phase(host, name, took))
 
     def seconds(self, host: str, name: str) -> float:
-        """Return how long phase ``name`` of ``host`` took, all its turns together."""
+        """Return how many seconds phase ``name`` of ``host`` took; the sum if it was repeated."""
         return self._seconds.get((host, name), 0.0)
 
     def end_host(self, host: str) -> None:
-        """Close the book on ``host``."""
+        """Record the end of ``host`` with its verdict."""
         verdict = combine(self._verdicts.get(host, []))
         message = "" if verdict is Verdict.PASS else self._messages.get(host, "")
         self._ended.append(verdict)
         self.add(records.HostEnd(host, verdict, self._operations.get(host, 0), message))
 
     def end_run(self, message: str = "") -> Verdict:
-        """Close the run: its verdict is the most severe of its hosts'."""
+        """Record the end of the run; return its verdict, the most severe one of its hosts."""
         verdict = combine(self._ended)
         if message:
             verdict = combine([verdict, Verdict.MISS])

@@ -1,9 +1,9 @@
-"""Which CPUs go round in Xen for ever?  Told from a busy guest, and from a lock that is only
-contended, by looking several times.
+"""Find the CPUs that spin in Xen for ever, by looking at every CPU several times.
 
-A CPU that spins is found in one function each time, with registers that depend on nothing but the
-instruction: a lock that moves on shows, for its word is in a register.  Interrupts may be on
-there: then it is also found deeper in the same stack, and comes back.
+Such a CPU is in the same function each time, and at the same instruction its registers are always
+the same.  If the lock is only contended, they change, because a register holds the lock word.  If
+interrupts are on, the CPU may also be seen in an interrupt, deeper in the same stack, and then in
+its loop again.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from harness.hypervisor.symbols import Symbols
 LOOKS = 10
 _MOST_LOOKS = 60
 _PAUSE = 0.15  # seconds between looks
-_RAN_NS = 300_000_000  # a CPU that did not run meanwhile stands still, whatever it is at
-_SHARE = 0.6  # of the looks must find it in the loop, the others in an interrupt
+_RAN_NS = 300_000_000  # a CPU that ran for less than this cannot be judged
+_SHARE = 0.6  # of the looks must see it in the loop; the others may see an interrupt
 _STACK_SIZE = 8 * 4096
 _STACK = ("RSP", "SP")
-_IDLE = ("idle", "halt")  # parts of the names of functions that wait for an interrupt
+_IDLE = ("idle", "halt")  # in the names of functions that wait for an interrupt
 
 
 def spinning(
     table: Symbols, cpus: Callable[[], Sequence[Cpu]], looks: int = LOOKS
 ) -> dict[int, list[Cpu]]:
-    """Look at every CPU ``looks`` times, or more; return those that spin in Xen, by number: how
-    they were found in their loop, oldest first."""
+    """Look at every CPU at least ``looks`` times; return those that spin in Xen, by number: their
+    states in the loop, oldest first."""
     every: dict[int, list[Cpu]] = {}
     for look in range(_MOST_LOOKS):
         if look:
@@ -40,12 +40,12 @@ def spinning(
         if look + 1 >= looks and all(map(_ran, loops.values())):
             break
         if look + 1 >= looks // 2 and not loops:
-            break  # nobody is in one function all the time
+            break  # no CPU is in one function all the time
     return {number: loop for number, loop in sorted(loops.items()) if _ran(loop)}
 
 
 def _loop(table: Symbols, seen: Sequence[Cpu]) -> list[Cpu]:
-    """Return those of ``seen``, looks at one CPU, that found it in the loop where it spins."""
+    """Return those of ``seen``, the states of one CPU, in which it is in its loop."""
     names = Counter(symbol for cpu in seen if (symbol := _function(table, cpu)))
     if not names:
         return []
@@ -66,13 +66,13 @@ def _function(table: Symbols, cpu: Cpu) -> int:
 
 
 def _frozen(looks: Sequence[Cpu]) -> bool:
-    """Say whether the registers only ever depended on the instruction."""
+    """Return whether the registers were always the same at the same instruction."""
     at: dict[int, dict[str, int]] = {}
     return all(at.setdefault(cpu.pc, cpu.registers) == cpu.registers for cpu in looks)
 
 
 def _interrupts(cpu: Cpu, loop: Cpu) -> bool:
-    """Say whether ``cpu`` was found in something that came between: deeper in the same stack."""
+    """Return whether ``cpu`` was in an interrupt of the loop: deeper in the same stack."""
     for name in _STACK:
         if name in cpu.registers and name in loop.registers:
             return cpu.in_xen and 0 < loop.registers[name] - cpu.registers[name] < _STACK_SIZE
@@ -80,6 +80,6 @@ def _interrupts(cpu: Cpu, loop: Cpu) -> bool:
 
 
 def _ran(looks: Sequence[Cpu]) -> bool:
-    """Say whether a CPU ran between the first look and the last: a busy machine may stop it."""
+    """Return whether a CPU ran between the first and last look; a busy host may stop it."""
     first, last = looks[0].ran_ns, looks[-1].ran_ns
     return first is None or last is None or last - first >= _RAN_NS

@@ -1,4 +1,4 @@
-"""A booted host: Xen up, dom0 reached, domUs running, agents waiting.  And all of it gone again."""
+"""A session on a booted host, from its boot to its end: Xen, dom0, domUs and agents."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ _SILENT_SECONDS = 3.0  # of an agent; operations of a healthy Xen take milliseco
 
 
 class Status(StrEnum):
-    """How a session is.
+    """The state of a session.
 
     UP --save()--> SAVED          both --Xen hangs or crashes--> LOST --cause()--> REPORTED
                      ^------------------restore()------------------/------------------/
     """
 
     UP = "up"  # Xen, dom0 and the domUs run
-    SAVED = "up, restorable"  # the same, but only the agents are reached: SSH was let go
-    LOST = "lost"  # Xen was seen to hang or to crash, in a test that goes on: it is Xen's fault
-    REPORTED = "lost before"  # that test has ended with it: for those that follow, the lab's fault
+    SAVED = "up, restorable"  # the same, but only the agents can be reached: SSH was closed
+    LOST = "lost"  # Xen hung or crashed in the test that runs now: a FAIL of this test
+    REPORTED = "lost before"  # Xen was lost in an earlier test: for later tests the lab is at fault
 
 
 @dataclass
 class Session:
-    """What a test case can reach on one host."""
+    """Everything on one host that a test case can use."""
 
     host: Host
     plan: Plan
@@ -56,22 +56,24 @@ class Session:
     recorder: Recorder
     machine: Machine
     dom0: Dom0
-    tools: Toolstack | None  # None: no dom0 has one that fits
+    tools: Toolstack | None  # None: no toolstack fits this Xen
     why_no_tools: str = ""
     domus: list[DomU] = field(default_factory=list)
-    guests: list[DomU] = field(default_factory=list)  # that tests have started besides
+    guests: list[DomU] = field(default_factory=list)  # domUs that tests have started
     agents: dict[str, AgentClient] = field(default_factory=dict)
     operations: dict[str, int] = field(default_factory=dict)  # recorded, by domain
     status: Status = Status.UP
-    lost: HypervisorError | None = None  # LOST and REPORTED: how
-    stuck: str = ""  # an operation that never came back, nobody knows why
+    lost: HypervisorError | None = None  # if LOST or REPORTED: what happened to Xen
+    stuck: str = ""  # an operation that never returned, for an unknown reason
     _explained: tuple[BaseException, BaseException] | None = None  # the last error, and its cause
     lines: list[Line] = field(default_factory=list)  # to the agents, dom0's first
-    saved: dict[str, int] = field(default_factory=dict)  # by domain: operations until the snapshot
+    saved: dict[str, int] = field(
+        default_factory=dict
+    )  # by domain: operations made before the snapshot
 
     @property
     def toolstack(self) -> Toolstack:
-        """dom0's libvirt; LabError where no dom0's toolstack fits this Xen."""
+        """dom0's libvirt; LabError if no toolstack fits this Xen."""
         if self.tools is None:
             raise LabError(f"no toolstack: {self.why_no_tools}", where=self.host.name)
         return self.tools
@@ -83,13 +85,13 @@ class Session:
 
     @property
     def diagnosis(self) -> Diagnosis:
-        """Looks at the machine from outside."""
+        """Examines the machine from outside."""
         return Diagnosis(self.host, self.build, self.machine)
 
     def check(self) -> None:
-        """Raise for the first thing that died, the most telling first: a crash, QEMU, a domU.
+        """Raise if something has died; checked in this order: a crash on a console, QEMU, a domU.
 
-        Xen's death is the fault of Xen while LOST, and the lab's once it is REPORTED.
+        That Xen died is HypervisorError in the state LOST, and LabError once it is REPORTED.
         """
         match self.status:
             case Status.REPORTED:
@@ -106,17 +108,17 @@ class Session:
                     self.tools.check()
 
     def ready(self) -> None:
-        """Raise unless the next test can begin: for what died, as ``check``; LabError where an
-        operation of an earlier one never came back."""
+        """Raise if the next test cannot begin: as ``check`` if something died; LabError if an
+        operation of an earlier test never returned."""
         self.check()
         if self.stuck:
-            raise LabError(f"{self.stuck}, before", where=self.host.name)
+            raise LabError(f"{self.stuck}, in an earlier test", where=self.host.name)
 
     def listen(self, line: Line) -> None:
-        """While ``line`` is silent, look whether that is because Xen crashed or hangs.
+        """While ``line`` is silent, check whether Xen has crashed or hangs.
 
-        The CPUs are looked at once per silence: a hang shows at any time, a slow machine
-        may yet answer.
+        The CPUs are examined once per silence: that is enough to see a hang, and if the machine
+        is only slow, it will answer later.
         """
         looked = False
 
@@ -127,20 +129,20 @@ class Session:
                 looked = False
             elif not looked:
                 looked = True
-                with contextlib.suppress(LabError):  # no CPU can be looked at
-                    self.diagnose(f"no word from {line.name} for {silent:.0f} s")
+                with contextlib.suppress(LabError):  # the CPUs cannot be examined
+                    self.diagnose(f"no answer from {line.name} for {silent:.0f} s")
 
         line.watch = watch
 
-    # -- what is behind an error -----------------------------------------------------------
+    # -- the cause of an error -----------------------------------------------------------
 
     def cause(self, error: BaseException) -> BaseException:
-        """Return what is really behind ``error``, which a test ended with.
+        """Return the cause of ``error``, with which a test ended.
 
-        A machine that died goes before the test's word.  An operation that did not come
-        back is the hypervisor's fault only if a CPU is seen spinning in it; else the
-        machine is slow or the guest dead, and nothing was learnt about Xen.  Whoever asks
-        again is told the same.
+        If the machine died, that is the cause, whatever the test raised.  If an operation did
+        not return, it is the hypervisor's fault only if a CPU spins in it; else the machine is
+        slow or the guest is dead, which says nothing about Xen.  A second call with the same
+        ``error`` returns the same.
         """
         if self._explained is None or self._explained[0] is not error:
             found = self._cause(error)
@@ -152,8 +154,8 @@ class Session:
         return self._explained[1]
 
     def diagnose(self, symptom: object) -> None:
-        """Raise HypervisorError if a CPU is seen spinning in a lock of Xen, which explains
-        ``symptom``; LabError if the CPUs cannot be seen."""
+        """Raise HypervisorError if a CPU spins in a lock of Xen, which explains ``symptom``;
+        LabError if the CPUs cannot be examined."""
         seen = self.diagnosis.hang(symptom)
         if seen is not None:
             self._lose(seen)
@@ -164,7 +166,7 @@ class Session:
         try:
             self.check()
         except HypervisorError as seen:
-            if self.status is not Status.LOST:  # a crash, which the console told
+            if self.status is not Status.LOST:  # a crash, which was seen on the console
                 self._lose(seen)
                 self.machine.freeze()
             return error if judged else seen
@@ -189,7 +191,7 @@ class Session:
         return nothing
 
     def _behind(self, dead: HarnessError) -> HarnessError:
-        """Return what is behind ``dead``: a hang of Xen silences dom0, too."""
+        """Return the cause of ``dead``: if dom0 does not answer, a hang of Xen may be the cause."""
         if self.status is Status.REPORTED:
             return dead
         try:
@@ -197,7 +199,7 @@ class Session:
         except HypervisorError as seen:
             return seen
         except LabError:
-            pass  # no CPU can be looked at
+            pass  # the CPUs cannot be examined
         dead.story = self.diagnosis.whereabouts()
         return self.diagnosis.death(dead)
 
@@ -212,8 +214,8 @@ class Session:
     # -- snapshots -------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Save the machine as it is, before the first test; what would not survive a restore (SSH
-        and all that runs through it) is let go."""
+        """Save a snapshot before the first test; before, close what would not survive a restore
+        (SSH and all connections through it)."""
         for domu in self.domus:
             self.toolstack.expect_end(domu.name)
         if self.tools is not None:
@@ -225,9 +227,10 @@ class Session:
         self._become(Status.SAVED)
 
     def restore(self, held: AbstractContextManager[None] | None = None) -> None:
-        """Bring back the machine as it was before the first test; ``held`` as for the machine's.
+        """Restore the machine as it was before the first test; ``held`` as in Machine.restore.
 
-        LabError when it does not come back alive and identical: then it must be booted anew.
+        LabError if an agent does not answer or its count of operations is not that of the
+        snapshot: then the machine must be booted again.
         """
         self.machine.restore(held)
         self.lost, self.stuck = None, ""
@@ -236,20 +239,22 @@ class Session:
         for name, made in agents.operations(self.agents).items():
             if made != self.saved[name]:
                 raise LabError(
-                    f"{name} has made {made} operations, {self.saved[name]} when it was saved"
+                    f"the restore failed: {name} has made {made} operations, "
+                    f"and {self.saved[name]} when the machine was saved"
                 )
 
     def greet(self) -> None:
-        """Greet the agents at the ends of their lines."""
+        """Connect to the agents on their lines."""
         names = ["dom0", *(domu.name for domu in self.domus)]
         self.agents |= agents.greet(names, self.lines, self.listen)
 
 
 @contextmanager
 def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
-    """Build, boot and populate ``host``; on the way out compare, destroy and power off.
+    """Build Xen, boot ``host`` and start its domUs; after the block check for leaks, destroy the
+    domUs and power the machine off.
 
-    Raises LabError, BuildError or HypervisorError for whatever went wrong first.
+    Raises LabError, BuildError or HypervisorError for the first thing that went wrong.
     """
     progress = recorder.progress
     with recorder.phase(host.name, "build"):
@@ -301,7 +306,7 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
             ready = True
             yield live
         except LabError as error:
-            if not ready:  # a test's own errors are for cause() to explain
+            if not ready:  # cause() explains the errors of tests
                 live.diagnose(error)
             raise
         finally:
@@ -340,9 +345,9 @@ def _healthy(live: Session) -> bool:
 
 
 def _destroy_domus(live: Session) -> bool:
-    """Destroy all domUs; say whether that could be done.
+    """Destroy all domUs; return whether that succeeded.
 
-    Xen closes their channels then, which may be how a lock that was never let go comes to light.
+    Xen then closes their channels, which hangs if the lock of one was never released.
     """
     try:
         for domu in (*live.domus, *live.guests):
@@ -366,7 +371,7 @@ def _destroy_domus(live: Session) -> bool:
 
 
 def _compare(live: Session, before: leak_check.State) -> None:
-    """Record what is not as it was; a leak is a test of its own."""
+    """Run the leak check, and record its result as a test of its own."""
     name = live.host.name
     leaks = leak_check.settle(before, lambda: leak_check.observe(live.dom0, live.tools))
     for leak in leaks:

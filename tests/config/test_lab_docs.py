@@ -29,5 +29,5 @@ def test_the_example_is_a_lab_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {"big-arm", "small"} < set(load_lab(tmp_path / "lab.yaml"))
 
 
-def test_xens_share_is_the_one_in_force() -> None:
+def test_the_memory_for_xen_is_the_one_that_is_checked() -> None:
     assert f"must leave {XEN_RESERVE_MIB} MiB" in _DOCS

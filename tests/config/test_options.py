@@ -86,11 +86,11 @@ def test_another_xen_is_the_same_run() -> None:
     [
         ({"xen_src": Path("x"), "xen_git": "y", "xen_ref": "z"}, "--xen-src and --xen-git exclude"),
         ({"xen_release": "4.14", "xen_src": Path("x")}, "--xen-release takes the distribution's"),
-        ({"xen_git": "x"}, "--xen-git and --xen-ref belong together"),
-        ({"xen_ref": "x"}, "--xen-git and --xen-ref belong together"),
+        ({"xen_git": "x"}, "--xen-git needs --xen-ref"),
+        ({"xen_ref": "x"}, "--xen-git needs --xen-ref"),
         ({"duration": 0.4}, "--duration: 0.4 s is not between half a second and a day"),
         ({"duration": float("nan")}, "--duration"),
-        ({"repeat": 0}, "--repeat: 0 is not a number of times"),
+        ({"repeat": 0}, "--repeat: 0 is less than 1"),
     ],
 )
 def test_what_makes_no_sense_is_said_before_anything_is_opened(

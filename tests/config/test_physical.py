@@ -52,7 +52,7 @@ def test_a_server_is_read_with_its_defaults(tmp_path: Path) -> None:
         (
             "{env: BMC_PASSWORD}",
             "{env: A, file: b}",
-            "9: hosts.rack-1.power.0.password: needs exactly one place; give either file or env",
+            "9: hosts.rack-1.power.0.password: needs exactly one of file and env; give one of them",
         ),
         ("port: 4001", "port: 70000", "13: hosts.rack-1.console.port: 70000 is too big; use 65535"),
         ("telnet", "ssh", "13: hosts.rack-1.console.protocol: cannot be 'ssh'; use 'raw' or"),

@@ -56,7 +56,7 @@ def test_bad_input_is_one_line_and_exit_2(tree: Path, tmp_path: Path) -> None:
     for words, says in (
         (("--arch", "x86_64", "--flavour", "nope", *source), "no flavour nope for Xen 4.17"),
         (("--arch", "x86_64", *source, "--xen-git", tree, "--xen-ref", "x"), "exclude each other"),
-        (("--arch", "x86_64", "--xen-git", tree), "belong together"),
+        (("--arch", "x86_64", "--xen-git", tree), "--xen-git needs --xen-ref"),
         (("--arch", "x86_64", "--xen-src", tmp_path), "not a Xen source tree"),
         (("--arch", "mips", *source), "mips"),
         (("--arch", "x86_64", "--flavour", "counter", *source), "does not fit this tree"),

@@ -68,5 +68,5 @@ def test_registers_come_whoever_had_the_input(
 
 def test_a_xen_that_does_not_answer(line: tuple[Console, socket.socket]) -> None:
     Xen(line[1], ["DOM0", "Xen"], "").start()
-    with pytest.raises(LabError, match="does not answer to debug keys"):
+    with pytest.raises(LabError, match="does not react to its debug keys"):
         keys.registers(line[0])

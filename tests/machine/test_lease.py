@@ -51,7 +51,10 @@ def test_two_runs_never_share_a_server() -> None:
         holder = lease.holder("rack-1")
         assert holder is not None and holder.pid == child.pid
         with (
-            pytest.raises(LabError, match=f"within 0 s: process {child.pid} of .* holds it"),
+            pytest.raises(
+                LabError,
+                match=f"still uses the server after 0 s: process {child.pid} of .* holds it",
+            ),
             lease.lease("rack-1", notices.append, wait=0.2),
         ):
             pass

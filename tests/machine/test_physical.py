@@ -129,7 +129,7 @@ def test_a_garbled_console_is_told(toy: ToyServer, make: Make) -> None:
     host = toy.host()
     machine = make(host.model_copy(update={"limits": host.limits.model_copy(update={"xen": 3})}))
     machine.power_on()
-    with pytest.raises(LabError, match=r"the console is garbled \(100 % no text\)"):
+    with pytest.raises(LabError, match=r"the console is garbled \(100 % is not text\)"):
         wait(machine)
 
 
@@ -168,7 +168,7 @@ def test_a_hang_cannot_be_looked_into_when_the_console_is_silent(
     machine = make()
     machine.power_on()
     wait(machine)
-    with pytest.raises(LabError, match="Xen does not answer to debug keys; no NMI: command sh"):
+    with pytest.raises(LabError, match="Xen does not react to its debug keys; no NMI: command sh"):
         machine.cpus()
     for look in (machine.dump, machine.save, lambda: machine.memory(0, 0, 8)):
         with pytest.raises(LabError):

@@ -146,7 +146,7 @@ def test_a_failing_run_tells_the_story_first(cases: dict[str, _Case]) -> None:
 def test_an_interrupted_run_says_where_and_shows_the_last_words(cases: dict[str, _Case]) -> None:
     page = cases["interrupted"].page
     assert "MISS qemu-x86_64: interrupted after agents" in _title(page)
-    assert "cut short: this is what it left" in _title(page)
+    assert "The run was interrupted: this report shows the results until then" in _title(page)
     assert "cut off, dropped" in _title(page)
     assert "interrupted before it began" in page.sections["hosts"]
     assert "interrupted before it began" not in page.sections["troubles"]

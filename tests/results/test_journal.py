@@ -194,7 +194,7 @@ def test_after_the_end_nothing_is_written(path: Path) -> None:
     with Journal(path) as journal:
         pass
     journal.close()
-    with pytest.raises(HarnessError, match="after the journal's end"):
+    with pytest.raises(HarnessError, match="after the journal was closed"):
         journal.append(Sample("h", 0.0, 1.0))
 
 

@@ -23,5 +23,5 @@ def test_a_relay_that_ends_at_once_is_told_and_not_waited_for() -> None:
     here, there = socket.socketpair()
     there.sendall(b"12")
     there.close()
-    with pytest.raises(LabError, match="ended before it began"):
+    with pytest.raises(LabError, match="ended before it printed its pid"):
         process_of(Line(here, "bare"))
