@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 # Two commands do everything: `make run` boots, tests and reports; `make test` is what CI runs.
 #   make run ARGS="--duration 60 --seed 7"     any option of `evtchn-harness run`
 #   make setup                                 only the installing

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The two architectures, and what every neighbour calls them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The content-addressed cache, which parallel runs share and anybody may delete.
 
 An entry is a directory ``<cache>/<kind>/<key>``.  It is made under another name beside its place

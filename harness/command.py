@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Run external programs, with a log and a deadline; no process of theirs outlives the call.
 
 Every child is the leader of its own process group, which is killed when the call ends, also by an

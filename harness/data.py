@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where the files are that the harness reads and that are no modules of its own.
 
 In a checkout, and so in an editable installation of one, they are the folders ``images/``,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The one place that calls git.
 
 Revisions, addresses and names come from users, plans and files.  None of them reaches git as an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Progress on stderr: one line that is updated on a terminal, else a line now and then."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The pytest door: ``pytest testcases --host NAME --flavour counter``.
 
 Every test that asks for the fixture ``xen`` runs once per ``--host``; all of a host's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Scratch directories of a run, for sockets, overlays and keys.
 
 A run removes its directory at its end.  It holds a lock on the file ``owner`` in it, which the

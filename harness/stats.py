@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Statistics: intervals of shares and of ratios, and how many measurements are still needed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Verdicts, how they combine, and the exceptions that carry them.
 
 The six outcomes are KCIDB's ("status" of a test in the KCIDB I/O schema).  An

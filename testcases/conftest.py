@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Fixtures of the test cases: the guests that make the hypercalls."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Event channels, one hypercall after the other: a test reads as the hypercalls that it makes."""
 
 from __future__ import annotations

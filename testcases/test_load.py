@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Event channels under load: in every domain, threads send while others close and bind ports."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The notify vCPU: an event comes up on the one that EVTCHNOP_bind_vcpu has set for its port."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Two vCPUs race for one channel's lock without pause; in a load that happens only by chance."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """apt: reading source lists (any machine), and real questions to the machine's own apt."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The cache: whole entries or none, made once, whoever is killed in between."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Real programs, really run: what they print, how they fail, and that nothing outlives them."""
 
 from __future__ import annotations

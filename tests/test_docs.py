@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The documentation: links lead somewhere, indexes are whole, the specification is the code's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """git is only ever told values: what a user, a plan or a file says is never an option of it."""
 
 from __future__ import annotations

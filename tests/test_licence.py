@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Every source file says its licence in an SPDX line at its head."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The pytest door with a host that is not booted: verdicts, blame, exit codes, results."""
 
 from __future__ import annotations

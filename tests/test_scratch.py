@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Scratch directories go with their run, and those of dead runs with the next one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Intervals against what is known of them."""
 
 from __future__ import annotations

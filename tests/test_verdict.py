@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Verdicts: KCIDB's order, the exit codes, who an exception blames."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A wheel, installed in an environment of its own, works in any folder: its files are all there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Loaded before a toolstack that was built from the headers of another Xen, which were proved to
  * say the same: puts the version that the running Xen asks for into every domctl and sysctl.

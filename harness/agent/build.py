@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Compiles what runs in guests: the agent for Linux, and the bare guest.
 
 A program is compiled once for each compiler and each version of its sources, and kept in the cache.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The way to an agent: any two-way stream of bytes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The host's end of one guest agent."""
 
 from __future__ import annotations

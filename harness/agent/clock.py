@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One clock for all domains: dom0's CPU counter is the reference."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Load on all domains at once, from one seed; its records become one history."""
 
 from __future__ import annotations

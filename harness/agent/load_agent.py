@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One agent's part in a load: the commands that it is sent, and what is known of its threads."""
 
 from __future__ import annotations

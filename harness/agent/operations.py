@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Single event channel operations in a guest, as a test case writes them.
 
 Each method makes one operation and returns Xen's value.  It raises AgentRefused when Xen answers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The pages of records in an agent's memory: the layout of guests/agent/record.h."""
 
 from __future__ import annotations

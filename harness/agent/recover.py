@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The agents' records, found in a dump of the machine's memory when no agent answers any more.
 
 The header of a page of records (guests/agent/record.h) says whose page it is and where it belongs.

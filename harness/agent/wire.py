@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The agent's protocol (docs/agent-protocol.md): send commands, receive answers and records."""
 
 from __future__ import annotations

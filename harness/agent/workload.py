@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a load thread does, step by step: it follows from the seed alone.
 
 ``guests/agent/workload.c`` computes the same; a test compares the two.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Packages of this computer's distribution, for any architecture, without root.
 
 We make a private apt root in the cache from the computer's apt configuration (archives, keyrings,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """apt's source lists: read both formats, and select the entries of the distribution."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Ask apt for source trees, sets of binary packages, and their files."""
 
 from __future__ import annotations

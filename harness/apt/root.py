@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A private apt root in the cache: its configuration, and its index, which we renew."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Bench ``bisect``: how often the search is right, and what it costs, on simulated histories."""
 
 from __future__ import annotations

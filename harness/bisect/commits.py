@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The commits between good and bad, and which of them contains which."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Confirm the culprit: it fails, its parents pass, and the bad end with it reverted passes."""
 
 from __future__ import annotations

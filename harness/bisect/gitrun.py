@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``run --bisect-run``: the exit codes by which ``git bisect run`` marks a revision."""
 
 from __future__ import annotations

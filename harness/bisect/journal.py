@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """bisect.jsonl: each event is on the disk before the next step begins, so that kill -9 loses at
 most one step."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The loop of a bisection: build a revision, test it, record that, choose the next one."""
 
 from __future__ import annotations

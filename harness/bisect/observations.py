@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What was observed so far: the result of every try of every revision."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The posterior probability of each commit to be the culprit, given all observations (Bayes).
 
 The test is one-sided: a revision without the culprit never shows the failure; a revision with

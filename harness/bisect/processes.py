@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The real Builder and Tester: child processes that build a revision, and boot and test it."""
 
 from __future__ import annotations

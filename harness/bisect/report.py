@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The result of a bisection: as a JSON document, as ``git bisect log``, and as text."""
 
 from __future__ import annotations

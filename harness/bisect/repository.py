@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The user's git repository: its commits, and the tree with a commit reverted.  Only read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Choose the next test, or give the answer: a pure function of the observations.
 
 So a bisection that was killed is resumed by reading its journal.  And while a test runs, the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which failure is it?  Two failures are the same if the test and the identity of the evidence
 are."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Simulated bisections, without builds and boots, to measure how good the search is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The target of a bisection: a failure that an earlier run or history shows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The command line: ``evtchn-harness COMMAND``.  Thin doors; each command is one file here."""
 
 from __future__ import annotations

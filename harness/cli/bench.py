@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness bench NAME``: measure a part of the harness on this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness bisect``: which commit broke it?"""
 
 from __future__ import annotations

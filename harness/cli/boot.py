@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness boot``: boot a host and open a shell in its dom0."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness build``: build a hypervisor from source, with a flavour's patches."""
 
 from __future__ import annotations

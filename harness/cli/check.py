@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness check``: judge recorded histories by the model, without a booted host."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness compare BASE CANDIDATE``: equivalent, different, or worse?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness corpus``: do the good flavours pass, and are the bad ones caught?"""
 
 from __future__ import annotations

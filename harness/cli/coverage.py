@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness coverage DIR...``: which cells of the conformance catalogue runs have met."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness doctor``: check what a run needs on this machine."""
 
 from __future__ import annotations

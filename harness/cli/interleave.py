@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness interleave``: force a real Xen to take steps in the orders of the model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness lab``: check, clean and switch the physical servers of lab.yaml."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The man page: ``python -m harness.cli.man`` prints evtchn-harness(1), made of every --help."""
 
 from __future__ import annotations

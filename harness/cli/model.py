@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness model``: check, trace, export, report."""
 
 from __future__ import annotations

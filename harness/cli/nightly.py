@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness nightly``: run a matrix of cells, and report what is new since last night."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Click's options for what ``harness.config.options`` declares, the same for every command."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness report DIR``: make the reports of a run again from its journal."""
 
 from __future__ import annotations

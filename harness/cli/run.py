@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness run``: the whole line, for one host or several."""
 
 from __future__ import annotations

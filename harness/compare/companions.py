@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Companion fixes: whoever backports one of them to an old branch needs the others as well.
 
 ``images/xen/companions.yaml`` lists them, each with a regular expression that a tree with the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The verdict on two hypervisors: equivalent, differs, worse, or undecided."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What one run of one variant showed: verdicts, speed, latencies, and Xen's answers."""
 
 from __future__ import annotations

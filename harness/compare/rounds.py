@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The rounds: each runs both variants with the same seed, one directly after the other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The variants of Xen to compare, as the user names them: ``rwlock``, ``4.14``, ``~/xen``,
 ``~/xen@stable-4.17``, ``4.14:counter``."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A YAML file that is checked: its values, the line of each value, and the problems found."""
 
 from __future__ import annotations

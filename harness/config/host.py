@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The fields of a host, as lab.yaml or a built-in host sets them."""
 
 from __future__ import annotations

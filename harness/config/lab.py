@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Find, read and check lab.yaml; report each problem in one line, with file, line and field.
 
 A lab file adds hosts to the built-in ones (an entry with a built-in's name replaces it)::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """PLAN.yaml of ``nightly``: which tests run on which hosts with which Xens, and how long::
 
 budget_hours: 8

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The options that say what to run, each declared once.
 
 A field of ``XenOptions`` or ``RunOptions`` is an option: ``xen_git`` is ``--xen-git``.  Its type

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The fields of a physical server: its power switch, serial line, boot loader and SSH.
 
 A secret is never a value here; a field only says where the secret is.  So no secret can be

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The releases of Xen that the distribution has."""
 
 from __future__ import annotations

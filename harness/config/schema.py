@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Find the field of a pydantic error: its path in the file, and the model that it belongs to."""
 
 from __future__ import annotations

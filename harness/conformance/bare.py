@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The bare guest (guests/bare) as a test sees it: it may do what Linux would not survive.
 
     bare.init_control(0)            # from 2L to FIFO

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The catalogue: row of docs/spec/evtchn.md x guest x ABI x release.
 
 The rows are the model's (harness.model.evtchn.spec_rows), in the order in which Xen checks.  A

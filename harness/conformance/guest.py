@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A domain as a conformance test sees it: every method is one hypercall, judged by the model.
 
     port = guest.alloc_unbound(guest.domid)

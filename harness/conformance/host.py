@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The domains of a booted host from test to test, and which rows each test has met there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From an operation of the model to the agent's command, and from its answer to what was observed.
 
 The commands are those of docs/agent-protocol.md; the agent in Linux and the bare guest take them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The channels that a domain has before a test: Xen is asked port by port (EVTCHNOP_status)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Whether a vCPU slept in SCHEDOP_poll: seen by the time that the poll took."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The reference model follows a real Xen, operation by operation, and judges its answers.
 
     model = ReferenceModel(world)

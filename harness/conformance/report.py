@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The coverage page: which cells of the catalogue have been tested, and why the others have not.
 
 It is made from journals alone: a cell counts only if a test met it on a real Xen and passed.

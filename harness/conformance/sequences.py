@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Random sequences of operations on a real Xen, judged by the model.
 
 A step is five small numbers.  Which operation they stand for depends on the state at that moment:

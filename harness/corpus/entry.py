@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The corpus: every flavour of a release, and for each known-bad one the test that must catch it.
 
 A flavour that has an ``entry.yaml`` beside its ``series`` is known to be bad:

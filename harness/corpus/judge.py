@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The verdict on the tests after the runs of one entry: caught, missed, or a false alarm."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The loop over every host and every entry; the results are written after each run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A time limit for calls to dom0's libvirt: if Xen hangs, such a call never returns."""
 
 from __future__ import annotations

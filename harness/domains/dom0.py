@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The connection to dom0: commands and byte streams through one SSH connection."""
 
 from __future__ import annotations

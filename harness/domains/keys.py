@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """New SSH keys for every run, one for us and one for dom0's sshd: so both ends are verified."""
 
 from __future__ import annotations

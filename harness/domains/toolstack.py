@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """dom0's libvirt (xen:///system) and the domUs that it runs."""
 
 from __future__ import annotations

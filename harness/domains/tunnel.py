@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A local UNIX socket; each connection to it is joined to a new program in dom0.
 
 ``virsh -c xen+ssh://`` does the same with the ssh program; here it uses the SSH connection that

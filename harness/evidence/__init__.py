@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What was seen of a failure, as values: compared as they are, and put into words at the end.
 
 ``kinds`` has the types, ``identity`` says when two are the same failure, ``pattern`` what a

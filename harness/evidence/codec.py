@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Evidence as JSON: what journals, stores and ``run --json`` hold."""
 
 from __future__ import annotations

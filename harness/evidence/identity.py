@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which failure is it?  Evidence that differs only in ports, times and CPUs is of the same one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The kinds of evidence: one frozen dataclass each, told apart in JSON by ``kind``.
 
 They are kept in journals: a new field gets a default, so that evidence written before it still

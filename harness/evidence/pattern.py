@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What evidence is expected, as a few words of YAML: ``shows`` of a corpus entry.
 
     shows: hang                                     a hang, whatever it is

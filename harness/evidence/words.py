@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Evidence in words: the one place where what was seen becomes sentences.
 
 Exceptions take their text from here; terminal, report, JUnit, mail and KCIDB show that text.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Histories: what every agent thread did, judged by the model, and explained where it forbids it.
 
 - ``format``: the record of one operation, a whole history, and the Parquet file it is kept in;

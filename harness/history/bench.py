@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``bench check``: how fast the checker judges a long legal history, and how much memory it takes.
 
 The history is a simulated load on two domains, repeated with every port closed in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The checker: does the model of the lock and of event channels allow a history?
 
 There is no false alarm as long as the model is right: every claim follows from bounds on the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The distribution's own build of a hypervisor, for a release whose source cannot be had.
 
 Its packages have the image that boots and the public headers, but neither symbols nor source: a

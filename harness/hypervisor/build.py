@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Build a hypervisor: source and flavour in, bootable image and symbols out, cached.
 
 An entry of the cache holds the image, ``xen-syms`` (DWARF), the configuration and the

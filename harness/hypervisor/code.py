@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The machine code of a built hypervisor, disassembled where asked."""
 
 from __future__ import annotations

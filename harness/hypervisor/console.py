@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Xen's console: one serial line split into streams, and what its lines say has died.
 
 A line's text says who is to blame; it is the grammar here that keeps a dom0 kernel's

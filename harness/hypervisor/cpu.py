@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One physical CPU at one moment, however it was seen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What Xen prints when a debug key is pressed on its console.
 
 ``d`` (dump_registers, xen/common/keyhandler.c) runs in the console's interrupt and takes no

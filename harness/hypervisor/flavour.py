@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Flavours: patch series for the per-channel lock, one folder per Xen release.
 
 ``images/xen/<release>/<flavour>/series`` lists patches in the order they apply, as

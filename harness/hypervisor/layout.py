@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where the fields of Xen's structures lie in a built hypervisor, from its DWARF."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What of a build Xen loads and runs: equal for builds that cannot behave differently."""
 
 from __future__ import annotations

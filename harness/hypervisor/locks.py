@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which lock of Xen a CPU is about to take, and what the lock's word says.
 
 A lock operation is recognised by what its functions are given, inlined or not: a pointer to a

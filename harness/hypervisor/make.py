@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Steps of a build: a log, progress while it runs, and the first error when it fails."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What lies at an address of a running Xen: whose lock, of which port or which field.
 
 The domains are walked from ``domain_list``; where the members of their structures are is DWARF's

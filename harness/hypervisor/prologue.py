@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where a function of arm64 has put its caller's registers, read from its own first instructions.
 
 Xen for Arm is linked without call frame information (its link script discards .eh_frame), so what

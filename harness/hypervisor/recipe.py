@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How a tree of a given release is built for a given architecture: data, and make's words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where a hypervisor comes from: the distribution, a directory, or a commit."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where a CPU is in Xen, and through whom it came there: every function, inlined or not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Symbols and build id of a built hypervisor."""
 
 from __future__ import annotations

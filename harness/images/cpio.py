@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """cpio archives in the "newc" format: what Linux unpacks as its initramfs.
 
 Linux accepts several archives one after the other; a later one adds files to the earlier ones, or

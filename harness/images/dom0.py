@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """dom0's images, made from the distribution's packages and kept in the cache.
 
 The cached images depend only on packages and on the lists under images/.  Our own scripts

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Take the kernel from its package: an image that boots fast, and modules in loading order."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The package lists under images/: which packages and files a root file system gets."""
 
 from __future__ import annotations

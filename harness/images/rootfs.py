@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Make a root file system from packages, without root, chroot, mount or maintainer scripts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """dom0 for a server: the initramfs has its whole root, so that it needs no disk."""
 
 from __future__ import annotations

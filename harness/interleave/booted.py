@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The host of an ``interleave`` command: booted, with a journal that is closed in any case."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What became of a run's scenarios: verdicts and messages, and the document for ``--json``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Forces orders of a scenario on a booted machine, one after the other.
 
 A machine that hangs, or may hang, goes back to its snapshot before the next order.

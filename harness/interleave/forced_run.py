@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``interleave run`` and ``replay``: boot hosts, force orders of scenarios, write what happened."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Runs one order of a scenario on a real Xen, and compares memory with the model after each step.
 
 A thread stands at a stop point: before the access that is the next step of the model's thread.  To

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The page of a scenario: the steps of each order, with the values in the model and in memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The ports of a scenario, made by the guests' agents, which also start its operations."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Randomized rounds: for servers and KVM, where no debugger can hold a CPU still.
 
 Xen is a test build (``images/xen/delays.patch``): a CPU that is about to access a channel's lock

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``interleave run --delays``: randomized rounds of scenarios on one host, and their document."""
 
 from __future__ import annotations

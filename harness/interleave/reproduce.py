@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How long it takes to show a fault: by a forced order, and by stress on the same machine."""
 
 from __future__ import annotations

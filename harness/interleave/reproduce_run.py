@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``interleave expose``: boot a host, compare a forced order with stress, return the document."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """GDB's remote serial protocol, the part that QEMU's gdbstub needs.
 
 The protocol's thread N is the machine's CPU N - 1.  Source: the protocol's description in GDB's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Scenarios: what each CPU does to one channel.  The model says in which orders it can happen.
 
 A scenario has the calls that prepare it, the port whose lock is under test, and one thread per CPU.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Replay files: an order of steps to be forced again, and its outcome when it was written."""
 
 from __future__ import annotations

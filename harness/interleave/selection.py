@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which of the orders that the model has of a scenario are forced."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Stop points: the instructions of a built Xen that make the steps of the model.
 
 DWARF tells where a lock function is, out of line and inlined.  Disassembling it tells which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From a failure under stress to scenarios that may show the same fault within seconds.
 
 The witness of the failure has operations with the times of their begin and end.  For two that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A machine under the debugger: where each CPU stands, and how to run it to the next stop point."""
 
 from __future__ import annotations

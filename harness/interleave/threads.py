@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The threads of scenarios: the call that one CPU makes, and what it does under the lock.
 
 Each is a call site of the model (harness.model.lock.flavours) and the critical section that Xen

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reads one domain's event channels in the memory of a halted Xen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``Machine``: the interface that a machine under QEMU and a physical server have in common."""
 
 from __future__ import annotations

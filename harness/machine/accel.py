@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which accelerator can run Xen here?  The CPU's flags are checked first, then Xen is booted once.
 
 Even where /dev/kvm can be opened and a VM created, Xen may not run under KVM: (nested) SVM or

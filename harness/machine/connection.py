@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The connection to this computer's libvirt: qemu:///system for root, else qemu:///session.
 
 libvirt itself starts the daemon of a session.  systemd starts the daemon of the system; without

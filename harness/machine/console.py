@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Console capture: every stream recorded with timestamps from power-on to power-off.
 
 A thread always reads the serial line, separates Xen's output from dom0's

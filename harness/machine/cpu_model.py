@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The emulated CPU of an x86-64 machine under TCG: one of the models that QEMU and libvirt have.
 
 If the machine's XML names a CPU model, and a feature that TCG does not know (such as the invariant

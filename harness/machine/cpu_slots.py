@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Slots for emulated machines: this computer runs only as many at once as it has CPUs for.
 
 Two machines that share too few CPUs both stop for many seconds at a time (seen on arm64), and

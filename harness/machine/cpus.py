@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The physical CPUs of a machine under QEMU, read from QEMU's monitor while they run."""
 
 from __future__ import annotations

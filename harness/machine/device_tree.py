@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The device tree that tells Xen on Arm where dom0's kernel and initramfs lie.
 
 QEMU writes the tree of its machine (``-machine dumpdtb=``); we add the /chosen node that Xen's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The program that libvirt starts as the machine.
 
 Usually that is QEMU itself.  But the user that libvirt runs QEMU as may not be allowed to open

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Install Xen beside a server's default system: its files, and a GRUB entry that is booted once.
 
 Only two things of the default system change: custom.cfg, which GRUB's own 41_custom reads, gets a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Xen's debug keys over the console: the way to see a server's CPUs, whose memory is closed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One lease per server: only its holder uses the server; if the holder dies, it is soon free.
 
 A lease is a small file that its holder renews.  If several computers use the same servers, they

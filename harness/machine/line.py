@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A line from this computer to a program in dom0 (an AgentChannel).
 
 Under QEMU it is a virtio-serial line.  That is a device of the machine: after a restore it works

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A physical server as a Machine: power by its BMC, console by its serial line, boot by GRUB.
 
 A run begins and ends in the server's default system.  Xen and dom0 run from memory only, with no

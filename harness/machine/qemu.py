@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A machine under QEMU, started by libvirt as a transient domain.
 
 VIR_DOMAIN_START_AUTODESTROY: libvirt destroys the machine when our connection ends, also if we

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A root shell in a server's default system, through SSH; lab.yaml has the host key."""
 
 from __future__ import annotations

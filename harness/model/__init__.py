@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The reference model.  Pure: no input or output, no clock, no randomness.
 
 - ``evtchn``: what event channels do: every answer that Xen may give, and the state after it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The speed of the search, on the largest configuration that the documentation promises."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Everything that the model proves and refutes, as the sections of a report, in a fixed order."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The model's report as one self-contained HTML page, and as text."""
 
 from __future__ import annotations

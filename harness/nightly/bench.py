@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``bench dashboard``: how long it takes to write the dashboard of a very big lab, with the nights
 of a year."""
 

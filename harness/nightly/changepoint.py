@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Has a figure changed permanently?  Change points in a series with one value a night.
 
 A change must pass three tests, because each of them alone would report things that happen in

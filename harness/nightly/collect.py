@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``--collect``: bring the cells that the jobs of a CI ran, each into its own store, together in
 one night."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """dashboard.html: one page about all nights.
 
 It loads no other file; its links lead to the reports, witnesses and consoles of the runs.

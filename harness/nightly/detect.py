@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Detect the findings of a night in the store's rows, and write them into the store."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Judge the series of one test or one metric: failing, flaky, fixed, slower.
 
 Pure functions, so that they can be repeated at any time with the same result.  Only outcomes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """junit.xml of a night: one test suite per cell, written by the code that writes a run's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """kcidb.json of a night: checkouts, builds and tests, in the format of KCIDB's schema package.
 
 Our verdicts are words of KCIDB.  A cell that was not run is left out.

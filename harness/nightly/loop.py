@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The loop of a night: run every cell of the plan, the most important ones first.
 
 The store is written before and after every run.  However a night was stopped, the next call

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One night, read from the store: all reports are made from this value."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The outcome of a run, as the store keeps it: verdict, tests, and the figures to compare."""
 
 from __future__ import annotations

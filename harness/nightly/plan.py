@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Read a plan, and check that its hosts, Xens and test files exist."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Write all reports of a night, and make the document of ``nightly --json``."""
 
 from __future__ import annotations

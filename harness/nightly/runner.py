@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The real runner: each run is a child process, ``evtchn-harness run``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Choose the cell to run next: a pure function of time, store, and durations of earlier runs."""
 
 from __future__ import annotations

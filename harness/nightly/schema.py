@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The tables of the store, and the types of their rows."""
 
 from __future__ import annotations

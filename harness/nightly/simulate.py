@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``bench changes``: how often the search for changes of level finds a change, and how often it
 reports one that is not there, in several kinds of noise.  As in a nightly, the search is repeated
 on every night of a series."""

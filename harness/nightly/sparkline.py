@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Small pictures as SVG text: a row of nights, and a figure over the nights."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The store: one SQLite file with every night, which is also the journal of the current night.
 
 What was committed is on the disk (``synchronous=FULL``), so a night is resumed from this file

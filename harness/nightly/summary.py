@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """summary.txt: the night as a page of plain text for mail, in 72 columns; what is new comes
 first."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Excerpts of console logs: the lines around each event, and the last lines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The layout of a run directory, and how a new one is made."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The JSON document of a run: what ``run --json`` and ``report --json`` print.
 
 docs/results.md documents the keys.  They do not change; new ones may be added.

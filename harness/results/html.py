@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """report.html: the report of a run as one file that loads no other file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """results.jsonl: append-only, fsynced after each record, readable even if its writer was killed."""
 
 from __future__ import annotations

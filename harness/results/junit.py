@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """junit.xml: the results of a run for CI servers; one suite per host."""
 
 from __future__ import annotations

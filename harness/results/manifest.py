@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """manifest.json: the versions and digests that are needed to repeat a run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The plots of the report, as SVG with the colours of the page."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The records of the journal: one frozen dataclass per ``kind`` of line in results.jsonl.
 
 docs/results.md documents the kinds and their fields; a test compares both.

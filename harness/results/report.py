@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Make all reports of a run from its journal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Read a run directory back into values, also if the run has not come to its end."""
 
 from __future__ import annotations

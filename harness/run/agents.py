@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Start the agents of a booted host, and connect to them."""
 
 from __future__ import annotations

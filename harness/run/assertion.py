@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Find the assertion of a test case that failed: its source text, not the printed values."""
 
 from __future__ import annotations

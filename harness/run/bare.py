@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The bare guest (guests/bare) on a booted host: started when a test first asks for it."""
 
 from __future__ import annotations

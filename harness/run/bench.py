@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Benchmarks on a booted host: ``restore`` (time of a restore and of a boot), ``recording``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Bring a host up: build what the plan needs, check what booted, start the domUs."""
 
 from __future__ import annotations

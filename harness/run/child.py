@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A run of the harness as a child process.
 
 The commands that make many runs (bisect, compare, corpus, nightly) start each run as a process of

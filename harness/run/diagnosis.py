@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Find out why a machine no longer answers, from outside and without changing it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Check this computer for what a run needs; each missing point has a command that repairs it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Find out why the hypervisor hangs, when an operation does not return.
 
 Xen reports nothing if a CPU spins for ever with interrupts on.  But from outside we see where each

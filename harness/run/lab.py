@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Check that a server is ready for a run: try each of its parts without changing anything."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The leak check: after a run, dom0's ports, domains, xenstore, processes, files are as before."""
 
 from __future__ import annotations

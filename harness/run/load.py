@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Put load on a booted host, and check the history that was recorded."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reserve a host, make its machine, and switch it off at the end.
 
 Only this file distinguishes the kinds of hosts: machines under QEMU, and servers.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Get evidence from runs that an older harness made, by checking their histories again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The plan of a run: its options, with hosts looked up and source tree opened."""
 
 from __future__ import annotations

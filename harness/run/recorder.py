@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Records a run while it goes on: journal, progress, and at the end the reports."""
 
 from __future__ import annotations

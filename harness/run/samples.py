@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Find the CPUs that spin in Xen for ever, by looking at every CPU several times.
 
 Such a CPU is in the same function each time, and at the same instruction its registers are always

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A session on a booted host, from its boot to its end: Xen, dom0, domUs and agents."""
 
 from __future__ import annotations

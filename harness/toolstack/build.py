@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Build the toolstack of a Xen tree for dom0: source in, files for dom0 out, cached.
 
 An entry of the cache holds what dom0 needs, as it is placed below its /run/harness/toolstack:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which toolstack dom0 gets for a hypervisor: the distribution's, or one built from a tree.
 
 domctl and sysctl are Xen's interfaces to its own toolstack only: both sides must have been built

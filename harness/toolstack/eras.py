@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the tools/ of older trees need with today's compilers and today's Python: data.
 
 An entry is applied where its text is found, whatever the tree's version number says: trees between

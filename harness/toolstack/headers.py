@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Public headers of Xen: of a tree, and those that the distribution's toolstack was built from."""
 
 from __future__ import annotations

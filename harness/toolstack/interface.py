@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a toolstack and a hypervisor must agree on, and the proof that they do.
 
 A small program that includes Xen's public headers, as a toolstack sees them, is compiled for the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """libvirt's Xen driver, compiled against the libxl of a tree.
 
 The driver is a module that libvirtd loads: a handful of C files of libvirt's source package, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is made of a tree's tools/, in which order, and make's words for it: data, mostly."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a toolstack is compiled against: headers and libraries of dom0's release, unpacked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What of a Xen tree its toolstack is made of, and the files that configure would write."""
 
 from __future__ import annotations

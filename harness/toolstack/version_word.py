@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A library that presents another version of domctl and sysctl than a toolstack has."""
 
 from __future__ import annotations

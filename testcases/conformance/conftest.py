@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Fixtures of the conformance tests: domains whose every hypercall is judged by the model.
 
 ``@pytest.mark.cells(row, ...)`` names the rows of docs/spec/evtchn.md that a test must meet: it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """EVTCHNOP_alloc_unbound, and the allocator that all operations use which make a port."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What Linux would not survive: the bare guest changes its ABI, resets, and reads its memory."""
 
 from __future__ import annotations

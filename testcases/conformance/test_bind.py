@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """EVTCHNOP_bind_interdomain, bind_virq, bind_ipi, bind_pirq."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """EVTCHNOP_reset, init_control, expand_array in Linux domains: only what Xen refuses."""
 
 from __future__ import annotations

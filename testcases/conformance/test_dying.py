@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A dying domain: it has been destroyed, but dom0 still maps some of its pages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Arguments that Xen cannot read or write, and commands that it does not know."""
 
 from __future__ import annotations

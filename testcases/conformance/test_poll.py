@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """SCHEDOP_poll: it returns at once, sleeps, or is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Random sequences of operations, which the model judges: ``--duration`` seconds per host."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Many operations in a row; xenstore and the consoles must work after them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """EVTCHNOP_close, send, status, bind_vcpu, unmask, set_priority: on ports in every state."""
 
 from __future__ import annotations

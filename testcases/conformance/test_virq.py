@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """VIRQs that Xen raises: VIRQ_CON_RING when it prints, VIRQ_DEBUG for debug key q, VIRQ_TIMER."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Xen's own channels: it has one in every domain that it watches for dom0 (vm_event)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A channel to an agent that runs here, as a child process."""
 
 from __future__ import annotations

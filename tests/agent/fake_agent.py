@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """An agent in this process that speaks the protocol and fails where a test wants it to."""
 
 from __future__ import annotations

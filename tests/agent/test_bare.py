@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The bare guest's binaries: what the toolstack needs to find in them."""
 
 from __future__ import annotations

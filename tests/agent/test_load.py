@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a load does when agents, domains or the hypervisor fail under it."""
 
 from __future__ import annotations

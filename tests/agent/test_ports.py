@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Whose a port is, when threads are late to write it down."""
 
 from __future__ import annotations

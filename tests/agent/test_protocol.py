@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The agent itself, on this machine: without a Xen, its protocol has to hold all the same."""
 
 from __future__ import annotations

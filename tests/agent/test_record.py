@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The layouts of guests/agent/record.h and of harness/history/format/record.py are one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Records found again in raw memory: of a real agent, and of agents with bad luck."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The journal is resumed after a kill, and only with the same header."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Builds in child processes: what builds, what does not, and what goes on in the background."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The exit codes of `run --bisect-run`."""
 
 from __future__ import annotations

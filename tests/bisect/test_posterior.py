@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The posterior against Bayes' rule written out the long way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The document of a run becomes the tries of a revision; the target is read from a run."""
 
 from __future__ import annotations

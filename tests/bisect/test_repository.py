@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """With real git: the commits between two ends, the replay of our log, and reverted commits."""
 
 from __future__ import annotations

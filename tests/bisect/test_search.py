@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The search over simulated histories: right, quick, and honest about what it cannot know."""
 
 from __future__ import annotations

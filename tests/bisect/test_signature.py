@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The same failure is recognised again, and another one is not taken for it."""
 
 from __future__ import annotations

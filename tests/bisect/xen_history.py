@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A git history made from the distribution's Xen source, with a known bug at a known place.
 
     python -m tests.bisect.xen_history DIRECTORY poll-leak [SEED]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness`` with hosts that are not booted: ``python -m tests.cli.fake_run run ...``."""
 
 from __future__ import annotations

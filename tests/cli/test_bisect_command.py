@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """evtchn-harness bisect and compare: what is wrong is one clear error, before anything boots."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """evtchn-harness check: exit codes, JSON keys, one clear error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What docs/results.md promises of the JSON of build and doctor."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness interleave`` without a machine: what it lists, and what it refuses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The man page, and completion in a shell: made of the commands as they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The command line of nightly: usage errors, --json, exit codes; nothing is booted."""
 
 from __future__ import annotations

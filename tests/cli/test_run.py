@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness run`` as a user types it; the hosts are not booted."""
 
 from __future__ import annotations

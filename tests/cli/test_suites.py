@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``run --suite``: which test cases pytest is given."""
 
 from __future__ import annotations

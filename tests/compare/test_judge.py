@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Verdicts on measurements that were made up: nothing is booted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Rounds, retries, and the names of variants."""
 
 from __future__ import annotations

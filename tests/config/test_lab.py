@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """lab.yaml: what is found, what is read, and one exact line per mistake."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """docs/lab.md lists every field of a host, with the default it really has."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """PLAN.yaml: what is read, and one exact line per mistake."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The options that say what to run: a child reads from its command line what we wrote there."""
 
 from __future__ import annotations

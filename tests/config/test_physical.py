@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Servers in lab.yaml: typed values, one exact line per mistake, and no secret anywhere."""
 
 from __future__ import annotations

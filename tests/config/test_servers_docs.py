@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The README shows a lab.yaml of servers that is one."""
 
 from __future__ import annotations

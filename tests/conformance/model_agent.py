@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Agents whose Xen is the model itself, and which can be made to lie."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The catalogue, and the coverage that journals prove."""
 
 from __future__ import annotations

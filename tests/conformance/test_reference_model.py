@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The judge: a Xen that keeps to the model passes, one that does not is found out, by name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Random sequences against a Xen that is the model, and against one that is not."""
 
 from __future__ import annotations

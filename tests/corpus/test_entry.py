@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The corpus as data: what each entry must say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the runs of a corpus entry mean."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The loop over entries and hosts, with runs that boot nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What libvirt is told of a domU, and what is left of one that does not start."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One piece of evidence of every kind."""
 
 from __future__ import annotations

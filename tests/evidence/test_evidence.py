@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Evidence is a value: it survives JSON, is told apart by what matters, and can be asked for."""
 
 from __future__ import annotations

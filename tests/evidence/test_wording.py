@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Nothing reads our own prose: change every word of it, and every decision stays."""
 
 from __future__ import annotations

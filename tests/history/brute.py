@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Judge a tiny history the slow and obvious way: try every order, ask the model each time.
 
 Nothing is shared with the checker: states come from ``harness.model.evtchn.predict.predict``,

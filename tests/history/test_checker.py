@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The checker: no false alarm, no visible bug missed, the same verdicts as brute force.
 
 The samples here are small; the same functions run over 10,000 seeds by hand.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Histories from real machines that the checker once judged wrongly."""
 
 from __future__ import annotations

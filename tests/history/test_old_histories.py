@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Histories in ``data/``, written by the harness as of f5ceb7e: they load and check as they did.
 
 All are the simulator's: a legal one on clocks that differ, one with a domain that crashed, and one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Tiny random histories, some legal and some not."""
 
 from __future__ import annotations

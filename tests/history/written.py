@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Histories written out by hand, row by row."""
 
 from __future__ import annotations

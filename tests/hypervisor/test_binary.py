@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The distribution's own build as a hypervisor under test."""
 
 from __future__ import annotations

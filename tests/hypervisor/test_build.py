@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Building: what is built once, what a broken tree says, what is left when we are killed."""
 
 from __future__ import annotations

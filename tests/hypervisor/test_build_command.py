@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness build`` as a user types it: JSON, exit codes, one line per error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Xen's console: the splitter under any chunking, the grammar against logs of real crashes."""
 
 from __future__ import annotations

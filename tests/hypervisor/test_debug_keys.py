@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What Xen prints when a key is pressed, recorded from a real Xen that hung (poll-leak)."""
 
 from __future__ import annotations

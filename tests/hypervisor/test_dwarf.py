@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What DWARF says of an address, of what the compilers of both architectures make of small code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Flavours: the series on disk, and which of them a tree takes."""
 
 from __future__ import annotations

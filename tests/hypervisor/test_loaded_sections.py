@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Builds that cannot behave differently have the same content, whatever their names."""
 
 from __future__ import annotations

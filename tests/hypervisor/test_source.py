@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Source trees: what is read, what the digest covers, what a person gets told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Who called whom: stacks walked up to where the guest came from, interrupts included."""
 
 from __future__ import annotations

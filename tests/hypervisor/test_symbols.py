@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Symbols both ways, and the build id, of a file a compiler made."""
 
 from __future__ import annotations

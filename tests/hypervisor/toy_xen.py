@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A toy of Xen for tests: its lock functions are inlined, its memory is read from the file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A tree that looks like Xen's to a build, but is made in a second."""
 
 from __future__ import annotations

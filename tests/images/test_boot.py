@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """dom0's image on a machine without Xen: what must still work when no toolstack does."""
 
 from __future__ import annotations

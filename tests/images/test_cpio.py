@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Our cpio archives as the real cpio reads them."""
 
 from __future__ import annotations

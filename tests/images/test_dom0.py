@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """dom0's real images, for both architectures: from the cache, or made now (20 s, network)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Module order and the kernel inside a bzImage, on a package made here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The format of the package lists, and the lists that ship."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Unpacking packages and making the file system, seen with the real debugfs and e2fsck."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a server's dom0 is unpacked from."""
 
 from __future__ import annotations

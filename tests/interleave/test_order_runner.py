@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The runner of orders, on a simulated machine that behaves like the model, or like another one."""
 
 from __future__ import annotations

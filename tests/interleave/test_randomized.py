@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Randomized rounds: which ends the model allows, and how the ends that occurred are counted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The debugger's protocol: framing by properties, the rest against a real QEMU without a guest."""
 
 from __future__ import annotations

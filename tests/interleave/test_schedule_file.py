@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Replay files: what is written is what is read, and what is wrong with one is said."""
 
 from __future__ import annotations

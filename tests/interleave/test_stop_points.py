@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Stop points, found in what the compilers of both architectures make of a small lock."""
 
 from __future__ import annotations

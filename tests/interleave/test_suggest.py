@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Scenarios for what stress has met."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The choice of accelerator: from facts, then from one trial that is remembered."""
 
 from __future__ import annotations

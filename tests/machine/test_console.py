@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Console capture over a real socket: streams, time stamps, crashes, dialogue."""
 
 from __future__ import annotations

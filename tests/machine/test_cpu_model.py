@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The emulated x86-64 CPU, from recorded domain capabilities (AMD's models) of Debian 12 and 13."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Places for emulated machines: one waits for another, and nobody for the dead."""
 
 from __future__ import annotations

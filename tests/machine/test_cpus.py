@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What QEMU's monitor prints of its CPUs, for both architectures."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The device tree for Xen on Arm, made by the real QEMU and fdtput, read back by fdtget."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """QEMU, or its stand-in where libvirt's user may not open /dev/kvm."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is placed beside a default system: by the commands that do it there."""
 
 from __future__ import annotations

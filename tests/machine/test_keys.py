@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Debug keys over a console: a serial line on whose other end a Xen answers."""
 
 from __future__ import annotations

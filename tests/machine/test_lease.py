@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Leases of servers, between real processes."""
 
 from __future__ import annotations

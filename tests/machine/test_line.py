@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The line to an agent: bytes, silence, and a machine that dies while somebody waits."""
 
 from __future__ import annotations

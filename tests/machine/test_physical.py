@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A server's way to Xen and home again, whatever goes wrong; real SSH and a real serial line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Power switches: programs that really run, and a chain that believes none of them."""
 
 from __future__ import annotations

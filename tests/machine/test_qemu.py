@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What QEMU is asked for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Serial lines from afar: real sockets, real programs, gaps that are marked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A server small enough for fast tests: real SSH, real serial line, real files; only no firmware.
 
 What GRUB, the kernel and Xen would do is played by a thread: it follows the power file and the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The report, the bench and the command line of the model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A runner that boots nothing: it leaves run directories as a run does, through the journal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Change points: how often one is found, how soon, and how often one is reported wrongly."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Jobs of a CI, each with a store of its own, become one night."""
 
 from __future__ import annotations

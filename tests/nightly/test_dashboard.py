@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The page: what it shows of few nights and of many, and that all of its links lead somewhere."""
 
 from __future__ import annotations

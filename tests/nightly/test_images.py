@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The files to copy: systemd accepts the units, and our command line accepts each command."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From a series to its judgement: a table, and laws that hold for every series."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A night from its first cell to its last, with runs that boot nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The findings of many nights in a row, while the hypervisor changes."""
 
 from __future__ import annotations

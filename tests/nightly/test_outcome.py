@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The outcome of a run, also of one that did not end by itself."""
 
 from __future__ import annotations

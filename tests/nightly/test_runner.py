@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The real runner: what it starts, how it ends, and what it says when nothing could be run."""
 
 from __future__ import annotations

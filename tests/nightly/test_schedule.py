@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which cell is next: by priority, then by waiting time; no busy host, and none too long."""
 
 from __future__ import annotations

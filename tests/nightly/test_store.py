@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The store: who may write it, what a kill leaves, and the errors of a wrong file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Real runs: the command line as a user types it, its JSON, and what it leaves behind."""
 
 from __future__ import annotations

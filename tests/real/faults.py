@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Test cases that break the machine under load; test_faults.py runs them and reads the verdicts.
 
 Not collected with our own tests: they need a host (``evtchn-harness run tests/real/faults.py``).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A test case that hangs Xen (flavour poll-leak) and asks its console; test_hang.py runs it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A real bisection, killed in the middle and gone on with; a real comparison."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The bare guest and random sequences on real Xen, and the coverage that comes of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The gate: good flavours pass, known-bad ones are caught, on pristine machines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Whatever breaks under load: a verdict with the cause within 10 s, never a FAIL of Xen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A hung Xen, explained by what it prints itself when a debug key is pressed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Real hypervisors: every series fits the distribution's Xen, and what is built is the flavour."""
 
 from __future__ import annotations

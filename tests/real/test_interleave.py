@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Forced interleavings: a real Xen takes the model's orders, a faulty one is caught by its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Ctrl-C, SIGTERM and SIGKILL of the harness: no machine stays, what was measured stays."""
 
 from __future__ import annotations

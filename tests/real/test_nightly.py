@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A real night: two Xens on one host, killed in the middle, gone on with, reported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A server of the test rack, known only by BMC, serial line and SSH: caught, explained, home again.
 
 One server for all of it, in the order of the file; its emulated machine takes its turn with the

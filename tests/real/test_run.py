@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The main line on real Xen, both architectures: `run --json` as a user sees it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Xens whose toolstack no distribution has: dom0's is built from their tree, or proved to fit."""
 
 from __future__ import annotations

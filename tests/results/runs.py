@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Run directories written the way a run writes them: through the journal, to its end or not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Excerpts of console logs: the right lines, marked, whatever the log holds."""
 
 from __future__ import annotations

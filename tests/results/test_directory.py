@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Run directories: new or empty, apart from each other, and `latest`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The JSON document and the journal keep to what docs/results.md promises."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """report.html: what it says first, what it links, and that it needs nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The journal: what was appended is there, whatever happens to the writer or the file."""
 
 from __future__ import annotations

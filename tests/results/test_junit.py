@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """junit.xml, parsed back: what a CI server will make of it."""
 
 from __future__ import annotations

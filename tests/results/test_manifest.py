@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """manifest.json: what this machine and these programs really are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Runs that were recorded before evidence was kept: they load, report and check as they did.
 
 ``old/`` was written by the harness of then: three run directories, and beside each what its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Plots: every host, operation and phase is drawn, in the page's own colours."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """``evtchn-harness report``, run as a user runs it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A run read back: finished, interrupted anywhere, or still going."""
 
 from __future__ import annotations

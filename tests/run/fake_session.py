@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A host that is not booted: what the fixtures of the pytest plugin get in place of one."""
 
 from __future__ import annotations

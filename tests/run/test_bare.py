@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The line to the bare guest's relay, where the machine has none of its own."""
 
 from __future__ import annotations

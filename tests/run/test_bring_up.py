@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A stage of bring-up that fails is told by its last words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The harness as a child of the harness: it ends with its parent, and its document is read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Why Xen hangs: which lock each CPU wants, who holds it, who is to blame, and how it is told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Before and after: what the comparison sees, and what it says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is made of a history once a load has ended."""
 
 from __future__ import annotations

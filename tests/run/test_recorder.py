@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a run says on the terminal while its tests go by."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which CPUs spin: what repeated looks at them mean."""
 
 from __future__ import annotations

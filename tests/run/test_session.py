@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A session's status decides what check() raises, and what a test that failed is told."""
 
 from __future__ import annotations

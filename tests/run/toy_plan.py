@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A plan of which nothing is built or booted."""
 
 from __future__ import annotations

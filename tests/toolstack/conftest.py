@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a build of a toolstack fetches, replaced by what the machine has."""
 
 from __future__ import annotations

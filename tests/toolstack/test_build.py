@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Building a toolstack, with a toy of a tree and the machine's own headers and libraries."""
 
 from __future__ import annotations

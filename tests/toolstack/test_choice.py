@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which toolstack dom0 gets for which hypervisor."""
 
 from __future__ import annotations

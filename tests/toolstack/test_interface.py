@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The proof that a toolstack fits another Xen: sizes, offsets and constants of public headers."""
 
 from __future__ import annotations

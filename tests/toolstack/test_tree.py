@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What of a tree goes into its toolstack, and the answers it is configured with."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The rules that a history is held against: pure functions on arrays, one element per operation.
 
 Each file uses only those above it:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Answers: the result of each operation against the states its port can have been in.
 
 The same as ``harness.model.evtchn.predict.predict``, for one port and many answers at once; a test

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Times on many channels at once: as sortable numbers, moved, and put in order.
 
 For each of many operations the rules look up a place in the sequence of its own channel.  One

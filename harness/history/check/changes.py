@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Lifetimes and connections become the timeline: which change can have come when.
 
 A port is allocated once and closed once.  In between, what happens depends on its end of the

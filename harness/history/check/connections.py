@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which lifetime of the other end's port each BIND_INTERDOMAIN connected to.
 
 A bind names the other end by its number.  It may have connected to any lifetime of that port

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Deliveries of events, and the operations that may have caused them, by lifetime of the port.
 
 An event's way, in the times that a history shows:

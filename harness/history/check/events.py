@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Rules about events: none lost, none invented, none delivered where it must not be.
 
 Pending is one bit, so sends coalesce.  What is claimed is one delivery after the last send,

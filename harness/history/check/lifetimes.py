@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Port lifetimes: from an allocation to the close that ended it, as far as that is certain.
 
 Xen gives a port number away only while it is free, so on one port successful allocations and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Linearizability: is there an order of a few operations that explains all their answers?
 
 All orders that the clocks allow are tried (Wing and Gong 1993), with visited states remembered

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The vCPU that EVTCHNOP_status tells: a register that allocations and EVTCHNOP_bind_vcpu write.
 
 Only of raw ports, because Linux moves those of /dev/xen/evtchn as it likes and records

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Partitions: which few operations are linearized together, and what comes of it.
 
 An order of all operations exists if one exists for each part that shares no port with the rest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One piece of a history, prepared: the one value that every rule is given.
 
 A history that fits into memory is one piece.  A longer one is judged piece by piece, and what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which ports each operation names, as keys that differ from domain to domain."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """All rules, applied to one piece of a history."""
 
 from __future__ import annotations

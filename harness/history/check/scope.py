@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the checker must know beside the operations: lock flavour, clocks, how long domains ran."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """States of a port as single numbers: what EVTCHNOP_status would tell, and what is not known.
 
 bits 48..   EVTCHNSTAT, or one of our own two

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Judge a history of any length piece by piece, in memory that does not grow with it.
 
 What later operations can depend on is carried over from each piece to the next one: operations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The timeline of a port: its changes of state, one after the other, each within bounds.
 
 Nobody knows the instant of a change, but the hypercall that made it contains that instant, and

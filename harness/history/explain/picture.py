@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A witness as one HTML page that needs no other file: a lane per thread, a bar per operation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From a piece of a history down to the few operations that show the violation.
 
 Delta debugging (Zeller and Hildebrandt's ddmin), with the lifetimes of ports as the smallest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Witnesses: the few operations that show a violation, as text for the person who will fix Xen.
 
 First the rule, then one line per operation (the one that cannot be explained is marked >>), then

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Operations as parallel arrays: what the checker works on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A history: what every agent thread did, when (on one clock), and with what answer.
 
 A domain's clock is a straight line: a counter value stands for

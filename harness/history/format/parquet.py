@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Histories as Parquet files, which pandas, polars and DuckDB can open.
 
 One row per operation, sorted by call time; everything else is JSON in the file's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The record an agent writes for every operation: 32 bytes, little endian.
 
 ``guests/agent/record.h`` is the same layout in C; a test compares the two.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One bug in a simulated Xen, with an effect that the history shows.
 
 Some bugs change an answer afterwards; others (harness.history.simulate.faults) make the simulated

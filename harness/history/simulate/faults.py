@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Faults: the simulated Xen does the wrong thing once."""
 
 from __future__ import annotations

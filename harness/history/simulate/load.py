@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the simulated threads do: as the real agents under load, on so few ports that they race."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Run a simulated load and record what agents would have: ``generate(Recipe(seed=7))``.
 
 The same recipe gives the same history, byte for byte.

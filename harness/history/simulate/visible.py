@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What an observer of a simulated run can be sure of, by the recorded times alone.
 
 A bug is *visible* only where no writer's call overlaps what would have to be excluded, even on

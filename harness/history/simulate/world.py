@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The event channels of a few simulated domains: what happens at one instant after the other.
 
 Written from docs/spec/evtchn.md, sharing no code with the checker, and knowing what no

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What DWARF says of an address in a built hypervisor: which functions it is in, inlined or not,
 who called them, and what their variables are there.
 

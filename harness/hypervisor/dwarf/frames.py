@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Walks up a stack of Xen: by the call frame information (.debug_frame); where there is none, by
 what an arm64 function does first; else by frame pointers."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The functions that an address is in: the one whose code it is, and those inlined there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where the members of Xen's structures lie."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The compilation units and DIEs of one ELF file, found by address."""
 
 from __future__ import annotations

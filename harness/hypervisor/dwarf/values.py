@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a variable is in a frame: DWARF's location expressions and location lists, evaluated.
 
 A value that the compiler did not keep is None, never a guess.  Of a caller only the registers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Power of a server: a driver for each sort of switch, and the chain that tries them in turn.
 
 No switch is believed: after every action the state is asked for until it is as wanted.

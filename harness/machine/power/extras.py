@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Packages that only some labs need: imported when they are, with one clear error."""
 
 from __future__ import annotations

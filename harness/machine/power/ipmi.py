@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """IPMI 2.0 over LAN, by the program ipmitool."""
 
 from __future__ import annotations

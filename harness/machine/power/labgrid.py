@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """labgrid: places of a coordinator, their reservations and power, by its own client."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Any command as a power switch: a PDU's own tool, a relay, a script."""
 
 from __future__ import annotations

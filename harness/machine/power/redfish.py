@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Redfish, by the package sushy (the extra ``redfish``)."""
 
 from __future__ import annotations

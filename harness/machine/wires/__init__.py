@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A server's serial line from afar: whatever it takes to get at it, one two-way stream of bytes.
 
 A line that ends is opened again, for as long as the recording goes on; the gap is marked where

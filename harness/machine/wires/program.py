@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A program that shows the serial line, on a terminal of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """IPMI Serial over LAN, by the program ipmitool.
 
 A BMC has one such session.  One that somebody else holds is ended: the lease on the server says

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A serial line behind a console server's SSH."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A serial line at a TCP port, raw or in the telnet protocol (RFC 854)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Event channels as a state machine: what Xen may answer, and what it leaves behind.
 
 - ``domain``: the state.  ``operations``: what can be done to it, as values.

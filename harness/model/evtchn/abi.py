@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Numbers of Xen's public headers (xen/include/public): the ABI between a guest and Xen."""
 
 from __future__ import annotations

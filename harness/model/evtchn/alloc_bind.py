@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Operations that allocate a port: get_free_port() and EVTCHNOP_alloc_unbound, bind_*."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """EVTCHNOP_close and EVTCHNOP_reset."""
 
 from __future__ import annotations

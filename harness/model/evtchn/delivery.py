@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Setting and clearing the pending bit: the 2L and FIFO ABIs (event_2l.c, event_fifo.c)."""
 
 from __future__ import annotations

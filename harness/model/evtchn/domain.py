@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The state of event channels, as immutable and hashable values: ports, domains, a world.
 
 A ``World`` may have whole domains, or only the ports of one component, such as the two ends of a

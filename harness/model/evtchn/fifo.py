@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """EVTCHNOP_init_control and expand_array (event_fifo.c)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What must hold of event channels whatever happens, checked on every step of the model."""
 
 from __future__ import annotations

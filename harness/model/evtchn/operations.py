@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Operations on event channels, as values.
 
 Every EVTCHNOP, SCHEDOP_poll, what Xen does itself, and what a guest does in shared memory.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Outcomes of an operation, and what every operation looks up first: domains, rights, ports."""
 
 from __future__ import annotations

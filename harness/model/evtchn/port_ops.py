@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Operations on a bound port: send, status, bind_vcpu, unmask, set_priority, and SCHEDOP_poll.
 
 And the guest's own writes to the bits in shared memory, which need no hypercall: mask, consume.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What Xen may answer to an operation, and what the channels are afterwards.
 
     outcomes = predict(world, Send(caller=1, port=5))

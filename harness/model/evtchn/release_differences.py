@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which rows of docs/spec/evtchn.md two releases answer differently: data, to be held against Xen.
 
 A conformance run also asks the models of the other releases about what the real Xen did.  What

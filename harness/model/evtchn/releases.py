@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Xen releases, and the rules of event channels that changed between them.
 
 Each rule is a property of ``Release``; nothing else in the model looks at a version number.

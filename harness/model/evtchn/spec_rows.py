@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The rows of docs/spec/evtchn.md, by name: what a prediction rests on.
 
 A row is one answer that Xen gives for one reason, or one effect.  Every outcome that ``predict``

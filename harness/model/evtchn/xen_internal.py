@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What Xen does with event channels itself: its own senders, and ports whose consumer is Xen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Runs programs of threads in every order that there is.  Knows nothing of locks or channels.
 
 - ``program``, ``formula``: how programs, systems and their properties are written.

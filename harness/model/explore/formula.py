@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Formulas over variables and thread counts: written as text, evaluated or put into Promela.
 
 The text is a Python expression made of comparisons, ``and``, ``or``, ``not``, ``+``, ``-`` and

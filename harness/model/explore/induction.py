@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Mutual exclusion for any number of threads: a proof by induction, from the invariants.
 
 The search proves a property for so many threads.  This proves mutual exclusion for any number.

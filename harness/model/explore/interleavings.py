@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Every order in which the threads of a small system can take their steps.
 
 The search merges orders that lead to the same state.  Here each order is handed out as a whole,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Litmus tests: the table from the literature that the memory models have to reproduce.
 
 Each test is a small program and one outcome, and asks whether the outcome can be observed.  The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Starvation: can a thread be kept in its operation for ever, and under which scheduler?
 
 A thread starves when there is an infinite run in which it never comes back to its first step.

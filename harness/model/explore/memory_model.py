@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Memory models: must an access wait for an earlier access of its own thread?
 
 All three models are multi-copy atomic: a store that has been performed is seen by all threads at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Programs and the systems of threads that run them: what the explorer explores.
 
 A ``Program`` is what one call site of Xen does to the lock, as a list of steps.  A step makes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A system in Promela, so that ``spin``, another model checker, can check the explorer's results.
 
 One ``d_step`` is one step of the program, and nothing else is a state, so that spin, without its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Visits every state that a system can reach, in any interleaving, under sequential consistency.
 
 The search is breadth first, so the first trace that violates a property is a shortest one.  It

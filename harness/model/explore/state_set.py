@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Sets of states, for the search: which of these states are new?"""
 
 from __future__ import annotations

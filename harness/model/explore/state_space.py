@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A system compiled for exploration: states as whole numbers, transitions as additions.
 
 A state says how many threads of each role are at each step, and what the variables are.  It is

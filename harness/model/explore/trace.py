@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Counterexamples: a property that fails, the steps that lead there, and how they are printed."""
 
 from __future__ import annotations

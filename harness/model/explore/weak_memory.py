@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The search under a memory model: a thread's accesses may be performed out of program order.
 
 A thread has a window: the accesses that it has fetched and not yet performed, in program order.

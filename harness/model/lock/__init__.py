@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The lock of an event channel: its four flavours as programs, and what must hold of them.
 
 - ``flavours``: which call site waits for the lock, which only tries.

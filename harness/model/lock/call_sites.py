@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What each call site of Xen does to the lock, as a program, and variations of such programs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Checks a flavour: explores every scenario, and names each violation, with a shortest trace."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The counter flavours' lock: one atomic integer L per channel, 0 when nobody uses it.
 
 A reader inside adds 1, a writer adds W = MAX_VIRT_CPUS (EVENT_WRITE_LOCK_INC).  The C that is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The lock under a memory model: does a critical section see other sections as a whole?
 
 On real hardware, whether two threads were in the lock together can only be seen in memory.  So

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The four lock flavours: which call sites wait for the lock, and which only try to get it.
 
 Source: docs/spec/lock.md, from "[PATCH v2 2/2] xen/evtchn: rework per event channel lock"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a lock consists of: its functions as programs, and what has to hold of them.
 
 A critical section is what runs under the lock.  It is spliced into the lock's program, between

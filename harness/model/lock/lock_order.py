@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Lock order: which lock is taken while another one is held, and the cycles that can deadlock.
 
 Sources: docs/spec/lock.md, "Lock order"; evtchn_close(), send_guest_*_virq(),

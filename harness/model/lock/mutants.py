@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Single-fault mutants of ``counter``, each one short declarative piece, and their judgement.
 
 A mutant must be refuted by a property, or be shown equivalent within bounds, with the argument.

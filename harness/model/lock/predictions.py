@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What happens when a rule of the lock is broken or a bound is reached, as the model says.
 
 Each prediction is a question, an answer, and a trace that shows it.

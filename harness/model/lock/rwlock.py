@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The rwlock flavour's lock: Xen's queue rwlock, as merged in 5f2df45ead7c and released since.
 
 The C that is quoted here is from xen/include/xen/rwlock.h and xen/common/rwlock.c of 4.17.

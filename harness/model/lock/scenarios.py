@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Situations in which the lock is explored: a flavour's call sites, as threads that meet.
 
 ``lock_scenario`` is the lock itself under any number of senders and writers.  Each of the others

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The spinlock flavour's lock: exclusive for readers and writers, with interrupts off.
 
 So it was before the rework of 2020: spin_lock_irqsave(&chn->lock, flags) at every call site, as

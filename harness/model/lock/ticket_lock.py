@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Spinlocks as Xen has them: ticket locks, in which threads get in in the order they came.
 
 ``spinlock`` models a lock in which any waiting thread may be the next.  That allows every order

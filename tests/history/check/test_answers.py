@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The checker's own table of answers says what the reference model says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which close ends which lifetime of a port: the pictures of harness.history.check.lifetimes."""
 
 from __future__ import annotations

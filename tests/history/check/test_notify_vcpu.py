@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The vCPU that STATUS tells."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One rule at a time, on histories written out by hand."""
 
 from __future__ import annotations

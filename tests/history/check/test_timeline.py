@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """When ports changed their state: the pictures of the timeline, of changes and connections."""
 
 from __future__ import annotations

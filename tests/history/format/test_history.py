@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Thread logs and their clocks."""
 
 from __future__ import annotations

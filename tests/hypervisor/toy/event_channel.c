@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A toy of Xen, compiled when tests run: its locks are inlined as the real ones are, its domains
  * are initialised data.  The instructions labelled "here_..." are in the loop of a lock.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The toy's types that both of its files see. */
 typedef unsigned char u8;
 typedef unsigned short u16;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The rules of channels can fail: each is shown a state or a step that breaks it."""
 
 from __future__ import annotations

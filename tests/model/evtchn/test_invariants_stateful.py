@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Random operations: the rules of channels hold after every one of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Effects on channels: peers, masks, pending bits, ABIs, releases, components."""
 
 from __future__ import annotations

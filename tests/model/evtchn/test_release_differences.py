@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The list of differences between releases: complete, and nothing in it that is none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Every row of docs/spec/evtchn.md, one example each; together the coverage table."""
 
 from __future__ import annotations

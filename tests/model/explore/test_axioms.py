@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The memory models against independent definitions, on random small programs.
 
 TSO: a machine with explicit store buffers.  Armv8: the axioms of aarch64.cat (Deacon; Pulte et

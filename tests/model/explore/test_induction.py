@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Mutual exclusion for any number of threads: the argument holds, and can fail."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Orders handed out one by one: all of them, each once, and the reductions leave what matters."""
 
 from __future__ import annotations

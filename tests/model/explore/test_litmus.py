@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The memory models against the literature."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Starvation under named fairness."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Programs and formulas are checked: what is written wrongly is refused, with where and what."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The explorer: counts, reductions, shortest traces, limits, determinism."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """spin, an independent model checker, agrees: the same verdicts, the same number of states."""
 
 from __future__ import annotations

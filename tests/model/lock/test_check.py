@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Checking flavours: what is proved, what is refuted, under which name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The lock under the memory models: what critical sections see of one another."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A formula with a mistake is noticed when the module that has it is imported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Lock order: which trees and flavours can deadlock."""
 
 from __future__ import annotations

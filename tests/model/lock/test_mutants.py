@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Every mutant of the counter is refuted, or equivalent with an argument."""
 
 from __future__ import annotations

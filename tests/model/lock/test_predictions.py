@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the model predicts where the lock is pushed to its limits."""
 
 from __future__ import annotations

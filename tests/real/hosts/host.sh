@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
 # Runs make targets of this checkout on a bare Debian: host.sh SUITE TARGET...
 #
 #   SUITE    bookworm, trixie, testing...: what debootstrap knows

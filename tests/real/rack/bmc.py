@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A BMC of the rack: OpenIPMI's simulator, with Serial over LAN, for one power button."""
 
 from __future__ import annotations

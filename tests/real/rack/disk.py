@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The disk of a rack server: GRUB, and a small Debian as its default system.  Needs no root."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A server that is a libvirt domain: what BMCs that drive libvirt switch on and off."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
 # PID 1 of a rack server's default system: enough of a Debian server to log in and reboot.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C
 mount -t devpts -o mode=620,gid=5 devpts /dev/pts

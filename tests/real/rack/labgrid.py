@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A place of labgrid: coordinator, exporter, and a PDU that the exporter's REST driver switches."""
 
 from __future__ import annotations

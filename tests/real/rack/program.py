@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Programs that belong to the rack: each runs as long as a block, and has a log."""
 
 from __future__ import annotations

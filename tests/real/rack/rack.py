@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Servers of the rack, started and wired up on 127.0.0.1, and their entries in a lab.yaml.
 
 ``python -m tests.real.rack.rack FOLDER [--firmware uefi] [--arch arm64]`` starts one and keeps it

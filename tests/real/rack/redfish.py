@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A BMC that speaks Redfish: sushy-tools' emulator over a server that is a libvirt domain."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One server of the rack, as hardware: a power button, a serial port, a disk.
 
 ``python -m tests.real.rack.server FILE.json`` runs until its parent closes its stdin.  The

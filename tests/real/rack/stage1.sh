@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# SPDX-License-Identifier: GPL-2.0-or-later
 # The default system's initramfs: modules, then the root file system of the server's disk.
 bb=/bin/busybox
 $bb mount -t proc proc /proc

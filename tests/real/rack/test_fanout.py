@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Nights of more than one controller: jobs side by side, and a place of labgrid between them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The long form of tests/real/test_rack.py: every sort of server, every fault (`make rack`)."""
 
 from __future__ import annotations

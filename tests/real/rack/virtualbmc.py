@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A BMC that speaks IPMI: VirtualBMC over a server that is a libvirt domain.
 
 ``python -m tests.real.rack.virtualbmc FILE.json`` is the BMC, with VirtualBMC's own arguments.
