@@ -119,7 +119,7 @@ def read(path: Path) -> Reading:
         raise ConfigError(
             f"cannot read the journal: {error.strerror}",
             where=str(path),
-            hint="give the directory of a run, such as results/latest",
+            hint="give the directory of a run",
         ) from None
     entries: list[Entry] = []
     problems: list[str] = []

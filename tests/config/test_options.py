@@ -86,7 +86,7 @@ def test_another_xen_is_the_same_run() -> None:
     ("wrong", "says"),
     [
         ({"xen_src": Path("x"), "xen_git": "y", "xen_ref": "z"}, "--xen-src and --xen-git exclude"),
-        ({"xen_release": "4.14", "xen_src": Path("x")}, "--xen-release takes the distribution's"),
+        ({"xen_release": "4.14", "xen_src": Path("x")}, "--xen-release excludes --xen-src"),
         ({"xen_git": "x"}, "--xen-git needs --xen-ref"),
         ({"xen_ref": "x"}, "--xen-git needs --xen-ref"),
         ({"duration": 0.4}, "--duration: 0.4 s is not between half a second and a day"),

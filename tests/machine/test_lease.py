@@ -54,7 +54,7 @@ def test_two_runs_never_share_a_server() -> None:
         with (
             pytest.raises(
                 LabError,
-                match=f"still uses the server after 0 s: process {child.pid} of .* holds it",
+                match=f"after 0 s: process {child.pid} of .* holds it",
             ),
             lease.lease("rack-1", notices.append, wait=0.2),
         ):

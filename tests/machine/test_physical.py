@@ -121,7 +121,7 @@ def test_a_dom0_that_is_up_but_not_to_be_reached_is_told(toy: ToyServer, make: M
     host = toy.host()
     machine = make(host.model_copy(update={"limits": host.limits.model_copy(update={"xen": 3})}))
     machine.power_on()
-    with pytest.raises(LabError, match=r"says it is up, but nobody answers at .*see its network"):
+    with pytest.raises(LabError, match=r"says it is up, but nobody answers at .*check its network"):
         wait(machine, "what only a log-in would show")
 
 

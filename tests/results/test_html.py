@@ -158,7 +158,7 @@ def test_a_running_run_says_so(tmp_path: Path) -> None:
     directory = create(tmp_path / "r")
     with Journal(directory.journal) as journal:
         journal.append(RunStart(1, ("x",), "0", ("a",)))
-        assert "The run is still going" in _title(_page(directory))
+        assert "The run still goes on" in _title(_page(directory))
 
 
 def test_an_empty_journal_still_gives_a_page(tmp_path: Path) -> None:
