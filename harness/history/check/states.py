@@ -14,8 +14,17 @@ import numpy as np
 
 from harness.history.check.ports import PORT_BITS
 from harness.history.format.columns import Int64
+from harness.model.evtchn.abi import ChannelState
 
-UNBOUND, INTERDOMAIN, VIRQ, IPI = 1, 2, 4, 5  # EVTCHNSTAT_* (xen/include/public/event_channel.h)
+UNBOUND, INTERDOMAIN, VIRQ, IPI = (
+    int(state)
+    for state in (
+        ChannelState.UNBOUND,
+        ChannelState.INTERDOMAIN,
+        ChannelState.VIRQ,
+        ChannelState.IPI,
+    )
+)
 ANYTHING = 0  # ours: not an agent's port; it is free, or a kernel's, or we cannot know
 OPEN = 7  # ours: unbound for the domain, or connected to it; we cannot know which
 _STAT_SHIFT = 48

@@ -20,9 +20,15 @@ from harness.history.check.states import ANYTHING, OPEN, domid_of, stat_of
 from harness.history.format.columns import NEVER, Columns
 from harness.history.format.history import ThreadLog
 from harness.history.format.record import Op, Via
-from harness.model.evtchn.abi import DOMID_SELF, Errno
+from harness.model.evtchn.abi import DOMID_SELF, ChannelState, Errno
 
-_STATS = {1: "unbound", 2: "interdomain", 3: "PIRQ", 4: "VIRQ", 5: "IPI"}
+_STATS = {
+    int(ChannelState.UNBOUND): "unbound",
+    int(ChannelState.INTERDOMAIN): "interdomain",
+    int(ChannelState.PIRQ): "PIRQ",
+    int(ChannelState.VIRQ): "VIRQ",
+    int(ChannelState.IPI): "IPI",
+}
 _ERRNO = {int(errno): errno.name for errno in Errno} | {107: "ENOTCONN"}
 
 _CLAIMS = {

@@ -13,11 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.history.format.record import Op, Via
-from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.abi import DOMID_SELF, ChannelState
 from harness.model.lock.flavours import Flavour, Site
 
 EINVAL, ENOENT, ESRCH, EEXIST, ENOTCONN = -22, -2, -3, -17, -107
-FREE, UNBOUND, INTERDOMAIN, VIRQ, IPI = 0, 1, 2, 4, 5
+FREE, UNBOUND, INTERDOMAIN, VIRQ, IPI = (
+    int(state)
+    for state in (
+        ChannelState.CLOSED,
+        ChannelState.UNBOUND,
+        ChannelState.INTERDOMAIN,
+        ChannelState.VIRQ,
+        ChannelState.IPI,
+    )
+)
 VCPUS = 4
 PER_VCPU = (0, 1, 7, 13)  # VIRQs: TIMER, DEBUG, XENOPROF, XENPMU
 
