@@ -53,7 +53,7 @@ def test_one_pair_says_nothing_of_the_spread() -> None:
 
 @pytest.mark.parametrize("pairs", [([], []), ([1.0], [1.0, 2.0]), ([0.0], [1.0])])
 def test_no_ratio_without_pairs(pairs: tuple[list[float], list[float]]) -> None:
-    with pytest.raises(ValueError, match="a ratio wants"):
+    with pytest.raises(ValueError, match="a ratio needs"):
         ratio(*pairs)
 
 
