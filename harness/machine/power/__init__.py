@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Power of a server: a driver for each sort of switch, and the chain that tries them in turn.
 
-No switch is believed: after every action the state is asked for until it is as wanted.
+A switch may report success and do nothing: after every action the chain asks for the state until
+it is the wanted one.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ _OFF_SECONDS = 2.0  # until capacitors are empty: IPMI's own cycle wants one sec
 class Power(Protocol):
     """One way to switch a server.  Every method raises LabError when the switch refuses.
 
-    What a switch has no button for it raises ``Unsupported`` for; a state that it cannot tell
-    is "unknown".
+    A method raises ``Unsupported`` if the switch cannot do that at all.  ``state`` is "unknown" if
+    the switch does not tell it.
     """
 
     @property
     def name(self) -> str:
-        """What it is, for messages: "ipmi bmc-1"."""
+        """Return how messages call this switch: "ipmi bmc-1"."""
         ...
 
     def on(self) -> None:
@@ -83,7 +84,7 @@ def driver(section: PowerDriver) -> Power:
 
 
 class Chain:
-    """Several switches of one server, the next one used when one fails or lies.
+    """Several switches of one server: the next one is used if one fails or has no effect.
 
     ``seconds`` is how long the wanted state may take to show after each.
     """
@@ -94,15 +95,15 @@ class Chain:
         self._where = where
 
     def on(self) -> None:
-        """Switch on and see that it is."""
+        """Switch on, and wait until the state is "on"."""
         self._reach("on", lambda switch: switch.on())
 
     def off(self) -> None:
-        """Switch off and see that it is."""
+        """Switch off, and wait until the state is "off"."""
         self._reach("off", lambda switch: switch.off())
 
     def cycle(self) -> None:
-        """Off, seen to be off, left off for a moment, and on again."""
+        """Switch off, wait until the state is "off" and a moment longer, and switch on."""
         self.off()
         time.sleep(_OFF_SECONDS)
         self.on()
@@ -130,7 +131,7 @@ class Chain:
         raise LabError(f"no NMI: {'; '.join(problems)}", where=self._where)
 
     def state(self) -> State:
-        """Return the first switch's answer that is one; LabError when none answers at all."""
+        """Return the first state that a switch knows; LabError when no switch answers."""
         problems: list[str] = []
         for switch in self._drivers:
             try:

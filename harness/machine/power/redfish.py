@@ -46,7 +46,7 @@ class Redfish:
         self._reset("NMI")
 
     def state(self) -> State:
-        """ComputerSystem.PowerState; while it changes, unlike both ends, what it leaves."""
+        """Return ComputerSystem.PowerState; PoweringOn counts as off, and PoweringOff as on."""
         with self._explained():
             system = self._system()
             system.refresh()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A server's serial line from afar: whatever it takes to get at it, one two-way stream of bytes.
+"""A server's serial line over the network, as one two-way stream of bytes, whatever carries it.
 
-A line that ends is opened again, for as long as the recording goes on; the gap is marked where
-it was.
+If the line ends while the harness records it, the harness opens it again and writes a mark into
+the recording where bytes may be missing.
 """
 
 from __future__ import annotations
