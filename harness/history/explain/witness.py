@@ -7,6 +7,9 @@ what the model allowed and what was seen instead.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from harness.evidence import Operation
@@ -82,10 +85,7 @@ def describe(columns: Columns, index: int, log: ThreadLog, names: dict[int, str]
     """Return operation ``index`` as a call with its answer: "send(port 5) = 0"."""
     op = Op(columns.op[index])
     port, arg = int(columns.port[index]), int(columns.arg[index])
-
-    def domain(domid: int) -> str:
-        return names.get(log.domid if domid == DOMID_SELF else domid, f"domain {domid}")
-
+    domain = partial(_domain_name, log, names)
     arguments = {
         Op.ALLOC_UNBOUND: f"{domain(port)}, for {domain(arg)}",
         Op.BIND_INTERDOMAIN: f"{domain(arg)} port {port}",
@@ -99,7 +99,12 @@ def describe(columns: Columns, index: int, log: ThreadLog, names: dict[int, str]
     return f"{op.name.lower()}({arguments}){via} = {_answer(columns, index, op, domain)}"
 
 
-def _answer(columns: Columns, index: int, op: Op, domain: object) -> str:
+def _domain_name(log: ThreadLog, names: dict[int, str], domid: int) -> str:
+    """Return the name of ``domid``, as the domain of ``log`` meant it."""
+    return names.get(log.domid if domid == DOMID_SELF else domid, f"domain {domid}")
+
+
+def _answer(columns: Columns, index: int, op: Op, domain: Callable[[int], str]) -> str:
     if columns.ret[index] == NEVER:
         return "?"
     result = int(columns.result[index])
@@ -110,7 +115,6 @@ def _answer(columns: Columns, index: int, op: Op, domain: object) -> str:
     if op is Op.STATUS:
         number, vcpu, domid = result & 0xFF, (result >> 8) & 0xFF, (result >> 16) & 0xFFFF
         arg = int(columns.arg[index])
-        assert callable(domain)
         detail = {1: f" for {domain(domid)}", 2: f" with {domain(domid)} port {arg}", 4: f" {arg}"}
         return f"{_STATS.get(number, 'closed')}{detail.get(number, '')}, vcpu {vcpu}"
     return str(result)
@@ -136,10 +140,7 @@ def _operation(
 ) -> Operation:
     op = Op(columns.op[index])
     port, arg = int(columns.port[index]), int(columns.arg[index])
-
-    def domain(domid: int) -> str:
-        return names.get(log.domid if domid == DOMID_SELF else domid, f"domain {domid}")
-
+    domain = partial(_domain_name, log, names)
     known: dict[Op, dict[str, int | str]] = {
         Op.ALLOC_UNBOUND: {"dom": domain(port), "remote_dom": domain(arg)},
         Op.BIND_INTERDOMAIN: {"remote_dom": domain(arg), "remote_port": port},
