@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 from harness.config.options import Option, RunOptions, table
+from harness.run.wanted import dom0_is_enough, wants_more_than_dom0
 from harness.verdict import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
@@ -119,6 +120,7 @@ def xen(booted: Booted) -> Session:
 
 
 @pytest.fixture
+@dom0_is_enough()
 def dom0(xen: Session) -> AgentClient:
     """The agent in dom0."""
     return xen.agents["dom0"]
@@ -157,6 +159,7 @@ class HostRun:
         self._live: dict[str, Session] = {}
         self._booted: dict[str, Booted] = {}
         self._last: dict[str, pytest.Item] = {}  # of each host's tests
+        self._beyond_dom0: set[str] = set()  # hosts with a test that dom0 alone is not enough for
         self._over: set[str] = set()  # hosts that had a test that did not pass, and run no more
         self._left_out: dict[str, list[pytest.Item]] = {}
         self._interrupted = False  # by a person
@@ -187,8 +190,9 @@ class HostRun:
         return self._booted[name]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        hosts = ((_host_of(item), item) for item in session.items)
-        self._last = {host: item for host, item in hosts if host is not None}
+        hosts = [(host, item) for item in session.items if (host := _host_of(item)) is not None]
+        self._last = dict(hosts)
+        self._beyond_dom0 = {host for host, item in hosts if wants_more_than_dom0(item)}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -396,10 +400,12 @@ class Booted:
             raise
 
     def _up(self) -> None:
+        from harness.conformance.own_domain import ask_own_domain
         from harness.run.session import session
 
         run = self._run
-        context = session(run.plan, run._names[self._name], run.recorder)
+        plan = replace(run.plan, dom0_alone=self._name not in run._beyond_dom0)
+        context = session(plan, run._names[self._name], run.recorder, ask_own_domain)
         run._live[self._name] = self._stack.enter_context(context)
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from harness.agent.client import AgentClient
 from harness.run.session import Session
+from harness.run.wanted import dom0_is_enough
 
 
 @pytest.fixture(params=["dom0", "domu1"])
+@dom0_is_enough("dom0")
 def guest(request: pytest.FixtureRequest, xen: Session) -> Iterator[AgentClient]:
     """The agent in dom0, then the one in a domU.  It closes its ports when the test has ended."""
     if request.param not in xen.agents:

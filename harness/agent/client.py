@@ -81,10 +81,15 @@ class AgentClient:
     At the end of a ``with`` block the agent closes every port that it still owns.
     """
 
-    def __init__(self, channel: AgentChannel, name: str) -> None:
-        """The agent is at the other end of ``channel``; ``name`` is the name of its domain."""
+    def __init__(self, channel: AgentChannel, name: str, domid: int | None = None) -> None:
+        """The agent is at the other end of ``channel``; ``name`` is the name of its domain.
+
+        The agent learns its ``domid`` from Xen (EVTCHNOP_status of a port for DOMID_SELF); where
+        Xen's answers are in doubt, give it.
+        """
         self.name = name
         self.connection = Connection(channel, name)
+        self._domid = domid
 
     def hello(self) -> AgentInfo:
         """Greet the agent and return what it says; it may have to boot first.
@@ -107,7 +112,7 @@ class AgentClient:
         major, _, minor = answer.fields.get("xen", "0.0").partition(".")
         return AgentInfo(
             Arch(answer.fields.get("arch", "")),
-            answer.integer("domid"),
+            answer.integer("domid") if self._domid is None else self._domid,
             answer.integer("vcpus"),
             answer.integer("tick_hz"),
             (int(major), int(minor)),

@@ -20,6 +20,7 @@ from harness.cli.options import host_option, option, takes
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
 from harness.config.options import XenOptions
+from harness.conformance.own_domain import ask_own_domain
 from harness.progress import Progress
 from harness.results import directory, records
 from harness.run.plan import Plan, open_hypervisor
@@ -53,7 +54,7 @@ def command(host: str, xen: XenOptions, serial: bool, lab: Path | None) -> None:
     recorder = Recorder(plan, run, Progress())
     recorder.add(records.RunStart(plan.seed, tuple(sys.argv), __version__, (host,)))
     try:
-        with session(plan, chosen, recorder) as live:
+        with session(plan, chosen, recorder, ask_own_domain) as live:
             address, port = live.machine.ssh
             click.echo(f"dom0 is at {address} port {port}; consoles: {run.console(host)}", err=True)
             click.echo("press Ctrl-] to power the machine off and leave", err=True)

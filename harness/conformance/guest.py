@@ -222,10 +222,11 @@ class Domains:
             raise
         taken = self.model.judge(operation, seen)
         self.model.world = settled(self.model.world, self._linux)
-        for each, answer in zip(asked, answers, strict=True):
-            each.check(answer)
-        if compare:
-            self.compare_changes(before, asked=guest if asked else None)
+        with self.model.effect_of(operation):
+            for each, answer in zip(asked, answers, strict=True):
+                each.check(answer)
+            if compare:
+                self.compare_changes(before, asked=guest if asked else None)
         return taken
 
     def _queries_after(self, guest: Guest, operation: Operation) -> list[StateQuery]:

@@ -59,7 +59,8 @@ class HostDomains:
         Their model is that of the release which the booted Xen reports.
         """
         live = self._live
-        types = {"dom0": "dom0"} | {domu.name: domu.type for domu in live.domus}
+        reached = (domu for domu in live.domus if domu.name in live.agents)
+        types = {"dom0": "dom0"} | {domu.name: domu.type for domu in reached}
         if self._world is None:
             self._world = self._ask(types)
         others = tuple(release for release in RELEASES if release != self._world.release)

@@ -11,7 +11,8 @@ Disagreement when Xen has answered what the model of its release does not allow.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 
 from harness.conformance.hypercalls import Observed
@@ -56,6 +57,7 @@ class ReferenceModel:
     differences: set[tuple[Release, str]] = field(default_factory=set)  # another release, row
     operations: int = 0  # how many were judged
     _told: list[str] = field(default_factory=list)
+    _looked_at: Operation | None = None  # see ``effect_of``
 
     def domain(self, domid: int) -> Domain:
         """Return the state of a domain that the model believes in."""
@@ -67,6 +69,18 @@ class ReferenceModel:
     def expected(self, operation: Operation) -> tuple[AllowedOutcome, ...]:
         """Return every outcome of ``operation`` that the model allows now."""
         return predict(self.world, operation)
+
+    @contextmanager
+    def effect_of(self, operation: Operation) -> Iterator[None]:
+        """The operations that are judged in the block only look at what ``operation`` has done.
+
+        A Disagreement about one of them names ``operation``, too.
+        """
+        before, self._looked_at = self._looked_at, operation
+        try:
+            yield
+        finally:
+            self._looked_at = before
 
     def judge(self, operation: Operation, seen: Observed) -> AllowedOutcome:
         """Judge what was ``seen`` of ``operation``; return the allowed outcome that it fits.
@@ -81,17 +95,13 @@ class ReferenceModel:
             where = self.names.get(_domid(operation), "xen")
             raise Disagreement(
                 WrongAnswer(
-                    operation=Call(
-                        domain=where,
-                        verb=type(operation).__name__,
-                        arguments=_arguments(operation),
-                        result=seen.code,
-                    ),
+                    operation=self._call(operation, seen.code),
                     seen=_code(seen),
                     allowed=tuple(
                         dict.fromkeys(f"{_result(o.result)} ({o.row})" for o in outcomes)
                     ),
                     release=str(self.world.release),
+                    after=self._call(self._looked_at) if self._looked_at else None,
                 ),
                 story=self.story(),
                 where=where,
@@ -104,6 +114,15 @@ class ReferenceModel:
         self._compare_releases(operation, seen, taken)
         self.world = taken.world
         return taken
+
+    def _call(self, operation: Operation, result: int | None = None) -> Call:
+        """Return ``operation`` as evidence."""
+        return Call(
+            domain=self.names.get(_domid(operation), "xen"),
+            verb=type(operation).__name__,
+            arguments=_arguments(operation),
+            result=result,
+        )
 
     def _compare_releases(
         self, operation: Operation, seen: Observed, taken: AllowedOutcome

@@ -36,6 +36,10 @@ class Output:
     status: int
 
 
+class NoAnswer(LabError):
+    """sshd in dom0 has not let us in in time."""
+
+
 class ExecChannel:
     """A program in dom0 as a byte stream."""
 
@@ -84,7 +88,7 @@ class Dom0:
         """Log in as soon as sshd answers, for at most ``timeout`` seconds.
 
         ``check`` is called between attempts and raises when waiting has become pointless.
-        LabError at once if dom0 has another host key than this run gave it.
+        NoAnswer after that; LabError at once if dom0 has another host key than this run gave it.
         """
         host, port = address
         deadline = time.monotonic() + timeout
@@ -119,7 +123,7 @@ class Dom0:
                 time.sleep(_RETRY_SECONDS)
                 continue
             return cls(client)
-        raise LabError(
+        raise NoAnswer(
             f"dom0 does not answer by SSH within {timeout:.0f} s: {problem}",
             where=f"{host}:{port}",
             hint="see the dom0 console log",

@@ -112,6 +112,7 @@ class WrongAnswer:
     seen: str  # the answer: "-EINVAL", "4 at once"
     allowed: tuple[str, ...]  # answers, each with its row of the specification
     release: str  # "4.17"
+    after: Operation | None = None  # whose effect was looked at, if the operation only looks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +204,13 @@ class BringUp:
     kind: Literal["bring-up"] = "bring-up"
     stage: str  # a phase of harness.results.records.PHASES
     last_words: tuple[str, ...] = ()  # of dom0's console, before it failed
+    step: str = (
+        ""  # of dom0's init: sshd, xenstore...; or "kernel"; "": it was not dom0 that failed
+    )
+    late: bool = False  # the step did not fail: it had not ended when the time was over
+    reason: str = ""  # the one of the last words that says why
+    tries: int = 1  # boots that ended so
+    elsewhere: str = ""  # another Xen with which the same images came up on this host, and when
 
 
 @dataclass(frozen=True, kw_only=True)

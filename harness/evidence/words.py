@@ -34,6 +34,8 @@ from harness.evidence.kinds import (
     WrongState,
 )
 
+_DOMID_SELF = 0x7FF0  # xen/include/public/xen.h
+
 
 def message(evidence: Evidence) -> str:
     """Return ``evidence`` in one line."""
@@ -46,8 +48,9 @@ def message(evidence: Evidence) -> str:
             return f"{evidence.property} ({evidence.found} in all)"
         case WrongAnswer():
             allowed = "; ".join(evidence.allowed)
+            after = f"after {_call(evidence.after)}: " if evidence.after else ""
             return (
-                f"{_call(evidence.operation)}: Xen answered {evidence.seen}, "
+                f"{after}{_call(evidence.operation)}: Xen answered {evidence.seen}, "
                 f"the model of {evidence.release} allows {allowed}"
             )
         case WrongState():
@@ -73,7 +76,7 @@ def message(evidence: Evidence) -> str:
         case Leak():
             return f"not as before the run: {', '.join(one.what for one in evidence.changes)}"
         case BringUp():
-            return f"the host does not come up: {evidence.stage}"
+            return _bring_up(evidence)
         case Assertion():
             return f"{evidence.file}:{evidence.line}: not so: {evidence.expression}"
         case InFlight():
@@ -181,6 +184,17 @@ def after(symptom: object) -> str:
     return f"seen after {symptom}"
 
 
+def _bring_up(seen: BringUp) -> str:
+    if not seen.step:
+        return f"the host does not come up: {seen.stage}"
+    told = "dom0 does not come up" + (f", in {seen.tries} boots" if seen.tries > 1 else "")
+    told += f": {seen.step} {'is late' if seen.late else 'failed'}"
+    told += f": {seen.reason}" if seen.reason else ""
+    if seen.elsewhere:
+        told += f"; with another Xen the same images came up here: {seen.elsewhere}"
+    return told
+
+
 def _in_flight(seen: InFlight) -> str:
     if seen.milliseconds is None:
         return f"{_command(seen.verb, seen.arguments)!r} has not come back from Xen"
@@ -189,8 +203,14 @@ def _in_flight(seen: InFlight) -> str:
 
 
 def _call(seen: Operation) -> str:
-    told = (f"{name.replace('_', ' ')} {value}" for name, value in seen.arguments.items())
+    told = (
+        f"{name.replace('_', ' ')} {_domid(name, value)}" for name, value in seen.arguments.items()
+    )
     return f"{seen.verb}({', '.join(told)})"
+
+
+def _domid(name: str, value: int | str) -> int | str:
+    return "DOMID_SELF" if name in ("dom", "remote_dom") and value == _DOMID_SELF else value
 
 
 def _command(verb: str, arguments: Arguments) -> str:

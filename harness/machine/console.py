@@ -50,6 +50,10 @@ class ConsoleEvent:
     event: Event
 
 
+class LineMissing(LabError):
+    """A line that was waited for has not come in time."""
+
+
 class Console:
     """Records the streams of one host into ``folder``/<stream>.log and watches them for crashes.
 
@@ -94,7 +98,7 @@ class Console:
         """Wait up to ``timeout`` seconds for a line of ``stream`` that matches; return it.
 
         A line that was recorded before may be the one.  Raises the error for a crash on the
-        console, what ``check`` (called every second) raises, or LabError after ``timeout``.
+        console, what ``check`` (called every second) raises, or LineMissing after ``timeout``.
         """
         wanted = re.compile(pattern)
         deadline = time.monotonic() + timeout
@@ -110,7 +114,7 @@ class Console:
                 check()
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise LabError(
+                    raise LineMissing(
                         f"no line matching {pattern!r} within {timeout:.0f} s",
                         where=f"{stream} console",
                         hint=f"see {self._folder}",

@@ -21,14 +21,14 @@ from harness.machine import Machine
 from harness.machine.console import Console
 from harness.results.manifest import Ingredient
 from harness.run import machines
+from harness.run.dom0_steps import last_words
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
-from harness.toolstack.choice import Choice, choose
+from harness.toolstack.choice import Choice, choose, no_toolstack
 from harness.verdict import LabError
 
-TOOLSTACK_SECONDS = 180.0
+_TOOLSTACK_SECONDS = 180.0
 _DOMU_SECONDS = 180.0
-_LAST_WORDS = 12  # lines of dom0's console
 
 
 @contextmanager
@@ -40,8 +40,7 @@ def stage(recorder: Recorder, host: str, name: str, console: Console) -> Iterato
             yield
         except LabError as error:
             if error.evidence is None:
-                told = (line.text for line in console.tail("dom0", _LAST_WORDS))
-                seen = BringUp(stage=name, last_words=tuple(told))
+                seen = BringUp(stage=name, last_words=last_words(console))
                 error.evidence, error.story = seen, error.story or words.story(seen)
             raise
 
@@ -56,8 +55,13 @@ def hypervisor(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
     )
 
 
-def toolstack_choice(built: Build, host: Host, update: Callable[[str], None]) -> Choice:
-    """Return the toolstack for dom0; build one if no existing one fits the hypervisor."""
+def toolstack_choice(plan: Plan, built: Build, host: Host, update: Callable[[str], None]) -> Choice:
+    """Return the toolstack for dom0; build one if no existing one fits the hypervisor.
+
+    None, where ``plan`` wants dom0 alone.
+    """
+    if plan.dom0_alone:
+        return no_toolstack("the tests need nothing else")
     return choose(
         built.source,
         host.arch,
@@ -67,10 +71,8 @@ def toolstack_choice(built: Build, host: Host, update: Callable[[str], None]) ->
 
 
 def toolstack(dom0: Dom0, machine: Machine, folder: Path) -> Toolstack:
-    """Wait for dom0's libvirt, then connect to it."""
-    console, check = machine.console, machine.check
-    console.expect("harness: dom0 (libvirtd up|.* failed)", TOOLSTACK_SECONDS, check=check)
-    return Toolstack.connect(dom0, folder, timeout=TOOLSTACK_SECONDS, check=check)
+    """Connect to dom0's libvirt, which is up."""
+    return Toolstack.connect(dom0, folder, timeout=_TOOLSTACK_SECONDS, check=machine.check)
 
 
 def ingredients(built: Build, fit: Choice, image: Dom0Image, agent: Path) -> list[Ingredient]:

@@ -154,6 +154,7 @@ def _payload(parts: Parts) -> dict[str, cpio.File]:
         "agent": cpio.File(parts.agent, 0o755),
         "bare": cpio.File(parts.bare),
         "domu.cpio": cpio.File(domu_initramfs(parts.image, parts.agent)),
+        **({"dom0-alone": cpio.File(b"")} if parts.toolstack.why_not else {}),
     }
 
 

@@ -38,6 +38,7 @@ class Plan:
     snapshot: bool = False  # restore the machine before each test
     repeat: int = 1  # how many times each test runs
     keep_going: bool = False  # continue after a test that did not pass
+    dom0_alone: bool = False  # bring up no toolstack and no domU: no test needs them
     stub: bool = False  # start QEMU's gdbstub, which can hold single CPUs; pin vCPUs
     delays: bool = False  # a test build that delays CPUs where they use a channel's lock
 

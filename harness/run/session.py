@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from harness.agent.build import agent_binary, bare_guest
 from harness.agent.client import AgentClient
@@ -22,12 +23,15 @@ from harness.images.dom0 import Dom0Image, dom0_image
 from harness.machine import Machine
 from harness.machine.console import Console
 from harness.machine.line import Line
-from harness.results import records
-from harness.run import agents, bring_up, leak_check, machines
+from harness.run import agents, bring_up, dom0_steps, leak_check, machines, tear_down
+from harness.run.came_up import CameUp
 from harness.run.diagnosis import Diagnosis
 from harness.run.plan import Plan
+from harness.run.questions import Questions, ask
 from harness.run.recorder import Recorder
+from harness.run.second_try import twice
 from harness.scratch import scratch
+from harness.toolstack.choice import Choice
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 _SILENT_SECONDS = 3.0  # of an agent; operations of a healthy Xen take milliseconds
@@ -251,71 +255,127 @@ class Session:
 
 
 @contextmanager
-def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
+def session(
+    plan: Plan, host: Host, recorder: Recorder, questions: Questions | None = None
+) -> Iterator[Session]:
     """Build Xen, boot ``host`` and start its domUs; after the block check for leaks, destroy the
     domUs and power the machine off.
 
-    Raises LabError, BuildError or HypervisorError for the first thing that went wrong.
+    If the host does not come up, ``questions`` are asked through dom0, and where they find nothing
+    wrong, it may be booted a second time (harness.run.second_try).  Raises LabError, BuildError or
+    HypervisorError for the first thing that went wrong.
     """
     progress = recorder.progress
     with recorder.phase(host.name, "build"):
         built = bring_up.hypervisor(plan, host, progress.update)
     with recorder.phase(host.name, "images"):
-        fit = bring_up.toolstack_choice(built, host, progress.update)
+        fit = bring_up.toolstack_choice(plan, built, host, progress.update)
         if fit.why_not:
-            progress.note(f"{host.name:12} only dom0 can be tested: {fit.why_not}")
+            progress.note(f"{host.name:12} dom0 alone comes up: {fit.why_not}")
             host = host.model_copy(update={"domus": 0})
         image = dom0_image(host.arch, codename=fit.codename, notice=progress.update)
         agent, bare = agent_binary(host.arch), bare_guest(host.arch)
     recorder.used(*bring_up.ingredients(built, fit, image, agent))
+    known = CameUp.of(host, built, image, agent, fit)
+    what = _Booting(plan, host, built, fit, image, agent, bare, known, questions)
+    with twice(lambda: _booted(what, recorder), known, progress.note) as live:
+        yield live
+
+
+@dataclass(frozen=True)
+class _Booting:
+    """Everything that is booted, each time anew."""
+
+    plan: Plan
+    host: Host
+    built: Build
+    fit: Choice
+    image: Dom0Image
+    agent: Path
+    bare: Path
+    known: CameUp
+    questions: Questions | None
+
+
+@contextmanager
+def _booted(what: _Booting, recorder: Recorder) -> Iterator[Session]:
+    """Boot the host and bring everything up; undo that after the block."""
+    plan, host, progress = what.plan, what.host, recorder.progress
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
         keys = RunKeys.new()
         stack.enter_context(machines.reserve(host, progress.update))
         console = Console(recorder.directory.console(host.name))
-        stack.callback(_note_console, recorder, host, console)
+        stack.callback(tear_down.note_console, recorder, host, console)
         with bring_up.stage(recorder, host.name, "boot", console):
-            parts = machines.Parts(plan, folder, built, fit, image, agent, bare, keys)
+            parts = machines.Parts(
+                plan, folder, what.built, what.fit, what.image, what.agent, what.bare, keys
+            )
             machine = stack.enter_context(machines.machine(host, parts, recorder, console))
             machine.power_on()
             progress.update("Xen and dom0 are booting")
-            limit = machine.boot_seconds
-            console.expect("harness: dom0 sshd (up|failed)", limit, check=machine.check)
-            dom0 = Dom0.connect(machine.ssh, keys, timeout=limit, check=machine.check)
+
+            def late(error: LabError) -> None:
+                progress.note(f"{host.name:12} {error}")
+
+            dom0 = dom0_steps.login(machine, keys, late)
             stack.callback(dom0.close)
             machine.up()
-            bring_up.same_build(dom0, built)
-            if fit.why_not:
-                tools = None
-                up = "harness: dom0 cpus up"
-                console.expect(up, bring_up.TOOLSTACK_SECONDS, check=machine.check)
-            else:
-                progress.update("dom0 answers; waiting for its libvirt")
-                tools = bring_up.toolstack(dom0, machine, folder)
-                stack.callback(tools.close)
-            before = leak_check.observe(dom0, tools)
-        ready = False
-        live = Session(host, plan, built, image, recorder, machine, dom0, tools, fit.why_not)
+            bring_up.same_build(dom0, what.built)
+            why = what.fit.why_not
+            live = Session(host, plan, what.built, what.image, recorder, machine, dom0, None, why)
+            with _explained(live, what.questions):
+                live.tools = _toolstack(live, folder, what.questions)
+                if live.tools is not None:
+                    stack.callback(live.tools.close)
+                before = leak_check.observe(dom0, live.tools)
+            what.known.note(what.built.source.version)
         try:
-            with bring_up.stage(recorder, host.name, "domains", console):
-                _start_domus(live)
-            with bring_up.stage(recorder, host.name, "agents", console):
-                live.lines = agents.start(machine, dom0, live.domus)
-                live.greet()
-                if plan.snapshot:
-                    live.save()
-            ready = True
+            with _explained(live, what.questions):
+                with bring_up.stage(recorder, host.name, "domains", console):
+                    _start_domus(live)
+                with bring_up.stage(recorder, host.name, "agents", console):
+                    live.lines = agents.start(machine, dom0, live.domus)
+                    live.greet()
+                    if plan.snapshot:
+                        live.save()
             yield live
-        except LabError as error:
-            if not ready:  # cause() explains the errors of tests
-                live.diagnose(error)
-            raise
         finally:
             with recorder.phase(host.name, "teardown"):
-                _record_domains(live)
+                tear_down.record_domains(live)
                 agents.end(live.lines)
-                if live.status is Status.UP and _healthy(live) and _destroy_domus(live):
-                    _compare(live, before)
+                up = live.status is Status.UP and tear_down.healthy(live)
+                if up and tear_down.destroy_domus(live):
+                    tear_down.compare(live, before)
+
+
+@contextmanager
+def _explained(live: Session, questions: Questions | None) -> Iterator[None]:
+    """If the host does not come up, look for a hang of Xen, and ask ``questions``."""
+    try:
+        yield
+    except LabError as error:
+        with contextlib.suppress(LabError):  # the CPUs cannot be examined
+            live.diagnose(error)
+        if questions is not None:
+            ask(live, questions, error)
+        raise
+
+
+def _toolstack(live: Session, folder: Path, questions: Questions | None) -> Toolstack | None:
+    """Wait for dom0's toolstack, if it has one; ``questions`` are asked already when it is late."""
+
+    def late(error: LabError) -> None:
+        live.recorder.progress.note(f"{live.host.name:12} {error}")
+        if questions is not None:
+            ask(live, questions, error)
+
+    if live.why_no_tools:
+        dom0_steps.cpus_up(live.machine, late)
+        return None
+    live.recorder.progress.update("dom0 answers; waiting for its libvirt")
+    dom0_steps.toolstack_up(live.machine, late)
+    return bring_up.toolstack(live.dom0, live.machine, folder)
 
 
 def _start_domus(live: Session) -> None:
@@ -329,61 +389,3 @@ def _start_domus(live: Session) -> None:
         )
     for domu in live.domus:
         bring_up.await_domu(domu, live.console, live.check)
-
-
-def _record_domains(live: Session) -> None:
-    kinds = {"dom0": "dom0"} | {domu.name: domu.type for domu in live.domus}
-    for name, kind in kinds.items():
-        live.recorder.add(records.Domain(live.host.name, name, kind, live.operations.get(name, 0)))
-
-
-def _healthy(live: Session) -> bool:
-    try:
-        live.check()
-    except (LabError, HypervisorError):
-        return False
-    return live.dom0.alive()
-
-
-def _destroy_domus(live: Session) -> bool:
-    """Destroy all domUs; return whether that succeeded.
-
-    Xen then closes their channels, which hangs if the lock of one was never released.
-    """
-    try:
-        for domu in (*live.domus, *live.guests):
-            live.toolstack.expect_end(domu.name)
-            domu.destroy()
-    except LabError as error:
-        cause = live.cause(error)
-        seen = cause if isinstance(cause, HarnessError) else error
-        live.recorder.add(
-            records.Test(
-                live.host.name,
-                "teardown",
-                seen.verdict,
-                0.0,
-                str(cause),
-                evidence=seen.evidence,
-            )
-        )
-        return False
-    return True
-
-
-def _compare(live: Session, before: leak_check.State) -> None:
-    """Run the leak check, and record its result as a test of its own."""
-    name = live.host.name
-    leaks = leak_check.settle(before, lambda: leak_check.observe(live.dom0, live.tools))
-    for leak in leaks:
-        live.recorder.add(records.Leak(name, leak.what, leak.before, leak.after))
-    live.recorder.add(leak_check.outcome(name, leaks))
-
-
-def _note_console(recorder: Recorder, host: Host, console: Console) -> None:
-    for seen in console.events:
-        recorder.add(
-            records.ConsoleEvent(
-                host.name, seen.line.stream, seen.line.time, seen.event.kind, seen.line.text
-            )
-        )

@@ -110,6 +110,12 @@ def choose(
     return Choice(codename, "built", f"from tools/ of {made.version}", made)
 
 
+def no_toolstack(why: str) -> Choice:
+    """Return the choice of a dom0 without a toolstack, for tests that need dom0 alone."""
+    debian = apt.machine_release().distribution == "debian"
+    return Choice(_DOM0 if debian else "", "none", why)
+
+
 def packaged(wanted: Interfaces | None) -> Choice:
     """Return the choice for the distribution's own Xen with those interfaces."""
     if wanted is None:

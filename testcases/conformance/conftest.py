@@ -18,6 +18,7 @@ from harness.conformance.host import HostDomains, declared_but_unseen, impossibl
 from harness.pytest_plugin import RUN
 from harness.run.bare import TYPES, WHY_NO_PAGING
 from harness.run.session import Session
+from harness.run.wanted import dom0_is_enough
 
 _WELL = pytest.StashKey[bool]()
 
@@ -55,6 +56,7 @@ def domains(
 
 
 @pytest.fixture(params=["dom0", "domu1"])
+@dom0_is_enough("dom0")
 def guest(request: pytest.FixtureRequest, xen: Session, domains: Domains) -> Guest:
     """dom0, then domu1."""
     if request.param not in domains.guests:
@@ -63,6 +65,7 @@ def guest(request: pytest.FixtureRequest, xen: Session, domains: Domains) -> Gue
 
 
 @pytest.fixture
+@dom0_is_enough()
 def dom0(domains: Domains) -> Guest:
     """dom0."""
     return domains.guests["dom0"]

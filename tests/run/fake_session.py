@@ -47,7 +47,9 @@ class Lab:
     seen: list[str] = field(default_factory=list)
 
     @contextmanager
-    def session(self, plan: Plan, host: Host, recorder: Recorder) -> Iterator[FakeSession]:
+    def session(
+        self, plan: Plan, host: Host, recorder: Recorder, questions: object = None
+    ) -> Iterator[FakeSession]:
         """Stand for harness.run.session.session."""
         self.plans.append(plan)
         if host.name in self.boot:
