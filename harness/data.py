@@ -20,3 +20,4 @@ HOME = CHECKOUT or _IN_WHEEL  # the directory that has the FOLDERS
 IMAGES = HOME / "images"  # package lists, libvirt's XML, Xen flavours as patch series
 GUESTS = HOME / "guests"  # the agent's and the bare guest's C sources, the guests' init scripts
 TESTCASES = HOME / "testcases"  # pytest files that run on a booted Xen
+BOOT_TEST = TESTCASES / "boot" / "test_boot.py"  # of the suites it is no part

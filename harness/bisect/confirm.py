@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Confirm the culprit: it fails, its parents pass, and the bad end with it reverted passes."""
+"""Confirm the culprit: it fails, its parents pass, and the newer end with it reverted passes.
+
+Of a commit with which a test begins to pass: the other way round.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.bisect import search
 from harness.bisect.observations import Observations
 from harness.bisect.posterior import Posterior
-from harness.bisect.search import Answer, Question, Step, Stop
+from harness.bisect.search import Answer, Question, Stage, Step, Stop
 
-REVERT = "revert:"  # prefix of the culprit's id: the bad end with the culprit reverted on top
+REVERT = "revert:"  # prefix of the culprit's id: the newer end with the culprit reverted on top
 _MAX_TRIES = 64  # in one step
 
 
@@ -18,17 +22,17 @@ _MAX_TRIES = 64  # in one step
 class Confirmation:
     """What the tests of the culprit showed; None: this could not be tested."""
 
-    fails: bool | None = None  # at the culprit itself
-    parents_pass: bool | None = None  # so many times that a bad one would have failed
-    reverted_passes: bool | None = None  # the bad end with the culprit reverted
+    culprit: bool | None = None  # True: it does what it should do, it fails (or passes)
+    parents: bool | None = None  # so do they: they pass (or fail)
+    reverted: bool | None = None  # so does the newer end with the culprit reverted
     same_as_parent: bool = False  # both build the same bytes: the commit cannot be the cause
     not_tested: tuple[str, ...] = ()  # what could not be tested, and why
 
     @property
     def confirmed(self) -> bool:
-        """Whether the culprit fails, its parents pass, and no other test contradicts that."""
-        tested = self.fails is True and self.parents_pass is True
-        return tested and self.reverted_passes is not False and not self.same_as_parent
+        """Whether culprit and parents do what they should, and no other test contradicts that."""
+        tested = self.culprit is True and self.parents is True
+        return tested and self.reverted is not False and not self.same_as_parent
 
 
 @dataclass(frozen=True)
@@ -60,39 +64,34 @@ def _confirm(
     signature = observations.target(commits.bad)
     posterior = search.posterior_after(question, observations)
     doubt = 1 - question.confidence
-    at_culprit = observations.counts(culprit, signature)
+    tests: tuple[tuple[Stage, str, Sequence[str], bool, float], ...] = (
+        ("culprit", "the culprit", [culprit], not commits.mends, doubt / 5),
+        ("parent", "the parent", commits.parents[culprit], commits.mends, doubt),
+        ("revert", "reverted", [REVERT + culprit], commits.mends, doubt),
+    )
+    seen: dict[Stage, bool | None] = {}
     not_tested = []
-    if unknown := observations.why_untestable(culprit, signature):
-        not_tested.append(f"the culprit: {unknown}")
-    elif not at_culprit.fails:
-        return Step("culprit", culprit, _tries(posterior, doubt / 5, at_culprit.passes))
-    parents_pass: bool | None = None
-    for parent in commits.parents[culprit]:
-        if unknown := observations.why_untestable(parent, signature):
-            not_tested.append(f"the parent: {unknown}")
-            parents_pass = None
-            break
-        passes = observations.counts(parent, signature).passes
-        if more := _tries(posterior, doubt, passes):
-            return Step("parent", parent, more)
-        parents_pass = True
-    on_top = REVERT + culprit
-    on_top_counts = observations.counts(on_top, signature)
-    reverted: bool | None = None
-    if unknown := observations.why_untestable(on_top, signature):
-        not_tested.append(f"reverted: {unknown}")
-    elif on_top_counts.fails:
-        reverted = False
-    elif more := _tries(posterior, doubt, on_top_counts.passes):
-        return Step("revert", on_top, more)
-    else:
-        reverted = True
+    for stage, name, revisions, is_bad, left in tests:
+        as_it_should: bool | None = None
+        for revision in revisions:
+            if unknown := observations.why_untestable(revision, signature):
+                not_tested.append(f"{name}: {unknown}")
+                as_it_should = None
+                break
+            counts = observations.counts(revision, signature)
+            more = 0 if counts.fails else _tries(posterior, left, counts.passes)
+            if more:
+                return Step(stage, revision, more)
+            as_it_should = as_it_should is not False and (counts.fails > 0) is is_bad
+        seen[stage] = as_it_should
     same = any(
         observations.digests.get(parent, "?") == observations.digests.get(culprit)
         for parent in commits.parents[culprit]
     )
-    fails = True if at_culprit.fails else None
-    return Finding(answer, Confirmation(fails, parents_pass, reverted, same, tuple(not_tested)))
+    return Finding(
+        answer,
+        Confirmation(seen["culprit"], seen["parent"], seen["revert"], same, tuple(not_tested)),
+    )
 
 
 def _tries(posterior: Posterior, doubt: float, passes: int) -> int:

@@ -77,11 +77,14 @@ def run(
         if _died_booting(tested, question, observations):
             add(Skipped(step.revision, f"does not boot: {tested.tries[-1].message}"))
         target = observations.target(question.commits.bad)
-        faults[step.revision] = 0 if _is_conclusive(tested, target) else faults[step.revision] + 1
+        known = _is_conclusive(observations, tested, target)
+        faults[step.revision] = 0 if known else faults[step.revision] + 1
         if faults[step.revision] < MAX_FAULTS:
             continue
         worked = (
-            one.revision for one in reversed(observations.tested) if _is_conclusive(one, target)
+            one.revision
+            for one in reversed(observations.tested)
+            if _is_conclusive(observations, one, target)
         )
         control = next(worked, None)
         why = tested.tries[-1].message if tested.tries else "no test ran"
@@ -90,7 +93,7 @@ def run(
         check = Step("control", control, 1)
         notice(check, observations)
         add(_test(tester, check))
-        if not _is_conclusive(observations.tested[-1], target):
+        if not _is_conclusive(observations, observations.tested[-1], target):
             why = f"the lab fails, also with a revision that worked before: {why}"
             return Stop(why, "lab"), observations
         add(Skipped(step.revision, f"cannot be tested, although others can: {why}"))
@@ -101,15 +104,13 @@ def _test(tester: Tester, step: Step) -> Tested:
     return replace(tester.test(step.revision, step.tries, step.keep_going), stage=step.stage)
 
 
-def _is_conclusive(tested: Tested, target: Signature | None) -> bool:
+def _is_conclusive(observations: Observations, tested: Tested, target: Signature | None) -> bool:
     """Return whether the test of ``target`` passed or failed (it may be skipped, or not reached),
     or any test failed.  A lab fault after that does not change the answer."""
-
-    def counts(one: Try) -> bool:
-        return one.test == target.test if target else one.test != BOOT
-
-    outcomes = {one.outcome for one in tested.tries if counts(one) or one.outcome == "fail"}
-    return bool(outcomes & {"pass", "fail"})
+    return any(
+        one.outcome == "fail" or (one.outcome == "pass" and observations.is_about(one, target))
+        for one in tested.tries
+    )
 
 
 def _died_booting(tested: Tested, question: Question, observations: Observations) -> bool:
@@ -125,7 +126,7 @@ def _next_revisions(question: Question, observations: Observations, step: Step) 
     """Yield the revisions to test next if ``step`` fails, and if it passes, unless built."""
     target = observations.target(question.commits.bad)
     if target is None:
-        yield question.commits.good
+        yield question.commits.bad if question.boot else question.commits.good
         return
     passed = Try(target.test, "pass")
     failed = Try(target.test, "fail", target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from harness.bisect.signature import Signature
@@ -89,6 +89,7 @@ class Observations:
     digests: Mapping[str, str] = field(default_factory=dict)  # of builds, by revision
     skipped: Mapping[str, str] = field(default_factory=dict)  # reasons, by revision
     tested: tuple[Tested, ...] = ()
+    boot: bool = False  # the bring-up of the host is searched, and not a test
 
     def with_event(self, event: Event) -> Observations:
         """Return these observations and ``event``."""
@@ -99,7 +100,8 @@ class Observations:
             skipped[event.revision] = event.why
         else:
             tested = (*tested, event)
-        return Observations(self.given_target, (*self.events, event), digests, skipped, tested)
+        events = (*self.events, event)
+        return replace(self, events=events, digests=digests, skipped=skipped, tested=tested)
 
     def target(self, bad: str) -> Signature | None:
         """Return the failure that is searched; None as long as nobody has seen it.
@@ -127,6 +129,10 @@ class Observations:
             if event.revision == revision:
                 yield from event.tries
 
+    def is_about(self, one: Try, signature: Signature | None) -> bool:
+        """Return whether a pass of ``one`` says anything about the failure ``signature``."""
+        return one.test == signature.test if signature else (one.test == BOOT) is self.boot
+
     def counts(self, revision: str, signature: Signature | None) -> Counts:
         """Count the tries of ``revision``.  Only passes of the test in ``signature`` count."""
         passes = fails = others = faults = 0
@@ -137,6 +143,6 @@ class Observations:
                 fails += 1
             elif one.outcome == "fail":
                 others += 1
-            elif one.test == signature.test if signature else one.test != BOOT:
+            elif self.is_about(one, signature):
                 passes += 1
         return Counts(passes, fails, others, faults)

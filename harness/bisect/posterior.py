@@ -5,7 +5,8 @@ The test is one-sided: a revision without the culprit never shows the failure; a
 it shows the failure with an unknown probability p per try.  So one failure excludes, for
 certain, every commit that the failing revision does not contain.  A pass only makes the commits
 that the passing revision contains less probable.  p is unknown as well, so the distribution is
-a joint one, over culprit and p.
+a joint one, over culprit and p.  (If the culprit took a failure away, it is the other way round:
+the revisions without it are bad; see ``Commits.is_bad``.)
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _BAD_GOOD_END = 0.05
 class Posterior:
     """The joint probability of the culprit (rows) and p (columns).
 
-    The last row stands for a culprit before the good end.
+    The last row stands for a culprit outside: the good end is bad as well.
     """
 
     commits: Commits
@@ -92,7 +93,7 @@ class Posterior:
 
 
 class Contradiction(Exception):
-    """No single culprit, not even one before the good end, explains the observations."""
+    """No single culprit, not even one outside, explains the observations."""
 
 
 def infer_posterior(
@@ -118,13 +119,13 @@ def infer_posterior(
         if forced:
             log[:, :-1] = -np.inf
     for name, of_revision in counts.items():
-        inside = commits.contains[commits.row_of[name]]
+        inside = commits.is_bad[commits.row_of[name]]
         if of_revision.fails:
             log[~inside] = -np.inf
         with np.errstate(divide="ignore"):
             log[inside] += np.log(_likelihood(_RATES, of_revision.passes, of_revision.fails))
     for one, other in _same_build_rows(commits, digests or {}):
-        log[commits.contains[one] != commits.contains[other]] = -np.inf
+        log[commits.is_bad[one] != commits.is_bad[other]] = -np.inf
     top = log.max(initial=-np.inf)
     if top == -np.inf:
         raise Contradiction("no single commit explains the observations")

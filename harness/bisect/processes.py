@@ -178,25 +178,27 @@ class RunProcesses:
         options: RunOptions,
         tests: Sequence[str],
         scenario: str = "",
+        boot: bool = False,
         out: Path,
     ) -> None:
         self._trees = trees
         self._options = options
         self._tests = tests
         self._scenario = scenario
+        self._boot = boot
         self._out = out
         self._tries_per_repeat = 1.0  # a repetition may run several tests
 
     def test(self, revision: str, tries: int, keep_going: bool) -> Tested:
         """Boot ``revision`` once and run the tests for ``tries`` tries, or until one fails."""
-        repeat = max(1, math.ceil(tries / self._tries_per_repeat))
+        repeat = 1 if self._boot else max(1, math.ceil(tries / self._tries_per_repeat))
         place = self._place(revision)
         options = replace(self._options, repeat=repeat, out=place)
         options = options.with_xen(self._trees.options(revision))
         if self._scenario:
             child.run(options, [self._scenario], of=("interleave", "run"))
             return of_document(revision, _kept(place), str(place))
-        options = replace(options, snapshot=True, keep_going=keep_going)
+        options = replace(options, snapshot=not self._boot, keep_going=keep_going)
         tested = of_document(revision, child.run(options, self._tests), str(place))
         counted = [one for one in tested.tries if one.test != BOOT]
         if len(counted) >= repeat and all(one.outcome == "pass" for one in counted):

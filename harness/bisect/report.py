@@ -7,10 +7,21 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from harness.bisect.confirm import Finding
+from harness.bisect.confirm import Confirmation, Finding
 from harness.bisect.observations import BOOT, Observations
 from harness.bisect.repository import Repository
 from harness.bisect.search import Question
+
+# By ``mends``: what culprit, parents, and newer end with the culprit reverted should do.
+_CONFIRMED = {
+    False: ("fails_at_culprit", "passes_at_parents", "passes_with_it_reverted"),
+    True: ("passes_at_culprit", "fails_at_parents", "fails_with_it_reverted"),
+}
+
+
+def terms(mends: bool) -> tuple[str, str]:
+    """Return git's words for a revision before the commit that is searched, and for one after."""
+    return ("old", "new") if mends else ("good", "bad")
 
 
 def document(
@@ -20,14 +31,16 @@ def document(
     commits, answer, confirmation = question.commits, found.answer, found.confirmation
     target = observations.target(commits.bad)
     return {
+        "terms": list(terms(commits.mends)),
         "culprit": answer.culprit,
         "subject": repository.subject(answer.culprit) if answer.culprit else "",
         "confidence": round(answer.confidence, 4),
         "confirmed": confirmation.confirmed,
         "confirmation": {
-            "fails_at_culprit": confirmation.fails,
-            "passes_at_parents": confirmation.parents_pass,
-            "passes_with_it_reverted": confirmation.reverted_passes,
+            name: value
+            for name, value in zip(_CONFIRMED[commits.mends], _seen(confirmation), strict=True)
+        }
+        | {
             "builds_the_same_as_its_parent": confirmation.same_as_parent,
             "not_tested": list(confirmation.not_tested),
         },
@@ -40,7 +53,7 @@ def document(
         "steps": sum(event.stage == "search" for event in observations.tested),
         "boots": len(observations.tested),
         "tries": sum(
-            one.outcome != "fault" and one.test != BOOT
+            one.outcome != "fault" and (one.test == BOOT) is observations.boot
             for event in observations.tested
             for one in event.tries
         ),
@@ -60,7 +73,7 @@ def git_log(
 ) -> str:
     """Return the bisection in the format of ``git bisect log``, for ``git bisect replay``.
 
-    A revision that passed although it contains the culprit is only a comment: git knows no
+    A revision that passed although it should fail, by the answer, is only a comment: git knows no
     flaky failures.
     """
     return "\n".join(_log_lines(question, observations, found, repository)) + "\n"
@@ -71,9 +84,11 @@ def _log_lines(
 ) -> Iterator[str]:
     commits = question.commits
     target = observations.target(commits.bad)
+    before, after = terms(commits.mends)
+    fails, passes = (before, after) if commits.mends else (after, before)
     yield "git bisect start"
     names = dict.fromkeys(
-        [commits.bad, commits.good, *(event.revision for event in observations.events)]
+        [commits.newer, commits.older, *(event.revision for event in observations.events)]
     )
     for name in names:
         if name not in commits.row_of:
@@ -87,21 +102,22 @@ def _log_lines(
                 f"git bisect skip {name}",
             )
         elif counts.fails:
-            yield from (f"# bad: {about}", f"git bisect bad {name}")
-        elif counts.passes and not _contains(question, found, name):
+            yield from (f"# {fails}: {about}", f"git bisect {fails} {name}")
+        elif counts.passes and not _should_fail(question, found, name):
             passed = f"# passed {counts.passes} times"
-            yield from (f"# good: {about}", passed, f"git bisect good {name}")
+            yield from (f"# {passes}: {about}", passed, f"git bisect {passes} {name}")
         elif counts.passes:
-            yield f"# passed {counts.passes} times, but contains the culprit: {about}"
+            why = "does not contain" if commits.mends else "contains"
+            yield f"# passed {counts.passes} times, but {why} the culprit: {about}"
     if culprit := found.answer.culprit:
-        yield f"# first bad commit: [{culprit}] {repository.subject(culprit)}"
+        yield f"# first {after} commit: [{culprit}] {repository.subject(culprit)}"
     else:
-        yield from (f"# possible first bad commit: [{one}]" for one, _ in found.answer.suspects)
+        yield from (f"# possible first {after} commit: [{one}]" for one, _ in found.answer.suspects)
 
 
-def _contains(question: Question, found: Finding, name: str) -> bool:
-    place, inside = question.commits.row_of, question.commits.contains
-    return any(inside[place[name], place[one]] for one, _ in found.answer.suspects)
+def _should_fail(question: Question, found: Finding, name: str) -> bool:
+    place, is_bad = question.commits.row_of, question.commits.is_bad
+    return any(is_bad[place[name], place[one]] for one, _ in found.answer.suspects)
 
 
 def other_failures(question: Question, observations: Observations) -> list[dict[str, Any]]:
@@ -129,16 +145,21 @@ def _same_builds(observations: Observations) -> list[list[str]]:
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
     """Yield the lines for the terminal; ``report`` is what ``document`` returned."""
+    before, after = report["terms"]
+    mends = (before, after) == terms(True)
     if report["culprit"]:
         sure = f"{100 * report['confidence']:.1f} %"
-        yield f"first bad commit ({sure} sure): {report['culprit']} {report['subject']}"
+        yield f"first {after} commit ({sure} sure): {report['culprit']} {report['subject']}"
+        shows, lacks = ("passes", "fails") if mends else ("fails", "passes")
+        reverted = report["confirmation"][_CONFIRMED[mends][-1]]
         if report["confirmed"]:
-            more = " and passes with it reverted" if report["confirmation"][_REVERTED] else ""
-            yield f"confirmed: fails there, passes before it{more}"
+            more = f" and {lacks} with it reverted" if reverted else ""
+            yield f"confirmed: {shows} there, {lacks} before it{more}"
         else:
-            yield "not confirmed: " + "; ".join(_doubts(report["confirmation"]))
+            doubts = _doubts(report["confirmation"], reverted, f"{after} end still {shows}")
+            yield "not confirmed: " + "; ".join(doubts)
     else:
-        yield "the first bad commit is one of these; no test could tell which:"
+        yield f"the first {after} commit is one of these; no test could tell which:"
         for one in report["suspects"]:
             yield f"  {100 * one['probability']:5.1f} % {one['commit'][:12]} {one['subject']}"
     yield f"the failure: {report['failure']}, in {100 * report['failure_rate']:.0f} % of the tries"
@@ -150,12 +171,13 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"another failure, not counted: {other['commit'][:12]} {other['failure']}"
 
 
-_REVERTED = "passes_with_it_reverted"
+def _seen(confirmation: Confirmation) -> tuple[bool | None, ...]:
+    return confirmation.culprit, confirmation.parents, confirmation.reverted
 
 
-def _doubts(confirmation: dict[str, Any]) -> Iterator[str]:
+def _doubts(confirmation: dict[str, Any], reverted: bool | None, still: str) -> Iterator[str]:
     yield from confirmation["not_tested"]
     if confirmation["builds_the_same_as_its_parent"]:
         yield "its parent builds the same bytes"
-    if confirmation[_REVERTED] is False:
-        yield "the bad end still fails with that commit reverted"
+    if reverted is False:
+        yield f"the {still} with that commit reverted"

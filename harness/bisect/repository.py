@@ -68,25 +68,27 @@ class Repository:
             raise ConfigError(f"no commit {ref} in {self.name}", where=option) from error
         return said.splitlines()[-1]
 
-    def between(self, good: str, bad: str) -> Commits:
-        """Return the commits that ``bad`` contains and ``good`` does not (both full ids).
+    def between(self, older: str, newer: str, *, mends: bool = False) -> Commits:
+        """Return the commits that ``newer`` contains and ``older`` does not (both full ids).
 
-        ConfigError unless ``good`` is an ancestor of ``bad``: whether a commit on another branch
-        is good says nothing about ``bad``'s history.
+        ``mends``: the first commit is searched with which a test passes.  ConfigError unless
+        ``older`` is an ancestor of ``newer``: what a commit on another branch does says nothing
+        about the history of ``newer``.
         """
-        base = self._git("merge-base", good, bad).strip() if good != bad else ""
-        if base != good:
-            older = f"try --good {base[:12]}" if base and base != bad else "exchange the two?"
+        base = self._git("merge-base", older, newer).strip() if older != newer else ""
+        if base != older:
+            option = "--old" if mends else "--good"
+            hint = f"try {option} {base[:12]}" if base and base != newer else "exchange the two?"
             raise ConfigError(
-                f"{good[:12]} is not an ancestor of {bad[:12]}",
-                where="--good",
-                hint=older,
+                f"{older[:12]} is not an ancestor of {newer[:12]}", where=option, hint=hint
             )
-        listing = self._git("rev-list", "--topo-order", "--reverse", "--parents", bad, f"^{good}")
+        listing = self._git(
+            "rev-list", "--topo-order", "--reverse", "--parents", newer, f"^{older}"
+        )
         rows = [line.split() for line in listing.splitlines()]
         parents = {name: tuple(above) for name, *above in rows}
         ids = tuple(row[0] for row in rows)
-        return Commits(good, ids, parents, self._inert(ids, parents))
+        return Commits(older, ids, parents, self._inert(ids, parents), mends)
 
     def subject(self, commit: str) -> str:
         """Return the first line of the message of ``commit``."""

@@ -54,6 +54,7 @@ class Question:
     commits: Commits
     confidence: float = 0.95
     forced: bool = False  # the test forces the failure: one try is enough
+    boot: bool = False  # what fails is the bring-up of the host; so each try takes a boot
     costs: Costs = Costs()
 
 
@@ -97,6 +98,9 @@ def next_step(question: Question, observations: Observations) -> Step | Answer |
     signature = observations.target(commits.bad)
     if stop := _untestable_end(commits, observations):
         return stop
+    if question.boot and not observations.counts(commits.good, signature).conclusive:
+        # A dom0 that does not come up is Xen's fault only if it came up with another one here.
+        return Step("good", commits.good, 1)
     bad = observations.counts(commits.bad, signature)
     failures, most = (1, 1) if question.forced else (_BAD_END_FAILURES, MAX_BAD_END_TRIES)
     if bad.fails < failures and bad.conclusive < most:
@@ -105,7 +109,8 @@ def next_step(question: Question, observations: Observations) -> Step | Answer |
     if not bad.fails:
         return Stop(f"the failure did not show in {bad.conclusive} tries", "bad")
     if observations.counts(commits.good, signature).fails:
-        return Stop("this revision shows the failure already", "good")
+        word = "still" if commits.mends else "already"
+        return Stop(f"this revision shows the failure {word}", "good")
     try:
         posterior = posterior_after(question, observations)
     except Contradiction as error:
@@ -182,7 +187,7 @@ def _testable(commits: Commits, observations: Observations) -> Bools:
     """Return which rows can be tested; not the good end, which was tested before."""
     signature = observations.target(commits.bad)
     ok = np.ones(len(commits.ids) + 1, np.bool_)
-    ok[-1] = False
+    ok[commits.row_of[commits.good]] = False
     for name in {*observations.skipped, *(event.revision for event in observations.tested)}:
         if name in commits.row_of and observations.why_untestable(name, signature):
             ok[commits.row_of[name]] = False
@@ -219,11 +224,12 @@ class _Groups:
 def _groups(posterior: Posterior, testable: Bools) -> _Groups:
     """Group the commits; if every revision can be tested, each commit is a group."""
     count = len(posterior.culprit)
-    if testable[:-1].all():
+    good = posterior.commits.row_of[posterior.commits.good]
+    if np.delete(testable, good).all():
         return _Groups(np.arange(count), posterior.culprit)
     rows = testable.copy()
-    rows[-1] = True
-    columns = np.packbits(posterior.commits.contains[rows], axis=0).T
+    rows[good] = True
+    columns = np.packbits(posterior.commits.is_bad[rows], axis=0).T
     _, of = np.unique(columns, axis=0, return_inverse=True)
     of = of.reshape(-1)
     return _Groups(of, np.bincount(of, posterior.culprit).astype(np.float64))
@@ -241,7 +247,7 @@ def _halve(
     left = posterior.if_always > 0
     if left.sum() < 2:
         return None
-    inside = posterior.commits.contains[:, left].sum(axis=1)
+    inside = posterior.commits.is_bad[:, left].sum(axis=1)
     even = np.minimum(inside, left.sum() - inside) * likely_testable
     even[~testable] = 0
     row = int(even.argmax())
@@ -250,7 +256,7 @@ def _halve(
     # So many tries that the passes of all steps together use only half of the doubt.
     steps = max(1, math.ceil(math.log2(len(left))))
     enough = (n for n in _BATCHES if posterior.passes_all(n) <= doubt / (2 * steps))
-    return Step("search", posterior.commits.ids[row], next(enough, _BATCHES[-1]))
+    return Step("search", posterior.commits.names[row], next(enough, _BATCHES[-1]))
 
 
 def _most_informative(
@@ -260,7 +266,7 @@ def _most_informative(
 
     None if no step gives any.
     """
-    inside = posterior.commits.contains.astype(np.float64)
+    inside = posterior.commits.is_bad.astype(np.float64)
     best: tuple[float, int, int] | None = None
     for tries in _BATCHES:
         failing = posterior.failing(tries)
@@ -273,7 +279,7 @@ def _most_informative(
         row = int(worth.argmax())
         if worth[row] > 0 and (best is None or worth[row] > best[0]):
             best = float(worth[row]), row, tries
-    return Step("search", posterior.commits.ids[best[1]], best[2]) if best else None
+    return Step("search", posterior.commits.names[best[1]], best[2]) if best else None
 
 
 def _entropy(chance: Floats) -> Floats:

@@ -72,16 +72,19 @@ class SimulatedHistory:
     def _try(self, revision: str) -> Try:
         if self.random.random() < self.others:
             return Try("race", "fail", OTHER)
-        bad = not self.revert_fixes if revision.startswith(REVERT) else self.is_bad(revision)
+        if revision.startswith(REVERT):
+            bad = self.revert_fixes if self.commits.mends else not self.revert_fixes
+        else:
+            bad = self.is_bad(revision)
         failed = bad and self.random.random() < self.rate
         return Try("race", "fail", TARGET) if failed else Try("race", "pass")
 
     def is_bad(self, revision: str) -> bool:
-        """Return whether ``revision`` contains the culprit."""
+        """Return whether ``revision`` fails: it has the culprit, or has not the one that mends."""
         row_of = self.commits.row_of
         if self.culprit not in row_of:
             return True
-        return bool(self.commits.contains[row_of[revision], row_of[self.culprit]])
+        return bool(self.commits.is_bad[row_of[revision], row_of[self.culprit]])
 
     def _tested(self, revision: str, *tries: Try) -> Tested:
         return Tested(revision, tries, 0.0, 0.0)

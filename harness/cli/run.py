@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from harness.cli import print_json
 from harness.cli.options import json_option, takes
 from harness.config.options import RunOptions
-from harness.data import TESTCASES
+from harness.data import BOOT_TEST, TESTCASES
 from harness.progress import Progress
 from harness.pytest_plugin import HostRun
 from harness.run.plan import Hypervisor, Plan, find_hosts, make_plan, open_source
@@ -113,5 +113,5 @@ def _tests(suite: str, tests: Sequence[Path]) -> list[str]:
             raise ConfigError("no such test file", where=str(test))
     if tests:
         return [str(test) for test in tests]
-    left_out = [f"--ignore={SUITES['conformance']}"] if suite == "lock" else []
-    return [str(SUITES[suite]), *left_out]
+    others = (SUITES["conformance"], BOOT_TEST.parent) if suite == "lock" else ()
+    return [str(SUITES[suite]), *(f"--ignore={other}" for other in others)]

@@ -187,8 +187,9 @@ def after(symptom: object) -> str:
 def _bring_up(seen: BringUp) -> str:
     if not seen.step:
         return f"the host does not come up: {seen.stage}"
-    told = "dom0 does not come up" + (f", in {seen.tries} boots" if seen.tries > 1 else "")
-    told += f": {seen.step} {'is late' if seen.late else 'failed'}"
+    told = f"dom0 is late with {seen.step}" if seen.late else "dom0 does not come up"
+    told += f", in {seen.tries} boots" if seen.tries > 1 else ""
+    told += "" if seen.late else f": {seen.step} failed"
     told += f": {seen.reason}" if seen.reason else ""
     if seen.elsewhere:
         told += f"; with another Xen the same images came up here: {seen.elsewhere}"

@@ -20,8 +20,9 @@ from harness.verdict import LabError
 
 LAST_WORDS = 12  # lines of dom0's console
 _TOOLSTACK_SECONDS = 180.0
-# A quiet machine under TCG takes 4 to 15 s for each step that is waited for.
+# A quiet machine under TCG takes 6 to 15 s until sshd is up, and 4 to 10 s more for the toolstack.
 _LATE_SECONDS = 25.0
+_LATE_SSHD_SECONDS = 60.0
 _ORDER = ("kernel", "user-space", "sshd", "xenstore", "libvirtd")
 _WHY = re.compile(r"\b(error|fail\w*|cannot|unable|denied|refused|no such|panic|bug)\b", re.I)
 
@@ -33,6 +34,7 @@ class Step:
     name: str
     needs: tuple[str, ...]
     fatal: str = ""  # the beginning of a line with which a program ends without which it will not
+    late: float = _LATE_SECONDS  # when it is told that it is late
 
     @property
     def pattern(self) -> str:
@@ -42,7 +44,7 @@ class Step:
         return rf"harness: dom0 ({self.name} up|({failed}) failed){ended}"
 
 
-_SSHD = Step("sshd", ("stage1", "xenfs", "network"))
+_SSHD = Step("sshd", ("stage1", "xenfs", "network"), late=_LATE_SSHD_SECONDS)
 _LIBVIRTD = Step("libvirtd", ("xenfs", "xenstore", "console"), fatal="FATAL: ")  # xenstored's
 CPUS = Step("cpus", ())  # the last step where dom0 has no toolstack
 
@@ -75,13 +77,11 @@ def wait(machine: Machine, step: Step, seconds: float, on_late: OnLate) -> None:
     with the error that would be raised at the end."""
     console = machine.console
     try:
-        line = console.expect(step.pattern, min(_LATE_SECONDS, seconds), check=machine.check)
+        line = console.expect(step.pattern, min(step.late, seconds), check=machine.check)
     except LineMissing:
         on_late(LabError(_late(console, step)))
         try:
-            line = console.expect(
-                step.pattern, max(0.0, seconds - _LATE_SECONDS), check=machine.check
-            )
+            line = console.expect(step.pattern, max(0.0, seconds - step.late), check=machine.check)
         except LineMissing as error:
             raise LabError(_late(console, step)) from error
     if step.fatal and line.text.startswith(step.fatal):

@@ -155,7 +155,7 @@ def test_the_search_avoids_a_revision_that_always_fails_in_another_way() -> None
     found = finding(bisect(masked(32, {"c32"})).found)
     assert {name for name, _ in found.answer.suspects} == {"c32", "c33"}
     seen = finding(bisect(masked(20, {"revert:c20"})).found).confirmation
-    assert seen.reverted_passes is None and "another failure comes first" in seen.not_tested[0]
+    assert seen.reverted is None and "another failure comes first" in seen.not_tested[0]
     parent = finding(bisect(masked(20, {"c19"})).found)
     assert {name for name, _ in parent.answer.suspects} == {"c19", "c20"}
 
@@ -194,8 +194,8 @@ def test_the_culprit_is_reverted_to_confirm_it(
     more: dict[str, bool], reverted: bool, confirmed: bool
 ) -> None:
     seen = finding(bisect(world(32, 9, **more)).found).confirmation
-    assert (seen.fails, seen.parents_pass) == (True, True)
-    assert (seen.reverted_passes, seen.confirmed) == (reverted, confirmed)
+    assert (seen.culprit, seen.parents) == (True, True)
+    assert (seen.reverted, seen.confirmed) == (reverted, confirmed)
     assert bool(seen.not_tested) == (reverted is None)
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A git history made from the distribution's Xen source, with a known bug at a known place.
 
-    python -m tests.bisect.xen_history DIRECTORY poll-leak [SEED]
+    python -m tests.bisect.xen_history DIRECTORY poll-leak [SEED [COMMITS]]
 
-makes one to bisect by hand.  Its commits are what such histories have: most change code a
+makes one to bisect by hand (`domid-self`: dom0 does not come up).  Its commits are what such histories have: most change code a
 little, some only documentation or a comment, and for a few in a row nothing builds.
 """
 
@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -56,20 +56,20 @@ def make(
 ) -> XenHistory:
     """Make a history of ``commits`` commits in ``folder`` with flavour ``bug`` among them.
 
+    ``bug`` may also be one of FAULTS, in a Xen that is as it ships.
     The place is drawn from ``seed``, and so are those of the commits that do not build, which
     lie just before the bug or just after it: where the search has to go.
     """
     random = Random(seed)
     xen = source.from_apt()
-    series = flavour.find(bug, xen)
-    base, fault = series.patches[:-1], series.patches[-1]
+    patches = () if bug in FAULTS else flavour.find(bug, xen).patches
     for path in source.files(xen.tree):
         target = folder / path.relative_to(xen.tree)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, target, follow_symlinks=False)
         if not target.is_symlink():
             target.chmod(target.stat().st_mode | 0o200)
-    _apply(folder, flavour.Flavour(bug, base))
+    _apply(folder, flavour.Flavour(bug, patches[:-1]))
     git(folder, "init", "-q", "-b", "main")
     git(folder, "add", "-A", "-f")
     git(folder, "commit", "-q", "-m", "Xen as it was good")
@@ -80,7 +80,9 @@ def make(
     changes = _changes(folder, random)
     for number in range(commits):
         if number == place:
-            _apply(folder, flavour.Flavour(bug, (fault,)))
+            if bug in FAULTS:
+                FAULTS[bug](folder)
+            _apply(folder, flavour.Flavour(bug, patches[-1:]))
             subject = f"event channels: {bug}"
         elif number == first_broken and broken_run:
             _append(folder / "xen/common/version.c", "int broken_here(void) { return oops; }")
@@ -98,6 +100,21 @@ def make(
         if first_broken <= number < first_broken + broken_run:
             broken.append(head)
     return XenHistory(folder, good, head, culprit, tuple(broken), commits)
+
+
+def keep_domid_self(tree: Path) -> None:
+    """Have EVTCHNOP_alloc_unbound keep DOMID_SELF, instead of the caller's domid."""
+    file = tree / "xen/common/event_channel.c"
+    right = (
+        "    if ( (chn->u.unbound.remote_domid = alloc->remote_dom) == DOMID_SELF )\n"
+        "        chn->u.unbound.remote_domid = current->domain->domain_id;\n"
+    )
+    text = file.read_text()
+    assert text.count(right) == 1
+    file.write_text(text.replace(right, "    chn->u.unbound.remote_domid = alloc->remote_dom;\n"))
+
+
+FAULTS: Mapping[str, Callable[[Path], None]] = {"domid-self": keep_domid_self}
 
 
 def _apply(folder: Path, series: flavour.Flavour) -> None:
@@ -133,4 +150,5 @@ def _changes(folder: Path, random: Random) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(make(Path(sys.argv[1]), sys.argv[2], int((sys.argv[3:] or ["1"])[0])))
+    numbers = [int(word) for word in sys.argv[3:]]
+    print(make(Path(sys.argv[1]), sys.argv[2], *(numbers or [1])))
