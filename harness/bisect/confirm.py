@@ -64,14 +64,15 @@ def _confirm(
     signature = observations.target(commits.bad)
     posterior = search.posterior_after(question, observations)
     doubt = 1 - question.confidence
-    tests: tuple[tuple[Stage, str, Sequence[str], bool, float], ...] = (
-        ("culprit", "the culprit", [culprit], not commits.mends, doubt / 5),
-        ("parent", "the parent", commits.parents[culprit], commits.mends, doubt),
-        ("revert", "reverted", [REVERT + culprit], commits.mends, doubt),
+    tests: tuple[tuple[Stage, str, Sequence[str], bool], ...] = (
+        ("culprit", "the culprit", [culprit], not commits.mends),
+        ("parent", "the parent", commits.parents[culprit], commits.mends),
+        ("revert", "reverted", [REVERT + culprit], commits.mends),
     )
     seen: dict[Stage, bool | None] = {}
     not_tested = []
-    for stage, name, revisions, is_bad, left in tests:
+    for stage, name, revisions, is_bad in tests:
+        left = doubt / 5 if is_bad else doubt  # one that should fail must not pass by chance
         as_it_should: bool | None = None
         for revision in revisions:
             if unknown := observations.why_untestable(revision, signature):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from harness.bisect import loop
 from harness.bisect.commits import Commits
-from harness.bisect.confirm import Finding
-from harness.bisect.observations import Event, Observations, Try
+from harness.bisect.confirm import REVERT, Confirmation, Finding
+from harness.bisect.observations import BOOT, Event, Observations, Try
 from harness.bisect.search import Question, Stop
+from harness.bisect.signature import Signature
 from harness.bisect.simulate import OTHER, TARGET, SimulatedHistory, bisect, halve, line
 
 
@@ -285,3 +287,97 @@ def test_a_bisection_that_was_killed_is_resumed(rate: float) -> None:
         assert after.events[:cut] == tuple(whole[:cut])
         if cut > len(whole) // 2:
             assert again.boots < first.boots
+
+
+def mending(commits: Commits) -> Commits:
+    return replace(commits, mends=True)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 32])
+def test_the_commit_with_which_a_test_begins_to_pass_takes_as_many_steps(count: int) -> None:
+    for culprit in range(1, count + 1):
+        history = SimulatedHistory(mending(line(count)), f"c{culprit}", 1.0, Random(1))
+        result = bisect(history)
+        found = finding(result.found)
+        assert found.answer.culprit == f"c{culprit}"
+        assert found.confirmation == Confirmation(True, True, True)
+        assert result.steps <= math.ceil(math.log2(count)), culprit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [0.3, 0.7])
+def test_a_flaky_failure_that_a_commit_ends_is_found_as_surely(rate: float) -> None:
+    right = 0
+    for seed in range(40):
+        culprit = Random(seed).randint(1, 64)
+        history = SimulatedHistory(mending(line(64)), f"c{culprit}", rate, Random(seed))
+        right += finding(bisect(history).found).answer.culprit == f"c{culprit}"
+    assert right >= 37
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0])
+@pytest.mark.parametrize("culprit", branches().ids)
+def test_a_commit_that_mends_on_a_branch(culprit: str, rate: float) -> None:
+    history = SimulatedHistory(mending(branches()), culprit, rate, Random(7))
+    found = finding(bisect(history).found)
+    assert found.answer.culprit == culprit
+    assert found.confirmation.confirmed
+
+
+def test_the_ends_of_what_mends_are_checked_first() -> None:
+    lucky = SimulatedHistory(mending(line(8)), "c4", 0.0, Random(1))
+    assert bisect(lucky).found == Stop("the failure did not show in 80 tries", "bad")
+    never = SimulatedHistory(mending(line(8)), "after", 1.0, Random(1))
+    assert bisect(never).found == Stop("this revision shows the failure still", "good")
+
+
+def test_a_revert_that_still_passes_is_a_doubt() -> None:
+    history = SimulatedHistory(mending(line(8)), "c4", 1.0, Random(1), revert_fixes=False)
+    seen = finding(bisect(history).found).confirmation
+    assert (seen.culprit, seen.parents, seen.reverted, seen.confirmed) == (True, True, False, False)
+
+
+class Dom0(SimulatedHistory):
+    """A history in which dom0 does not come up with bad revisions.
+
+    That is a fault of the lab, for all that is known, until it came up with another one.
+    """
+
+    came_up = False
+
+    def _try(self, revision: str) -> Try:
+        bad = not self.revert_fixes if revision.startswith(REVERT) else self.is_bad(revision)
+        self.came_up |= not bad
+        if not bad:
+            return Try(BOOT, "pass")
+        return Try(BOOT, "fail", NOT_UP) if self.came_up else Try(BOOT, "fault", message="MISS")
+
+
+NOT_UP = Signature(BOOT, "bring-up", "xenstore", "FATAL: no")
+
+
+def test_a_bring_up_that_fails_is_searched_like_any_failure() -> None:
+    for culprit in range(1, 33):
+        history = Dom0(line(32), f"c{culprit}", 1.0, Random(1))
+        question = Question(history.commits, forced=True, boot=True)
+        found, observations = loop.run(
+            question,
+            Observations(boot=True),
+            history,
+            history,
+            record=lambda event: None,
+        )
+        assert finding(found).answer.culprit == f"c{culprit}"
+        assert finding(found).confirmation.confirmed
+        assert not observations.skipped
+        assert [tested.stage for tested in observations.tested[:2]] == ["good", "bad"]
+        assert history.boots <= 2 + 5 + 2
+
+
+def test_a_good_end_that_does_not_come_up_is_told() -> None:
+    history = Dom0(line(4), "before", 1.0, Random(1))
+    question = Question(history.commits, forced=True, boot=True)
+    found, _ = loop.run(
+        question, Observations(boot=True), history, history, record=lambda event: None
+    )
+    assert found == Stop("the lab failed 3 times: MISS", "lab")

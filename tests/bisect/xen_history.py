@@ -3,8 +3,9 @@
 
     python -m tests.bisect.xen_history DIRECTORY poll-leak [SEED [COMMITS]]
 
-makes one to bisect by hand (`domid-self`: dom0 does not come up).  Its commits are what such histories have: most change code a
-little, some only documentation or a comment, and for a few in a row nothing builds.
+makes one to bisect by hand (`domid-self`: dom0 does not come up).  Its commits are what such
+histories have: most change code a little, some only documentation or a comment, and for a few in
+a row nothing builds.
 """
 
 from __future__ import annotations

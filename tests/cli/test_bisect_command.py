@@ -43,6 +43,11 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (["bisect", "--xen-git", "{tree}", "--good", "main~2"], "Missing option '--bad'"),
         (["--good", "main", "--bad", "main~2"], "--good: "),
+        (["--old", "main", "--new", "main~2"], "--old: "),
+        (["--old", "main~2"], "Missing option '--new'"),
+        (["--old", "main~2", "--new", "nothing"], "--new: no commit nothing"),
+        (["--old", "main~2", "--bad", "main"], "--old and --new exclude --good and --bad"),
+        (["--good", "main~2", "--bad", "main", "--test", "boot", "--test", "x.py"], "alone"),
         (["--good", "nothing", "--bad", "main"], "--good: no commit nothing"),
         (["--good", "main~2", "--bad", "main", "--test", "nowhere.py"], "nowhere.py: no such test"),
         (["--good", "main~2", "--bad", "main", "--host", "h"], "h"),
@@ -80,6 +85,15 @@ def test_the_documents_have_the_keys_that_are_documented(tree: Path) -> None:
         Question(repository.between(good, bad)), Observations(), found, repository
     )
     assert set(told) | {"seconds", "path"} == _documented("bisect.md")
+    begins = Question(repository.between(good, bad, mends=True))
+    both_ways = Finding(found.answer, Confirmation(True, True, True))
+    mended = report.document(begins, Observations(), both_ways, repository)
+    assert set(mended) == set(told)
+    assert (told["terms"], mended["terms"]) == (["good", "bad"], ["old", "new"])
+    said = "\n".join(report.lines(mended))
+    assert f"first new commit (97.0 % sure): {bad} number 2" in said
+    assert "confirmed: passes there, fails before it and fails with it reverted" in said
+    assert "first new commit" in report.git_log(begins, Observations(), both_ways, repository)
     both = find_variant(str(tree), "BASE"), find_variant(str(tree), "CANDIDATE")
     compared = document(both, judge([], margin=0.1), [])
     assert set(compared) | {"path", "outcomes"} == _documented("compare.md")
