@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 from harness.config.options import Option, RunOptions, table
-from harness.run.wanted import dom0_is_enough, wants_more_than_dom0
 from harness.verdict import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
@@ -32,6 +31,7 @@ from harness.verdict import (
     Verdict,
     exit_code,
 )
+from harness.wanted import dom0_is_enough, wants_more_than_dom0
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 
 from harness.agent.client import AgentClient
 from harness.run.session import Session
-from harness.run.wanted import dom0_is_enough
+from harness.wanted import dom0_is_enough
 
 
 @pytest.fixture(params=["dom0", "domu1"])

@@ -18,7 +18,7 @@ from harness.conformance.host import HostDomains, declared_but_unseen, impossibl
 from harness.pytest_plugin import RUN
 from harness.run.bare import TYPES, WHY_NO_PAGING
 from harness.run.session import Session
-from harness.run.wanted import dom0_is_enough
+from harness.wanted import dom0_is_enough
 
 _WELL = pytest.StashKey[bool]()
 

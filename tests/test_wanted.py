@@ -10,7 +10,7 @@ import pytest
 from harness.config.options import DEFAULT_HOST
 from harness.data import BOOT_TEST, TESTCASES
 from harness.run import session as sessions
-from harness.run.wanted import wants_more_than_dom0
+from harness.wanted import wants_more_than_dom0
 from tests.hypervisor.tree import make_tree
 from tests.run.fake_session import Lab
 
@@ -18,7 +18,7 @@ pytest_plugins = ["pytester"]
 
 HEAD = """
 import pytest
-from harness.run.wanted import dom0_is_enough
+from harness.wanted import dom0_is_enough
 
 @pytest.fixture
 def pair(xen): return xen.domus
