@@ -61,7 +61,7 @@ def toolstack_choice(plan: Plan, built: Build, host: Host, update: Callable[[str
     None, where ``plan`` wants dom0 alone.
     """
     if plan.dom0_alone:
-        return no_toolstack("the tests need nothing else")
+        return no_toolstack("the fixtures of the tests want nothing else")
     return choose(
         built.source,
         host.arch,

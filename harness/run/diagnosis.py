@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -35,6 +36,13 @@ class Diagnosis:
             return None
         seen = Hang(cpus=tuple(spinning), backtraces=self.backtraces())
         return HypervisorError(seen, hint=words.after(symptom))
+
+    def raise_hang(self, symptom: object) -> None:
+        """Raise the hang that explains ``symptom``, if there is one and the CPUs can be read."""
+        with contextlib.suppress(LabError):
+            seen = self.hang(symptom)
+            if seen is not None:
+                raise seen
 
     def backtraces(self) -> tuple[Backtrace, ...]:
         """Return the backtrace of each CPU; none if the state of the CPUs cannot be read."""

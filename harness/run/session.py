@@ -314,11 +314,7 @@ def _booted(what: _Booting, recorder: Recorder) -> Iterator[Session]:
             machine = stack.enter_context(machines.machine(host, parts, recorder, console))
             machine.power_on()
             progress.update("Xen and dom0 are booting")
-
-            def late(error: LabError) -> None:
-                progress.note(f"{host.name:12} {error}")
-
-            dom0 = dom0_steps.login(machine, keys, late)
+            dom0 = _login(recorder, Diagnosis(host, what.built, machine), keys)
             stack.callback(dom0.close)
             machine.up()
             bring_up.same_build(dom0, what.built)
@@ -349,17 +345,36 @@ def _booted(what: _Booting, recorder: Recorder) -> Iterator[Session]:
                     tear_down.compare(live, before)
 
 
+def _login(recorder: Recorder, diagnosis: Diagnosis, keys: RunKeys) -> Dom0:
+    """Wait until dom0 can be logged into; HypervisorError if Xen hangs before that."""
+
+    def late(error: LabError) -> None:
+        recorder.progress.note(f"{diagnosis.host.name:12} {error}")
+        diagnosis.raise_hang(error)
+
+    try:
+        return dom0_steps.login(diagnosis.machine, keys, late)
+    except LabError as error:
+        diagnosis.raise_hang(error)
+        raise
+
+
 @contextmanager
 def _explained(live: Session, questions: Questions | None) -> Iterator[None]:
-    """If the host does not come up, look for a hang of Xen, and ask ``questions``."""
+    """If the host does not come up: see ``_explain``."""
     try:
         yield
     except LabError as error:
-        with contextlib.suppress(LabError):  # the CPUs cannot be examined
-            live.diagnose(error)
-        if questions is not None:
-            ask(live, questions, error)
+        _explain(live, questions, error)
         raise
+
+
+def _explain(live: Session, questions: Questions | None, error: LabError) -> None:
+    """Raise HypervisorError if Xen hangs, or gives a wrong answer to ``questions``."""
+    with contextlib.suppress(LabError):  # the CPUs cannot be examined
+        live.diagnose(error)
+    if questions is not None:
+        ask(live, questions, error)
 
 
 def _toolstack(live: Session, folder: Path, questions: Questions | None) -> Toolstack | None:
@@ -367,8 +382,7 @@ def _toolstack(live: Session, folder: Path, questions: Questions | None) -> Tool
 
     def late(error: LabError) -> None:
         live.recorder.progress.note(f"{live.host.name:12} {error}")
-        if questions is not None:
-            ask(live, questions, error)
+        _explain(live, questions, error)
 
     if live.why_no_tools:
         dom0_steps.cpus_up(live.machine, late)
