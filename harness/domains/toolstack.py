@@ -28,6 +28,10 @@ _CLOSE_SECONDS = 5.0
 _KEEPALIVE = (5, 6)  # seconds between probes; number of probes without an answer
 
 
+class NotStarted(LabError):
+    """libvirt could not start a domU."""
+
+
 @dataclass(frozen=True)
 class DomUBoot:
     """What a domU boots (paths inside dom0, arguments of its kernel), and its size."""
@@ -122,8 +126,8 @@ class Toolstack:
     ) -> DomU:
         """Define and start a domU; its console is recorded as stream ``name``.
 
-        Each vCPU is pinned to one CPU: vCPU 0 to ``first_cpu``, vCPU 1 to the next one...  LabError
-        if libvirt fails, with the domU removed again; Overdue if the call does not end.
+        Each vCPU is pinned to one CPU: vCPU 0 to ``first_cpu``, vCPU 1 to the next one...
+        NotStarted if libvirt fails, with the domU removed again; Overdue if the call does not end.
         """
         cpus = self._cpu_count()
         xml = (
@@ -153,7 +157,7 @@ class Toolstack:
                 self.expect_end(name)
                 with contextlib.suppress(libvirt.libvirtError):
                     _remove(name, domain)
-            raise LabError(
+            raise NotStarted(
                 f"the domU does not start: {error.get_error_message()}",
                 where=name,
                 hint="see /var/log/libvirt/libxl in dom0 (`evtchn-harness boot`)",

@@ -69,11 +69,11 @@ def identity(evidence: Evidence) -> Identity:
             return Identity(kind, evidence.scenario, f"{results}; {evidence.state}")
         case Leak():
             return Identity(kind, ", ".join(change.what for change in evidence.changes))
-        case BringUp(step=""):
+        case BringUp(domain=""):
             return Identity(kind, evidence.stage)
         case BringUp():
             why = "late" if evidence.late else _NUMBER.sub("N", evidence.reason).strip()
-            return Identity(kind, evidence.step, why)
+            return Identity(kind, evidence.step or evidence.stage, why)
         case Assertion():
             return Identity(kind, f"{evidence.file}::{evidence.function}", evidence.expression)
         case InFlight():

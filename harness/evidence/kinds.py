@@ -204,10 +204,9 @@ class BringUp:
     kind: Literal["bring-up"] = "bring-up"
     stage: str  # a phase of harness.results.records.PHASES
     last_words: tuple[str, ...] = ()  # of dom0's console, before it failed
-    step: str = (
-        ""  # of dom0's init: sshd, xenstore...; or "kernel"; "": it was not dom0 that failed
-    )
-    late: bool = False  # the step did not fail: it had not ended when the time was over
+    domain: str = ""  # that did not come up: dom0, domu1...; "": it was no domain that failed
+    step: str = ""  # of dom0's init: sshd, xenstore...; or "kernel"
+    late: bool = False  # it did not fail: it had not ended when the time was over
     reason: str = ""  # the one of the last words that says why
     tries: int = 1  # boots that ended so
     elsewhere: str = ""  # another Xen with which the same images came up on this host, and when

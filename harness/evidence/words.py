@@ -185,11 +185,14 @@ def after(symptom: object) -> str:
 
 
 def _bring_up(seen: BringUp) -> str:
-    if not seen.step:
+    if not seen.domain:
         return f"the host does not come up: {seen.stage}"
-    told = f"dom0 is late with {seen.step}" if seen.late else "dom0 does not come up"
+    if seen.late and seen.step:
+        told = f"{seen.domain} is late with {seen.step}"
+    else:
+        told = f"{seen.domain} does not come up"
     told += f", in {seen.tries} boots" if seen.tries > 1 else ""
-    told += "" if seen.late else f": {seen.step} failed"
+    told += f": {seen.step} failed" if seen.step and not seen.late else ""
     told += f": {seen.reason}" if seen.reason else ""
     if seen.elsewhere:
         told += f"; with another Xen the same images came up here: {seen.elsewhere}"

@@ -10,15 +10,16 @@ from pathlib import Path
 from harness import cache
 from harness.arch import Arch
 from harness.config.physical import Host
+from harness.domains.call_timeout import Overdue
 from harness.domains.dom0 import Dom0
-from harness.domains.toolstack import DomU, DomUBoot, Toolstack
+from harness.domains.toolstack import DomU, DomUBoot, NotStarted, Toolstack
 from harness.evidence import BringUp, words
 from harness.hypervisor import build as builds
 from harness.hypervisor.build import Build
 from harness.hypervisor.symbols import is_shown
 from harness.images.dom0 import DOMU_INITRAMFS, Dom0Image
 from harness.machine import Machine
-from harness.machine.console import Console
+from harness.machine.console import Console, LineMissing
 from harness.results.manifest import Ingredient
 from harness.run import machines
 from harness.run.dom0_steps import last_words
@@ -40,8 +41,8 @@ def stage(recorder: Recorder, host: str, name: str, console: Console) -> Iterato
             yield
         except LabError as error:
             if error.evidence is None:
-                seen = BringUp(stage=name, last_words=last_words(console))
-                error.evidence, error.story = seen, error.story or words.story(seen)
+                error.evidence = BringUp(stage=name, last_words=last_words(console))
+            error.story = error.story or words.story(error.evidence)
             raise
 
 
@@ -131,9 +132,26 @@ def start_domus(
     )
     for number in range(1, host.domus + 1):
         first = machines.first_cpu(host, number) if plan.pinned else 0
-        started(tools.start(f"domu{number}", host.arch, boot, console, first))
+        name = f"domu{number}"
+        try:
+            started(tools.start(name, host.arch, boot, console, first))
+        except NotStarted as error:
+            error.evidence = _domu_not_up(name, error.what, console)
+            raise
+        except Overdue as error:
+            error.evidence = _domu_not_up(name, error.what, console, late=True)
+            raise
 
 
 def await_domu(domu: DomU, console: Console, check: Callable[[], None]) -> None:
     """Wait until ``domu`` prints on its console that it is up."""
-    console.expect("harness: domU up", _DOMU_SECONDS, domu.name, check=check)
+    try:
+        console.expect("harness: domU up", _DOMU_SECONDS, domu.name, check=check)
+    except LineMissing as error:
+        error.evidence = _domu_not_up(domu.name, error.what, console, late=True)
+        raise
+
+
+def _domu_not_up(name: str, reason: str, console: Console, *, late: bool = False) -> BringUp:
+    words = last_words(console, name) or last_words(console)
+    return BringUp(stage="domains", domain=name, reason=reason, late=late, last_words=words)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""With which hypervisors the same dom0 has come up on this host: kept in the cache.
+"""With which hypervisors the same dom0 and domUs have come up on this host: kept in the cache.
 
-A dom0 that does not come up may be the fault of Xen or of the lab.  If the same images have come
+That a domain does not come up may be the fault of Xen or of the lab.  If the same images have come
 up with another Xen, on the same host, it is Xen's (after a second try; see harness.run.second_try).
 Remembering costs nothing; booting another Xen each time would cost a boot, and a bisection boots
 its good revisions anyway.
@@ -30,7 +30,7 @@ _SHELF = "came-up"
 
 @dataclass(frozen=True)
 class CameUp:
-    """What is known of one dom0 on one host; ``key`` is of everything that is booted but Xen."""
+    """What is known of the same images on one host; ``key`` is of all that is booted but Xen."""
 
     key: str
     build: str  # digest of the Xen that is booted now
@@ -38,8 +38,7 @@ class CameUp:
     @classmethod
     def of(cls, host: Host, built: Build, image: Dom0Image, agent: Path, fit: Choice) -> CameUp:
         """Return it for what is about to be booted on ``host``."""
-        guest = GUESTS / "dom0"
-        own = sorted(path for path in guest.iterdir() if path.is_file())
+        own = sorted(path for name in ("dom0", "domu") for path in (GUESTS / name).iterdir())
         toolstack = fit.built.digest if fit.built else ""
         words = cache.digest_files([fit.words], base=fit.words.parent) if fit.words else ""
         return cls(
@@ -47,33 +46,33 @@ class CameUp:
                 host.model_dump_json(),
                 _machine(host),
                 image.digest,
-                cache.digest_files(own, base=guest),
+                cache.digest_files(own, base=GUESTS),
                 agent.read_bytes(),
                 [fit.codename, fit.how == "none", toolstack, words],
             ),
             built.digest,
         )
 
-    def note(self, version: str) -> None:
-        """Remember that dom0 has come up with this Xen, which is ``version``."""
+    def note(self, version: str, *, domus: bool) -> None:
+        """Remember that dom0 (or the ``domus``) came up with this Xen, which is ``version``."""
+        folder = self._folder(domus)
         with contextlib.suppress(OSError):  # the cache may be read-only
-            self._folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             facts = {"version": version, "when": datetime.now(UTC).isoformat(timespec="seconds")}
-            (self._folder / self.build).write_text(json.dumps(facts))
+            (folder / self.build).write_text(json.dumps(facts))
 
-    def elsewhere(self) -> str:
-        """Return another Xen with which the same dom0 came up, and when; "" if there is none."""
+    def elsewhere(self, *, domus: bool) -> str:
+        """Return another Xen with which the same came up, and when; "" if there is none."""
         known = []
         with contextlib.suppress(OSError, ValueError, KeyError):
-            for path in self._folder.iterdir():
+            for path in self._folder(domus).iterdir():
                 if path.name != self.build:
                     facts = json.loads(path.read_text())
                     known.append((str(facts["when"]), str(facts["version"])))
         return " on ".join(reversed(max(known))) if known else ""
 
-    @property
-    def _folder(self) -> Path:
-        return cache.root() / _SHELF / self.key
+    def _folder(self, domus: bool) -> Path:
+        return cache.root() / _SHELF / self.key / ("domus" if domus else "dom0")
 
 
 def _machine(host: Host) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.domains.dom0 import Dom0, NoAnswer
 from harness.domains.keys import RunKeys
-from harness.evidence import BringUp, Crash
+from harness.evidence import BringUp
 from harness.machine import Machine
 from harness.machine.console import Console, LineMissing
 from harness.verdict import LabError
@@ -91,14 +91,6 @@ def wait(machine: Machine, step: Step, seconds: float, on_late: OnLate) -> None:
         raise LabError(_seen(console, failed[1], reason=why(console) or failed[2]))
 
 
-def is_dom0s(error: LabError) -> bool:
-    """Say whether ``error`` means that dom0 did not come up, and not that the machine is gone."""
-    seen = error.evidence
-    return (isinstance(seen, BringUp) and bool(seen.step)) or (
-        isinstance(seen, Crash) and seen.stream == "dom0"
-    )
-
-
 def starts_cpus(console: Console) -> bool:
     """Say whether dom0's init has given up the toolstack: it then starts the other CPUs."""
     failed = re.compile(rf"harness: dom0 ({'|'.join((*_LIBVIRTD.needs, 'libvirtd'))}) failed")
@@ -113,9 +105,9 @@ def why(console: Console) -> str:
     return ["", *telling, *fatal][-1]
 
 
-def last_words(console: Console) -> tuple[str, ...]:
-    """Return the last lines of dom0's console."""
-    return tuple(line.text for line in console.tail("dom0", LAST_WORDS))
+def last_words(console: Console, domain: str = "dom0") -> tuple[str, ...]:
+    """Return the last lines of a domain's console."""
+    return tuple(line.text for line in console.tail(domain, LAST_WORDS))
 
 
 def _late(console: Console, step: Step) -> BringUp:
@@ -134,5 +126,10 @@ def _under_way(console: Console, step: Step) -> str:
 
 def _seen(console: Console, step: str, *, late: bool = False, reason: str) -> BringUp:
     return BringUp(
-        stage="boot", last_words=last_words(console), step=step, late=late, reason=reason.strip()
+        stage="boot",
+        domain="dom0",
+        step=step,
+        late=late,
+        reason=reason.strip(),
+        last_words=last_words(console),
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whose fault it is that dom0 does not come up, where Xen was found to answer as it should."""
+"""Whose fault it is that a domain does not come up, where Xen answers as it should."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from harness.evidence import BringUp
-from harness.run import dom0_steps
+from harness.evidence import BringUp, Crash
 from harness.run.came_up import CameUp
 from harness.verdict import HypervisorError, LabError
 
@@ -23,17 +22,18 @@ def twice(
     known: CameUp,
     note: Callable[[str], None],
 ) -> Iterator[Booted]:
-    """Yield what ``boot`` yields; boot a second time if dom0 does not come up, although the same
-    images came up with another Xen on this host.
+    """Yield what ``boot`` yields; boot a second time if dom0 or a domU does not come up, although
+    the same images came up with another Xen on this host.
 
-    HypervisorError if it does not come up in the second boot either.  If they never came up, the
+    HypervisorError if one does not come up in the second boot either.  If they never came up, the
     LabError of the first boot: then nobody knows whether it is Xen's fault.
     """
     with contextlib.ExitStack() as stack:
         try:
             live = stack.enter_context(boot())
         except LabError as first:
-            elsewhere = known.elsewhere() if dom0_steps.is_dom0s(first) else ""
+            seen = not_up(first)
+            elsewhere = known.elsewhere(domus=seen.domain != "dom0") if seen else ""
             if not elsewhere:
                 raise
             note(f"{first}; trying once more: with another Xen the same came up ({elsewhere})")
@@ -47,15 +47,23 @@ def _again(boot: Callable[[], AbstractContextManager[Booted]], elsewhere: str) -
         try:
             live = stack.enter_context(boot())
         except LabError as second:
-            if not dom0_steps.is_dom0s(second):
+            seen = not_up(second)
+            if seen is None:
                 raise
-            seen = replace(_bring_up(second), tries=2, elsewhere=elsewhere)
-            raise HypervisorError(seen, story=second.story) from second
+            both = replace(seen, tries=2, elsewhere=elsewhere)
+            raise HypervisorError(both, story=second.story) from second
         yield live
 
 
-def _bring_up(error: LabError) -> BringUp:
-    """Return the evidence of ``error``; a panic of dom0's kernel is one of its steps."""
-    if isinstance(error.evidence, BringUp):
-        return error.evidence
-    return BringUp(stage="boot", step="kernel", reason=error.what)
+def not_up(error: LabError) -> BringUp | None:
+    """Return which domain did not come up, by ``error``; None if something else has failed (the
+    machine is gone, say).  A panic of a domain's kernel is a step in its coming up."""
+    match error.evidence:
+        case BringUp(domain=domain) as seen if domain:
+            return seen
+        case Crash(stream=domain, what=what, text=text) if domain != "xen":
+            stage = "boot" if domain == "dom0" else "domains"
+            reason = f"{what}: {text}"
+            return BringUp(stage=stage, domain=domain, step="kernel", reason=reason)
+        case _:
+            return None

@@ -325,7 +325,7 @@ def _booted(what: _Booting, recorder: Recorder) -> Iterator[Session]:
                 if live.tools is not None:
                     stack.callback(live.tools.close)
                 before = leak_check.observe(dom0, live.tools)
-            what.known.note(what.built.source.version)
+            what.known.note(what.built.source.version, domus=False)
         try:
             with _explained(live, what.questions):
                 with bring_up.stage(recorder, host.name, "domains", console):
@@ -335,6 +335,8 @@ def _booted(what: _Booting, recorder: Recorder) -> Iterator[Session]:
                     live.greet()
                     if plan.snapshot:
                         live.save()
+            if live.domus:
+                what.known.note(what.built.source.version, domus=True)
             yield live
         finally:
             with recorder.phase(host.name, "teardown"):

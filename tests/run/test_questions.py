@@ -26,7 +26,11 @@ from tests.conformance.model_agent import ModelHost
 from tests.conformance.test_reference_model import WORLD
 
 NOT_UP = BringUp(
-    stage="boot", step="xenstore", reason="FATAL: no", last_words=("kernel up", "FATAL: no")
+    stage="boot",
+    domain="dom0",
+    step="xenstore",
+    reason="FATAL: no",
+    last_words=("kernel up", "FATAL: no"),
 )
 
 
