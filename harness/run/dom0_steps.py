@@ -29,11 +29,11 @@ _WHY = re.compile(r"\b(error|fail\w*|cannot|unable|denied|refused|no such|panic|
 
 @dataclass(frozen=True)
 class Step:
-    """A step that is waited for, and which ones, where they fail, mean that it will not come."""
+    """A step that is waited for, and the steps without which it cannot come."""
 
     name: str
     needs: tuple[str, ...]
-    fatal: str = ""  # the beginning of a line with which a program ends without which it will not
+    fatal: str = ""  # how the line begins with which a program that it needs gives up
     late: float = _LATE_SECONDS  # when it is told that it is late
 
     @property
