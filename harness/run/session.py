@@ -326,6 +326,7 @@ def _booted(what: _Booting, recorder: Recorder) -> Iterator[Session]:
                     stack.callback(live.tools.close)
                 before = leak_check.observe(dom0, live.tools)
             what.known.note(what.built.source.version, domus=False)
+        is_up = False
         try:
             with _explained(live, what.questions):
                 with bring_up.stage(recorder, host.name, "domains", console):
@@ -337,14 +338,15 @@ def _booted(what: _Booting, recorder: Recorder) -> Iterator[Session]:
                         live.save()
             if live.domus:
                 what.known.note(what.built.source.version, domus=True)
+            is_up = True
             yield live
         finally:
             with recorder.phase(host.name, "teardown"):
                 tear_down.record_domains(live)
                 agents.end(live.lines)
-                up = live.status is Status.UP and tear_down.healthy(live)
-                if up and tear_down.destroy_domus(live):
-                    tear_down.compare(live, before)
+                well = live.status is Status.UP and tear_down.healthy(live)
+                if well and tear_down.destroy_domus(live) and is_up:
+                    tear_down.compare(live, before)  # what a failed start leaves is no leak
 
 
 def _login(recorder: Recorder, diagnosis: Diagnosis, keys: RunKeys) -> Dom0:
