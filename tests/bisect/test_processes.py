@@ -12,7 +12,7 @@ from harness.bisect.processes import of_document
 from harness.bisect.signature import Signature
 from harness.bisect.target import node_of, target_of
 from harness.data import TESTCASES
-from harness.evidence import Assertion, Evidence, codec
+from harness.evidence import Assertion, BringUp, Evidence, codec
 from harness.history.format.parquet import write
 from harness.history.simulate.bugs import inject
 from harness.history.simulate.run import Recipe, generate
@@ -51,6 +51,14 @@ def test_tries_are_what_the_tests_said_and_nothing_around_them() -> None:
         "race", "assertion", "test_duel.py::test_race", "seen.lost == 0"
     )
     assert (got.boot_seconds, got.seconds, got.place) == (30.0, 9.0, "/place")
+
+
+def test_the_tests_after_a_boot_that_failed_are_no_faults_of_the_lab() -> None:
+    not_up = BringUp(stage="boot", domain="dom0", step="xenstore", reason="FATAL: no")
+    tests = [said("boot", "FAIL", not_up), said("race", "MISS")]
+    (one,) = of_document("c1", {"hosts": [{"tests": tests, "seconds": {}}]}, "").tries
+    assert (one.test, one.outcome) == ("boot", "fail")
+    assert one.signature == Signature("boot", "bring-up", "xenstore", "FATAL: no")
 
 
 @pytest.mark.parametrize(
