@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import run
-from harness.data import TESTCASES
+from harness.data import BOOT_TEST, TESTCASES
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def test_the_lock_suite_leaves_the_conformance_tests_out(given: list[str]) -> No
     assert CliRunner().invoke(run.command, []).exit_code == 0
     assert given[0] == str(TESTCASES)
     assert f"--ignore={TESTCASES / 'conformance'}" in given
+    assert f"--ignore={BOOT_TEST.parent}" in given and BOOT_TEST.is_file()
 
 
 def test_the_conformance_suite(given: list[str]) -> None:
