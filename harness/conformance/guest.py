@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.agent.client import AgentClient
+from harness.agent.polls import FOREVER, IN_THE_PAST
 from harness.agent.wire import Answer, Arguments
-from harness.conformance.hypercalls import FOREVER, IN_THE_PAST, Observed, call, observed
+from harness.conformance.hypercalls import Observed, call, observed
 from harness.conformance.initial_state import list_ports
 from harness.conformance.polls import observe_poll
 from harness.conformance.reference_model import ReferenceModel

@@ -165,7 +165,6 @@ def _code(seen: Observed) -> str:
     more = f" {seen.status}" if seen.status is not None else ""
     if seen.blocked is not None and seen.code == 0:
         more += " after a sleep" if seen.blocked else " at once"
-        more += f" ({seen.median_s * 1e6:.0f} us)" if seen.median_s else ""
     return _errno(seen.code) + more
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 
 from harness.agent.client import AgentClient
 from harness.conformance.bare import after_upcall, cleared, expected_events
@@ -18,7 +19,6 @@ from harness.model.evtchn.predict import predict
 
 LINUX = frozenset({0, 1})  # domids
 HZ = 1_000_000_000
-_QUICK, _SLOW = 50_000, 4_000_000  # ns of a poll
 _STATUS = {State.UNBOUND: 1, State.INTERDOMAIN: 2, State.PIRQ: 3, State.VIRQ: 4, State.IPI: 5}
 
 Lie = Callable[[Operation, AllowedOutcome], AllowedOutcome]
@@ -28,16 +28,14 @@ Lie = Callable[[Operation, AllowedOutcome], AllowedOutcome]
 class ModelHost:
     """One world, which the agents of all its domains share.  ``lie`` changes what happens.
 
-    ``slow`` has the ns that the next polls take at the least, for another had the CPU; ``nap``
-    is what a poll takes that sleeps, ``other`` what any other hypercall takes.
+    ``busy`` is the share of polls during which the vCPU takes an interrupt, sleep or not.
     """
 
     world: World
     lie: Lie = lambda _operation, outcome: outcome
     made: list[Operation] = field(default_factory=list)
-    slow: list[int] = field(default_factory=list)
-    nap: int = _SLOW
-    other: int = 10_000
+    busy: float = 0.0
+    chance: Random = field(default_factory=lambda: Random(1))
 
     def agent(self, domid: int, name: str) -> AgentClient:
         """Return a client of domain ``domid``'s agent."""
@@ -82,17 +80,17 @@ class _Channel:
             return str(special(words))
         result = self._host.make(_operation(verb, words, self._domid))
         if result.rc < 0:
-            return f"err errno={-result.rc} what={verb} call=1 ret={1 + self._host.other}"
+            return f"err errno={-result.rc} what={verb} call=1 ret=2"
         more = ""
         if result.status is not None:
             s = result.status
             more = f" state={s.status} vcpu={s.vcpu} remote={s.dom} detail={s.detail}"
         if verb == "poll":
-            took = self._host.nap if result.blocked and words["timeout"] == "0" else _QUICK
-            if self._host.slow:
-                took = max(took, self._host.slow.pop(0))
-            more = f" took={','.join([str(took)] * int(words['times']))}"
-        return f"ok result={result.code} call=1 ret={1 + self._host.other} cpu=0{more}"
+            sleeps = result.blocked and words["timeout"] == "0"
+            host, times = self._host, int(words["times"])
+            woken = [sleeps or host.chance.random() < host.busy for _ in range(times)]
+            more = f" woken={','.join(str(int(each)) for each in woken)}"
+        return f"ok result={result.code} call=1 ret=2 cpu=0{more}"
 
     def _hello(self, _: dict[str, str]) -> str:
         vcpus = len(self._host.domain(self._domid).vcpus)
