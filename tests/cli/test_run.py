@@ -79,6 +79,8 @@ def test_both_hosts_are_tested_whatever_becomes_of_the_first(
     [
         ("def test_a(:\n", "", "test_mine.py: SyntaxError: invalid syntax"),
         ("def test_a(xen): pass\n", "::test_b", "could not collect what was asked for"),
+        ("def test_a(guesst): pass\n", "", "test_mine.py::test_a: fixture 'guesst' not found"),
+        ("def test_a(): pass\n", "", "no test in what was asked for uses a host"),
     ],
 )
 def test_what_pytest_cannot_collect_is_a_mistake_of_the_user(
