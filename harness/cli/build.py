@@ -37,7 +37,7 @@ def command(arch: str, xen: XenOptions, as_json: bool) -> None:
     """
     found = open_hypervisor(xen)
     with _progress(f"{xen.flavour} {arch}") as progress:
-        built = build(found.source, found.flavour, Arch(arch), progress=progress)
+        built = build(found.source, found.flavour, Arch(arch), found.how, progress=progress)
     if as_json:
         print_json(document(built))
     else:

@@ -19,7 +19,7 @@ from harness.config.options import RunOptions
 from harness.data import TESTCASES
 from harness.progress import Progress
 from harness.pytest_plugin import HostRun
-from harness.run.plan import Hypervisor, Plan, find_hosts, make_plan, open_source
+from harness.run.plan import Hypervisor, Plan, find_hosts, how_to_build, make_plan, open_source
 from harness.verdict import EXIT_INTERRUPTED, ConfigError, HarnessError
 
 SUITES = {"lock": TESTCASES, "conformance": TESTCASES / "conformance"}
@@ -64,13 +64,13 @@ def _bisect_run(options: RunOptions, tests: Sequence[Path], as_json: bool) -> in
     given = click.get_current_context().get_parameter_source("flavour")
     try:
         archs = [host.arch for host in find_hosts(options)]
-        source = open_source(options)
+        source, how = open_source(options), how_to_build(options)
         if given is ParameterSource.DEFAULT:
             options = replace(options, flavour=flavours.as_it_stands(source.tree))
-        if why := gitrun.unbuildable(source, options.flavour, archs):
+        if why := gitrun.unbuildable(source, options.flavour, archs, how):
             click.echo(f"skipped: {why}", err=True)
             return gitrun.SKIP
-        xen = Hypervisor(source=source, flavour=flavours.find(options.flavour, source))
+        xen = Hypervisor(source=source, flavour=flavours.find(options.flavour, source), how=how)
         for _ in range(2):
             run = _run(make_plan(options, xen), options.suite, tests, as_json)
             if run.exit_code == EXIT_INTERRUPTED:

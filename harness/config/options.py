@@ -65,6 +65,14 @@ class XenOptions:
     xen_ref: str | None = field(
         default=None, metadata=_says("Commit, tag or branch in the repository of --xen-git.", "REF")
     )
+    compiler: str = field(
+        default="gcc",
+        metadata=_says("Compiler that builds Xen: gcc or clang, or one of a version.", "NAME"),
+    )
+    release_build: bool = field(
+        default=False,
+        metadata=_says("Build Xen as it is shipped: optimised more, and without assertions."),
+    )
 
     def __post_init__(self) -> None:
         if self.xen_src is not None and self.xen_git is not None:

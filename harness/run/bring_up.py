@@ -52,6 +52,7 @@ def hypervisor(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
         plan.hypervisor.source,
         plan.hypervisor.flavour,
         host.arch,
+        plan.hypervisor.how,
         progress=lambda objects: update(f"{objects} objects compiled"),
     )
 
