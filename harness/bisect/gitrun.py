@@ -27,7 +27,7 @@ def unbuildable(source: Source, flavour: str | None, archs: Sequence[Arch]) -> s
     """
     try:
         for arch in archs:
-            build(source, flavour or flavours.as_it_stands(source.tree), arch)
+            build(source, flavour or flavours.AS_IT_STANDS, arch)
     except (BuildError, ConfigError) as error:
         return str(error)
     return ""

@@ -6,12 +6,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
-from click.core import ParameterSource
 
 from harness.cli import print_json
 from harness.cli.options import json_option, takes
@@ -59,24 +57,27 @@ def _bisect_run(options: RunOptions, tests: Sequence[Path], as_json: bool) -> in
     """Run for ``git bisect run``; a lab fault is tried once more, and then stops it."""
     from harness.bisect import gitrun
     from harness.hypervisor import flavour as flavours
+    from harness.hypervisor.series import DoesNotApply
     from harness.results.store import load
 
-    given = click.get_current_context().get_parameter_source("flavour")
     try:
         archs = [host.arch for host in find_hosts(options)]
         source = open_source(options)
-        if given is ParameterSource.DEFAULT:
-            options = replace(options, flavour=flavours.as_it_stands(source.tree))
-        if why := gitrun.unbuildable(source, options.flavour, archs):
+        flavour = options.flavour or flavours.AS_IT_STANDS
+        if why := gitrun.unbuildable(source, flavour, archs):
             click.echo(f"skipped: {why}", err=True)
             return gitrun.SKIP
-        xen = Hypervisor(source=source, flavour=flavours.find(options.flavour, source))
+        found = flavours.find(flavour, source, options.model)
+        xen = Hypervisor(source=source, flavour=found)
         for _ in range(2):
             run = _run(make_plan(options, xen), options.suite, tests, as_json)
             if run.exit_code == EXIT_INTERRUPTED:
                 return gitrun.STOP
             if (said := gitrun.exit_code(load(run.directory.path))) != gitrun.STOP:
                 return said
+    except DoesNotApply as error:
+        click.echo(f"skipped: {error}", err=True)
+        return gitrun.SKIP
     except HarnessError as error:  # exit code 2 or 3 would mean "bad" to git
         click.echo(f"error: {error}", err=True)
     return gitrun.STOP
