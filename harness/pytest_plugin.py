@@ -88,7 +88,8 @@ def _options() -> list[Option]:
 def _asked(config: pytest.Config) -> RunOptions:
     """Return the values of the options; whether to go on after a failure is pytest's to say."""
     values = {each.field: config.getoption(each.name) for each in _options()}
-    return RunOptions(**values | {"host": tuple(values["host"])}, keep_going=True)
+    values |= {each.field: tuple(values[each.field]) for each in _options() if each.several}
+    return RunOptions(**values, keep_going=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

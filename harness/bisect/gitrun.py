@@ -28,7 +28,7 @@ def unbuildable(source: Source, flavour: str | None, archs: Sequence[Arch], how:
     """
     try:
         for arch in archs:
-            build(source, flavour or flavours.as_it_stands(source.tree), arch, how)
+            build(source, flavour or flavours.AS_IT_STANDS, arch, how)
     except (BuildError, ConfigError) as error:
         return str(error)
     return ""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -36,7 +37,7 @@ def command(arch: str, xen: XenOptions, as_json: bool) -> None:
     is taken from the cache.
     """
     found = open_hypervisor(xen)
-    with _progress(f"{xen.flavour} {arch}") as progress:
+    with _progress(f"{found.flavour.name} {arch}") as progress:
         built = build(found.source, found.flavour, Arch(arch), found.how, progress=progress)
     if as_json:
         print_json(document(built))
@@ -55,6 +56,12 @@ def document(built: Build) -> dict[str, Any]:
         "flavour": built.flavour,
         "source": built.source.kind,
         "version": built.source.version,
+        "series": [asdict(patch) for patch in built.source.series],
+        "model": {
+            "name": built.model.name,
+            "how": built.model.how,
+            "from": built.model.source,
+        },
         "build_id": built.build_id,
         "image": str(built.image),
         "syms": str(built.syms),

@@ -58,6 +58,8 @@ _EXITS = {"equivalent": EXIT_PASS, "differs": EXIT_PASS, "worse": EXIT_FAIL, "un
     metavar="PERCENT",
     help="How far the speeds may differ and still count as the same.",
 )
+@option("series", help="Apply the patches in this file to CANDIDATE; repeatable.")
+@option("model", help="The lock by whose rules to judge CANDIDATE.")
 @option("lab")
 @option("out")
 @json_option
@@ -69,6 +71,8 @@ def command(
     duration: float,
     seed: int | None,
     margin: float,
+    series: tuple[Path, ...],
+    model: str | None,
     lab: Path | None,
     out: Path | None,
     as_json: bool,
@@ -82,7 +86,7 @@ def command(
     options = RunOptions(host=(host,), duration=duration, lab=lab, keep_going=True)
     hosts = load_lab(lab)
     find_host(hosts, host)
-    variants = find_variant(base, "BASE"), find_variant(candidate, "CANDIDATE")
+    variants = find_variant(base, "BASE"), find_variant(candidate, "CANDIDATE", series, model)
     place = directory.create(out).path
     if any(_release(one) != DEFAULT_RELEASE for one in variants):
         # dom0's toolstack is of the default release: it starts no domU on another one.
@@ -149,7 +153,13 @@ def document(
 ) -> dict[str, Any]:
     """Return the JSON document of ``compare --json``; docs/compare.md has its keys."""
     names = [
-        {"name": one.name, "flavour": one.options.flavour, "version": one.source.version}
+        {
+            "name": one.name,
+            "flavour": one.flavour.name,
+            "version": one.source.version,
+            "series": [patch.subject for patch in one.source.series],
+            "model": one.flavour.design,
+        }
         for one in variants
     ]
     return {

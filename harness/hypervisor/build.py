@@ -20,7 +20,7 @@ from harness.arch import Arch
 from harness.hypervisor import binary
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor import source as sources
-from harness.hypervisor.flavour import Flavour
+from harness.hypervisor.flavour import Flavour, Model
 from harness.hypervisor.make import Progress, counted, step
 from harness.hypervisor.recipe import How, Recipe, recipe
 from harness.hypervisor.source import Source
@@ -38,7 +38,7 @@ class Build:
 
     arch: Arch
     flavour: str
-    design: str  # the flavour whose rules it should keep
+    model: Model  # the lock whose rules it should keep
     source: Source
     directory: Path
     image: Path  # x86-64: uncompressed multiboot ELF (`qemu -kernel`); arm64: flat Image
@@ -49,6 +49,11 @@ class Build:
     compiler: str
     seconds: float  # wall time of this call
     cached: bool
+
+    @property
+    def design(self) -> str:
+        """The name of the model: the flavour whose rules it should keep."""
+        return self.model.name
 
     @property
     def has_symbols(self) -> bool:
@@ -89,7 +94,7 @@ def build(
     return Build(
         arch=arch,
         flavour=chosen.name,
-        design=chosen.design,
+        model=chosen.model,
         source=source,
         directory=directory,
         image=directory / _IMAGE,
@@ -109,7 +114,7 @@ def _ready_made(source: Source, chosen: Flavour, arch: Arch) -> Build:
     return Build(
         arch=arch,
         flavour=chosen.name,
-        design=chosen.design,
+        model=chosen.model,
         source=source,
         directory=image.parent,
         image=image,

@@ -4,16 +4,21 @@
 ``images/xen/<release>/<flavour>/series`` lists patches in the order they apply, as
 paths relative to the file (quilt's format).  A mutant, known to be bad, lies in
 ``images/xen/<release>/bad/<name>/``.  ``rwlock`` is the tree as it stands.
+
+By which lock's rules a tree is judged is another question: its ``Model``.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from harness import cache, command
+from harness.config.options import DEFAULT_FLAVOUR, MODELS
 from harness.data import IMAGES
+from harness.hypervisor.own_lock import OwnLock, own_lock
 from harness.hypervisor.source import Source
 from harness.verdict import ConfigError
 
@@ -21,14 +26,16 @@ SHELF = IMAGES / "xen"
 AS_IT_STANDS = "rwlock"
 DELAYS = SHELF / "delays.patch"  # for every flavour of every release
 
-# Type of ``struct evtchn``'s lock -> flavours that it is (xen/include/xen/sched.h).
-_LOCK_TYPES = {
-    "rwlock_t": ("rwlock",),
-    "spinlock_t": ("spinlock",),
-    "atomic_t": ("counter", "counter-v2"),
-}
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
-_LOCK_MEMBER = re.compile(r"struct evtchn\s*\{\s*(\w+)\s+lock;")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The lock by whose rules a hypervisor is judged."""
+
+    name: str  # counter, counter-v2, rwlock or spinlock: a key of the model's FLAVOURS
+    how: Literal["recognised", "given"]
+    source: str  # one line: in which text of the tree it was recognised, or which option gave it
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,19 @@ class Flavour:
     name: str
     patches: tuple[Path, ...]
     bad: bool = False  # a mutant that a test must catch
+    judged_as: Model | None = None  # None: as what it was made to be
+
+    @property
+    def model(self) -> Model:
+        """The lock by whose rules it is judged: a mutant's is the one it was made from."""
+        return self.judged_as or Model(self._own_design(), "given", f"flavour {self.name}")
 
     @property
     def design(self) -> str:
-        """The flavour whose rules it should keep: a mutant's is the one it was made from."""
+        """The name of the model: the flavour whose rules it should keep."""
+        return self.model.name
+
+    def _own_design(self) -> str:
         if not self.bad:
             return self.name
         home = self.patches[0].parent
@@ -60,33 +76,57 @@ def names(release: tuple[int, int]) -> list[str]:
     return [AS_IT_STANDS, *good, *(path.parent.name for path in sorted(home.glob("bad/*/series")))]
 
 
-def find(name: str, source: Source) -> Flavour:
-    """Return flavour ``name`` for ``source``.
+def find(name: str | None, source: Source, model: str | None = None) -> Flavour:
+    """Return flavour ``name`` for ``source``, judged as ``model`` if that is given.
 
-    A tree that has the flavour's lock already (a developer's own branch) is taken as it
-    stands.  ConfigError when there is no such series for the release.
+    Without ``name``: the default one of the distribution's Xen; any other tree, or a series of
+    the user's, as it stands.  A tree that has the flavour's lock already (a developer's own
+    branch) is taken as it stands, too.  ConfigError when there is no such series for the release,
+    or nobody says as what a tree is to be judged.
     """
+    if name is None:
+        own_tree = source.kind in ("dir", "git") or source.series
+        found = _as_it_stands(source, model) if own_tree else _find(DEFAULT_FLAVOUR, source)
+    else:
+        found = _find(name, source)
+    return replace(found, judged_as=Model(model, "given", "--model")) if model else found
+
+
+def _find(name: str, source: Source) -> Flavour:
     own = own_lock(source.tree)
-    if own is not None and name in own:
-        return Flavour(name, ())
-    release = "{}.{}".format(*source.release)
-    if name == AS_IT_STANDS and own is not None:
-        raise ConfigError(
-            f"this tree's event channel lock is not a rwlock: build it as {own[0]}",
-            where=str(source.tree),
-        )
-    if name == AS_IT_STANDS:
+    if own is not None and name in (AS_IT_STANDS, own.designs[0]):
+        return Flavour(own.designs[0], (), judged_as=_recognised(own))
+    if name == AS_IT_STANDS or (own is not None and name in own.designs):
         return Flavour(name, ())
     for folder, bad in ((_home(source.release) / name, False), (_bad(source.release) / name, True)):
         series = folder / "series"
         if _NAME.fullmatch(name) and series.is_file():
             return Flavour(name, _read_series(series), bad)
     raise ConfigError(
-        f"no flavour {name} for Xen {release}",
+        f"no flavour {name} for Xen {'{}.{}'.format(*source.release)}",
         where="--flavour",
         hint=f"there are {', '.join(names(source.release))}; "
         f"a new one is a folder {_home(source.release) / name} with a series file",
     )
+
+
+def _as_it_stands(source: Source, model: str | None) -> Flavour:
+    """Return ``source`` as it stands, named after its own lock."""
+    own = own_lock(source.tree)
+    if own is not None:
+        return Flavour(own.designs[0], (), judged_as=_recognised(own))
+    if model is not None:
+        return Flavour(model, ())
+    raise ConfigError(
+        "cannot recognise the lock of this tree's event channels: struct evtchn has no lock of "
+        "type rwlock_t, spinlock_t or atomic_t",
+        where=str(source.tree),
+        hint=f"say by whose rules to judge it: --model {', '.join(MODELS)}",
+    )
+
+
+def _recognised(own: OwnLock) -> Model:
+    return Model(own.designs[0], "recognised", own.seen)
 
 
 def delayed(flavour: Flavour, source: Source) -> Flavour:
@@ -100,23 +140,7 @@ def delayed(flavour: Flavour, source: Source) -> Flavour:
             where="--delays",
             hint="take a release whose source there is, or --xen-src",
         )
-    patches = (*flavour.patches, DELAYS)
-    return Flavour(flavour.name, patches, flavour.bad)
-
-
-def as_it_stands(tree: Path) -> str:
-    """Return the flavour to build ``tree`` as without any patch."""
-    return (own_lock(tree) or (AS_IT_STANDS,))[0]
-
-
-def own_lock(tree: Path) -> tuple[str, ...] | None:
-    """Return the flavours that ``tree`` is without any patch; None if it is none of them."""
-    try:
-        text = (tree / "xen" / "include" / "xen" / "sched.h").read_text(errors="replace")
-    except OSError:
-        return None
-    found = _LOCK_MEMBER.search(text)
-    return _LOCK_TYPES.get(found[1]) if found else None
+    return replace(flavour, patches=(*flavour.patches, DELAYS))
 
 
 def apply(flavour: Flavour, tree: Path) -> None:

@@ -50,6 +50,8 @@ def _suite(report: NightReport, cell: CellRow) -> HostRun:
         source=cell.source,
         toolstack="",
         toolstack_reason="",
+        series=(),
+        model=None,
         operations=cell.operations,
         seconds={},
         domains=(),

@@ -33,6 +33,24 @@ class RunStart:
 
 
 @dataclass(frozen=True)
+class Patch:
+    """A patch of the user's that was applied to the source."""
+
+    file: str  # as given with --series
+    subject: str  # of its mail
+    tree: str  # git's id of the tree after it
+
+
+@dataclass(frozen=True)
+class Model:
+    """The lock by whose rules a Xen is judged."""
+
+    name: str
+    how: str  # "recognised" or "given"
+    source: str  # one line: in which text of the tree, or by which option
+
+
+@dataclass(frozen=True)
 class HostStart:
     """What will run on ``host``; written as soon as the hypervisor under test is known."""
 
@@ -47,6 +65,8 @@ class HostStart:
     source: str  # where the tree came from, with its version or commit
     toolstack: str = ""  # dom0's: package, equal-to, built or none
     toolstack_reason: str = ""  # one line: why that one
+    series: tuple[Patch, ...] = ()  # applied to the source, in this order
+    model: Model | None = None  # None: an older harness did not say
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class HostRun:
     source: str
     toolstack: str
     toolstack_reason: str
+    series: tuple[records.Patch, ...]
+    model: records.Model | None
     operations: int
     seconds: dict[str, float]  # by phase, in the order of PHASES
     domains: tuple[records.Domain, ...]
@@ -113,6 +115,8 @@ def _host(name: str, found: Sequence[Record], state: State) -> HostRun:
         source=start.source if start else "",
         toolstack=start.toolstack if start else "",
         toolstack_reason=start.toolstack_reason if start else "",
+        series=start.series if start else (),
+        model=start.model if start else None,
         operations=end.operations if end else sum(d.operations for d in domains),
         seconds=seconds,
         domains=domains,

@@ -80,12 +80,20 @@ def ingredients(built: Build, fit: Choice, image: Dom0Image, agent: Path) -> lis
     source = built.source
     return [
         Ingredient("source", f"xen ({source.kind})", source.version, source.digest),
+        *(
+            Ingredient("patch", patch.subject, "", "", {"file": patch.file, "tree": patch.tree})
+            for patch in source.series
+        ),
         Ingredient(
             "build",
             f"xen {built.flavour} {arch}",
             source.version,
             built.digest,
-            {"build_id": built.build_id, "compiler": built.compiler},
+            {
+                "build_id": built.build_id,
+                "compiler": built.compiler,
+                "model": f"{built.model.name}, {built.model.how}: {built.model.source}",
+            },
         ),
         Ingredient(
             "toolstack",

@@ -231,4 +231,8 @@ def _host_start(host: Host, parts: Parts, choice: accel.Choice) -> records.HostS
         source=f"{built.source.kind} {built.source.version}",
         toolstack=parts.toolstack.how,
         toolstack_reason=parts.toolstack.reason,
+        series=tuple(
+            records.Patch(patch.file, patch.subject, patch.tree) for patch in built.source.series
+        ),
+        model=records.Model(built.model.name, built.model.how, built.model.source),
     )

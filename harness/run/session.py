@@ -260,6 +260,8 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
     progress = recorder.progress
     with recorder.phase(host.name, "build"):
         built = bring_up.hypervisor(plan, host, progress.update)
+    if built.model.how == "recognised":
+        progress.note(f"{host.name:12} judged as {built.model.name}: {built.model.source}")
     with recorder.phase(host.name, "images"):
         fit = bring_up.toolstack_choice(built, host, progress.update)
         if fit.why_not:

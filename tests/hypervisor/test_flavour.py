@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,52 @@ def test_a_tree_that_has_the_lock_already_is_not_patched(
     (tree / "xen/include/xen/sched.h").write_text(SCHED_H.replace("rwlock_t", lock))
     found = source.from_dir(tree)
     for name in names:
-        assert flavour.find(name, found).patches == ()
-    with pytest.raises(ConfigError, match=f"build it as {names[0]}"):
-        flavour.find("rwlock", found)
+        made = flavour.find(name, found)
+        assert (made.name, made.design, made.patches) == (name, name, ())
+
+
+@pytest.mark.parametrize(
+    ("lock", "name"),
+    [("rwlock_t", "rwlock"), ("atomic_t", "counter"), ("spinlock_t", "spinlock")],
+)
+def test_a_tree_as_it_stands_is_judged_by_its_own_lock(tree: Path, lock: str, name: str) -> None:
+    """Also with --flavour rwlock, which means no patches: a wrong word makes no wrong verdict."""
+    (tree / "xen/include/xen/sched.h").write_text(SCHED_H.replace("rwlock_t", lock))
+    found = source.from_dir(tree)
+    for asked in (None, "rwlock", name):
+        made = flavour.find(asked, found)
+        assert (made.name, made.patches) == (name, ())
+        seen = f"{lock} lock in struct evtchn (xen/include/xen/sched.h:3)"
+        assert made.model == flavour.Model(name, "recognised", seen)
+
+
+def test_the_model_may_be_given(tree: Path) -> None:
+    found = source.from_dir(tree)
+    for asked, name in ((None, "rwlock"), ("rwlock", "rwlock"), ("poll-leak", "poll-leak")):
+        made = flavour.find(asked, found, "spinlock")
+        assert (made.name, made.model) == (name, flavour.Model("spinlock", "given", "--model"))
+    assert flavour.find("poll-leak", found).model == flavour.Model(
+        "counter", "given", "flavour poll-leak"
+    )
+
+
+def test_a_lock_that_nobody_knows_needs_a_model(tree: Path) -> None:
+    (tree / "xen/include/xen/sched.h").write_text(SCHED_H.replace("rwlock_t", "seqlock_t"))
+    found = source.from_dir(tree)
+    with pytest.raises(ConfigError, match="cannot recognise the lock") as caught:
+        flavour.find(None, found)
+    assert "--model counter, rwlock, spinlock" in str(caught.value)
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 2
+    made = flavour.find(None, found, "spinlock")
+    assert (made.name, made.design, made.patches) == ("spinlock", "spinlock", ())
+    assert flavour.find("rwlock", found).model.how == "given"  # the user's word
+
+
+def test_without_a_flavour_only_the_distributions_xen_gets_patches(tree: Path) -> None:
+    theirs = replace(source.from_dir(tree), kind="apt")
+    assert flavour.find(None, theirs).name == "counter"
+    own = replace(theirs, series=(source.Patch("a.eml", "[PATCH] x", "1234"),))
+    assert flavour.find(None, own).patches == ()
 
 
 def test_an_unknown_flavour_lists_those_there_are(tree: Path) -> None:
