@@ -53,6 +53,7 @@ def _suite(report: NightReport, cell: CellRow) -> HostRun:
         series=(),
         model=None,
         operations=cell.operations,
+        starved=0.0,
         seconds={},
         domains=(),
         tests=tuple(

@@ -38,6 +38,7 @@ def _host(host: HostRun) -> dict[str, Any]:
         "arch": host.arch,
         "accel": host.accel,
         "accel_reason": host.accel_reason,
+        "starved": host.starved,
         "flavour": host.flavour,
         "build_id": host.build_id,
         "xen_version": host.xen_version,

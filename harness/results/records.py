@@ -184,13 +184,17 @@ class Cells:
 
 @dataclass(frozen=True)
 class HostEnd:
-    """``host`` has ended; ``message`` says in one line why it is not a PASS."""
+    """``host`` has ended; ``message`` says in one line why it is not a PASS.
+
+    ``starved``: the share of the time, 0 to 1, for which an emulated machine waited for a CPU.
+    """
 
     kind: ClassVar[str] = "host-end"
     host: str
     verdict: Verdict
     operations: int
     message: str = ""
+    starved: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class HostRun:
     series: tuple[records.Patch, ...]
     model: records.Model | None
     operations: int
+    starved: float  # the share of the time, 0 to 1, for which the machine waited for a CPU
     seconds: dict[str, float]  # by phase, in the order of PHASES
     domains: tuple[records.Domain, ...]
     tests: tuple[records.Test, ...]
@@ -118,6 +119,7 @@ def _host(name: str, found: Sequence[Record], state: State) -> HostRun:
         series=start.series if start else (),
         model=start.model if start else None,
         operations=end.operations if end else sum(d.operations for d in domains),
+        starved=end.starved if end else 0.0,
         seconds=seconds,
         domains=domains,
         tests=tests,

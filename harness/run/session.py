@@ -283,7 +283,9 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
             progress.update("Xen and dom0 are booting")
             limit = machine.boot_seconds
             console.expect("harness: dom0 sshd (up|failed)", limit, check=machine.check)
-            dom0 = Dom0.connect(machine.ssh, keys, timeout=limit, check=machine.check)
+            dom0 = Dom0.connect(
+                machine.ssh, keys, timeout=limit, check=machine.check, clock=machine.clock
+            )
             stack.callback(dom0.close)
             machine.up()
             bring_up.same_build(dom0, built)
@@ -313,6 +315,7 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
                 live.diagnose(error)
             raise
         finally:
+            recorder.starved(host.name, machine.clock.starved)
             with recorder.phase(host.name, "teardown"):
                 _record_domains(live)
                 agents.end(live.lines)
@@ -376,7 +379,9 @@ def _destroy_domus(live: Session) -> bool:
 def _compare(live: Session, before: leak_check.State) -> None:
     """Run the leak check, and record its result as a test of its own."""
     name = live.host.name
-    leaks = leak_check.settle(before, lambda: leak_check.observe(live.dom0, live.tools))
+    leaks = leak_check.settle(
+        before, lambda: leak_check.observe(live.dom0, live.tools), live.machine.clock
+    )
     for leak in leaks:
         live.recorder.add(records.Leak(name, leak.what, leak.before, leak.after))
     live.recorder.add(leak_check.outcome(name, leaks))

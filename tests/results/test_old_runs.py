@@ -37,6 +37,7 @@ def test_an_old_run_says_what_it_said(name: str) -> None:
     for host in document["hosts"]:
         assert (host.pop("toolstack"), host.pop("toolstack_reason")) == ("", "")
         assert (host.pop("series"), host.pop("model")) == ([], None)
+        assert host.pop("starved") == 0.0
         for test in host["tests"]:
             assert test.pop("evidence") is None
     assert document == json.loads((OLD / f"{name}.json").read_text())
