@@ -24,6 +24,7 @@ from harness.conformance.polls import observe_poll
 from harness.conformance.reference_model import ReferenceModel
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.alloc_bind import allocatable
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import BUCKET, Channel, Domain, State, World
 from harness.model.evtchn.operations import (
     AllocUnbound,
@@ -261,7 +262,7 @@ class Domains:
         assert found.valid == now.valid, (
             f"{guest.name} has {found.valid} ports, the model says {now.valid}"
         )
-        hides = self.model.world.release.status_hides_xen_bound
+        hides = self.model.world.rules.holds(Rule.STATUS_HIDES_XEN_BOUND)
         believed = {port: _visible(channel, hides) for port, channel in now.ports if channel.state}
         seen = {port: _visible(channel, hides) for port, channel in found.ports.items()}
         wrong = sorted(dict(believed.items() ^ seen.items()))

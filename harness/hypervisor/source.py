@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,8 @@ class Source:
     version: str  # Debian's version, xen/Makefile's, or that and the commit
     release: tuple[int, int]  # as xen/Makefile says
     digest: str  # of what a hypervisor build reads
+    home: Path | None = None  # of a git tree: the repository (its .git) ...
+    commit: str = ""  # ... and the commit in it that the tree is, or is based on
 
     def interface(self, name: Literal["domctl", "sysctl"]) -> int | None:
         """Return the version of an interface to the toolstack; None if the tree has none."""
@@ -74,7 +76,14 @@ def _numbers(release: str) -> tuple[int, int]:
 
 def from_dir(tree: Path) -> Source:
     """Return the user's own tree, as it is now, uncommitted changes included."""
-    return _describe("dir", tree.expanduser().resolve(), None)
+    found = _describe("dir", tree.expanduser().resolve(), None)
+    if not (found.tree / ".git").exists():
+        return found
+    try:
+        home = git_dir(found.tree)
+        return replace(found, home=home, commit=_commit(home, "HEAD"))
+    except LabError:  # no commit yet, or git will not say: not the owner, no git
+        return found
 
 
 def from_git(repo: str, ref: str) -> Source:
@@ -107,7 +116,8 @@ def from_git(repo: str, ref: str) -> Source:
 
     tree = cache.entry("xen-trees", commit, unpack)
     found = _describe("git", tree, None)
-    return Source("git", tree, f"{found.version} {commit[:12]}", found.release, found.digest)
+    version = f"{found.version} {commit[:12]}"
+    return replace(found, version=version, home=home, commit=commit)
 
 
 def files(tree: Path, parts: Sequence[str] = PARTS) -> list[Path]:

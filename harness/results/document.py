@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.evidence import codec
-from harness.results.records import Domain, Leak, Test
+from harness.results.records import Domain, FoundRule, Leak, Test
 from harness.results.store import HostRun, Run
 
 
@@ -43,12 +43,17 @@ def _host(host: HostRun) -> dict[str, Any]:
         "source": host.source,
         "toolstack": host.toolstack,
         "toolstack_reason": host.toolstack_reason,
+        "rules": [_rule(rule) for rule in host.rules],
         "operations": host.operations,
         "seconds": {name: round(seconds, 3) for name, seconds in host.seconds.items()},
         "domains": [_domain(domain) for domain in host.domains],
         "tests": [_test(test) for test in host.tests],
         "leaks": [_leak(leak) for leak in host.leaks],
     }
+
+
+def _rule(rule: FoundRule) -> dict[str, Any]:
+    return {"name": rule.name, "holds": rule.holds, "from": rule.origin, "why": rule.why}
 
 
 def _domain(domain: Domain) -> dict[str, Any]:

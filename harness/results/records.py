@@ -33,6 +33,16 @@ class RunStart:
 
 
 @dataclass(frozen=True)
+class FoundRule:
+    """A rule of the model that changed in Xen's history, and whether it holds in this Xen."""
+
+    name: str
+    holds: bool
+    origin: str  # what decided it: commit, version or text
+    why: str  # one line
+
+
+@dataclass(frozen=True)
 class HostStart:
     """What will run on ``host``; written as soon as the hypervisor under test is known."""
 
@@ -47,6 +57,7 @@ class HostStart:
     source: str  # where the tree came from, with its version or commit
     toolstack: str = ""  # dom0's: package, equal-to, built or none
     toolstack_reason: str = ""  # one line: why that one
+    rules: tuple[FoundRule, ...] = ()  # of the model: which hold in this Xen
 
 
 @dataclass(frozen=True)
@@ -160,6 +171,8 @@ class Cells:
     rows: tuple[str, ...]
     differs: tuple[str, ...] = ()  # "4.20: row": the model of 4.20 does not allow it
     why_not: str = ""
+    # Names of the rules that hold, where the tree has others than its release; None: the release's.
+    rules: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class HostRun:
     source: str
     toolstack: str
     toolstack_reason: str
+    rules: tuple[records.FoundRule, ...]
     operations: int
     seconds: dict[str, float]  # by phase, in the order of PHASES
     domains: tuple[records.Domain, ...]
@@ -113,6 +114,7 @@ def _host(name: str, found: Sequence[Record], state: State) -> HostRun:
         source=start.source if start else "",
         toolstack=start.toolstack if start else "",
         toolstack_reason=start.toolstack_reason if start else "",
+        rules=start.rules if start else (),
         operations=end.operations if end else sum(d.operations for d in domains),
         seconds=seconds,
         domains=domains,

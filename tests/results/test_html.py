@@ -177,7 +177,7 @@ def test_whatever_the_records_hold_is_text_not_markup(tmp_path: Path) -> None:
     with Journal(directory.journal) as journal:
         for record in (
             RunStart(1, (_NASTY,), _NASTY, (host,)),
-            HostStart(host, *[_NASTY] * 7),
+            HostStart(host, *[_NASTY] * 9, (FoundRule(_NASTY, True, _NASTY, _NASTY),)),
             Phase(host, _NASTY, 1.0),
             Phase(host, "load", 0.0),
             Test(host, _NASTY, Verdict.FAIL, 1.0, _NASTY, _NASTY, (_NASTY, "../../etc/passwd")),
