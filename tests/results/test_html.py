@@ -17,6 +17,7 @@ from harness.results.journal import Journal
 from harness.results.records import (
     ConsoleEvent,
     Domain,
+    FoundRule,
     HostEnd,
     HostStart,
     Latency,
