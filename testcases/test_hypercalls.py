@@ -54,7 +54,7 @@ def test_life_of_a_channel(guest: AgentClient) -> None:
 
 def test_poll_of_a_closed_port_leaves_it_usable(xen: Session, guest: AgentClient) -> None:
     """A refused poll must release the read side; else the next writer waits for ever."""
-    rejects = xen.rules.rules.holds(Rule.POLL_REJECTS_UNUSABLE)
+    rejects = xen.rules.holds(Rule.POLL_REJECTS_UNUSABLE)
     raw = guest.raw
     port = raw.alloc_unbound(guest.domid)
     raw.close(port)

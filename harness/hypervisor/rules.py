@@ -20,7 +20,7 @@ from typing import Literal
 
 from harness import command, git
 from harness.hypervisor.source import Source
-from harness.model.evtchn.changed_rules import TABLE, ChangedRule, Commit, Text
+from harness.model.evtchn.changed_rules import TABLE, ChangedRule, Commit, Rule, Text
 from harness.model.evtchn.releases import Release
 from harness.model.evtchn.rules import Rules
 from harness.verdict import LabError
@@ -70,6 +70,10 @@ class FoundRules:
     rules: Rules
     findings: tuple[Finding, ...]  # in the order of the model's table
     notes: tuple[str, ...] = ()  # a line each: what could not be asked, what contradicts
+
+    def holds(self, rule: Rule) -> bool:
+        """Say whether ``rule`` holds."""
+        return self.rules.holds(rule)
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ def _history(source: Source) -> _History | None:
         return _History(
             found,
             False,
-            f"{there} is a shallow clone, which lacks history (git fetch --unshallow gets it)",
+            f"{there} is a shallow clone, which lacks history (git fetch --unshallow gets all of it)",
         )
     return _History(found, False, f"the history of {there} is not upstream's as far back as 4.12")
 
