@@ -105,6 +105,16 @@ _LIMITS = (
         "Xen 4.21 and later",
     ),
     _Limit(
+        r"bind_virq: EBUSY.*",
+        lambda s: s.dom0,
+        "dom0 is the handler of every global VIRQ",
+    ),
+    _Limit(
+        r"reset: EBUSY",
+        lambda s: not s.holds(Rule.RESET_CAN_BE_RESUMED),
+        "Xen with the fix of XSA-344",
+    ),
+    _Limit(
         r"(unmask: no-op, not usable|set_priority: EACCES not usable)",
         lambda s: not s.holds(Rule.UNUSABLE_PORT_UNTOUCHED),
         "Xen with the fix of XSA-343",

@@ -25,7 +25,7 @@ from harness.conformance.reference_model import ReferenceModel
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.alloc_bind import allocatable
 from harness.model.evtchn.changed_rules import Rule
-from harness.model.evtchn.domain import BUCKET, Channel, Domain, State, World
+from harness.model.evtchn.domain import BUCKET, VIRQ_ARGO, Channel, Domain, State, World
 from harness.model.evtchn.operations import (
     AllocUnbound,
     BindInterdomain,
@@ -89,6 +89,16 @@ class Guest:
     def now(self) -> Domain:
         """The state of the domain that the model believes in."""
         return self.domains.model.domain(self.domid)
+
+    @property
+    def free_virq(self) -> int:
+        """A VIRQ of the whole domain that nobody raises, and that this domain may bind.
+
+        15 has no name and is global; where only its handler may bind that, VIRQ_ARGO.
+        """
+        world = self.domains.model.world
+        refused = world.rules.holds(Rule.VIRQ_WANTS_HANDLER) and world.virq_handler != self.domid
+        return VIRQ_ARGO if refused else 15
 
     def alloc_unbound(
         self, remote: int = DOMID_SELF, dom: int = DOMID_SELF, fault: Fault = Fault.NONE

@@ -178,7 +178,7 @@ def _history(source: Source) -> _History | None:
         return _History(
             found,
             False,
-            f"{there} is a shallow clone, which lacks history (git fetch --unshallow gets all of it)",
+            f"{there} is a shallow clone, which lacks history (git fetch --unshallow gets it)",
         )
     return _History(found, False, f"the history of {there} is not upstream's as far back as 4.12")
 

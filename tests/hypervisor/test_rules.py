@@ -192,7 +192,7 @@ def test_a_shallow_clone_that_lacks_history_is_read_as_text(
     seen = finding(found, POLL.rule)
     assert (seen.holds, seen.origin, seen.contradiction) == (True, "text", "")
     (note,) = found.notes
-    assert "is a shallow clone, which lacks history (git fetch --unshallow gets all of it): " in note
+    assert "is a shallow clone, which lacks history (git fetch --unshallow gets it): " in note
     assert "rules of the model are taken from the tree's text" in note and "\n" not in note
 
 
