@@ -228,7 +228,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _named(commit: Commit) -> str:
-    return f'{commit.sha} ("{commit.subject}")'
+    return f"{commit.sha} ({commit.subject})"
 
 
 # -- version -----------------------------------------------------------------------------------

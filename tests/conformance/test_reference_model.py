@@ -214,18 +214,6 @@ def test_a_lie_is_found_out(lie: Lie, words: str) -> None:
     assert "AllocUnbound" in found.value.story
 
 
-def test_a_contradicted_rule_is_named_with_its_commit() -> None:
-    """The tree was taken for one without the rule, and Xen answers as one with it."""
-    host = ModelHost(replace(WORLD, rules=by_version(Release(4, 21))))
-    domains = domains_of(host)
-    with pytest.raises(Disagreement, match=r"BindVirq.*EBUSY") as found:
-        domains.guests["domu1"].bind_virq(15)
-    assert found.value.story.splitlines()[-1] == (
-        "Xen answers as if rule virq_wants_handler held; for this tree it was found that it does "
-        "not hold (eba922abdb85)"
-    )
-
-
 def test_polls_that_are_slow_for_a_while_have_not_slept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen: nine polls of a pending port took 0.42 ms each, and 0.06 ms a moment later."""
     waited: list[float] = []
@@ -324,3 +312,15 @@ def test_a_domain_without_ports_left() -> None:
     domu.alloc_unbound(DOMID_SELF)
     domu.close(1023)
     assert domu.bind_ipi(0) == 1023
+
+
+def test_a_contradicted_rule_is_named_with_its_commit() -> None:
+    """The tree was taken for one without the rule, and Xen answers as one with it."""
+    host = ModelHost(replace(WORLD, rules=by_version(Release(4, 21))))
+    domains = domains_of(host)
+    with pytest.raises(Disagreement, match=r"BindVirq.*EBUSY") as found:
+        domains.guests["domu1"].bind_virq(15)
+    assert found.value.story.splitlines()[-1] == (
+        "Xen answers as if rule virq_wants_handler held; for this tree it was found that it does "
+        "not hold (eba922abdb85)"
+    )
