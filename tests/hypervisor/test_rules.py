@@ -90,7 +90,7 @@ def test_a_commit_that_is_not_in_the_history_means_that_the_rule_does_not_hold(
     found = upstream.found()
     seen = finding(found, POLL.rule)
     assert (seen.holds, seen.origin, seen.contradiction) == (False, "commit", "")
-    assert seen.why == f'{REJECTS.sha} ("{REJECTS.subject}") is not in the history of {head[:12]}'
+    assert seen.why == f"{REJECTS.sha} ({REJECTS.subject}) is not in the history of {head[:12]}"
     assert found.notes == ()
     never_ended = finding(found, Rule.FIFO_DROP_SETS_PENDING)  # and it always held before
     assert (never_ended.holds, never_ended.origin) == (True, "commit")
@@ -121,7 +121,7 @@ def test_the_commit_itself_is_found(upstream: Repository, monkeypatch: pytest.Mo
     monkeypatch.setattr("harness.hypervisor.rules.TABLE", (ours,))
     (seen,) = upstream.found().findings
     assert (seen.holds, seen.origin) == (True, "commit")
-    assert seen.why == f'{sha[:12]} ("its subject") is in the history itself'
+    assert seen.why == f"{sha[:12]} (its subject) is in the history itself"
 
 
 def test_a_commit_of_another_branch_does_not_count(upstream: Repository) -> None:
@@ -258,4 +258,4 @@ def test_the_text_of_a_package_decides_against_its_version(tmp_path: Path) -> No
     (tree / CORE_C).write_text(OLD_POLL)
     seen = finding(find_rules(Source("apt", tree, "4.17.5-1", (4, 17), "d")), POLL.rule)
     assert (seen.holds, seen.origin) == (False, "text")
-    assert seen.contradiction.startswith(f'Xen 4.17.5 has {REJECTS.sha} ("')
+    assert seen.contradiction.startswith(f"Xen 4.17.5 has {REJECTS.sha} (")
