@@ -101,9 +101,14 @@ class _Claim:
     why: str
 
 
-@cache
 def find_rules(source: Source) -> FoundRules:
     """Return the rules that hold in ``source``."""
+    return _find(source, source.home)
+
+
+@cache
+def _find(source: Source, _home: Path | None) -> FoundRules:
+    """``_home`` is a key: sources compare without it, and another clone may lack history."""
     history = _history(source)
     findings = tuple(_finding(each, source, history) for each in TABLE)
     held = frozenset(each.rule for each, found in zip(TABLE, findings, strict=True) if found.holds)

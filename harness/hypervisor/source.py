@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +36,8 @@ class Source:
     version: str  # Debian's version, xen/Makefile's, or that and the commit
     release: tuple[int, int]  # as xen/Makefile says
     digest: str  # of what a hypervisor build reads
-    home: Path | None = None  # of a git tree: the repository (its .git) ...
+    # Of a git tree: the repository (its .git); two clones of one commit are the same source ...
+    home: Path | None = field(default=None, compare=False)
     commit: str = ""  # ... and the commit in it that the tree is, or is based on
 
     def interface(self, name: Literal["domctl", "sysctl"]) -> int | None:
