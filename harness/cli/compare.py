@@ -26,7 +26,7 @@ from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
 from harness.config.options import RunOptions
 from harness.config.releases import DEFAULT_RELEASE
-from harness.model.evtchn.releases import Release
+from harness.hypervisor.rules import find_rules
 from harness.results import directory
 from harness.results.directory import write_whole
 from harness.run import child
@@ -108,11 +108,14 @@ def command(
 
     companions = read_table()
     lacking = [missing_companions(one.source.tree, companions) for one in variants]
-    releases = Release(*variants[0].source.release), Release(*variants[1].source.release)
+    found = [find_rules(one.source) for one in variants]
+    for note in dict.fromkeys(note for one in found for note in one.notes):
+        notice(note)
+    rules = found[0].rules, found[1].rules
 
     def judged(pairs_so_far: list[Pair]) -> Comparison:
         return judge(
-            pairs_so_far, margin=margin / 100, releases=releases, missing=(lacking[0], lacking[1])
+            pairs_so_far, margin=margin / 100, rules=rules, missing=(lacking[0], lacking[1])
         )
 
     first = secrets.randbits(31) if seed is None else seed

@@ -158,15 +158,16 @@ class _Repository:
 
     def check_out(self, source: Source) -> None:
         """Bring the tree of ``source`` here, as a commit."""
+        clean = source.kind == "git"  # a directory may differ from its commit
         try:
-            if source.home is not None:
+            if clean and source.home is not None:
                 self._borrow(source.home)
                 self._git("checkout", "-q", "--detach", source.commit)
                 return
             if (source.tree / ".git").exists():  # for the 3-way merge
                 self._borrow(sources.git_dir(source.tree))
         except command.CommandFailed as error:
-            if source.home is not None:
+            if clean:
                 raise LabError(
                     f"cannot check the commit out: {git.said(error)}", where=str(source.home)
                 ) from error

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,8 +45,9 @@ class Source:
     version: str  # Debian's version, xen/Makefile's, or that and the commit
     release: tuple[int, int]  # as xen/Makefile says
     digest: str  # of what a hypervisor build reads
-    home: Path | None = None  # kind "git": the repository (its .git) ...
-    commit: str = ""  # ... and the commit in it
+    # Of a git tree: the repository (its .git); two clones of one commit are the same source ...
+    home: Path | None = field(default=None, compare=False)
+    commit: str = ""  # ... and the commit in it that the tree is, or is based on
     series: tuple[Patch, ...] = ()  # what was applied to that, in this order
 
     def interface(self, name: Literal["domctl", "sysctl"]) -> int | None:
@@ -86,7 +87,14 @@ def _numbers(release: str) -> tuple[int, int]:
 
 def from_dir(tree: Path) -> Source:
     """Return the user's own tree, as it is now, uncommitted changes included."""
-    return _describe("dir", tree.expanduser().resolve(), None)
+    found = _describe("dir", tree.expanduser().resolve(), None)
+    if not (found.tree / ".git").exists():
+        return found
+    try:
+        home = git_dir(found.tree)
+        return replace(found, home=home, commit=_commit(home, "HEAD"))
+    except LabError:  # no commit yet, or git will not say: not the owner, no git
+        return found
 
 
 def from_git(repo: str, ref: str) -> Source:

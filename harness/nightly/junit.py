@@ -52,6 +52,7 @@ def _suite(report: NightReport, cell: CellRow) -> HostRun:
         toolstack_reason="",
         series=(),
         model=None,
+        rules=(),
         operations=cell.operations,
         starved=0.0,
         seconds={},

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.evidence import codec
-from harness.results.records import Domain, Leak, Model, Test
+from harness.results.records import Domain, FoundRule, Leak, Model, Test
 from harness.results.store import HostRun, Run
 
 
@@ -47,6 +47,7 @@ def _host(host: HostRun) -> dict[str, Any]:
         "toolstack_reason": host.toolstack_reason,
         "series": [asdict(patch) for patch in host.series],
         "model": _model(host.model),
+        "rules": [_rule(rule) for rule in host.rules],
         "operations": host.operations,
         "seconds": {name: round(seconds, 3) for name, seconds in host.seconds.items()},
         "domains": [_domain(domain) for domain in host.domains],
@@ -59,6 +60,10 @@ def _model(model: Model | None) -> dict[str, Any] | None:
     if model is None:
         return None
     return {"name": model.name, "how": model.how, "from": model.source}
+
+
+def _rule(rule: FoundRule) -> dict[str, Any]:
+    return {"name": rule.name, "holds": rule.holds, "from": rule.origin, "why": rule.why}
 
 
 def _domain(domain: Domain) -> dict[str, Any]:

@@ -51,6 +51,16 @@ class Model:
 
 
 @dataclass(frozen=True)
+class FoundRule:
+    """A rule of the model that changed in Xen's history, and whether it holds in this Xen."""
+
+    name: str
+    holds: bool
+    origin: str  # what decided it: commit, version or text
+    why: str  # one line
+
+
+@dataclass(frozen=True)
 class HostStart:
     """What will run on ``host``; written as soon as the hypervisor under test is known."""
 
@@ -67,6 +77,7 @@ class HostStart:
     toolstack_reason: str = ""  # one line: why that one
     series: tuple[Patch, ...] = ()  # applied to the source, in this order
     model: Model | None = None  # None: an older harness did not say
+    rules: tuple[FoundRule, ...] = ()  # of the model: which hold in this Xen
 
 
 @dataclass(frozen=True)
@@ -180,6 +191,8 @@ class Cells:
     rows: tuple[str, ...]
     differs: tuple[str, ...] = ()  # "4.20: row": the model of 4.20 does not allow it
     why_not: str = ""
+    # Names of the rules that hold, where the tree has others than its release; None: the release's.
+    rules: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class HostRun:
     toolstack_reason: str
     series: tuple[records.Patch, ...]
     model: records.Model | None
+    rules: tuple[records.FoundRule, ...]
     operations: int
     starved: float  # the share of the time, 0 to 1, for which the machine waited for a CPU
     seconds: dict[str, float]  # by phase, in the order of PHASES
@@ -118,6 +119,7 @@ def _host(name: str, found: Sequence[Record], state: State) -> HostRun:
         toolstack_reason=start.toolstack_reason if start else "",
         series=start.series if start else (),
         model=start.model if start else None,
+        rules=start.rules if start else (),
         operations=end.operations if end else sum(d.operations for d in domains),
         starved=end.starved if end else 0.0,
         seconds=seconds,

@@ -15,6 +15,7 @@ from harness.domains.toolstack import DomU, DomUBoot, Toolstack
 from harness.evidence import BringUp, words
 from harness.hypervisor import build as builds
 from harness.hypervisor.build import Build
+from harness.hypervisor.rules import find_rules
 from harness.hypervisor.symbols import is_shown
 from harness.images.dom0 import DOMU_INITRAMFS, Dom0Image
 from harness.machine import Machine
@@ -93,6 +94,16 @@ def ingredients(built: Build, fit: Choice, image: Dom0Image, agent: Path) -> lis
                 "build_id": built.build_id,
                 "compiler": built.compiler,
                 "model": f"{built.model.name}, {built.model.how}: {built.model.source}",
+            },
+        ),
+        Ingredient(
+            "rules",
+            "of the model",
+            source.version,
+            "",
+            {
+                found.rule: f"{'holds' if found.holds else 'does not hold'}: {found.told}"
+                for found in find_rules(source).findings
             },
         ),
         Ingredient(

@@ -12,6 +12,7 @@ from harness.conformance.bare import after_upcall, cleared, expected_events
 from harness.conformance.guest import settled
 from harness.model.evtchn import operations as ops
 from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import Domain, State, World
 from harness.model.evtchn.operations import Operation, Result
 from harness.model.evtchn.outcome import AllowedOutcome
@@ -96,14 +97,14 @@ class _Channel:
         vcpus = len(self._host.domain(self._domid).vcpus)
         return (
             f"ok protocol=2 arch=x86_64 domid={self._domid} vcpus={vcpus} tick_hz={HZ} "
-            f"page=4096 xen={self._host.world.release}"
+            f"page=4096 xen={self._host.world.rules.release}"
         )
 
     def _list_ports(self, words: dict[str, str]) -> str:
         domain = self._host.domain(self._domid)
         listed: list[int] = []
         for port, channel in domain.ports:
-            if channel.consumer and self._host.world.release.status_hides_xen_bound:
+            if channel.consumer and self._host.world.rules.holds(Rule.STATUS_HIDES_XEN_BOUND):
                 listed += [port, 255, 0, 0, 0]
             elif channel.state in _STATUS:
                 detail = channel.remote_port or channel.number

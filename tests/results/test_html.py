@@ -17,6 +17,7 @@ from harness.results.journal import Journal
 from harness.results.records import (
     ConsoleEvent,
     Domain,
+    FoundRule,
     HostEnd,
     HostStart,
     Latency,
@@ -192,6 +193,7 @@ def test_whatever_the_records_hold_is_text_not_markup(tmp_path: Path) -> None:
                 _NASTY,
                 (Patch(_NASTY, _NASTY, _NASTY),),
                 Model(_NASTY, _NASTY, _NASTY),
+                (FoundRule(_NASTY, True, _NASTY, _NASTY),),
             ),
             Phase(host, _NASTY, 1.0),
             Phase(host, "load", 0.0),
