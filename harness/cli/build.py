@@ -42,8 +42,10 @@ def command(arch: str, xen: XenOptions, as_json: bool) -> None:
         print_json(document(built))
     else:
         how = "cached" if built.cached else f"{built.seconds:.0f} s"
+        series = f"series {built.series}, " if built.series else ""
         click.echo(
-            f"{arch} {built.flavour}: Xen {found.source.version}, build id {built.build_id} ({how})"
+            f"{arch} {built.flavour}: Xen {found.source.version}, {series}"
+            f"build id {built.build_id} ({how})"
         )
         click.echo(str(built.image))
 
@@ -53,6 +55,7 @@ def document(built: Build) -> dict[str, Any]:
     return {
         "arch": built.arch.value,
         "flavour": built.flavour,
+        "series": built.series,
         "source": built.source.kind,
         "version": built.source.version,
         "build_id": built.build_id,

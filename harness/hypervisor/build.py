@@ -48,6 +48,7 @@ class Build:
     compiler: str
     seconds: float  # wall time of this call
     cached: bool
+    series: str = ""  # where its patches are from, below images/xen/; "" without any
 
     @property
     def has_symbols(self) -> bool:
@@ -99,6 +100,7 @@ def build(
         compiler=compiler,
         seconds=round(time.monotonic() - began, 3),
         cached=not made,
+        series=chosen.series,
     )
 
 

@@ -84,7 +84,7 @@ def ingredients(built: Build, fit: Choice, image: Dom0Image, agent: Path) -> lis
             f"xen {built.flavour} {arch}",
             source.version,
             built.digest,
-            {"build_id": built.build_id, "compiler": built.compiler},
+            {"build_id": built.build_id, "compiler": built.compiler, "series": built.series},
         ),
         Ingredient(
             "toolstack",

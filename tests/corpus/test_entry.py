@@ -16,7 +16,7 @@ TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
 
 
 def test_every_entry_of_ours_names_a_test_that_is_there() -> None:
-    known = read_entries((4, 17))
+    known = read_entries(["4.17"])
     assert [name for name, entry in known.items() if entry.good] == [
         "rwlock",
         "counter",
@@ -32,9 +32,9 @@ def test_every_entry_of_ours_names_a_test_that_is_there() -> None:
             assert set(entry.arches) <= set(SCENARIOS[entry.forced_by].arches)
 
 
-@pytest.mark.parametrize("release", [(4, 14), (4, 17)])
-def test_every_claim_that_an_entry_expects_to_fail_is_in_its_test(release: tuple[int, int]) -> None:
-    for entry in read_entries(release).values():
+@pytest.mark.parametrize("release", ["4.14", "4.17"])
+def test_every_claim_that_an_entry_expects_to_fail_is_in_its_test(release: str) -> None:
+    for entry in read_entries([release]).values():
         if not entry.caught_by:
             continue
         tree = ast.parse((TESTCASES / entry.caught_by.partition("::")[0]).read_text())
@@ -74,11 +74,11 @@ def shelf(tmp_path: Path, text: str | None) -> Path:
 )
 def test_a_broken_entry_is_one_clear_error(tmp_path: Path, text: str | None, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read_entries((9, 9), shelf(tmp_path, text))
+        read_entries(["9.9"], shelf(tmp_path, text))
     assert says in str(caught.value) and "entry.yaml" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_no_corpus_for_a_release(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no corpus for Xen 3\.1"):
-        read_entries((3, 1), tmp_path)
+        read_entries(["3.1"], tmp_path)

@@ -38,11 +38,7 @@ def xen() -> source.Source:
 
 @pytest.mark.parametrize(
     ("release", "name"),
-    [
-        (release, name)
-        for release in ("4.17", "4.14")
-        for name in flavour.names((4, int(release[2:])))[1:]
-    ],
+    [(release, name) for release in ("4.17", "4.14") for name in flavour.names([release])[1:]],
 )
 def test_the_series_fits(release: str, name: str, tmp_path: Path) -> None:
     """Every hunk applies without an offset: the least context cannot have gone astray."""
