@@ -87,7 +87,7 @@ def entries_for(source: Source) -> dict[str, Entry]:
     flavours.find(flavours.AS_IT_STANDS, source)
     shelf = flavours.find(_ROOT, source).shelf
     assert shelf is not None  # else the tree would not be a rwlock's
-    known = read_entries(shelf.folders)
+    known = read_entries(shelf.folders, flavours.SHELF)
     return {name: _fitted(entry, source) for name, entry in known.items()}
 
 
