@@ -18,7 +18,8 @@ from pathlib import Path
 from harness import command
 from harness.scratch import scratch
 
-_FILE = re.compile(r"^\+\+\+ b/(\S+)", re.MULTILINE)
+_FILE = re.compile(r"^(?:---|\+\+\+) [^/\s]+/(\S+)", re.MULTILINE)
+_SECTION = re.compile(r"^\+\+\+ [^/\s]+/(\S+)", re.MULTILINE)
 _HUNK = re.compile(r"^@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@ ?(.*)$", re.MULTILINE)
 _BEGUN = re.compile(r"^patching file (\S+)", re.MULTILINE)
 _APPLIED = re.compile(r"^Hunk #(\d+) succeeded at (\d+)", re.MULTILINE)
@@ -89,8 +90,8 @@ def _astray(text: str, before: dict[str, list[str]], said: str) -> str:
 
 def _hunks(text: str, name: str) -> list[tuple[int, str]]:
     """Return, for each hunk of ``name``: by how many lines the file grows, and the function."""
-    _, _, part = text.partition(f"\n+++ b/{name}\n")
-    part = part.partition("\ndiff --git ")[0]
+    sections = _SECTION.split(text)  # what is before the first file; then name, text, name, text...
+    part = dict(zip(sections[1::2], sections[2::2], strict=True)).get(name, "")
     return [
         (int(new or 1) - int(old or 1), _identity(function))
         for old, new, function in _HUNK.findall(part)

@@ -96,6 +96,31 @@ def test_a_declaration_says_nothing(tree: Path) -> None:
 
 def test_a_diff_that_names_no_functions_is_applied_as_patch_does(tree: Path) -> None:
     assert patches.misfit(series(tree, PATCH.format(first="", second="")), tree) is None
+    plain = PATCH.format(first="", second="").partition("\n")[2]
+    plain = plain.replace("--- a/xen/event.c", "--- xen.orig/xen/event.c\t2020-10-12")
+    plain = plain.replace("+++ b/xen/event.c", "+++ xen.new/xen/event.c\t2020-10-12")
+    assert patches.misfit(series(tree, plain), tree) is None
+
+
+def test_files_come_and_go(tree: Path) -> None:
+    patch = """\
+diff --git a/xen/new.c b/xen/new.c
+new file mode 100644
+--- /dev/null
++++ b/xen/new.c
+@@ -0,0 +1,2 @@
++one
++two
+diff --git a/xen/event.c b/xen/event.c
+deleted file mode 100644
+--- a/xen/event.c
++++ /dev/null
+@@ -1,15 +0,0 @@
+"""
+    patch += "".join(f"-{line}\n" for line in SOURCE.splitlines())
+    assert patches.apply(series(tree, patch, BOTH.replace("event.c", "new.c")), tree) is not None
+    assert (tree / "xen/new.c").read_text() == "one\ntwo\n"
+    assert not (tree / "xen/event.c").exists()
 
 
 def test_what_does_not_fit_says_how_far_the_series_came(tree: Path) -> None:

@@ -67,6 +67,19 @@ def test_the_symbol_table_shows_the_flavour(xen: source.Source, name: str, arch:
     assert _in_image(built)
 
 
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", ["counter", "counter-v2"])
+def test_the_barrier_after_the_spin_is_in_the_code(xen: source.Source, name: str) -> None:
+    built = build(xen, name, Arch.ARM64)
+    (function,) = symbols(built.syms).named("evtchn_write_lock")
+    end = function.address + function.size
+    words = [
+        (one.mnemonic, one.op_str)
+        for one in code(built.syms, Arch.ARM64).instructions(function.address, end)
+    ]
+    assert (("dmb", "ishld") in words) == (name == "counter")
+
+
 def _in_image(built: Build) -> bool:
     """Say whether the bootable file carries the build id of the file with the symbols."""
     return bytes.fromhex(built.build_id) in built.image.read_bytes()
