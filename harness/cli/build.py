@@ -42,9 +42,9 @@ def command(arch: str, xen: XenOptions, as_json: bool) -> None:
         print_json(document(built))
     else:
         how = "cached" if built.cached else f"{built.seconds:.0f} s"
-        series = f"series {built.series}, " if built.series else ""
+        origin = f" (images/xen/{built.origin})" if built.origin else ""
         click.echo(
-            f"{arch} {built.flavour}: Xen {found.source.version}, {series}"
+            f"{arch} {built.flavour}{origin}: Xen {found.source.version}, "
             f"build id {built.build_id} ({how})"
         )
         click.echo(str(built.image))
@@ -55,7 +55,7 @@ def document(built: Build) -> dict[str, Any]:
     return {
         "arch": built.arch.value,
         "flavour": built.flavour,
-        "series": built.series,
+        "flavour_from": built.origin,
         "source": built.source.kind,
         "version": built.source.version,
         "build_id": built.build_id,

@@ -48,7 +48,7 @@ class Build:
     compiler: str
     seconds: float  # wall time of this call
     cached: bool
-    series: str = ""  # where its patches are from, below images/xen/; "" without any
+    origin: str = ""  # where the flavour's patches are from, below images/xen/; "" without any
 
     @property
     def has_symbols(self) -> bool:
@@ -100,7 +100,7 @@ def build(
         compiler=compiler,
         seconds=round(time.monotonic() - began, 3),
         cached=not made,
-        series=chosen.series,
+        origin=chosen.origin,
     )
 
 

@@ -50,7 +50,7 @@ class Flavour:
     home: Path | None = None  # the folder of the series itself
 
     @property
-    def series(self) -> str:
+    def origin(self) -> str:
         """Where the series is from: "4.17/counter", "4.18 with 4.17/counter"; "" without one."""
         if self.shelf is None or self.home is None:
             return ""

@@ -84,7 +84,7 @@ def ingredients(built: Build, fit: Choice, image: Dom0Image, agent: Path) -> lis
             f"xen {built.flavour} {arch}",
             source.version,
             built.digest,
-            {"build_id": built.build_id, "compiler": built.compiler, "series": built.series},
+            {"build_id": built.build_id, "compiler": built.compiler, "flavour_from": built.origin},
         ),
         Ingredient(
             "toolstack",

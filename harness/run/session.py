@@ -260,8 +260,8 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
     progress = recorder.progress
     with recorder.phase(host.name, "build"):
         built = bring_up.hypervisor(plan, host, progress.update)
-        if built.series and built.source.kind != "apt":
-            progress.note(f"{host.name:12} Xen {built.source.version}: series {built.series}")
+        if built.origin and built.source.kind != "apt":
+            progress.note(f"{host.name:12} {built.flavour} is images/xen/{built.origin}")
     with recorder.phase(host.name, "images"):
         fit = bring_up.toolstack_choice(built, host, progress.update)
         if fit.why_not:

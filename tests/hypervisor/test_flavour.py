@@ -153,7 +153,7 @@ def test_the_first_series_that_fits_is_taken_whatever_the_release(tree: Path, sh
     shelf("[{name: a}, {name: b}, {name: c}]", a="young;", b="old;", c="old;")
     for text, taken in (("old;", "b/mine"), ("young;", "a/mine")):
         (tree / "xen/main.c").write_text(f"first;\n{text}\nlast;\n")
-        assert flavour.find("mine", source.from_dir(tree)).series == taken
+        assert flavour.find("mine", source.from_dir(tree)).origin == taken
         assert (tree / "xen/main.c").read_text() == f"first;\n{text}\nlast;\n", "it was only tried"
     (tree / "xen/main.c").write_text("first;\nother;\nlast;\n")
     with pytest.raises(ConfigError, match=r"a/mine/mine\.patch: .*Hunk #1 FAILED.*main\.c"):
@@ -166,7 +166,7 @@ def test_a_folder_may_share_the_series_of_another(tree: Path, shelf: Fits) -> No
     (tree / "xen/main.c").write_text("first;\nold;\nlast;\n")
     found = flavour.find("mine", source.from_dir(tree))
     assert [patch.name for patch in found.patches] == ["new.patch", "mine.patch"]
-    assert found.series == "b with a/mine"
+    assert found.origin == "b with a/mine"
     flavour.apply(found, tree)
     assert (tree / "xen/main.c").read_text() == "first;\nmine;\nlast;\n"
 

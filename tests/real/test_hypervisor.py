@@ -21,7 +21,7 @@ from harness.hypervisor.objects import Objects
 from harness.hypervisor.stack import stack
 from harness.hypervisor.symbols import symbols
 from harness.verdict import LabError
-from tests.real.conftest import from_apt
+from tests.real.conftest import from_apt, repository
 
 pytestmark = pytest.mark.real
 
@@ -64,6 +64,18 @@ def test_the_symbol_table_shows_the_flavour(xen: source.Source, name: str, arch:
     for lock, functions in (("counter", COUNTER), ("spinlock", SPINLOCK)):
         there = {function for function in functions if function in table}
         assert there == (functions if LOCKS.get(name) == LOCKS[lock] else set())
+    assert _in_image(built)
+
+
+# `make upstream`: where the text of the lock changed, and the newest.
+@pytest.mark.upstream
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("arch", Arch)
+@pytest.mark.parametrize("name", ["spinlock", "counter", "counter-v2"])
+@pytest.mark.parametrize("ref", ["RELEASE-4.18.0", "RELEASE-4.20.0", "master"])
+def test_upstream_builds_as_every_flavour(ref: str, name: str, arch: Arch) -> None:
+    built = build(source.from_git(repository(), ref), name, arch)
+    assert {function for function in LOCKS[name] if function in symbols(built.syms)} == LOCKS[name]
     assert _in_image(built)
 
 
