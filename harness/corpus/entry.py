@@ -84,9 +84,13 @@ def entries_for(source: Source) -> dict[str, Entry]:
     fit has ``misfit``.  ConfigError if the tree is not one that flavours can be made of, or an
     ``entry.yaml`` is missing or wrong.
     """
-    flavours.find(flavours.AS_IT_STANDS, source)
     shelf = flavours.find(_ROOT, source).shelf
-    assert shelf is not None  # else the tree would not be a rwlock's
+    if shelf is None:
+        raise ConfigError(
+            f"this tree has the lock of {_ROOT} already: no flavours can be made of it",
+            where=str(source.tree),
+            hint=f"take a tree whose lock is {flavours.AS_IT_STANDS}, or test this one with run",
+        )
     known = read_entries(shelf.folders, flavours.SHELF)
     return {name: _fitted(entry, source) for name, entry in known.items()}
 
