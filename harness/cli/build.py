@@ -43,8 +43,10 @@ def command(arch: str, xen: XenOptions, as_json: bool) -> None:
         print_json(document(built))
     else:
         how = "cached" if built.cached else f"{built.seconds:.0f} s"
+        origin = f" (images/xen/{built.origin})" if built.origin else ""
         click.echo(
-            f"{arch} {built.flavour}: Xen {found.source.version}, build id {built.build_id} ({how})"
+            f"{arch} {built.flavour}{origin}: Xen {found.source.version}, "
+            f"build id {built.build_id} ({how})"
         )
         click.echo(str(built.image))
 
@@ -54,6 +56,7 @@ def document(built: Build) -> dict[str, Any]:
     return {
         "arch": built.arch.value,
         "flavour": built.flavour,
+        "flavour_from": built.origin,
         "source": built.source.kind,
         "version": built.source.version,
         "series": [asdict(patch) for patch in built.source.series],

@@ -49,6 +49,7 @@ class Build:
     compiler: str
     seconds: float  # wall time of this call
     cached: bool
+    origin: str = ""  # where the flavour's patches are from, below images/xen/; "" without any
 
     @property
     def design(self) -> str:
@@ -105,6 +106,7 @@ def build(
         compiler=compiler,
         seconds=round(time.monotonic() - began, 3),
         cached=not made,
+        origin=chosen.origin,
     )
 
 

@@ -38,6 +38,8 @@ ERAS = (
     ),
 )
 
+_VM_EVENT_OPTIONAL = (4, 21)  # from then on Xen for Arm is without vm_event unless asked
+
 # Not the builder's name and clock: the same input must give the same build id.
 _IDENTITY = {
     "XEN_BUILD_DATE": "Thu Jan 1 00:00:00 UTC 1970",
@@ -151,7 +153,7 @@ def recipe(arch: Arch, release: tuple[int, int], how: How) -> Recipe:
     return Recipe(
         arch=arch,
         cross="" if native else f"{NAMES[arch].triplet}-",
-        config=_config(debug=how.debug),
+        config=_config(release, debug=how.debug),
         cflags=tuple(
             flag for era in ERAS if release <= era.last and arch in era.archs for flag in era.cflags
         ),
@@ -159,7 +161,7 @@ def recipe(arch: Arch, release: tuple[int, int], how: How) -> Recipe:
     )
 
 
-def _config(*, debug: bool) -> str:
+def _config(release: tuple[int, int], *, debug: bool) -> str:
     """Return the answers that must not be left to a tree's default."""
     answers = {
         "CONFIG_DEBUG": debug,
@@ -168,6 +170,8 @@ def _config(*, debug: bool) -> str:
         "CONFIG_FRAME_POINTER": True,  # a hung CPU's stack can be walked
         "CONFIG_SCRUB_DEBUG": False,  # reads every free page again: slow, and not our subject
     }
+    if release >= _VM_EVENT_OPTIONAL:
+        answers["CONFIG_VM_EVENT"] = True  # so that Xen itself can be the owner of a channel
     return "".join(
         f"{name}=y\n" if yes else f"# {name} is not set\n" for name, yes in answers.items()
     )

@@ -57,8 +57,7 @@ def _check_xen(document: Document, xen: Xen, home: Path) -> None:
         hint = f"use {', '.join(RELEASES)}, or src or git"
         document.problem_at((*keys, "release"), f"no distribution has Xen {release}", hint)
         return
-    major, _, minor = release.partition(".")
-    known = flavours.names((int(major), int(minor)))
+    known = flavours.names([release])
     if xen.flavour is not None and xen.flavour not in known:
         hint = f"{did_you_mean(xen.flavour, known)}known: {', '.join(known)}"
         what = f"there is no flavour {xen.flavour} for Xen {release}"

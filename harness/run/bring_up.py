@@ -93,6 +93,7 @@ def ingredients(built: Build, fit: Choice, image: Dom0Image, agent: Path) -> lis
             {
                 "build_id": built.build_id,
                 "compiler": built.compiler,
+                "flavour_from": built.origin,
                 "model": f"{built.model.name}, {built.model.how}: {built.model.source}",
             },
         ),

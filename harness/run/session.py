@@ -266,6 +266,8 @@ def session(plan: Plan, host: Host, recorder: Recorder) -> Iterator[Session]:
     progress = recorder.progress
     with recorder.phase(host.name, "build"):
         built = bring_up.hypervisor(plan, host, progress.update)
+    if built.origin and built.source.kind != "apt":
+        progress.note(f"{host.name:12} {built.flavour} is images/xen/{built.origin}")
     if built.model.how == "recognised":
         progress.note(f"{host.name:12} judged as {built.model.name}: {built.model.source}")
     for note in find_rules(built.source).notes:

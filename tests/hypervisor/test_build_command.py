@@ -37,8 +37,8 @@ def test_json_is_one_object_with_the_documented_keys(tree: Path, tmp_path: Path)
     words = ("--arch", "arm64", "--flavour", "rwlock", "--xen-src", tree, "--json")
     first, second = (json.loads(build(tmp_path, *words).stdout) for _ in range(2))
     assert list(first) == [
-        "arch", "flavour", "source", "version", "series", "model", "build_id", "image",
-        "syms", "digest", "source_digest", "compiler", "seconds", "cached",
+        "arch", "flavour", "flavour_from", "source", "version", "series", "model", "build_id",
+        "image", "syms", "digest", "source_digest", "compiler", "seconds", "cached",
     ]  # fmt: skip
     assert (first["arch"], first["flavour"], first["source"]) == ("arm64", "rwlock", "dir")
     assert first["version"] == "4.17.9"
