@@ -7,6 +7,7 @@ import json
 import math
 import secrets
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from harness.arch import Arch
 from harness.cli import print_json
 from harness.cli.options import host_option, json_option, option
 from harness.compare.companions import missing_companions, read_table
@@ -25,11 +27,11 @@ from harness.compare.variant import Variant, find_variant
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
 from harness.config.options import RunOptions
-from harness.config.releases import DEFAULT_RELEASE
 from harness.hypervisor.rules import find_rules
 from harness.results import directory
 from harness.results.directory import write_whole
 from harness.run import child
+from harness.toolstack.choice import choose
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS
 
 _EXITS = {"equivalent": EXIT_PASS, "differs": EXIT_PASS, "worse": EXIT_FAIL, "undecided": EXIT_LAB}
@@ -85,11 +87,11 @@ def command(
     """
     options = RunOptions(host=(host,), duration=duration, lab=lab, keep_going=True)
     hosts = load_lab(lab)
-    find_host(hosts, host)
+    arch = find_host(hosts, host).arch
     variants = find_variant(base, "BASE"), find_variant(candidate, "CANDIDATE", series, model)
     place = directory.create(out).path
-    if any(_release(one) != DEFAULT_RELEASE for one in variants):
-        # dom0's toolstack is of the default release: it starts no domU on another one.
+    if why := _no_toolstack(variants, arch):  # the same load needs the same domains
+        click.echo(f"no domUs on either side: {why}", err=True)
         options = replace(options, lab=write_without_domus(hosts, place))
     both = {
         "base": options.with_xen(variants[0].options),
@@ -130,10 +132,6 @@ def command(
         _print(comparison)
         click.echo(str(place))
     return _EXITS[comparison.verdict]
-
-
-def _release(one: Variant) -> str:
-    return "{}.{}".format(*one.source.release)
 
 
 def _write(
@@ -206,3 +204,11 @@ def _print(comparison: Comparison) -> None:
         limits = f"{interval.low:.3f} to {interval.high:.3f}, {ratio.better} is better"
         console.print(f"{ratio.name}: {interval.estimate:.3f} times the base ({limits})")
     console.print(comparison.summary)
+
+
+def _no_toolstack(variants: Sequence[Variant], arch: Arch) -> str:
+    """Return why dom0 can have no toolstack on one of ``variants``; "" if it can on all."""
+    for one in variants:
+        if why := choose(one.source, arch, notice=lambda text: click.echo(text, err=True)).why_not:
+            return f"{one.name}: {why}"
+    return ""
