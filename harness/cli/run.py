@@ -147,6 +147,7 @@ def _tests(suite: str, tests: Sequence[Path]) -> list[str]:
         if not Path(str(test).partition("::")[0]).exists():
             raise ConfigError("no such test file", where=str(test))
     if tests:
-        return [str(test) for test in tests]
+        # pytest must not take a file whose name begins with "-" for an option.
+        return [f"./{test}" if str(test).startswith("-") else str(test) for test in tests]
     left_out = [f"--ignore={SUITES['conformance']}"] if suite == "lock" else []
     return [str(SUITES[suite]), *left_out]
