@@ -45,7 +45,9 @@ real:
 
 # Every release of upstream from 4.12 on, and master, on both architectures: XEN_GIT=path/to/xen.git
 upstream: setup
-	XEN_GIT=$(XEN_GIT) $(BIN)/pytest -v tests/real/test_toolstack.py -m upstream
+	XEN_GIT=$(XEN_GIT) $(BIN)/pytest -v tests/hypervisor -m upstream
+	XEN_GIT=$(XEN_GIT) $(BIN)/pytest -v tests/hypervisor/test_upstream_series.py
+	XEN_GIT=$(XEN_GIT) $(BIN)/pytest -v tests/real -m upstream
 
 # Every sort of server and every fault: an hour and a half under TCG.
 rack: LISTS += tests/real/rack/host-packages.txt

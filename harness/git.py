@@ -9,6 +9,7 @@ values where git's command knows it.  A repository is fetched only by the transp
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,13 +25,43 @@ _ENVIRONMENT: dict[str, str | None] = {
     "GIT_ALLOW_PROTOCOL": ":".join(_TRANSPORTS),
     "GIT_TERMINAL_PROMPT": "0",  # a password that nobody can type is an error at once
 }
+# With a fixed identity and date, the same change always makes the same commit id.
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (
+        ("NAME", "evtchn-harness"),
+        ("EMAIL", "evtchn-harness@localhost"),
+        ("DATE", "1970-01-01T00:00:00Z"),
+    )
+}
+
+
+def undisturbed(home: Path) -> dict[str, str | None]:
+    """Return an environment in which nobody's configuration, hooks or signature play a part.
+
+    For repositories that we make ourselves.  ``home`` is an empty directory in place of the
+    user's.
+    """
+    unset = ("GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT", "GIT_TEMPLATE_DIR")
+    return {
+        **IDENTITY,
+        **dict.fromkeys(unset),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_SYSTEM": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home),
+        "LC_ALL": "C",  # what git says is read
+    }
 
 
 def run(
     *words: str | Path,
     home: Path | None = None,
     tree: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     stdin: bytes | None = None,
     timeout: float | None = None,
 ) -> str:

@@ -89,7 +89,8 @@ def _options() -> list[Option]:
 def _asked(config: pytest.Config) -> RunOptions:
     """Return the values of the options; whether to go on after a failure is pytest's to say."""
     values = {each.field: config.getoption(each.name) for each in _options()}
-    return RunOptions(**values | {"host": tuple(values["host"])}, keep_going=True)
+    values |= {each.field: tuple(values[each.field]) for each in _options() if each.several}
+    return RunOptions(**values, keep_going=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -226,6 +227,12 @@ class HostRun:
             self._record(host, item, call, report)
             if report.failed and not self.plan.keep_going:
                 self._over.add(host)
+        if host is None and report.failed:  # it is no host's: a fixture that is not there, perhaps
+            self._usage = True
+            self._stopped = (
+                self._stopped
+                or f"{item.path.name}::{item.name}: {_first_error(report.longreprtext)}"
+            )
         return report  # type: ignore[return-value]
 
     def _record(
@@ -300,6 +307,9 @@ class HostRun:
             return
         if session.testscollected == 0:
             self._stopped = self._stopped or "there is no test in what was asked for"
+        elif not self._last and not self._stopped:
+            self._usage = True
+            self._stopped = "no test in what was asked for uses a host (fixture dom0, domus or xen)"
         self.finish()
         if not self._interrupted:
             session.exitstatus = self.exit_code
@@ -424,6 +434,12 @@ def _host_of(item: pytest.Item) -> str | None:
 def _skip_reason(report: pytest.TestReport) -> str:
     where = report.longrepr
     return str(where[2]).removeprefix("Skipped: ") if isinstance(where, tuple) else str(where)
+
+
+def _first_error(text: str) -> str:
+    """Return the first line that pytest marks as the error in its ``text``, else the last one."""
+    marked = (line[1:].strip() for line in text.splitlines() if line.startswith("E "))
+    return next(marked, _last_line(text))
 
 
 def _last_line(text: str) -> str:

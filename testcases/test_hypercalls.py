@@ -10,7 +10,8 @@ import pytest
 from harness.agent.client import AgentClient
 from harness.agent.wire import AgentRefused
 from harness.model.evtchn.abi import ChannelState
-from harness.model.evtchn.releases import Release
+from harness.model.evtchn.changed_rules import Rule
+from harness.run.session import Session
 
 
 def refused(call: object, *arguments: int) -> int:
@@ -51,9 +52,9 @@ def test_life_of_a_channel(guest: AgentClient) -> None:
     assert raw.status(first).state is ChannelState.CLOSED
 
 
-def test_poll_of_a_closed_port_leaves_it_usable(guest: AgentClient) -> None:
+def test_poll_of_a_closed_port_leaves_it_usable(xen: Session, guest: AgentClient) -> None:
     """A refused poll must release the read side; else the next writer waits for ever."""
-    rejects = Release(*guest.info.xen).poll_rejects_unusable
+    rejects = xen.rules.holds(Rule.POLL_REJECTS_UNUSABLE)
     raw = guest.raw
     port = raw.alloc_unbound(guest.domid)
     raw.close(port)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.model.evtchn.changed_rules import TABLE
 from harness.model.evtchn.spec_rows import SPEC_ROWS
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,21 @@ def test_the_specification_has_the_rows_of_the_model() -> None:
     rows = list(_rows())
     assert len(rows) == len(set(rows))
     assert set(rows) == SPEC_ROWS
+
+
+def test_the_specification_has_the_rules_that_changed_with_their_commits() -> None:
+    page = (ROOT / "docs" / "spec" / "evtchn.md").read_text()
+    _, _, after = page.partition("## Rules that changed\n")
+    table, _, _ = after.partition("\n### ")
+    lines = [line for line in table.splitlines() if line.startswith("| `")]
+    told = {line.split("`")[1]: line for line in lines}
+    assert list(told) == [each.rule for each in TABLE]
+    for each in TABLE:
+        *_, commits, first, _ = told[each.rule].split("|")
+        assert re.findall(r"[0-9a-f]{12}", commits) == [commit.sha for commit in each.commits]
+        points = [f"{a}.{b}.{c}" for commit in each.commits for a, b, c in commit.backports]
+        releases = [str(commit.release) for commit in each.commits]
+        assert re.findall(r"\d[\d.]*\d", first) == [*releases, *points]
 
 
 def test_pages_that_the_code_cites_are_there() -> None:

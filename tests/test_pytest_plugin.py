@@ -22,6 +22,7 @@ from harness.pytest_plugin import HostRun
 from harness.results import store
 from harness.run import session as sessions
 from harness.verdict import HypervisorError, LabError
+from tests.hypervisor import mails
 from tests.hypervisor.tree import make_tree
 from tests.run.fake_session import Lab
 from tests.run.toy_plan import plan
@@ -73,6 +74,17 @@ def test_all_good(pytester: pytest.Pytester, lab: Lab) -> None:
     assert lab.seen == [f"{DEFAULT_HOST} on", f"{DEFAULT_HOST} off"]
     assert (pytester.path / "out/report.html").stat().st_size > 1000
     assert (pytester.path / "out/junit.xml").exists()
+
+
+def test_series_and_model_reach_the_plan(pytester: pytest.Pytester, lab: Lab) -> None:
+    repository = mails.make_repository(pytester.path / "repository")
+    mails.git(repository, "checkout", "-q", "base")
+    mails.commit(repository, "one file more", "xen/more.c", "int more;\n")
+    patch = mails.git(repository, "format-patch", "-1", "-o", str(pytester.path))
+    run(pytester, "def test_one_thing(xen): pass", f"--series={patch}", "--model=spinlock")
+    found = lab.plans[0].hypervisor
+    assert [one.subject for one in found.source.series] == ["[PATCH] one file more"]
+    assert (found.flavour.name, found.flavour.design) == ("rwlock", "spinlock")
 
 
 @pytest.mark.parametrize(

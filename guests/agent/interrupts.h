@@ -12,4 +12,10 @@
  */
 int evtchn_interrupts(uint64_t *counts, size_t room);
 
+/*
+ * How many interrupts of any kind this vCPU has got since the kernel started, from
+ * /proc/interrupts.  Returns 0 or -errno.
+ */
+int vcpu_interrupts(unsigned vcpu, uint64_t *count);
+
 #endif

@@ -14,7 +14,7 @@
 #include "race_stress.h"
 #include "relay.h"
 
-#define RELAY_WAIT_S 20u
+#define RELAY_WAIT_S 60u
 
 /* Every command of docs/agent-protocol.md belongs to one of these. */
 static const command_group groups[] = {

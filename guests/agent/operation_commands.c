@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "device.h"
+#include "interrupts.h"
 #include "probe.h"
 #include "ticks.h"
 #include "vcpu_worker.h"
@@ -67,20 +68,30 @@ static int do_raw_set_priority(struct actor *a, struct job *job)
 /*
  * Poll as often as asked for, and answer only then: the interrupts that come of an answer would
  * end the next poll.
+ *
+ * A vCPU that sleeps in a poll is woken by an interrupt, or by its time-out.  So count the vCPU's
+ * interrupts before and after: if there was none, a poll without time-out has not slept, however
+ * long it took.  The other way round nothing is sure, because an interrupt may have come as well.
  */
 static int do_raw_poll(struct actor *a, struct job *job)
 {
-    uint32_t took[MAX_NUMBERS];
+    uint32_t took[MAX_NUMBERS / 2], woken[MAX_NUMBERS / 2];
+    uint64_t before, after;
     unsigned times = 0;
-    int result = 0;
+    int result = vcpu_interrupts(a->vcpu, &before);
 
-    while (times < job->b && times < MAX_NUMBERS && result == 0) {
+    while (times < job->b && times < MAX_NUMBERS / 2 && result == 0) {
         uint64_t begun = ticks();
         result = raw_poll_many(a, job->numbers, job->count, job->a);
         uint64_t ended = ticks();
+        if (result == 0)
+            result = vcpu_interrupts(a->vcpu, &after);
+        woken[times] = after != before;
+        before = after;
         took[times++] = ended - begun < UINT32_MAX ? (uint32_t)(ended - begun) : UINT32_MAX;
     }
     memcpy(job->numbers, took, times * sizeof(*took));
+    memcpy(job->numbers + times, woken, times * sizeof(*woken));
     job->count = times;
     return result;
 }
@@ -186,6 +197,16 @@ static enum fault fault(struct command *c)
     return FAULT_NONE;
 }
 
+static size_t print_list(char *line, size_t room, const char *key, const uint32_t *values,
+                         unsigned count)
+{
+    size_t n = (size_t)snprintf(line, room, " %s=", key);
+
+    for (unsigned i = 0; i < count; i++)
+        n += (size_t)snprintf(line + n, room - n, i ? ",%u" : "%u", values[i]);
+    return n;
+}
+
 /* What is answered beside the result. */
 static void print_extra(char *line, size_t room, const struct job *job)
 {
@@ -202,9 +223,9 @@ static void print_extra(char *line, size_t room, const struct job *job)
             list = operations[i].list;
     if (!list)
         return;
-    n += (size_t)snprintf(line + n, room - n, " %s=", list);
-    for (unsigned i = 0; i < job->count; i++)
-        n += (size_t)snprintf(line + n, room - n, i ? ",%u" : "%u", job->numbers[i]);
+    n += print_list(line + n, room - n, list, job->numbers, job->count);
+    if (job->run == do_raw_poll)
+        print_list(line + n, room - n, "woken", job->numbers + job->count, job->count);
 }
 
 static void report(struct session *s, const char *verb, const struct job *job)

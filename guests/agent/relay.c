@@ -18,8 +18,8 @@
 #include "thread.h"
 #include "xenstore.h"
 
-#define ACCEPT_S 20u
-#define SILENCE_S 20u
+#define ACCEPT_S 60u
+#define SILENCE_S 120u
 
 static struct control *control;
 static char *in_bytes, *out_bytes;

@@ -23,10 +23,11 @@ from harness.agent.wire import (
     OperationInFlight,
 )
 from harness.arch import Arch
+from harness.machine.patience import WALL, Clock
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 PROTOCOL = 2
-_HELLO_TIMEOUT = 30.0  # seconds; the relay waits 20 of them for the domU's agent
+_HELLO_TIMEOUT = 70.0  # seconds; the relay waits 60 of them for the domU's agent
 _RACE_TIMEOUT = 12.0  # seconds after the race; the agent waits 5 of them for each vCPU
 
 
@@ -81,20 +82,22 @@ class AgentClient:
     At the end of a ``with`` block the agent closes every port that it still owns.
     """
 
-    def __init__(self, channel: AgentChannel, name: str, domid: int | None = None) -> None:
+    def __init__(
+        self, channel: AgentChannel, name: str, clock: Clock = WALL, domid: int | None = None
+    ) -> None:
         """The agent is at the other end of ``channel``; ``name`` is the name of its domain.
 
-        The agent learns its ``domid`` from Xen (EVTCHNOP_status of a port for DOMID_SELF); where
-        Xen's answers are in doubt, give it.
+        ``clock``: on which to wait for it.  The agent learns its ``domid`` from Xen
+        (EVTCHNOP_status of a port for DOMID_SELF); where Xen's answers are in doubt, give it.
         """
         self.name = name
-        self.connection = Connection(channel, name)
+        self.connection = Connection(channel, name, clock)
         self._domid = domid
 
     def hello(self) -> AgentInfo:
         """Greet the agent and return what it says; it may have to boot first.
 
-        Raises AgentLost when it does not answer within 30 s, HarnessError when it speaks another
+        Raises AgentLost when it does not answer within 70 s, HarnessError when it speaks another
         version of the protocol.
         """
         return self.info

@@ -59,6 +59,7 @@ def run_load(
     *,
     flavour: str,
     release: tuple[int, int],
+    rules: frozenset[str] | None = None,
     arch: str,
     host: str,
     progress: Callable[[LoadProgress], None],
@@ -86,7 +87,7 @@ def run_load(
         meta = _meta(plan, loaded) | {"complete": complete}
         if complete:  # only then did every agent read events until no more came
             meta["drained_ns"] = QUIET_MS * 1_000_000
-        return History(flavour, release, arch, host, tuple(_logs(loaded)), meta)
+        return History(flavour, release, arch, host, tuple(_logs(loaded)), meta, rules)
 
     pool = ThreadPoolExecutor(len(loaded), "agent")
     on_all = _OnAll(pool, loaded, watch)

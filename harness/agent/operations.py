@@ -11,27 +11,15 @@ return.  Names and arguments are those of Xen's EVTCHNOP_* calls.
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.agent.polls import AT_ONCE, IN_THE_PAST, sleeps
 from harness.agent.wire import ANSWER_TIMEOUT, Answer, Arguments, Connection
 from harness.model.evtchn.abi import DOMID_SELF, ChannelState
 from harness.verdict import LabError
 
 _CALL_TIMEOUT = 5.0  # seconds within which an operation has to return
-
-# is_pending(): batches of polls, until one decides.
-_PENDING_BATCHES = 6
-_PENDING_ROUNDS = 30  # polls of each port in a batch
-_PENDING_AT_ONCE = 5  # polls of each port in one message
-# The medians of the port that is pending and of the one that is not must differ by this factor
-# (measured: 1.7 to 30).
-_PENDING_CLEAR = 1.3
-# If the share of slow polls lies between these, nothing is decided (measured: at most 0.2 for a
-# pending port, at least 0.72 for another).
-_UNSURE = (0.35, 0.55)
 
 
 @dataclass(frozen=True)
@@ -144,46 +132,27 @@ class RawOperations(_Operations):
 
         Xen's value is 0 whether the port is pending or not.
         """
-        return self.polls([port])[0]
-
-    def polls(self, ports: Sequence[int]) -> list[float]:
-        """Poll one port after the other, as ``poll`` does; return how many seconds each took."""
-        asked = [self._words({"ports": [port]}) for port in ports]
-        done = [completed(answer) for answer in self._connection.ask_in_a_row("poll", asked)]
-        return [(each.ret - each.call) / self._tick_hz for each in done]
+        done = completed(self._do("poll", {"ports": [port], "timeout": IN_THE_PAST}))
+        return (done.ret - done.call) / self._tick_hz
 
     def is_pending(self, port: int) -> bool:
         """Say whether an event is pending on ``port``, which must be masked (raw ports are).
 
-        A poll of a pending port returns at once.  For a poll of another port Xen sets a timer and
-        calls its scheduler, which takes longer.  How long, depends on the machine; so the port is
-        polled in turn with one that is known to be pending and one that is known not to be, and
-        the times are compared.  Raises LabError when they are too unsteady to decide.
+        A poll of a pending port returns, one of another port sleeps (harness.agent.polls).  Raises
+        LabError on a machine that is too busy to tell.
         """
-        empty = self.alloc_unbound()
-        pending = self.bind_interdomain(DOMID_SELF, empty)
-        try:
-            self.send(empty)  # binding has made it pending already, if this Xen works
-            times: dict[int, list[float]] = {empty: [], pending: [], port: []}
-            for _ in range(_PENDING_BATCHES):
-                for _ in range(_PENDING_ROUNDS // _PENDING_AT_ONCE):
-                    ports = [*times] * _PENDING_AT_ONCE
-                    for each, taken in zip(ports, self.polls(ports), strict=True):
-                        times[each].append(taken)
-                slow, quick = (statistics.median(times[known]) for known in (empty, pending))
-                middle = math.sqrt(slow * quick)
-                above = statistics.fmean(taken > middle for taken in times[port])
-                if slow > _PENDING_CLEAR * quick and not _UNSURE[0] < above < _UNSURE[1]:
-                    return above <= _UNSURE[0]
-        finally:
-            self.close(pending)
-            self.close(empty)
-        raise LabError(
-            f"cannot tell whether port {port} is pending: polls of a pending port took "
-            f"{quick * 1e6:.0f} us, of another {slow * 1e6:.0f} us, and {above:.0%} of its own "
-            "were slow",
-            where="the guest's clock",
-        )
+
+        def ask(timeout: int) -> Answer:
+            return self._do("poll", {"ports": [port], "timeout": timeout, "times": AT_ONCE})
+
+        slept = sleeps(ask)
+        if slept is None:
+            raise LabError(
+                f"cannot tell whether port {port} is pending: the vCPU takes an interrupt during "
+                "nearly every poll",
+                where=self._connection.name,
+            )
+        return not slept
 
 
 class DeviceOperations(_Operations):

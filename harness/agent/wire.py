@@ -10,10 +10,15 @@ from dataclasses import dataclass, field
 
 from harness.agent.channel import AgentChannel
 from harness.evidence import InFlight
+from harness.machine.patience import WALL, Clock, Deadline
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 ANSWER_TIMEOUT = 9.0  # seconds; the agent itself waits at most 7 for Xen
 _CHUNK = 1 << 18
+# An operation is overdue after the time for which the agent waits, by the guest's clock, and nearly
+# as long by the machine's: that may stand still while the guest's goes on.
+_AGENT_WAITS, _SHARE = 5.0, 0.8
+_JOIN_MS = 2000
 
 Arguments = Mapping[str, int | str | Sequence[int]]
 _NONE: Arguments = {}
@@ -67,9 +72,10 @@ class Answer:
 class Connection:
     """Commands to one agent, one after the other."""
 
-    def __init__(self, channel: AgentChannel, name: str) -> None:
+    def __init__(self, channel: AgentChannel, name: str, clock: Clock = WALL) -> None:
         self.name = name
         self._channel = channel
+        self._clock = clock
         self._pending = bytearray()
         self._lost: AgentLost | None = None
         self._turn = threading.Lock()
@@ -120,17 +126,36 @@ class Connection:
     ) -> list[Answer]:
         """Like ``attempt_in_a_row``, with a verb for each command."""
         commands = [_command(verb, arguments) for verb, arguments in many]
+        waits = max(_waits(arguments) for _, arguments in many)
+        deadline = Deadline(self._clock, _SHARE * waits)
         answers = self._exchange(many[0][0], commands, timeout)
-        for (verb, arguments), answer in zip(many, answers, strict=True):
-            lost = not answer.ok and answer.fields.get("what") == "in-flight"
-            if lost and answer.integer("errno") == errno.ETIME:
-                told: dict[str, int | str] = {
-                    name: _word(value) for name, value in arguments.items()
-                }
-                raise OperationInFlight(
-                    InFlight(domain=self.name, verb=verb, arguments=told), where=self.name
-                )
+        for at, (verb, arguments) in enumerate(many):
+            if _in_flight(answers[at]) == errno.ETIME:
+                answers[at] = self._awaited(verb, arguments, answers[at], deadline)
+            elif at and _in_flight(answers[at]):  # the agent refused it because of one before it
+                answers[at] = self.attempt(verb, arguments, timeout=timeout)
         return answers
+
+    def _awaited(
+        self, verb: str, arguments: Arguments, overdue: Answer, deadline: Deadline
+    ) -> Answer:
+        """Return the answer to a command whose operation has not returned in the guest's time.
+
+        The guest's time passes also while the machine has no CPU, so wait until ``deadline``.
+        OperationInFlight after that.
+        """
+        on = overdue.integer("on", 0)
+        while not deadline.over:
+            joined = self._exchange("join", [f"join on={on} wait_ms={_JOIN_MS}"], ANSWER_TIMEOUT)[0]
+            if _in_flight(joined):
+                continue
+            if "wait_ms" in arguments:
+                return joined  # the command was this single operation
+            return self.attempt(verb, arguments)
+        told: dict[str, int | str] = {name: _word(value) for name, value in arguments.items()}
+        raise OperationInFlight(
+            InFlight(domain=self.name, verb=verb, arguments=told), where=self.name
+        )
 
     def post(self, commands: Sequence[tuple[str, Arguments]]) -> None:
         """Send ``commands`` and return at once.  Next, ``collect`` has to be called."""
@@ -222,6 +247,18 @@ class Connection:
         if not data:
             raise EOFError
         self._pending += data
+
+
+def _waits(arguments: Arguments) -> float:
+    """Return how many seconds the agent waits for the operation."""
+    given = arguments.get("wait_ms")
+    return given / 1000 if isinstance(given, int) else _AGENT_WAITS
+
+
+def _in_flight(answer: Answer) -> int:
+    """Return ETIME if the operation has not returned, EBUSY if its vCPU still has another, or 0."""
+    lost = not answer.ok and answer.fields.get("what") == "in-flight"
+    return answer.integer("errno") if lost else 0
 
 
 def _command(verb: str, arguments: Arguments) -> str:

@@ -9,6 +9,7 @@ from harness.arch import Arch
 from harness.bisect.observations import BOOT
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor.build import build
+from harness.hypervisor.recipe import How
 from harness.hypervisor.source import Source
 from harness.results.store import Run
 from harness.verdict import BuildError, ConfigError, Verdict
@@ -19,7 +20,7 @@ SKIP = 125  # the revision cannot be tested
 STOP = 255  # git stops at 128 and above and marks nothing, so the same command resumes it
 
 
-def unbuildable(source: Source, flavour: str | None, archs: Sequence[Arch]) -> str:
+def unbuildable(source: Source, flavour: str | None, archs: Sequence[Arch], how: How) -> str:
     """Build ``source``; return why that failed (a patch that does not apply, say), "" if it did
     not.
 
@@ -27,7 +28,7 @@ def unbuildable(source: Source, flavour: str | None, archs: Sequence[Arch]) -> s
     """
     try:
         for arch in archs:
-            build(source, flavour or flavours.as_it_stands(source.tree), arch)
+            build(source, flavour or flavours.AS_IT_STANDS, arch, how)
     except (BuildError, ConfigError) as error:
         return str(error)
     return ""

@@ -33,6 +33,11 @@ class Header:
     host: str
     signature: str  # Signature.key() of the target; "": the most frequent failure of the bad end
     compares: str = "evidence"  # how failures are compared; an older harness compared messages
+    changed: str = ""  # digest of the series that each revision gets, and of --model
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields, without what older journals do not have if it is not used."""
+        return {name: value for name, value in asdict(self).items() if name != "changed" or value}
 
 
 class Journal:
@@ -57,7 +62,7 @@ class Journal:
         if len(whole) < len(content):
             os.ftruncate(self._fd, len(whole))
         lines = whole.splitlines()
-        header_line = {"kind": "question", **_plain(asdict(head))}
+        header_line = {"kind": "question", **_plain(head.fields())}
         if not lines:
             self._write(header_line)
         elif "compares" not in (asked := _json(lines[0], path, 1)):

@@ -20,6 +20,7 @@ from harness.bisect.repository import Repository
 from harness.bisect.signature import signature
 from harness.config.options import RunOptions, XenOptions
 from harness.hypervisor import flavour as flavours
+from harness.hypervisor import series
 from harness.hypervisor.loaded_sections import digest_loaded
 from harness.results.directory import RunDirectory
 from harness.results.document import run_document
@@ -44,13 +45,16 @@ class SourceTrees:
 
     repository: Repository
     top: str  # the bad end: a culprit is reverted on top of it
+    series: tuple[Path, ...] = ()  # mails whose patches are applied to each revision
+    model: str | None = None  # the lock by whose rules each is judged; None: its own
     _found: dict[str, XenOptions] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def options(self, revision: str) -> XenOptions:
-        """Return the options for the tree of ``revision``, with the flavour of that tree.
+        """Return the options for the tree of ``revision``, which is built as it stands.
 
-        BuildError if the commit has no Xen to build, or git cannot revert it.
+        BuildError if the commit has no Xen to build, git cannot revert it, the series does not
+        apply to it, or nobody says as what it is to be judged.
         """
         with self._lock:
             if revision not in self._found:
@@ -58,6 +62,7 @@ class SourceTrees:
             return self._found[revision]
 
     def _find(self, revision: str) -> XenOptions:
+        mails = series.read(self.series)
         try:
             if revision.startswith(REVERT):
                 with scratch() as folder:
@@ -67,9 +72,12 @@ class SourceTrees:
             else:
                 source = self.repository.source(revision)
                 where = XenOptions(xen_git=str(self.repository.home), xen_ref=revision)
+            if mails:
+                source = series.apply(source, mails)
+            flavours.find(None, source, self.model)
         except ConfigError as error:  # no xen/Makefile in that commit, say
             raise BuildError(error.what, where=error.where) from error
-        return replace(where, flavour=flavours.as_it_stands(source.tree))
+        return replace(where, series=self.series, model=self.model)
 
 
 class BuildProcesses:
@@ -92,7 +100,7 @@ class BuildProcesses:
         if "build_id" in document:
             return _built(revision, document)
         message = str(document.get("error", "the build ended without a message"))
-        if document.get("kind") in ("BuildError", "ConfigError"):
+        if document.get("kind") in ("BuildError", "ConfigError", "DoesNotApply"):
             raise BuildError(message)
         if document.get("kind") == "Interrupted":
             raise KeyboardInterrupt

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -14,18 +14,6 @@ from harness.bisect.commits import Commits
 from harness.hypervisor import source
 from harness.hypervisor.source import PARTS, Source
 from harness.verdict import BuildError, ConfigError
-
-# With fixed names and dates, the same revert always has the same commit id, so its build is
-# found in the cache.
-_IDENTITY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (
-        ("NAME", "evtchn-harness"),
-        ("EMAIL", "evtchn-harness@localhost"),
-        ("DATE", "1970-01-01T00:00:00Z"),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -109,11 +97,12 @@ class Repository:
             git.run("checkout", "-q", "--detach", top, tree=clone)
             merge = len(self._git("log", "-1", "--format=%P", culprit).split()) > 1
             side = ["-m", "1"] if merge else []
-            git.run("revert", "--no-edit", *side, culprit, tree=clone, env=_IDENTITY)
+            git.run("revert", "--no-edit", *side, culprit, tree=clone, env=git.undisturbed(folder))
         except command.CommandFailed as error:
             first = next((line for line in error.output.splitlines() if line.strip()), error.what)
             raise BuildError(f"does not revert on top: {first}") from error
-        return source.from_git(str(clone), "HEAD")
+        # The clone does not outlive ``folder``.
+        return replace(source.from_git(str(clone), "HEAD"), home=None, commit="")
 
     def _inert(self, ids: Sequence[str], parents: dict[str, tuple[str, ...]]) -> frozenset[str]:
         """Return the commits that change no file that a build of the hypervisor reads."""

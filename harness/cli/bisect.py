@@ -23,6 +23,7 @@ from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
 from harness.config.options import RunOptions
 from harness.data import BOOT_TEST, TESTCASES
+from harness.hypervisor.series import read
 from harness.results.directory import SHELF, cannot_write, write_whole
 from harness.verdict import (
     EXIT_LAB,
@@ -58,6 +59,8 @@ from harness.verdict import (
     type=click.Path(path_type=Path, exists=True),
     help="Look for the failure of this run (directory) or recorded history (*.parquet).",
 )
+@option("series", help="Apply the patches in this file to each revision; repeatable.")
+@option("model", unset="recognised in each revision")
 @host_option()
 @option("lab")
 @option(
@@ -75,6 +78,8 @@ def command(
     tests: tuple[str, ...],
     scenario: str | None,
     failed_run: Path | None,
+    series: tuple[Path, ...],
+    model: str | None,
     host: str,
     lab: Path | None,
     out: Path | None,
@@ -98,17 +103,23 @@ def command(
     if scenario and (tests or "interleave" not in COMMANDS):
         why = "excludes --test" if tests else "this installation has no command interleave"
         raise ConfigError(why, where="--scenario", hint="give one of the two")
+    mails = [mail.content for mail in read(series)]
     head = Header(
-        commits.good, commits.bad, tuple(nodes), booted.name, failure.key() if failure else ""
+        commits.good,
+        commits.bad,
+        tuple(nodes),
+        booted.name,
+        failure.key() if failure else "",
+        changed=cache.key(model, *mails) if mails or model else "",
     )
-    place = (out or SHELF / f"bisect-{cache.key(*head.__dict__.values())[:10]}").absolute()
+    place = (out or SHELF / f"bisect-{cache.key(*head.fields().values())[:10]}").absolute()
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(place, error) from error
     click.echo(f"-- {len(commits.ids)} commits; everything is in {place}", err=True)
     began = time.monotonic()
-    trees = processes.SourceTrees(repository, commits.newer)
+    trees = processes.SourceTrees(repository, commits.newer, series, model)
     builds = processes.BuildProcesses(trees, booted.arch)
     runs = processes.RunProcesses(
         trees,

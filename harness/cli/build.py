@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -36,14 +37,16 @@ def command(arch: str, xen: XenOptions, as_json: bool) -> None:
     is taken from the cache.
     """
     found = open_hypervisor(xen)
-    with _progress(f"{xen.flavour} {arch}") as progress:
-        built = build(found.source, found.flavour, Arch(arch), progress=progress)
+    with _progress(f"{found.flavour.name} {arch}") as progress:
+        built = build(found.source, found.flavour, Arch(arch), found.how, progress=progress)
     if as_json:
         print_json(document(built))
     else:
         how = "cached" if built.cached else f"{built.seconds:.0f} s"
+        origin = f" (images/xen/{built.origin})" if built.origin else ""
         click.echo(
-            f"{arch} {built.flavour}: Xen {found.source.version}, build id {built.build_id} ({how})"
+            f"{arch} {built.flavour}{origin}: Xen {found.source.version}, "
+            f"build id {built.build_id} ({how})"
         )
         click.echo(str(built.image))
 
@@ -53,8 +56,15 @@ def document(built: Build) -> dict[str, Any]:
     return {
         "arch": built.arch.value,
         "flavour": built.flavour,
+        "flavour_from": built.origin,
         "source": built.source.kind,
         "version": built.source.version,
+        "series": [asdict(patch) for patch in built.source.series],
+        "model": {
+            "name": built.model.name,
+            "how": built.model.how,
+            "from": built.model.source,
+        },
         "build_id": built.build_id,
         "image": str(built.image),
         "syms": str(built.syms),

@@ -7,6 +7,7 @@ import json
 import math
 import secrets
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from harness.arch import Arch
 from harness.cli import print_json
 from harness.cli.options import host_option, json_option, option
 from harness.compare.companions import missing_companions, read_table
@@ -25,11 +27,11 @@ from harness.compare.variant import Variant, find_variant
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
 from harness.config.options import RunOptions
-from harness.config.releases import DEFAULT_RELEASE
-from harness.model.evtchn.releases import Release
+from harness.hypervisor.rules import find_rules
 from harness.results import directory
 from harness.results.directory import write_whole
 from harness.run import child
+from harness.toolstack.choice import choose
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS
 
 _EXITS = {"equivalent": EXIT_PASS, "differs": EXIT_PASS, "worse": EXIT_FAIL, "undecided": EXIT_LAB}
@@ -58,6 +60,8 @@ _EXITS = {"equivalent": EXIT_PASS, "differs": EXIT_PASS, "worse": EXIT_FAIL, "un
     metavar="PERCENT",
     help="How far the speeds may differ and still count as the same.",
 )
+@option("series", help="Apply the patches in this file to CANDIDATE; repeatable.")
+@option("model", help="The lock by whose rules to judge CANDIDATE.")
 @option("lab")
 @option("out")
 @json_option
@@ -69,6 +73,8 @@ def command(
     duration: float,
     seed: int | None,
     margin: float,
+    series: tuple[Path, ...],
+    model: str | None,
     lab: Path | None,
     out: Path | None,
     as_json: bool,
@@ -81,11 +87,11 @@ def command(
     """
     options = RunOptions(host=(host,), duration=duration, lab=lab, keep_going=True)
     hosts = load_lab(lab)
-    find_host(hosts, host)
-    variants = find_variant(base, "BASE"), find_variant(candidate, "CANDIDATE")
+    arch = find_host(hosts, host).arch
+    variants = find_variant(base, "BASE"), find_variant(candidate, "CANDIDATE", series, model)
     place = directory.create(out).path
-    if any(_release(one) != DEFAULT_RELEASE for one in variants):
-        # dom0's toolstack is of the default release: it starts no domU on another one.
+    if why := _no_toolstack(variants, arch):  # the same load needs the same domains
+        click.echo(f"no domUs on either side: {why}", err=True)
         options = replace(options, lab=write_without_domus(hosts, place))
     both = {
         "base": options.with_xen(variants[0].options),
@@ -104,11 +110,14 @@ def command(
 
     companions = read_table()
     lacking = [missing_companions(one.source.tree, companions) for one in variants]
-    releases = Release(*variants[0].source.release), Release(*variants[1].source.release)
+    found = [find_rules(one.source) for one in variants]
+    for note in dict.fromkeys(note for one in found for note in one.notes):
+        notice(note)
+    rules = found[0].rules, found[1].rules
 
     def judged(pairs_so_far: list[Pair]) -> Comparison:
         return judge(
-            pairs_so_far, margin=margin / 100, releases=releases, missing=(lacking[0], lacking[1])
+            pairs_so_far, margin=margin / 100, rules=rules, missing=(lacking[0], lacking[1])
         )
 
     first = secrets.randbits(31) if seed is None else seed
@@ -123,10 +132,6 @@ def command(
         _print(comparison)
         click.echo(str(place))
     return _EXITS[comparison.verdict]
-
-
-def _release(one: Variant) -> str:
-    return "{}.{}".format(*one.source.release)
 
 
 def _write(
@@ -149,7 +154,13 @@ def document(
 ) -> dict[str, Any]:
     """Return the JSON document of ``compare --json``; docs/compare.md has its keys."""
     names = [
-        {"name": one.name, "flavour": one.options.flavour, "version": one.source.version}
+        {
+            "name": one.name,
+            "flavour": one.flavour.name,
+            "version": one.source.version,
+            "series": [patch.subject for patch in one.source.series],
+            "model": one.flavour.design,
+        }
         for one in variants
     ]
     return {
@@ -193,3 +204,11 @@ def _print(comparison: Comparison) -> None:
         limits = f"{interval.low:.3f} to {interval.high:.3f}, {ratio.better} is better"
         console.print(f"{ratio.name}: {interval.estimate:.3f} times the base ({limits})")
     console.print(comparison.summary)
+
+
+def _no_toolstack(variants: Sequence[Variant], arch: Arch) -> str:
+    """Return why dom0 can have no toolstack on one of ``variants``; "" if it can on all."""
+    for one in variants:
+        if why := choose(one.source, arch, notice=lambda text: click.echo(text, err=True)).why_not:
+            return f"{one.name}: {why}"
+    return ""

@@ -19,13 +19,13 @@ from harness.config.host import BUILT_IN
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
 from harness.config.options import RunOptions
-from harness.corpus.entry import Entry, read_entries
+from harness.corpus.entry import Entry, entries_for
 from harness.corpus.judge import Cell, exit_code
 from harness.corpus.loop import PAGE, run_corpus
 from harness.data import TESTCASES
-from harness.hypervisor import source
 from harness.results import directory
 from harness.run import child
+from harness.run.plan import open_source
 from harness.verdict import ConfigError, Verdict
 
 
@@ -48,6 +48,10 @@ from harness.verdict import ConfigError, Verdict
     is_flag=True,
     help="Do not restore the machine before each test: all tests share one boot.",
 )
+@option("xen_release")
+@option("xen_src")
+@option("xen_git")
+@option("xen_ref")
 @option("lab")
 @option("out")
 @json_option
@@ -59,13 +63,14 @@ def command(
     lab: Path | None,
     out: Path | None,
     as_json: bool,
+    **xen: Any,
 ) -> int:
-    """Test every flavour of Xen 4.17: the good ones must pass, the known-bad ones must fail.
+    """Test every flavour of a Xen: the good ones must pass, the known-bad ones must fail.
 
     Exit code 1: a good one failed, or a bad one passed on a machine that can show its fault.
     """
-    options = RunOptions(repeat=repeat, lab=lab, snapshot=not no_snapshot, keep_going=True)
-    known = read_entries(source.from_apt().release)
+    options = RunOptions(repeat=repeat, lab=lab, snapshot=not no_snapshot, keep_going=True, **xen)
+    known = entries_for(open_source(options))
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
             f"no entry {unknown[0]}", where="--entry", hint=f"there are {', '.join(known)}"
@@ -107,7 +112,7 @@ def _forced(scenario: str, asked: RunOptions) -> list[dict[str, Any]]:
     """Force the interleaving of ``scenario`` that shows the fault, ``asked.repeat`` times; return
     each time as a test."""
     words = [scenario, f"--repeat={asked.repeat}", "--stress-repeat=0"]
-    options = RunOptions(host=asked.host, flavour=asked.flavour, lab=asked.lab, out=asked.out)
+    options = RunOptions(host=asked.host, lab=asked.lab, out=asked.out).with_xen(asked)
     found = child.run(options, words, of=("interleave", "expose"))
     name = f"forced-{scenario}"
     if "exposed" not in found:

@@ -6,12 +6,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
-from click.core import ParameterSource
 
 from harness.cli import print_json
 from harness.cli.options import json_option, takes
@@ -19,8 +17,8 @@ from harness.config.options import RunOptions
 from harness.data import BOOT_TEST, TESTCASES
 from harness.progress import Progress
 from harness.pytest_plugin import HostRun
-from harness.run.plan import Hypervisor, Plan, find_hosts, make_plan, open_source
-from harness.verdict import EXIT_INTERRUPTED, ConfigError, HarnessError
+from harness.run.plan import Hypervisor, Plan, find_hosts, how_to_build, make_plan, open_source
+from harness.verdict import EXIT_INTERRUPTED, ConfigError, HarnessError, exit_code
 
 SUITES = {"lock": TESTCASES, "conformance": TESTCASES / "conformance"}
 
@@ -41,15 +39,28 @@ _PYTEST = [
     is_flag=True,
     help="For `git bisect run`: exit with 0 (good), 1 (bad), 125 (cannot be tested), 255 (stop).",
 )
+@click.option(
+    "--each", is_flag=True, help="With --series: a run of its own after every patch of the series."
+)
 @json_option
 @click.argument("tests", nargs=-1, type=click.Path(path_type=Path))
-def command(options: RunOptions, tests: tuple[Path, ...], bisect_run: bool, as_json: bool) -> int:
+def command(
+    options: RunOptions, tests: tuple[Path, ...], bisect_run: bool, each: bool, as_json: bool
+) -> int:
     """Build Xen, boot it on each host, test it there; end with a verdict and a report.
 
     TESTS are pytest files or directories; by default those of the --suite.  A host's tests end
     with the first one that does not pass, unless --keep-going is given; the other hosts are
     tested whatever became of it.
+
+    With --each, the verdict and the exit code are those of the worst patch.
     """
+    if each and bisect_run:
+        raise ConfigError(
+            "--each and --bisect-run exclude each other", hint="give only one of them"
+        )
+    if each:
+        return _run_each(options, tests, as_json)
     if bisect_run:
         return _bisect_run(options, tests, as_json)
     return _run(make_plan(options), options.suite, tests, as_json).exit_code
@@ -59,27 +70,51 @@ def _bisect_run(options: RunOptions, tests: Sequence[Path], as_json: bool) -> in
     """Run for ``git bisect run``; a lab fault is tried once more, and then stops it."""
     from harness.bisect import gitrun
     from harness.hypervisor import flavour as flavours
+    from harness.hypervisor.series import DoesNotApply
     from harness.results.store import load
 
-    given = click.get_current_context().get_parameter_source("flavour")
     try:
         archs = [host.arch for host in find_hosts(options)]
-        source = open_source(options)
-        if given is ParameterSource.DEFAULT:
-            options = replace(options, flavour=flavours.as_it_stands(source.tree))
-        if why := gitrun.unbuildable(source, options.flavour, archs):
+        source, how = open_source(options), how_to_build(options)
+        flavour = options.flavour or flavours.AS_IT_STANDS
+        if why := gitrun.unbuildable(source, flavour, archs, how):
             click.echo(f"skipped: {why}", err=True)
             return gitrun.SKIP
-        xen = Hypervisor(source=source, flavour=flavours.find(options.flavour, source))
+        found = flavours.find(flavour, source, options.model)
+        xen = Hypervisor(source=source, flavour=found, how=how)
         for _ in range(2):
             run = _run(make_plan(options, xen), options.suite, tests, as_json)
             if run.exit_code == EXIT_INTERRUPTED:
                 return gitrun.STOP
             if (said := gitrun.exit_code(load(run.directory.path))) != gitrun.STOP:
                 return said
+    except DoesNotApply as error:
+        click.echo(f"skipped: {error}", err=True)
+        return gitrun.SKIP
     except HarnessError as error:  # exit code 2 or 3 would mean "bad" to git
         click.echo(f"error: {error}", err=True)
     return gitrun.STOP
+
+
+def _run_each(options: RunOptions, tests: Sequence[Path], as_json: bool) -> int:
+    """Run after every patch; print a line for each, or the document."""
+    from harness.run.each import run_each
+
+    _tests(options.suite, tests)  # a test file that is not there is told before anything is built
+    document = run_each(
+        options, [str(test) for test in tests], lambda text: click.echo(text, err=True)
+    )
+    if as_json:
+        print_json(document)
+    else:
+        for step in document["steps"]:
+            click.echo(
+                f"{step['verdict']:5} {step['number']}/{document['patches']} {step['subject']}  "
+                f"{step['message']}".rstrip()
+            )
+        click.echo(document["message"] or f"{document['verdict']} after every patch")
+        click.echo(document["path"])
+    return exit_code(document["verdict"])
 
 
 def _run(plan: Plan, suite: str, tests: Sequence[Path], as_json: bool) -> HostRun:
@@ -112,6 +147,7 @@ def _tests(suite: str, tests: Sequence[Path]) -> list[str]:
         if not Path(str(test).partition("::")[0]).exists():
             raise ConfigError("no such test file", where=str(test))
     if tests:
-        return [str(test) for test in tests]
+        # pytest must not take a file whose name begins with "-" for an option.
+        return [f"./{test}" if str(test).startswith("-") else str(test) for test in tests]
     others = (SUITES["conformance"], BOOT_TEST.parent) if suite == "lock" else ()
     return [str(SUITES[suite]), *(f"--ignore={other}" for other in others)]

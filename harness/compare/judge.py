@@ -13,8 +13,8 @@ from typing import Any, Literal
 from harness import stats
 from harness.compare.companions import MissingCompanion
 from harness.compare.measure import Measurement
-from harness.model.evtchn.abi import Errno
-from harness.model.evtchn.releases import Release
+from harness.model.evtchn.changed_rules import TABLE
+from harness.model.evtchn.rules import Rules
 from harness.stats import Interval
 from harness.verdict import Verdict
 
@@ -77,17 +77,17 @@ def judge(
     rounds: Rounds,
     *,
     margin: float,
-    releases: tuple[Release, Release] | None = None,
+    rules: tuple[Rules, Rules] | None = None,
     missing: tuple[Sequence[MissingCompanion], Sequence[MissingCompanion]] = ((), ()),
 ) -> Comparison:
     """Return the verdict on ``rounds``.
 
     A ratio that differs from 1 by less than ``margin`` counts as the same.  With the
-    ``releases`` of the two variants, the differences that the model knows between them are
+    ``rules`` of the two variants, the differences that the model knows between them are
     listed, too, and explain other answers.  ``missing`` are the companions that each lacks.
     """
     ratios = _ratios(rounds, margin)
-    predicted = _predicted(*releases) if releases else []
+    predicted = _predicted(*rules) if rules else []
     differences = [
         *_tests(rounds),
         *_answers(rounds, bool(predicted)),
@@ -205,25 +205,15 @@ def _answers(rounds: Rounds, explained: bool) -> list[Difference]:
     return found
 
 
-def _predicted(base: Release, candidate: Release) -> list[Difference]:
-    """Return the differences that the model knows between two releases."""
+def _predicted(base: Rules, candidate: Rules) -> list[Difference]:
+    """Return the differences that the model knows between two trees."""
     found = []
-    for name, rule in vars(Release).items():
-        if not isinstance(rule, property) or rule.fget is None:
-            continue
-        before, after = rule.fget(base), rule.fget(candidate)
-        if before != after:
-            words = (rule.__doc__ or name).strip().splitlines()[0]
-            found.append(
-                Difference("model", name, _value_text(before), _value_text(after), False, words)
-            )
+    for each in TABLE:
+        before, after = base.holds(each.rule), candidate.holds(each.rule)
+        if each.rows and before != after:
+            was, now = each.words[before], each.words[after]
+            found.append(Difference("model", each.rule, was, now, False, each.says))
     return found
-
-
-def _value_text(value: bool | Errno) -> str:
-    if isinstance(value, Errno):
-        return value.name
-    return "yes" if value else "no"
 
 
 def _missing(

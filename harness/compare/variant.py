@@ -10,8 +10,9 @@ from pathlib import Path
 from harness.config.options import XenOptions
 from harness.config.releases import DEFAULT_RELEASE, RELEASES
 from harness.hypervisor import flavour as flavours
+from harness.hypervisor.flavour import Flavour
 from harness.hypervisor.source import Source
-from harness.run.plan import open_source
+from harness.run.plan import open_hypervisor
 from harness.verdict import ConfigError
 
 
@@ -22,10 +23,14 @@ class Variant:
     name: str  # as the user wrote it
     options: XenOptions
     source: Source
+    flavour: Flavour
 
 
-def find_variant(text: str, argument: str) -> Variant:
-    """Return the variant that ``text`` names: [TREE:]FLAVOUR or TREE[:FLAVOUR].
+def find_variant(
+    text: str, argument: str, series: tuple[Path, ...] = (), model: str | None = None
+) -> Variant:
+    """Return the variant that ``text`` names, [TREE:]FLAVOUR or TREE[:FLAVOUR], with ``series``
+    applied, judged as ``model``.
 
     TREE is a release that the distribution has, a directory, or REPO@REF of a git repository.
     A flavour alone is of the default release; a tree alone is built as it stands.  If there is
@@ -40,11 +45,10 @@ def find_variant(text: str, argument: str) -> Variant:
             where=argument,
             hint=f"releases are {', '.join(RELEASES)}",
         )
-    options = _tree(where)
-    source = open_source(options)
-    options = replace(options, flavour=flavour or flavours.as_it_stands(source.tree))
-    flavours.find(options.flavour, source)
-    return Variant(name=text, options=options, source=source)
+    as_it_stands = flavours.AS_IT_STANDS if where in RELEASES else None
+    options = replace(_tree(where), flavour=flavour or as_it_stands, series=series, model=model)
+    found = open_hypervisor(options)
+    return Variant(name=text, options=options, source=found.source, flavour=found.flavour)
 
 
 def _is_tree(text: str) -> bool:

@@ -30,7 +30,7 @@ from pydantic import (
 
 from harness import git
 from harness.config.document import Document, did_you_mean, shown
-from harness.config.options import RunOptions, XenOptions
+from harness.config.options import RunOptions
 from harness.verdict import ConfigError
 
 _M = TypeVar("_M", bound="_Named")
@@ -62,11 +62,13 @@ class PlanHost(_Named):
 class Xen(_Named):
     """A hypervisor under test; if no source is given, the distribution's Xen 4.17."""
 
-    flavour: str = XenOptions.flavour
+    flavour: str | None = None  # None: as without --flavour
     release: str | None = None  # of the distribution's, such as "4.14"
     src: str | None = None  # a directory
     git: str | None = None  # path or address of a repository
     ref: str | None = None  # commit, tag or branch in it
+    series: tuple[str, ...] = ()  # files of mails whose patches are applied to that source
+    model: Literal["counter", "rwlock", "spinlock"] | None = None  # None: recognised
     hosts: tuple[str, ...] | None = None  # None: all of the plan
 
     @field_validator("git", "ref")

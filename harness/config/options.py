@@ -21,6 +21,8 @@ from harness.config.releases import DEFAULT_RELEASE, RELEASES
 from harness.verdict import ConfigError
 
 DEFAULT_HOST = "qemu-x86_64"
+DEFAULT_FLAVOUR = "counter"  # of the distribution's Xen; any other tree is taken as it stands
+MODELS = ("counter", "rwlock", "spinlock")
 SUITES = ("lock", "conformance")
 
 
@@ -38,9 +40,13 @@ class XenOptions:
     Raises ConfigError if two options exclude each other.
     """
 
-    flavour: str = field(
-        default="counter",
-        metadata=_says("Lock flavour: the patches applied to Xen's source.", "NAME"),
+    flavour: str | None = field(
+        default=None,
+        metadata=_says(
+            "Lock flavour: patches of ours for Xen's source; rwlock: none, the tree as it stands.",
+            "NAME",
+            unset=f"{DEFAULT_FLAVOUR} for the distribution's Xen, none for any other tree",
+        ),
     )
     xen_release: str | None = field(
         default=None,
@@ -64,6 +70,30 @@ class XenOptions:
     )
     xen_ref: str | None = field(
         default=None, metadata=_says("Commit, tag or branch in the repository of --xen-git.", "REF")
+    )
+    compiler: str = field(
+        default="gcc",
+        metadata=_says("Compiler that builds Xen: gcc or clang, or one of a version.", "NAME"),
+    )
+    release_build: bool = field(
+        default=False,
+        metadata=_says("Build Xen as it is shipped: optimised more, and without assertions."),
+    )
+    series: tuple[Path, ...] = field(
+        default=(),
+        metadata=_says(
+            "Apply the patches in this mailbox, mail or file of git format-patch to the source, as "
+            "`git am --3way` does; repeat the option for further files.",
+            "FILE",
+        ),
+    )
+    model: str | None = field(
+        default=None,
+        metadata=_says(
+            "The lock by whose rules to judge Xen.",
+            unset="as the flavour says; without one, recognised from the source",
+            choices=MODELS,
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -76,7 +76,7 @@ class Bare(Guest):
                     vcpu=vcpu,
                     seen=tuple(ports),
                     expected=tuple(expected),
-                    release=str(model.world.release),
+                    release=str(model.world.rules),
                 ),
                 story=model.story(),
                 where=self.name,
@@ -132,7 +132,7 @@ class Bare(Guest):
                         Difference(name=name, seen=seen[name], expected=int(believed[name]))
                         for name in wrong
                     ),
-                    release=str(model.world.release),
+                    release=str(model.world.rules),
                 ),
                 story=model.story(),
                 where=self.name,

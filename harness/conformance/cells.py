@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from harness.model.evtchn.abi import Errno
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.releases import Release
+from harness.model.evtchn.rules import Rules, by_version
 from harness.model.evtchn.spec_rows import coverage
 
 GUESTS = (
@@ -41,6 +42,11 @@ class Scope:
     guest: str
     abi: str
     release: Release
+    rules: Rules | None = None  # None: those of the release
+
+    def holds(self, rule: Rule) -> bool:
+        """Whether ``rule`` holds in this Xen."""
+        return (self.rules or by_version(self.release)).holds(rule)
 
     @property
     def dom0(self) -> bool:
@@ -56,6 +62,12 @@ class Scope:
     def fifo(self) -> bool:
         """Whether the ABI is FIFO."""
         return self.abi == "FIFO"
+
+
+def scope_of(guest: str, abi: str, rules: Rules) -> Scope:
+    """Return the scope of a Xen with ``rules``: its release, if these are the release's own."""
+    usual = str(rules) == str(rules.release)
+    return Scope(guest, abi, rules.release, None if usual else rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +101,23 @@ _LIMITS = (
     ),
     _Limit(
         r"bind_virq: EBUSY.*",
-        lambda s: not s.release.virq_wants_handler,
+        lambda s: not s.holds(Rule.VIRQ_WANTS_HANDLER),
         "Xen 4.21 and later",
+    ),
+    _Limit(
+        r"bind_virq: EBUSY.*",
+        lambda s: s.dom0,
+        "dom0 is the handler of every global VIRQ",
+    ),
+    _Limit(
+        r"reset: EBUSY",
+        lambda s: not s.holds(Rule.RESET_CAN_BE_RESUMED),
+        "Xen with the fix of XSA-344",
+    ),
+    _Limit(
+        r"(unmask: no-op, not usable|set_priority: EACCES not usable)",
+        lambda s: not s.holds(Rule.UNUSABLE_PORT_UNTOUCHED),
+        "Xen with the fix of XSA-343",
     ),
     _Limit(
         r"init_control: EOPNOTSUPP.*",
@@ -99,12 +126,12 @@ _LIMITS = (
     ),
     _Limit(
         r"poll: EINVAL not usable",
-        lambda s: not s.release.poll_rejects_unusable,
+        lambda s: not s.holds(Rule.POLL_REJECTS_UNUSABLE),
         "Xen 4.15 and later",
     ),
     _Limit(
         r"status: EACCES Xen-bound",
-        lambda s: not s.release.status_hides_xen_bound,
+        lambda s: not s.holds(Rule.STATUS_HIDES_XEN_BOUND),
         "Xen 4.15 to 4.18",
     ),
     _Limit(
@@ -129,7 +156,7 @@ _LIMITS = (
     ),
     _Limit(
         r"bind_pirq: EINVAL pirq out of range",
-        lambda s: s.arm and s.release.arm_bind_pirq is Errno.EOPNOTSUPP,
+        lambda s: s.arm and s.holds(Rule.ARM_BIND_PIRQ),
         "Arm has no PIRQs, and checks that first",
     ),
     _Limit(r"bind_pirq: no PIRQs on Arm", lambda s: not s.arm, "Arm only"),

@@ -17,14 +17,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.agent.client import AgentClient
+from harness.agent.polls import FOREVER, IN_THE_PAST
 from harness.agent.wire import Answer, Arguments
-from harness.conformance.hypercalls import FOREVER, IN_THE_PAST, Observed, call, observed
+from harness.conformance.hypercalls import Observed, call, observed
 from harness.conformance.initial_state import list_ports
 from harness.conformance.polls import observe_poll
 from harness.conformance.reference_model import ReferenceModel
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.alloc_bind import allocatable
-from harness.model.evtchn.domain import BUCKET, Channel, Domain, State, World
+from harness.model.evtchn.changed_rules import Rule
+from harness.model.evtchn.domain import BUCKET, VIRQ_ARGO, Channel, Domain, State, World
 from harness.model.evtchn.operations import (
     AllocUnbound,
     BindInterdomain,
@@ -88,6 +90,16 @@ class Guest:
     def now(self) -> Domain:
         """The state of the domain that the model believes in."""
         return self.domains.model.domain(self.domid)
+
+    @property
+    def free_virq(self) -> int:
+        """A VIRQ of the whole domain that nobody raises, and that this domain may bind.
+
+        15 has no name and is global; where only its handler may bind that, VIRQ_ARGO.
+        """
+        world = self.domains.model.world
+        refused = world.rules.holds(Rule.VIRQ_WANTS_HANDLER) and world.virq_handler != self.domid
+        return VIRQ_ARGO if refused else 15
 
     def alloc_unbound(
         self, remote: int = DOMID_SELF, dom: int = DOMID_SELF, fault: Fault = Fault.NONE
@@ -262,7 +274,7 @@ class Domains:
         assert found.valid == now.valid, (
             f"{guest.name} has {found.valid} ports, the model says {now.valid}"
         )
-        hides = self.model.world.release.status_hides_xen_bound
+        hides = self.model.world.rules.holds(Rule.STATUS_HIDES_XEN_BOUND)
         believed = {port: _visible(channel, hides) for port, channel in now.ports if channel.state}
         seen = {port: _visible(channel, hides) for port, channel in found.ports.items()}
         wrong = sorted(dict(believed.items() ^ seen.items()))

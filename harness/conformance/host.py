@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.arch import Arch
 from harness.conformance.bare import Bare, new_bare
-from harness.conformance.cells import RELEASES, Scope, why_not
+from harness.conformance.cells import RELEASES, Scope, scope_of, why_not
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.initial_state import linux_domain, xen_bound
 from harness.conformance.reference_model import ReferenceModel, rows
@@ -18,7 +18,7 @@ from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.close_reset import closed
 from harness.model.evtchn.domain import Domain, GuestKind, State, World
 from harness.model.evtchn.outcome import existing_domain
-from harness.model.evtchn.releases import Release
+from harness.model.evtchn.rules import by_version
 from harness.run.bare import NAME as BARE
 from harness.run.bare import (
     WHY_NO_PAGING,
@@ -56,14 +56,15 @@ class HostDomains:
     def begin(self) -> Domains:
         """Return the domains for a test, without the bare guest.
 
-        Their model is that of the release which the booted Xen reports.
+        Their model has the rules that were found for the Xen that was built.
         """
         live = self._live
         reached = (domu for domu in live.domus if domu.name in live.agents)
         types = {"dom0": "dom0"} | {domu.name: domu.type for domu in reached}
         if self._world is None:
             self._world = self._ask(types)
-        others = tuple(release for release in RELEASES if release != self._world.release)
+        own = self._world.rules
+        others = tuple(by_version(release) for release in RELEASES if release != own.release)
         found = Domains(ReferenceModel(self._world, others=others))
         for name, type_ in types.items():
             found.add(Guest(found, live.agents[name], type_))
@@ -152,7 +153,7 @@ class HostDomains:
         agents, dom0 = self._live.agents, _DOM0[self._live.host.arch]
         kinds = {name: _KINDS.get(type_, dom0) for name, type_ in types.items()}
         described = tuple(linux_domain(agents[name], kind) for name, kind in kinds.items())
-        return World(described, Release(*agents["dom0"].info.xen))
+        return World(described, self._live.rules.rules)
 
 
 def scope(guest: Guest, *, fifo: bool) -> Scope:
@@ -163,7 +164,7 @@ def scope(guest: Guest, *, fifo: bool) -> Scope:
 
 def _scope(domains: Domains, kind: str, *, fifo: bool) -> Scope:
     arch = domains.guests["dom0"].agent.info.arch
-    return Scope(f"{arch} {kind}", "FIFO" if fifo else "2L", domains.model.world.release)
+    return scope_of(f"{arch} {kind}", "FIFO" if fifo else "2L", domains.model.world.rules)
 
 
 def impossible(domains: Domains, type_: str) -> list[dict[str, Any]]:
@@ -173,7 +174,13 @@ def impossible(domains: Domains, type_: str) -> list[dict[str, Any]]:
 
 
 def _where(place: Scope) -> dict[str, Any]:
-    return {"guest": place.guest, "abi": place.abi, "release": str(place.release)}
+    own = None if place.rules is None else tuple(sorted(place.rules.held))
+    return {
+        "guest": place.guest,
+        "abi": place.abi,
+        "release": str(place.release),
+        "rules": own,
+    }
 
 
 def declared_but_unseen(domains: Domains, wanted: Iterable[str]) -> list[str]:
@@ -203,8 +210,8 @@ def scopes(domains: Domains) -> list[dict[str, Any]]:
                         **_where(scope(guest, fifo=fifo)),
                         "rows": tuple(sorted(there)),
                         "differs": tuple(
-                            f"{release}: {row}"
-                            for release, row in sorted(domains.model.differences)
+                            f"{other.release}: {row}"
+                            for other, row in domains.model.sorted_differences()
                             if row in there
                         ),
                     }

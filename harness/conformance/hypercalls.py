@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from harness.agent.polls import FOREVER
 from harness.agent.wire import Answer, Arguments
 from harness.model.evtchn.operations import (
     AllocUnbound,
@@ -35,7 +36,6 @@ from harness.model.evtchn.operations import (
 )
 from harness.verdict import HarnessError
 
-FOREVER, IN_THE_PAST = 0, 1  # time-outs of a poll, in ns of Xen's time
 _A_FRAME = 1  # one of the guest's own pages
 
 _Call = tuple[str, dict[str, int | str | list[int]]]
@@ -48,7 +48,6 @@ class Observed:
     code: int  # the new port, else 0 or -errno
     status: StatusReply | None = None
     blocked: bool | None = None  # SCHEDOP_poll: whether the vCPU went to sleep; None: not known
-    median_s: float = 0.0  # how long a poll took; the median of many
 
     def fits(self, result: Result) -> bool:
         """Say whether a hypercall with that ``result`` looks like this."""

@@ -80,15 +80,15 @@ def uses_fifo(agent: AgentClient) -> bool:
     """Say whether the domain uses FIFO, and not 2L.
 
     2L has no priorities: EVTCHNOP_set_priority says ENOSYS there.  With FIFO it says EACCES for
-    port 0, which is never usable.
+    port 0, which is never usable; before the fix of XSA-343 (4.14.1) it took any valid port.
     """
     answer = agent.connection.attempt("set_priority", {"port": 0, "priority": 0})
     errno = answer.integer("errno", 0)
-    if errno not in (Errno.ENOSYS, Errno.EACCES):
+    if errno not in (0, Errno.ENOSYS, Errno.EACCES):
         raise LabError(
             f"cannot tell the ABI: set_priority of port 0 says {errno}", where=agent.name
         )
-    return errno == Errno.EACCES
+    return errno != Errno.ENOSYS
 
 
 def linux_domain(agent: AgentClient, kind: GuestKind) -> Domain:

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field, fields, replace
 from harness.conformance.hypercalls import Observed
 from harness.evidence import Operation as Call
 from harness.evidence import WrongAnswer
+from harness.model.evtchn.changed_rules import TABLE
 from harness.model.evtchn.domain import Domain, World
 from harness.model.evtchn.operations import Fault, Operation, Result
 from harness.model.evtchn.outcome import AllowedOutcome
 from harness.model.evtchn.predict import predict
-from harness.model.evtchn.release_differences import differing_rows
-from harness.model.evtchn.releases import Release
+from harness.model.evtchn.rules import Rules, differing_rows
 from harness.verdict import HarnessError, HypervisorError
 
 _TOLD = 24  # how many operations before a disagreement its story has
@@ -53,8 +53,8 @@ class ReferenceModel:
     world: World
     names: dict[int, str] = field(default_factory=dict)  # of domains, for messages
     exercised: list[Exercised] = field(default_factory=list)
-    others: tuple[Release, ...] = ()  # releases to compare the running one with
-    differences: set[tuple[Release, str]] = field(default_factory=set)  # another release, row
+    others: tuple[Rules, ...] = ()  # of other releases, to compare the running one with
+    differences: set[tuple[Rules, str]] = field(default_factory=set)  # of another release, row
     operations: int = 0  # how many were judged
     _told: list[str] = field(default_factory=list)
     _looked_at: Operation | None = None  # see ``effect_of``
@@ -100,10 +100,10 @@ class ReferenceModel:
                     allowed=tuple(
                         dict.fromkeys(f"{_result(o.result)} ({o.row})" for o in outcomes)
                     ),
-                    release=str(self.world.release),
+                    release=str(self.world.rules),
                     after=self._call(self._looked_at) if self._looked_at else None,
                 ),
-                story=self.story(),
+                story="\n".join([self.story(), *self._explaining(operation, seen)]),
                 where=where,
             )
         # "An upcall was deliverable" explains any quick poll: take it only if nothing else fits.
@@ -124,26 +124,43 @@ class ReferenceModel:
             result=result,
         )
 
+    def _explaining(self, operation: Operation, seen: Observed) -> Iterator[str]:
+        """Yield a line for each changed rule that is as it is not believed to be, if that alone
+        would explain what was ``seen``."""
+        rules = self.world.rules
+        for each in (each for each in TABLE if each.rows):
+            other = replace(rules, held=rules.held ^ {each.rule})
+            outcomes = predict(replace(self.world, rules=other), operation)
+            if any(seen.fits(outcome.result) for outcome in outcomes):
+                holds = rules.holds(each.rule)
+                yield (
+                    f"Xen answers as if rule {each.rule} {'did not hold' if holds else 'held'}; "
+                    f"for this tree it was found that it {'holds' if holds else 'does not hold'} "
+                    f"({', '.join(commit.sha for commit in each.commits)})"
+                )
+
     def _compare_releases(
         self, operation: Operation, seen: Observed, taken: AllowedOutcome
     ) -> None:
         """Note the other releases whose model does not allow what was seen."""
-        for release in self.others:
-            outcomes = predict(replace(self.world, release=release), operation)
-            as_here = (
-                replace(o, world=replace(o.world, release=self.world.release)) for o in outcomes
-            )
+        for rules in self.others:
+            outcomes = predict(replace(self.world, rules=rules), operation)
+            as_here = (replace(o, world=replace(o.world, rules=self.world.rules)) for o in outcomes)
             if not any(seen.fits(o.result) and o.world == taken.world for o in as_here):
-                self.differences.add((release, taken.row))
+                self.differences.add((rules, taken.row))
 
     def unlisted(self) -> list[str]:
         """Return the differences between releases that the model does not list."""
-        own = self.world.release
+        own = self.world.rules
         return [
             f"{row}: {own} does what the model of {other} does not allow"
-            for other, row in sorted(self.differences)
+            for other, row in self.sorted_differences()
             if row not in differing_rows(own, other)
         ]
+
+    def sorted_differences(self) -> list[tuple[Rules, str]]:
+        """Return ``differences`` by release, then by row."""
+        return sorted(self.differences, key=lambda each: (each[0].release, each[1]))
 
     def story(self) -> str:
         """Return the latest operations in their order, one per line."""
@@ -184,7 +201,6 @@ def _code(seen: Observed) -> str:
     more = f" {seen.status}" if seen.status is not None else ""
     if seen.blocked is not None and seen.code == 0:
         more += " after a sleep" if seen.blocked else " at once"
-        more += f" ({seen.median_s * 1e6:.0f} us)" if seen.median_s else ""
     return _errno(seen.code) + more
 
 

@@ -16,6 +16,7 @@ import jinja2
 
 from harness.conformance.cells import BY_CHANCE, Cell, Scope, catalogue
 from harness.model.evtchn.releases import Release
+from harness.model.evtchn.rules import by_names
 from harness.results import records
 from harness.results.directory import RunDirectory, write_whole
 from harness.results.journal import read
@@ -83,7 +84,9 @@ def coverage(runs: Iterable[Path]) -> Coverage:
 
 def _scope(found: records.Cells) -> Scope:
     major, _, minor = found.release.partition(".")
-    return Scope(found.guest, found.abi, Release(int(major), int(minor)))
+    release = Release(int(major), int(minor))
+    own = None if found.rules is None else by_names(release, found.rules)
+    return Scope(found.guest, found.abi, release, own)
 
 
 def _contradictions(cells: Sequence[CellCoverage]) -> Iterable[str]:

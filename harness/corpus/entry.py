@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The corpus: every flavour of a release, and for each known-bad one the test that must catch it.
+"""The corpus: every flavour for a tree, and for each known-bad one the test that must catch it.
 
 A flavour that has an ``entry.yaml`` beside its ``series`` is known to be bad:
 
@@ -14,6 +14,7 @@ A flavour that has an ``entry.yaml`` beside its ``series`` is known to be bad:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -23,7 +24,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from harness.arch import Arch
 from harness.evidence.pattern import Pattern, patterns
 from harness.hypervisor import flavour as flavours
+from harness.hypervisor.source import Source
 from harness.verdict import ConfigError
+
+_ROOT = "counter"  # nearly all known-bad flavours are made from it
 
 Kind = Literal["good", "deterministic", "racy", "model-only"]
 
@@ -41,6 +45,7 @@ class Entry(BaseModel):
     arches: tuple[Arch, ...] = tuple(Arch)
     cannot_show: str = ""
     without_domus: bool = False
+    misfit: str = ""  # why it cannot be built of the tree: what of its series does not fit
 
     @property
     def good(self) -> bool:
@@ -50,6 +55,8 @@ class Entry(BaseModel):
     def can_show_on(self, arch: Arch) -> bool:
         """Return whether a machine of architecture ``arch`` can show the fault, or that it is
         good."""
+        if self.misfit:
+            return False
         return self.good or (bool(self.shows) and arch in self.arches)
 
     @field_validator("shows", mode="before")
@@ -70,18 +77,45 @@ class Entry(BaseModel):
         return self
 
 
-def read_entries(release: tuple[int, int], shelf: Path = flavours.SHELF) -> dict[str, Entry]:
-    """Return the entries of ``release`` by name, the good flavours first.
+def entries_for(source: Source) -> dict[str, Entry]:
+    """Return the entries for ``source`` by name, the good flavours first.
+
+    These are the flavours of the folder that its ``counter`` is from; one whose series does not
+    fit has ``misfit``.  ConfigError if the tree is not one that flavours can be made of, or an
+    ``entry.yaml`` is missing or wrong.
+    """
+    shelf = flavours.find(_ROOT, source).shelf
+    if shelf is None:
+        raise ConfigError(
+            f"this tree has the lock of {_ROOT} already: no flavours can be made of it",
+            where=str(source.tree),
+            hint=f"take a tree whose lock is {flavours.AS_IT_STANDS}, or test this one with run",
+        )
+    known = read_entries(shelf.folders, flavours.SHELF)
+    return {name: _fitted(entry, source) for name, entry in known.items()}
+
+
+def _fitted(entry: Entry, source: Source) -> Entry:
+    try:
+        flavours.find(entry.name, source)
+    except ConfigError as error:
+        return entry.model_copy(update={"misfit": f"{error.where}: {error.what}"})
+    return entry
+
+
+def read_entries(folders: Sequence[str], shelf: Path = flavours.SHELF) -> dict[str, Entry]:
+    """Return the entries of ``folders`` of ``shelf`` by name, the good flavours first; of one name
+    the first.
 
     ConfigError if an ``entry.yaml`` is missing or wrong.
     """
-    home = shelf / "{}.{}".format(*release)
-    found = [Entry(name=flavours.AS_IT_STANDS, kind="good")]
-    for series in [*sorted(home.glob("*/series")), *sorted(home.glob("bad/*/series"))]:
-        found.append(_read(series.parent))
+    found = {flavours.AS_IT_STANDS: Entry(name=flavours.AS_IT_STANDS, kind="good")}
+    for home in (shelf / folder for folder in folders):
+        for series in [*sorted(home.glob("*/series")), *sorted(home.glob("bad/*/series"))]:
+            found.setdefault(series.parent.name, _read(series.parent))
     if len(found) == 1:
-        raise ConfigError(f"there is no corpus for Xen {home.name}", where=str(home))
-    return {entry.name: entry for entry in sorted(found, key=lambda entry: not entry.good)}
+        raise ConfigError(f"there is no corpus for Xen {folders[0]}", where=str(shelf / folders[0]))
+    return dict(sorted(found.items(), key=lambda item: not item[1].good))
 
 
 def _read(folder: Path) -> Entry:

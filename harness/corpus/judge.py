@@ -39,10 +39,9 @@ class Cell:
 
 
 def cannot_show_cell(entry: Entry, host: str) -> Cell:
-    """Return the cell of ``entry``, whose fault ``host`` cannot show."""
-    return Cell(
-        entry.name, host, False, entry.kind, "cannot-show", explanation=entry.cannot_show.strip()
-    )
+    """Return the cell of ``entry``, whose fault ``host`` cannot show, or which cannot be built."""
+    why = entry.misfit or entry.cannot_show.strip()
+    return Cell(entry.name, host, entry.good, entry.kind, "cannot-show", explanation=why)
 
 
 def judge(entry: Entry, host: str, tests: Sequence[dict[str, Any]]) -> Cell:

@@ -15,10 +15,14 @@ from dataclasses import dataclass
 import paramiko
 
 from harness.domains.keys import RunKeys
+from harness.machine.patience import WALL, Clock, Deadline
 from harness.verdict import LabError
 
 _RETRY_SECONDS = 0.25
-_HANDSHAKE_SECONDS = 15.0  # for one attempt to log in; the key exchange is slow under TCG
+# For the first attempt to log in, and for a later one; the key exchange is slow under TCG.  Seconds
+# of the wall: paramiko knows no other.
+_HANDSHAKE_SECONDS, _LONGEST_HANDSHAKE = 15.0, 120.0
+_LOOK_SECONDS = 0.25  # between two looks at the clock
 _CHUNK = 65536
 _PING_SECONDS = 1.0
 _SILENT_SECONDS = 6.0  # without an answer to a ping; so reported within 10 s
@@ -71,9 +75,10 @@ class ExecChannel:
 class Dom0:
     """An SSH session with dom0 as root."""
 
-    def __init__(self, client: paramiko.SSHClient) -> None:
+    def __init__(self, client: paramiko.SSHClient, clock: Clock = WALL) -> None:
         self._client = client
-        self._heard = time.monotonic()
+        self.clock = clock  # on which everybody waits for dom0
+        self._heard = clock.now()
         threading.Thread(target=self._ping, name="ssh-ping", daemon=True).start()
 
     @classmethod
@@ -84,16 +89,18 @@ class Dom0:
         *,
         timeout: float,
         check: Callable[[], None],
+        clock: Clock = WALL,
     ) -> Dom0:
-        """Log in as soon as sshd answers, for at most ``timeout`` seconds.
+        """Log in as soon as sshd answers, for at most ``timeout`` seconds of ``clock``.
 
         ``check`` is called between attempts and raises when waiting has become pointless.
         NoAnswer after that; LabError at once if dom0 has another host key than this run gave it.
         """
         host, port = address
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(clock, timeout)
         problem = "no attempt was made"
-        while time.monotonic() < deadline:
+        patience = _HANDSHAKE_SECONDS
+        while not deadline.over:
             check()
             client = paramiko.SSHClient()
             client.get_host_keys().add(f"[{host}]:{port}", "ssh-ed25519", keys.host_key())
@@ -106,9 +113,9 @@ class Dom0:
                     pkey=keys.user_key(),
                     allow_agent=False,
                     look_for_keys=False,
-                    timeout=_HANDSHAKE_SECONDS,
-                    banner_timeout=_HANDSHAKE_SECONDS,
-                    auth_timeout=_HANDSHAKE_SECONDS,
+                    timeout=patience,
+                    banner_timeout=patience,
+                    auth_timeout=patience,
                 )
             except paramiko.BadHostKeyException as error:
                 client.close()
@@ -120,9 +127,10 @@ class Dom0:
             except (paramiko.SSHException, OSError, EOFError) as error:
                 client.close()
                 problem = str(error) or type(error).__name__
+                patience = min(2 * patience, _LONGEST_HANDSHAKE)
                 time.sleep(_RETRY_SECONDS)
                 continue
-            return cls(client)
+            return cls(client, clock)
         raise NoAnswer(
             f"dom0 does not answer by SSH within {timeout:.0f} s: {problem}",
             where=f"{host}:{port}",
@@ -135,13 +143,14 @@ class Dom0:
         LabError when the connection is lost or the command does not end in time.
         """
         line = command if isinstance(command, str) else shlex.join(command)
-        channel = self._open(line, timeout)
-        channel.settimeout(timeout)
+        deadline = Deadline(self.clock, timeout)
+        channel = self._open(line)
         try:
-            stdout = channel.makefile("rb").read()
-            stderr = channel.makefile_stderr("rb").read()
-            if not channel.status_event.wait(timeout):
-                raise TimeoutError
+            stdout = _all_of(channel, channel.recv, deadline)
+            stderr = _all_of(channel, channel.recv_stderr, deadline)
+            while not channel.status_event.wait(_LOOK_SECONDS):
+                if deadline.over:
+                    raise TimeoutError
             return Output(
                 stdout.decode(errors="replace"),
                 stderr.decode(errors="replace"),
@@ -182,7 +191,7 @@ class Dom0:
         """Raise LabError if dom0 has not answered for 6 s, or the connection is lost."""
         if not self.alive():
             raise LabError("the SSH connection has ended", where="dom0", hint=_SEE)
-        silent = time.monotonic() - self._heard
+        silent = self.clock.now() - self._heard
         if silent > _SILENT_SECONDS:
             raise LabError(
                 f"dom0 has not answered by SSH for {silent:.0f} s", where="dom0", hint=_SEE
@@ -200,16 +209,34 @@ class Dom0:
                 transport.global_request("keepalive@openssh.com", wait=True)
             except (paramiko.SSHException, OSError, EOFError):
                 return
-            self._heard = time.monotonic()
+            self._heard = self.clock.now()
             time.sleep(_PING_SECONDS)
 
-    def _open(self, line: str, timeout: float = 10.0) -> paramiko.Channel:
+    def _open(self, line: str) -> paramiko.Channel:
         transport = self._client.get_transport()
         try:
             if transport is None:
                 raise EOFError("closed")
-            channel = transport.open_session(timeout=timeout)
+            channel = transport.open_session(timeout=_LONGEST_HANDSHAKE)
             channel.exec_command(line)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise LabError(f"connection lost: {error}", where="dom0") from error
         return channel
+
+
+def _all_of(
+    channel: paramiko.Channel, receive: Callable[[int], bytes], deadline: Deadline
+) -> bytes:
+    """Return what comes until the stream ends; TimeoutError if that is after ``deadline``."""
+    channel.settimeout(_LOOK_SECONDS)
+    said = bytearray()
+    while True:
+        try:
+            data = receive(_CHUNK)
+        except TimeoutError:
+            if deadline.over:
+                raise
+            continue
+        if not data:
+            return bytes(said)
+        said += data

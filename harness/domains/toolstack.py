@@ -20,12 +20,13 @@ from harness.domains.dom0 import Dom0, ExecChannel
 from harness.domains.tunnel import Tunnel
 from harness.machine.connection import start_event_loop
 from harness.machine.console import Console
+from harness.machine.patience import WALL, Clock, Deadline
 from harness.verdict import LabError
 
 _START_SECONDS = 90.0
 _DESTROY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
-_KEEPALIVE = (5, 6)  # seconds between probes; number of probes without an answer
+_KEEPALIVE = (10, 30)  # seconds between probes; number of probes without an answer
 
 
 class NotStarted(LabError):
@@ -49,9 +50,15 @@ class DomU:
     """One domU, started through libvirt; its console is recorded from the first byte on."""
 
     def __init__(
-        self, name: str, type_: str, domain: libvirt.virDomain, console: ExecChannel
+        self,
+        name: str,
+        type_: str,
+        domain: libvirt.virDomain,
+        console: ExecChannel,
+        clock: Clock = WALL,
     ) -> None:
         self.name = name
+        self._clock = clock
         self.type = type_
         self._domain = domain
         self._console = console
@@ -75,7 +82,7 @@ class DomU:
     def destroy(self) -> None:
         """Destroy and undefine the domain; LabError if that fails, Overdue if it takes too long."""
         try:
-            _remove(self.name, self._domain)
+            _remove(self.name, self._domain, self._clock)
             self._console.close()
         except libvirt.libvirtError as error:
             raise LabError(
@@ -103,7 +110,7 @@ class Toolstack:
     ) -> Toolstack:
         """Connect as soon as dom0's libvirtd answers, for at most ``timeout`` seconds."""
         start_event_loop()
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(dom0.clock, timeout)
         while True:
             check()
             tunnel = Tunnel(dom0, ["virt-ssh-helper", "xen:///system"], folder / "xen")
@@ -113,7 +120,7 @@ class Toolstack:
                 return cls(dom0, connection, tunnel)
             except libvirt.libvirtError as error:
                 tunnel.close()
-                if time.monotonic() > deadline:
+                if deadline.over:
                     raise LabError(
                         f"dom0's libvirtd does not answer: {error.get_error_message()}",
                         where="xen:///system",
@@ -146,7 +153,11 @@ class Toolstack:
             domain = self._connection.defineXML(xml)
             paused = libvirt.VIR_DOMAIN_START_PAUSED
             within(
-                _START_SECONDS, "starting the domU", name, lambda: domain.createWithFlags(paused)
+                _START_SECONDS,
+                "starting the domU",
+                name,
+                lambda: domain.createWithFlags(paused),
+                self._dom0.clock,
             )
             log = f"/var/log/xen/console/guest-{name}.log"
             recorded = self._dom0.start(_follow(log))
@@ -156,13 +167,13 @@ class Toolstack:
             if domain is not None:
                 self.expect_end(name)
                 with contextlib.suppress(libvirt.libvirtError):
-                    _remove(name, domain)
+                    _remove(name, domain, self._dom0.clock)
             raise NotStarted(
                 f"the domU does not start: {error.get_error_message()}",
                 where=name,
                 hint="see /var/log/libvirt/libxl in dom0 (`evtchn-harness boot`)",
             ) from error
-        return DomU(name, boot.type, domain, recorded)
+        return DomU(name, boot.type, domain, recorded, self._dom0.clock)
 
     def _cpu_count(self) -> int:
         """Return how many physical CPUs Xen has."""
@@ -227,9 +238,9 @@ class Toolstack:
                 self._ended[domain.name()] = "it crashed"
 
 
-def _remove(name: str, domain: libvirt.virDomain) -> None:
+def _remove(name: str, domain: libvirt.virDomain, clock: Clock) -> None:
     with contextlib.suppress(libvirt.libvirtError):  # it may have ended by itself
-        within(_DESTROY_SECONDS, "destroying the domU", name, domain.destroy)
+        within(_DESTROY_SECONDS, "destroying the domU", name, domain.destroy, clock)
     domain.undefine()
 
 

@@ -107,7 +107,12 @@ class _Found:
         self.undecided: list[Int64] = []
         self.in_flight: list[int] = []
         self.violations: dict[tuple[str, int], Violation] = {}
-        self.found = 0
+        self._seen: set[tuple[str, int]] = set()  # what is carried over is judged again
+
+    @property
+    def found(self) -> int:
+        """How many violations there are."""
+        return len(self._seen)
 
     def add(self, judged: JudgedPiece) -> None:
         """Add one piece; make witnesses while its operations are at hand."""
@@ -118,9 +123,9 @@ class _Found:
         findings = judged.findings
         self.undecided.append(findings.undecided[findings.undecided >= first_row])
         for property_, culprit in sorted(findings.violations, key=lambda v: (v[1], v[0])):
-            if (property_, culprit) in self.violations:
+            if (property_, culprit) in self._seen:
                 continue
-            self.found += 1
+            self._seen.add((property_, culprit))
             if len(self.violations) < MOST_SHRUNK:
                 witness = self._witness(judged.piece, property_, culprit)
                 self.violations[property_, culprit] = witness

@@ -20,14 +20,15 @@ from harness.arch import Arch
 from harness.hypervisor import binary
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor import source as sources
-from harness.hypervisor.flavour import Flavour
+from harness.hypervisor.flavour import Flavour, Model
 from harness.hypervisor.make import Progress, counted, step
-from harness.hypervisor.recipe import Recipe, recipe
+from harness.hypervisor.recipe import How, Recipe, recipe
 from harness.hypervisor.source import Source
 from harness.hypervisor.symbols import build_id
 from harness.verdict import LabError
 
 _SHELF = "xen"
+_AS_USUAL = How()
 _IMAGE, _SYMS, _CONFIG, _LOG = "xen", "xen-syms", "config", "build.log"
 
 
@@ -37,7 +38,7 @@ class Build:
 
     arch: Arch
     flavour: str
-    design: str  # the flavour whose rules it should keep
+    model: Model  # the lock whose rules it should keep
     source: Source
     directory: Path
     image: Path  # x86-64: uncompressed multiboot ELF (`qemu -kernel`); arm64: flat Image
@@ -48,6 +49,12 @@ class Build:
     compiler: str
     seconds: float  # wall time of this call
     cached: bool
+    origin: str = ""  # where the flavour's patches are from, below images/xen/; "" without any
+
+    @property
+    def design(self) -> str:
+        """The name of the model: the flavour whose rules it should keep."""
+        return self.model.name
 
     @property
     def has_symbols(self) -> bool:
@@ -59,14 +66,14 @@ def build(
     source: Source,
     flavour: str | Flavour,
     arch: Arch,
+    how: How = _AS_USUAL,
     *,
-    debug: bool = True,
     progress: Progress | None = None,
 ) -> Build:
     """Return ``source`` with ``flavour``'s patches, built for ``arch``.
 
-    ``debug`` is Xen's CONFIG_DEBUG: assertions (the write side checks that a channel
-    starts or ends FREE or UNBOUND), lock checking, frame pointers.  Raises ConfigError
+    A debug build (``how``) has assertions: the write side checks that a channel starts or ends
+    FREE or UNBOUND.  Raises ConfigError
     (no such flavour, a patch that does not fit), BuildError with the first error of the
     compiler, LabError (no compiler, no space).
     """
@@ -74,21 +81,21 @@ def build(
     chosen = flavours.find(flavour, source) if isinstance(flavour, str) else flavour
     if source.kind == "deb":
         return _ready_made(source, chosen, arch)
-    how = recipe(arch, source.release, debug=debug)
-    compiler = _compiler(how)
-    digest = cache.key(source.digest, chosen.digest, chosen.name, arch, how.as_data(), compiler)
+    way = recipe(arch, source.release, how)
+    compiler = _compiler(way)
+    digest = cache.key(source.digest, chosen.digest, chosen.name, arch, way.as_data(), compiler)
     made = False
 
     def make(folder: Path) -> None:
         nonlocal made
         made = True
-        _make(folder, source, chosen, how, digest, progress)
+        _make(folder, source, chosen, way, digest, progress)
 
     directory = cache.entry(_SHELF, digest, make)
     return Build(
         arch=arch,
         flavour=chosen.name,
-        design=chosen.design,
+        model=chosen.model,
         source=source,
         directory=directory,
         image=directory / _IMAGE,
@@ -99,6 +106,7 @@ def build(
         compiler=compiler,
         seconds=round(time.monotonic() - began, 3),
         cached=not made,
+        origin=chosen.origin,
     )
 
 
@@ -108,7 +116,7 @@ def _ready_made(source: Source, chosen: Flavour, arch: Arch) -> Build:
     return Build(
         arch=arch,
         flavour=chosen.name,
-        design=chosen.design,
+        model=chosen.model,
         source=source,
         directory=image.parent,
         image=image,
@@ -122,11 +130,12 @@ def _ready_made(source: Source, chosen: Flavour, arch: Arch) -> Build:
     )
 
 
-def _compiler(how: Recipe) -> str:
+def _compiler(way: Recipe) -> str:
     """Return what the compiler and the linker call themselves; LabError names the package."""
     first = []
-    for tool, package in (("gcc", how.compiler_package), ("ld", how.binutils_package)):
-        path = command.which(how.cross + tool, package)
+    linker = way.cross + "ld", way.binutils_package
+    for tool, package in ((way.compiler, way.compiler_package), linker):
+        path = command.which(tool, package)
         first.append(command.run([path, "--version"]).splitlines()[0])
     return ", ".join(first)
 
@@ -135,7 +144,7 @@ def _make(
     folder: Path,
     source: Source,
     chosen: Flavour,
-    how: Recipe,
+    way: Recipe,
     digest: str,
     progress: Progress | None,
 ) -> None:
@@ -149,12 +158,12 @@ def _make(
     log.unlink(missing_ok=True)
     xen = tree / "xen"
     with counted(xen, progress):
-        step(how.make(tree, ["distclean"]), xen, tree, log)
+        step(way.make(tree, ["distclean"]), xen, tree, log)
         (tree / ".scmversion").write_text(f"{source.digest}\n")  # Xen shows it as changeset
-        (xen / ".config").write_text(how.config)
-        step(how.make(tree, ["olddefconfig"]), xen, tree, log)
+        (xen / ".config").write_text(way.config)
+        step(way.make(tree, ["olddefconfig"]), xen, tree, log)
         jobs = f"-j{os.cpu_count() or 1}"
-        step(how.make(tree, [jobs], vendor=f"-{chosen.name}"), xen, tree, log)
+        step(way.make(tree, [jobs], vendor=f"-{chosen.name}"), xen, tree, log)
     shutil.move(xen / "xen", folder / _IMAGE)
     shutil.move(xen / "xen-syms", folder / _SYMS)
     shutil.move(xen / ".config", folder / _CONFIG)
@@ -164,7 +173,7 @@ def _make(
         "source": {"kind": source.kind, "version": source.version, "digest": source.digest},
         "flavour": chosen.name,
         "patches": [patch.name for patch in chosen.patches],
-        "arch": how.arch,
+        "arch": way.arch,
         "build_id": build_id(folder / _SYMS),
     }
     (folder / "build.json").write_text(json.dumps(facts, indent=2) + "\n")

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import cache, command
 from harness.arch import NAMES, Arch
+from harness.verdict import ConfigError
 
 # Raise when a change below alters what comes out of a build.
 _VERSION = 3
@@ -36,6 +38,8 @@ ERAS = (
     ),
 )
 
+_VM_EVENT_OPTIONAL = (4, 21)  # from then on Xen for Arm is without vm_event unless asked
+
 # Not the builder's name and clock: the same input must give the same build id.
 _IDENTITY = {
     "XEN_BUILD_DATE": "Thu Jan 1 00:00:00 UTC 1970",
@@ -47,6 +51,30 @@ _IDENTITY = {
 
 
 @dataclass(frozen=True)
+class How:
+    """What a person may choose of a build."""
+
+    compiler: str = "gcc"  # gcc or clang, with a version if need be: gcc-13, clang-16
+    debug: bool = True  # Xen's CONFIG_DEBUG: assertions, lock checking, less optimisation
+
+    def __post_init__(self) -> None:
+        if not _COMPILER.fullmatch(self.compiler):
+            raise ConfigError(
+                f"{self.compiler!r} is no compiler that can build Xen",
+                where="--compiler",
+                hint="name gcc or clang, with a version if you like: gcc-13, clang-16",
+            )
+
+    @property
+    def clang(self) -> bool:
+        """Whether the compiler is clang."""
+        return self.compiler.startswith("clang")
+
+
+_COMPILER = re.compile(r"(gcc|clang)(-\d+)?")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One way to build: configuration, flags, tools."""
 
@@ -54,11 +82,19 @@ class Recipe:
     cross: str  # prefix of the tools, empty for the machine's own
     config: str  # Kconfig answers; the rest is the tree's default
     cflags: tuple[str, ...]
+    how: How
+
+    @property
+    def compiler(self) -> str:
+        """Name of the compiler's program."""
+        return self.how.compiler if self.how.clang else f"{self.cross}{self.how.compiler}"
 
     @property
     def compiler_package(self) -> str:
         """Debian package of the compiler."""
-        return f"gcc-{NAMES[self.arch].triplet.replace('_', '-')}" if self.cross else "gcc"
+        if self.how.clang or not self.cross:
+            return self.how.compiler
+        return f"{self.how.compiler}-{NAMES[self.arch].triplet.replace('_', '-')}"
 
     @property
     def binutils_package(self) -> str:
@@ -86,10 +122,12 @@ class Recipe:
             "CCACHE_BASEDIR": tree,
             "CCACHE_NOHASHDIR": "1",
         }
+        target = f" --target={NAMES[self.arch].triplet}" if self.how.clang else ""
         variables = {
             "XEN_TARGET_ARCH": NAMES[self.arch].xen,
             "CROSS_COMPILE": self.cross,
-            "CC": f"{ccache} {self.cross}gcc",
+            "clang": "y" if self.how.clang else "n",
+            "CC": f"{ccache} {self.compiler}{target}",
             "EXTRA_CFLAGS_XEN_CORE": " ".join(
                 (*self.cflags, f"-ffile-prefix-map={tree}=.", f"-fdebug-prefix-map={tree}=.")
             ),
@@ -109,20 +147,21 @@ class Recipe:
         ]
 
 
-def recipe(arch: Arch, release: tuple[int, int], *, debug: bool) -> Recipe:
-    """Return how Xen ``release`` is built for ``arch``; ``debug`` is CONFIG_DEBUG."""
+def recipe(arch: Arch, release: tuple[int, int], how: How) -> Recipe:
+    """Return the way to build Xen ``release`` for ``arch``."""
     native = platform.machine() == NAMES[arch].qemu
     return Recipe(
         arch=arch,
         cross="" if native else f"{NAMES[arch].triplet}-",
-        config=_config(debug=debug),
+        config=_config(release, debug=how.debug),
         cflags=tuple(
             flag for era in ERAS if release <= era.last and arch in era.archs for flag in era.cflags
         ),
+        how=how,
     )
 
 
-def _config(*, debug: bool) -> str:
+def _config(release: tuple[int, int], *, debug: bool) -> str:
     """Return the answers that must not be left to a tree's default."""
     answers = {
         "CONFIG_DEBUG": debug,
@@ -131,6 +170,8 @@ def _config(*, debug: bool) -> str:
         "CONFIG_FRAME_POINTER": True,  # a hung CPU's stack can be walked
         "CONFIG_SCRUB_DEBUG": False,  # reads every free page again: slow, and not our subject
     }
+    if release >= _VM_EVENT_OPTIONAL:
+        answers["CONFIG_VM_EVENT"] = True  # so that Xen itself can be the owner of a channel
     return "".join(
         f"{name}=y\n" if yes else f"# {name} is not set\n" for name, yes in answers.items()
     )

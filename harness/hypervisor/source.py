@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,15 @@ _PRODUCT = re.compile(r".*\.(o|opic)|\..*\.(cmd|d)|\.config(\.old)?")
 
 
 @dataclass(frozen=True)
+class Patch:
+    """A patch of the user's that was applied to a tree."""
+
+    file: str  # the mailbox or mail that it came in, as the user named it
+    subject: str  # of its mail
+    tree: str  # git's id of the whole tree after it
+
+
+@dataclass(frozen=True)
 class Source:
     """A Xen source tree.  Nothing of ours ever writes to ``tree``."""
 
@@ -36,6 +45,10 @@ class Source:
     version: str  # Debian's version, xen/Makefile's, or that and the commit
     release: tuple[int, int]  # as xen/Makefile says
     digest: str  # of what a hypervisor build reads
+    # Of a git tree: the repository (its .git); two clones of one commit are the same source ...
+    home: Path | None = field(default=None, compare=False)
+    commit: str = ""  # ... and the commit in it that the tree is, or is based on
+    series: tuple[Patch, ...] = ()  # what was applied to that, in this order
 
     def interface(self, name: Literal["domctl", "sysctl"]) -> int | None:
         """Return the version of an interface to the toolstack; None if the tree has none."""
@@ -74,7 +87,14 @@ def _numbers(release: str) -> tuple[int, int]:
 
 def from_dir(tree: Path) -> Source:
     """Return the user's own tree, as it is now, uncommitted changes included."""
-    return _describe("dir", tree.expanduser().resolve(), None)
+    found = _describe("dir", tree.expanduser().resolve(), None)
+    if not (found.tree / ".git").exists():
+        return found
+    try:
+        home = git_dir(found.tree)
+        return replace(found, home=home, commit=_commit(home, "HEAD"))
+    except LabError:  # no commit yet, or git will not say: not the owner, no git
+        return found
 
 
 def from_git(repo: str, ref: str) -> Source:
@@ -98,16 +118,34 @@ def from_git(repo: str, ref: str) -> Source:
             f"no commit {ref}: {git.said(error)}", where=repo, hint="see --xen-git and --xen-ref"
         ) from error
 
+    found = _describe("git", _unpacked(home, commit), None)
+    version = f"{found.version} {commit[:12]}"
+    return replace(found, version=version, home=home, commit=commit)
+
+
+def patched(source: Source, home: Path, series: tuple[Patch, ...]) -> Source:
+    """Return ``source`` as it is after ``series``: the last one's tree, in the repository ``home``.
+
+    The key in the cache is the tree's id, so the same content is there once, and built once.
+    """
+    # What the distribution says of its own package (its toolstack fits) does not hold any more.
+    kind: Literal["dir", "git"] = "git" if source.kind == "git" else "dir"
+    count = f"{len(series)} patch{'es' if len(series) > 1 else ''}"
+    found = _describe(kind, _unpacked(home, series[-1].tree), f"{source.version} + {count}")
+    return replace(found, home=source.home, commit=source.commit, series=series)
+
+
+def _unpacked(home: Path, treeish: str) -> Path:
+    """Return what we need of a commit or tree of the repository ``home``, copied into the cache."""
+
     def unpack(folder: Path) -> None:
         tarball = folder / "tree.tar"
-        there = git.run("ls-tree", "--name-only", commit, "--", *_UNPACKED, home=home).splitlines()
-        git.run("archive", "--format=tar", "-o", tarball, commit, "--", *there, home=home)
+        there = git.run("ls-tree", "--name-only", treeish, "--", *_UNPACKED, home=home).splitlines()
+        git.run("archive", "--format=tar", "-o", tarball, treeish, "--", *there, home=home)
         command.run([command.which("tar", "tar"), "-xf", tarball, "-C", folder])
         tarball.unlink()
 
-    tree = cache.entry("xen-trees", commit, unpack)
-    found = _describe("git", tree, None)
-    return Source("git", tree, f"{found.version} {commit[:12]}", found.release, found.digest)
+    return cache.entry("xen-trees", treeish, unpack)
 
 
 def files(tree: Path, parts: Sequence[str] = PARTS) -> list[Path]:

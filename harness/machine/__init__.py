@@ -10,6 +10,7 @@ from typing import Protocol
 from harness.hypervisor.cpu import Cpu
 from harness.machine.console import Console
 from harness.machine.line import Line
+from harness.machine.patience import Clock
 
 
 class Machine(Protocol):
@@ -28,6 +29,11 @@ class Machine(Protocol):
     @property
     def lines(self) -> list[Line]:
         """The machine's own lines to the agents; empty if the agents are reached through SSH."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The clock on which to wait for this machine."""
         ...
 
     @property

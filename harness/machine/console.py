@@ -25,6 +25,7 @@ from typing import TextIO
 
 from harness.evidence import Crash
 from harness.hypervisor.console import Blame, Event, Splitter, explained, scan
+from harness.machine.patience import WALL, Clock, Deadline
 from harness.machine.wires import Wire
 from harness.verdict import HarnessError, HypervisorError, LabError
 
@@ -64,6 +65,7 @@ class Console:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self.clock: Clock = WALL  # on which expect() counts; the machine sets its own
         self._began = time.monotonic()
         self._changed = threading.Condition()
         self._lines: deque[Line] = deque(maxlen=_KEPT_LINES)
@@ -95,13 +97,13 @@ class Console:
         stream: str = "dom0",
         check: Callable[[], None] = lambda: None,
     ) -> Line:
-        """Wait up to ``timeout`` seconds for a line of ``stream`` that matches; return it.
+        """Wait up to ``timeout`` seconds (of ``clock``) for a line of ``stream`` that matches.
 
-        A line that was recorded before may be the one.  Raises the error for a crash on the
+        Return it; it may have been recorded before.  Raises the error for a crash on the
         console, what ``check`` (called every second) raises, or LineMissing after ``timeout``.
         """
         wanted = re.compile(pattern)
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(self.clock, timeout)
         seen = 0
         with self._changed:
             while True:
@@ -112,7 +114,7 @@ class Console:
                         return line
                 self.check()
                 check()
-                left = deadline - time.monotonic()
+                left = deadline.left
                 if left <= 0:
                     raise LineMissing(
                         f"no line matching {pattern!r} within {timeout:.0f} s",

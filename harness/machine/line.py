@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from harness.machine.patience import WALL, Clock, Deadline
+
 _LOOK_SECONDS = 0.25  # between two calls of ``watch``, while nothing comes
 
 
@@ -49,13 +51,15 @@ class End(Protocol):
 class Line:
     """Our end of a line; ``name`` is the port's name in the guest's /sys/class/virtio-ports.
 
-    While nothing comes, ``watch`` is called again and again with the seconds of silence so far.
-    It raises if the machine has died, so that nobody waits for an answer that cannot come.
+    Seconds are those of ``clock``.  While nothing comes, ``watch`` is called again and again with
+    the seconds of silence so far.  It raises if the machine has died, so that nobody waits for an
+    answer that cannot come.
     """
 
-    def __init__(self, end: End, name: str) -> None:
+    def __init__(self, end: End, name: str, clock: Clock = WALL) -> None:
         self._end = end
         self.name = name
+        self.clock = clock
         self.watch: Callable[[float], None] = lambda silent: None
 
     def write(self, data: bytes) -> None:
@@ -68,15 +72,16 @@ class Line:
 
         Raises what ``watch`` raises.
         """
-        began = time.monotonic()
+        deadline = Deadline(self.clock, timeout)
         while True:
-            left = began + timeout - time.monotonic()
+            left = deadline.left
             self._end.settimeout(max(0.001, min(left, _LOOK_SECONDS)))
             try:
                 return self._end.recv(limit)
             except TimeoutError:
-                self.watch(time.monotonic() - began)
-                if left <= _LOOK_SECONDS:
+                left = deadline.left
+                self.watch(timeout - left)
+                if left <= 0:
                     raise TimeoutError(f"{self.name}: silent for {timeout:.1f} s") from None
             except OSError:
                 return b""

@@ -21,6 +21,7 @@ from harness.hypervisor.cpu import Cpu
 from harness.machine import grub, keys, power, shell, wires
 from harness.machine.console import Console
 from harness.machine.line import Line
+from harness.machine.patience import WALL
 from harness.verdict import HarnessError, LabError
 
 _GOING_SECONDS = 60.0  # how long an orderly reboot may take to begin
@@ -47,6 +48,7 @@ class ServerBoot:
 class PhysicalMachine:
     """One server; see harness.machine.Machine.  ``notice`` prints a message for the user."""
 
+    clock = WALL
     looks = 3  # few, because each takes seconds over a serial line
 
     def __init__(

@@ -30,6 +30,7 @@ from harness.machine.accel import Choice
 from harness.machine.connection import connect, mend
 from harness.machine.console import Console
 from harness.machine.line import Line, connect_socket
+from harness.machine.patience import MachineClock
 from harness.verdict import LabError
 
 _CONNECT_SECONDS = 20.0
@@ -85,6 +86,8 @@ class QemuMachine:
         self._connection: libvirt.virConnect | None = None
         self._domain: libvirt.virDomain | None = None
         self._port = 0
+        self._process = 0
+        self.clock = MachineClock(self.pid)
         # To the virtio ports agent.0, agent.1... of dom0: one per domain, and a spare one.
         self.lines: list[Line] = []
 
@@ -131,8 +134,11 @@ class QemuMachine:
                 raise LabError(
                     f"QEMU did not start: {_last_line(message)}", where=self.name
                 ) from error
+        self._console.clock = self.clock
         self._console.attach(_connect_unix(self._folder / "serial"))
-        self.lines = [Line(_connect_unix(path), path.name) for path in self._line_paths()]
+        self.lines = [
+            Line(_connect_unix(path), path.name, self.clock) for path in self._line_paths()
+        ]
         assert self._domain is not None
         self._domain.resume()
 
@@ -243,7 +249,10 @@ class QemuMachine:
 
     def pid(self) -> int:
         """Return QEMU's process id; 0 if it is not known."""
-        assert self._connection is not None
+        self._process = self._process or self._find_process()
+        return self._process
+
+    def _find_process(self) -> int:
         folder = (
             Path("/run/libvirt/qemu")
             if os.geteuid() == 0

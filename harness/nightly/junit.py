@@ -50,7 +50,11 @@ def _suite(report: NightReport, cell: CellRow) -> HostRun:
         source=cell.source,
         toolstack="",
         toolstack_reason="",
+        series=(),
+        model=None,
+        rules=(),
         operations=cell.operations,
+        starved=0.0,
         seconds={},
         domains=(),
         tests=tuple(

@@ -47,6 +47,9 @@ def _check_xen(document: Document, xen: Xen, home: Path) -> None:
     keys = ("xens", xen.name)
     if xen.src is not None and not (home / Path(xen.src).expanduser()).is_dir():
         document.problem_at((*keys, "src"), f"no directory {xen.src}", "paths are from the plan")
+    for file in xen.series:
+        if not (home / Path(file).expanduser()).is_file():
+            document.problem_at((*keys, "series"), f"no file {file}", "paths are from the plan")
     if xen.src is not None or xen.git is not None:
         return
     release = xen.release or DEFAULT_RELEASE
@@ -54,9 +57,8 @@ def _check_xen(document: Document, xen: Xen, home: Path) -> None:
         hint = f"use {', '.join(RELEASES)}, or src or git"
         document.problem_at((*keys, "release"), f"no distribution has Xen {release}", hint)
         return
-    major, _, minor = release.partition(".")
-    known = flavours.names((int(major), int(minor)))
-    if xen.flavour not in known:
+    known = flavours.names([release])
+    if xen.flavour is not None and xen.flavour not in known:
         hint = f"{did_you_mean(xen.flavour, known)}known: {', '.join(known)}"
         what = f"there is no flavour {xen.flavour} for Xen {release}"
         document.problem_at((*keys, "flavour"), what, hint)

@@ -94,6 +94,8 @@ def xen_options(xen: Xen, plan_dir: Path) -> XenOptions:
         xen_src=None if xen.src is None else plan_dir / Path(xen.src).expanduser(),
         xen_git=str(local) if local is not None and local.is_dir() else xen.git,
         xen_ref=xen.ref,
+        series=tuple(plan_dir / Path(file).expanduser() for file in xen.series),
+        model=xen.model,
     )
 
 

@@ -6,10 +6,11 @@ docs/results.md documents the keys.  They do not change; new ones may be added.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from harness.evidence import codec
-from harness.results.records import Domain, Leak, Test
+from harness.results.records import Domain, FoundRule, Leak, Model, Test
 from harness.results.store import HostRun, Run
 
 
@@ -37,18 +38,32 @@ def _host(host: HostRun) -> dict[str, Any]:
         "arch": host.arch,
         "accel": host.accel,
         "accel_reason": host.accel_reason,
+        "starved": host.starved,
         "flavour": host.flavour,
         "build_id": host.build_id,
         "xen_version": host.xen_version,
         "source": host.source,
         "toolstack": host.toolstack,
         "toolstack_reason": host.toolstack_reason,
+        "series": [asdict(patch) for patch in host.series],
+        "model": _model(host.model),
+        "rules": [_rule(rule) for rule in host.rules],
         "operations": host.operations,
         "seconds": {name: round(seconds, 3) for name, seconds in host.seconds.items()},
         "domains": [_domain(domain) for domain in host.domains],
         "tests": [_test(test) for test in host.tests],
         "leaks": [_leak(leak) for leak in host.leaks],
     }
+
+
+def _model(model: Model | None) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    return {"name": model.name, "how": model.how, "from": model.source}
+
+
+def _rule(rule: FoundRule) -> dict[str, Any]:
+    return {"name": rule.name, "holds": rule.holds, "from": rule.origin, "why": rule.why}
 
 
 def _domain(domain: Domain) -> dict[str, Any]:

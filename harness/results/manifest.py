@@ -44,7 +44,7 @@ PROGRAMS = (
 class Ingredient:
     """One thing that went into a run: a source tree, a build, an image, a package in an image."""
 
-    what: str  # source, build, toolstack, image, package
+    what: str  # source, patch, build, rules, toolstack, image, package
     name: str
     version: str = ""
     digest: str = ""  # with its algorithm, e.g. "sha256:..."; "": it has none

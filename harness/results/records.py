@@ -33,6 +33,34 @@ class RunStart:
 
 
 @dataclass(frozen=True)
+class Patch:
+    """A patch of the user's that was applied to the source."""
+
+    file: str  # as given with --series
+    subject: str  # of its mail
+    tree: str  # git's id of the tree after it
+
+
+@dataclass(frozen=True)
+class Model:
+    """The lock by whose rules a Xen is judged."""
+
+    name: str
+    how: str  # "recognised" or "given"
+    source: str  # one line: in which text of the tree, or by which option
+
+
+@dataclass(frozen=True)
+class FoundRule:
+    """A rule of the model that changed in Xen's history, and whether it holds in this Xen."""
+
+    name: str
+    holds: bool
+    origin: str  # what decided it: commit, version or text
+    why: str  # one line
+
+
+@dataclass(frozen=True)
 class HostStart:
     """What will run on ``host``; written as soon as the hypervisor under test is known."""
 
@@ -47,6 +75,9 @@ class HostStart:
     source: str  # where the tree came from, with its version or commit
     toolstack: str = ""  # dom0's: package, equal-to, built or none
     toolstack_reason: str = ""  # one line: why that one
+    series: tuple[Patch, ...] = ()  # applied to the source, in this order
+    model: Model | None = None  # None: an older harness did not say
+    rules: tuple[FoundRule, ...] = ()  # of the model: which hold in this Xen
 
 
 @dataclass(frozen=True)
@@ -160,17 +191,23 @@ class Cells:
     rows: tuple[str, ...]
     differs: tuple[str, ...] = ()  # "4.20: row": the model of 4.20 does not allow it
     why_not: str = ""
+    # Names of the rules that hold, where the tree has others than its release; None: the release's.
+    rules: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class HostEnd:
-    """``host`` has ended; ``message`` says in one line why it is not a PASS."""
+    """``host`` has ended; ``message`` says in one line why it is not a PASS.
+
+    ``starved``: the share of the time, 0 to 1, for which an emulated machine waited for a CPU.
+    """
 
     kind: ClassVar[str] = "host-end"
     host: str
     verdict: Verdict
     operations: int
     message: str = ""
+    starved: float = 0.0
 
 
 @dataclass(frozen=True)

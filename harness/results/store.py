@@ -36,7 +36,11 @@ class HostRun:
     source: str
     toolstack: str
     toolstack_reason: str
+    series: tuple[records.Patch, ...]
+    model: records.Model | None
+    rules: tuple[records.FoundRule, ...]
     operations: int
+    starved: float  # the share of the time, 0 to 1, for which the machine waited for a CPU
     seconds: dict[str, float]  # by phase, in the order of PHASES
     domains: tuple[records.Domain, ...]
     tests: tuple[records.Test, ...]
@@ -113,7 +117,11 @@ def _host(name: str, found: Sequence[Record], state: State) -> HostRun:
         source=start.source if start else "",
         toolstack=start.toolstack if start else "",
         toolstack_reason=start.toolstack_reason if start else "",
+        series=start.series if start else (),
+        model=start.model if start else None,
+        rules=start.rules if start else (),
         operations=end.operations if end else sum(d.operations for d in domains),
+        starved=end.starved if end else 0.0,
         seconds=seconds,
         domains=domains,
         tests=tests,

@@ -37,7 +37,7 @@ def greet(
     agents = {}
     for name, line in zip(names, lines, strict=False):
         listen(line)
-        agents[name] = AgentClient(line, name)
+        agents[name] = AgentClient(line, name, line.clock)
         agents[name].hello()
     return agents
 

@@ -18,7 +18,7 @@ from harness.verdict import HarnessError, LabError
 NAME = "bare"
 VCPUS = 2  # guests/bare/xen.h
 _MEMORY_MIB = 64
-_RELAY_SECONDS = 30.0
+_RELAY_SECONDS = 70.0
 # The types of guest that it can boot as.
 TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "hvm", "pv"), Arch.ARM64: ("arm",)}
 WHY_NO_PAGING = "PVH and HVM guests need HAP or shadow paging, and this Xen on this CPU has neither"
@@ -65,7 +65,7 @@ def start_bare(live: Session, type_: str) -> BareGuest:
     live.guests.append(domu)
     words = [f"{PAYLOAD}/agent", "relay", "--domid", str(domu.domid)]
     line, relay = _relay(live, words)
-    guest = BareGuest(domu, AgentClient(line, NAME), relay)
+    guest = BareGuest(domu, AgentClient(line, NAME, line.clock), relay)
     try:
         guest.agent.hello()
     except HarnessError:
@@ -80,7 +80,8 @@ def _relay(live: Session, words: list[str]) -> tuple[Line, int]:
         line = live.machine.lines[1 + live.host.domus]
         line.empty()
         return line, int(live.dom0.run(f"{on_line(line.name, words)} echo $!").stdout)
-    line = Line(live.dom0.channel(["sh", "-c", f"echo $$; exec {shlex.join(words)}"]), NAME)
+    end = live.dom0.channel(["sh", "-c", f"echo $$; exec {shlex.join(words)}"])
+    line = Line(end, NAME, live.machine.clock)
     live.lines.append(line)
     return line, process_of(line)
 

@@ -16,6 +16,7 @@ from harness.domains.toolstack import DomU, DomUBoot, NotStarted, Toolstack
 from harness.evidence import BringUp, words
 from harness.hypervisor import build as builds
 from harness.hypervisor.build import Build
+from harness.hypervisor.rules import find_rules
 from harness.hypervisor.symbols import is_shown
 from harness.images.dom0 import DOMU_INITRAMFS, Dom0Image
 from harness.machine import Machine
@@ -52,6 +53,7 @@ def hypervisor(plan: Plan, host: Host, update: Callable[[str], None]) -> Build:
         plan.hypervisor.source,
         plan.hypervisor.flavour,
         host.arch,
+        plan.hypervisor.how,
         progress=lambda objects: update(f"{objects} objects compiled"),
     )
 
@@ -82,12 +84,31 @@ def ingredients(built: Build, fit: Choice, image: Dom0Image, agent: Path) -> lis
     source = built.source
     return [
         Ingredient("source", f"xen ({source.kind})", source.version, source.digest),
+        *(
+            Ingredient("patch", patch.subject, "", "", {"file": patch.file, "tree": patch.tree})
+            for patch in source.series
+        ),
         Ingredient(
             "build",
             f"xen {built.flavour} {arch}",
             source.version,
             built.digest,
-            {"build_id": built.build_id, "compiler": built.compiler},
+            {
+                "build_id": built.build_id,
+                "compiler": built.compiler,
+                "flavour_from": built.origin,
+                "model": f"{built.model.name}, {built.model.how}: {built.model.source}",
+            },
+        ),
+        Ingredient(
+            "rules",
+            "of the model",
+            source.version,
+            "",
+            {
+                found.rule: f"{'holds' if found.holds else 'does not hold'}: {found.told}"
+                for found in find_rules(source).findings
+            },
         ),
         Ingredient(
             "toolstack",

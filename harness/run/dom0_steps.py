@@ -57,7 +57,9 @@ def login(machine: Machine, keys: RunKeys, on_late: OnLate) -> Dom0:
     limit = machine.boot_seconds
     wait(machine, _SSHD, limit, on_late)
     try:
-        return Dom0.connect(machine.ssh, keys, timeout=limit, check=machine.check)
+        return Dom0.connect(
+            machine.ssh, keys, timeout=limit, check=machine.check, clock=machine.clock
+        )
     except NoAnswer as error:
         raise LabError(_seen(machine.console, "sshd", late=True, reason=error.what)) from error
 

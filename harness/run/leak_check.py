@@ -11,6 +11,7 @@ from collections.abc import Callable
 from harness.domains.dom0 import Dom0
 from harness.domains.toolstack import Toolstack
 from harness.evidence import Change, Leak, words
+from harness.machine.patience import WALL, Clock, Deadline
 from harness.results import records
 from harness.verdict import LabError, Verdict
 
@@ -63,10 +64,11 @@ def compare(before: State, after: State) -> list[Change]:
     return leaks
 
 
-def settle(before: State, look: Callable[[], State]) -> list[Change]:
-    """Compare ``before`` with what ``look`` returns; repeat for a while if they differ."""
-    deadline = time.monotonic() + _SETTLE_SECONDS
-    while (leaks := compare(before, look())) and time.monotonic() < deadline:
+def settle(before: State, look: Callable[[], State], clock: Clock = WALL) -> list[Change]:
+    """Compare ``before`` with what ``look`` returns; repeat for a while (of ``clock``) if they
+    differ."""
+    deadline = Deadline(clock, _SETTLE_SECONDS)
+    while (leaks := compare(before, look())) and not deadline.over:
         time.sleep(0.5)
     return leaks
 

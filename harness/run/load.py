@@ -53,6 +53,7 @@ class Load:
                 chosen,
                 flavour=session.build.design,
                 release=session.build.source.release,
+                rules=frozenset(session.rules.rules.held),
                 arch=session.host.arch,
                 host=session.host.name,
                 progress=_Sampler(session),

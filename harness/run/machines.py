@@ -18,6 +18,7 @@ from harness.config.host import QemuHost
 from harness.config.physical import Host, PhysicalHost
 from harness.domains.keys import RunKeys
 from harness.hypervisor.build import Build
+from harness.hypervisor.rules import find_rules
 from harness.images import cpio
 from harness.images.dom0 import (
     LINUX_ARGUMENTS,
@@ -232,4 +233,12 @@ def _host_start(host: Host, parts: Parts, choice: accel.Choice) -> records.HostS
         source=f"{built.source.kind} {built.source.version}",
         toolstack=parts.toolstack.how,
         toolstack_reason=parts.toolstack.reason,
+        series=tuple(
+            records.Patch(patch.file, patch.subject, patch.tree) for patch in built.source.series
+        ),
+        model=records.Model(built.model.name, built.model.how, built.model.source),
+        rules=tuple(
+            records.FoundRule(found.rule, found.holds, found.origin, found.told)
+            for found in find_rules(built.source).findings
+        ),
     )

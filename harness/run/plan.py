@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.config.lab import host, load_lab
@@ -12,18 +12,21 @@ from harness.config.options import DEFAULT_HOST, RunOptions, XenOptions
 from harness.config.physical import Host, PhysicalHost
 from harness.config.releases import DEFAULT_RELEASE
 from harness.hypervisor import flavour as flavours
+from harness.hypervisor import series
 from harness.hypervisor import source as sources
 from harness.hypervisor.flavour import Flavour
+from harness.hypervisor.recipe import How
 from harness.hypervisor.source import Source
 from harness.verdict import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hypervisor:
-    """The Xen under test: an opened source tree, and the flavour's patches for it."""
+    """The Xen under test: an opened source tree, the flavour's patches for it, how it is built."""
 
     source: Source
     flavour: Flavour
+    how: How = field(default_factory=How)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +90,25 @@ def open_hypervisor(options: XenOptions, *, delays: bool = False) -> Hypervisor:
     ConfigError if the source or flavour does not exist, LabError if it cannot be fetched.
     """
     source = open_source(options)
-    found = flavours.find(options.flavour, source)
-    return Hypervisor(source=source, flavour=flavours.delayed(found, source) if delays else found)
+    found = flavours.find(options.flavour, source, options.model)
+    chosen = flavours.delayed(found, source) if delays else found
+    return Hypervisor(source=source, flavour=chosen, how=how_to_build(options))
+
+
+def how_to_build(options: XenOptions) -> How:
+    """Return how ``options`` want Xen built; ConfigError if there is no such compiler."""
+    return How(compiler=options.compiler, debug=not options.release_build)
 
 
 def open_source(options: XenOptions) -> Source:
-    """Fetch or open the source tree that ``options`` name; errors as of open_hypervisor."""
+    """Fetch or open the source tree that ``options`` name, and apply their series to it; errors as
+    of open_hypervisor."""
+    mails = series.read(options.series)  # a mistake there is told before anything is fetched
+    source = _open_tree(options)
+    return series.apply(source, mails) if mails else source
+
+
+def _open_tree(options: XenOptions) -> Source:
     if options.xen_src is not None:
         return sources.from_dir(options.xen_src)
     if options.xen_git is not None and options.xen_ref is not None:

@@ -99,9 +99,11 @@ def _stopped(dom0: Dom0) -> Iterator[None]:
 @contextmanager
 def _agent(live: Session) -> Iterator[None]:
     """Run an agent in dom0, by SSH: the machine's own lines are for the agents of the tests."""
-    line = Line(live.dom0.channel([f"{agents.PAYLOAD}/agent", "serve"]), "agent of dom0")
+    line = Line(
+        live.dom0.channel([f"{agents.PAYLOAD}/agent", "serve"]), "agent of dom0", live.machine.clock
+    )
     live.listen(line)
-    client = AgentClient(line, "dom0", domid=0)
+    client = AgentClient(line, "dom0", live.machine.clock, domid=0)
     live.agents["dom0"] = client
     try:
         client.hello()

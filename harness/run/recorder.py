@@ -32,6 +32,7 @@ class Recorder:
         self._verdicts: dict[str, list[Verdict]] = {}
         self._messages: dict[str, str] = {}
         self._operations: dict[str, int] = {}
+        self._starved: dict[str, float] = {}
         self._ended: list[Verdict] = []
         self._seconds: dict[tuple[str, str], float] = {}  # by host and phase
         self.verdict = Verdict.SKIP  # of the whole run, once it has ended
@@ -82,12 +83,17 @@ class Recorder:
         """Return how many seconds phase ``name`` of ``host`` took; the sum if it was repeated."""
         return self._seconds.get((host, name), 0.0)
 
+    def starved(self, host: str, share: float) -> None:
+        """Note for which share of its time a machine of ``host`` waited for a CPU."""
+        self._starved[host] = max(share, self._starved.get(host, 0.0))
+
     def end_host(self, host: str) -> None:
         """Record the end of ``host`` with its verdict."""
         verdict = combine(self._verdicts.get(host, []))
         message = "" if verdict is Verdict.PASS else self._messages.get(host, "")
         self._ended.append(verdict)
-        self.add(records.HostEnd(host, verdict, self._operations.get(host, 0), message))
+        operations, starved = self._operations.get(host, 0), self._starved.get(host, 0.0)
+        self.add(records.HostEnd(host, verdict, operations, message, starved))
 
     def end_run(self, message: str = "") -> Verdict:
         """Record the end of the run; return its verdict, the most severe one of its hosts."""

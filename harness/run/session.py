@@ -19,6 +19,7 @@ from harness.domains.dom0 import Dom0
 from harness.domains.keys import RunKeys
 from harness.domains.toolstack import DomU, Toolstack
 from harness.hypervisor.build import Build
+from harness.hypervisor.rules import FoundRules, find_rules
 from harness.images.dom0 import Dom0Image, dom0_image
 from harness.machine import Machine
 from harness.machine.console import Console
@@ -75,6 +76,11 @@ class Session:
     saved: dict[str, int] = field(
         default_factory=dict
     )  # by domain: operations made before the snapshot
+
+    @property
+    def rules(self) -> FoundRules:
+        """The model's changed rules that hold in this Xen, and what decided it."""
+        return find_rules(self.build.source)
 
     @property
     def toolstack(self) -> Toolstack:
@@ -268,6 +274,12 @@ def session(
     progress = recorder.progress
     with recorder.phase(host.name, "build"):
         built = bring_up.hypervisor(plan, host, progress.update)
+    if built.origin and built.source.kind != "apt":
+        progress.note(f"{host.name:12} {built.flavour} is images/xen/{built.origin}")
+    if built.model.how == "recognised":
+        progress.note(f"{host.name:12} judged as {built.model.name}: {built.model.source}")
+    for note in find_rules(built.source).notes:
+        progress.note(f"{host.name:12} {note}")
     with recorder.phase(host.name, "images"):
         fit = bring_up.toolstack_choice(plan, built, host, progress.update)
         if fit.why_not:
@@ -341,6 +353,7 @@ def _booted(what: _Booting, recorder: Recorder) -> Iterator[Session]:
             is_up = True
             yield live
         finally:
+            recorder.starved(host.name, machine.clock.starved)
             with recorder.phase(host.name, "teardown"):
                 tear_down.record_domains(live)
                 agents.end(live.lines)

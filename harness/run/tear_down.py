@@ -61,7 +61,9 @@ def destroy_domus(live: Session) -> bool:
 def compare(live: Session, before: leak_check.State) -> None:
     """Run the leak check, and record its result as a test of its own."""
     name = live.host.name
-    leaks = leak_check.settle(before, lambda: leak_check.observe(live.dom0, live.tools))
+    leaks = leak_check.settle(
+        before, lambda: leak_check.observe(live.dom0, live.tools), live.machine.clock
+    )
     for leak in leaks:
         live.recorder.add(records.Leak(name, leak.what, leak.before, leak.after))
     live.recorder.add(leak_check.outcome(name, leaks))

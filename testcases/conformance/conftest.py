@@ -134,7 +134,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         unseen = declared_but_unseen(domains, wanted)
         assert not unseen, f"the test is there for {unseen[0]!r}, and did not meet it"
         assert domains.model.unlisted() == [], (
-            "harness/model/evtchn/release_differences.py does not say so"
+            "harness/model/evtchn/changed_rules.py does not say so"
         )
         pyfuncitem.user_properties.append(("cells", scopes(domains)))
     return result

@@ -87,7 +87,7 @@ def test_the_other_vcpu_makes_hypercalls_too(bare: Bare, abi: str) -> None:
 def test_reset(bare: Bare, abi: str) -> None:
     far, near = pair(bare)
     bare.bind_ipi(1)
-    bare.bind_virq(UNUSED)
+    bare.bind_virq(bare.free_virq)
     bare.send(near)
     bare.reset(DOMID_SELF)
     bare.domains.agree(bare)
@@ -302,6 +302,7 @@ def test_what_is_refused(bare: Bare, abi: str) -> None:
     bare.set_priority(port, 16)
     bare.poll(*[port] * 129)
     bare.poll(beyond)
+    bare.poll(0xFFFFFFFF)
 
 
 @pytest.mark.cells("bind_pirq: PIRQ on vcpu 0", "bind_pirq: EEXIST", "bind_pirq: no PIRQs on Arm")

@@ -92,6 +92,8 @@ def test_virqs_are_bound_once(guest: Guest) -> None:
     assert guest.bind_virq(VIRQ_XENOPROF, vcpu=1) == port
     guest.bind_virq(UNUSED)
     guest.bind_virq(UNUSED)
+    guest.bind_virq(guest.free_virq)
+    guest.bind_virq(guest.free_virq)
 
 
 def test_every_virq_has_its_class(guest: Guest) -> None:

@@ -10,7 +10,7 @@ from harness.model.evtchn.domain import State
 
 NOBODY = 0x7FEF
 FAR = 0xFFFFFFFF
-XENOPROF, UNUSED = 7, 15  # a VIRQ of each vCPU, and a global one
+XENOPROF = 7  # a VIRQ of each vCPU
 
 
 def free_port(guest: Guest) -> int:
@@ -28,7 +28,7 @@ def test_close(guest: Guest) -> None:
     guest.close(free_port(guest))
     guest.close(guest.alloc_unbound())
     guest.close(guest.bind_ipi(0))
-    guest.close(guest.bind_virq(UNUSED))
+    guest.close(guest.bind_virq(guest.free_virq))
 
 
 @pytest.mark.cells(
@@ -41,7 +41,7 @@ def test_send_where_nobody_is(guest: Guest) -> None:
     guest.send(FAR)
     guest.send(0)
     guest.send(free_port(guest))
-    guest.send(guest.bind_virq(UNUSED))
+    guest.send(guest.bind_virq(guest.free_virq))
     guest.send(guest.alloc_unbound())
 
 
@@ -97,7 +97,7 @@ def test_notify_vcpu(guest: Guest) -> None:
     guest.bind_vcpu(free_port(guest), 0)
     guest.bind_vcpu(guest.bind_ipi(1), 0)
     guest.bind_vcpu(guest.bind_virq(XENOPROF, 1), 0)
-    guest.bind_vcpu(guest.bind_virq(UNUSED), 1)
+    guest.bind_vcpu(guest.bind_virq(guest.free_virq), 1)
     guest.bind_vcpu(port, 1)
     near = guest.bind_interdomain(guest.domid, port)
     guest.bind_vcpu(near, 1)
@@ -139,7 +139,7 @@ def test_channels_of_every_state_live_side_by_side(guest: Guest) -> None:
     guest.bind_interdomain(guest.domid, far)
     guest.alloc_unbound()
     guest.bind_ipi(1)
-    guest.bind_virq(UNUSED)
+    guest.bind_virq(guest.free_virq)
     states = {channel.state for _, channel in guest.now.ports}
     assert {State.UNBOUND, State.INTERDOMAIN, State.IPI, State.VIRQ} <= states
     guest.domains.agree(guest)

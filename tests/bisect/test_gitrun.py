@@ -13,6 +13,7 @@ from harness import cache
 from harness.arch import Arch
 from harness.bisect import gitrun
 from harness.hypervisor import source
+from harness.hypervisor.recipe import How
 from harness.results.directory import create
 from harness.results.journal import Journal
 from harness.results.records import HostEnd, RunEnd, RunStart, Test
@@ -57,9 +58,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_revision_that_does_not_build_is_skipped(tree: Path) -> None:
     native = next(arch for arch in Arch if arch.value == "x86_64")
-    assert gitrun.unbuildable(source.from_dir(tree), None, [native]) == ""
+    assert gitrun.unbuildable(source.from_dir(tree), None, [native], How()) == ""
     (tree / "xen/main.c").write_text("int broken(void) { return oops; }\n")
-    why = gitrun.unbuildable(source.from_dir(tree), None, [native])
+    why = gitrun.unbuildable(source.from_dir(tree), None, [native], How())
     assert why.startswith("xen/main.c:1: ")
 
 

@@ -18,6 +18,7 @@ from harness.bisect.repository import Repository
 from harness.bisect.search import Question
 from harness.bisect.simulate import SimulatedHistory
 from harness.config.options import XenOptions
+from harness.run.plan import open_hypervisor
 from harness.verdict import BuildError, ConfigError
 from tests.bisect.xen_history import git
 from tests.hypervisor.tree import make_tree
@@ -135,12 +136,28 @@ def test_each_revision_is_built_as_it_stands(tree: Path) -> None:
     git(tree, "commit", "-q", "-m", "no Xen any more")
     trees = SourceTrees(repository, repository.commit("main", "--x"))
     before, after, gone = (repository.commit(ref, "--x") for ref in ("main~2", "main~1", "main"))
-    assert trees.options(before).flavour == "rwlock"
-    assert trees.options(after) == XenOptions(
-        xen_git=str(tree / ".git"), xen_ref=after, flavour="counter"
-    )
+    assert open_hypervisor(trees.options(before)).flavour.name == "rwlock"
+    assert trees.options(after) == XenOptions(xen_git=str(tree / ".git"), xen_ref=after)
+    assert open_hypervisor(trees.options(after)).flavour.name == "counter"
     with pytest.raises(BuildError, match="not a Xen source tree"):
         trees.options(gone)
+
+
+def test_each_revision_gets_the_series(tree: Path, tmp_path: Path) -> None:
+    commit(tree, "the patch", "xen/patch.c", "int patch;\n")
+    (mail,) = (
+        Path(line) for line in git(tree, "format-patch", "-1", "-o", str(tmp_path)).splitlines()
+    )
+    repository = Repository.open(str(tree))
+    old, new = repository.commit("main~2", "--x"), repository.commit("main~1", "--x")
+    commit(tree, "in its way", "xen/patch.c", "int other;\n")
+    trees = SourceTrees(repository, new, (mail,), "spinlock")
+    for revision in (old, new, REVERT + old):
+        found = open_hypervisor(trees.options(revision))
+        assert (found.source.tree / "xen/patch.c").read_text() == "int patch;\n"
+        assert found.flavour.design == "spinlock"
+    with pytest.raises(BuildError, match=r"the patch. does not apply"):
+        trees.options(repository.commit("main", "--x"))
 
 
 @pytest.mark.parametrize("rate", [0.3, 1.0])

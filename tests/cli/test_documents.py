@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.arch import Arch
 from harness.cli.build import document
 from harness.hypervisor.build import Build
+from harness.hypervisor.flavour import Model
 from harness.hypervisor.source import Source
 from harness.run.doctor import Check
 
@@ -26,9 +27,8 @@ def _keys(command: str) -> list[str]:
 def test_build() -> None:
     tree = Path("/tree")
     source = Source("dir", tree, "4.17", (4, 17), "00")
-    built = Build(
-        Arch.ARM64, "counter", "counter", source, *(tree,) * 4, "ab", "cd", "gcc", 1.0, True
-    )
+    model = Model("counter", "given", "--model")
+    built = Build(Arch.ARM64, "counter", model, source, *(tree,) * 4, "ab", "cd", "gcc", 1.0, True)
     made = document(built)
     assert list(made) == _keys("build")
     assert json.loads(json.dumps(made)) == made

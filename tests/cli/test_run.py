@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from harness.cli import run
 from harness.results import store
 from tests.hypervisor.tree import make_tree
 
@@ -79,6 +80,8 @@ def test_both_hosts_are_tested_whatever_becomes_of_the_first(
     [
         ("def test_a(:\n", "", "test_mine.py: SyntaxError: invalid syntax"),
         ("def test_a(xen): pass\n", "::test_b", "could not collect what was asked for"),
+        ("def test_a(guesst): pass\n", "", "test_mine.py::test_a: fixture 'guesst' not found"),
+        ("def test_a(): pass\n", "", "no test in what was asked for uses a host"),
     ],
 )
 def test_what_pytest_cannot_collect_is_a_mistake_of_the_user(
@@ -88,6 +91,14 @@ def test_what_pytest_cannot_collect_is_a_mistake_of_the_user(
     assert code == 2
     assert says in document["message"] and says in said
     assert store.load(tmp_path / "out").state == "finished"
+
+
+def test_a_test_file_is_never_an_option_of_pytest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "--co").write_text("")
+    assert run._tests("lock", [Path("--co")]) == ["./--co"]
 
 
 def test_a_conftest_that_cannot_be_read_is_a_mistake_of_the_user(

@@ -13,6 +13,7 @@ from harness.compare.companions import missing_companions, read_table
 from harness.compare.judge import Comparison, details, judge, outcomes
 from harness.compare.measure import Measurement, TestOutcome
 from harness.model.evtchn.releases import Release
+from harness.model.evtchn.rules import by_version
 from harness.verdict import Verdict
 
 PASS, FAIL, MISS = Verdict.PASS, Verdict.FAIL, Verdict.MISS
@@ -126,7 +127,7 @@ def test_an_answer_that_only_one_gives() -> None:
 
 
 def test_releases_differ_in_what_the_model_says_and_in_nothing_else() -> None:
-    seen = judged(pairs(5), releases=(Release(4, 14), Release(4, 17)))
+    seen = judged(pairs(5), rules=(by_version(Release(4, 14)), by_version(Release(4, 17))))
     assert seen.verdict == "differs"
     assert {one.subject: (one.base, one.candidate) for one in seen.differences} == {
         "poll_rejects_unusable": ("no", "yes"),
@@ -134,8 +135,11 @@ def test_releases_differ_in_what_the_model_says_and_in_nothing_else() -> None:
         "fifo_drop_sets_pending": ("yes", "no"),
     }
     assert all("EINVAL" in one.explained for one in seen.differences if "poll" in one.subject)
-    assert judged(pairs(5), releases=(Release(4, 17), Release(4, 17))).verdict == "equivalent"
-    arm = judged(pairs(5), releases=(Release(4, 17), Release(4, 20)))
+    assert (
+        judged(pairs(5), rules=(by_version(Release(4, 17)), by_version(Release(4, 17)))).verdict
+        == "equivalent"
+    )
+    arm = judged(pairs(5), rules=(by_version(Release(4, 17)), by_version(Release(4, 20))))
     assert ("ENOMEM", "EOPNOTSUPP") in {(one.base, one.candidate) for one in arm.differences}
 
 

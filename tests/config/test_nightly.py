@@ -37,7 +37,7 @@ def _problems(text: str) -> list[str]:
 def test_a_short_plan_has_the_defaults() -> None:
     plan = _read(HEAD)
     assert plan.hosts == {"qemu-arm64": PlanHost(name="qemu-arm64")}
-    assert plan.xens == {"c": Xen(name="c", flavour="counter")}
+    assert plan.xens == {"c": Xen(name="c")}
     assert plan.suites == {"s": Suite(name="s")}
     assert (plan.budget_hours, plan.retries, plan.parallel) == (8.0, 1, None)
     assert plan.kcidb == Kcidb()
@@ -47,6 +47,7 @@ def test_a_short_plan_has_the_defaults() -> None:
 def test_the_example_of_the_documentation_is_a_plan() -> None:
     example = re.findall(r"```yaml\n(budget.*?)```", DOCS, re.DOTALL)[0]
     Path("xen").mkdir()
+    Path("v5.mbox").touch()
     plan = _read(example)
     keys = {cell.key for cell in plan.cells()}
     assert ("qemu-arm64", "counter", "load") in keys
@@ -145,6 +146,14 @@ def test_priorities_add_up() -> None:
         (
             HEAD.replace("{c: }", "{c: {git: x}}"),
             "2: xens.c: git and ref belong together; give both",
+        ),
+        (
+            HEAD.replace("{c: }", "{c: {series: [no.eml]}}"),
+            "2: xens.c.series: no file no.eml; paths are from the plan",
+        ),
+        (
+            HEAD.replace("{c: }", "{c: {model: conter}}"),
+            "2: xens.c.model: cannot be 'conter'; use 'counter', 'rwlock' or 'spinlock'",
         ),
         (
             HEAD.replace("{c: }", "{c: {flavour: conter}}"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.cli.options import takes
 from harness.config.nightly import Suite, Xen
-from harness.config.options import RunOptions, XenOptions, table, words
+from harness.config.options import MODELS, RunOptions, XenOptions, table, words
 from harness.verdict import ConfigError
 
 _NAMES = st.text("abcxyz019.-_ =", min_size=1).filter(lambda text: text.strip() == text)
@@ -28,6 +28,8 @@ _OTHERS = st.fixed_dictionaries(
     {},
     optional={
         "flavour": _NAMES,
+        "series": st.lists(_PATHS).map(tuple),
+        "model": st.sampled_from(["counter", "rwlock", "spinlock"]),
         "host": st.lists(_NAMES).map(tuple),
         "duration": st.floats(0.5, 86400),
         "seed": st.integers(-1, 2**32),
@@ -68,6 +70,9 @@ def test_a_nightly_has_the_same_defaults() -> None:
         RunOptions.snapshot,
     )  # fmt: skip
     assert xen.flavour == XenOptions.flavour
+    assert not (xen.series or XenOptions.series or xen.model or XenOptions.model)
+    for model in MODELS:
+        assert Xen.model_validate({"name": "x", "model": model}).model == model
 
 
 def test_every_option_is_explained_and_says_what_value_it_takes() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 
 from harness.agent.client import AgentClient
 from harness.conformance.bare import after_upcall, cleared, expected_events
 from harness.conformance.guest import settled
 from harness.model.evtchn import operations as ops
 from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import Domain, State, World
 from harness.model.evtchn.operations import Operation, Result
 from harness.model.evtchn.outcome import AllowedOutcome
@@ -18,7 +20,6 @@ from harness.model.evtchn.predict import predict
 
 LINUX = frozenset({0, 1})  # domids
 HZ = 1_000_000_000
-_QUICK, _SLOW = 50_000, 4_000_000  # ns of a poll
 _STATUS = {State.UNBOUND: 1, State.INTERDOMAIN: 2, State.PIRQ: 3, State.VIRQ: 4, State.IPI: 5}
 
 Lie = Callable[[Operation, AllowedOutcome], AllowedOutcome]
@@ -28,16 +29,14 @@ Lie = Callable[[Operation, AllowedOutcome], AllowedOutcome]
 class ModelHost:
     """One world, which the agents of all its domains share.  ``lie`` changes what happens.
 
-    ``slow`` has the ns that the next polls take at the least, for another had the CPU; ``nap``
-    is what a poll takes that sleeps, ``other`` what any other hypercall takes.
+    ``busy`` is the share of polls during which the vCPU takes an interrupt, sleep or not.
     """
 
     world: World
     lie: Lie = lambda _operation, outcome: outcome
     made: list[Operation] = field(default_factory=list)
-    slow: list[int] = field(default_factory=list)
-    nap: int = _SLOW
-    other: int = 10_000
+    busy: float = 0.0
+    chance: Random = field(default_factory=lambda: Random(1))
 
     def agent(self, domid: int, name: str) -> AgentClient:
         """Return a client of domain ``domid``'s agent."""
@@ -82,30 +81,30 @@ class _Channel:
             return str(special(words))
         result = self._host.make(_operation(verb, words, self._domid))
         if result.rc < 0:
-            return f"err errno={-result.rc} what={verb} call=1 ret={1 + self._host.other}"
+            return f"err errno={-result.rc} what={verb} call=1 ret=2"
         more = ""
         if result.status is not None:
             s = result.status
             more = f" state={s.status} vcpu={s.vcpu} remote={s.dom} detail={s.detail}"
         if verb == "poll":
-            took = self._host.nap if result.blocked and words["timeout"] == "0" else _QUICK
-            if self._host.slow:
-                took = max(took, self._host.slow.pop(0))
-            more = f" took={','.join([str(took)] * int(words['times']))}"
-        return f"ok result={result.code} call=1 ret={1 + self._host.other} cpu=0{more}"
+            sleeps = result.blocked and words["timeout"] == "0"
+            host, times = self._host, int(words["times"])
+            woken = [sleeps or host.chance.random() < host.busy for _ in range(times)]
+            more = f" woken={','.join(str(int(each)) for each in woken)}"
+        return f"ok result={result.code} call=1 ret=2 cpu=0{more}"
 
     def _hello(self, _: dict[str, str]) -> str:
         vcpus = len(self._host.domain(self._domid).vcpus)
         return (
             f"ok protocol=2 arch=x86_64 domid={self._domid} vcpus={vcpus} tick_hz={HZ} "
-            f"page=4096 xen={self._host.world.release}"
+            f"page=4096 xen={self._host.world.rules.release}"
         )
 
     def _list_ports(self, words: dict[str, str]) -> str:
         domain = self._host.domain(self._domid)
         listed: list[int] = []
         for port, channel in domain.ports:
-            if channel.consumer and self._host.world.release.status_hides_xen_bound:
+            if channel.consumer and self._host.world.rules.holds(Rule.STATUS_HIDES_XEN_BOUND):
                 listed += [port, 255, 0, 0, 0]
             elif channel.state in _STATUS:
                 detail = channel.remote_port or channel.number

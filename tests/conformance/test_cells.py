@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,13 @@ from harness.conformance.cells import (
     Scope,
     catalogue,
     rows,
+    scope_of,
     why_not,
 )
 from harness.conformance.report import coverage, document, write
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.releases import Release
+from harness.model.evtchn.rules import by_version
 from harness.model.evtchn.spec_rows import SPEC_ROWS
 from harness.results import records
 from harness.results.directory import RunDirectory
@@ -81,6 +85,19 @@ def test_only_what_a_journal_says_counts(tmp_path: Path) -> None:
     assert 0 < found.share < 0.01
     assert not found.contradictions
     assert coverage([]).count("tested") == 0
+
+
+def test_a_tree_with_other_rules_than_its_release_is_not_the_catalogues(tmp_path: Path) -> None:
+    own = by_version(Release(4, 17))
+    patched = replace(own, held=own.held ^ {Rule.POLL_REJECTS_UNUSABLE})
+    assert scope_of("x86_64 pv", "FIFO", own) == PV
+    place = scope_of("x86_64 pv", "FIFO", patched)
+    assert place != PV and not why_not("poll: EINVAL not usable", PV)
+    assert why_not("poll: EINVAL not usable", place)
+    names = tuple(sorted(patched.held))
+    run = _run(tmp_path / "one", replace(_cells("set_priority: ENOSYS 2L"), rules=names))
+    found = coverage([run])
+    assert found.count("tested") == 0 and not found.contradictions
 
 
 def test_a_cell_met_against_the_catalogue_is_told(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def ask(lie: Lie | None = None) -> int:
     host.lie = lie or host.lie
     live: Any = SimpleNamespace(
         host=SimpleNamespace(arch=Arch.X86_64),
+        rules=SimpleNamespace(rules=WORLD.rules),
         agents={"dom0": host.agent(0, "dom0")},
         domus=[SimpleNamespace(name="domu1", type="pv")],  # started, its agent not yet reached
     )

@@ -13,6 +13,7 @@ import pytest
 
 from harness.arch import Arch
 from harness.domains.toolstack import DomUBoot, Toolstack
+from harness.machine.patience import WALL
 from harness.verdict import LabError
 
 BOOT = DomUBoot("/nowhere", "", "", type="pvh", memory_mib=64, vcpus=2, template="bare")
@@ -41,13 +42,16 @@ class Connection:
         )
 
 
+DOM0 = SimpleNamespace(clock=WALL)
+
+
 def _refuse(*_: object) -> None:
     raise libvirt.libvirtError("no such kernel")
 
 
 def test_a_domu_that_does_not_start_is_not_left_defined() -> None:
     connection = Connection()
-    toolstack = Toolstack(cast(Any, None), cast(Any, connection), cast(Any, None))
+    toolstack = Toolstack(cast(Any, DOM0), cast(Any, connection), cast(Any, None))
     with pytest.raises(LabError, match="the domU does not start"):
         toolstack.start("bare", Arch.X86_64, BOOT, cast(Any, None))
     assert connection.defined == []
@@ -61,7 +65,7 @@ def test_every_vcpu_of_a_domu_keeps_to_one_cpu(
 ) -> None:
     """A vCPU that credit2 moves while its domain is destroyed kills a debug build of Xen."""
     connection = Connection()
-    toolstack = Toolstack(cast(Any, None), cast(Any, connection), cast(Any, None))
+    toolstack = Toolstack(cast(Any, DOM0), cast(Any, connection), cast(Any, None))
     boot = replace(BOOT, vcpus=3, template=template)
     with pytest.raises(LabError):
         toolstack.start("domu1", arch, boot, cast(Any, None), first)

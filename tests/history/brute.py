@@ -30,6 +30,7 @@ from harness.model.evtchn.operations import (
 )
 from harness.model.evtchn.predict import predict
 from harness.model.evtchn.releases import Release
+from harness.model.evtchn.rules import Rules, by_names, by_version
 
 EINVAL = -22
 
@@ -75,7 +76,12 @@ def explained(history: History) -> bool:
     domids = sorted({log.domid for log in history.threads})
     vcpus = tuple(Vcpu() for _ in range(4))
     domains = tuple(Domain(d, vcpus=vcpus, partial=True, privileged=True) for d in domids)
-    return _explained(steps, Reality(World(domains, release=Release(*history.release))))
+    return _explained(steps, Reality(World(domains, rules=_rules(history))))
+
+
+def _rules(history: History) -> Rules:
+    release = Release(*history.release)
+    return by_version(release) if history.rules is None else by_names(release, history.rules)
 
 
 def _explained(left: list[Step], now: Reality) -> bool:

@@ -19,6 +19,7 @@ from harness.hypervisor import source
 from harness.hypervisor.build import Build, build
 from harness.hypervisor.flavour import Flavour
 from harness.hypervisor.make import first_error
+from harness.hypervisor.recipe import How, recipe
 from harness.hypervisor.symbols import build_id, symbols
 from harness.verdict import BuildError, ConfigError, LabError
 
@@ -99,9 +100,19 @@ def test_what_goes_in_decides(tree: Path) -> None:
     other = make(tree)
     assert other.digest != first.digest
     assert other.build_id != first.build_id
-    plain = build(source.from_dir(tree), "rwlock", Arch.X86_64, debug=False)
+    plain = build(source.from_dir(tree), "rwlock", Arch.X86_64, How(debug=False))
     assert plain.digest != other.digest
     assert "# CONFIG_DEBUG is not set" in config(plain)
+
+
+def test_the_compiler_is_the_users_choice(tree: Path) -> None:
+    words = recipe(Arch.ARM64, (4, 17), How(compiler="clang-16")).make(tree, [])
+    (compiler,) = (word for word in words if word.startswith("CC="))
+    assert compiler.endswith(" clang-16 --target=aarch64-linux-gnu") and "clang=y" in words
+    with pytest.raises(LabError, match=r"gcc-7.*apt-get install.* gcc-7"):
+        build(source.from_dir(tree), "rwlock", Arch.X86_64, How(compiler="gcc-7"))
+    with pytest.raises(ConfigError, match=r"'tcc; reboot' is no compiler .*name gcc or clang"):
+        How(compiler="tcc; reboot")
 
 
 def test_the_users_tree_is_not_touched(tree: Path) -> None:

@@ -72,8 +72,9 @@ def leave(out: Path, cell: Cell, told: FakeResult, *, finished: bool = True) -> 
     verdict = combine(told.verdicts.values())
     with Journal(directory.journal) as journal:
         journal.append(RunStart(7, ("evtchn-harness",), "0.1.0", (host,)))
+        flavour = cell.xen.flavour or "counter"
         journal.append(
-            HostStart(host, "arm64", "tcg", "", cell.xen.flavour, told.build, "4.17.5", "apt 4.17")
+            HostStart(host, "arm64", "tcg", "", flavour, told.build, "4.17.5", "apt 4.17")
         )
         for rate in (told.rate * 0.99, told.rate, told.rate * 1.01):
             journal.append(Sample(host, 1.0, rate))

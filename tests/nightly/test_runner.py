@@ -68,6 +68,9 @@ def test_paths_are_from_the_plan(tmp_path: Path) -> None:
     local = Xen(name="x", git="xen.git", ref="HEAD")
     assert xen_options(local, tmp_path).xen_git == str(tmp_path / "xen.git")
     assert xen_options(Xen(name="x", src="xen"), tmp_path).xen_src == tmp_path / "xen"
+    mails = Xen(name="x", src="xen", series=("a.mbox", "/b.eml"), model="rwlock")
+    found = xen_options(mails, tmp_path)
+    assert (found.series, found.model) == ((tmp_path / "a.mbox", Path("/b.eml")), "rwlock")
 
 
 def test_an_error_of_run_is_passed_on(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from harness.verdict import LabError
 
 ROOT = Path(__file__).resolve().parents[2]
 HARNESS = [sys.executable, "-m", "harness.cli"]
+XEN_GIT = "XEN_GIT"  # names a repository of upstream Xen
 RUN_SECONDS = 900  # a cold cache on two cores builds two hypervisors and two images
 
 
@@ -70,6 +71,14 @@ def from_apt(release: str) -> source.Source:
         if release == DEFAULT_RELEASE:
             raise
         pytest.skip(str(error))
+
+
+def repository() -> str:
+    """Return the repository of upstream Xen; skip the test without one."""
+    found = os.environ.get(XEN_GIT, "")
+    if not found:
+        pytest.skip(f"{XEN_GIT} names no repository of upstream Xen")
+    return found
 
 
 def machines(host: str) -> list[int]:

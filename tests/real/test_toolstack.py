@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import Ran, from_apt, harness
+from tests.real.conftest import Ran, from_apt, harness, repository
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
-
-XEN_GIT = "XEN_GIT"  # names a repository of upstream Xen
 
 
 def run(host: str, tmp_path: Path, *words: str, flavour: str = "rwlock") -> Ran:
@@ -85,11 +82,3 @@ def test_upstream(ref: str, host: str, tmp_path: Path) -> None:
     (told,) = ran.document["hosts"]
     assert told["toolstack"] in ("built", "equal-to")
     assert len(told["domains"]) == 3
-
-
-def repository() -> str:
-    """Return the repository of upstream Xen; SKIP without one."""
-    found = os.environ.get(XEN_GIT, "")
-    if not found:
-        pytest.skip(f"{XEN_GIT} names no repository of upstream Xen")
-    return found

@@ -8,8 +8,11 @@ import json
 import re
 from pathlib import Path
 
+from harness.results.directory import create
 from harness.results.document import run_document
-from harness.results.records import KINDS, PHASES
+from harness.results.html import render_html
+from harness.results.journal import Journal
+from harness.results.records import KINDS, PHASES, HostStart, Model, Patch, RunStart
 from harness.results.store import load
 
 from . import runs
@@ -41,6 +44,41 @@ def test_lists_within_a_host_have_the_documented_keys(tmp_path: Path) -> None:
         assert list(host[key][0]) == rows[key]
     assert rows["seconds"] == list(PHASES)
     assert set(host["seconds"]) == set(PHASES)
+
+
+def test_series_and_model_are_told(tmp_path: Path) -> None:
+    directory = create(tmp_path / "r")
+    patch = Patch("v2.eml", "[PATCH v2 2/2] xen/evtchn: rework", "6467d1e4ec")
+    model = Model("counter", "recognised", "atomic_t lock in struct evtchn (sched.h:88)")
+    with Journal(directory.journal) as journal:
+        journal.append(RunStart(1, ("x",), "0", ("h",)))
+        journal.append(
+            HostStart(
+                "h",
+                "arm64",
+                "tcg",
+                "",
+                "counter",
+                "ab",
+                "4.15",
+                "git",
+                "built",
+                "",
+                (patch,),
+                model,
+            )
+        )
+    run = load(directory.path)
+    (host,) = run_document(run)["hosts"]
+    assert host["series"] == [
+        {"file": "v2.eml", "subject": "[PATCH v2 2/2] xen/evtchn: rework", "tree": "6467d1e4ec"}
+    ]
+    assert host["model"] == {"name": "counter", "how": "recognised", "from": model.source}
+    assert {*host["series"][0], *host["model"]} <= {
+        word for row in _rows("The JSON document") for word in row
+    }
+    page = render_html(run)
+    assert patch.subject in page and model.source in page
 
 
 def test_every_kind_of_record_is_documented_with_its_fields() -> None:

@@ -36,6 +36,9 @@ def test_an_old_run_says_what_it_said(name: str) -> None:
     document = run_document(run) | {"path": "", "report": ""}
     for host in document["hosts"]:
         assert (host.pop("toolstack"), host.pop("toolstack_reason")) == ("", "")
+        assert (host.pop("series"), host.pop("model")) == ([], None)
+        assert host.pop("starved") == 0.0
+        assert host.pop("rules") == []
         for test in host["tests"]:
             assert test.pop("evidence") is None
     assert document == json.loads((OLD / f"{name}.json").read_text())

@@ -16,9 +16,11 @@ from harness.agent.wire import OperationInFlight
 from harness.arch import Arch
 from harness.conformance.own_domain import ask_own_domain
 from harness.evidence import BringUp, Hang, InFlight, Spin, WrongAnswer
+from harness.machine.patience import WALL
 from harness.model.evtchn.operations import AllocUnbound, Operation
 from harness.model.evtchn.outcome import AllowedOutcome
 from harness.run import hang
+from harness.run import session as sessions
 from harness.run.questions import ask
 from harness.run.session import Session, Status
 from harness.verdict import HypervisorError, LabError
@@ -77,10 +79,18 @@ class Host:
             check=lambda: None, tail=lambda *_: [], expect=lambda *_: pytest.fail("no CPU comes")
         )
         machine = SimpleNamespace(
-            console=console, check=lambda: None, cpus=lambda: [], memory=None, looks=1
+            console=console,
+            check=lambda: None,
+            cpus=lambda: [],
+            memory=None,
+            looks=1,
+            clock=WALL,
         )
         any_: Any = SimpleNamespace(
-            name="h", arch=Arch.X86_64, progress=SimpleNamespace(update=lambda _: None)
+            name="h",
+            arch=Arch.X86_64,
+            source=None,
+            progress=SimpleNamespace(update=lambda _: None),
         )
         self.live = Session(any_, any_, any_, any_, any_, machine, self.dom0, None)  # type: ignore[arg-type]
 
@@ -91,7 +101,9 @@ class Host:
 
 
 @pytest.fixture
-def host() -> Host:
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    rules = SimpleNamespace(rules=WORLD.rules)
+    monkeypatch.setattr(sessions, "find_rules", lambda _: rules)
     return Host()
 
 

@@ -31,7 +31,9 @@ from harness.history.check.timeline import Timeline
 from harness.history.format.columns import Bool, Columns, Int64
 from harness.history.format.record import ALLOCATING, Op, Via
 from harness.model.evtchn.abi import Errno
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import PER_VCPU_VIRQS
+from harness.model.evtchn.rules import Rules
 
 
 class Claim(IntEnum):
@@ -76,19 +78,41 @@ class Answers:
     ret: Int64
 
 
-def impossible_results(columns: Columns) -> Int64:
-    """Return the operations whose result no state of any port could give."""
+# Errors that only a Xen gives in which the rule holds.
+_GIVEN_BY: dict[tuple[Op, Errno], Rule] = {
+    (Op.BIND_VIRQ, _E.EBUSY): Rule.VIRQ_WANTS_HANDLER,
+    (Op.STATUS, _E.EACCES): Rule.STATUS_HIDES_XEN_BOUND,
+    (Op.SET_PRIORITY, _E.EACCES): Rule.UNUSABLE_PORT_UNTOUCHED,
+}
+
+
+def errors(op: Op, rules: Rules | None) -> set[Errno]:
+    """Return the errors that some state allows; without ``rules``, those of every release."""
+    never = {
+        errno
+        for (given, errno), rule in _GIVEN_BY.items()
+        if given is op and rules is not None and not rules.holds(rule)
+    }
+    return ERRORS[op] - never
+
+
+def impossible_results(columns: Columns, rules: Rules | None = None) -> Int64:
+    """Return the operations whose result no state of any port could give in a Xen with ``rules``.
+
+    None: it is not known which rules the Xen had.
+    """
     raw = (columns.via == Via.RAW) & ~effect_unknown(columns)
     bad = np.zeros(len(columns), bool)
-    for op, errors in ERRORS.items():
+    for op in ERRORS:
+        refusals = list(errors(op, rules))
         these = np.flatnonzero(raw & (columns.op == op))
         result = columns.result[these]
         if op in ALLOCATING:
-            good = (result > 0) | np.isin(-result, list(errors))
+            good = (result > 0) | np.isin(-result, refusals)
         elif op is Op.STATUS:
-            good = ((result >= 0) & ((result & 0xFF) <= IPI)) | np.isin(-result, list(errors))
+            good = ((result >= 0) & ((result & 0xFF) <= IPI)) | np.isin(-result, refusals)
         else:
-            good = (result == 0) | np.isin(-result, list(errors))
+            good = (result == 0) | np.isin(-result, refusals)
         bad[these[~good]] = True
     device = np.isin(columns.op, list(ALLOCATING)) & (columns.via == Via.DEVICE)
     bad |= device & (columns.result == 0) & ~effect_unknown(columns)

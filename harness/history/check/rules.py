@@ -107,7 +107,7 @@ def _judge_without_timeline(piece: Piece) -> tuple[Deliveries, Findings]:
     row, lifetimes = piece.columns.row, piece.lifetimes
     findings = Findings()
     findings.add(ALLOCATION, row[lifetimes.alloc[lifetimes.not_free]])
-    findings.add(RESULT, row[impossible_results(piece.columns)])
+    findings.add(RESULT, row[impossible_results(piece.columns, piece.scope.rules)])
     findings.add(VIRQ, row[virqs_bound_twice(piece)])
     findings.add(NOTIFY, row[wrong_vcpus(piece)])
     deliveries = find_deliveries(piece)

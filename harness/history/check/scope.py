@@ -13,6 +13,8 @@ from harness.history.format.columns import NEVER, Bool, Columns, Int64
 from harness.history.format.history import META_DEFAULTS, History
 from harness.history.format.record import Via
 from harness.model.evtchn.abi import Errno
+from harness.model.evtchn.releases import Release
+from harness.model.evtchn.rules import Rules, by_names
 from harness.model.lock.flavours import FLAVOURS, Flavour, Site
 from harness.verdict import ConfigError
 
@@ -29,6 +31,7 @@ class Scope:
     horizon: int  # a thread with lost records did unknown things after this
     cpu_error: int  # how far the counters of two CPUs of one domain can differ
     drained: int  # for so long readers saw no event before ports were closed; 0: nobody waited
+    rules: Rules | None = None  # of the Xen that ran; None: an older history, judged by ``release``
 
     def may_drop(self, site: Site) -> bool:
         """Say whether ``site`` may do nothing while a writer of its channel is inside."""
@@ -78,6 +81,7 @@ def scope_of(head: History, ends: Sequence[int]) -> Scope:
         horizon=horizon,
         cpu_error=_meta(head.meta, "cpu_error_ns"),
         drained=_meta(head.meta, "drained_ns"),
+        rules=None if head.rules is None else by_names(Release(*head.release), head.rules),
     )
 
 

@@ -48,9 +48,9 @@ def stream(pieces: Iterable[Columns], scope: Scope) -> Iterator[JudgedPiece]:
         judged = judge(columns, replace(scope, horizon=horizon), final=final, past=past)
         yield judged
         if not final:
-            keep = _needed(judged, horizon)
+            keep = _needed(judged, _since(columns, horizon))
             past = _left_behind(judged, keep, past, int(columns.row[-1]) + 1, horizon)
-            late = (columns.ret > horizon) | (columns.row > columns.row[-1] - _OVERLAP)
+            late = (columns.ret > horizon) | _recent(columns)
             carried = columns.take(np.isin(columns.row, judged.piece.columns.row[keep]) | late)
 
 
@@ -82,15 +82,28 @@ def _left_behind(judged: JudgedPiece, keep: Bool, past: Past, first_row: int, ho
     )
 
 
-def _needed(judged: JudgedPiece, horizon: int) -> Bool:
-    """Say which operations (of the piece's columns) the next piece needs."""
+def _recent(columns: Columns) -> Bool:
+    return np.asarray(columns.row > columns.row[-1] - _OVERLAP)
+
+
+def _since(columns: Columns, horizon: int) -> int:
+    """Return since when what happened can explain an answer that is still to be judged.
+
+    That of an operation which began long ago and is under way counts, too: a vCPU that nobody runs
+    holds one up for many others.  An operation that never returned has no answer.
+    """
+    under_way = (columns.ret > horizon) & (columns.ret != NEVER)
+    open_ = (_recent(columns) | under_way) & (columns.op != Op.RECV)
+    return int(min(columns.call[open_].min(initial=horizon), horizon))
+
+
+def _needed(judged: JudgedPiece, since: int) -> Bool:
+    """Say which operations (of the piece's columns) the next piece needs, to judge what ended
+    after ``since``."""
     columns, lifetimes = judged.piece.columns, judged.piece.lifetimes
     keep = np.zeros(len(columns), bool)
-    recent = columns.row > columns.row[-1] - _OVERLAP
-    pending = recent & (columns.op != Op.RECV)
-    since = int(min(columns.call[pending].min(initial=horizon), horizon))
     alive = (lifetimes.close_high >= since) | lifetimes.doubtful
-    alive |= columns.row[lifetimes.alloc] > columns.row[-1] - _OVERLAP
+    alive |= _recent(columns)[lifetimes.alloc]
     alive |= lifetimes.close_low > load_end(columns)  # what was lost there is told at the very end
     alive &= ~_succeeded(judged, since)
     _keep_events(judged, keep, alive)

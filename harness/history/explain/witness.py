@@ -175,7 +175,7 @@ def explain(
         vcpu = int(vcpu_told(piece.columns, np.array([index]))[0])
         lines.append(_ALLOWED[property_].format(port=int(piece.columns.result[index]), vcpu=vcpu))
     skew = f"the domains' clocks are right to within {max(scope.clock_error.values())} ns"
-    release = f"Xen {scope.release[0]}.{scope.release[1]}"
+    release = f"Xen {scope.rules or '{}.{}'.format(*scope.release)}"
     return [*lines, f"(lock flavour {scope.flavour.name}, {release}; {skew})"]
 
 

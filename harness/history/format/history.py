@@ -107,6 +107,8 @@ class History:
     host: str
     threads: tuple[ThreadLog, ...]
     meta: dict[str, Any] = field(default_factory=dict)
+    # Names of the model's changed rules that held in this Xen; None: recorded before they were.
+    rules: frozenset[str] | None = None
 
     @property
     def operations(self) -> int:

@@ -106,7 +106,7 @@ def _head(history: History) -> dict[str, Any]:
             for log in history.threads
         ],
         "meta": history.meta,
-    }
+    } | ({} if history.rules is None else {"rules": sorted(history.rules)})
 
 
 def _table(
@@ -215,6 +215,7 @@ class Reader:
                 for thread in head["threads"]
             ),
             meta=dict(head["meta"]),
+            rules=frozenset(map(str, head["rules"])) if "rules" in head else None,
         )
         self.head.validate()
         if self._file.metadata.num_rows != sum(self.counts):

@@ -21,11 +21,13 @@ from harness.history.format.history import History, ThreadLog
 from harness.history.format.record import RECORD, Op, Via
 from harness.history.simulate.load import Load, Shared, Thread
 from harness.history.simulate.world import Call, Dom, World
+from harness.model.evtchn.releases import Release
+from harness.model.evtchn.rules import by_version
 from harness.model.lock.flavours import FLAVOURS
 
 QUIET_NS = 5_000_000  # short, so that even a small history can show a lost event
 
-
+_RELEASE = Release(4, 17)
 _EVENT_LOCK = {Op.BIND_INTERDOMAIN, Op.CLOSE, Op.STATUS, Op.BIND_VCPU}  # wait for a close
 
 
@@ -255,7 +257,9 @@ class Run:
                 )
             )
         meta = {"drained_ns": QUIET_NS}
-        return History(self.recipe.flavour, (4, 17), "x86_64", "simulated", tuple(logs), meta)
+        held = frozenset(rule.value for rule in by_version(_RELEASE).held)
+        release = (_RELEASE.major, _RELEASE.minor)
+        return History(self.recipe.flavour, release, "x86_64", "simulated", tuple(logs), meta, held)
 
     def _seen(self, calls: list[Call]) -> list[Call]:
         # An agent's receiver records only what it got; in a crash nothing of a wait is known.

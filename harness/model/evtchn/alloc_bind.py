@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from harness.model.evtchn import delivery
 from harness.model.evtchn.abi import DOMID_SELF, Errno
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import (
     BUCKET,
     NR_VIRQS,
     VIRQ_ARGO,
+    VIRQ_DOM_EXC,
     Channel,
     Domain,
     GuestKind,
@@ -139,7 +141,7 @@ def _connect(
 ) -> AllowedOutcome:
     remote = existing_domain(world, remote_dom)
     peer = remote.port(remote_port)
-    if not valid(remote, remote_port):
+    if not valid(world, remote, remote_port):
         row = "bind_interdomain: EINVAL remote port not valid"
         return error(world, row, Errno.EINVAL)
     if peer.state is not State.UNBOUND or peer.remote_dom != domid:
@@ -149,7 +151,7 @@ def _connect(
     world = world.with_domain(remote.with_port(remote_port, connected))
     local = existing_domain(world, domid)
     local = opened(local, port, Channel(State.INTERDOMAIN, remote_dom, remote_port))
-    local = delivery.set_pending(local, port, world.release)
+    local = delivery.set_pending(local, port, world.rules)
     return ok(world.with_domain(local), "bind_interdomain: both INTERDOMAIN, local pending", port)
 
 
@@ -166,14 +168,22 @@ def bind_virq(world: World, op: BindVirq) -> list[AllowedOutcome]:
         return [error(world, "bind_virq: EBUSY not the handler", Errno.EBUSY)]
     if virq_port(domain, op.virq, op.vcpu) is not None:
         return [error(world, "bind_virq: EEXIST", Errno.EEXIST)]
-    channel = Channel(State.VIRQ, number=op.virq, vcpu=op.vcpu)
-    return bind(world, domain, "bind_virq: VIRQ", channel)
+    outcomes = bind(
+        world,
+        domain,
+        "bind_virq: VIRQ",
+        Channel(State.VIRQ, number=op.virq, vcpu=op.vcpu),
+    )
+    keeps_states = world.rules.holds(Rule.DOM_EXC_KEEPS_STATES)
+    if world.scarce and op.virq == VIRQ_DOM_EXC and keeps_states:
+        outcomes.append(error(world, "bind_virq: ENOMEM domain states", Errno.ENOMEM))
+    return outcomes
 
 
 def _needs_handler(world: World, virq: int) -> bool:
-    if virq == VIRQ_ARGO and world.release.argo_is_per_domain:
+    if virq == VIRQ_ARGO and world.rules.holds(Rule.ARGO_IS_PER_DOMAIN):
         return False
-    return global_virq(virq) and world.release.virq_wants_handler
+    return global_virq(virq) and world.rules.holds(Rule.VIRQ_WANTS_HANDLER)
 
 
 def virq_port(domain: Domain, virq: int, vcpu: int) -> int | None:
@@ -196,16 +206,16 @@ def bind_ipi(world: World, op: BindIpi) -> list[AllowedOutcome]:
 def bind_pirq(world: World, op: BindPirq) -> list[AllowedOutcome]:
     """EVTCHNOP_bind_pirq."""
     domain = existing_domain(world, op.caller)
-    no_pirqs, on_arm = "bind_pirq: no PIRQs on Arm", world.release.arm_bind_pirq
-    if domain.kind is GuestKind.ARM and on_arm is Errno.EOPNOTSUPP:
-        return [error(world, no_pirqs, on_arm)]
+    no_pirqs = "bind_pirq: no PIRQs on Arm"
+    if domain.kind is GuestKind.ARM and world.rules.holds(Rule.ARM_BIND_PIRQ):
+        return [error(world, no_pirqs, Errno.EOPNOTSUPP)]
     if not 0 <= op.pirq < domain.nr_pirqs:
         return [error(world, "bind_pirq: EINVAL pirq out of range", Errno.EINVAL)]
     if domain.kind is GuestKind.PV and op.pirq not in domain.pirqs:
         return [error(world, "bind_pirq: EPERM no access", Errno.EPERM)]
     if domain.kind is GuestKind.ARM:
         ports, errors = allocate(world, domain)
-        return [error(after, no_pirqs, on_arm) for _, after, _ in ports] + errors
+        return [error(after, no_pirqs, Errno.ENOMEM) for _, after, _ in ports] + errors
     if any(c.state is State.PIRQ and c.number == op.pirq for _, c in domain.ports):
         return [error(world, "bind_pirq: EEXIST", Errno.EEXIST)]
     row = "bind_pirq: PIRQ on vcpu 0"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from harness.model.evtchn import delivery
 from harness.model.evtchn.abi import Errno
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import FREE, Domain, SharedBits, State, World
 from harness.model.evtchn.operations import Close, Reset
 from harness.model.evtchn.outcome import (
@@ -24,7 +25,7 @@ def close(world: World, op: Close) -> list[AllowedOutcome]:
     """EVTCHNOP_close."""
     domain = existing_domain(world, op.caller)
     channel = domain.port(op.port)
-    if not valid(domain, op.port):
+    if not valid(world, domain, op.port):
         return [error(world, "close: EINVAL not valid", Errno.EINVAL)]
     if channel.consumer:
         return [error(world, "close: EINVAL Xen-bound", Errno.EINVAL)]
@@ -55,6 +56,8 @@ def reset(world: World, op: Reset) -> list[AllowedOutcome]:
 
     Xen's EAGAIN is left out: it needs a port that another CPU allocates meanwhile.
     """
+    if op.resume and not world.rules.holds(Rule.RESET_CAN_BE_RESUMED):
+        return [error(world, "any: ENOSYS unknown command", Errno.ENOSYS)]
     domain = addressed_domain(world, op.caller, op.dom)
     if domain is None:
         return [error(world, "reset: ESRCH", Errno.ESRCH)]

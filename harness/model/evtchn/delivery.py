@@ -5,17 +5,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import Domain, Vcpu
-from harness.model.evtchn.releases import Release
+from harness.model.evtchn.rules import Rules
 
 _SELECTOR = 64  # ports one bit of evtchn_pending_sel stands for
 
 
-def set_pending(domain: Domain, port: int, release: Release, vcpu: int | None = None) -> Domain:
+def set_pending(domain: Domain, port: int, rules: Rules, vcpu: int | None = None) -> Domain:
     """evtchn_port_set_pending() for ``vcpu`` (None: the channel's notify vCPU)."""
     target = domain.port(port).vcpu if vcpu is None else vcpu
     if domain.fifo:
-        return _set_pending_fifo(domain, port, target, release)
+        return _set_pending_fifo(domain, port, target, rules)
     return _set_pending_2l(domain, port, target)
 
 
@@ -29,7 +30,7 @@ def clear_pending(domain: Domain, port: int) -> Domain:
     return domain.with_port(port, replace(channel, word=replace(channel.word, pending=False)))
 
 
-def unmask(domain: Domain, port: int, release: Release) -> Domain:
+def unmask(domain: Domain, port: int, rules: Rules) -> Domain:
     """evtchn_port_unmask() of a usable port."""
     channel = domain.port(port)
     if domain.fifo:
@@ -37,7 +38,7 @@ def unmask(domain: Domain, port: int, release: Release) -> Domain:
             return domain
         channel = replace(channel, word=replace(channel.word, masked=False))
         domain = domain.with_port(port, channel)
-        return set_pending(domain, port, release) if channel.word.pending else domain
+        return set_pending(domain, port, rules) if channel.word.pending else domain
     was_masked = channel.bits.masked
     channel = replace(channel, bits=replace(channel.bits, masked=False))
     domain = domain.with_port(port, channel)
@@ -81,12 +82,12 @@ def _select(domain: Domain, port: int, number: int) -> Domain:
     return domain.with_vcpu(number, replace(vcpu, selectors=selectors, upcall=True))
 
 
-def _set_pending_fifo(domain: Domain, port: int, number: int, release: Release) -> Domain:
+def _set_pending_fifo(domain: Domain, port: int, number: int, rules: Rules) -> Domain:
     channel = domain.port(port)
     if not domain.has_word(port):
         return domain.with_port(port, replace(channel, saved=True))
     vcpu = domain.vcpus[number]
-    if not vcpu.control_block and not release.fifo_drop_sets_pending:
+    if not vcpu.control_block and not rules.holds(Rule.FIFO_DROP_SETS_PENDING):
         return domain
     was_pending = channel.word.pending
     channel = replace(channel, word=replace(channel.word, pending=True))

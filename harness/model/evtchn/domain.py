@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 
-from harness.model.evtchn.releases import BASE, Release
+from harness.model.evtchn.rules import BASE_RULES, Rules
 
 BUCKET = 64  # ports by which valid_evtchns grows (EVTCHNS_PER_BUCKET)
 WORDS_PER_PAGE = 1024  # ports one page of the FIFO event array holds
@@ -19,6 +19,7 @@ MAX_ARRAY_PAGES = 128
 FIFO_LIMIT = MAX_ARRAY_PAGES * WORDS_PER_PAGE
 NR_VIRQS = 24
 PER_VCPU_VIRQS = frozenset({0, 1, 7, 13})  # TIMER, DEBUG, XENOPROF, XENPMU
+VIRQ_DOM_EXC = 3
 VIRQ_ARGO = 11
 DEFAULT_PRIORITY = 7
 LOWEST_PRIORITY = 15
@@ -158,7 +159,7 @@ class World:
     """All domains, as far as a prediction needs them.  A domid that is not here does not exist."""
 
     domains: tuple[Domain, ...]
-    release: Release = BASE
+    rules: Rules = BASE_RULES
     scarce: bool = False  # Xen's heap may be exhausted: ENOMEM is an answer that is allowed
     virq_handler: int = 0  # domid of the handler of global VIRQs
 

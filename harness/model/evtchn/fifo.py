@@ -62,6 +62,6 @@ def expand_array(world: World, op: ExpandArray) -> list[AllowedOutcome]:
     domain = replace(domain, array_pages=domain.array_pages + 1)
     for port, channel in domain.ports:
         if channel.saved and first <= port < first + WORDS_PER_PAGE:
-            domain = delivery.set_pending(domain, port, world.release)
+            domain = delivery.set_pending(domain, port, world.rules)
     row = "expand_array: 1024 more words, saved events raised"
     return [ok(world.with_domain(domain), row)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.model.evtchn.abi import DOMID_SELF, Errno
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import Domain, World
 from harness.model.evtchn.operations import Result
 
@@ -54,6 +55,7 @@ def may_act_on(world: World, caller: int, domain: Domain) -> bool:
     return actor.domid == domain.domid or actor.privileged or actor.target == domain.domid
 
 
-def valid(domain: Domain, port: int) -> bool:
+def valid(world: World, domain: Domain, port: int) -> bool:
     """port_is_valid()."""
-    return 0 <= port < domain.valid
+    stays = world.rules.holds(Rule.VALID_PORT_STAYS_VALID)
+    return 0 <= port < (domain.valid if stays else min(domain.valid, domain.limit))

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from harness.model.evtchn import delivery
 from harness.model.evtchn.abi import ChannelState, Errno
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import (
     LOWEST_PRIORITY,
     Channel,
@@ -48,14 +49,14 @@ def send(world: World, op: Send) -> list[AllowedOutcome]:
     """EVTCHNOP_send."""
     domain = existing_domain(world, op.caller)
     channel = domain.port(op.port)
-    if not valid(domain, op.port):
+    if not valid(world, domain, op.port):
         return [error(world, "send: EINVAL not valid", Errno.EINVAL)]
     if channel.consumer:
         return [error(world, "send: EINVAL Xen-bound", Errno.EINVAL)]
     if channel.state is State.INTERDOMAIN:
         return [to_peer(world, channel, "send: peer pending")]
     if channel.state is State.IPI:
-        after = delivery.set_pending(domain, op.port, world.release)
+        after = delivery.set_pending(domain, op.port, world.rules)
         return [ok(world.with_domain(after), "send: own port pending (IPI)")]
     if channel.state is State.UNBOUND:
         return [ok(world, "send: dropped: UNBOUND")]
@@ -69,7 +70,7 @@ def to_peer(world: World, channel: Channel, row: str) -> AllowedOutcome:
         return ok(world, row)
     if remote.port(channel.remote_port).consumer:
         return ok(world, "send: Xen consumer called")
-    after = delivery.set_pending(remote, channel.remote_port, world.release)
+    after = delivery.set_pending(remote, channel.remote_port, world.rules)
     return ok(world.with_domain(after), row)
 
 
@@ -78,10 +79,10 @@ def status(world: World, op: Status) -> list[AllowedOutcome]:
     domain = addressed_domain(world, op.caller, op.dom)
     if domain is None:
         return [error(world, "status: ESRCH", Errno.ESRCH)]
-    if not valid(domain, op.port):
+    if not valid(world, domain, op.port):
         return [error(world, "status: EINVAL not valid", Errno.EINVAL)]
     channel = domain.port(op.port)
-    if channel.consumer and world.release.status_hides_xen_bound:
+    if channel.consumer and world.rules.holds(Rule.STATUS_HIDES_XEN_BOUND):
         return [error(world, "status: EACCES Xen-bound", Errno.EACCES)]
     if not may_act_on(world, op.caller, domain):
         return [error(world, "status: EPERM", Errno.EPERM)]
@@ -113,7 +114,7 @@ def bind_vcpu(world: World, op: BindVcpu) -> list[AllowedOutcome]:
     domain = existing_domain(world, op.caller)
     if not 0 <= op.vcpu < len(domain.vcpus):
         return [error(world, "bind_vcpu: ENOENT vcpu", Errno.ENOENT)]
-    if not valid(domain, op.port):
+    if not valid(world, domain, op.port):
         return [error(world, "bind_vcpu: EINVAL not valid", Errno.EINVAL)]
     channel = domain.port(op.port)
     if channel.consumer:
@@ -128,24 +129,25 @@ def bind_vcpu(world: World, op: BindVcpu) -> list[AllowedOutcome]:
 def unmask(world: World, op: Unmask) -> list[AllowedOutcome]:
     """EVTCHNOP_unmask."""
     domain = existing_domain(world, op.caller)
-    if not valid(domain, op.port):
+    if not valid(world, domain, op.port):
         return [error(world, "unmask: EINVAL not valid", Errno.EINVAL)]
-    if not domain.port(op.port).usable:
+    untouched = world.rules.holds(Rule.UNUSABLE_PORT_UNTOUCHED)
+    if untouched and not domain.port(op.port).usable:
         return [ok(world, "unmask: no-op, not usable")]
     pending = domain.pending(op.port)
     row = "unmask: unmasked, redelivered" if pending else "unmask: unmasked, nothing pending"
-    return [ok(world.with_domain(delivery.unmask(domain, op.port, world.release)), row)]
+    return [ok(world.with_domain(delivery.unmask(domain, op.port, world.rules)), row)]
 
 
 def set_priority(world: World, op: SetPriority) -> list[AllowedOutcome]:
     """EVTCHNOP_set_priority."""
     domain = existing_domain(world, op.caller)
     channel = domain.port(op.port)
-    if not valid(domain, op.port):
+    if not valid(world, domain, op.port):
         return [error(world, "set_priority: EINVAL not valid", Errno.EINVAL)]
     if not domain.fifo:
         return [error(world, "set_priority: ENOSYS 2L", Errno.ENOSYS)]
-    if not channel.usable:
+    if not channel.usable and world.rules.holds(Rule.UNUSABLE_PORT_UNTOUCHED):
         return [error(world, "set_priority: EACCES not usable", Errno.EACCES)]
     if not 0 <= op.priority <= LOWEST_PRIORITY:
         return [error(world, "set_priority: EINVAL priority", Errno.EINVAL)]
@@ -162,14 +164,22 @@ def poll(world: World, op: Poll) -> list[AllowedOutcome]:
     if domain.vcpus[op.vcpu].upcall:  # deliverable, unless the vCPU has disabled upcalls
         outcomes.append(ok(world, "poll: 0 at once, upcall deliverable"))
     for port in op.ports:
-        if not valid(domain, port):
+        if not _may_poll(world, domain, port):
             return [*outcomes, error(world, "poll: EINVAL not valid", Errno.EINVAL)]
         usable = domain.port(port).usable
-        if not usable and world.release.poll_rejects_unusable:
+        if not usable and world.rules.holds(Rule.POLL_REJECTS_UNUSABLE):
             return [*outcomes, error(world, "poll: EINVAL not usable", Errno.EINVAL)]
-        if domain.pending(port):
+        counts = usable or not world.rules.holds(Rule.UNUSABLE_PORT_UNTOUCHED)
+        if counts and domain.pending(port):
             return [*outcomes, ok(world, "poll: 0 at once, pending")]
     return [*outcomes, _asleep(world, domain, op)]
+
+
+def _may_poll(world: World, domain: Domain, port: int) -> bool:
+    """Say whether do_poll() goes on to look at the state of ``port``."""
+    if world.rules.holds(Rule.POLL_CHECKS_VALID):
+        return valid(world, domain, port)
+    return 0 <= port < domain.limit
 
 
 def _asleep(world: World, domain: Domain, op: Poll) -> AllowedOutcome:

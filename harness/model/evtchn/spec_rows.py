@@ -33,6 +33,7 @@ _ROWS: dict[str, tuple[str, ...]] = {
         "ENOENT vcpu",
         "EBUSY not the handler",
         "EEXIST",
+        "ENOMEM domain states",
         "VIRQ",
     ),
     "bind_ipi": ("ENOENT vcpu", "IPI"),

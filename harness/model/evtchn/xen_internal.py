@@ -20,7 +20,7 @@ def raise_virq(world: World, op: RaiseVirq) -> list[AllowedOutcome]:
     port = None if domain is None else virq_port(domain, op.virq, op.vcpu)
     if domain is None or port is None:
         return [ok(world, "raise_virq: not bound")]
-    after = delivery.set_pending(domain, port, world.release)
+    after = delivery.set_pending(domain, port, world.rules)
     return [ok(world.with_domain(after), "raise_virq: pending on the notify vCPU")]
 
 
@@ -30,7 +30,7 @@ def raise_pirq(world: World, op: RaisePirq) -> list[AllowedOutcome]:
     bound = [p for p, c in domain.ports if c.state is State.PIRQ and c.number == op.pirq]
     if not bound:
         return [ok(world, "raise_pirq: not bound")]
-    after = delivery.set_pending(domain, bound[0], world.release)
+    after = delivery.set_pending(domain, bound[0], world.rules)
     return [ok(world.with_domain(after), "raise_pirq: pending on the notify vCPU")]
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.history.check import rules
@@ -10,6 +12,7 @@ from harness.history.checker import check
 from harness.history.format.history import History, ThreadLog
 from harness.history.format.record import Op, Via
 from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.changed_rules import Rule
 from harness.model.lock.flavours import FLAVOURS
 from harness.verdict import Verdict
 from tests.history.written import Row, found, threads
@@ -240,3 +243,29 @@ def test_skew_makes_the_difference() -> None:
         ThreadLog(t.domid, t.domain, t.thread, 0, t.records, 10**9, 0, 30) for t in good.threads
     )
     assert not found(History("rwlock", (4, 17), "x86_64", "test", logs))
+
+
+STATUS_EACCES: list[Row] = [(10, 20, Op.STATUS, 7, 0, -13, R)]
+BIND_EBUSY: list[Row] = [(10, 20, Op.BIND_VIRQ, 3, 0, -16, R)]
+PRIORITY_EACCES: list[Row] = [(10, 20, Op.SET_PRIORITY, 7, 3, -13, R)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "rule"),
+    [
+        (STATUS_EACCES, Rule.STATUS_HIDES_XEN_BOUND),
+        (BIND_EBUSY, Rule.VIRQ_WANTS_HANDLER),
+        (PRIORITY_EACCES, Rule.UNUSABLE_PORT_UNTOUCHED),
+    ],
+)
+def test_an_error_that_only_a_xen_with_the_rule_gives(rows: list[Row], rule: Rule) -> None:
+    older = threads((0, rows))
+    assert rules.RESULT not in found(older)  # nobody recorded which rules held
+    assert rules.RESULT not in found(replace(older, rules=frozenset({rule.value})))
+    assert rules.RESULT in found(replace(older, rules=frozenset()))
+
+
+def test_a_witness_names_the_rules_that_are_not_the_releases_own() -> None:
+    bad = replace(threads((0, STATUS_EACCES)), rules=frozenset({Rule.ARM_BIND_PIRQ.value}))
+    (violation,) = check(bad).violations
+    assert "Xen 4.17 with arm_bind_pirq without " in violation.story

@@ -39,6 +39,16 @@ def test_written_and_read_the_same(tmp_path: Path) -> None:
         assert (getattr(pieces[0], name) == getattr(made.columns, name)).all()
 
 
+def test_rules_are_kept_and_an_older_file_has_none(tmp_path: Path) -> None:
+    made, path = history(log((10, 20))), tmp_path / "h.parquet"
+    write(made, path)
+    assert read(path).rules is None
+    write(replace(made, rules=frozenset({"b", "a"})), path)
+    assert read(path).rules == frozenset({"a", "b"})
+    head = json.loads(pq.read_schema(path).metadata[KEY])
+    assert (head["version"], head["rules"]) == (1, ["a", "b"])
+
+
 def test_other_tools_see_names_and_times(tmp_path: Path) -> None:
     write(history(log((10, 20), (30, 0))), tmp_path / "h.parquet")
     rows = pq.read_table(tmp_path / "h.parquet").to_pylist()

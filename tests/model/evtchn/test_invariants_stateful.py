@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
@@ -40,6 +38,7 @@ from harness.model.evtchn.operations import (
 )
 from harness.model.evtchn.predict import predict
 from harness.model.evtchn.releases import RELEASES
+from harness.model.evtchn.rules import Rules, by_version
 from harness.model.evtchn.spec_rows import SPEC_ROWS
 from harness.model.lock.flavours import FLAVOURS
 
@@ -80,24 +79,18 @@ class Channels(RuleBasedStateMachine):
     """Two domains do anything at all; any allowed outcome may be the one that happens."""
 
     @initialize(
-        release=st.sampled_from(RELEASES),
+        rules=st.sampled_from([by_version(r, point) for r in RELEASES for point in (None, 0)]),
         kind=st.sampled_from(GuestKind),
         scarce=st.booleans(),
         paused=st.booleans(),
         limit=st.sampled_from([3, 5, 1023]),
     )
-    def boot(
-        self, release: object, kind: GuestKind, scarce: bool, paused: bool, limit: int
-    ) -> None:
+    def boot(self, rules: Rules, kind: GuestKind, scarce: bool, paused: bool, limit: int) -> None:
         vcpus = (Vcpu(), Vcpu())
         pirqs = frozenset({1, 2})
         dom0 = Domain(0, privileged=True, vcpus=vcpus, pirqs=pirqs)
         guest = Domain(1, kind=kind, vcpus=vcpus, max_port=limit, paused=paused, nr_pirqs=6)
-        self.world = replace(
-            World((dom0, guest)),
-            release=release,  # type: ignore[arg-type]
-            scarce=scarce,
-        )
+        self.world = World((dom0, guest), rules=rules, scarce=scarce)
 
     @rule(
         operation=OPERATIONS,

@@ -32,10 +32,13 @@ from harness.model.evtchn.operations import (
 )
 from harness.model.evtchn.predict import predict
 from harness.model.evtchn.releases import BASE, NEWEST, RELEASES, Release
+from harness.model.evtchn.rules import by_version
 from harness.model.lock.flavours import COUNTER, COUNTER_V2, RWLOCK, SPINLOCK, Flavour, Site
 
 GUEST = Domain(1, kind=GuestKind.HVM, vcpus=(Vcpu(), Vcpu()))
-WORLD = World((Domain(0, privileged=True, vcpus=(Vcpu(), Vcpu())), GUEST), Release(4, 17))
+WORLD = World(
+    (Domain(0, privileged=True, vcpus=(Vcpu(), Vcpu())), GUEST), by_version(Release(4, 17))
+)
 PAIR = (AllocUnbound(1, DOMID_SELF, 0), BindInterdomain(0, 1, 1))
 
 
@@ -191,26 +194,26 @@ def test_valid_grows_by_buckets_and_stays() -> None:
     [(Release(4, 14), {0}), (BASE, {-13}), (Release(4, 17), {-13}), (Release(4, 20), {0})],
 )
 def test_status_of_a_xen_bound_port_by_release(release: Release, expected: set[int]) -> None:
-    world = after(XenAlloc(1, 0), world=replace(WORLD, release=release))
+    world = after(XenAlloc(1, 0), world=replace(WORLD, rules=by_version(release)))
     assert codes(world, Status(1, DOMID_SELF, 1)) == expected
 
 
 def test_poll_of_an_unusable_port_by_release() -> None:
-    answers = {r: codes(replace(WORLD, release=r), Poll(1, (1,))) for r in RELEASES}
+    answers = {r: codes(replace(WORLD, rules=by_version(r)), Poll(1, (1,))) for r in RELEASES}
     assert answers[Release(4, 14)] == {0}  # as not pending: it blocks
     assert all(answers[r] == {-22} for r in RELEASES[1:])
 
 
 def test_bind_pirq_on_arm_by_release() -> None:
     arm = WORLD.with_domain(replace(GUEST, kind=GuestKind.ARM))
-    assert codes(replace(arm, release=Release(4, 17)), BindPirq(1, 5)) == {-12}
-    assert codes(replace(arm, release=Release(4, 20)), BindPirq(1, 5)) == {-95}
-    assert codes(replace(arm, release=Release(4, 17)), BindPirq(1, 0xFFFFFFF)) == {-22}
-    assert codes(replace(arm, release=Release(4, 20)), BindPirq(1, 0xFFFFFFF)) == {-95}
+    assert codes(replace(arm, rules=by_version(Release(4, 17))), BindPirq(1, 5)) == {-12}
+    assert codes(replace(arm, rules=by_version(Release(4, 20))), BindPirq(1, 5)) == {-95}
+    assert codes(replace(arm, rules=by_version(Release(4, 17))), BindPirq(1, 0xFFFFFFF)) == {-22}
+    assert codes(replace(arm, rules=by_version(Release(4, 20))), BindPirq(1, 0xFFFFFFF)) == {-95}
 
 
 def test_argo_is_per_domain_since_4_21() -> None:
-    newest = replace(WORLD, release=NEWEST)
+    newest = replace(WORLD, rules=by_version(NEWEST))
     assert codes(newest, BindVirq(1, 11)) == {1}
     assert codes(newest, BindVirq(1, 3)) == {-16}
     assert codes(newest, BindVirq(0, 3)) == {1}
@@ -243,7 +246,7 @@ def test_a_writer_does_not_hide_an_error_that_comes_before_the_lock() -> None:
 
 def test_one_component_alone_predicts_as_the_whole_world_does() -> None:
     ends = [Domain(domid, partial=True, ports=((0, Channel(State.RESERVED)),)) for domid in (0, 1)]
-    component = World(tuple(ends), Release(4, 17))
+    component = World(tuple(ends), by_version(Release(4, 17)))
     opened = [o for o in predict(component, AllocUnbound(1, DOMID_SELF, 0)) if o.result.port == 5]
     (bound,) = [o for o in predict(opened[0].world, BindInterdomain(0, 1, 5)) if o.result.port == 9]
     (sent,) = predict(bound.world, Send(0, 9))

@@ -49,6 +49,7 @@ from harness.model.evtchn.operations import (
 from harness.model.evtchn.outcome import AllowedOutcome
 from harness.model.evtchn.predict import predict
 from harness.model.evtchn.releases import NEWEST, Release
+from harness.model.evtchn.rules import by_version
 from harness.model.evtchn.spec_rows import SPEC_ROWS, coverage
 from harness.model.lock.flavours import COUNTER_V2
 
@@ -56,7 +57,7 @@ DOM0 = Domain(
     0, privileged=True, max_port=INT_MAX, vcpus=(Vcpu(), Vcpu()), pirqs=frozenset({9, 10})
 )
 GUEST = Domain(1, kind=GuestKind.HVM, vcpus=(Vcpu(), Vcpu()))
-WORLD = World((DOM0, GUEST), Release(4, 17))
+WORLD = World((DOM0, GUEST), by_version(Release(4, 17)))
 
 ALLOC = AllocUnbound(1, DOMID_SELF, 0)  # d1 port 1, for dom0
 BIND = BindInterdomain(0, 1, 1)  # d0 port 1 <-> d1 port 1
@@ -130,9 +131,15 @@ CASES = (
         "bind_virq: EBUSY not the handler",
         BindVirq(1, 3),
         -16,
-        world=replace(WORLD, release=NEWEST),
+        world=replace(WORLD, rules=by_version(NEWEST)),
     ),
     Case("bind_virq: EEXIST", BindVirq(1, 3), -17, (BindVirq(1, 3),)),
+    Case(
+        "bind_virq: ENOMEM domain states",
+        BindVirq(0, 3),
+        -12,
+        world=replace(WORLD, rules=by_version(NEWEST), scarce=True),
+    ),
     Case("bind_virq: VIRQ", BindVirq(1, 0, 1), 1),
     Case("bind_ipi: ENOENT vcpu", BindIpi(1, 2), -2),
     Case("bind_ipi: IPI", BindIpi(1, 1), 1),
