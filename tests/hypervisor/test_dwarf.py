@@ -83,7 +83,7 @@ def test_a_function_is_found_wherever_make_was_started(
         "static inline __attribute__((always_inline)) int evtchn_write_lock(int *l) "
         "{ return ++*l; }\nint evtchn_close(int *l) { return evtchn_write_lock(l); }\n"
     )
-    words = ["gcc", "-g", "-O1", "-c", file, "-o", tmp_path / "xen-syms"]
+    words = ["gcc", "-g", "-O1", "-c", file, "-o", str(tmp_path / "xen-syms")]
     subprocess.run(words, cwd=tmp_path / folder, check=True)
     names = frozenset({"evtchn_write_lock"})
     (copy,) = inlined.copies(tmp_path / "xen-syms", names, ("common/event_channel.c",))
