@@ -69,6 +69,27 @@ def test_outside_of_every_function_nothing_is_known(xen: Toy) -> None:
     assert inlined.chain(xen.elf, 0x1234) == ()
 
 
+@pytest.mark.parametrize(
+    ("folder", "file"),
+    [(".", "common/event_channel.c"), ("common", "event_channel.c")],
+    ids=["from the top", "in each folder"],
+)
+def test_a_function_is_found_wherever_make_was_started(
+    tmp_path: Path, folder: str, file: str
+) -> None:
+    """Until 4.16 make goes into every folder, and DWARF has the file's name alone."""
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common/event_channel.c").write_text(
+        "static inline __attribute__((always_inline)) int evtchn_write_lock(int *l) "
+        "{ return ++*l; }\nint evtchn_close(int *l) { return evtchn_write_lock(l); }\n"
+    )
+    words = ["gcc", "-g", "-O1", "-c", file, "-o", str(tmp_path / "xen-syms")]
+    subprocess.run(words, cwd=tmp_path / folder, check=True)
+    names = frozenset({"evtchn_write_lock"})
+    (copy,) = inlined.copies(tmp_path / "xen-syms", names, ("common/event_channel.c",))
+    assert (copy.function, copy.caller) == ("evtchn_write_lock", "evtchn_close")
+
+
 def test_units_are_found_without_aranges(xen: Toy) -> None:
     """clang writes none."""
     table = units(xen.elf)

@@ -12,7 +12,16 @@ from pathlib import Path, PurePosixPath
 from elftools.dwarf.compileunit import CompileUnit
 from elftools.dwarf.die import DIE
 
-from harness.hypervisor.dwarf.units import Range, Units, covers, name, number, ranges, units
+from harness.hypervisor.dwarf.units import (
+    Range,
+    Units,
+    covers,
+    name,
+    number,
+    ranges,
+    source_of,
+    units,
+)
 
 _FUNCTIONS = ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine")
 _SCOPES = ("DW_TAG_inlined_subroutine", "DW_TAG_lexical_block")
@@ -75,7 +84,7 @@ def copies(elf: Path, names: Collection[str], files: tuple[str, ...]) -> tuple[C
     return tuple(
         copy
         for unit in units(elf).info.iter_CUs()
-        if name(unit.get_top_DIE()).endswith(files)
+        if source_of(unit).endswith(files)
         for die in unit.get_top_DIE().iter_children()
         if die.tag == "DW_TAG_subprogram"
         for copy in _copies(unit, die, name(die), names)

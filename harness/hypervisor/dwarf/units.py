@@ -7,7 +7,7 @@ import bisect
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from elftools.dwarf.compileunit import CompileUnit
@@ -48,7 +48,7 @@ class Units:
     def named(self, ending: str) -> Iterator[CompileUnit]:
         """Yield the units of the source files whose name ends in ``ending``."""
         for unit in self.info.iter_CUs():
-            if name(unit.get_top_DIE()).endswith(ending):
+            if source_of(unit).endswith(ending):
                 yield unit
 
     def function(self, address: int) -> DIE | None:
@@ -120,6 +120,16 @@ def name(die: DIE) -> str:
             die = die.get_DIE_from_attribute(origin)
     value = die.attributes.get("DW_AT_name")
     return value.value.decode(errors="replace") if value is not None else ""
+
+
+def source_of(unit: CompileUnit) -> str:
+    """Return the source file of ``unit``, with the folder in which it was compiled.
+
+    Until 4.16 make went into every folder: "event_channel.c", compiled in "./xen/common".
+    """
+    folder = unit.get_top_DIE().attributes.get("DW_AT_comp_dir")
+    place = folder.value.decode(errors="replace") if folder is not None else ""
+    return str(PurePosixPath(place, name(unit.get_top_DIE())))
 
 
 def number(die: DIE, attribute: str) -> int | None:
