@@ -179,7 +179,9 @@ class HostRun:
         """Return the exit code that is documented for what came of the run."""
         if self._interrupted:
             return EXIT_INTERRUPTED
-        return EXIT_USAGE if self._usage else exit_code(self.verdict)
+        if self._usage and self.verdict is not Verdict.FAIL:  # Xen's fault goes before the user's
+            return EXIT_USAGE
+        return exit_code(self.verdict)
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Be found by the fixtures."""
@@ -227,8 +229,9 @@ class HostRun:
             self._record(host, item, call, report)
             if report.failed and not self.plan.keep_going:
                 self._over.add(host)
-        if host is None and report.failed:  # it is no host's: a fixture that is not there, perhaps
-            self._usage = True
+        if host is None and report.failed:  # it is no host's
+            unknown = call.excinfo is not None and call.excinfo.typename == "FixtureLookupError"
+            self._usage |= unknown
             self._stopped = (
                 self._stopped
                 or f"{item.path.name}::{item.name}: {_first_error(report.longreprtext)}"

@@ -21,7 +21,7 @@ from harness.progress import Progress
 from harness.pytest_plugin import HostRun
 from harness.results import store
 from harness.run import session as sessions
-from harness.verdict import HypervisorError, LabError
+from harness.verdict import HypervisorError, LabError, Verdict
 from tests.hypervisor import mails
 from tests.hypervisor.tree import make_tree
 from tests.run.fake_session import Lab
@@ -105,6 +105,13 @@ def test_who_is_to_blame(
     found, result = run(pytester, f"{HEAD}def test_it(xen):\n    {line}\n")
     assert verdicts(result)["it"] == verdict
     assert found == code
+
+
+def test_a_test_without_a_host_hides_no_failure(pytester: pytest.Pytester, lab: Lab) -> None:
+    body = "def test_a(guesst): pass\ndef test_b(xen): assert False\n"
+    code, result = run(pytester, body)
+    assert (code, result.verdict) == (1, Verdict.FAIL)
+    assert "fixture 'guesst' not found" in result.message
 
 
 def test_a_machine_that_died_overrules_the_assertion(pytester: pytest.Pytester, lab: Lab) -> None:

@@ -88,7 +88,7 @@ int vcpu_interrupts(unsigned vcpu, uint64_t *count)
     }
     close(file);
     text[size] = '\0';
-    column = got < 0 ? -EIO : column_of(text, vcpu);
+    column = got < 0 ? -EIO : size == sizeof(text) - 1 ? -EFBIG : column_of(text, vcpu);
     if (column < 0)
         return column;
     *count = sum_of_column(text, column);

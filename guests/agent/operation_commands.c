@@ -76,17 +76,17 @@ static int do_raw_set_priority(struct actor *a, struct job *job)
 static int do_raw_poll(struct actor *a, struct job *job)
 {
     uint32_t took[MAX_NUMBERS / 2], woken[MAX_NUMBERS / 2];
-    uint64_t before, after;
+    uint64_t before = 0, after = 0;
     unsigned times = 0;
-    int result = vcpu_interrupts(a->vcpu, &before);
+    int result = 0;
+    bool counted = vcpu_interrupts(a->vcpu, &before) == 0;
 
     while (times < job->b && times < MAX_NUMBERS / 2 && result == 0) {
         uint64_t begun = ticks();
         result = raw_poll_many(a, job->numbers, job->count, job->a);
         uint64_t ended = ticks();
-        if (result == 0)
-            result = vcpu_interrupts(a->vcpu, &after);
-        woken[times] = after != before;
+        counted = vcpu_interrupts(a->vcpu, &after) == 0 && counted;
+        woken[times] = !counted || after != before;
         before = after;
         took[times++] = ended - begun < UINT32_MAX ? (uint32_t)(ended - begun) : UINT32_MAX;
     }

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -87,7 +86,7 @@ class LoadAgent:
         """
         answer = self.client.connection.ask("load_status", timeout=STATUS_TIMEOUT)
         operations = tuple(answer.integers("operations"))
-        now = time.monotonic()
+        now = self.client.connection.clock.now()
         last = self._operations or (-1,) * len(operations)
         moved = self._moved or [now] * len(operations)
         self._moved = [

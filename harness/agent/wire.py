@@ -75,7 +75,7 @@ class Connection:
     def __init__(self, channel: AgentChannel, name: str, clock: Clock = WALL) -> None:
         self.name = name
         self._channel = channel
-        self._clock = clock
+        self.clock = clock
         self._pending = bytearray()
         self._lost: AgentLost | None = None
         self._turn = threading.Lock()
@@ -127,7 +127,7 @@ class Connection:
         """Like ``attempt_in_a_row``, with a verb for each command."""
         commands = [_command(verb, arguments) for verb, arguments in many]
         waits = max(_waits(arguments) for _, arguments in many)
-        deadline = Deadline(self._clock, _SHARE * waits)
+        deadline = Deadline(self.clock, _SHARE * waits)
         answers = self._exchange(many[0][0], commands, timeout)
         for at, (verb, arguments) in enumerate(many):
             if _in_flight(answers[at]) == errno.ETIME:
@@ -142,16 +142,21 @@ class Connection:
         """Return the answer to a command whose operation has not returned in the guest's time.
 
         The guest's time passes also while the machine has no CPU, so wait until ``deadline``.
-        OperationInFlight after that.
+        OperationInFlight after that, and at once for a race, which is of two workers; LabError if
+        the agent has not kept the answer.
         """
         on = overdue.integer("on", 0)
-        while not deadline.over:
+        while verb != "race" and not deadline.over:
             joined = self._exchange("join", [f"join on={on} wait_ms={_JOIN_MS}"], ANSWER_TIMEOUT)[0]
             if _in_flight(joined):
                 continue
-            if "wait_ms" in arguments:
+            if joined.integer("errno", 0) == errno.ENOENT and joined.fields.get("what") == "join":
+                raise LabError(f"the answer to {verb!r} came late and is lost", where=self.name)
+            if verb != "release":
                 return joined  # the command was this single operation
-            return self.attempt(verb, arguments)
+            again = self._exchange(verb, [_command(verb, arguments)], ANSWER_TIMEOUT)[0]
+            if not _in_flight(again):
+                return again
         told: dict[str, int | str] = {name: _word(value) for name, value in arguments.items()}
         raise OperationInFlight(
             InFlight(domain=self.name, verb=verb, arguments=told), where=self.name

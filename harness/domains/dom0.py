@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import paramiko
 
+from harness.domains.call_timeout import within
 from harness.domains.keys import RunKeys
 from harness.machine.patience import WALL, Clock, Deadline
 from harness.verdict import LabError
@@ -144,7 +145,7 @@ class Dom0:
         """
         line = command if isinstance(command, str) else shlex.join(command)
         deadline = Deadline(self.clock, timeout)
-        channel = self._open(line)
+        channel = self._open(line, timeout)
         try:
             stdout = _all_of(channel, channel.recv, deadline)
             stderr = _all_of(channel, channel.recv_stderr, deadline)
@@ -212,16 +213,20 @@ class Dom0:
             self._heard = self.clock.now()
             time.sleep(_PING_SECONDS)
 
-    def _open(self, line: str) -> paramiko.Channel:
+    def _open(self, line: str, timeout: float = 10.0) -> paramiko.Channel:
         transport = self._client.get_transport()
-        try:
+
+        def opened() -> paramiko.Channel:
             if transport is None:
                 raise EOFError("closed")
-            channel = transport.open_session(timeout=_LONGEST_HANDSHAKE)
+            channel = transport.open_session(timeout=20 * timeout)
             channel.exec_command(line)
+            return channel
+
+        try:
+            return within(timeout, f"`{line}`", "dom0", opened, self.clock)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise LabError(f"connection lost: {error}", where="dom0") from error
-        return channel
 
 
 def _all_of(

@@ -26,7 +26,7 @@ from harness.verdict import LabError
 _START_SECONDS = 90.0
 _DESTROY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
-_KEEPALIVE = (10, 30)  # seconds between probes; number of probes without an answer
+_KEEPALIVE = (10, 12)  # seconds between probes; number of probes without an answer
 
 
 class NotStarted(LabError):

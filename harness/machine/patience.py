@@ -21,6 +21,7 @@ from typing import Protocol
 # The clock of a machine that has no CPU at all still goes at this share of the wall's: the longest
 # wait is so many times as long as on a quiet computer.
 _SLOWEST = 1 / 20
+_LOOK_SECONDS = 0.05  # between two looks at the threads, which take half a millisecond
 
 
 class Clock(Protocol):
@@ -63,22 +64,27 @@ class MachineClock:
         self._lock = threading.Lock()
         self._began = self._seen = time.monotonic()
         self._now = 0.0
-        self._debt = 0.0  # seconds of waiting that are still to be subtracted
-        self._waited: dict[str, float] = {}  # by thread
+        # By thread: how many seconds it has waited, and how many are still to be subtracted.
+        self._waited: dict[str, float] = {}
+        self._debts: dict[str, float] = {}
 
     def now(self) -> float:
         """Return the seconds that the machine has had."""
         with self._lock:
             passed = time.monotonic() - self._seen
+            if passed < _LOOK_SECONDS:
+                return self._now
             self._seen += passed
             waited = _waited(self._pid())
             # The kernel accounts for a wait at its end, so it may be longer than ``passed``.
-            self._debt += max(
-                (now - self._waited.get(thread, now) for thread, now in waited.items()), default=0.0
-            )
+            debts = {
+                thread: self._debts.get(thread, 0.0) + now - self._waited.get(thread, now)
+                for thread, now in waited.items()
+            }
+            given = max(passed - max(debts.values(), default=0.0), passed * _SLOWEST)
+            # Threads that wait at the same time are late by the same seconds.
+            self._debts = {t: max(0.0, debt - (passed - given)) for t, debt in debts.items()}
             self._waited = waited
-            given = max(passed - self._debt, passed * _SLOWEST)
-            self._debt = max(0.0, self._debt - (passed - given))
             self._now += given
             return self._now
 

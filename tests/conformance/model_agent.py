@@ -90,7 +90,9 @@ class _Channel:
             sleeps = result.blocked and words["timeout"] == "0"
             host, times = self._host, int(words["times"])
             woken = [sleeps or host.chance.random() < host.busy for _ in range(times)]
+            took = 4000 if sleeps else 40
             more = f" woken={','.join(str(int(each)) for each in woken)}"
+            more += f" took={','.join([str(took)] * times)}"
         return f"ok result={result.code} call=1 ret=2 cpu=0{more}"
 
     def _hello(self, _: dict[str, str]) -> str:

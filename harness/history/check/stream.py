@@ -115,7 +115,7 @@ def _needed(judged: JudgedPiece, since: int) -> Bool:
     keep[lifetimes.alloc[alive]] = True
     closes = lifetimes.close[alive]
     keep[closes[closes >= 0]] = True
-    _keep_closes(judged, keep, alive)
+    _keep_closes(judged, keep, alive, since)
     keep |= (columns.ret == NEVER) & (columns.op != Op.RECV)
     return keep
 
@@ -138,14 +138,14 @@ def _servers(judged: JudgedPiece, alive: Bool) -> Int64:
     return np.unique(timeline.peer[made])
 
 
-def _keep_closes(judged: JudgedPiece, keep: Bool, alive: Bool) -> None:
+def _keep_closes(judged: JudgedPiece, keep: Bool, alive: Bool, since: int) -> None:
     """Keep all closes of ports with kept lifetimes that could be theirs."""
     columns, lifetimes = judged.piece.columns, judged.piece.lifetimes
     closes = np.flatnonzero(columns.op == Op.CLOSE)
     channel = lifetimes.find(judged.piece.ports.local[closes])
     first = np.full(len(lifetimes.keys) + 1, NEVER)  # the last one: of FOREIGN
     np.minimum.at(first, lifetimes.channel[alive], columns.call[lifetimes.alloc[alive]])
-    mine = closes[columns.ret[closes] >= first[channel]]
+    mine = closes[columns.ret[closes] >= np.minimum(first[channel], since)]
     # Without the lifetime it ended, a close would cast doubt on the next one.
     settled = lifetimes.close[~alive & ~lifetimes.doubtful]
     keep[np.setdiff1d(mine, settled)] = True
