@@ -26,7 +26,7 @@ _HANDSHAKE_SECONDS, _LONGEST_HANDSHAKE = 15.0, 120.0
 _LOOK_SECONDS = 0.25  # between two looks at the clock
 _CHUNK = 65536
 _PING_SECONDS = 1.0
-_SILENT_SECONDS = 6.0  # without an answer to a ping; so reported within 10 s
+_SILENT_SECONDS = 6.0  # without an answer to a ping; so reported within 10 s on a quiet computer
 _SEE = "see the dom0 console log"
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # our exceptions say it all
 logging.getLogger("paramiko").propagate = False

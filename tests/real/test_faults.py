@@ -49,7 +49,8 @@ def test_a_broken_machine_is_no_fail(
     (told,) = [entry for entry in entries if isinstance(entry.record, Broken)]
     assert isinstance(told.record, Broken)
     assert told.record.verdict == broken["verdict"] and cause in told.record.message
-    assert (told.time - datetime.fromisoformat(struck.read_text())).total_seconds() < 10
+    # At most 6 s of the machine's time, which is less than the wall's under a load (decision 18).
+    assert (told.time - datetime.fromisoformat(struck.read_text())).total_seconds() < 20
     assert machines(HOST) == []
     assert scratch_directories() <= before
 
