@@ -22,6 +22,7 @@ from harness.pytest_plugin import HostRun
 from harness.results import store
 from harness.run import session as sessions
 from harness.verdict import HypervisorError, LabError, Verdict
+from tests.bisect.xen_history import git
 from tests.hypervisor import mails
 from tests.hypervisor.tree import make_tree
 from tests.run.fake_session import Lab
@@ -78,9 +79,9 @@ def test_all_good(pytester: pytest.Pytester, lab: Lab) -> None:
 
 def test_series_and_model_reach_the_plan(pytester: pytest.Pytester, lab: Lab) -> None:
     repository = mails.make_repository(pytester.path / "repository")
-    mails.git(repository, "checkout", "-q", "base")
+    git(repository, "checkout", "-q", "base")
     mails.commit(repository, "one file more", "xen/more.c", "int more;\n")
-    patch = mails.git(repository, "format-patch", "-1", "-o", str(pytester.path))
+    patch = git(repository, "format-patch", "-1", "-o", str(pytester.path))
     run(pytester, "def test_one_thing(xen): pass", f"--series={patch}", "--model=spinlock")
     found = lab.plans[0].hypervisor
     assert [one.subject for one in found.source.series] == ["[PATCH] one file more"]

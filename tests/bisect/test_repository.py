@@ -21,20 +21,13 @@ from harness.config.options import XenOptions
 from harness.run.plan import open_hypervisor
 from harness.verdict import BuildError, ConfigError
 from tests.bisect.xen_history import git
+from tests.hypervisor.mails import commit
 from tests.hypervisor.tree import make_tree
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cache.ENVIRONMENT, str(tmp_path / "cache"))
-
-
-def commit(tree: Path, subject: str, name: str, text: str) -> str:
-    (tree / name).parent.mkdir(parents=True, exist_ok=True)
-    (tree / name).write_text(text)
-    git(tree, "add", "-A")
-    git(tree, "commit", "-q", "-m", subject)
-    return git(tree, "rev-parse", "HEAD")
 
 
 @pytest.fixture

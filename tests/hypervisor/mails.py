@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from email.charset import BASE64, QP, Charset
 from email.message import EmailMessage, Message
 from email.mime.text import MIMEText
 from pathlib import Path
+
+from tests.bisect.xen_history import git
 
 from .tree import make_tree
 
@@ -22,14 +23,6 @@ long evtchn_{name}(void)
 }}
 
 """
-
-
-def git(tree: Path, *words: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    done = subprocess.run(
-        ["git", "-C", tree, *identity, *words], check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
 
 
 def source_text(**values: int) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from harness import cache
+from tests.bisect.xen_history import git
 
-from .mails import format_patch, git, make_repository
+from .mails import format_patch, make_repository
 from .tree import make_tree
 
 pytestmark = pytest.mark.slow

@@ -179,16 +179,20 @@ def test_uncommitted_changes_of_a_work_tree_count(upstream: Repository) -> None:
     assert "not in the history" in after.contradiction
 
 
+def shallow(upstream: Repository, folder: Path, depth: int) -> sources.Source:
+    """The newest commit of ``upstream``, in a clone that has the last ``depth`` ones."""
+    words = ["git", "clone", "-q", f"--depth={depth}", f"file://{upstream.tree}"]
+    subprocess.run([*words, folder / "clone"], check=True)
+    return sources.from_git(str(folder / "clone"), "HEAD")
+
+
 def test_a_shallow_clone_that_lacks_history_is_read_as_text(
     upstream: Repository, tmp_path: Path
 ) -> None:
     upstream.write(CORE_C, NEW_POLL)
     upstream.commit(REJECTS.subject)
     upstream.commit("something later")
-    clone = tmp_path / "clone"
-    origin = f"file://{upstream.tree}"
-    subprocess.run(["git", "clone", "-q", "--depth=1", origin, clone], check=True)
-    found = find_rules(sources.from_git(str(clone), "HEAD"))
+    found = find_rules(shallow(upstream, tmp_path, depth=1))
     seen = finding(found, POLL.rule)
     assert (seen.holds, seen.origin, seen.contradiction) == (True, "text", "")
     (note,) = found.notes
@@ -200,10 +204,7 @@ def test_what_a_short_history_has_counts(upstream: Repository, tmp_path: Path) -
     upstream.write(CORE_C, NEW_POLL)
     upstream.commit(REJECTS.subject)
     upstream.commit("something later")
-    clone = tmp_path / "clone"
-    origin = f"file://{upstream.tree}"
-    subprocess.run(["git", "clone", "-q", "--depth=2", origin, clone], check=True)
-    found = find_rules(sources.from_git(str(clone), "HEAD"))
+    found = find_rules(shallow(upstream, tmp_path, depth=2))
     assert finding(found, POLL.rule).origin == "commit"
     assert finding(found, STATUS.rule).origin == "text"
 

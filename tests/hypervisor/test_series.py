@@ -12,9 +12,10 @@ import pytest
 from harness import cache
 from harness.hypervisor import series, source
 from harness.verdict import ConfigError
+from tests.bisect.xen_history import git
 
 from . import mails
-from .mails import EVENT_CHANNEL, format_patch, git, mailbox, source_text
+from .mails import EVENT_CHANNEL, format_patch, mailbox, source_text
 
 
 @pytest.fixture(autouse=True)

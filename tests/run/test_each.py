@@ -17,8 +17,9 @@ from harness.hypervisor import series
 from harness.run.each import run_each
 from harness.run.plan import open_source
 from harness.verdict import ConfigError
+from tests.bisect.xen_history import git
 from tests.hypervisor import mails
-from tests.hypervisor.mails import EVENT_CHANNEL, commit, format_patch, git, make_repository
+from tests.hypervisor.mails import EVENT_CHANNEL, commit, format_patch, make_repository
 from tests.hypervisor.tree import make_tree
 
 
