@@ -12,7 +12,9 @@
 #include "vcpu_worker.h"
 
 #define WAIT_MS 5000u
+#define LAG_NS_MOST 1000000u
 #define REQUIRED UINT64_MAX
+#define UNCOUNTED UINT64_MAX
 #define IN_THE_PAST 1 /* ns of Xen's time; 0 is no time-out at all */
 
 static int do_raw_alloc_unbound(struct actor *a, struct job *job)
@@ -65,6 +67,13 @@ static int do_raw_set_priority(struct actor *a, struct job *job)
     return raw_set_priority(a, job->a, job->b);
 }
 
+/* To count them takes longer than many an operation, so it is done before the barrier. */
+static void count_interrupts(struct actor *a, struct job *job)
+{
+    if (vcpu_interrupts(a->vcpu, &job->interrupts) < 0)
+        job->interrupts = UNCOUNTED;
+}
+
 /*
  * Poll as often as asked for, and answer only then: the interrupts that come of an answer would
  * end the next poll.
@@ -76,10 +85,10 @@ static int do_raw_set_priority(struct actor *a, struct job *job)
 static int do_raw_poll(struct actor *a, struct job *job)
 {
     uint32_t took[MAX_NUMBERS / 2], woken[MAX_NUMBERS / 2];
-    uint64_t before = 0, after = 0;
+    uint64_t before = job->interrupts, after = 0;
     unsigned times = 0;
     int result = 0;
-    bool counted = vcpu_interrupts(a->vcpu, &before) == 0;
+    bool counted = before != UNCOUNTED;
 
     while (times < job->b && times < MAX_NUMBERS / 2 && result == 0) {
         uint64_t begun = ticks();
@@ -262,12 +271,15 @@ static void begin(struct session *s, struct command *c, const struct operation *
     int error;
 
     job.barrier = (unsigned)optional(c, "barrier", workers_count(), 0);
+    job.lag = optional(c, "lag_ns", LAG_NS_MOST, 0) * ticks_hz() / 1000000000u;
     job.a = (uint32_t)argument(c, o->a, o->a_default);
     job.b = (uint32_t)argument(c, o->b, o->b_default);
     if (strcmp(o->via, "device") == 0)
         job.handle = (unsigned)optional(c, "handle", HANDLES - 1, 0);
     else
         job.fault = fault(c);
+    if (o->run == do_raw_poll)
+        job.prepare = count_interrupts;
     if (o->run == do_device_enable || o->run == do_raw_poll)
         job.count = (unsigned)numbers(c, "ports", job.numbers, MAX_NUMBERS);
     if (refuse(s, c))

@@ -32,17 +32,36 @@ static unsigned at_barrier; /* how many workers have come to it */
  */
 static bool pass_barrier(unsigned count)
 {
-    uint64_t begin = ticks();
+    uint64_t begin = ticks(), most;
 
     if (count == 0)
         return true;
+    most = BARRIER_SECONDS * ticks_hz(); /* not in the loop: it takes some microseconds */
     __atomic_add_fetch(&at_barrier, 1, __ATOMIC_ACQ_REL);
     while (__atomic_load_n(&at_barrier, __ATOMIC_ACQUIRE) < count) {
-        if (ticks() - begin > BARRIER_SECONDS * ticks_hz())
+        if (ticks() - begin > most)
             return false;
         relax();
     }
     return true;
+}
+
+static void lag(uint64_t count)
+{
+    uint64_t begin = ticks();
+
+    while (ticks() - begin < count)
+        relax();
+}
+
+static int make(struct worker *w)
+{
+    if (w->job.prepare)
+        w->job.prepare(&w->actor, &w->job);
+    if (!pass_barrier(w->job.barrier))
+        return -ETIMEDOUT;
+    lag(w->job.lag);
+    return w->job.run(&w->actor, &w->job);
 }
 
 static void *worker_main(void *argument)
@@ -58,7 +77,7 @@ static void *worker_main(void *argument)
             ;
         first = w->actor.log.next;
         w->actor.fault = w->job.fault;
-        w->job.result = pass_barrier(w->job.barrier) ? w->job.run(&w->actor, &w->job) : -ETIMEDOUT;
+        w->job.result = make(w);
         w->actor.fault = FAULT_NONE;
         /* Several records (events read): the first has the call, all have the same return. */
         w->job.record = first < w->actor.log.end ? *first : w->actor.log.spare;

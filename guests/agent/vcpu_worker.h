@@ -22,8 +22,11 @@ typedef int (*job_function)(struct actor *a, struct job *job);
  * that returns late finds its memory there.
  */
 struct job {
+    /* What takes long and can be done before it waits for the others; NULL: nothing. */
+    void (*prepare)(struct actor *a, struct job *job);
     job_function run;
     unsigned barrier; /* so many workers begin together; 0: this one waits for nobody */
+    uint64_t lag; /* ticks: so much later than they */
     unsigned handle;
     enum fault fault;
     uint32_t a, b; /* the operation's own two arguments */
@@ -32,6 +35,7 @@ struct job {
     int result; /* >= 0, or -errno */
     struct channel_status status;
     uint64_t rates[2]; /* of a bench */
+    uint64_t interrupts; /* of a poll: of its vCPU, before */
     struct record record; /* the last one that it made */
 };
 

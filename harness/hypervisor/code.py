@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import capstone
 from elftools.elf.elffile import ELFFile
 
 from harness.arch import Arch
+from harness.hypervisor.per_thread import cached_per_thread
 
 _EXECUTABLE = 4  # SHF_EXECINSTR
 
@@ -41,10 +41,10 @@ class Code:
 
 
 def code(elf: Path, arch: Arch) -> Code:
-    """Return the code of ``elf`` (read once per file and process)."""
+    """Return the code of ``elf`` (read once per file and thread)."""
     return _code(elf, arch, elf.stat().st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=4)
+@cached_per_thread(4)
 def _code(elf: Path, arch: Arch, _mtime: int) -> Code:
     return Code(elf, arch)

@@ -52,13 +52,16 @@ class ScenarioPorts:
                 self.numbers[call.new_port] = result.integer("result")
         self._ready = True
 
-    def start(self, domain: str) -> None:
-        """Tell the agent of ``domain`` to start its threads' operations, all at the same time."""
+    def start(self, domain: str, lags_ns: Sequence[int] = ()) -> None:
+        """Tell the agent of ``domain`` to start its threads' operations, all at the same time, or
+        by thread so many ns later."""
         threads = [each for each in self._scenario.threads if each.call.domain == domain]
         barrier = len(threads) if len(threads) > 1 else 0
         commands: list[tuple[str, Arguments]] = []
         for vcpu, thread in enumerate(threads):
             words = {"on": vcpu, "barrier": barrier, "wait_ms": 0} | self.arguments(thread.call)
+            if lags_ns:
+                words["lag_ns"] = lags_ns[vcpu]
             commands.append((thread.call.verb, words))
         self._agents[domain].connection.post(commands)
 

@@ -2,14 +2,17 @@
 """Randomized rounds: for servers and KVM, where no debugger can hold a CPU still.
 
 Xen is a test build (``images/xen/delays.patch``): a CPU that is about to access a channel's lock
-first waits for a random time.  In each round the threads of a scenario start together.  The end of
-the round - the results of the operations and the state of the port - must be one that the model
-allows.  Nobody sees in which order the steps were taken; how many of the allowed ends occurred
-tells how much the rounds have covered.
+first waits for a random time.  In each round the threads of a scenario start together, each with a
+lag of its own: who comes first to a lock of the domain is else decided by how long an operation
+takes to get there, and one order may never occur.  The end of the round - the results of the
+operations and the state of the port - must be one that the model allows.  Nobody sees in which
+order the steps were taken; how many of the allowed ends occurred tells how much the rounds have
+covered.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -34,6 +37,9 @@ _STATES: dict[int, int] = {
 }
 # The rounds end early when in none of them, for so long, the threads started together.
 _GIVE_UP_SECONDS = 60.0
+# The longest lags of a thread: from less than an operation takes on a server to what it takes on an
+# emulated CPU.
+_LAGS_NS = (1, 300, 3_000, 30_000)
 
 
 @dataclass(frozen=True, order=True)
@@ -103,11 +109,12 @@ def run_rounds(
     Raise OperationInFlight when an operation does not return, and what a lost agent raises.
     """
     began, latest = time.monotonic(), time.monotonic()
+    lags = random.Random(live.plan.seed)
     ports = ScenarioPorts(scenario, live.agents, 0)
     while rounds.done < count and time.monotonic() - latest < _GIVE_UP_SECONDS:
         ports.prepare()
         for domain in scenario.domains:
-            ports.start(domain)
+            ports.start(domain, [_lag(lags) for _ in scenario.threads])
         ports.collect_started()
         results = ports.join()
         if None in results:
@@ -123,6 +130,11 @@ def run_rounds(
         ports.close()
         rounds.seconds = time.monotonic() - began
         notice(rounds.done)
+
+
+def _lag(lags: random.Random) -> int:
+    """Return a random lag in ns, of a random scale."""
+    return lags.randrange(lags.choice(_LAGS_NS))
 
 
 def _state(live: Session, ports: ScenarioPorts, scenario: Scenario) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class Session:
     lost: HypervisorError | None = None  # if LOST or REPORTED: what happened to Xen
     stuck: str = ""  # an operation that never returned, for an unknown reason
     _explained: tuple[BaseException, BaseException] | None = None  # the last error, and its cause
+    _examining: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
     lines: list[Line] = field(default_factory=list)  # to the agents, dom0's first
     saved: dict[str, int] = field(
         default_factory=dict
@@ -166,11 +168,18 @@ class Session:
 
     def diagnose(self, symptom: object) -> None:
         """Raise HypervisorError if a CPU spins in a lock of Xen, which explains ``symptom``;
-        LabError if the CPUs cannot be examined."""
-        seen = self.diagnosis.hang(symptom)
-        if seen is not None:
-            self._lose(seen)
-            raise seen
+        LabError if the CPUs cannot be examined.
+
+        Several lines fall silent at the same time, and each has a thread that asks: one of them
+        examines the CPUs, and what it finds is what the others are told.
+        """
+        with self._examining:
+            if self.lost is not None:
+                raise self.lost
+            seen = self.diagnosis.hang(symptom)
+            if seen is not None:
+                self._lose(seen)
+                raise seen
 
     def _cause(self, error: BaseException) -> BaseException:
         judged = isinstance(error, HypervisorError) and not isinstance(error, OperationInFlight)

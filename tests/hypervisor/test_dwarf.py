@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,6 +92,30 @@ def test_a_function_is_found_wherever_make_was_started(
     names = frozenset({"evtchn_write_lock"})
     (copy,) = inlined.copies(tmp_path / "xen-syms", names, ("common/event_channel.c",))
     assert (copy.function, copy.caller) == ("evtchn_write_lock", "evtchn_close")
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Python changes the thread as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_threads_may_ask_at_the_same_time(xen: Toy, tmp_path: Path) -> None:
+    """When Xen hangs, the line of each agent has the CPUs examined, in a thread of its own."""
+    labels = ["here_channel", "here_rwlock", "here_spinlock"] * 2
+    cpus = [xen.cpu(label, 0x123450) for label in labels]
+    for turn in range(5):
+        elf = Path(shutil.copy(xen.elf, tmp_path / f"xen-syms-{turn}"))  # nothing is cached of it
+
+        def ask(cpu: Cpu, elf: Path = elf) -> tuple[str, ...]:
+            return stack(elf, xen.arch, cpu, nothing).texts
+
+        with ThreadPoolExecutor(len(cpus)) as pool:
+            assert list(pool.map(ask, cpus)) == list(map(ask, cpus))
 
 
 def test_units_are_found_without_aranges(xen: Toy) -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +31,7 @@ class Host:
         self.dead: dict[str, HarnessError] = {}
         self.spinning: list[Spin] = []
         self.blind = False  # no CPU can be looked at
+        self.looks = 0  # how often the CPUs were examined
         self.made = 5  # operations of the agent in dom0
         self.calls: list[str] = []
         monkeypatch.setattr(hang, "spins", lambda *_, **__: self._spins())
@@ -37,6 +40,7 @@ class Host:
         monkeypatch.setattr(agents, "operations", lambda known: dict.fromkeys(known, self.made))
 
     def _spins(self) -> list[Spin]:
+        self.looks += 1
         if self.blind:
             raise LabError("no CPU can be looked at")
         return self.spinning
@@ -138,6 +142,33 @@ def test_what_was_seen_while_a_line_was_silent_is_the_cause(host: Host) -> None:
     cause = live.cause(AgentLost("no answer"))
     assert cause is live.lost
     assert _status(live) is Status.REPORTED
+
+
+def test_lines_that_fall_silent_together_are_told_the_same(host: Host) -> None:
+    """Seen: three threads examined the CPUs at once, and the last made a reported hang new."""
+    live = host.session()
+    host.spinning = [SPIN]
+    together = threading.Barrier(3)
+
+    def silent(line: int) -> BaseException | None:
+        together.wait()
+        try:
+            live.diagnose(f"no answer from agent {line} for 3 s")
+        except HypervisorError as seen:
+            return seen
+        return None
+
+    with ThreadPoolExecutor(3) as pool:
+        told = list(pool.map(silent, range(3)))
+    assert told == [live.lost] * 3 and host.looks == 1
+    live.cause(AgentLost("no answer"))
+    assert silent_later(live) is live.lost and _status(live) is Status.REPORTED
+
+
+def silent_later(live: Session) -> HypervisorError:
+    with pytest.raises(HypervisorError) as late:
+        live.diagnose("no answer from agent 3 for 3 s")
+    return late.value
 
 
 @pytest.mark.parametrize("blind", [False, True])

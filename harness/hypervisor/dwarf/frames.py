@@ -5,7 +5,6 @@ what an arm64 function does first; else by frame pointers."""
 from __future__ import annotations
 
 import bisect
-import functools
 import io
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from elftools.dwarf.callframe import FDE, CallFrameInfo
 
 from harness.arch import Arch
 from harness.hypervisor.dwarf.units import Units, units
+from harness.hypervisor.per_thread import cached_per_thread
 from harness.hypervisor.prologue import prologue
 from harness.hypervisor.symbols import symbols
 from harness.verdict import HarnessError
@@ -198,7 +198,7 @@ def _row_of_prologue(elf: Path, pc: int, address: int) -> _Row | None:
     return _Row(numbers.frame, -seen.frame, seen.saved, numbers.link)
 
 
-@functools.lru_cache(maxsize=256)
+@cached_per_thread(256)
 def _entry(table: Units, address: int) -> FDE | None:
     starts, found = _entries(table)
     last = bisect.bisect_right(starts, address) - 1
@@ -213,7 +213,7 @@ def _entry(table: Units, address: int) -> FDE | None:
     return next((entry for entry in parsed if isinstance(entry, FDE)), None)
 
 
-@functools.lru_cache(maxsize=4)
+@cached_per_thread(4)
 def _entries(table: Units) -> tuple[list[int], list[tuple[int, int, int]]]:
     """Return where functions begin, and (end, offset of the entry, offset of its CIE)."""
     found = sorted(_headers(_section(table)))
@@ -235,7 +235,7 @@ def _length(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "little")
 
 
-@functools.lru_cache(maxsize=4)
+@cached_per_thread(4)
 def _section(table: Units) -> bytes:
     section = table.info.debug_frame_sec
     return bytes(section.stream.getvalue()) if section is not None else b""

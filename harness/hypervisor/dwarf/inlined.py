@@ -22,6 +22,7 @@ from harness.hypervisor.dwarf.units import (
     source_of,
     units,
 )
+from harness.hypervisor.per_thread import cached_per_thread
 
 _FUNCTIONS = ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine")
 _SCOPES = ("DW_TAG_inlined_subroutine", "DW_TAG_lexical_block")
@@ -136,7 +137,7 @@ def _line(table: Units, unit: CompileUnit, address: int) -> tuple[str, int]:
     return _file(table, unit, file), line
 
 
-@functools.lru_cache(maxsize=64)
+@cached_per_thread(64)
 def _rows(table: Units, offset: int) -> tuple[list[int], list[tuple[int, int] | None]]:
     """Return the addresses where lines begin, and (file, line); None: nothing is there."""
     program = table.info.line_program_for_CU(table.info.get_CU_at(offset))

@@ -15,6 +15,7 @@ from elftools.dwarf.die import DIE
 from elftools.dwarf.ranges import RangeEntry
 from elftools.elf.elffile import ELFFile
 
+from harness.hypervisor.per_thread import cached_per_thread
 from harness.verdict import HarnessError
 
 Range = tuple[int, int]  # the first address, and the first after it
@@ -88,11 +89,11 @@ class Units:
 
 
 def units(elf: Path) -> Units:
-    """Return the units of ``elf`` (one per file and process)."""
+    """Return the units of ``elf`` (one per file and thread)."""
     return _units(elf, elf.stat().st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=4)
+@cached_per_thread(4)
 def _units(elf: Path, _mtime: int) -> Units:
     return Units(elf)
 
