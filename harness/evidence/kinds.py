@@ -157,6 +157,8 @@ class Stand:
     step: str  # the model's, that comes next; DONE: none
     function: str = ""  # Xen's, at whose lock access it stands; "": it goes back to the guest
     where: str = ""  # "evtchn_read_unlock+0x13/0x35"
+    # It releases a read side that it did not get: the lock word after that, None if not so.
+    underflow: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -233,6 +233,11 @@ def _departure(seen: Departure) -> str:
 
 def _stand(seen: Stand) -> str:
     who = f"the interrupt on CPU{seen.cpu}" if seen.interrupt else f"CPU{seen.cpu}"
+    if seen.underflow is not None:
+        return (
+            f"{who} releases a read side that it did not get, at {seen.where}: "
+            f"lock word = {seen.underflow}, and below zero as soon as no other CPU is inside"
+        )
     if seen.step == DONE:
         return f"{who} is done in the model, but stands at {seen.where}"
     if not seen.function:

@@ -25,6 +25,7 @@ from harness.interleave.xen_memory import ChannelMemory, VariableReader
 from harness.model.explore.interleavings import Interleaving, ScheduledStep, initial_state
 from harness.model.explore.program import DONE, AccessKind, System
 
+_READ_UNLOCKS = ("evtchn_read_unlock", "_read_unlock")
 LOCK_WORDS = ("L", "cnts", "qlock", "lock_head", "lock_tail", "elock")
 
 
@@ -333,17 +334,29 @@ class OrderRunner:
         assert place is not None
         done, returns = name == DONE, place.point is None
         if done != returns or (not done and name not in place.labels):
-            raise _Mismatch(
-                Departure(
-                    stand=Stand(
-                        cpu=self._cpu(thread),
-                        interrupt=thread >= len(self._cpus),
-                        step=name,
-                        function=place.point.function if place.point else "",
-                        where=place.where,
-                    )
-                )
+            stand = Stand(
+                cpu=self._cpu(thread),
+                interrupt=thread >= len(self._cpus),
+                step=name,
+                function=place.point.function if place.point else "",
+                where=place.where,
+                underflow=self._underflow(thread, name),
             )
+            raise _Mismatch(Departure(stand=stand))
+
+    def _underflow(self, thread: int, name: str) -> int | None:
+        """If ``thread``, which the model has at ``name``, stands before the release of a read side
+        that it did not get, let it go on and return the lock word; else None."""
+        place = self._places[thread]
+        if place is None or place.point is None or place.point.function not in _READ_UNLOCKS:
+            return None
+        program = self._system.roles[thread].program
+        if name != DONE and "reading" in program.step(name).tags:
+            return None
+        self._target.make_access(self._cpu(thread), place)
+        assert self._reader is not None
+        machine = self._reader.values()
+        return next((machine[word] for word in LOCK_WORDS if word in machine), None)
 
     def _read(self, values: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
         """Return the variables that are in memory: with the model's ``values``, and as read."""

@@ -12,6 +12,7 @@ import pytest
 
 from harness.agent.wire import Answer
 from harness.arch import Arch
+from harness.evidence import Departure
 from harness.interleave.order_runner import (
     LOCK_WORDS,
     OrderOutcome,
@@ -29,7 +30,14 @@ from harness.model.explore.interleavings import (
     initial_state,
     interleavings,
 )
-from harness.model.explore.program import DONE, AccessKind, AtomicStep, Program, System
+from harness.model.explore.program import (
+    DONE,
+    AccessKind,
+    AtomicStep,
+    Branch,
+    Program,
+    System,
+)
 from harness.model.lock.locks import LOCKS
 from harness.model.lock.mutants import MUTANTS, edited
 
@@ -62,7 +70,9 @@ class Machine:
     def place(self, cpu: int) -> Place:
         if self.places[cpu] == DONE:
             return Place(None, "out")
-        point = StopPoint(0, 0, self.step(cpu).name, Access.RMW, "", 0, "f", "f")
+        step = self.step(cpu)
+        function = "evtchn_read_unlock" if "reading" in step.tags else "f"
+        point = StopPoint(0, 0, step.name, Access.RMW, "", 0, function, "f")
         return Place(point, f"f+{self.places[cpu]}")
 
     def enter_lock_functions(self, places: dict[int, Place]) -> dict[int, Place]:
@@ -255,6 +265,39 @@ def test_a_reader_that_stays_in_wedges_the_writer() -> None:
     orders = list(interleavings(model))
     seen = force(SCENARIOS["send-close"], model, mutated(model, "unlock-never"), orders)
     assert any(None in result.results and "never comes back" in result.why for result in seen)
+
+
+@pytest.mark.parametrize("refused", ["read", "undo"])
+def test_a_release_of_what_was_not_taken_is_told_as_that(refused: str) -> None:
+    """The defect masked-underflow of the lock's first posting, by both ways to be refused."""
+    model = system("masked-close", "counter")
+    reader = model.roles[1].program
+    releases = [
+        replace(
+            step,
+            branches=tuple(
+                replace(b, then="leave", sets=()) if step.name == refused and _gives_up(b) else b
+                for b in step.branches
+            ),
+        )
+        for step in reader.steps
+    ]
+    faulty = replace(model.roles[1], program=replace(reader, steps=tuple(releases)))
+    machine = replace(model, roles=(model.roles[0], faulty))
+    orders = list(interleavings(model, waits=True))
+    seen = force(SCENARIOS["masked-close"], model, machine, orders)
+    bad = [result for result in seen if result.outcome is OrderOutcome.MISMATCH]
+    assert bad and any(result.outcome is OrderOutcome.WALKED for result in seen)
+    for result in bad:
+        assert result.why.startswith(
+            "CPU1 releases a read side that it did not get, at f+leave: lock word = "
+        ), result.why
+        assert isinstance(result.evidence, Departure) and result.evidence.stand is not None
+        assert result.evidence.stand.underflow is not None
+
+
+def _gives_up(branch: Branch) -> bool:
+    return branch.when in ("u(L) >= W", "")
 
 
 def test_two_flavours_are_told_apart() -> None:
