@@ -22,10 +22,16 @@ _VERSION = 3
 class Era:
     """What trees up to and including ``last`` need with today's tools, on ``archs``."""
 
-    last: tuple[int, int]
+    last: tuple[int, int] | None  # None: every tree until now
     cflags: tuple[str, ...]
     why: str
     archs: tuple[Arch, ...] = tuple(Arch)
+    compilers: tuple[str, ...] = ("gcc", "clang")
+
+    def needed(self, release: tuple[int, int], arch: Arch, how: How) -> bool:
+        """Say whether a tree of ``release`` needs it, built so for ``arch``."""
+        old = self.last is None or release <= self.last
+        return old and arch in self.archs and how.kind in self.compilers
 
 
 ERAS = (
@@ -35,6 +41,13 @@ ERAS = (
         ("-mno-outline-atomics",),
         "gcc 10 and later call __aarch64_ldadd4_sync, which Xen has not, until its 5d45ecabe3",
         (Arch.ARM64,),
+    ),
+    Era(
+        None,
+        ("-no-integrated-as",),
+        "clang's assembler takes smc only where the CPU is said to have EL3; GNU's takes it always",
+        (Arch.ARM64,),
+        ("clang",),
     ),
 )
 
@@ -68,7 +81,12 @@ class How:
     @property
     def clang(self) -> bool:
         """Whether the compiler is clang."""
-        return self.compiler.startswith("clang")
+        return self.kind == "clang"
+
+    @property
+    def kind(self) -> str:
+        """The compiler's name without its version."""
+        return self.compiler.partition("-")[0]
 
 
 _COMPILER = re.compile(r"(gcc|clang)(-\d+)?")
@@ -154,9 +172,7 @@ def recipe(arch: Arch, release: tuple[int, int], how: How) -> Recipe:
         arch=arch,
         cross="" if native else f"{NAMES[arch].triplet}-",
         config=_config(release, debug=how.debug),
-        cflags=tuple(
-            flag for era in ERAS if release <= era.last and arch in era.archs for flag in era.cflags
-        ),
+        cflags=tuple(flag for era in ERAS if era.needed(release, arch, how) for flag in era.cflags),
         how=how,
     )
 

@@ -105,6 +105,22 @@ def test_what_goes_in_decides(tree: Path) -> None:
     assert "# CONFIG_DEBUG is not set" in config(plain)
 
 
+@pytest.mark.parametrize(
+    ("arch", "release", "compiler", "flags"),
+    [
+        (Arch.ARM64, (4, 14), "gcc", {"-Wno-error", "-mno-outline-atomics"}),
+        (Arch.X86_64, (4, 14), "gcc", {"-Wno-error"}),
+        (Arch.ARM64, (4, 17), "gcc-13", set()),
+        (Arch.ARM64, (4, 23), "clang-16", {"-no-integrated-as"}),
+        (Arch.X86_64, (4, 23), "clang", set()),
+    ],
+)
+def test_a_tree_gets_what_its_era_needs(
+    arch: Arch, release: tuple[int, int], compiler: str, flags: set[str]
+) -> None:
+    assert set(recipe(arch, release, How(compiler=compiler)).cflags) == flags
+
+
 def test_the_compiler_is_the_users_choice(tree: Path) -> None:
     words = recipe(Arch.ARM64, (4, 17), How(compiler="clang-16")).make(tree, [])
     (compiler,) = (word for word in words if word.startswith("CC="))
