@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,25 +56,25 @@ static int column_of(const char *heading, unsigned vcpu)
     return -ENODEV;
 }
 
-static uint64_t sum_of_column(char *text, int column)
+static uint64_t sum_of_columns(char *text, int first, int last)
 {
     uint64_t sum = 0;
     char *rest;
 
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
         char *at = strchr(line, ':'), *end;
-        for (int i = 0; at && i <= column; i++, at = end) {
+        for (int i = 0; at && i <= last; i++, at = end) {
             uint64_t value = strtoull(++at, &end, 10);
             if (end == at) /* a line with fewer counts */
                 break;
-            if (i == column)
+            if (i >= first)
                 sum += value;
         }
     }
     return sum;
 }
 
-int vcpu_interrupts(unsigned vcpu, uint64_t *count)
+int interrupts_of(unsigned vcpu, uint64_t *count)
 {
     char text[1 << 15];
     size_t size = 0;
@@ -88,9 +89,13 @@ int vcpu_interrupts(unsigned vcpu, uint64_t *count)
     }
     close(file);
     text[size] = '\0';
-    column = got < 0 ? -EIO : size == sizeof(text) - 1 ? -EFBIG : column_of(text, vcpu);
+    if (got < 0)
+        return -EIO;
+    if (size == sizeof(text) - 1)
+        return -EFBIG;
+    column = vcpu == ALL_VCPUS ? 0 : column_of(text, vcpu);
     if (column < 0)
         return column;
-    *count = sum_of_column(text, column);
+    *count = sum_of_columns(text, column, vcpu == ALL_VCPUS ? INT_MAX : column);
     return 0;
 }

@@ -12,10 +12,12 @@
  */
 int evtchn_interrupts(uint64_t *counts, size_t room);
 
+#define ALL_VCPUS ~0u
+
 /*
- * How many interrupts of any kind this vCPU has got since the kernel started, from
- * /proc/interrupts.  Returns 0 or -errno.
+ * How many interrupts of any kind this vCPU, or all of them, have got since the kernel started,
+ * from /proc/interrupts.  Returns 0 or -errno.
  */
-int vcpu_interrupts(unsigned vcpu, uint64_t *count);
+int interrupts_of(unsigned vcpu, uint64_t *count);
 
 #endif

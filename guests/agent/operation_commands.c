@@ -67,10 +67,16 @@ static int do_raw_set_priority(struct actor *a, struct job *job)
     return raw_set_priority(a, job->a, job->b);
 }
 
+/* A poll of one port is ended by events of its vCPU, any other poll by events of the domain. */
+static unsigned who_wakes(const struct actor *a, const struct job *job)
+{
+    return job->count == 1 ? a->vcpu : ALL_VCPUS;
+}
+
 /* To count them takes longer than many an operation, so it is done before the barrier. */
 static void count_interrupts(struct actor *a, struct job *job)
 {
-    if (vcpu_interrupts(a->vcpu, &job->interrupts) < 0)
+    if (interrupts_of(who_wakes(a, job), &job->interrupts) < 0)
         job->interrupts = UNCOUNTED;
 }
 
@@ -78,9 +84,10 @@ static void count_interrupts(struct actor *a, struct job *job)
  * Poll as often as asked for, and answer only then: the interrupts that come of an answer would
  * end the next poll.
  *
- * A vCPU that sleeps in a poll is woken by an interrupt, or by its time-out.  So count the vCPU's
- * interrupts before and after: if there was none, a poll without time-out has not slept, however
- * long it took.  The other way round nothing is sure, because an interrupt may have come as well.
+ * A vCPU that sleeps in a poll is woken by an interrupt, or by its time-out; if it polls several
+ * ports, or none, also by one of another vCPU.  So count the interrupts before and after: if there
+ * was none, a poll without time-out has not slept, however long it took.  The other way round
+ * nothing is sure, because an interrupt may have come as well.
  */
 static int do_raw_poll(struct actor *a, struct job *job)
 {
@@ -94,7 +101,7 @@ static int do_raw_poll(struct actor *a, struct job *job)
         uint64_t begun = ticks();
         result = raw_poll_many(a, job->numbers, job->count, job->a);
         uint64_t ended = ticks();
-        counted = vcpu_interrupts(a->vcpu, &after) == 0 && counted;
+        counted = interrupts_of(who_wakes(a, job), &after) == 0 && counted;
         woken[times] = !counted || after != before;
         before = after;
         took[times++] = ended - begun < UINT32_MAX ? (uint32_t)(ended - begun) : UINT32_MAX;

@@ -32,7 +32,8 @@ def observe_poll(agent: AgentClient, operation: Poll, timeout: int, allowed: Set
     try:
         if timeout == IN_THE_PAST:
             return observed(operation, ask(IN_THE_PAST, times=1))
-        slept = sleeps(ask, expected=True in allowed)
+        others_wake = len(operation.ports) != 1
+        slept = sleeps(ask, expected=True in allowed, others_wake=others_wake)
     except AgentRefused as error:
         return observed(operation, error.answer)
     if slept is None:
