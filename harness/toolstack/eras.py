@@ -26,25 +26,46 @@ class Fix:
     why: str
 
 
+_MOVED = "between 4.14 and 4.15 libraries were moved, and make was not told all"
 _PYTHON_2 = "until 4.13 the generators are written in Python 2"
 _GENERATORS = ("tools/libxl/*.py", "tools/include/xen-foreign/*.py")
 
-FIXES = tuple(
-    Fix(path, find, replace, _PYTHON_2)
-    for path in _GENERATORS
-    for find, replace in (
-        (r"^(\s*)print >>\s*sys\.stderr, (.+)$", r"\1print(\2, file=sys.stderr)"),
-        (r"^(\s*)print (?!\()(.+)$", r"\1print(\2)"),
-        (r"\braise (\w+), ([^\\\n]+)$", r"raise \1(\2)"),
-        (r"\bexcept (\w+),\s*(\w+):", r"except \1 as \2:"),
-        (r"\braise (\w+), \\\n(.*)\\\n(\s*%\(.*\))$", r"raise \1(\n\2\n\3)"),
-        (r"\bexecfile\((\w+), ", r'exec(compile(open(\1).read(), \1, "exec"), '),
-        (r"\b(\w+)\.has_key\((\w+)\)", r"\2 in \1"),
-        (
-            r"^(\w+) = (.+)\.keys\(\);\n\1\.sort\(lambda a, b: cmp\(len\(b\),\s*len\(a\)\)\);",
-            r"\1 = sorted(\2, key=len, reverse=True)",
-        ),
-    )
+FIXES = (
+    Fix(
+        "tools/libs/*/Makefile",
+        r"^\$\(LIB_OBJS\): \$\(LINK_FILES\)$",
+        "$(LIB_OBJS) $(PIC_OBJS): $(LINK_FILES)",
+        _MOVED,
+    ),
+    Fix(
+        "tools/libs/light/Makefile",
+        r"^include/libxl\.h: _libxl_types\.h _libxl_list\.h$",
+        "include/libxl.h: include/libxl_json.h include/_libxl_types.h include/_libxl_list.h",
+        _MOVED,
+    ),
+    Fix(
+        "tools/libs/light/Makefile",
+        r"^include/libxl_json\.h: _libxl_types_json\.h$",
+        "include/libxl_json.h: include/_libxl_types_json.h",
+        _MOVED,
+    ),
+    *(
+        Fix(path, find, replace, _PYTHON_2)
+        for path in _GENERATORS
+        for find, replace in (
+            (r"^(\s*)print >>\s*sys\.stderr, (.+)$", r"\1print(\2, file=sys.stderr)"),
+            (r"^(\s*)print (?!\()(.+)$", r"\1print(\2)"),
+            (r"\braise (\w+), ([^\\\n]+)$", r"raise \1(\2)"),
+            (r"\bexcept (\w+),\s*(\w+):", r"except \1 as \2:"),
+            (r"\braise (\w+), \\\n(.*)\\\n(\s*%\(.*\))$", r"raise \1(\n\2\n\3)"),
+            (r"\bexecfile\((\w+), ", r'exec(compile(open(\1).read(), \1, "exec"), '),
+            (r"\b(\w+)\.has_key\((\w+)\)", r"\2 in \1"),
+            (
+                r"^(\w+) = (.+)\.keys\(\);\n\1\.sort\(lambda a, b: cmp\(len\(b\),\s*len\(a\)\)\);",
+                r"\1 = sorted(\2, key=len, reverse=True)",
+            ),
+        )
+    ),
 )
 
 
