@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 RUN = pytest.StashKey["HostRun"]()  # in the stash of a pytest that has hosts to test
 # pytest has its own ways to say which tests there are and when to stop.
-_NOT_HERE = ("suite", "keep_going")
+_NOT_HERE = ("suite", "keep_going", "strict")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -345,7 +345,11 @@ class HostRun:
             note(f"{name:12} left out  {len(items)} {why}")
         for host in run.hosts if len(run.hosts) > 1 else ():
             note(f"{host.name:12} {host.verdict:9} {host.message}".rstrip())
-        note(f"{self.verdict}: {self.directory.report}")
+        skipped = {host.message for host in run.hosts if host.verdict is Verdict.PASS} - {""}
+        word = (
+            f"{self.verdict}, {skipped.pop()}" if len(run.hosts) == 1 and skipped else self.verdict
+        )
+        note(f"{word}: {self.directory.report}")
 
 
 class Booted:

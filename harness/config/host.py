@@ -30,7 +30,8 @@ class Domains(Section):
     domus: Annotated[int, Field(ge=0, le=8)] = 2
     domu_memory_mib: Annotated[int, Field(ge=96)] = 192
     domu_vcpus: Annotated[int, Field(ge=1, le=4)] = 2
-    abi: Literal["fifo", "2l"] = "fifo"  # which event-channel ABI Linux uses, dom0 and domUs
+    # The event-channel ABI of Linux: both is FIFO in dom0 and in domu1, 3..., 2L in domu2, 4...
+    abi: Literal["both", "fifo", "2l"] = "both"
 
 
 class QemuHost(Domains):

@@ -146,6 +146,10 @@ class RunOptions(XenOptions):
         default=False,
         metadata=_says("Continue with the next test of a host after one that did not pass."),
     )
+    strict: bool = field(
+        default=False,
+        metadata=_says("MISS, exit code 3, if more than a third of a host's tests was skipped."),
+    )
     lab: Path | None = field(
         default=None,
         metadata=_says(

@@ -143,15 +143,15 @@ def start_domus(
     started: Callable[[DomU], None],
 ) -> None:
     """Start the domUs of ``host``; call ``started`` with each as soon as it runs."""
-    boot = DomUBoot(
-        image.domu_kernel,
-        DOMU_INITRAMFS,
-        machines.linux_args(host, snapshot=plan.snapshot),
-        type="pv" if host.arch is Arch.X86_64 else "arm",
-        memory_mib=host.domu_memory_mib,
-        vcpus=host.domu_vcpus,
-    )
     for number in range(1, host.domus + 1):
+        boot = DomUBoot(
+            image.domu_kernel,
+            DOMU_INITRAMFS,
+            machines.linux_args(host, snapshot=plan.snapshot, domu=number),
+            type="pv" if host.arch is Arch.X86_64 else "arm",
+            memory_mib=host.domu_memory_mib,
+            vcpus=host.domu_vcpus,
+        )
         first = machines.first_cpu(host, number) if plan.pinned else 0
         name = f"domu{number}"
         try:

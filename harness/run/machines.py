@@ -129,9 +129,10 @@ def machine(host: Host, parts: Parts, recorder: Recorder, console: Console) -> I
             )
 
 
-def linux_args(host: Host, *, snapshot: bool) -> str:
-    """Return the kernel arguments of dom0 and domUs."""
-    abi = "xen.fifo_events=0" if host.abi == "2l" else ""
+def linux_args(host: Host, *, snapshot: bool, domu: int = 0) -> str:
+    """Return the kernel arguments of domU number ``domu``, from 1; 0 is dom0."""
+    in_2l = host.abi == "2l" or (host.abi == "both" and domu > 0 and domu % 2 == 0)
+    abi = "xen.fifo_events=0" if in_2l else ""
     restored = _RESTORED if snapshot else ""
     return " ".join(filter(None, (_LINUX_ARGS, ONE_CPU_ARGUMENTS[host.arch], abi, restored)))
 

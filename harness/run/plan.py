@@ -41,6 +41,7 @@ class Plan:
     snapshot: bool = False  # restore the machine before each test
     repeat: int = 1  # how many times each test runs
     keep_going: bool = False  # continue after a test that did not pass
+    strict: bool = False  # MISS where more than a third of a host's tests was skipped
     dom0_alone: bool = False  # bring up no toolstack and no domU: no test needs them
     stub: bool = False  # start QEMU's gdbstub, which can hold single CPUs; pin vCPUs
     delays: bool = False  # a test build that delays CPUs where they use a channel's lock
@@ -75,6 +76,7 @@ def make_plan(options: RunOptions, hypervisor: Hypervisor | None = None) -> Plan
         snapshot=options.snapshot,
         repeat=options.repeat,
         keep_going=options.keep_going,
+        strict=options.strict,
     )
 
 

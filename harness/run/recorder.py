@@ -88,9 +88,18 @@ class Recorder:
         self._starved[host] = max(share, self._starved.get(host, 0.0))
 
     def end_host(self, host: str) -> None:
-        """Record the end of ``host`` with its verdict."""
-        verdict = combine(self._verdicts.get(host, []))
-        message = "" if verdict is Verdict.PASS else self._messages.get(host, "")
+        """Record the end of ``host`` with its verdict.
+
+        A PASS of which more than a third was skipped says so; with --strict it is a MISS.
+        """
+        tests = self._verdicts.get(host, [])
+        verdict = combine(tests)
+        message = self._messages.get(host, "")
+        if verdict is Verdict.PASS:
+            skipped = tests.count(Verdict.SKIP)
+            mostly = 3 * skipped > len(tests)
+            message = f"{skipped} of {len(tests)} tests were skipped" if mostly else ""
+            verdict = Verdict.MISS if mostly and self._plan.strict else verdict
         self._ended.append(verdict)
         operations, starved = self._operations.get(host, 0), self._starved.get(host, 0.0)
         self.add(records.HostEnd(host, verdict, operations, message, starved))

@@ -55,12 +55,14 @@ def domains(
         host_domains.end(found, well=request.node.stash.get(_WELL, False))
 
 
-@pytest.fixture(params=["dom0", "domu1"])
+@pytest.fixture(params=["dom0", "domu1", "domu2"])
 @dom0_is_enough("dom0")
 def guest(request: pytest.FixtureRequest, xen: Session, domains: Domains) -> Guest:
-    """dom0, then domu1."""
+    """dom0, then domu1, then domu2 if its ABI is another one than domu1's."""
     if request.param not in domains.guests:
         pytest.skip(xen.why_no_tools or f"this host has no {request.param}")
+    if request.param == "domu2" and xen.host.abi != "both":
+        pytest.skip("domu2 has the ABI of domu1")
     return domains.guests[request.param]
 
 
