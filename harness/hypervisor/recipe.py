@@ -35,7 +35,7 @@ class Era:
 
 
 ERAS = (
-    Era((4, 15), ("-Wno-error",), "warnings of gcc 12 and later that the trees make errors"),
+    Era((4, 16), ("-Wno-error",), "warnings of gcc 12 and later that the trees make errors"),
     Era(
         (4, 14),
         ("-mno-outline-atomics",),
