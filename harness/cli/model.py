@@ -20,7 +20,8 @@ from harness.model.lock.check import FlavourCheck, Violation, check
 from harness.model.lock.flavours import MAX_VIRT_CPUS
 from harness.model.lock.locks import LOCKS
 from harness.model.lock.scenarios import SCENARIOS, Bounds
-from harness.model.report import html, text
+from harness.model.report import text
+from harness.results.model_page import html
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, ConfigError, HarnessError
 
 _MIB = 1 << 20
