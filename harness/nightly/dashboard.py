@@ -24,7 +24,8 @@ from harness.nightly.outcome import THROUGHPUT
 from harness.nightly.schema import CellKey, CellRow, Night, TestRow
 from harness.nightly.sparkline import strip, trend
 from harness.nightly.store import Store
-from harness.results.directory import write_whole
+from harness.results.console import logs
+from harness.results.directory import RunDirectory, write_whole
 from harness.verdict import ConfigError, Verdict
 
 FILE = "dashboard.html"
@@ -151,19 +152,26 @@ def _links(home: Path, cell: CellRow, tests: Iterable[TestRow]) -> Iterable[Link
     """Yield links to the files that exist: report, witnesses, consoles, terminal."""
     if href := _report(home, cell.run):
         yield Link(href, "report")
+    run = RunDirectory(home / cell.run)
     for artifact in dict.fromkeys(file for test in tests for file in test.artifacts):
-        if (home / cell.run / artifact).is_file():
+        if run.file(artifact):
             yield Link(quote(f"{cell.run}/{artifact}"), Path(artifact).name)
-    for console in sorted((home / cell.run / "console").glob("*/*.log")):
-        yield Link(quote(str(console.relative_to(home))), f"console {console.stem}")
-    if (home / f"{cell.run}.log").is_file():
+    for folder in sorted((run.path / "console").glob("*")):
+        for console in logs(folder) if run.holds(folder) else ():
+            yield Link(quote(str(console.relative_to(home))), f"console {console.stem}")
+    if _is_there(home / f"{cell.run}.log"):
         yield Link(quote(f"{cell.run}.log"), "terminal")
 
 
 def _report(home: Path, run: str) -> str:
     """Return the link to the report of ``run``; "" if there is none, or not any more."""
-    there = bool(run) and (home / run / "report.html").is_file()
+    there = bool(run) and _is_there(home / run / "report.html")
     return quote(f"{run}/report.html") if there else ""
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether ``path`` is a file of the store; a link may lead out of it."""
+    return path.is_file() and not path.is_symlink()
 
 
 def _tiles(

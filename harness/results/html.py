@@ -158,7 +158,8 @@ def _tally(run: Run) -> list[tuple[Verdict, int]]:
 
 
 def _consoles(directory: RunDirectory, host: HostRun) -> Consoles:
-    streams = read_streams(directory.console(host.name), host.console_events)
+    folder = directory.console(host.name)
+    streams = read_streams(folder, host.console_events) if directory.holds(folder) else ()
     zero = min((stream.begin for stream in streams if stream.begin), default=None)
     return Consoles(host.name, streams, zero, host.verdict in _BAD)
 
@@ -170,12 +171,7 @@ def _offset(time: datetime | None, zero: datetime | None) -> str:
 
 def _artifact(directory: RunDirectory, path: str) -> str:
     """Return the link to artifact ``path``, "" if there is no such file in the run directory."""
-    try:
-        target = (directory.path / path).resolve()
-        is_there = target.is_relative_to(directory.path.resolve()) and target.is_file()
-    except (OSError, ValueError):  # not a valid file name
-        return ""
-    return quote(os.fsencode(path)) if is_there else ""
+    return quote(os.fsencode(path)) if directory.file(path) else ""
 
 
 def _files(directory: RunDirectory) -> list[Path]:

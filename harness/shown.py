@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What people are shown: no command to their terminal, and no secret of an address.
+
+Consoles, journals and foreign runs are full of control characters, and a terminal obeys them: they
+clear the screen, retitle windows, or hide what stands there.  Addresses of git repositories may
+hold a password or a token.
+"""
+
+from __future__ import annotations
+
+import re
+
+# C0 and C1 controls except tab and newline; what turns the direction of text; line separators.
+_NOT_PRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
+# The part of an address before its last "@" (RFC 3986, 3.2.1).
+_USER = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^\s/?#\"'<>\\]*)@")
+_HIDDEN = "***"
+
+
+def shown(text: str) -> str:
+    """Return ``text`` (lines) as a terminal, a mail or a log may show it."""
+    return printable(without_secrets(text))
+
+
+def printable(text: str) -> str:
+    r"""Return ``text`` with every control character written as its escape, like \x1b.
+
+    Tabs and ends of lines stay.
+    """
+    return _NOT_PRINTABLE.sub(_escape, text)
+
+
+def without_secrets(text: str) -> str:
+    """Return ``text`` with *** in place of passwords and tokens in addresses.
+
+    In an address of HTTP the user's name is hidden as well: a token may stand in its place.
+    """
+    return _USER.sub(_without_secret, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def _without_secret(found: re.Match[str]) -> str:
+    scheme, user = found["scheme"], found["user"]
+    if scheme.lower() in ("http", "https"):
+        user = _HIDDEN
+    elif ":" in user:
+        user = f"{user.partition(':')[0]}:{_HIDDEN}"
+    return f"{scheme}://{user}@"
