@@ -106,6 +106,16 @@ def entry(kind: str, name: str, make: Callable[[Path], None]) -> Path:
     return final
 
 
+def examine() -> None:
+    """LabError if another user could have put something into the cache; it need not exist yet."""
+    home = root()
+    _check_way_to(home)
+    if os.path.lexists(home):
+        trusted(home, may_be_link=True)
+        for path in home.iterdir():
+            trusted(path)
+
+
 def shelf(kind: str) -> Path:
     """Return the directory of the entries ``kind``, made if it is not there.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import cache
+from harness.run import doctor
 from harness.verdict import LabError
 
 
@@ -314,3 +315,14 @@ def test_the_examination_costs_next_to_nothing(own_cache: Path) -> None:
     for number in range(20):
         cache.entry("kind", str(number), lambda folder: None)
     assert time.monotonic() - began < 0.1  # measured: 3 ms
+
+
+def test_the_doctor_says_whether_the_cache_is_safe(own_cache: Path) -> None:
+    check = doctor._cache()
+    assert (check.ok, check.detail) == (True, f"{own_cache}: nobody else can write it")
+    _planted(own_cache)
+    assert doctor._cache().ok
+    (own_cache / "dom0").chmod(0o777)
+    check = doctor._cache()
+    assert not check.ok and "can be written by everybody" in check.detail
+    assert cache.ENVIRONMENT in check.mend
