@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,10 @@ def test_an_error_on_the_terminal_has_no_escapes(tmp_path: Path) -> None:
         [sys.executable, "-c", code, *argv[1:]], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 2 and "\x1b" not in ended.stderr and "\\x1b[2J" in ended.stderr
+
+
+@pytest.mark.parametrize("part", ["a.", "a", "://", "a://", "http://x", "a+b-c.", "@", "\x1b["])
+def test_a_million_characters_take_no_time(part: str) -> None:
+    began = time.monotonic()
+    shown(part * (1_000_000 // len(part)))
+    assert time.monotonic() - began < 2

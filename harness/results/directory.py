@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from harness.shown import without_secrets
 from harness.verdict import ConfigError, LabError
 
 SHELF = Path("results")  # default place of run directories, below the working directory
@@ -89,13 +90,16 @@ def create(out: Path | None = None) -> RunDirectory:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``; a reader sees the old or the new file, never a part of it."""
+    """Write ``text`` to ``path``; a reader sees the old or the new file, never a part of it.
+
+    Passwords and tokens in addresses are hidden.
+    """
     work = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         try:
             work.unlink(missing_ok=True)  # it may be a link that somebody else put there
             with work.open("x", encoding="utf-8", errors="backslashreplace") as sink:
-                sink.write(text)
+                sink.write(without_secrets(text))
                 sink.flush()
                 os.fsync(sink.fileno())
             work.replace(path)

@@ -22,7 +22,6 @@ from harness.command import run
 from harness.config.physical import Host
 from harness.data import CHECKOUT
 from harness.results.directory import RunDirectory, write_whole
-from harness.shown import without_secrets
 from harness.verdict import LabError
 
 # Programs whose version can change the result of a run.
@@ -68,7 +67,7 @@ def write_manifest(
         "ingredients": [asdict(ingredient) for ingredient in ingredients],
         **environment(),
     }
-    write_whole(directory.manifest, without_secrets(json.dumps(document, indent=1)) + "\n")
+    write_whole(directory.manifest, json.dumps(document, indent=1) + "\n")
 
 
 def read_manifest(directory: RunDirectory) -> dict[str, Any]:
