@@ -7,10 +7,14 @@ import hashlib
 import os
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.apt.deb import unpack
 from harness.apt.packages import UNPACK
@@ -129,10 +133,24 @@ def test_a_hard_link_does_not_copy_a_file_of_the_host(host: Host, way: str) -> N
 
 def test_links_without_an_end_are_the_packages_fault(host: Host) -> None:
     members = [crafted.link("./a", "b"), crafted.link("./b", "a"), crafted.file("./a/x")]
-    with pytest.raises(LabError, match=r"p0\.deb: /a/x in this package cannot be unpacked"):
+    with pytest.raises(LabError, match=r"p0\.deb: '/a/x' in this package cannot be unpacked"):
         host.unpack(members)
     with pytest.raises(LabError, match="Not a directory"):
         host.unpack([crafted.file("./f"), crafted.file("./f/x")])
+
+
+@pytest.mark.parametrize("target", ["./usr", "..", ".", "/", "./nothing"])
+def test_a_hard_link_to_what_is_no_file_is_left_out(host: Host, target: str) -> None:
+    host.unpack([crafted.hard_link("./copy", target), crafted.file("./x"), crafted.file("..")])
+    assert host.read() == [b"evil"] and host.is_untouched()
+
+
+def test_names_that_no_file_can_have_are_the_packages_fault(host: Host) -> None:
+    for name in ("a\0b", "x" * 300):
+        member, content = crafted.file("./y")
+        member.pax_headers = {"path": name}
+        with pytest.raises(LabError, match="cannot be unpacked"):
+            host.unpack([(member, content)])
 
 
 def test_a_pipe_or_a_device_is_left_out(host: Host) -> None:
@@ -191,6 +209,35 @@ def test_a_package_of_the_pool_is_hashed_before_it_is_unpacked(host: Host, flaw:
     with pytest.raises(LabError, match=r"not what the archive's signed index names.*run again"):
         unpack(pool, Tree(host.tree))
     assert host.read() == [b"good"] and not pool.exists()
+
+
+_NAMES = st.lists(st.sampled_from(["a", "b", "c", "..", ".", "outside", "usr", "bin"]), min_size=1)
+_ROOTS = st.sampled_from(["", "/", "./"])
+_PATHS = st.builds(lambda root, parts: root + "/".join(parts), _ROOTS, _NAMES)
+_TARGETS = st.one_of(_PATHS, st.sampled_from(["OUT", "OUT/secret", "../OUT", "/proc/self/root"]))
+_MEMBERS = st.lists(
+    st.tuples(st.sampled_from(["file", "link", "hard"]), _PATHS, _TARGETS), min_size=1, max_size=12
+)
+
+
+@given(st.lists(_MEMBERS, min_size=2, max_size=2))
+@settings(max_examples=40, deadline=None)
+def test_no_package_at_all_reaches_outside(packages: list[list[tuple[str, str, str]]]) -> None:
+    """Two of any kind, unpacked at the same time, as dom0's packages are."""
+    with tempfile.TemporaryDirectory() as folder:
+        host = Host(Path(folder))
+        debs = []
+        for number, members in enumerate(packages):
+            made = []
+            for kind, name, target in members:
+                where = target.replace("OUT", str(host.outside))
+                make = {"link": crafted.link, "hard": crafted.hard_link}.get(kind)
+                made.append(make(name, where) if make else crafted.file(name))
+            debs.append(crafted.deb(host.packages / f"p{number}.deb", made))
+        with ThreadPoolExecutor(2) as pool:
+            done = [pool.submit(unpack, path, Tree(host.tree)) for path in debs]
+        assert all(isinstance(each.exception(), LabError | None) for each in done)
+        assert host.is_untouched() and b"secret" not in host.read()
 
 
 # tar is given source trees; what it must not do is tried with the options that we give it.

@@ -41,8 +41,13 @@ def unpack(deb: Path, tree: Tree, wanted: Callable[[str], bool] = lambda _: True
                 except OSError as error:
                     if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG):
                         raise
-                    what = f"{path} in this package cannot be unpacked: {error.strerror}"
-                    raise LabError(what, where=str(deb)) from error
+                    raise _cannot_unpack(path, str(error.strerror), deb) from error
+                except ValueError as error:  # a NUL in the name
+                    raise _cannot_unpack(path, str(error), deb) from error
+
+
+def _cannot_unpack(path: str, why: str, deb: Path) -> LabError:
+    return LabError(f"{path!r} in this package cannot be unpacked: {why}", where=str(deb))
 
 
 @contextmanager

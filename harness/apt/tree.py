@@ -198,8 +198,8 @@ def _is_link(name: str, folder: int) -> bool:
 
 def _opened(name: str, folder: int) -> BinaryIO:
     """Open the regular file ``name``; O_NONBLOCK, so that a pipe there would not hold us."""
-    file = os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | _FILE, dir_fd=folder), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _FILE, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
         raise FileNotFoundError(errno.ENOENT, "not a regular file", name)
-    return file
+    return os.fdopen(handle, "rb")
