@@ -126,10 +126,10 @@ def shelf(kind: str) -> Path:
     try:
         _check_way_to(home)
         _make_directory(path)
+        trusted(home, may_be_link=True)
+        return trusted(path)
     except OSError as error:
         raise _cannot_make(kind, path, error) from error
-    trusted(home, may_be_link=True)
-    return trusted(path)
 
 
 def trusted(path: Path, *, may_be_link: bool = False) -> Path:
@@ -151,13 +151,14 @@ def trusted(path: Path, *, may_be_link: bool = False) -> Path:
 
 def _is_there(final: Path) -> bool:
     """Return whether entry ``final`` is there; LabError if it, or a file in it, is not ours."""
-    if not os.path.lexists(final):
+    try:
+        trusted(final)
+        with os.scandir(final) as found:
+            for item in found:
+                if not item.is_symlink():  # a link in a directory of ours is ours
+                    trusted(Path(item.path))
+    except FileNotFoundError:  # also if somebody deletes it now
         return False
-    trusted(final)
-    with os.scandir(final) as found:
-        for item in found:
-            if not item.is_symlink():  # a link says only what is in our own directory
-                trusted(Path(item.path))
     return True
 
 

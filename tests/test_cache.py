@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -326,3 +327,20 @@ def test_the_doctor_says_whether_the_cache_is_safe(own_cache: Path) -> None:
     check = doctor._cache()
     assert not check.ok and "can be written by everybody" in check.detail
     assert cache.ENVIRONMENT in check.mend
+
+
+def test_an_entry_that_is_deleted_while_it_is_examined_is_made_again(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries are safe to delete at any time, also by another run."""
+    entry = _planted(own_cache)
+    scandir = os.scandir
+
+    def late(path: Path) -> object:
+        monkeypatch.setattr(os, "scandir", scandir)
+        shutil.rmtree(entry)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", late)
+    made = cache.entry("dom0", "name", lambda folder: (folder / "new").touch())
+    assert [path.name for path in made.iterdir()] == ["new"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import re
 import subprocess
 import tempfile
@@ -219,7 +218,10 @@ def _is_there(path: Path) -> bool:
 
     Whoever unpacks it looks at its content (harness.apt.deb).
     """
-    return os.path.lexists(path) and cache.trusted(path).is_file()
+    try:
+        return cache.trusted(path).is_file()
+    except FileNotFoundError:
+        return False
 
 
 def _no_download(root: AptRoot, name: str, output: str) -> LabError:

@@ -158,8 +158,8 @@ def existing(arch: Arch, root: str) -> list[Toolstack]:
 
     ``root`` is the digest of the sysroot; those that another recipe made are left out.
     """
-    found_there = map(cache.trusted, cache.shelf(_SHELF).glob("[!.]*"))
-    entries = [path for path in found_there if (path / _INTERFACE).is_file()]
+    there = [path for path in cache.shelf(_SHELF).glob("[!.]*") if (path / _INTERFACE).is_file()]
+    entries = [cache.trusted(path) for path in there]
     entries.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     found = []
     for entry in entries:
