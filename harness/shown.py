@@ -9,6 +9,7 @@ hold a password or a token.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # C0 and C1 controls except tab and newline; what turns the direction of text; line separators.
 _NOT_PRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
@@ -37,6 +38,19 @@ def without_secrets(text: str) -> str:
     In an address of HTTP the user's name is hidden as well: a token may stand in its place.
     """
     return _USER.sub(_without_secret, text)
+
+
+def without_secrets_in(document: dict[str, Any]) -> dict[str, Any]:
+    """Return ``document`` (a JSON object) with ``without_secrets`` of every string in it."""
+    return {name: _inside(value) for name, value in document.items()}
+
+
+def _inside(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, dict):
+        return without_secrets_in(value)
+    return [_inside(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _escape(found: re.Match[str]) -> str:
