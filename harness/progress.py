@@ -11,6 +11,9 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
+
+from harness.shown import shown
 
 _PLAIN_EVERY = 10.0  # seconds between the lines if stderr is not a terminal
 
@@ -19,7 +22,9 @@ class Progress:
     """Shows which phase runs, for how long, and how fast."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._console = Console(
+            file=stream or sys.stderr, highlight=False, soft_wrap=True, markup=False, emoji=False
+        )
         self._status: Status | None = None
         self._title = ""
         self._began = self._printed = time.monotonic()
@@ -33,7 +38,7 @@ class Progress:
         began = time.monotonic()
         self._title, self._began, self._printed = f"{host:12} {name:9}", began, began
         if self._console.is_terminal:
-            self._status = self._console.status(self._title)
+            self._status = self._console.status(_text(self._title))
             self._status.start()
         outcome = "failed"
         try:
@@ -49,7 +54,7 @@ class Progress:
         """Show ``text`` beside the running phase."""
         elapsed = time.monotonic() - self._began
         if self._status is not None:
-            self._status.update(f"{self._title} {elapsed:4.0f} s  {text}")
+            self._status.update(_text(f"{self._title} {elapsed:4.0f} s  {text}"))
         else:
             self.sign(f"{self._title} {elapsed:4.0f} s  {text}")
 
@@ -61,4 +66,9 @@ class Progress:
     def note(self, text: str) -> None:
         """Print one line that stays."""
         self._printed = time.monotonic()
-        self._console.print(text, markup=False)
+        self._console.print(_text(text))
+
+
+def _text(text: str) -> Text:
+    """Return ``text`` for the terminal; rich would take a string like "[/x]" for markup."""
+    return Text(shown(text))

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from harness.evidence import Evidence, words
+from harness.shown import without_secrets
 
 
 class Verdict(StrEnum):
@@ -81,11 +82,11 @@ class HarnessError(Exception):
         if not isinstance(what, str):
             story = story or words.story(what)
             what = words.message(what)
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.hint = hint
-        self.story = story
+        self.what = without_secrets(what)
+        self.where = without_secrets(where)
+        self.hint = without_secrets(hint)
+        self.story = without_secrets(story)
+        super().__init__(self.what)
 
     def after(self, *told: str) -> None:
         """Put ``told`` before the story: what led there."""

@@ -19,6 +19,7 @@ import pytest
 from harness import apt, cache
 from harness.apt import archives
 from harness.apt.archives import Archive, Release
+from harness.apt.deb import files
 from harness.apt.root import machine_archives, machine_release
 from harness.arch import Arch
 from harness.verdict import LabError
@@ -401,3 +402,79 @@ def test_an_impostor_with_the_releases_names_is_left_out(mirror: Mirror, tmp_pat
     path.write_text(f"{path.read_text()}{line}\n")
     assert len(machine_archives()) == 3
     assert [deb.version for deb in apt.resolve(Arch.X86_64, ["tool"])] == ["1.0"]
+
+
+# What another user, or an accident, could have put into the private root and the pool.
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.fixture
+def used(mirror: Mirror, tmp_path: Path) -> Path:
+    """The apt root after a first run, and a package in the pool."""
+    mirror.binary(SUITE, "tool", "1.0", "amd64")
+    mirror.index()
+    apt.fetch(Arch.X86_64, ["tool"])
+    (root,) = (tmp_path / "cache/apt").iterdir()
+    return root
+
+
+@AS_ROOT
+@pytest.mark.parametrize("what", ["", "apt.conf", "sources/own.sources", "answers", "stamp"])
+def test_an_apt_root_that_somebody_else_could_write_is_refused(used: Path, what: str) -> None:
+    os.chown(used / what, 4242, 4242)
+    with pytest.raises(LabError, match=r"belongs to user 4242.*delete it"):
+        apt.fetch(Arch.X86_64, ["tool"])
+
+
+def test_a_planted_link_in_the_place_of_apt_conf_is_refused(used: Path, tmp_path: Path) -> None:
+    (tmp_path / "evil").write_text(f'DPkg::Pre-Invoke "touch {tmp_path}/hacked";')
+    (used / "apt.conf").unlink()
+    (used / "apt.conf").symlink_to(tmp_path / "evil")
+    with pytest.raises(LabError, match="it is a symbolic link"):
+        apt.fetch(Arch.X86_64, ["tool"])
+
+
+def test_an_apt_conf_that_we_did_not_write_is_written_again(used: Path, tmp_path: Path) -> None:
+    evil = f'APT::Update::Pre-Invoke {{"touch {tmp_path}/hacked";}};\n'
+    good = (used / "apt.conf").read_text()
+    (used / "apt.conf").write_text(good + evil)
+    _age_index(tmp_path, 2 * 24 * 3600)
+    apt.fetch(Arch.X86_64, ["tool"])
+    assert (used / "apt.conf").read_text() == good
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_stamp_of_the_future_is_not_believed(used: Path, mirror: Mirror, tmp_path: Path) -> None:
+    mirror.binary(SUITE, "tool", "1.2", "amd64")
+    mirror.index()
+    _age_index(tmp_path, -365 * 24 * 3600)
+    assert [deb.version for deb in apt.resolve(Arch.X86_64, ["tool"])] == ["1.2"]
+    (used / "tried").touch()
+    os.utime(used / "tried", (time.time() + 1e6,) * 2)
+    _age_index(tmp_path, 2 * 24 * 3600)
+    mirror.binary(SUITE, "tool", "1.3", "amd64")
+    mirror.index()
+    assert [deb.version for deb in apt.resolve(Arch.X86_64, ["tool"])] == ["1.3"]
+
+
+def test_a_link_in_the_pool_is_refused(used: Path, tmp_path: Path) -> None:
+    (package,) = (tmp_path / "cache/deb").iterdir()
+    package.rename(tmp_path / "evil.deb")
+    package.symlink_to(tmp_path / "evil.deb")
+    with pytest.raises(LabError, match="it is a symbolic link"):
+        apt.fetch(Arch.X86_64, ["tool"])
+
+
+def test_a_package_that_was_changed_is_found_deleted_and_downloaded_again(
+    used: Path, tmp_path: Path
+) -> None:
+    (package,) = (tmp_path / "cache/deb").iterdir()
+    good = package.read_bytes()
+    package.write_bytes(good.replace(b"made by a test", b"made by nobody"))
+    (path,) = apt.fetch(Arch.X86_64, ["tool"]).values()
+    with pytest.raises(LabError, match="not what the archive's signed index names"), files(path):
+        pass
+    (path,) = apt.fetch(Arch.X86_64, ["tool"]).values()
+    with files(path):
+        assert path.read_bytes() == good

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness import cache
+from harness.run import doctor
 from harness.verdict import LabError
 
 
@@ -192,3 +194,153 @@ def test_digest_of_files_sees_every_change_that_matters(tmp_path: Path, change: 
     change(tmp_path / "t")
     after = sorted((tmp_path / "t").iterdir())
     assert cache.digest_files(after, base=tmp_path / "t") != before
+
+
+# What another user could have put there.  Only root can give files away, so some of these attacks
+# are tried only as root.
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+SOMEBODY = 4242
+
+
+def _planted(own_cache: Path) -> Path:
+    """Return an entry that was made before we came, as an attacker would plant it."""
+    entry = own_cache / "dom0" / "name"
+    entry.mkdir(parents=True)
+    (entry / "vmlinux").write_text("evil")
+    return entry
+
+
+def _refused() -> LabError:
+    def make(folder: Path) -> None:
+        (folder / "vmlinux").write_text("good")
+
+    with pytest.raises(LabError) as caught:
+        cache.entry("dom0", "name", make)
+    assert len(str(caught.value).splitlines()) == 1
+    assert cache.ENVIRONMENT in caught.value.hint
+    return caught.value
+
+
+@AS_ROOT
+@pytest.mark.parametrize("what", ["", "dom0", "dom0/name", "dom0/name/vmlinux"])
+def test_what_belongs_to_somebody_else_is_refused(own_cache: Path, what: str) -> None:
+    _planted(own_cache)
+    os.chown(own_cache / what, SOMEBODY, SOMEBODY)
+    said = _refused()
+    assert said.where == str(own_cache / what)
+    assert said.what == "not safe to use: it belongs to user 4242, and you are root (user 0)"
+
+
+@pytest.mark.parametrize("what", ["", "dom0", "dom0/name", "dom0/name/vmlinux"])
+def test_what_everybody_can_write_is_refused(own_cache: Path, what: str) -> None:
+    _planted(own_cache)
+    (own_cache / what).chmod(0o1777)  # sticky: others could not replace it, but add to it
+    said = _refused()
+    assert (said.where, said.what) == (
+        str(own_cache / what),
+        "not safe to use: it can be written by everybody",
+    )
+
+
+@AS_ROOT
+def test_what_another_group_can_write_is_refused(own_cache: Path) -> None:
+    os.chown(_planted(own_cache), 0, SOMEBODY)
+    (own_cache / "dom0/name").chmod(0o775)
+    assert _refused().what == "not safe to use: it can be written by the group 4242"
+    os.chown(own_cache / "dom0/name", 0, 0)
+    assert cache.entry("dom0", "name", lambda folder: None), "ours may: umask 002"
+
+
+@pytest.mark.parametrize("what", ["dom0", "dom0/name"])
+def test_a_link_in_the_place_of_a_shelf_or_an_entry_is_refused(own_cache: Path, what: str) -> None:
+    elsewhere = own_cache.parent / "elsewhere"
+    _planted(own_cache)
+    (own_cache / what).rename(elsewhere)
+    (own_cache / what).symlink_to(elsewhere)
+    assert _refused().what == "not safe to use: it is a symbolic link"
+
+
+def test_a_link_to_the_whole_cache_is_followed_if_it_is_ours(own_cache: Path) -> None:
+    disk = own_cache.parent / "disk"
+    disk.mkdir()
+    own_cache.symlink_to(disk)
+    assert cache.entry("dom0", "name", lambda folder: None) == own_cache / "dom0/name"
+    disk.chmod(0o777)
+    assert _refused().where == str(own_cache)
+
+
+def test_a_cache_below_a_directory_that_others_can_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They could put another one in its place; not in /tmp, which is sticky."""
+    below = tmp_path / "open"
+    below.mkdir()
+    monkeypatch.setenv(cache.ENVIRONMENT, str(below / "x" / "cache"))
+    below.chmod(0o777)
+    assert _refused().where == str(below)
+    below.chmod(0o1777)
+    assert cache.entry("dom0", "name", lambda folder: None)
+
+
+@AS_ROOT
+def test_roots_cache_may_be_read_by_everybody(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = _planted(own_cache)
+    monkeypatch.setattr(os, "geteuid", lambda: SOMEBODY)
+    assert cache.entry("dom0", "name", lambda folder: None) == entry
+
+
+def test_nobody_else_can_write_what_we_make_whatever_the_umask(own_cache: Path) -> None:
+    def make(folder: Path) -> None:
+        (folder / "file").write_text("x")
+        (folder / "program").touch(0o777)
+        (folder / "folder").mkdir()
+
+    before = os.umask(0)
+    try:
+        entry = cache.entry("a/kind", "name", make)
+    finally:
+        os.umask(before)
+    paths = [own_cache, own_cache / "a", own_cache / "a/kind", entry, *entry.iterdir()]
+    assert [path for path in paths if path.stat().st_mode & 0o022] == []
+    assert os.access(entry / "program", os.X_OK)
+    assert cache.entry("a/kind", "name", make) == entry
+
+
+def test_the_examination_costs_next_to_nothing(own_cache: Path) -> None:
+    for number in range(20):
+        cache.entry("kind", str(number), lambda folder: (folder / "file").touch())
+    began = time.monotonic()
+    for number in range(20):
+        cache.entry("kind", str(number), lambda folder: None)
+    assert time.monotonic() - began < 0.1  # measured: 3 ms
+
+
+def test_the_doctor_says_whether_the_cache_is_safe(own_cache: Path) -> None:
+    check = doctor._cache()
+    assert (check.ok, check.detail) == (True, f"{own_cache}: nobody else can write it")
+    _planted(own_cache)
+    assert doctor._cache().ok
+    (own_cache / "dom0").chmod(0o777)
+    check = doctor._cache()
+    assert not check.ok and "can be written by everybody" in check.detail
+    assert cache.ENVIRONMENT in check.mend
+
+
+def test_an_entry_that_is_deleted_while_it_is_examined_is_made_again(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries are safe to delete at any time, also by another run."""
+    entry = _planted(own_cache)
+    scandir = os.scandir
+
+    def late(path: Path) -> object:
+        monkeypatch.setattr(os, "scandir", scandir)
+        shutil.rmtree(entry)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", late)
+    made = cache.entry("dom0", "name", lambda folder: (folder / "new").touch())
+    assert [path.name for path in made.iterdir()] == ["new"]

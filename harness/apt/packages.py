@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from harness import cache, command
+from harness.apt.deb import POOL
 from harness.apt.root import AptRoot, Notice, open_root
 from harness.arch import NAMES, Arch
 from harness.verdict import LabError
@@ -185,10 +186,9 @@ def _unresolved(root: AptRoot, error: command.CommandFailed) -> LabError:
 
 
 def _download(root: AptRoot, debs: Sequence[Deb], notice: Notice) -> dict[str, Path]:
-    pool = cache.root() / "deb"
-    pool.mkdir(parents=True, exist_ok=True)
+    pool = cache.shelf(POOL)
     files = {deb.name: pool / f"{deb.sha256}.deb" for deb in debs}
-    missing = [deb for deb in debs if not files[deb.name].is_file()]
+    missing = [deb for deb in debs if not _is_there(files[deb.name])]
     if not missing:
         return files
     size = sum(deb.size for deb in missing) / 1e6
@@ -211,6 +211,17 @@ def _download(root: AptRoot, debs: Sequence[Deb], notice: Notice) -> dict[str, P
     if gone:
         raise _no_download(root, gone[0].filename, trouble)
     return files
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether the package is in the pool; LabError if another could have put it there.
+
+    Whoever unpacks it looks at its content (harness.apt.deb).
+    """
+    try:
+        return cache.trusted(path).is_file()
+    except FileNotFoundError:
+        return False
 
 
 def _no_download(root: AptRoot, name: str, output: str) -> LabError:
@@ -269,11 +280,15 @@ def _compare(left: str, right: str) -> int:
 # Which files of a source package to download: options of apt-get.
 _WHOLE: tuple[str, ...] = ()
 _UPSTREAM = ("--tar-only",)
+# Options of tar for upstream's tarball.  As root, it would give the files to the users it names.
+UNPACK = ("--no-same-owner", "--no-same-permissions", "--strip-components=1")
+_LAYOUT = 2  # of upstream's tree: 1 had files of other users in it
 
 
 def _source_tree(root: AptRoot, name: str, version: str, part: tuple[str, ...]) -> Path | None:
     """Return the unpacked tree; None if the archive does not have it, which is remembered too."""
-    kind, entry_name = "source", cache.key(name, version, root.release.codename, *part)
+    layout = [_LAYOUT] if part == _UPSTREAM else []
+    kind, entry_name = "source", cache.key(name, version, root.release.codename, *part, *layout)
 
     def make(work: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".source-", dir=work.parent) as scratch:
@@ -288,7 +303,7 @@ def _source_tree(root: AptRoot, name: str, version: str, part: tuple[str, ...]) 
             else:
                 tree.mkdir()
                 tar, tarball = command.which("tar", "tar"), next(below.glob("*.tar.*"))
-                words = [tar, "--strip-components=1", "-C", tree, "-xf", tarball]
+                words = [tar, *UNPACK, "-C", tree, "-xf", tarball]
             command.run(words, cwd=below)
         for path in tree.rglob("*"):
             if path.is_file() and not path.is_symlink():

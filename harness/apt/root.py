@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -123,8 +124,10 @@ def open_root(
     if codename:
         release = archives.Release(release.distribution, codename)
     name = f"{release.codename}-{'source' if types == 'deb-src' else debian_arch}"
-    directory = cache.root() / "apt" / name
+    directory = cache.shelf("apt") / name
     root = AptRoot(directory, release, debian_arch, types)
+    if directory.is_dir():
+        _check(directory)
     try:
         for part in ("state/lists/partial", "cache/archives/partial", "sources"):
             (directory / part).mkdir(parents=True, exist_ok=True)
@@ -138,6 +141,18 @@ def open_root(
             hint=f"free space there, or point {cache.ENVIRONMENT} at another directory",
         ) from error
     return root
+
+
+def _check(directory: Path) -> None:
+    """LabError if another user could have written the configuration, the index or an answer.
+
+    apt.conf can name programs that apt runs, and the answers name the packages.
+    """
+    cache.trusted(directory)
+    for folder, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            with contextlib.suppress(FileNotFoundError):  # of another run, which replaces it
+                cache.trusted(Path(folder, name))
 
 
 def machine_release(os_release: Path = Path("/etc/os-release")) -> archives.Release:
@@ -200,6 +215,8 @@ def _ensure_index(root: AptRoot, notice: Notice, *, refresh: bool) -> None:
     stamp = root.directory / "stamp"
     tried = root.directory / "tried"
     same = known.is_file() and known.read_text() == text and stamp.is_file()
+    if same and not _is_configured(root):  # made by another version of us
+        _write(root.directory / "apt.conf", _configuration(root))
     if same and not refresh:
         now = time.time()
         if _age(stamp, now) < FRESH_SECONDS or _age(tried, now) < RETRY_SECONDS:
@@ -225,13 +242,24 @@ def _ensure_index(root: AptRoot, notice: Notice, *, refresh: bool) -> None:
 
 
 def _age(path: Path, now: float) -> float:
-    return now - path.stat().st_mtime if path.is_file() else float("inf")
+    """Return the age of ``path`` in seconds; endless if it is not there, or is of the future."""
+    age = now - path.stat().st_mtime if path.is_file() else float("inf")
+    return age if age >= 0 else float("inf")
 
 
 def _configure(root: AptRoot, own: Iterable[archives.Archive]) -> None:
-    text = _CONFIGURATION.format(root=root.directory.absolute(), arch=root.debian_arch)
-    _write(root.directory / "apt.conf", text)
+    _write(root.directory / "apt.conf", _configuration(root))
     _write(root.directory / "sources/own.sources", archives.render(own, types=root.types))
+
+
+def _configuration(root: AptRoot) -> str:
+    return _CONFIGURATION.format(root=root.directory.absolute(), arch=root.debian_arch)
+
+
+def _is_configured(root: AptRoot) -> bool:
+    """Return whether apt.conf is the one that we would write now."""
+    path = root.directory / "apt.conf"
+    return path.is_file() and path.read_text() == _configuration(root)
 
 
 def _of_origin(root: AptRoot, own: list[archives.Archive]) -> list[archives.Archive]:

@@ -34,12 +34,11 @@ class Repository:
         try:
             if local.is_dir():
                 return cls(name, source.git_dir(local))
-            shelf = cache.root() / "xen-git-remotes"
-            shelf.mkdir(parents=True, exist_ok=True)
-            home = shelf / cache.key("whole", name)
+            home = cache.shelf("xen-git-remotes") / cache.key("whole", name)
             with FileLock(f"{home}.lock"):
                 if not home.is_dir():
                     git.run("init", "-q", "--bare", home)
+                cache.trusted(home)
                 git.run("fetch", "-q", git.END, name, "+refs/*:refs/*", home=home)
             return cls(name, home)
         except command.CommandFailed as error:

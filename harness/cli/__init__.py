@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from harness import __version__
+from harness.shown import shown
 from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError, Verdict
 
 # Command name -> module that defines ``command``.  Loaded only when used, so that
@@ -68,7 +69,12 @@ def cli() -> None:
 
 def print_json(document: Any) -> None:
     """Print ``document`` as the one JSON document on stdout that --json promises."""
-    click.echo(json.dumps(document, indent=2, sort_keys=False, default=str))
+    echo(json.dumps(document, indent=2, sort_keys=False, default=str))
+
+
+def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print ``text`` as it may be shown (harness.shown); every command prints through this."""
+    click.echo(shown(text), err=err, nl=nl)
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -106,7 +112,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _fail(words: list[str], message: str, verdict: Verdict, code: int, kind: str) -> int:
     for line in message.splitlines():  # a lab file can have several faults at once
-        click.echo(f"error: {line}", err=True)
+        echo(f"error: {line}", err=True)
     if "--json" in words:
         print_json({"verdict": verdict, "error": message, "kind": kind})
     return code

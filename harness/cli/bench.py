@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import host_option, json_option, option
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
@@ -51,5 +51,5 @@ def command(name: str, host: str | None, lab: Path | None, as_json: bool) -> int
         print_json({"bench": name, "metrics": metrics})
     else:
         for metric, value in metrics.items():
-            click.echo(f"{metric:32} {value:,.4g}")
+            echo(f"{metric:32} {value:,.4g}")
     return 0

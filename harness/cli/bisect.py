@@ -17,7 +17,7 @@ from harness.bisect.repository import Repository
 from harness.bisect.search import Question, Step, Stop
 from harness.bisect.signature import Signature
 from harness.bisect.target import node_of, target_of
-from harness.cli import COMMANDS, print_json
+from harness.cli import COMMANDS, echo, print_json
 from harness.cli.options import host_option, json_option, option
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
@@ -117,7 +117,7 @@ def command(
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(place, error) from error
-    click.echo(f"-- {len(commits.ids)} commits; everything is in {place}", err=True)
+    echo(f"-- {len(commits.ids)} commits; everything is in {place}", err=True)
     began = time.monotonic()
     trees = processes.SourceTrees(repository, commits.newer, series, model)
     builds = processes.BuildProcesses(trees, booted.arch)
@@ -151,8 +151,8 @@ def command(
         print_json(result)
     else:
         for line in report.lines(result):
-            click.echo(line)
-        click.echo(str(place))
+            echo(line)
+        echo(str(place))
     return EXIT_PASS if found.answer.culprit is not None else EXIT_LAB
 
 
@@ -232,7 +232,7 @@ def _notice(repository: Repository, mends: bool) -> loop.Notice:
     def notice(step: Step, observations: Observations) -> None:
         name = step.revision.rpartition(":")[2]
         boots = len(observations.tested)
-        click.echo(
+        echo(
             f"-- {purpose[step.stage]} {name[:12]} {repository.subject(name)} "
             f"(up to {step.tries} tries, boot {boots + 1})",
             err=True,

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from harness import __version__
+from harness.cli import echo
 from harness.cli.options import host_option, option, takes
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
@@ -56,8 +57,8 @@ def command(host: str, xen: XenOptions, serial: bool, lab: Path | None) -> None:
     try:
         with session(plan, chosen, recorder, ask_own_domain) as live:
             address, port = live.machine.ssh
-            click.echo(f"dom0 is at {address} port {port}; consoles: {run.console(host)}", err=True)
-            click.echo("press Ctrl-] to power the machine off and leave", err=True)
+            echo(f"dom0 is at {address} port {port}; consoles: {run.console(host)}", err=True)
+            echo("press Ctrl-] to power the machine off and leave", err=True)
             _console(live) if serial else _shell(live)
             recorder.add(records.Test(host, "boot", Verdict.DONE, 0.0))
     finally:

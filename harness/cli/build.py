@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from harness.arch import Arch
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import json_option, takes
 from harness.config.options import XenOptions
 from harness.hypervisor.build import Build, build
@@ -44,11 +44,11 @@ def command(arch: str, xen: XenOptions, as_json: bool) -> None:
     else:
         how = "cached" if built.cached else f"{built.seconds:.0f} s"
         origin = f" (images/xen/{built.origin})" if built.origin else ""
-        click.echo(
+        echo(
             f"{arch} {built.flavour}{origin}: Xen {found.source.version}, "
             f"build id {built.build_id} ({how})"
         )
-        click.echo(str(built.image))
+        echo(str(built.image))
 
 
 def document(built: Build) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import json_option
 from harness.history.checker import CheckResult, check
 from harness.history.format.parquet import Reader
@@ -88,10 +88,10 @@ def _violation(violation: Any) -> dict[str, Any]:
 
 def _print(path: str, result: CheckResult) -> None:
     share = 100 * result.undecided / max(result.operations, 1)
-    click.echo(
+    echo(
         f"{result.verdict} {path}: {result.operations} operations in {result.seconds:.1f} s, "
         f"{result.undecided} undecided ({share:.2f} %), {result.found} violations"
     )
     for violation in result.violations:
-        click.echo("")
-        click.echo(violation.story)
+        echo("")
+        echo(violation.story)

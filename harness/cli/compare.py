@@ -6,19 +6,17 @@ from __future__ import annotations
 import json
 import math
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from harness.arch import Arch
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import host_option, json_option, option
+from harness.cli.tables import print_table
 from harness.compare.companions import missing_companions, read_table
 from harness.compare.judge import Comparison, Pair, Ratio, Rounds, details, judge, outcomes
 from harness.compare.measure import Measurement, read_measurement
@@ -91,7 +89,7 @@ def command(
     variants = find_variant(base, "BASE"), find_variant(candidate, "CANDIDATE", series, model)
     place = directory.create(out).path
     if why := _no_toolstack(variants, arch):  # the same load needs the same domains
-        click.echo(f"no domUs on either side: {why}", err=True)
+        echo(f"no domUs on either side: {why}", err=True)
         options = replace(options, lab=write_without_domus(hosts, place))
     both = {
         "base": options.with_xen(variants[0].options),
@@ -99,7 +97,7 @@ def command(
     }
 
     def notice(text: str) -> None:
-        click.echo(text, err=True)
+        echo(text, err=True)
 
     def run(role: Role, number: int, attempt: int) -> Measurement:
         again = f"-{attempt + 1}" if attempt else ""
@@ -130,7 +128,7 @@ def command(
         print_json(result)
     else:
         _print(comparison)
-        click.echo(str(place))
+        echo(str(place))
     return _EXITS[comparison.verdict]
 
 
@@ -192,23 +190,22 @@ def _ratio(one: Ratio) -> dict[str, Any]:
 
 
 def _print(comparison: Comparison) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     if comparison.differences:
-        found = Table("difference", "", "base", "candidate", "", "why")
-        for one in comparison.differences:
-            words = "worse" if one.worse else ""
-            found.add_row(one.what, one.subject, one.base, one.candidate, words, one.explained)
-        console.print(found)
+        rows = [
+            (d.what, d.subject, d.base, d.candidate, "worse" if d.worse else "", d.explained)
+            for d in comparison.differences
+        ]
+        print_table(["difference", "", "base", "candidate", "", "why"], rows, 160)
     for ratio in comparison.ratios:
         interval = ratio.ratio
         limits = f"{interval.low:.3f} to {interval.high:.3f}, {ratio.better} is better"
-        console.print(f"{ratio.name}: {interval.estimate:.3f} times the base ({limits})")
-    console.print(comparison.summary)
+        echo(f"{ratio.name}: {interval.estimate:.3f} times the base ({limits})")
+    echo(comparison.summary)
 
 
 def _no_toolstack(variants: Sequence[Variant], arch: Arch) -> str:
     """Return why dom0 can have no toolstack on one of ``variants``; "" if it can on all."""
     for one in variants:
-        if why := choose(one.source, arch, notice=lambda text: click.echo(text, err=True)).why_not:
+        if why := choose(one.source, arch, notice=lambda text: echo(text, err=True)).why_not:
             return f"{one.name}: {why}"
     return ""

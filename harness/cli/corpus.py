@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import json_option, option
+from harness.cli.tables import print_table
 from harness.config.host import BUILT_IN
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
@@ -80,7 +78,7 @@ def command(
     place = directory.create(out).path
 
     def run(entry: Entry, host: str, repeat: int, folder: Path) -> list[dict[str, Any]]:
-        click.echo(f"-- {entry.name} on {host}", err=True)
+        echo(f"-- {entry.name} on {host}", err=True)
         asked = replace(options, host=(host,), flavour=entry.name, repeat=repeat, out=folder)
         if entry.without_domus:
             asked = replace(asked, lab=write_without_domus(known_hosts, place))
@@ -96,7 +94,7 @@ def command(
         repeat=repeat,
         out=place,
         run=run,
-        notice=lambda cell: click.echo(
+        notice=lambda cell: echo(
             f"-- {cell.entry} on {cell.host}: {cell.outcome} {cell.explanation}", err=True
         ),
     )
@@ -104,7 +102,7 @@ def command(
         print_json([asdict(cell) for cell in cells])
     else:
         _print(cells)
-        click.echo(str(place / PAGE))
+        echo(str(place / PAGE))
     return exit_code(cells)
 
 
@@ -151,17 +149,20 @@ def _test(
 
 
 def _print(cells: Sequence[Cell]) -> None:
-    table = Table("host", "entry", "kind", "outcome", "seconds", "hits", "95 %", "explanation")
+    columns = ("host", "entry", "kind", "outcome", "seconds", "hits", "95 %", "explanation")
+    rows = []
     for cell in cells:
         low, high = cell.probability
-        table.add_row(
-            cell.host,
-            cell.entry,
-            cell.kind,
-            cell.outcome,
-            f"{cell.seconds:.1f}",
-            f"{cell.hits}/{cell.tries}",
-            "" if cell.good or not cell.tries else f"{100 * low:.0f}-{100 * high:.0f} %",
-            cell.explanation,
+        rows.append(
+            (
+                cell.host,
+                cell.entry,
+                cell.kind,
+                cell.outcome,
+                f"{cell.seconds:.1f}",
+                f"{cell.hits}/{cell.tries}",
+                "" if cell.good or not cell.tries else f"{100 * low:.0f}-{100 * high:.0f} %",
+                cell.explanation,
+            )
         )
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    print_table(columns, rows, 200)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import json_option
 from harness.conformance.report import coverage, document, write
 
@@ -33,4 +33,4 @@ def command(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(document(found))
     else:
-        click.echo(str(page))
+        echo(str(page))

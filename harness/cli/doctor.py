@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import json_option
 from harness.run import doctor
 from harness.verdict import EXIT_LAB, EXIT_PASS, Verdict
@@ -28,8 +28,8 @@ def command(as_json: bool) -> int:
         return EXIT_PASS if well else EXIT_LAB
     width = max(len(check.name) for check in checks)
     for check in checks:
-        click.echo(f"{'ok     ' if check.ok else 'MISSING'}  {check.name:{width}}  {check.detail}")
+        echo(f"{'ok     ' if check.ok else 'MISSING'}  {check.name:{width}}  {check.detail}")
         if check.mend:
-            click.echo(f"         {'':{width}}  -> {check.mend}")
-    click.echo("nothing is missing" if well else "repair the points above, then call doctor again")
+            echo(f"         {'':{width}}  -> {check.mend}")
+    echo("nothing is missing" if well else "repair the points above, then call doctor again")
     return EXIT_PASS if well else EXIT_LAB

@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from harness.arch import Arch
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import Decorator, host_option, json_option, option, takes
+from harness.cli.tables import print_table
 from harness.config.host import QemuHost
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
@@ -72,11 +70,11 @@ def list_(as_json: bool) -> int:
         print_json({"scenarios": rows})
         return 0
     designs = list(orders_by_design(next(iter(SCENARIOS.values()))))
-    table = Table("scenario", "what happens at once", "CPUs", *designs)
+    table = []
     for scenario in SCENARIOS.values():
         counts = (str(count) for count in orders_by_design(scenario).values())
-        table.add_row(scenario.name, scenario.description, str(len(scenario.threads)), *counts)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+        table.append([scenario.name, scenario.description, str(len(scenario.threads)), *counts])
+    print_table(["scenario", "what happens at once", "CPUs", *designs], table, 160)
     return 0
 
 
@@ -246,9 +244,9 @@ def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
     if as_json:
         print_json(document)
     elif not document["exposed"]:
-        click.echo(f"no order of {name} shows a fault in {xen.flavour}")
+        echo(f"no order of {name} shows a fault in {xen.flavour}")
     else:
-        click.echo(
+        echo(
             f"{document['reproduced']} of {options['repeat']} by the forced order, median "
             f"{document['median_seconds_forced']} s; {document['shown_under_stress']} of "
             f"{options['stress_repeat']} under stress, median "
@@ -280,7 +278,7 @@ def suggest(run: Path, as_json: bool) -> int:
     ]
     for host, test, evidence in failed:
         if evidence is None:
-            click.echo(
+            echo(
                 f"{host} {test.name}: no evidence of the failure (an older harness ran it)",
                 err=True,
             )
@@ -288,10 +286,10 @@ def suggest(run: Path, as_json: bool) -> int:
         print_json({"meetings": found})
         return 0
     for each in found:
-        click.echo(f"{each['host']} {each['test']}: {each['one']} overlapped {each['other']}")
-        click.echo(f"    evtchn-harness interleave run {' '.join(each['scenarios'])}")
+        echo(f"{each['host']} {each['test']}: {each['one']} overlapped {each['other']}")
+        echo(f"    evtchn-harness interleave run {' '.join(each['scenarios'])}")
     if not found:
-        click.echo("no scenario makes two calls that overlapped in a failure of this run")
+        echo("no scenario makes two calls that overlapped in a failure of this run")
     return 0
 
 
@@ -399,20 +397,20 @@ def _print(document: dict[str, Any], as_json: bool) -> int:
     elif document["forced_by"] == "delays":
         for part in document["scenarios"]:
             seen = sum(bool(times) for times in part["ends"].values()) - len(part["mismatches"])
-            click.echo(
+            echo(
                 f"{part['verdict']}  {part['scenario']}: {part['walked']} rounds, "
                 f"{seen} of the model's {len(part['ends']) - len(part['mismatches'])} ends seen, "
                 f"{part['schedules_per_second']} rounds a second  {part['message']}"
             )
             for each in part["mismatches"]:
-                click.echo(f"      {each['times']} x {each['end']}")
+                echo(f"      {each['times']} x {each['end']}")
     else:
         for part in document["scenarios"]:
-            click.echo(
+            echo(
                 f"{part['verdict']}  {part['scenario']}: {part['walked']} of {part['schedules']} "
                 f"walked, {len(part['infeasible'])} infeasible, {len(part['mismatches'])} "
                 f"mismatches, {part['schedules_per_second']} a second  {part['page']}"
             )
             for each in part["mismatches"][:3]:
-                click.echo(f"      schedule {each['schedule']}: {each['why']}")
+                echo(f"      schedule {each['schedule']}: {each['why']}")
     return exit_code(Verdict(document["verdict"]))

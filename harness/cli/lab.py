@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import json_option, option
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
@@ -46,7 +46,7 @@ def check(names: tuple[str, ...], lab: Path | None, as_json: bool) -> int:
     else:
         for probe in probes:
             word = "ok  " if probe.ok else "FAIL"
-            click.echo(f"{word} {probe.host:12} {probe.part:18} {probe.detail}")
+            echo(f"{word} {probe.host:12} {probe.part:18} {probe.detail}")
     return EXIT_PASS if ok else EXIT_LAB
 
 
@@ -62,9 +62,9 @@ def clean(names: tuple[str, ...], lab: Path | None, as_json: bool) -> None:
         return
     for name, paths in gone.items():
         for path in paths:
-            click.echo(f"{name}: {path}")
+            echo(f"{name}: {path}")
         if not paths:
-            click.echo(f"{name}: the harness has no files there")
+            echo(f"{name}: the harness has no files there")
 
 
 @command.command("power")
@@ -94,7 +94,7 @@ def power_(name: str, action: str, lab: Path | None, as_json: bool) -> None:
             }
             actions[action]()
             state = chain.state()
-    print_json({"host": name, "state": state}) if as_json else click.echo(f"{name}: {state}")
+    print_json({"host": name, "state": state}) if as_json else echo(f"{name}: {state}")
 
 
 def _servers(lab: Path | None, names: tuple[str, ...]) -> list[PhysicalHost]:

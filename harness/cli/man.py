@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from harness import __version__
-from harness.cli import cli
+from harness.cli import cli, echo
 from harness.verdict import EXIT_FAIL, EXIT_INTERRUPTED, EXIT_LAB, EXIT_PASS, EXIT_USAGE
 
 NAME = "evtchn-harness"
@@ -91,4 +91,4 @@ def _text(words: str) -> str:
 
 
 if __name__ == "__main__":
-    click.echo(page(), nl=False)
+    echo(page(), nl=False)

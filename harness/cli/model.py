@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.promela import export
 from harness.model.explore.search import Limits, Progress
@@ -20,7 +20,8 @@ from harness.model.lock.check import FlavourCheck, Violation, check
 from harness.model.lock.flavours import MAX_VIRT_CPUS
 from harness.model.lock.locks import LOCKS
 from harness.model.lock.scenarios import SCENARIOS, Bounds
-from harness.model.report import html, text
+from harness.model.report import text
+from harness.results.model_page import html
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, ConfigError, HarnessError
 
 _MIB = 1 << 20
@@ -141,7 +142,7 @@ def trace_command(
     for violation in chosen:
         _print_trace(violation)
     if not chosen:
-        click.echo(f"{flavour}: nothing fails within these bounds ({done.verdict})")
+        echo(f"{flavour}: nothing fails within these bounds ({done.verdict})")
     return EXIT_PASS
 
 
@@ -166,7 +167,7 @@ def export_command(
     assert language == "promela"
     model = export(SCENARIOS[scenario](flavour, Bounds(readers, writers, arch)))
     if output is None:
-        click.echo(model, nl=False)
+        echo(model, nl=False)
     else:
         _write(output, model)
 
@@ -180,10 +181,10 @@ def export_command(
 )
 def report_command(output: Path) -> None:
     """Explore everything; write what is proved and refuted to an HTML page, and print it."""
-    made = build_report(lambda doing: click.echo(f"{doing} ...", err=True))
+    made = build_report(lambda doing: echo(f"{doing} ...", err=True))
     _write(output, html(made))
-    click.echo(text(made))
-    click.echo(f"Written to {output}", err=True)
+    echo(text(made))
+    echo(f"Written to {output}", err=True)
 
 
 def _write(output: Path, content: str) -> None:
@@ -273,7 +274,7 @@ def _document(done: FlavourCheck, seconds: float) -> dict[str, Any]:
 
 def _print(done: FlavourCheck, seconds: float) -> None:
     bounds = done.bounds
-    click.echo(
+    echo(
         f"{done.flavour}, {bounds.readers} readers, {bounds.writers} writers, "
         f"W = {MAX_VIRT_CPUS[bounds.arch]} ({bounds.arch}), memory {done.memory.value}: "
         f"{done.verdict}, {done.states} states in {seconds:.1f} s"
@@ -281,20 +282,20 @@ def _print(done: FlavourCheck, seconds: float) -> None:
     for one in done.explored:
         told_apart = "" if one.unreduced is None else f", {one.unreduced} with threads told apart"
         limit = "" if one.exhausted else ", NOT EXHAUSTED"
-        click.echo(
+        echo(
             f"  {one.scenario}: {one.readers} readers, {one.writers} writers, "
             f"{one.states} states{told_apart}{limit}"
         )
         for invariant in one.invariants if one.scenario == "lock" else ():
-            click.echo(f"    invariant, any number of threads: {invariant}")
+            echo(f"    invariant, any number of threads: {invariant}")
     for violation in done.violations:
-        click.echo("")
+        echo("")
         _print_trace(violation)
 
 
 def _print_trace(violation: Violation) -> None:
     only = ", model only" if violation.model_only else ""
     where = f"scenario {violation.scenario}{only}"
-    click.echo(f"{violation.name}: NOT {violation.property} ({where})")
+    echo(f"{violation.name}: NOT {violation.property} ({where})")
     for line in trace_lines(violation.trace):
-        click.echo(f"  {line}")
+        echo(f"  {line}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import json_option, option
 from harness.config.host import QemuHost
 from harness.config.lab import load_lab
@@ -109,9 +109,9 @@ def _night(
     if as_json:
         print_json(document(report, store.home))
     else:
-        click.echo((store.home / "nights" / night.id / "summary.txt").read_text(), nl=False)
+        echo((store.home / "nights" / night.id / "summary.txt").read_text(), nl=False)
     return report.exit_code
 
 
 def _notice(text: str) -> None:
-    click.echo(f"-- {text}", err=True)
+    echo(f"-- {text}", err=True)

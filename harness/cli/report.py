@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import json_option
 from harness.results.document import run_document
 from harness.results.report import write_reports
@@ -25,8 +25,8 @@ def command(directory: Path, as_json: bool) -> None:
     """
     run = write_reports(directory)
     for problem in run.problems:
-        click.echo(f"warning: {problem}", err=True)
+        echo(f"warning: {problem}", err=True)
     if as_json:
         print_json(run_document(run))
     else:
-        click.echo(str(run.directory.report))
+        echo(str(run.directory.report))

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import json_option, takes
 from harness.config.options import RunOptions
 from harness.data import BOOT_TEST, TESTCASES
@@ -78,7 +78,7 @@ def _bisect_run(options: RunOptions, tests: Sequence[Path], as_json: bool) -> in
         source, how = open_source(options), how_to_build(options)
         flavour = options.flavour or flavours.AS_IT_STANDS
         if why := gitrun.unbuildable(source, flavour, archs, how):
-            click.echo(f"skipped: {why}", err=True)
+            echo(f"skipped: {why}", err=True)
             return gitrun.SKIP
         found = flavours.find(flavour, source, options.model)
         xen = Hypervisor(source=source, flavour=found, how=how)
@@ -89,10 +89,10 @@ def _bisect_run(options: RunOptions, tests: Sequence[Path], as_json: bool) -> in
             if (said := gitrun.exit_code(load(run.directory.path))) != gitrun.STOP:
                 return said
     except DoesNotApply as error:
-        click.echo(f"skipped: {error}", err=True)
+        echo(f"skipped: {error}", err=True)
         return gitrun.SKIP
     except HarnessError as error:  # exit code 2 or 3 would mean "bad" to git
-        click.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
     return gitrun.STOP
 
 
@@ -101,19 +101,17 @@ def _run_each(options: RunOptions, tests: Sequence[Path], as_json: bool) -> int:
     from harness.run.each import run_each
 
     _tests(options.suite, tests)  # a test file that is not there is told before anything is built
-    document = run_each(
-        options, [str(test) for test in tests], lambda text: click.echo(text, err=True)
-    )
+    document = run_each(options, [str(test) for test in tests], lambda text: echo(text, err=True))
     if as_json:
         print_json(document)
     else:
         for step in document["steps"]:
-            click.echo(
+            echo(
                 f"{step['verdict']:5} {step['number']}/{document['patches']} {step['subject']}  "
                 f"{step['message']}".rstrip()
             )
-        click.echo(document["message"] or f"{document['verdict']} after every patch")
-        click.echo(document["path"])
+        echo(document["message"] or f"{document['verdict']} after every patch")
+        echo(document["path"])
     return exit_code(document["verdict"])
 
 
@@ -137,7 +135,7 @@ def _run(plan: Plan, suite: str, tests: Sequence[Path], as_json: bool) -> HostRu
     if as_json:
         print_json(run_document(load(place)))
     else:
-        click.echo(str(run.directory.report))
+        echo(str(run.directory.report))
     return run
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from harness import page
 from harness.conformance.cells import BY_CHANCE, Cell, Scope, catalogue
 from harness.model.evtchn.releases import Release
 from harness.model.evtchn.rules import by_names
@@ -22,7 +21,6 @@ from harness.results.directory import RunDirectory, write_whole
 from harness.results.journal import read
 
 PAGE, DOCUMENT = "coverage.html", "coverage.json"
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -124,17 +122,19 @@ def document(found: Coverage) -> dict[str, Any]:
 
 def write(found: Coverage, out: Path) -> Path:
     """Write coverage.html and coverage.json into the directory ``out``; return the first's path."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("coverage.html.j2").render(found=found, table=_table(found))
     write_whole(out / DOCUMENT, json.dumps(document(found), indent=1) + "\n")
-    write_whole(out / PAGE, page)
+    write_whole(out / PAGE, render(found))
     return out / PAGE
+
+
+def render(found: Coverage) -> str:
+    """Return coverage.html."""
+    return page.render(
+        "coverage.html.j2",
+        {"found": found, "table": _table(found)},
+        packages=("harness.conformance",),
+        styles=("coverage.css",),
+    )
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-import jinja2
-
+from harness import page
 from harness.arch import Arch
 from harness.corpus.entry import Entry
 from harness.corpus.judge import Cell, cannot_show_cell, judge
@@ -18,7 +17,6 @@ from harness.results.directory import write_whole
 
 DOCUMENT = "corpus.json"
 PAGE = "corpus.html"
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 _Tests = Sequence[dict[str, Any]]
@@ -70,11 +68,8 @@ def _cell(entry: Entry, host: str, repeat: int, out: Path, run: RunEntry) -> Cel
 def write(cells: Iterable[Cell], out: Path) -> None:
     """Write ``cells`` to ``out`` as JSON and as an HTML page, each completely or not at all."""
     rows = [asdict(cell) for cell in cells]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
+    made = page.render(
+        "corpus.html.j2", {"cells": rows}, packages=("harness.corpus",), styles=("corpus.css",)
     )
-    page = environment.get_template("corpus.html.j2").render(cells=rows)
     write_whole(out / DOCUMENT, json.dumps(rows, indent=2) + "\n")
-    write_whole(out / PAGE, page)
+    write_whole(out / PAGE, made)

@@ -13,7 +13,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import apt, cache, command
+from harness import apt, cache
+from harness.apt import deb
+from harness.apt.tree import Tree
 from harness.arch import NAMES, Arch
 from harness.verdict import LabError
 
@@ -40,7 +42,7 @@ def from_packages(release: str, codename: str) -> Packages | None:
             found = apt.fetch(arch, [name, _HEADERS], codename=codename)
         except LabError:
             return None
-        debs = {deb.name: (deb.version, path) for deb, path in found.items()}
+        debs = {one.name: (one.version, path) for one, path in found.items()}
         files[arch] = (*debs[name], debs[_HEADERS][1])
     version = files[Arch.X86_64][0]
     digest = cache.key(
@@ -50,9 +52,10 @@ def from_packages(release: str, codename: str) -> Packages | None:
     def unpack(folder: Path) -> None:
         for arch, (_, image, headers) in files.items():
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                for deb in (image, headers):
-                    command.run([command.which("dpkg-deb", "dpkg"), "-x", deb, scratch])
-                _take(Path(scratch), release, arch, folder)
+                tree = Tree(Path(scratch))
+                for package in (image, headers):
+                    deb.unpack(package, tree)
+                _take(tree, release, arch, folder)
 
     return Packages(cache.entry("xen-deb", digest, unpack), version, digest)
 
@@ -70,15 +73,15 @@ def image_build_id(path: Path) -> str:
     return found[1].hex()
 
 
-def _take(unpacked: Path, release: str, arch: Arch, folder: Path) -> None:
+def _take(unpacked: Tree, release: str, arch: Arch, folder: Path) -> None:
     target = image(folder, arch)
     target.parent.mkdir(parents=True)
-    boot = unpacked / "boot" / f"xen-{release}-{NAMES[arch].debian}"
-    packed = boot.with_name(f"{boot.name}.gz")
+    boot = f"/boot/xen-{release}-{NAMES[arch].debian}"
+    packed = f"{boot}.gz"
     target.write_bytes(
-        gzip.decompress(packed.read_bytes()) if packed.exists() else boot.read_bytes()
+        gzip.decompress(unpacked.read(packed)) if unpacked.is_file(packed) else unpacked.read(boot)
     )
     public = folder / "xen" / "include" / "public"
     public.mkdir(parents=True, exist_ok=True)
     for header in ("domctl.h", "sysctl.h"):
-        (public / header).write_bytes((unpacked / "usr/include/xen" / header).read_bytes())
+        (public / header).write_bytes(unpacked.read(f"/usr/include/xen/{header}"))

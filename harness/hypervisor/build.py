@@ -152,9 +152,7 @@ def _make(
     tree = folder / "tree"
     _copy(source, tree)
     flavours.apply(chosen, tree)
-    logs = cache.root() / f"{_SHELF}-logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    log = logs / f"{digest}.log"
+    log = cache.shelf(f"{_SHELF}-logs") / f"{digest}.log"
     log.unlink(missing_ok=True)
     xen = tree / "xen"
     with counted(xen, progress):

@@ -136,7 +136,7 @@ class Recipe:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", "/"),
             "LC_ALL": "C",
-            "CCACHE_DIR": cache.root() / "ccache",
+            "CCACHE_DIR": cache.shelf("ccache"),
             "CCACHE_BASEDIR": tree,
             "CCACHE_NOHASHDIR": "1",
         }

@@ -142,7 +142,8 @@ def _unpacked(home: Path, treeish: str) -> Path:
         tarball = folder / "tree.tar"
         there = git.run("ls-tree", "--name-only", treeish, "--", *_UNPACKED, home=home).splitlines()
         git.run("archive", "--format=tar", "-o", tarball, treeish, "--", *there, home=home)
-        command.run([command.which("tar", "tar"), "-xf", tarball, "-C", folder])
+        own = "--no-same-owner"  # not a user that the tree names
+        command.run([command.which("tar", "tar"), own, "-xf", tarball, "-C", folder])
         tarball.unlink()
 
     return cache.entry("xen-trees", treeish, unpack)
@@ -222,11 +223,12 @@ def _commit(home: Path, ref: str) -> str:
 
 def _fetch(url: str, ref: str) -> Path:
     """Return a bare repository in the cache whose FETCH_HEAD is ``ref`` of ``url``."""
-    shelf = cache.root() / "xen-git-remotes"
+    shelf = cache.shelf("xen-git-remotes")
     home = shelf / cache.key(url, ref)
     try:
-        shelf.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{home}.lock"):
+            if home.exists():
+                cache.trusted(home)
             git.run("init", "-q", "--bare", home)
             git.run("fetch", "-q", "--depth=1", git.END, url, ref, home=home)
     except OSError as error:

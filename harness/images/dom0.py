@@ -8,6 +8,7 @@ to the cached initramfs, which stage 1 copies to /run/harness.
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 import tempfile
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import apt, cache
+from harness.apt.tree import Tree
 from harness.arch import NAMES, Arch
 from harness.data import GUESTS, IMAGES
 from harness.images import cpio, kernel, packagelist, rootfs
@@ -68,7 +70,8 @@ _ETC = {
     "mtab": "",
 }
 # Where the device model of HVM guests is, in the distribution's releases.
-_DEVICE_MODELS = ("usr/libexec/xen-qemu-system-i386", "usr/bin/qemu-system-i386")
+_DEVICE_MODELS = ("/usr/libexec/xen-qemu-system-i386", "/usr/bin/qemu-system-i386")
+_CPU_MAP = "/usr/share/libvirt/cpu_map"
 _FOLDERS = ("dev", "proc", "sys", "run", "tmp", "root", "mnt", "var/tmp", "var/cache/libvirt")
 _VAR = (
     "lib/xen/dump",
@@ -176,18 +179,18 @@ def _make(
         kernel_taken = beside.submit(
             _kernel, files["dom0"], work
         )  # takes as long as all other packages
-        trees = {who: Path(scratch, who) for who in _WHO}
+        trees = {who: Tree(Path(scratch, who)) for who in _WHO}
         for who, tree in trees.items():
-            tree.mkdir()
+            tree.root.mkdir()
             debs = [path for deb, path in files[who].items() if lists[who].has_package(deb.name)]
-            rootfs.unpack(debs, lists[who], tree)
+            rootfs.unpack(debs, lists[who], tree.root)
         linux = kernel_taken.result()
         (work / "vmlinux").write_bytes(linux.image)
         _write_initramfs(work / "initramfs.cpio", trees["dom0"], linux.modules["dom0"])
         _write_initramfs(work / "domu.cpio", trees["domu"], linux.modules["domu"])
         _finish(trees["dom0"], linux.image)
         notice(f"making dom0's file system ({arch})")
-        rootfs.make_ext4(trees["dom0"], work / "root.ext4")
+        rootfs.make_ext4(trees["dom0"].root, work / "root.ext4")
     packages = sorted({(deb.name, deb.version) for debs in files.values() for deb in debs})
     about = {"packages": packages, "kernel": linux.version}
     (work / "about.json").write_text(json.dumps(about, indent=1))
@@ -207,11 +210,11 @@ def _kernel(files: Mapping[apt.Deb, Path], scratch: Path) -> kernel.Kernel:
     return kernel.from_package(_package(files), wanted, scratch=scratch)
 
 
-def _write_initramfs(path: Path, tree: Path, modules: Iterable[kernel.Module]) -> None:
+def _write_initramfs(path: Path, tree: Tree, modules: Iterable[kernel.Module]) -> None:
     members: dict[str, cpio.Member] = {
         name: cpio.Folder() for name in ("dev", "proc", "sys", "root", "run", "tmp")
     }
-    members["bin/busybox"] = cpio.File(tree / "usr/bin/busybox", 0o755)
+    members["bin/busybox"] = cpio.File(tree.read("/usr/bin/busybox"), 0o755)
     members["bin/sh"] = cpio.Link("busybox")
     members |= {f"modules/{module.name}.ko": cpio.File(module.body) for module in modules}
     order = "".join(f"{module.name}.ko {module.parameters}\n" for module in modules)
@@ -219,48 +222,41 @@ def _write_initramfs(path: Path, tree: Path, modules: Iterable[kernel.Module]) -
     path.write_bytes(cpio.archive(members))
 
 
-def _finish(tree: Path, linux: bytes) -> None:
+def _finish(tree: Tree, linux: bytes) -> None:
     """Do what the packages' maintainer scripts would do, as far as dom0 needs it."""
     for folder in (*_FOLDERS, *(f"var/{name}" for name in _VAR)):
-        (tree / folder).mkdir(parents=True, exist_ok=True)
-    for name, target in (("var/run", "/run"), ("var/lock", "/run/lock")):
-        if not (tree / name).is_symlink():
-            (tree / name).symlink_to(target)
+        tree.make_folder(f"/{folder}")
+    for name, target in (("/var/run", "/run"), ("/var/lock", "/run/lock")):
+        if not tree.exists(name):
+            tree.link(name, target)
     for name, text in _ETC.items():
-        (tree / "etc" / name).write_text(text)
+        tree.write(f"/etc/{name}", text)
     for applet in _words(IMAGES / "dom0/applets.txt"):
-        if not any(
-            (tree / "usr" / folder / applet).is_symlink()
-            or (tree / "usr" / folder / applet).exists()
-            for folder in ("bin", "sbin")
-        ):
-            (tree / "usr/bin" / applet).symlink_to("busybox")
-    for model in (tree / "usr/share/libvirt/cpu_map").glob("x86_*.xml"):
+        if not any(tree.exists(f"/usr/{folder}/{applet}") for folder in ("bin", "sbin")):
+            tree.link(f"/usr/bin/{applet}", "busybox")
+    for name in fnmatch.filter(tree.names(_CPU_MAP), "x86_*.xml"):
         # Xen hides sep on AMD; libvirt then finds no model at all and refuses to start.
-        if model.name != "x86_features.xml":
-            model.write_text(_SEP.sub("", model.read_text()))
+        if name != "x86_features.xml":
+            model = f"{_CPU_MAP}/{name}"
+            tree.write(model, _SEP.sub("", tree.read(model).decode()))
     _place_device_model(tree)
-    kernel_path = tree / DOMU_KERNEL.lstrip("/")
-    kernel_path.parent.mkdir(exist_ok=True)
-    kernel_path.write_bytes(linux)
+    tree.write(DOMU_KERNEL, linux)
 
 
-def _place_device_model(tree: Path) -> None:
+def _place_device_model(tree: Tree) -> None:
     """Put the device model of HVM guests where libvirt looks for it, beside hvmloader."""
-    for xen in tree.glob("usr/lib/xen-[0-9]*"):
-        if not (tree / "usr/lib/xen").exists():
-            (tree / "usr/lib/xen").symlink_to(
-                xen.name
-            )  # libvirt of some releases uses a path without a version
+    for xen in fnmatch.filter(tree.names("/usr/lib"), "xen-[0-9]*"):
+        if not tree.exists("/usr/lib/xen"):
+            tree.link("/usr/lib/xen", xen)  # libvirt of some releases uses a path without a version
         for model in _DEVICE_MODELS:
-            if (tree / model).is_file():
-                (xen / "bin/qemu-system-i386").symlink_to(f"/{model}")
+            if tree.is_file(model):
+                tree.link(f"/usr/lib/{xen}/bin/qemu-system-i386", model)
                 break
     # It would load every Multiboot kernel by DMA, which QEMU's machines for Xen do not have.
-    with_dma = tree / "usr/share/qemu/multiboot_dma.bin"
-    if with_dma.is_file():
-        with_dma.unlink()
-        with_dma.symlink_to("multiboot.bin")
+    with_dma = "/usr/share/qemu/multiboot_dma.bin"
+    if tree.is_file(with_dma):
+        tree.remove(with_dma)
+        tree.link(with_dma, "multiboot.bin")
 
 
 def _modules(path: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from harness import command
+from harness.apt.deb import check
 from harness.verdict import LabError
 
 _DEPENDS = re.compile(rb"(?:^|\0)depends=([^\0]*)\0")
@@ -46,6 +47,7 @@ def from_package(deb: Path, wanted: Mapping[str, Mapping[str, str]], *, scratch:
     """
     tar = scratch / "kernel.tar"
     try:
+        check(deb)
         # dpkg-deb writes the tar file to its output: command.run's log is just that.
         command.run([command.which("dpkg-deb", "dpkg"), "--fsys-tarfile", deb], log=tar)
         with tarfile.open(tar) as package:
@@ -125,7 +127,11 @@ def _take(package: tarfile.TarFile, wanted: Mapping[str, Mapping[str, str]]) -> 
 
 
 def _read(package: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = package.extractfile(member)
+    try:
+        stream = package.extractfile(member)  # of a link: what it leads to, in the package
+    except KeyError:
+        what = "a link in the kernel's package leads to nothing"
+        raise LabError(what, where=member.name) from None
     return stream.read() if stream else b""
 
 

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import tarfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness import command
+from harness.apt import deb
+from harness.apt.tree import Tree
 from harness.images.packagelist import PackageList
 from harness.verdict import LabError
 
@@ -24,50 +23,10 @@ def unpack(debs: Iterable[Path], wanted: PackageList, tree: Path) -> None:
     for name in _MERGED:
         (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
         (tree / name).symlink_to(f"usr/{name}")
+    below = Tree(tree)
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(_unpack_one, deb, wanted, tree) for deb in debs]:
+        for done in [pool.submit(deb.unpack, path, below, wanted.has_path) for path in debs]:
             done.result()
-
-
-def _unpack_one(deb: Path, wanted: PackageList, tree: Path) -> None:
-    argv = [command.which("dpkg-deb", "dpkg"), "--fsys-tarfile", str(deb)]
-    broken = LabError(f"dpkg-deb cannot unpack {deb}", hint="delete the file and run again")
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        try:
-            with tarfile.open(fileobj=child.stdout, mode="r|") as package:
-                for member in package:
-                    path = member.name.removeprefix("./").strip("/")
-                    if path and path != "." and not member.isdir() and wanted.has_path("/" + path):
-                        _place(package, member, tree, path)
-            child.stdout.read()  # the padding at the end: else SIGPIPE kills dpkg-deb
-        except tarfile.TarError as error:
-            raise broken from error
-    if child.returncode != 0:
-        raise broken
-
-
-def _place(package: tarfile.TarFile, member: tarfile.TarInfo, tree: Path, path: str) -> None:
-    target = tree / _merged(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_symlink() or target.exists():
-        return  # the same file with and without usr/ in front
-    if member.issym():
-        target.symlink_to(member.linkname)
-    elif member.islnk():
-        source = tree / _merged(member.linkname.removeprefix("./"))
-        if source.exists():
-            shutil.copy2(source, target)
-    elif member.isfile():
-        stream = package.extractfile(member)
-        assert stream is not None
-        with target.open("wb") as out:
-            shutil.copyfileobj(stream, out)
-        target.chmod(member.mode & 0o7777 | 0o600)  # we must be able to read it
-
-
-def _merged(path: str) -> str:
-    return f"usr/{path}" if path.split("/", 1)[0] in _MERGED else path
 
 
 def make_ext4(tree: Path, image: Path) -> None:

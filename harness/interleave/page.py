@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
+from harness import page
 from harness.interleave.force_orders import TriedOrder
 from harness.interleave.order_runner import OrderOutcome
 from harness.interleave.scenarios import Scenario
@@ -43,22 +42,18 @@ def write_page(
 
 def render(header: PageHeader, tried: Sequence[TriedOrder], files: dict[int, str]) -> str:
     """Return the page as one HTML document that needs no other file."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("harness.interleave"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     outcomes = [each.result.outcome for each in tried]
     ordered = sorted(tried, key=lambda each: (_RANK[each.result.outcome], each.number))
-    return environment.get_template("scenario.html.j2").render(
-        header=header,
-        threads=_thread_names(header.scenario),
-        tried=ordered,
-        counts={outcome: outcomes.count(outcome) for outcome in OrderOutcome},
-        files=files,
-        unfolded={each.number for each in ordered[:_OPEN]},
+    values = {
+        "header": header,
+        "threads": _thread_names(header.scenario),
+        "tried": ordered,
+        "counts": {outcome: outcomes.count(outcome) for outcome in OrderOutcome},
+        "files": files,
+        "unfolded": {each.number for each in ordered[:_OPEN]},
+    }
+    return page.render(
+        "scenario.html.j2", values, packages=("harness.interleave",), styles=("scenario.css",)
     )
 
 

@@ -32,9 +32,8 @@ def slot(cpus: int, notice: Callable[[str], None]) -> Iterator[None]:
     def waits() -> None:
         notice("waiting until another run ends: there are not enough CPUs for both machines")
 
-    shelf = cache.root() / "slots"
+    shelf = cache.shelf("slots")
     try:
-        shelf.mkdir(parents=True, exist_ok=True)
         turn = _first_free([FileLock(shelf / "queue.lock")], waits)
         try:
             lock = _first_free([FileLock(shelf / f"{n}.lock") for n in range(slots(cpus))], waits)

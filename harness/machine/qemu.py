@@ -372,6 +372,20 @@ def disk_io(qemu_img: str, disk: Path) -> str:
     return "io_uring"
 
 
+def user() -> str:
+    """Return as which user QEMU runs, in words for people, and what that means for a bad Xen.
+
+    Xen's images lie in our cache, its sockets and disk in a scratch directory that is ours alone:
+    libvirt's own user could read neither.  So QEMU runs as we do.
+    """
+    if os.geteuid() == 0:
+        return (
+            "as root, not confined by AppArmor or SELinux: a Xen that breaks out of QEMU is root "
+            "here; run as an ordinary user to avoid that (docs/security.md)"
+        )
+    return "as you: a Xen that breaks out of QEMU can do here what you can (docs/security.md)"
+
+
 def _seclabels(connection: libvirt.virConnect | None) -> list[tuple[str, str]]:
     """Return (model, label) pairs with which QEMU runs as our user, so that it may read our cache.
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 from markupsafe import Markup
 
+from harness import page
 from harness.nightly.changepoint import WINDOW
 from harness.nightly.detect import TEST_WINDOW, Finding, group_findings
 from harness.nightly.night_report import NightReport, count_verdicts, duration, read_night
@@ -24,12 +24,14 @@ from harness.nightly.outcome import THROUGHPUT
 from harness.nightly.schema import CellKey, CellRow, Night, TestRow
 from harness.nightly.sparkline import strip, trend
 from harness.nightly.store import Store
-from harness.results.directory import write_whole
+from harness.results.console import logs
+from harness.results.directory import RunDirectory, write_whole
 from harness.verdict import ConfigError, Verdict
 
 FILE = "dashboard.html"
 _SHOWN = (THROUGHPUT, "send.domu.p50_us")  # of every cell; other figures only if they changed
 _BAD = (Verdict.FAIL, Verdict.ERROR, Verdict.MISS)
+_FILTERED = 12  # hosts; with more, the page has a field that filters them
 _MOST = 200  # entries of a list: after a power failure a lab has a thousand of the same kind
 
 
@@ -92,33 +94,34 @@ def render_dashboard(store: Store) -> str:
     columns = sorted(pairs, key=lambda pair: xens.index(pair[0]))
     tiles = _tiles(store, report, nights[-TEST_WINDOW:])
     trends = _trends(store, report, nights)
-    loaders = [jinja2.PackageLoader("harness.nightly"), jinja2.PackageLoader("harness.results")]
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(loaders),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(duration=duration, figure=_figure)
     groups = _finding_groups(store.home, report)
     failed = _failed_cells(store.home, report)
-    return environment.get_template("dashboard.html.j2").render(
-        report=report,
-        verdicts=count_verdicts(report.cells),
-        finding_groups=groups[:_MOST],
-        more_findings=max(0, len(groups) - _MOST),
-        new_counts=_new_counts(report),
-        failed_cells=failed[:_MOST],
-        more_failed_cells=max(0, len(failed) - _MOST),
-        columns=columns,
-        xens=[(xen, len(list(group))) for xen, group in itertools.groupby(columns, lambda c: c[0])],
-        hosts=list(dict.fromkeys(cell.host for cell in report.cells)),
-        tiles=tiles,
-        trends=trends,
-        nights=_nights(store, nights[-TEST_WINDOW:]),
-        strip_nights=TEST_WINDOW,
-        trend_nights=len(nights),
+    grouped = itertools.groupby(columns, lambda column: column[0])
+    values: dict[str, Any] = {
+        "report": report,
+        "verdicts": count_verdicts(report.cells),
+        "finding_groups": groups[:_MOST],
+        "more_findings": max(0, len(groups) - _MOST),
+        "new_counts": _new_counts(report),
+        "failed_cells": failed[:_MOST],
+        "more_failed_cells": max(0, len(failed) - _MOST),
+        "columns": columns,
+        "xens": [(xen, len(list(group))) for xen, group in grouped],
+        "hosts": list(dict.fromkeys(cell.host for cell in report.cells)),
+        "tiles": tiles,
+        "trends": trends,
+        "nights": _nights(store, nights[-TEST_WINDOW:]),
+        "strip_nights": TEST_WINDOW,
+        "trend_nights": len(nights),
+        "filtered": _FILTERED,
+    }
+    return page.render(
+        "dashboard.html.j2",
+        values,
+        packages=("harness.nightly", "harness.results"),
+        styles=("report.css", "dashboard.css"),
+        script="dashboard.js" if len(values["hosts"]) > _FILTERED else "",
+        filters={"duration": duration, "figure": _figure},
     )
 
 
@@ -149,19 +152,26 @@ def _links(home: Path, cell: CellRow, tests: Iterable[TestRow]) -> Iterable[Link
     """Yield links to the files that exist: report, witnesses, consoles, terminal."""
     if href := _report(home, cell.run):
         yield Link(href, "report")
+    run = RunDirectory(home / cell.run)
     for artifact in dict.fromkeys(file for test in tests for file in test.artifacts):
-        if (home / cell.run / artifact).is_file():
+        if run.file(artifact):
             yield Link(quote(f"{cell.run}/{artifact}"), Path(artifact).name)
-    for console in sorted((home / cell.run / "console").glob("*/*.log")):
-        yield Link(quote(str(console.relative_to(home))), f"console {console.stem}")
-    if (home / f"{cell.run}.log").is_file():
+    for folder in sorted((run.path / "console").glob("*")):
+        for console in logs(folder) if run.holds(folder) else ():
+            yield Link(quote(str(console.relative_to(home))), f"console {console.stem}")
+    if _is_there(home / f"{cell.run}.log"):
         yield Link(quote(f"{cell.run}.log"), "terminal")
 
 
 def _report(home: Path, run: str) -> str:
     """Return the link to the report of ``run``; "" if there is none, or not any more."""
-    there = bool(run) and (home / run / "report.html").is_file()
+    there = bool(run) and _is_there(home / run / "report.html")
     return quote(f"{run}/report.html") if there else ""
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether ``path`` is a file of the store; a link may lead out of it."""
+    return path.is_file() and not path.is_symlink()
 
 
 def _tiles(

@@ -6,11 +6,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.nightly.schema import Cause
 from harness.results import records, store
+from harness.results.directory import is_below
 from harness.results.records import Latency
 from harness.verdict import ConfigError, HarnessError, Verdict
 
@@ -68,9 +69,14 @@ def read_outcome(path: Path, error: HarnessError | None = None) -> RunOutcome:
         build=host.build_id,
         seed=run.seed,
         operations=host.operations,
-        tests=host.tests,
+        tests=tuple(_with_own_files(test) for test in host.tests),
         metrics=metrics(host.samples, host.latencies),
     )
+
+
+def _with_own_files(test: records.Test) -> records.Test:
+    """Return ``test`` without artifacts outside of its run: pages and KCIDB link them."""
+    return replace(test, artifacts=tuple(name for name in test.artifacts if is_below(name)))
 
 
 def is_finished(path: Path) -> bool:

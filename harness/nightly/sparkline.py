@@ -25,7 +25,7 @@ def strip(nights: Sequence[tuple[str, str]]) -> str:
         count = len(list(group))
         if verdict:
             tile = (
-                f'<rect class="{verdict.lower()}" x="{at * _TILE}" '
+                f'<rect class="{html.escape(verdict.lower())}" x="{at * _TILE}" '
                 f'width="{count * _TILE - 1}" height="{_HEIGHT}"/>'
             )
             parts.append(f'<a href="{html.escape(link)}">{tile}</a>' if link else tile)

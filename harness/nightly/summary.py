@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from harness.nightly.detect import Finding, group_findings
 from harness.nightly.night_report import NightReport, count_verdicts, duration
 from harness.nightly.schema import CellRow
+from harness.shown import shown
 from harness.verdict import Verdict
 
 _WIDTH = 72
@@ -57,7 +58,7 @@ def render_summary(report: NightReport, place: str) -> str:
     faults = [c for c in report.done if c.verdict in (Verdict.MISS, Verdict.ERROR)]
     lines += _cells("No result, because of the lab or the harness", faults)
     lines += _cells("Not run", report.left)
-    return "\n".join([*lines, "", place, ""])
+    return shown("\n".join([*lines, "", place, ""]))
 
 
 def _groups(

@@ -50,9 +50,14 @@ class Stream:
     tail: Excerpt
 
 
+def logs(folder: Path) -> list[Path]:
+    """Return the logs in ``folder`` (none if it does not exist): no link, and no pipe."""
+    return [log for log in sorted(folder.glob("*.log")) if log.is_file() and not log.is_symlink()]
+
+
 def read_streams(folder: Path, events: Sequence[ConsoleEvent]) -> tuple[Stream, ...]:
     """Return the streams recorded in ``folder`` (none if it does not exist), xen and dom0 first."""
-    paths = sorted(folder.glob("*.log"), key=lambda path: (_rank(path.stem), path.stem))
+    paths = sorted(logs(folder), key=lambda path: (_rank(path.stem), path.stem))
     return tuple(_stream(path, [e for e in events if e.stream == path.stem]) for path in paths)
 
 

@@ -8,8 +8,9 @@ import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from harness.shown import without_secrets
 from harness.verdict import ConfigError, LabError
 
 SHELF = Path("results")  # default place of run directories, below the working directory
@@ -42,6 +43,25 @@ class RunDirectory:
     def log(self) -> Path:
         return self.path / "run.log"
 
+    def holds(self, path: Path) -> bool:
+        """Return whether ``path`` is in this directory, wherever links lead.
+
+        It may come from somebody else's journal, and lead out by "..", by an absolute path, or by
+        a link.
+        """
+        try:
+            return path.resolve().is_relative_to(self.path.resolve())
+        except (OSError, ValueError):  # not a name of a file
+            return False
+
+    def file(self, name: str) -> Path | None:
+        """Return the regular file ``name``, relative to this directory; None if it has none."""
+        path = self.path / name
+        try:
+            return path if self.holds(path) and path.is_file() else None
+        except (OSError, ValueError):
+            return None
+
     def console(self, host: str) -> Path:
         """Folder of ``host``'s consoles: <stream>.log, each line after its ISO time stamp."""
         return self.path / "console" / host
@@ -70,12 +90,16 @@ def create(out: Path | None = None) -> RunDirectory:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``; a reader sees the old or the new file, never a part of it."""
+    """Write ``text`` to ``path``; a reader sees the old or the new file, never a part of it.
+
+    Passwords and tokens in addresses are hidden.
+    """
     work = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         try:
-            with work.open("w", encoding="utf-8", errors="backslashreplace") as sink:
-                sink.write(text)
+            work.unlink(missing_ok=True)  # it may be a link that somebody else put there
+            with work.open("x", encoding="utf-8", errors="backslashreplace") as sink:
+                sink.write(without_secrets(text))
                 sink.flush()
                 os.fsync(sink.fileno())
             work.replace(path)
@@ -83,6 +107,12 @@ def write_whole(path: Path, text: str) -> None:
             work.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def is_below(name: str) -> bool:
+    """Return whether the path ``name`` can only be a file below the directory that it is in."""
+    path = PurePosixPath(name)
+    return name.isprintable() and not path.is_absolute() and ".." not in path.parts
 
 
 def unused(path: Path) -> Path:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 from markupsafe import Markup
 
+from harness import page
 from harness.results import plots
 from harness.results.console import Stream, read_streams
 from harness.results.directory import RunDirectory, write_whole
@@ -71,34 +71,34 @@ def render_html(run: Run) -> str:
     troubles = _troubles(run)
     headline, meaning = _headline(run, troubles)
     spread = plots.latency_range(run.hosts)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("harness.results"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(duration=_duration, count=lambda number: f"{number:,}")
-    return environment.get_template("report.html.j2").render(
-        run=run,
-        name=run.directory.path.name,
-        headline=headline,
-        meaning=meaning,
-        troubles=troubles,
-        tally=_tally(run),
-        test_names=list(dict.fromkeys(test.name for host in run.hosts for test in host.tests)),
-        tests={(host.name, test.name): test for host in run.hosts for test in host.tests},
-        throughput=Markup(plots.throughput(run.hosts)),
-        latencies=[
-            (host, Markup(plots.latency(host, spread))) for host in run.hosts if host.latencies
-        ],
-        phases=Markup(plots.phases(run.hosts)),
-        consoles=[_consoles(run.directory, host) for host in run.hosts],
-        offset=_offset,
-        artifact=lambda path: _artifact(run.directory, path),
-        command=reproduce(run),
-        ingredients=_ingredients(read_manifest(run.directory)),
-        files=[path.name for path in _files(run.directory) if path.is_file()],
+    names = dict.fromkeys(test.name for host in run.hosts for test in host.tests)
+    latencies = [(host, plots.latency(host, spread)) for host in run.hosts if host.latencies]
+    values = {
+        "run": run,
+        "name": run.directory.path.name,
+        "headline": headline,
+        "meaning": meaning,
+        "troubles": troubles,
+        "tally": _tally(run),
+        "test_names": list(names),
+        "tests": {(host.name, test.name): test for host in run.hosts for test in host.tests},
+        "throughput": Markup(plots.throughput(run.hosts)),
+        "latencies": [(host, Markup(plot)) for host, plot in latencies],
+        "phases": Markup(plots.phases(run.hosts)),
+        "consoles": [_consoles(run.directory, host) for host in run.hosts],
+        "offset": _offset,
+        "artifact": lambda path: _artifact(run.directory, path),
+        "command": reproduce(run),
+        "ingredients": _ingredients(read_manifest(run.directory)),
+        "files": [path.name for path in _files(run.directory) if path.is_file()],
+    }
+    return page.render(
+        "report.html.j2",
+        values,
+        packages=("harness.results",),
+        styles=("report.css",),
+        style_attributes=True,  # the plots have them
+        filters={"duration": _duration, "count": lambda number: f"{number:,}"},
     )
 
 
@@ -158,7 +158,8 @@ def _tally(run: Run) -> list[tuple[Verdict, int]]:
 
 
 def _consoles(directory: RunDirectory, host: HostRun) -> Consoles:
-    streams = read_streams(directory.console(host.name), host.console_events)
+    folder = directory.console(host.name)
+    streams = read_streams(folder, host.console_events) if directory.holds(folder) else ()
     zero = min((stream.begin for stream in streams if stream.begin), default=None)
     return Consoles(host.name, streams, zero, host.verdict in _BAD)
 
@@ -170,12 +171,7 @@ def _offset(time: datetime | None, zero: datetime | None) -> str:
 
 def _artifact(directory: RunDirectory, path: str) -> str:
     """Return the link to artifact ``path``, "" if there is no such file in the run directory."""
-    try:
-        target = (directory.path / path).resolve()
-        is_there = target.is_relative_to(directory.path.resolve()) and target.is_file()
-    except (OSError, ValueError):  # not a valid file name
-        return ""
-    return quote(os.fsencode(path)) if is_there else ""
+    return quote(os.fsencode(path)) if directory.file(path) else ""
 
 
 def _files(directory: RunDirectory) -> list[Path]:

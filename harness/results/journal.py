@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from harness.results.directory import cannot_write
 from harness.results.records import Record, from_json, to_json
+from harness.shown import without_secrets_in
 from harness.verdict import ConfigError, HarnessError
 
 
@@ -65,7 +66,7 @@ class Journal:
     def append(self, record: Record) -> None:
         """Write ``record`` with the current time; LabError if it cannot be written to the disk."""
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        document = {"time": now, **to_json(record)}
+        document = {"time": now, **without_secrets_in(to_json(record))}
         line = json.dumps(document, allow_nan=False).encode() + b"\n"
         with self._lock:
             if self._fd < 0:

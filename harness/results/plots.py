@@ -193,7 +193,8 @@ def _svg(figure: Figure) -> str:
     FigureCanvasSVG(figure).print_svg(sink, metadata={"Date": None, "Creator": None})
     svg = sink.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # The page has their one rule in its own style sheet: its policy lets no other be used.
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg ([^>]*?)(width|height)="[^"]*"', r"<svg \1", svg)
     svg = re.sub(r'<svg ([^>]*?)(width|height)="[^"]*"', r"<svg \1", svg)
     svg = re.sub(

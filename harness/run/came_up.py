@@ -65,14 +65,14 @@ class CameUp:
         """Return another Xen with which the same came up, and when; "" if there is none."""
         known = []
         with contextlib.suppress(OSError, ValueError, KeyError):
-            for path in self._folder(domus).iterdir():
+            for path in map(cache.trusted, self._folder(domus).iterdir()):
                 if path.name != self.build:
                     facts = json.loads(path.read_text())
                     known.append((str(facts["when"]), str(facts["version"])))
         return " on ".join(reversed(max(known))) if known else ""
 
     def _folder(self, domus: bool) -> Path:
-        return cache.root() / _SHELF / self.key / ("domus" if domus else "dom0")
+        return cache.shelf(_SHELF) / self.key / ("domus" if domus else "dom0")
 
 
 def _machine(host: Host) -> list[str]:

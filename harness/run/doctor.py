@@ -17,7 +17,7 @@ import psutil
 
 from harness import cache, command, data
 from harness.arch import Arch
-from harness.machine import accel
+from harness.machine import accel, qemu
 from harness.machine.connection import connect, default_uri
 from harness.verdict import LabError
 
@@ -40,7 +40,8 @@ class Check:
 
 def examine() -> list[Check]:
     """Check everything that a run needs."""
-    return [_data(), *_programs(), _libvirt(), *_accelerators(), *_space(), _memory()]
+    found = [_data(), *_programs(), _libvirt(), *_accelerators()]
+    return [*found, Check("QEMU's user", True, qemu.user()), _cache(), *_space(), _memory()]
 
 
 def requirements(path: Path = PACKAGES, machine: str | None = None) -> list[tuple[str, str]]:
@@ -95,6 +96,18 @@ def _accelerators() -> list[Check]:
         detail = f"TCG; no KVM: {why_not}" if why_not else "TCG; the first boot will try KVM"
         checks.append(Check(f"accelerators for {arch}", True, detail))
     return checks
+
+
+def _cache() -> Check:
+    home = cache.root()
+    try:
+        cache.examine()
+    except LabError as error:
+        return Check("cache", False, f"{error.where}: {error.what}", error.hint)
+    except OSError as error:
+        mend = f"export {cache.ENVIRONMENT}=DIRECTORY"
+        return Check("cache", False, f"{error.filename}: {error.strerror}", mend)
+    return Check("cache", True, f"{home}: nobody else can write it")
 
 
 def _space() -> list[Check]:

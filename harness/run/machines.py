@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from harness.images.dom0 import (
     write_initramfs,
 )
 from harness.images.server import server_root
-from harness.machine import Machine, accel
+from harness.machine import Machine, accel, qemu
 from harness.machine.console import Console
 from harness.machine.cpu_slots import slot
 from harness.machine.lease import lease
@@ -106,6 +107,8 @@ def machine(host: Host, parts: Parts, recorder: Recorder, console: Console) -> I
         choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
         recorder.add(_host_start(host, parts, choice))
         recorder.progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
+        if os.geteuid() == 0:
+            recorder.progress.note(f"{host.name}: QEMU runs {qemu.user()}")
         emulated = QemuMachine(
             host, boot, choice, folder=parts.folder, console=console, stub=parts.plan.stub
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.evidence import Evidence
 from harness.history.checker import check
+from harness.results.directory import RunDirectory
 from harness.results.records import Test
 
 HISTORY = ".parquet"
@@ -21,8 +22,8 @@ def evidence_of(test: Test, folder: Path) -> Evidence | None:
     if test.evidence is not None:
         return test.evidence
     for artifact in test.artifacts:
-        path = folder / artifact
-        if path.suffix == HISTORY and path.is_file() and (seen := first_violation(path)):
+        path = RunDirectory(folder).file(artifact)
+        if path and path.suffix == HISTORY and (seen := first_violation(path)):
             return seen
     return None
 

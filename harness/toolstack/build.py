@@ -102,9 +102,7 @@ class Job:
         eras.apply(tree)
         trees.configure(tree, recipe.answers(self.compiler))
         _check(tree)
-        logs = cache.root() / f"{_SHELF}-logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        log = logs / f"{self.digest}.log"
+        log = cache.shelf(f"{_SHELF}-logs") / f"{self.digest}.log"
         log.unlink(missing_ok=True)
         with counted(tree, progress):
             for folder, words in recipe.steps(tree, self.compiler):
@@ -160,8 +158,8 @@ def existing(arch: Arch, root: str) -> list[Toolstack]:
 
     ``root`` is the digest of the sysroot; those that another recipe made are left out.
     """
-    shelf = cache.root() / _SHELF
-    entries = [path for path in shelf.glob("[!.]*") if (path / _INTERFACE).is_file()]
+    there = [path for path in cache.shelf(_SHELF).glob("[!.]*") if (path / _INTERFACE).is_file()]
+    entries = [cache.trusted(path) for path in there]
     entries.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     found = []
     for entry in entries:

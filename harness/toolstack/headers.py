@@ -7,7 +7,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import apt, cache, command
+from harness import apt, cache
+from harness.apt.deb import unpack as unpack_package
+from harness.apt.tree import Tree
 from harness.arch import Arch
 
 PUBLIC = Path("xen/include/public")
@@ -30,8 +32,9 @@ def of_package(arch: Arch, codename: str, *, notice: apt.Notice = lambda _: None
 
     def unpack(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            command.run([command.which("dpkg-deb", "dpkg"), "-x", path, scratch])
-            Path(scratch, "usr/include/xen").rename(folder / "xen")
+            tree = Tree(Path(scratch))
+            unpack_package(path, tree)
+            tree.folder("/usr/include/xen").rename(folder / "xen")
 
     return Headers(cache.entry("xen-headers", deb.sha256, unpack) / "xen", deb.version)
 

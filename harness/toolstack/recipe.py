@@ -106,7 +106,7 @@ def make(tree: Path, folder: Path, compiler: Compiler, *words: str) -> list[str]
         "PATH": f"{os.environ.get('PATH', os.defpath)}:{compiler.programs}",
         "HOME": os.environ.get("HOME", "/"),
         "LC_ALL": "C",
-        "CCACHE_DIR": cache.root() / "ccache",
+        "CCACHE_DIR": cache.shelf("ccache"),
         "CCACHE_BASEDIR": tree,
         "CCACHE_NOHASHDIR": "1",
     }

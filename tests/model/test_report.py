@@ -13,7 +13,8 @@ from harness.cli import main
 from harness.model import bench, findings
 from harness.model.findings import ReportSection, ReportTrace, build_report
 from harness.model.lock.scenarios import Bounds
-from harness.model.report import html, text
+from harness.model.report import text
+from harness.results.model_page import html
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -133,7 +134,7 @@ def test_report_writes_the_page_and_prints_the_text(
     page = tmp_path / "page.html"
     code, out, err = run(capsys, "report", "--output", str(page))
     assert code == 0 and "Lock order" in out and "Lock order" in err
-    assert page.read_text().startswith("<!doctype html>")
+    assert page.read_text().startswith("<!DOCTYPE html>")
 
 
 def test_the_bench_gives_figures_with_units(monkeypatch: pytest.MonkeyPatch) -> None:
