@@ -15,6 +15,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from harness.config.host import is_host_name
 from harness.results import plots
 from harness.results.console import Stream, read_streams
 from harness.results.directory import RunDirectory, write_whole
@@ -158,7 +159,9 @@ def _tally(run: Run) -> list[tuple[Verdict, int]]:
 
 
 def _consoles(directory: RunDirectory, host: HostRun) -> Consoles:
-    streams = read_streams(directory.console(host.name), host.console_events)
+    # A journal that others wrote may name a host "../..".
+    folder = directory.console(host.name) if is_host_name(host.name) else None
+    streams = read_streams(folder, host.console_events) if folder else ()
     zero = min((stream.begin for stream in streams if stream.begin), default=None)
     return Consoles(host.name, streams, zero, host.verdict in _BAD)
 
