@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Read what comes from outside, up to a limit: files, JSON, YAML, times and names.
+"""Read what comes from outside, up to a limit: files, JSON, times and text.
 
 What others wrote may be damaged, without end, or made to harm.  Everything here raises OSError or
 ValueError with a reason for people, and nothing else; callers add where it was and what to do.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import re
 import stat
@@ -19,15 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-import yaml
-
 DOCUMENT = 16 << 20  # bytes of a JSON document or a mail
-YAML_FILE = 256 << 10  # bytes; PyYAML takes some seconds for them
 SECRET = 64 << 10
 LINE = 4 << 20  # bytes of a journal's line: a story or a witness is long
 DEEPEST = 64  # levels of lists and objects in a JSON document
 LARGEST = 1e30  # number in a JSON document: sums and plots of such numbers are still finite
-_VALUES = 100_000  # in a YAML file, with every alias written out
 _YEARS = range(1970, 3000)
 _PIECE = 1 << 20
 
@@ -105,36 +100,6 @@ def json_value(document: bytes | str) -> Any:
     return _mended(value) if _may_have_halves(written) else value
 
 
-def yaml_node(written: str) -> yaml.Node | None:
-    """Return the node of the YAML text ``written``, None if it is empty; YAMLError, ValueError.
-
-    Its aliases, written out, must not make more than 100,000 values.
-    """
-    try:
-        root = yaml.compose(written, Loader=yaml.SafeLoader)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if root is not None and _values(root) > _VALUES:
-        raise ValueError(f"its aliases, written out, are more than {_VALUES:,} values")
-    return root
-
-
-def yaml_value(root: yaml.Node | None) -> Any:
-    """Return what ``root`` says; YAMLError, or ValueError for a value that YAML cannot have."""
-    if root is None:
-        return None
-    loader = yaml.SafeLoader("")
-    try:
-        return loader.construct_document(root)
-    except yaml.YAMLError:
-        raise
-    except Exception as error:  # PyYAML's own: KeyError for `!!bool x`, OverflowError for year 1
-        reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"an impossible value ({type(error).__name__}: {reason})") from None
-    finally:
-        loader.dispose()
-
-
 def time(written: str) -> datetime:
     """Return the ISO time ``written``, in UTC; ValueError if it is none, or no time of a run."""
     return utc(datetime.fromisoformat(written))
@@ -201,30 +166,3 @@ def _mended(value: Any) -> Any:
     if isinstance(value, dict):
         return {_mended(key): _mended(each) for key, each in value.items()}
     return [_mended(each) for each in value] if isinstance(value, list) else value
-
-
-def _values(root: yaml.Node) -> float:
-    """Return how many values ``root`` has with aliases written out; infinity stays out of a ring.
-
-    A node that contains itself counts as often as it is written: who reads it says so.
-    """
-    counted: dict[int, float] = {}
-    left: list[tuple[yaml.Node, bool]] = [(root, False)]
-    while left:
-        node, below_done = left.pop()
-        if below_done:
-            total = 1 + sum(counted.get(id(each), 1) for each in _below(node))
-            counted[id(node)] = min(total, math.inf)
-        elif id(node) not in counted:
-            counted[id(node)] = 1  # until those below are counted
-            left.append((node, True))
-            left.extend((each, False) for each in _below(node))
-    return counted[id(root)]
-
-
-def _below(node: yaml.Node) -> list[yaml.Node]:
-    if isinstance(node, yaml.SequenceNode):
-        return list(node.value)
-    if isinstance(node, yaml.MappingNode):
-        return [each for pair in node.value for each in pair]
-    return []

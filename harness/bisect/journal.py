@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness import bounded
 from harness.bisect.observations import Built, Event, Observations, Skipped, Tested
-from harness.results.directory import cannot_write
 from harness.results import seal
+from harness.results.directory import cannot_write
 from harness.results.journal import append_line
 from harness.verdict import ConfigError, HarnessError
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
-from harness import __version__
-from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError, Verdict
+from harness import __version__, unforeseen
+from harness.bounded import printable
+from harness.verdict import EXIT_INTERRUPTED, EXIT_LAB, EXIT_USAGE, HarnessError, Verdict
 
 # Command name -> module that defines ``command``.  Loaded only when used, so that
 # ``--help`` and ``model`` need neither libvirt nor matplotlib.
@@ -96,6 +99,23 @@ def _run(words: list[str]) -> int:
         return _fail(words, "interrupted", Verdict.MISS, EXIT_INTERRUPTED, "Interrupted")
     except HarnessError as error:
         return _fail(words, str(error), error.verdict, error.exit_code, type(error).__name__)
+    except BrokenPipeError:
+        # Who read our output has ended, as `head` does.  Python would complain again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo("error: nobody reads our output any more", err=True)
+        return EXIT_LAB
+    except Exception as error:
+        message = unforeseen.explained(error, _run_directory())
+        return _fail(words, message, Verdict.ERROR, EXIT_LAB, type(error).__name__)
+
+
+def _run_directory() -> Path | None:
+    """Return the directory of the run that this process has begun; None if there is none.
+
+    Found without an import: what is missing or broken may be the reason why we are here.
+    """
+    module = sys.modules.get("harness.results.directory")
+    return module.newest() if module is not None else None
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -106,7 +126,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _fail(words: list[str], message: str, verdict: Verdict, code: int, kind: str) -> int:
     for line in message.splitlines():  # a lab file can have several faults at once
-        click.echo(f"error: {line}", err=True)
+        click.echo(f"error: {printable(line)}", err=True)
     if "--json" in words:
         print_json({"verdict": verdict, "error": message, "kind": kind})
     return code

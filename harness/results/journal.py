@@ -25,7 +25,6 @@ from harness.results.records import Record, from_json, to_json
 from harness.results.seal import Seals, seal
 from harness.verdict import ConfigError, HarnessError
 
-
 _LARGEST = 256 << 20  # bytes of a journal that are read
 _MOST_PROBLEMS = 20  # that are told one by one
 
