@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -72,6 +73,12 @@ def cli() -> None:
 def print_json(document: Any) -> None:
     """Print ``document`` as the one JSON document on stdout that --json promises."""
     click.echo(json.dumps(document, indent=2, sort_keys=False, default=str))
+
+
+def warn(problems: Iterable[str]) -> None:
+    """Print a line on stderr for each of ``problems`` with a file that was read all the same."""
+    for problem in problems:
+        click.echo(f"warning: {printable(problem)}", err=True)
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
