@@ -83,7 +83,8 @@ class Document:
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 place = schema.place(model, detail["loc"])
-                self.problem_at((*keys, *place.path), *_words(detail, place.model, given))
+                about = place.holder if detail["type"] == "missing" else place.model
+                self.problem_at((*keys, *place.path), *_words(detail, about, given))
             return None
 
     def finish(self) -> None:

@@ -7,10 +7,8 @@ A file has a checksum of all its other values, so that damage is noticed.
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +19,7 @@ from harness.interleave.scenarios import SCENARIOS
 from harness.model.explore.interleavings import Interleaving as Order
 from harness.model.explore.interleavings import replay
 from harness.model.lock.locks import LOCKS
+from harness.results.seal import checksum
 from harness.verdict import ConfigError
 
 VERSION = 1
@@ -99,7 +98,7 @@ def to_file(
         why=result.why,
         turns=steps,
     )
-    return file.model_copy(update={"crc32": _checksum(file.model_dump(mode="json"))})
+    return file.model_copy(update={"crc32": checksum(file.model_dump(mode="json"))})
 
 
 def read_file(path: Path) -> ScheduleFile:
@@ -111,7 +110,7 @@ def read_file(path: Path) -> ScheduleFile:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part)[:80] for part in first["loc"])
         raise ConfigError(
             f"not a replay file: {first['msg']}", where=f"{path}: {field}" if field else str(path)
         ) from error
@@ -125,15 +124,10 @@ def read_file(path: Path) -> ScheduleFile:
         )
     if found.design not in LOCKS:
         raise ConfigError(f"no lock {found.design!r}", where=f"{path}: design")
-    if found.crc32 and found.crc32 != _checksum(document):
+    if found.crc32 and found.crc32 != checksum(document):
         raise ConfigError(
             "not as it was written: wrong checksum",
             where=f"{path}: crc32",
             hint="get the file again; if you have changed it yourself, remove crc32",
         )
     return found
-
-
-def _checksum(document: Mapping[str, Any]) -> str:
-    others = {name: value for name, value in document.items() if name != "crc32"}
-    return f"{zlib.crc32(json.dumps(others, sort_keys=True).encode()):08x}"

@@ -179,7 +179,7 @@ def _parse(line: bytes | None) -> Entry:
 def _reason(error: ValueError) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part)[:80] for part in first["loc"])
         return f"field {field}: {first['msg']}"
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return "damaged"

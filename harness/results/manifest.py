@@ -23,6 +23,7 @@ from harness.command import run
 from harness.config.physical import Host
 from harness.data import CHECKOUT
 from harness.results.directory import RunDirectory, write_whole
+from harness.results.seal import checksum
 from harness.verdict import LabError
 
 # Programs whose version can change the result of a run.
@@ -68,6 +69,7 @@ def write_manifest(
         "ingredients": [asdict(ingredient) for ingredient in ingredients],
         **environment(),
     }
+    document["crc32"] = checksum(json.loads(json.dumps(document)))
     write_whole(directory.manifest, json.dumps(document, indent=1) + "\n")
 
 
@@ -96,6 +98,9 @@ def _read_manifest(directory: RunDirectory) -> tuple[dict[str, Any], str]:
     try:
         document = bounded.json_value(bounded.content(directory.manifest))
         _Shown.model_validate(document)
+        seen = document.pop("crc32", "")
+        if seen and seen != checksum(document):
+            return {}, "not as it was written: wrong checksum"
         return document, ""
     except FileNotFoundError:
         return {}, ""
@@ -103,7 +108,7 @@ def _read_manifest(directory: RunDirectory) -> tuple[dict[str, Any], str]:
         return {}, error.strerror or "cannot be read"
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(str(part)[:80] for part in first["loc"])
         return {}, f"{place}: {first['msg']}" if place else "not a JSON object"
     except ValueError:
         return {}, "damaged"

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The seal of a journal's line: its number and a checksum, so that damage is noticed.
+"""The seal of a journal's line or of a document: a checksum, so that damage is noticed.
 
 A sealed line ends with ``"line": N, "crc32": "XXXXXXXX"}``: the CRC-32 of all bytes before
 ``, "crc32"``.  So a changed line is noticed, and also one that was removed, doubled or moved.  The
 lines of an older harness have no seal.
+
+A document has the checksum of its other values as its value ``crc32``.
 """
 
 from __future__ import annotations
@@ -22,6 +24,12 @@ def seal(document: Mapping[str, Any], number: int) -> bytes:
     """Return ``document`` as line ``number`` (from 1) of a journal, newline included."""
     body = json.dumps({**document, "line": number}, allow_nan=False)[:-1].encode()
     return body + f', "crc32": "{zlib.crc32(body):08x}"}}\n'.encode()
+
+
+def checksum(document: Mapping[str, Any]) -> str:
+    """Return the ``crc32`` of a JSON ``document``: of all its values but that."""
+    others = {name: value for name, value in document.items() if name != "crc32"}
+    return f"{zlib.crc32(json.dumps(others, sort_keys=True).encode()):08x}"
 
 
 class Seals:
