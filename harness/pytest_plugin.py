@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
+from harness import unforeseen
 from harness.config.options import Option, RunOptions, table
 from harness.verdict import (
     EXIT_INTERRUPTED,
@@ -34,8 +37,6 @@ from harness.verdict import (
 from harness.wanted import dom0_is_enough, wants_more_than_dom0
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.agent.client import AgentClient
     from harness.evidence import Evidence
     from harness.progress import Progress
@@ -78,6 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     except HarnessError as error:
         pytest.exit(str(error), error.exit_code)
+    except Exception as error:
+        pytest.exit(unforeseen.explained(error), exit_code(Verdict.ERROR))
 
 
 def _options() -> list[Option]:
@@ -285,7 +288,13 @@ class HostRun:
         if isinstance(error, AssertionError | pytest.fail.Exception):  # pytest.raises fails, too
             told = story or str(error).strip()
             return Verdict.FAIL, _first_line(error), told, failed(error, file)
-        return Verdict.ERROR, f"{type(error).__name__}: {_first_line(error)}", story, None
+        return Verdict.ERROR, self._unforeseen(error), story, None
+
+    def _unforeseen(self, error: BaseException) -> str:
+        """Keep the traceback of ``error``; return the line that says what and where."""
+        text = "".join(traceback.format_exception(error))
+        where = Path(unforeseen.kept(text, self.directory.path)).name
+        return f"{unforeseen.said(error)}; the traceback is in {where}"
 
     def pytest_exception_interact(
         self, node: pytest.Item | pytest.Collector, report: pytest.CollectReport | pytest.TestReport
@@ -300,8 +309,11 @@ class HostRun:
         self._usage |= bool(self._unread)
         self._stopped = "interrupted" if self._interrupted else self._unread or str(excinfo.value)
 
-    def pytest_internalerror(self, excrepr: object) -> None:
-        self._stopped = f"pytest failed: {_last_line(str(excrepr))}"
+    def pytest_internalerror(self, excrepr: object) -> bool:
+        """Keep the traceback in a file; what pytest would print of it is many lines."""
+        where = unforeseen.kept(f"{excrepr}\n", self.directory.path)
+        self._stopped = f"pytest failed: {_last_line(str(excrepr))}; the traceback is in {where}"
+        return True
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -412,7 +424,7 @@ class Booted:
             raise
         except Exception as error:
             run._broken[name] = "the harness failed while booting the host"
-            message = f"{type(error).__name__}: {_first_line(error)}"
+            message = run._unforeseen(error)
             run.recorder.add(Test(name, "boot", Verdict.ERROR, 0.0, message))
             raise
 

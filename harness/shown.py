@@ -12,7 +12,10 @@ import re
 from typing import Any
 
 # C0 and C1 controls except tab and newline; what turns the direction of text; line separators.
-_NOT_PRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
+# Lone surrogates, which no terminal takes.
+_NOT_PRINTABLE = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]"
+)
 # The part of an address before its last "@" (RFC 3986, 3.2.1).  Bounded, so that a long line of a
 # console takes no longer than its length.
 _USER = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<user>[^\s/?#\"'<>\\]*)@")

@@ -5,6 +5,17 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--mutations",
+        type=int,
+        default=300,
+        help="tests/fuzz: how many changed inputs to give to all readers together",
+    )
+
 
 def pytest_configure() -> None:
     """Take Ctrl-C, as a person's shell would.

@@ -17,6 +17,7 @@ from harness.agent.operations import DeviceOperations, RawOperations, StartedOpe
 from harness.agent.pages import PAGE_BYTES, parse, records_of
 from harness.agent.wire import (
     ANSWER_TIMEOUT,
+    AgentGarbled,
     AgentLost,
     AgentRefused,
     Connection,
@@ -29,6 +30,10 @@ from harness.verdict import HarnessError, HypervisorError, LabError
 PROTOCOL = 2
 _HELLO_TIMEOUT = 70.0  # seconds; the relay waits 60 of them for the domU's agent
 _RACE_TIMEOUT = 12.0  # seconds after the race; the agent waits 5 of them for each vCPU
+
+
+_MOST_VCPUS = 4096  # more than a domain of Xen can have
+_FASTEST_HZ = 9_000_000_000  # the limit of a history's clock
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class AgentClient:
         """Greet the agent and return what it says; it may have to boot first.
 
         Raises AgentLost when it does not answer within 70 s, HarnessError when it speaks another
-        version of the protocol.
+        version of the protocol, AgentGarbled when it says what cannot be.
         """
         return self.info
 
@@ -112,14 +117,18 @@ class AgentClient:
                 where=self.name,
                 hint="its image is older than this harness: build the images again",
             )
-        major, _, minor = answer.fields.get("xen", "0.0").partition(".")
-        return AgentInfo(
-            Arch(answer.fields.get("arch", "")),
-            answer.integer("domid") if self._domid is None else self._domid,
-            answer.integer("vcpus"),
-            answer.integer("tick_hz"),
-            (int(major), int(minor)),
-        )
+        try:
+            major, _, minor = answer.fields.get("xen", "0.0").partition(".")
+            return AgentInfo(
+                Arch(answer.fields.get("arch", "")),
+                answer.integer("domid") if self._domid is None else self._domid,
+                _between(1, answer.integer("vcpus"), _MOST_VCPUS),
+                _between(1, answer.integer("tick_hz"), _FASTEST_HZ),
+                (_between(0, int(major), 999), _between(0, int(minor), 999)),
+            )
+        except ValueError as error:
+            what = f"its greeting cannot be: {error}"
+            raise AgentGarbled(what, where=self.name) from None
 
     @cached_property
     def raw(self) -> RawOperations:
@@ -193,8 +202,14 @@ class AgentClient:
             answer.integer("remote"),
             answer.integer("error"),
             answer.integer("skew"),
-            answer.integer("tick_hz"),
+            self._hz(answer.integer("tick_hz")),
         )
+
+    def _hz(self, rate: int) -> int:
+        try:
+            return _between(1, rate, _FASTEST_HZ)
+        except ValueError as error:
+            raise AgentGarbled(f"its clock cannot be: {error}", where=self.name) from None
 
     def ticks(self) -> int:
         """Return the domain's CPU counter as it is now, in ticks."""
@@ -256,3 +271,10 @@ class AgentClient:
                 raise
         finally:
             self.close()
+
+
+def _between(least: int, number: int, most: int) -> int:
+    """Return ``number``; ValueError if it is not in ``least``..``most``."""
+    if not least <= number <= most:
+        raise ValueError(f"{number} is not in {least}..{most}")
+    return number

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from harness.verdict import LabError
+
 
 @dataclass(frozen=True)
 class ClockReading:
@@ -44,6 +46,7 @@ def compare(before: ClockReading, after: ClockReading, dom0: Clock) -> Clock:
     If there are differences that fit both comparisons, the counters run at the same rate: the
     clock has the middle of them.  If there are none, the rates differ: the clock is the straight
     line through both comparisons, and its error is nowhere larger than at the worse of them.
+    LabError if a counter has not gone on.
     """
     low = max(r.local - r.remote - r.error for r in (before, after))
     high = min(r.local - r.remote + r.error for r in (before, after))
@@ -51,6 +54,8 @@ def compare(before: ClockReading, after: ClockReading, dom0: Clock) -> Clock:
         middle = (low + high) // 2
         error = max(high - middle, middle - low)
         return Clock(dom0.tick_hz, dom0.ticks_at_zero + middle, _ns(error, dom0.tick_hz))
+    if after.remote <= before.remote or after.local <= before.local:
+        raise LabError("the clock of a domain, or dom0's, stood still or went back")
     rate = (after.local - before.local) / (after.remote - before.remote)
     since_zero = before.remote - dom0.ticks_at_zero
     return Clock(

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from harness.agent import clock
 from harness.agent.client import AgentClient
 from harness.agent.clock import Clock
 from harness.agent.load_agent import QUIET_MS, LoadAgent
+from harness.agent.wire import AgentGarbled
 from harness.history.format.history import History, ThreadLog
-from harness.verdict import HarnessError
+from harness.verdict import ConfigError, HarnessError, LabError
 
 STATUS_EVERY = 0.5  # seconds
 _SALVAGE_AT_MOST = 60.0  # seconds
@@ -35,13 +38,23 @@ class LoadPlan:
 
     seed: int
     duration_s: float
-    run: int = 1  # number of this load, which the headers of its pages of records have
+    # Of it come the numbers of this load that the headers of its pages of records have.
+    secret: int = field(default_factory=lambda: secrets.randbits(128), repr=False)
     threads_per_vcpu: int = 1
     records: int = 1 << 18  # room per thread (8 MiB); a thread ends when it is full
     raw: int = 4
     device: int = 3
     cross: int = 2
     virq: int = 1
+
+    def run_of(self, domid: int) -> int:
+        """Return the number that the load has in the pages of domain ``domid``, 32 bits.
+
+        Only the agent of that domain is told it.  So who finds pages in the machine's memory knows
+        whose they are: a guest cannot plant pages of another domain.
+        """
+        digest = hashlib.blake2b(f"{self.secret} {domid}".encode(), digest_size=4).digest()
+        return int.from_bytes(digest, "little")
 
 
 @dataclass(frozen=True)
@@ -81,13 +94,16 @@ def run_load(
     """
     if all(agent.domid != 0 for agent in agents.values()):
         raise HarnessError("a load needs dom0's agent: its clock is the reference")
+    if len({agent.domid for agent in agents.values()}) < len(agents):
+        raise LabError("two agents say that they are in the same domain")
     loaded = {name: LoadAgent(agents[name], i) for i, name in enumerate(sorted(agents))}
 
     def history(complete: bool) -> History:
         meta = _meta(plan, loaded) | {"complete": complete}
         if complete:  # only then did every agent read events until no more came
             meta["drained_ns"] = QUIET_MS * 1_000_000
-        return History(flavour, release, arch, host, tuple(_logs(loaded)), meta, rules)
+        logs = tuple(_checked(log, drop=not complete) for log in _logs(loaded))
+        return History(flavour, release, arch, host, logs, meta, rules)
 
     pool = ThreadPoolExecutor(len(loaded), "agent")
     on_all = _OnAll(pool, loaded, watch)
@@ -145,7 +161,7 @@ def _begin(agents: Mapping[str, LoadAgent], plan: LoadPlan, on_all: _OnAll) -> N
         return agent.begin(
             {
                 "seed": plan.seed,
-                "run": plan.run,
+                "run": plan.run_of(agent.client.domid),
                 "records": plan.records,
                 "raw": plan.raw,
                 "device": plan.device,
@@ -160,7 +176,12 @@ def _begin(agents: Mapping[str, LoadAgent], plan: LoadPlan, on_all: _OnAll) -> N
 
     def set_peer_ports(agent: LoadAgent) -> None:
         me = agent.client.domid
-        agent.set_peer_ports({peer: ports[me] for peer, ports in bindable.items() if peer != me})
+        others = {peer: ports for peer, ports in bindable.items() if peer != me}
+        if silent := [peer for peer, ports in others.items() if me not in ports]:
+            raise AgentGarbled(
+                f"domain {silent[0]} does not say which ports domain {me} may bind to"
+            )
+        agent.set_peer_ports({peer: ports[me] for peer, ports in others.items()})
 
     on_all(set_peer_ports)
 
@@ -211,6 +232,17 @@ def _logs(agents: Mapping[str, LoadAgent]) -> list[ThreadLog]:
         if name in clocks
         for thread in agent.collected.values()
     ]
+
+
+def _checked(log: ThreadLog, *, drop: bool) -> ThreadLog:
+    """Return ``log``; if it cannot be what a thread did, ``drop`` its records, or AgentGarbled."""
+    try:
+        log.validate()
+        return log
+    except ConfigError as error:  # whoever made these records: it was not the user
+        if drop:
+            return replace(log, records=log.records[:0])
+        raise AgentGarbled(f"records that cannot be: {error}", where=log.domain) from None
 
 
 def _clocks(agents: Mapping[str, LoadAgent]) -> dict[str, Clock]:

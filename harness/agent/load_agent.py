@@ -13,6 +13,7 @@ from harness.agent.client import AgentClient, Collected
 from harness.agent.clock import ClockReading
 from harness.agent.wire import (
     ANSWER_TIMEOUT,
+    AgentGarbled,
     AgentRefused,
     Answer,
     Arguments,
@@ -64,7 +65,7 @@ class LoadAgent:
         self._threads = threads_per_vcpu * self.client.info.vcpus
         answer = self._load_begin({"agent": self.number, "threads": self._threads, **arguments})
         return {
-            int(key.removeprefix("ports_")): answer.integers(key)
+            self._number(key.removeprefix("ports_")): answer.integers(key)
             for key in answer.fields
             if key.startswith("ports_")
         }
@@ -86,6 +87,8 @@ class LoadAgent:
         """
         answer = self.client.connection.ask("load_status", timeout=STATUS_TIMEOUT)
         operations = tuple(answer.integers("operations"))
+        if self._operations and len(operations) != len(self._operations):
+            raise self._garbled(f"{len(operations)} threads, not {len(self._operations)}")
         now = self.client.connection.clock.now()
         last = self._operations or (-1,) * len(operations)
         moved = self._moved or [now] * len(operations)
@@ -152,12 +155,12 @@ class LoadAgent:
 
     def _raise_stalled(self, answer: Answer) -> None:
         for word in filter(None, answer.fields.get("in_flight", "").split(",")):
-            thread, op, port, ms = (int(part) for part in word.split(":"))
+            thread, op, port, ms = self._flight(word)
             if ms >= STALLED * 1000:
                 raise OperationInFlight(
                     InFlight(
                         domain=self.client.name,
-                        verb=Op(op).name.lower(),
+                        verb=op.name.lower(),
                         arguments={"port": port},
                         thread=thread,
                         milliseconds=ms,
@@ -172,3 +175,20 @@ class LoadAgent:
             where=self.client.name,
             hint="its vCPU gets no time: is the machine overloaded?",
         )
+
+    def _flight(self, word: str) -> tuple[int, Op, int, int]:
+        """Return thread, operation, port and milliseconds of "2:6:22:5000"."""
+        try:
+            thread, op, port, ms = (int(part) for part in word.split(":"))
+            return thread, Op(op), port, ms
+        except ValueError:
+            raise self._garbled(f"no operation in flight: {word[:40]!r}") from None
+
+    def _number(self, word: str) -> int:
+        try:
+            return int(word)
+        except ValueError:
+            raise self._garbled(f"no domid: {word[:40]!r}") from None
+
+    def _garbled(self, what: str) -> AgentGarbled:
+        return AgentGarbled(f"the agent's answer cannot be: {what}", where=self.client.name)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.history.format.record import RECORD
-from harness.verdict import HarnessError
+from harness.verdict import LabError
 
 PAGE_BYTES = 4096
 RECORDS_PER_PAGE = 127
@@ -41,11 +41,11 @@ def records_of(pages: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
 
 
 def parse(blob: bytes) -> npt.NDArray[np.void]:
-    """Return ``blob`` as pages (dtype PAGE); HarnessError if they are cut off or out of order."""
+    """Return ``blob`` as pages (dtype PAGE); LabError if they are cut off or out of order."""
     if len(blob) % PAGE_BYTES:
-        raise HarnessError(f"{len(blob)} bytes of records are not a whole number of pages")
+        raise LabError(f"{len(blob)} bytes of records are not a whole number of pages")
     pages = np.frombuffer(blob, PAGE)
     header = pages["header"]
     if (header["magic"] != MAGIC).any() or (header["page"] != np.arange(len(pages))).any():
-        raise HarnessError("pages of records are damaged or out of order")
+        raise LabError("pages of records are damaged or out of order")
     return pages

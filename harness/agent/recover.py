@@ -3,13 +3,15 @@
 
 The header of a page of records (guests/agent/record.h) says whose page it is and where it belongs.
 So neither page tables nor symbols are needed, only the physical memory, as QEMU's ``pmemsave``
-writes it.  After a hang, the last record of each thread is the most interesting one: it shows the
-operation that is in flight.
+writes it.  A guest can write any header into its own memory; so each domain's pages have a number
+that only the agent there was told (LoadPlan.run_of), and pages with another one are nobody's.
+After a hang, the last record of each thread is the most interesting one: it shows the operation
+that is in flight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,14 +41,15 @@ class Recovered:
         return _in_flight(self.records)
 
 
-def recover(image: Path, run: int) -> list[Recovered]:
-    """Find the records of load number ``run`` in the memory ``image``, by domain and thread.
+def recover(image: Path, runs: Mapping[int, int]) -> list[Recovered]:
+    """Find the records of a load in the memory ``image``, by domain and thread.
 
-    Where a page of a thread is missing, the pages after it are left out.  Raises LabError when
-    the image cannot be read.
+    ``runs``: by domid, the number that the load has in the pages of that domain.  Where a page of
+    a thread is missing, the pages after it are left out.  Raises LabError when the image cannot be
+    read.
     """
     found: dict[tuple[int, int], dict[int, npt.NDArray[np.void]]] = {}
-    for page in _pages(image, run):
+    for page in _pages(image, runs):
         header = page["header"]
         thread = found.setdefault((int(header["domid"]), int(header["thread"])), {})
         number = int(header["page"])
@@ -86,7 +89,7 @@ def _in_flight(records: npt.NDArray[np.void]) -> str:
     return f"{Op(int(last['op'])).name} of port {int(last['port'])}"
 
 
-def _pages(image: Path, run: int) -> Iterable[npt.NDArray[np.void]]:
+def _pages(image: Path, runs: Mapping[int, int]) -> Iterable[npt.NDArray[np.void]]:
     try:
         count = image.stat().st_size // PAGE_BYTES
         memory = np.memmap(image, PAGE, mode="r", shape=(count,)) if count else np.zeros(0, PAGE)
@@ -95,8 +98,11 @@ def _pages(image: Path, run: int) -> Iterable[npt.NDArray[np.void]]:
     for start in range(0, count, _CHUNK_PAGES):
         chunk = memory[start : start + _CHUNK_PAGES]
         header = chunk["header"]
-        ours = (header["magic"] == MAGIC) & (header["run"] == run)
-        ours &= header["records"] == RECORDS_PER_PAGE
+        ours = (header["magic"] == MAGIC) & (header["records"] == RECORDS_PER_PAGE)
+        ours &= np.any(
+            [(header["domid"] == domid) & (header["run"] == run) for domid, run in runs.items()],
+            axis=0,
+        )
         yield from (chunk[index].copy() for index in np.flatnonzero(ours))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.agent.channel import AgentChannel
 from harness.evidence import InFlight
@@ -15,6 +15,11 @@ from harness.verdict import HarnessError, HypervisorError, LabError
 
 ANSWER_TIMEOUT = 9.0  # seconds; the agent itself waits at most 7 for Xen
 _CHUNK = 1 << 18
+# An agent runs in a guest, which is not to be trusted: what it sends has an end, in bytes and time.
+_LONGEST_LINE = 16 << 10  # bytes; the agent's are 8 KiB at most (guests/agent/command.h)
+_LARGEST_PAYLOAD = 64 << 20  # bytes; the records of one thread take 34 MB
+_SLOWEST = 16 << 10  # bytes a second, of a payload
+_LARGEST_NUMBER = 1 << 64
 # An operation is overdue after the time for which the agent waits, by the guest's clock, and nearly
 # as long by the machine's: that may stand still while the guest's goes on.
 _AGENT_WAITS, _SHARE = 5.0, 0.8
@@ -26,6 +31,10 @@ _NONE: Arguments = {}
 
 class AgentLost(LabError):
     """The agent no longer answers: its channel has ended, or nothing comes in time."""
+
+
+class AgentGarbled(AgentLost):
+    """What the agent sends is not the protocol, or has no end."""
 
 
 class AgentRefused(HarnessError):
@@ -54,19 +63,28 @@ class Answer:
     payload: bytes = field(default=b"", repr=False)
 
     def integer(self, key: str, otherwise: int | None = None) -> int:
-        """Return the number called ``key``; HarnessError when the answer has none."""
+        """Return the number called ``key``; AgentGarbled when the answer has none."""
         word = self.fields.get(key)
         if word is None and otherwise is not None:
             return otherwise
-        try:
-            return int(word or "")
-        except ValueError:
-            raise HarnessError(f"the agent's answer has no number {key!r}: {self.fields}") from None
+        return self._number(key, word or "")
 
     def integers(self, key: str) -> list[int]:
-        """Return the comma-separated numbers called ``key``, [] when there are none."""
+        """Return the comma-separated numbers called ``key``, [] when there are none.
+
+        AgentGarbled when one of them is none.
+        """
         word = self.fields.get(key, "")
-        return [int(part) for part in word.split(",")] if word else []
+        return [self._number(key, part) for part in word.split(",")] if word else []
+
+    def _number(self, key: str, word: str) -> int:
+        try:
+            number = int(word)
+        except ValueError:
+            number = _LARGEST_NUMBER
+        if not -_LARGEST_NUMBER < number < _LARGEST_NUMBER:
+            raise AgentGarbled(f"the agent's answer has no number {key!r}: {_short(self.fields)}")
+        return number
 
 
 class Connection:
@@ -183,6 +201,9 @@ class Connection:
         try:
             answers = [self._answer(timeout) for _ in range(count)]
             self._lost = None
+        except AgentGarbled as error:
+            self._lost = error
+            raise
         except (TimeoutError, OSError, EOFError) as error:
             self._lost = AgentLost(f"no answer to what was posted: {error}", where=self.name)
             raise self._lost from None
@@ -201,7 +222,11 @@ class Connection:
             self._lost = AgentLost(f"{verb!r} was interrupted", where=self.name)  # until answered
             try:
                 self._channel.write("".join(f"{each}\n" for each in commands).encode("ascii"))
-                answers = [self._answer(timeout) for _ in commands]
+                largest = _LARGEST_PAYLOAD if verb == "collect" else 0
+                answers = [self._answer(timeout, largest) for _ in commands]
+            except AgentGarbled as error:
+                self._lost = error
+                raise
             except TimeoutError:
                 self._lost = AgentLost(
                     f"no answer to {verb!r} within {timeout:.0f} s",
@@ -222,24 +247,32 @@ class Connection:
         """Close the channel: the agent then closes its ports and ends."""
         self._channel.close()
 
-    def _answer(self, timeout: float) -> Answer:
-        line = self._line(timeout)
+    def _answer(self, timeout: float, largest: int = 0) -> Answer:
+        """Return the next answer, whose payload has at most ``largest`` bytes."""
+        line = self._line(Deadline(self.clock, timeout))
         head, _, rest = line.partition(" ")
         if head not in ("ok", "err"):
-            raise HarnessError(f"not an answer: {line[:80]!r}", where=self.name)
+            raise AgentGarbled(f"not an answer: {line[:80]!r}", where=self.name)
         fields = dict(word.partition("=")[::2] for word in rest.split())
-        size = int(fields.get("bytes", "0")) if head == "ok" else 0
-        return Answer(head == "ok", fields, self._bytes(size, timeout))
+        answer = Answer(head == "ok", fields)
+        size = answer.integer("bytes", 0) if answer.ok else 0
+        if not 0 <= size <= largest:
+            raise AgentGarbled(f"a payload of {size} bytes: {line[:80]!r}", where=self.name)
+        deadline = Deadline(self.clock, timeout + size / _SLOWEST)
+        return replace(answer, payload=self._bytes(size, timeout, deadline))
 
-    def _line(self, timeout: float) -> str:
-        while (end := self._pending.find(b"\n")) < 0:
-            self._fill(timeout)
+    def _line(self, deadline: Deadline) -> str:
+        while (end := self._pending.find(b"\n", 0, _LONGEST_LINE)) < 0:
+            if len(self._pending) >= _LONGEST_LINE:
+                said = bytes(self._pending[:80])
+                raise AgentGarbled(f"a line without end: {said!r}", where=self.name)
+            self._fill(deadline.left)
         line = self._take(end + 1)
         return line[:-1].decode("ascii", "replace")
 
-    def _bytes(self, size: int, timeout: float) -> bytes:
+    def _bytes(self, size: int, timeout: float, deadline: Deadline) -> bytes:
         while len(self._pending) < size:
-            self._fill(timeout)
+            self._fill(min(timeout, deadline.left))
         return self._take(size)
 
     def _take(self, size: int) -> bytes:
@@ -248,10 +281,17 @@ class Connection:
         return taken
 
     def _fill(self, timeout: float) -> None:
+        if timeout <= 0:  # it sends, but too slowly
+            raise TimeoutError
         data = self._channel.read(_CHUNK, timeout)
         if not data:
             raise EOFError
         self._pending += data
+
+
+def _short(fields: Mapping[str, str]) -> str:
+    text = str(fields)
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _waits(arguments: Arguments) -> float:

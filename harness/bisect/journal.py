@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """bisect.jsonl: each event is on the disk before the next step begins, so that kill -9 loses at
-most one step."""
+most one step.  Each line is sealed (harness.results.seal): a damaged journal is not resumed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness import bounded
 from harness.bisect.observations import Built, Event, Observations, Skipped, Tested
+from harness.results import seal
 from harness.results.directory import cannot_write
 from harness.results.journal import append_line
 from harness.verdict import ConfigError, HarnessError
 
+_LARGEST = 64 << 20  # bytes of a journal
 _KINDS: dict[str, type[Event]] = {"built": Built, "tested": Tested, "skipped": Skipped}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
@@ -45,27 +48,41 @@ class Journal:
 
     ``observations`` holds the events of the journal so far.  If the last line is cut off, because
     the writer was killed, it is dropped.  ConfigError if the journal has another header, or
-    another process writes it.
+    another process writes it; HarnessError if it is damaged.
     """
 
     def __init__(self, path: Path, head: Header, observations: Observations) -> None:
         self._path = path
         try:
+            if path.exists():
+                bounded.opened(path).close()  # a FIFO would never let us read
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            content = path.read_bytes()
+            content = bounded.content(path, _LARGEST)
         except BlockingIOError:
             raise ConfigError("another bisection writes here", where=str(path)) from None
         except OSError as error:
             raise cannot_write(path, error) from error
+        self.observations = observations
+        try:
+            self._resume(content, head)
+        except BaseException:
+            self.close()
+            raise
+
+    def _resume(self, content: bytes, head: Header) -> None:
+        """Read the events in ``content``, or begin a new journal."""
+        path = self._path
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             os.ftruncate(self._fd, len(whole))
-        lines = whole.splitlines()
+        lines = whole.split(b"\n")[:-1]
+        self._written = len(lines)
+        seals = seal.Seals()
         header_line = {"kind": "question", **_plain(head.fields())}
         if not lines:
             self._write(header_line)
-        elif "compares" not in (asked := _json(lines[0], path, 1)):
+        elif "compares" not in (asked := _json(lines[0], seals, path, 1)):
             raise ConfigError(
                 "an older harness began this bisection, and compared failures by their messages",
                 where=str(path),
@@ -77,10 +94,9 @@ class Journal:
                 where=str(path),
                 hint="give --out a new directory",
             )
-        self.observations = observations
         for number, line in enumerate(lines[1:], 2):
             self.observations = self.observations.with_event(
-                _event(_json(line, path, number), path, number)
+                _event(_json(line, seals, path, number), path, number)
             )
 
     def add(self, event: Event) -> None:
@@ -92,7 +108,8 @@ class Journal:
         os.close(self._fd)
 
     def _write(self, document: dict[str, Any]) -> None:
-        append_line(self._fd, json.dumps(document).encode() + b"\n", self._path)
+        append_line(self._fd, seal.seal(document, self._written + 1), self._path)
+        self._written += 1
 
     def __enter__(self) -> Self:
         return self
@@ -112,14 +129,17 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _json(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def _json(line: bytes, seals: seal.Seals, path: Path, number: int) -> dict[str, Any]:
     try:
-        document = json.loads(line)
-    except ValueError:
-        raise HarnessError("damaged", where=f"{path}:{number}", hint=_START_AGAIN) from None
+        document = bounded.json_value(line)
+        if missing := seals.check(line):
+            raise ValueError(missing)
+    except ValueError as error:
+        why = f"damaged: {str(error).splitlines()[0]}"
+        raise HarnessError(why, where=f"{path}:{number}", hint=_START_AGAIN) from None
     if not isinstance(document, dict):
         raise HarnessError("not a JSON object", where=f"{path}:{number}", hint=_START_AGAIN)
-    return document
+    return {key: value for key, value in document.items() if key not in seal.KEYS}
 
 
 def _event(document: dict[str, Any], path: Path, number: int) -> Event:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.bisect.signature import Signature, of_evidence
@@ -15,9 +16,13 @@ from harness.verdict import ConfigError, Verdict
 _LOAD = "load"  # the test case whose histories are recorded
 
 
-def target_of(path: Path) -> Signature:
+def target_of(
+    path: Path, warn: Callable[[Sequence[str]], None] = lambda problems: None
+) -> Signature:
     """Return the failure of a run (its directory, or results.jsonl) or of a recorded history
     (*.parquet); ConfigError if it shows no failure.
+
+    ``warn`` is told what of the run could not be read.
 
     A run of an older harness kept no evidence: then the history that it recorded is checked
     again.
@@ -28,7 +33,9 @@ def target_of(path: Path) -> Signature:
             raise ConfigError("the model allows that history", where=str(path))
         return of_evidence(_LOAD, evidence)
     folder = path.parent if path.name == RunDirectory(path.parent).journal.name else path
-    tests = [test for host in store.load(folder).hosts for test in host.tests]
+    run = store.load(folder)
+    warn(run.problems)
+    tests = [test for host in run.hosts for test in host.tests]
     failed = next((test for test in tests if test.verdict is Verdict.FAIL), None)
     if failed is None:
         raise ConfigError("no test failed in that run", where=str(path))

@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import signal
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
-from harness import __version__
+from harness import __version__, unforeseen
 from harness.shown import shown
-from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError, Verdict
+from harness.verdict import EXIT_INTERRUPTED, EXIT_LAB, EXIT_USAGE, HarnessError, Verdict
 
 # Command name -> module that defines ``command``.  Loaded only when used, so that
 # ``--help`` and ``model`` need neither libvirt nor matplotlib.
@@ -77,6 +80,12 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     click.echo(shown(text), err=err, nl=nl)
 
 
+def warn(problems: Iterable[str]) -> None:
+    """Print a line on stderr for each of ``problems`` with a file that was read all the same."""
+    for problem in problems:
+        echo(f"warning: {problem}", err=True)
+
+
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the documented code; no error ends in a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
@@ -102,6 +111,23 @@ def _run(words: list[str]) -> int:
         return _fail(words, "interrupted", Verdict.MISS, EXIT_INTERRUPTED, "Interrupted")
     except HarnessError as error:
         return _fail(words, str(error), error.verdict, error.exit_code, type(error).__name__)
+    except BrokenPipeError:
+        # Who read our output has ended, as `head` does.  Python would complain again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo("error: nobody reads our output any more", err=True)
+        return EXIT_LAB
+    except Exception as error:
+        message = unforeseen.explained(error, _run_directory())
+        return _fail(words, message, Verdict.ERROR, EXIT_LAB, type(error).__name__)
+
+
+def _run_directory() -> Path | None:
+    """Return the directory of the run that this process has begun; None if there is none.
+
+    Found without an import: what is missing or broken may be the reason why we are here.
+    """
+    module = sys.modules.get("harness.results.directory")
+    return module.newest() if module is not None else None
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -17,7 +17,7 @@ from harness.bisect.repository import Repository
 from harness.bisect.search import Question, Step, Stop
 from harness.bisect.signature import Signature
 from harness.bisect.target import node_of, target_of
-from harness.cli import COMMANDS, echo, print_json
+from harness.cli import COMMANDS, echo, print_json, warn
 from harness.cli.options import host_option, json_option, option
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
@@ -95,7 +95,7 @@ def command(
     repository = Repository.open(xen_git)
     mends, older, newer = _ends(good, bad, old, new)
     ends = repository.commit(older[1], older[0]), repository.commit(newer[1], newer[0])
-    failure = target_of(failed_run) if failed_run else None
+    failure = target_of(failed_run, warn) if failed_run else None
     boot = BOOT in tests or (failure is not None and failure.test == BOOT)
     commits = repository.between(*ends, mends=mends)
     question = Question(commits, forced=boot or scenario is not None, boot=boot)

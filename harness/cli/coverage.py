@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from harness.cli import echo, print_json
+from harness.cli import echo, print_json, warn
 from harness.cli.options import json_option
 from harness.conformance.report import coverage, document, write
+from harness.results.directory import cannot_write
 
 
 @click.command("coverage")
@@ -27,8 +28,12 @@ def command(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     A cell is tested if a test met it on a real Xen and passed.  Prints the page's path.
     """
     found = coverage(runs)
+    warn(found.problems)
     folder = out or runs[-1]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     page = write(found, folder)
     if as_json:
         print_json(document(found))

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from harness.arch import Arch
-from harness.cli import echo, print_json
+from harness.cli import echo, print_json, warn
 from harness.cli.options import Decorator, host_option, json_option, option, takes
 from harness.cli.tables import print_table
 from harness.config.host import QemuHost
@@ -260,14 +260,20 @@ def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
 @json_option
 def suggest(run: Path, as_json: bool) -> int:
     """Suggest scenarios that may show the failures of the run in directory RUN within seconds."""
-    from harness.interleave.suggest import overlaps
+    from harness.evidence import Disallowed
+    from harness.interleave.suggest import MOST, overlaps
     from harness.results.store import load
     from harness.run.old_runs import evidence_of
     from harness.verdict import Verdict
 
+    read = load(run)
+    warn(read.problems)
+    if not read.hosts:
+        what = "no line of the journal tells of a host" if read.problems else "the run has no host"
+        raise ConfigError(what, where=str(run), hint="give the directory of another run")
     failed = [
         (host.name, test, evidence_of(test, run))
-        for host in load(run).hosts
+        for host in read.hosts
         for test in host.tests
         if test.verdict is Verdict.FAIL
     ]
@@ -277,6 +283,8 @@ def suggest(run: Path, as_json: bool) -> int:
         for overlap in overlaps(evidence)
     ]
     for host, test, evidence in failed:
+        if isinstance(evidence, Disallowed) and len(evidence.operations) > MOST:
+            warn([f"{host} {test.name}: only the first {MOST} operations were looked at"])
         if evidence is None:
             echo(
                 f"{host} {test.name}: no evidence of the failure (an older harness ran it)",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli import echo, print_json
+from harness.cli import echo, print_json, warn
 from harness.cli.options import json_option
 from harness.results.document import run_document
 from harness.results.report import write_reports
@@ -24,8 +24,7 @@ def command(directory: Path, as_json: bool) -> None:
     verdict of the run is FAIL.
     """
     run = write_reports(directory)
-    for problem in run.problems:
-        echo(f"warning: {problem}", err=True)
+    warn(run.problems)
     if as_json:
         print_json(run_document(run))
     else:

@@ -11,12 +11,14 @@ from pathlib import Path
 import click
 import pytest
 
+from harness import unforeseen
 from harness.cli import echo, print_json
 from harness.cli.options import json_option, takes
 from harness.config.options import RunOptions
 from harness.data import BOOT_TEST, TESTCASES
 from harness.progress import Progress
 from harness.pytest_plugin import HostRun
+from harness.results import directory
 from harness.run.plan import Hypervisor, Plan, find_hosts, how_to_build, make_plan, open_source
 from harness.verdict import EXIT_INTERRUPTED, ConfigError, HarnessError, exit_code
 
@@ -93,6 +95,8 @@ def _bisect_run(options: RunOptions, tests: Sequence[Path], as_json: bool) -> in
         return gitrun.SKIP
     except HarnessError as error:  # exit code 2 or 3 would mean "bad" to git
         echo(f"error: {error}", err=True)
+    except Exception as error:
+        echo(f"error: {unforeseen.explained(error, directory.newest())}", err=True)
     return gitrun.STOP
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from harness.config import bounded_yaml
 from harness.hypervisor.flavour import SHELF
 from harness.verdict import HarnessError
 
@@ -60,8 +61,8 @@ class MissingCompanion:
 def read_table(path: Path = TABLE) -> Table:
     """Return the table in ``path``; HarnessError, not ConfigError, if it is wrong: it is ours."""
     try:
-        read = Table.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
+        read = Table.model_validate(bounded_yaml.read(path))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise HarnessError(str(error).splitlines()[0], where=str(path)) from error
     known = {fix.commit for fix in read.fixes}
     for need in read.needs:

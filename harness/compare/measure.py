@@ -10,16 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import numpy as np
+import numpy.typing as npt
 
+from harness.history.format.parquet import Reader
+from harness.history.format.record import Op, Via
 from harness.model.evtchn.abi import Errno
 from harness.results.directory import RunDirectory
 from harness.results.records import Latency
 from harness.results.store import HostRun, load
-from harness.verdict import LabError, Verdict
+from harness.verdict import ConfigError, LabError, Verdict
 
 _ERRNO = {-int(errno): errno.name for errno in Errno}
-_RAW = "RAW"  # a hypercall that the test program made itself: the answer is Xen's, not Linux's
 
 
 @dataclass(frozen=True)
@@ -99,15 +101,21 @@ def _answers(histories: Iterable[Path]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for path in histories:
         try:
-            table = pq.read_table(path, columns=["op", "via", "result"])
-        except OSError as error:
-            raise LabError(f"cannot read the history: {error}", where=str(path)) from error
-        grouped = table.group_by(["op", "via", "result"]).aggregate([("result", "count")])
-        for row in grouped.to_pylist():
-            if row["via"] == _RAW:
-                said = "ok" if row["result"] >= 0 else _name(row["result"])
-                counts[f"{str(row['op']).lower()}: {said}"] += row["result_count"]
+            for piece in Reader(path).pieces():
+                raw = piece.via == Via.RAW  # a hypercall: the answer is Xen's, not Linux's
+                pairs = np.stack([piece.op[raw].astype(np.int64), piece.result[raw]])
+                for (op, result), count in zip(*_counted(pairs), strict=True):
+                    said = "ok" if result >= 0 else _name(int(result))
+                    counts[f"{Op(int(op)).name.lower()}: {said}"] += int(count)
+        except ConfigError as error:
+            raise LabError(error.what, where=error.where) from error
     return dict(counts)
+
+
+def _counted(pairs: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return each of ``pairs`` (a column each) once, and how often it is there."""
+    found, counts = np.unique(pairs, axis=1, return_counts=True)
+    return found.T, counts
 
 
 def _name(result: int) -> str:

@@ -13,7 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from harness.config import schema
+from harness import bounded
+from harness.config import bounded_yaml, schema
 from harness.verdict import ConfigError
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -72,17 +73,18 @@ class Document:
         """
         # JSON's strict mode, not Python's: an int is an int, an enum is its string.
         try:
-            text = json.dumps({**fields, **given}, default=str, skipkeys=True)
-        except ValueError:
-            hint = "write the values out instead of the alias"
-            self.problem_at(keys, "contains itself", hint)
+            text = json.dumps({**fields, **given}, default=str, skipkeys=True, allow_nan=False)
+        except (ValueError, RecursionError) as error:
+            what, hint = _no_json(error)
+            self.problem_at(keys, what, hint)
             return None
         try:
             return model.model_validate_json(text, strict=True)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 place = schema.place(model, detail["loc"])
-                self.problem_at((*keys, *place.path), *_words(detail, place.model, given))
+                about = place.holder if detail["type"] == "missing" else place.model
+                self.problem_at((*keys, *place.path), *_words(detail, about, given))
             return None
 
     def finish(self) -> None:
@@ -100,13 +102,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def shown(value: object) -> str:
     """Return ``value`` as a message quotes it."""
     is_word = value is None or isinstance(value, bool)  # as YAML writes them
-    text = json.dumps(value) if is_word else repr(value)
+    try:
+        text = json.dumps(value) if is_word else repr(value)
+    except (ValueError, RecursionError):  # more than 4300 digits; or far too deep
+        text = f"a very long {type(value).__name__}"
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _read(path: Path, kind: str, find: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return bounded.text(path, bounded_yaml.LARGEST_FILE)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError(
@@ -120,29 +125,34 @@ def _read(path: Path, kind: str, find: str) -> str:
 
 def _compose(text: str, path: Path, example: str) -> yaml.Node | None:
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
+        return bounded_yaml.node(text)
     except yaml.YAMLError as error:
         raise _broken(path, error) from None
-    except RecursionError:
-        raise ConfigError("nested too deeply", where=str(path), hint=example) from None
+    except ValueError as error:
+        raise ConfigError(str(error), where=str(path), hint=example) from None
 
 
 def _construct(path: Path, root: yaml.Node | None) -> object:
-    if root is None:
-        return None
-    loader = yaml.SafeLoader("")
     try:
-        return loader.construct_document(root)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date
+        return bounded_yaml.value(root)
+    except (yaml.YAMLError, ValueError) as error:
         raise _broken(path, error) from None
-    finally:
-        loader.dispose()
+
+
+def _no_json(error: Exception) -> tuple[str, str]:
+    """Return (what is wrong, what to do) for values that JSON cannot have."""
+    said = str(error)
+    if "Circular" in said:
+        return "contains itself", "write the values out instead of the alias"
+    if isinstance(error, RecursionError):
+        return "nested too deeply", "write fewer levels"
+    return "a number that nobody can use", "correct .inf, .nan and numbers of many digits"
 
 
 def _broken(path: Path, error: Exception) -> ConfigError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     position = f":{mark.line + 1}" if mark else ""
-    what = getattr(error, "problem", None) or str(error).splitlines()[0]
+    what = getattr(error, "problem", None) or (str(error).splitlines() or ["damaged"])[0]
     context = getattr(error, "context", None)
     said = f"{what} {context}" if context else what
     column = f"look at column {mark.column + 1} and the lines above" if mark else "correct it"

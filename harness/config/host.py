@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,6 +14,15 @@ Accel = Literal["auto", "kvm", "tcg"]
 
 # For Xen itself: its code, its frame table, and dom0's kernel and ramdisk until dom0 is built.
 XEN_RESERVE_MIB = 128
+
+
+# A host's name becomes a directory, a libvirt domain and a word on the command line.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def is_host_name(name: str) -> bool:
+    """Return whether a host can have that name."""
+    return _NAME.fullmatch(name) is not None
 
 
 class Section(BaseModel):

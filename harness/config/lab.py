@@ -13,22 +13,19 @@ A lab file adds hosts to the built-in ones (an entry with a built-in's name repl
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from harness.config.document import Document, did_you_mean, shown
-from harness.config.host import BUILT_IN
+from harness.config.host import BUILT_IN, is_host_name
 from harness.config.physical import KINDS, Host
 from harness.verdict import ConfigError
 
 ENVIRONMENT = "EVTCHN_HARNESS_LAB"
 DEFAULT = Path("lab.yaml")
 
-# A host's name becomes a directory, a libvirt domain and a word on the command line.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _EXAMPLE = "write for example `hosts: {my-host: {arch: x86_64}}`"
 
 
@@ -93,7 +90,7 @@ def _hosts(document: Document) -> dict[str, Host]:
 
 def _host(document: Document, name: object, entry: object) -> Host | None:
     keys = ("hosts", name)
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_host_name(name):
         hint = "use letters, digits, '.', '_' and '-' (quote a number)"
         document.problem_at(keys, f"{shown(name)} cannot be a host's name", hint)
         return None

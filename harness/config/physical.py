@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from harness import bounded
 from harness.config.host import Domains, QemuHost, Section
 from harness.verdict import ConfigError
 
@@ -42,7 +43,7 @@ class Secret(Section):
             path = Path(self.file or "").expanduser()
             place, hint = str(path), "write the password into the first line of this file"
             try:
-                found = path.read_text(encoding="utf-8").partition("\n")[0].strip()
+                found = bounded.text(path, bounded.SECRET).partition("\n")[0].strip()
             except (OSError, UnicodeDecodeError) as error:
                 why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
                 raise ConfigError(f"cannot read the secret: {why}", where=place) from None

@@ -12,10 +12,12 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True)
 class Place:
-    """``path`` of keys and list positions; ``model`` of the mapping that it leads to or is in."""
+    """``path`` of keys and list positions; ``model`` of the mapping that it leads to or is in, and
+    ``holder``: of the mapping that has, or should have, the last key."""
 
     path: tuple[str | int, ...]
     model: type[BaseModel]
+    holder: type[BaseModel]
 
 
 def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
@@ -25,6 +27,7 @@ def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
     """
     path: list[str | int] = []
     inside: type[BaseModel] = model
+    holder = model
     choices: list[type[BaseModel]] = []
     for number, part in enumerate(location):
         tagged = [choice for choice in choices if _driver(choice) == part]
@@ -32,6 +35,7 @@ def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
             inside, choices = tagged[0], []
             continue
         path.append(part)
+        holder = inside
         last = number == len(location) - 1
         if isinstance(part, int) or (last and part not in inside.model_fields):
             continue
@@ -39,7 +43,7 @@ def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
         choices = list(_models(field.annotation)) if field is not None else []
         if len(choices) == 1:
             inside, choices = choices[0], []
-    return Place(tuple(path), inside)
+    return Place(tuple(path), inside, holder)
 
 
 def _driver(model: type[BaseModel]) -> object:

@@ -7,6 +7,7 @@ It is made from journals alone: a cell counts only if a test met it on a real Xe
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,11 @@ from harness.model.evtchn.rules import by_names
 from harness.results import records
 from harness.results.directory import RunDirectory, write_whole
 from harness.results.journal import read
+from harness.verdict import ConfigError
 
 PAGE, DOCUMENT = "coverage.html", "coverage.json"
+_RELEASE = re.compile(r"(\d{1,3})\.(\d{1,3})", re.ASCII)
+_ANOTHER = "give the directory of another run"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Coverage:
 
     cells: tuple[CellCoverage, ...]
     contradictions: tuple[str, ...]  # cells that were met although no test can reach them
+    problems: tuple[str, ...] = ()  # lines of the runs' journals that could not be read
 
     def count(self, state: str) -> int:
         """Return how many cells are ``tested``, ``missing`` or ``unreachable``."""
@@ -58,17 +63,30 @@ class Coverage:
 
 
 def coverage(runs: Iterable[Path]) -> Coverage:
-    """Return the coverage of ``runs`` (run directories); ConfigError for one without a journal."""
+    """Return the coverage of ``runs`` (run directories).
+
+    ConfigError for one without a journal, or with one of which no line can be read.
+    """
     met: dict[tuple[str, Scope], set[str]] = {}
     reasons: dict[Scope, str] = {}
+    problems: list[str] = []
     for path in runs:
-        for entry in read(RunDirectory(path.absolute()).journal).entries:
-            if isinstance(entry.record, records.Cells):
+        reading = read(RunDirectory(path.absolute()).journal)
+        problems += (f"{path}: {problem}" for problem in reading.problems)
+        if not reading.entries:
+            raise ConfigError("no line of the journal can be read", where=str(path), hint=_ANOTHER)
+        for entry in reading.entries:
+            if not isinstance(entry.record, records.Cells):
+                continue
+            try:
                 scope = _scope(entry.record)
-                for row in entry.record.rows:
-                    met.setdefault((row, scope), set()).add(entry.record.test)
-                if entry.record.why_not:
-                    reasons[scope] = entry.record.why_not
+            except ValueError as error:
+                problems.append(f"{path}: cells of {entry.record.test}: {error}, dropped")
+                continue
+            for row in entry.record.rows:
+                met.setdefault((row, scope), set()).add(entry.record.test)
+            if entry.record.why_not:
+                reasons[scope] = entry.record.why_not
     cells = tuple(
         CellCoverage(
             cell,
@@ -77,12 +95,14 @@ def coverage(runs: Iterable[Path]) -> Coverage:
         )
         for cell in catalogue()
     )
-    return Coverage(cells, tuple(_contradictions(cells)))
+    return Coverage(cells, tuple(_contradictions(cells)), tuple(problems))
 
 
 def _scope(found: records.Cells) -> Scope:
-    major, _, minor = found.release.partition(".")
-    release = Release(int(major), int(minor))
+    numbers = _RELEASE.fullmatch(found.release)
+    if numbers is None:
+        raise ValueError(f"{found.release[:40]!r} is no release of Xen")
+    release = Release(int(numbers[1]), int(numbers[2]))
     own = None if found.rules is None else by_names(release, found.rules)
     return Scope(found.guest, found.abi, release, own)
 
@@ -105,6 +125,7 @@ def document(found: Coverage) -> dict[str, Any]:
         "unreachable": found.count("unreachable"),
         "share": round(found.share, 4),
         "contradictions": list(found.contradictions),
+        "problems": list(found.problems),
         "cells": [
             {
                 "row": each.cell.row,

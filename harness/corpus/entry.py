@@ -22,6 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from harness.arch import Arch
+from harness.config import bounded_yaml
 from harness.evidence.pattern import Pattern, patterns
 from harness.hypervisor import flavour as flavours
 from harness.hypervisor.source import Source
@@ -129,12 +130,12 @@ def _read(folder: Path) -> Entry:
             )
         return Entry(name=folder.name, kind="good")
     try:
-        fields = yaml.safe_load(file.read_text())
+        fields = bounded_yaml.read(file)
         return Entry(name=folder.name, **(fields if isinstance(fields, dict) else {}))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         reason = first.get("ctx", {}).get("error", first["msg"])
         raise ConfigError(f"{field or 'entry'}: {reason}", where=str(file)) from error
-    except yaml.YAMLError as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(str(error).replace("\n", " "), where=str(file)) from error

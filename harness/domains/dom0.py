@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import paramiko
 
+from harness.bounded import size
 from harness.domains.call_timeout import within
 from harness.domains.keys import RunKeys
 from harness.machine.patience import WALL, Clock, Deadline
@@ -25,6 +26,7 @@ _RETRY_SECONDS = 0.25
 _HANDSHAKE_SECONDS, _LONGEST_HANDSHAKE = 15.0, 120.0
 _LOOK_SECONDS = 0.25  # between two looks at the clock
 _CHUNK = 65536
+_MOST = 64 << 20  # bytes that a command may print
 _PING_SECONDS = 1.0
 _SILENT_SECONDS = 6.0  # without an answer to a ping; so reported within 10 s on a quiet computer
 _SEE = "see the dom0 console log"
@@ -232,10 +234,15 @@ class Dom0:
 def _all_of(
     channel: paramiko.Channel, receive: Callable[[int], bytes], deadline: Deadline
 ) -> bytes:
-    """Return what comes until the stream ends; TimeoutError if that is after ``deadline``."""
+    """Return what comes until the stream ends; TimeoutError if that is after ``deadline``.
+
+    LabError if it is too much.
+    """
     channel.settimeout(_LOOK_SECONDS)
     said = bytearray()
     while True:
+        if said and deadline.over:  # who prints without pause is late, too
+            raise TimeoutError
         try:
             data = receive(_CHUNK)
         except TimeoutError:
@@ -245,3 +252,5 @@ def _all_of(
         if not data:
             return bytes(said)
         said += data
+        if len(said) > _MOST:
+            raise LabError(f"it prints more than {size(_MOST)}", where="dom0")

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from harness.hypervisor.console_lines import LONGEST, Lines
+
 
 class Blame(StrEnum):
     """Whose fault a console event is."""
@@ -52,7 +54,7 @@ def _linux(kind: str, line: str, *, dies: bool = True) -> _Pattern:
     return _Pattern(kind, None, re.compile(line), dies)
 
 
-_PLACE = r"(?P<file>[^\s:]+)(:(?P<line>\d+))?"
+_PLACE = r"(?P<file>[^\s:]+)(:(?P<line>\d{1,9})(?!\d))?"
 
 # Texts of xen/arch/{x86,arm}/traps.c, x86/nmi.c, x86_64/traps.c, common/{spinlock,shutdown,
 # domain}.c; the first pattern that matches wins.
@@ -171,21 +173,23 @@ class Splitter:
     """
 
     def __init__(self) -> None:
-        self._rest = b""  # of the serial line, up to its end
+        self._lines = Lines()
         self._dom0 = b""  # of a dom0 line that Xen broke into
         self._booted = False
 
     def feed(self, chunk: bytes) -> list[tuple[str, str]]:
         """Take the next bytes; return (stream, line) for every line they complete."""
-        *whole, self._rest = (self._rest + chunk).split(b"\n")
-        return [line for raw in whole for line in self._split(raw, ended=True)]
+        return [
+            line for raw, ended in self._lines.feed(chunk) for line in self._split(raw, ended=ended)
+        ]
 
     def flush(self) -> list[tuple[str, str]]:
         """Return what is left when the line has ended."""
-        lines = self._split(self._rest, ended=False) if self._rest else []
+        rest = self._lines.flush()
+        lines = self._split(rest, ended=False) if rest else []
         if self._dom0:
             lines.append(("dom0", _text(self._dom0)))
-        self._rest = self._dom0 = b""
+        self._dom0 = b""
         return lines
 
     def _split(self, raw: bytes, *, ended: bool) -> list[tuple[str, str]]:
@@ -195,11 +199,18 @@ class Splitter:
             head = [] if self._booted or not _text(before) else [("xen", _text(before))]
             self._dom0 += before if self._booted else b""
             self._booted = True
-            return [*head, ("xen", _text(after))]
+            return [*head, *self._too_long(), ("xen", _text(after))]
         if not self._booted:
             return [("xen", _text(raw))]
         self._dom0 += raw
         if not ended:
+            return self._too_long()
+        line, self._dom0 = self._dom0, b""
+        return [("dom0", _text(line))]
+
+    def _too_long(self) -> list[tuple[str, str]]:
+        """Return what has come of dom0's line, as a line, if that is too long already."""
+        if len(self._dom0) < LONGEST:
             return []
         line, self._dom0 = self._dom0, b""
         return [("dom0", _text(line))]

@@ -20,6 +20,7 @@ ANSWER = re.compile(r"'d' pressed")
 INPUT = re.compile(r"\*\*\* Serial input to (?P<to>\S+)")
 SWITCH = b"\x01" * 3  # Ctrl-A three times: the next reader of the console (conswitch=a)
 
+_LARGEST_STACK = 1 << 20  # bytes; Xen's are 32 KiB
 _CPU = re.compile(r"\*\*\* Dumping CPU(\d+) (?:host|guest) ")
 _PC = re.compile(r"(?:PC:\s+|RIP:\s+[0-9a-f]+:\[<)([0-9a-f]{16})")
 _REGISTER = re.compile(r"\b(r[a-z0-9]{1,2}|X\d{1,2}|FP|LR|SP):\s*([0-9a-f]{16})")
@@ -48,7 +49,7 @@ def registers(lines: Iterable[str]) -> list[Cpu]:
             where, words = None, bytearray()
             stacks[number] = int(top[1], 16), words
         elif words is not None and (printed := _WORDS.match(line)):
-            for word in printed[1].split():
+            for word in printed[1].split() if len(words) < _LARGEST_STACK else ():
                 words += int(word, 16).to_bytes(8, "little")
         elif where is None or _END.match(line):
             where = words = None

@@ -18,9 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from harness import cache
+from harness.config import bounded_yaml
 from harness.config.options import DEFAULT_FLAVOUR, MODELS
 from harness.data import IMAGES
 from harness.hypervisor import patches as patching
@@ -123,7 +122,7 @@ class Shelf:
 @lru_cache
 def order() -> tuple[Shelf, ...]:
     """Return the folders of images/xen/order.yaml, in the order in which they are tried."""
-    return tuple(Shelf(**fields) for fields in yaml.safe_load(ORDER.read_text()))
+    return tuple(Shelf(**fields) for fields in bounded_yaml.read(ORDER))
 
 
 def names(folders: Sequence[str] = ()) -> list[str]:

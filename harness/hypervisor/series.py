@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import command, git
+from harness import bounded, command, git
 from harness.hypervisor import source as sources
 from harness.hypervisor.source import Patch, Source
 from harness.scratch import scratch
@@ -23,6 +23,9 @@ from harness.verdict import ConfigError, LabError
 _WHAT = "a mailbox, a mail as it was sent, or a file of git format-patch"
 _QUIET = ("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false")
 _CRLF = "--quoted-cr=strip"  # a patch in base64 or quoted-printable may have line ends of DOS
+
+_LONGEST_SUBJECT = 500  # characters; what looks for a cover letter takes the cube of that
+_LARGEST = 64 << 20  # bytes of a mailbox
 
 # Mails that belong to a series, but bring no patch: "[PATCH 0/3]", and answers.
 _COVER_LETTER = re.compile(r"\[[^\]]*\b0+/\d+[^\]]*\]")
@@ -81,7 +84,7 @@ def apply(source: Source, mails: Sequence[Mail]) -> Source:
 
 def _mails(file: Path) -> list[Mail]:
     try:
-        content = file.expanduser().read_bytes()
+        content = bounded.content(file.expanduser(), _LARGEST)
     except OSError as error:
         hint = f"give the files in it, each {_WHAT}" if file.is_dir() else f"give {_WHAT}"
         raise ConfigError(
@@ -133,7 +136,7 @@ def _look(mail: bytes, folder: Path) -> tuple[str, bytes]:
     except command.CommandFailed:  # it is no mail, or a broken one
         return "", b""
     found = re.search(r"^Subject: (.*)$", said, re.MULTILINE)
-    return found[1].strip() if found else "", patch.read_bytes()
+    return found[1].strip()[:_LONGEST_SUBJECT] if found else "", patch.read_bytes()
 
 
 def _no_patch(where: str, subject: str, mail: bytes) -> ConfigError:

@@ -23,6 +23,8 @@ _ANSWER_SECONDS = 10.0
 _RUN_LENGTH = re.compile(rb"(.)\*(.)", re.DOTALL)
 _THREAD = re.compile(r"thread:p0*1\.([0-9a-f]+);")
 _CHUNK = 1 << 16
+_WHERE = "gdbstub"
+_LARGEST = 1 << 20  # bytes of a packet
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Stub:
         while supported.startswith("T"):  # a stop reply: connecting has halted it
             supported = self._packet(time.monotonic() + _ANSWER_SECONDS)
         if "multiprocess+" not in supported or "vContSupported+" not in supported:
-            raise StubLost(f"cannot run one CPU alone: {supported!r}", where="gdbstub")
+            raise StubLost(f"cannot run one CPU alone: {supported!r}", where=_WHERE)
 
     # -- registers, memory, stop points ----------------------------------------------------
 
@@ -62,13 +64,12 @@ class Stub:
     def registers(self, cpu: int) -> bytes:
         """Return the registers of ``cpu``, in the order of the stub."""
         self._select(cpu)
-        return bytes.fromhex(self._good(self.ask("g"), "g"))
+        return self._hex("g")
 
     def read(self, cpu: int, address: int, size: int) -> bytes:
         """Return ``size`` bytes at the virtual ``address`` that ``cpu`` sees."""
         self._select(cpu)
-        packet = f"m{address:x},{size:x}"
-        return bytes.fromhex(self._good(self.ask(packet), packet))
+        return self._hex(f"m{address:x},{size:x}")
 
     def write(self, cpu: int, address: int, data: bytes) -> None:
         """Write ``data`` to the virtual ``address`` that ``cpu`` sees."""
@@ -99,7 +100,7 @@ class Stub:
         self._run(f"vCont;s:p1.{cpu + 1:x}")
         stop = self.wait(_ANSWER_SECONDS)
         if stop is None:
-            raise StubLost(f"CPU{cpu} does not execute a single step", where="gdbstub")
+            raise StubLost(f"CPU{cpu} does not execute a single step", where=_WHERE)
         return stop
 
     def wait(self, seconds: float) -> Stop | None:
@@ -118,7 +119,7 @@ class Stub:
         self._end.sendall(b"\x03")
         stop = self.wait(_ANSWER_SECONDS)
         if stop is None:
-            raise StubLost("does not stop the machine", where="gdbstub")
+            raise StubLost("does not stop the machine", where=_WHERE)
         return stop
 
     @contextmanager
@@ -154,8 +155,15 @@ class Stub:
 
     def _good(self, answer: str, packet: str) -> str:
         if not answer or re.fullmatch(r"E[0-9a-fA-F]{2}", answer):
-            raise StubLost(f"answers {answer!r} to {packet}", where="gdbstub")
+            raise StubLost(f"answers {answer!r} to {packet}", where=_WHERE)
         return answer
+
+    def _hex(self, packet: str) -> bytes:
+        answer = self._good(self.ask(packet), packet)
+        try:
+            return bytes.fromhex(answer)
+        except ValueError:
+            raise StubLost(f"answers {answer[:40]!r} to {packet}", where=_WHERE) from None
 
     def _send(self, packet: str) -> None:
         self._end.sendall(frame(packet))
@@ -170,8 +178,10 @@ class Stub:
             self._end.settimeout(max(0.001, deadline - time.monotonic()))
             data = self._end.recv(_CHUNK)
             if not data:
-                raise StubLost("has hung up", where="gdbstub")
+                raise StubLost("has hung up", where=_WHERE)
             self._pending += data
+            if len(self._pending) > _LARGEST:
+                raise StubLost(f"sends a packet without end: {self._pending[:40]!r}", where=_WHERE)
 
 
 def frame(packet: str) -> bytes:
@@ -191,15 +201,18 @@ def unframe(pending: bytearray) -> str | None:
         return None
     body, check = bytes(pending[begin + 1 : end]), bytes(pending[end + 1 : end + 3])
     del pending[: end + 3]
-    if int(check, 16) != sum(body) & 0xFF:
-        raise StubLost(f"garbled: {body[:40]!r}", where="gdbstub")
-    return _RUN_LENGTH.sub(lambda m: m[1] * (m[2][0] - 28), body).decode("ascii")
+    try:
+        if int(check, 16) == sum(body) & 0xFF:
+            return _RUN_LENGTH.sub(lambda m: m[1] * (m[2][0] - 28), body).decode("ascii")
+    except ValueError:
+        pass
+    raise StubLost(f"garbled: {body[:40]!r}", where=_WHERE)
 
 
 def _stop(answer: str) -> Stop:
     thread = _THREAD.search(answer)
-    if not answer.startswith("T") or thread is None:
-        raise StubLost(f"stops with {answer!r}", where="gdbstub")
+    if not re.match(r"T[0-9a-f]{2}", answer) or thread is None:
+        raise StubLost(f"stops with {answer!r}", where=_WHERE)
     return Stop(int(answer[1:3], 16), int(thread[1], 16) - 1)
 
 

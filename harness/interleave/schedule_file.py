@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Replay files: an order of steps to be forced again, and its outcome when it was written."""
+"""Replay files: an order of steps to be forced again, and its outcome when it was written.
+
+A file has a checksum of all its other values, so that damage is noticed.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness import bounded
 from harness.arch import Arch
 from harness.interleave.order_runner import OrderOutcome, OrderResult
 from harness.interleave.scenarios import SCENARIOS
 from harness.model.explore.interleavings import Interleaving as Order
 from harness.model.explore.interleavings import replay
 from harness.model.lock.locks import LOCKS
+from harness.results.seal import checksum
 from harness.verdict import ConfigError
 
 VERSION = 1
@@ -43,6 +49,7 @@ class ScheduleFile(BaseModel):
     why: str
     # The steps of the whole order; ``seen`` is empty for those that were not taken.
     turns: tuple[RecordedStep, ...]
+    crc32: str = ""  # of the other fields; "": an older harness wrote the file
 
     def order(self) -> Order:
         """Return the order, as the model has it; ConfigError if the model has no such order."""
@@ -80,7 +87,7 @@ def to_file(
         RecordedStep(cpu=step.thread, step=step.step.name, seen=values)
         for step, values in zip(order, seen, strict=True)
     )
-    return ScheduleFile(
+    file = ScheduleFile(
         scenario=scenario,
         flavour=flavour,
         design=design,
@@ -91,20 +98,24 @@ def to_file(
         why=result.why,
         turns=steps,
     )
+    return file.model_copy(update={"crc32": checksum(file.model_dump(mode="json"))})
 
 
 def read_file(path: Path) -> ScheduleFile:
     """Read a replay file; ConfigError says what is wrong with it, and where."""
     try:
-        found = ScheduleFile.model_validate_json(path.read_bytes())
+        document = bounded.json_value(bounded.content(path))
+        found = ScheduleFile.model_validate_json(json.dumps(document))
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part)[:80] for part in first["loc"])
         raise ConfigError(
             f"not a replay file: {first['msg']}", where=f"{path}: {field}" if field else str(path)
         ) from error
+    except ValueError as error:
+        raise ConfigError(f"not a replay file: {error}", where=str(path)) from error
     if found.scenario not in SCENARIOS:
         raise ConfigError(
             f"no scenario {found.scenario!r}",
@@ -113,4 +124,10 @@ def read_file(path: Path) -> ScheduleFile:
         )
     if found.design not in LOCKS:
         raise ConfigError(f"no lock {found.design!r}", where=f"{path}: design")
+    if found.crc32 and found.crc32 != checksum(document):
+        raise ConfigError(
+            "not as it was written: wrong checksum",
+            where=f"{path}: crc32",
+            hint="get the file again; if you have changed it yourself, remove crc32",
+        )
     return found

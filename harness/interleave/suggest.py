@@ -23,6 +23,7 @@ _HYPERCALL = {
     "enable": "unmask",
 }
 _NEVER = float("inf")
+MOST = 3000  # operations of a witness; each is compared with each other one
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,20 @@ class Overlap:
 
 def overlaps(evidence: Evidence | None) -> tuple[Overlap, ...]:
     """Return the overlaps in the witness of ``evidence`` for which there is a scenario, in the
-    order of the witness."""
+    order of the witness, of which the first MOST operations are looked at."""
     if not isinstance(evidence, Disallowed):
         return ()
     found: dict[tuple[str, str], Overlap] = {}
-    for one, other in combinations(evidence.operations, 2):
-        if _overlap(one, other):
-            names = tuple(each.name for each in SCENARIOS.values() if _matches(each, one, other))
-            if names:
-                overlap = Overlap(words.operation(one), words.operation(other), names)
-                found.setdefault((_verb(one), _verb(other)), overlap)
+    told = evidence.operations[:MOST]
+    by_verbs: dict[tuple[str, str], tuple[str, ...]] = {}  # the scenarios, each looked up once
+    for one, other in combinations(told, 2):
+        verbs = one.verb, other.verb
+        if verbs not in by_verbs:
+            by_verbs[verbs] = tuple(s.name for s in SCENARIOS.values() if _matches(s, one, other))
+        if by_verbs[verbs] and _overlap(one, other):
+            overlap = Overlap(words.operation(one), words.operation(other), by_verbs[verbs])
+            found.setdefault((_verb(one), _verb(other)), overlap)
+            by_verbs[verbs] = ()  # no other overlap of these two is told
     return tuple(found.values())
 
 

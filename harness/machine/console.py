@@ -21,15 +21,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 from harness.evidence import Crash
 from harness.hypervisor.console import Blame, Event, Splitter, explained, scan
+from harness.hypervisor.console_lines import Lines
+from harness.machine.console_log import ConsoleLog, stamp
 from harness.machine.patience import WALL, Clock, Deadline
 from harness.machine.wires import Wire
+from harness.unforeseen import said
 from harness.verdict import HarnessError, HypervisorError, LabError
 
-_KEPT_LINES = 2000  # per console, kept for expect() and excerpts; the log file has every line
+_KEPT_LINES = 2000  # per console, kept for expect() and excerpts
+_MOST_EVENTS = 200  # crashes that are told; a guest may print "Panic" without end
+_MOST_HEARD = 10_000  # lines that wait for a listener; those that come then are lost to it
 _REASON_SECONDS = 1.0  # between "Panic on CPU 0:" and the line that says why
 
 
@@ -59,7 +63,8 @@ class Console:
     """Records the streams of one host into ``folder``/<stream>.log and watches them for crashes.
 
     A stream exists from its first line on.  "xen" and "dom0" come from the serial line;
-    each domU has a stream of its own.  Thread-safe.
+    each domU has a stream of its own.  Who prints them is not to be trusted: lines, logs and the
+    number of crashes have limits (console_lines, console_log).  Thread-safe.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,13 +76,16 @@ class Console:
         self._lines: deque[Line] = deque(maxlen=_KEPT_LINES)
         self._count = 0
         self._events: list[ConsoleEvent] = []
-        self._logs: dict[str, TextIO] = {}
+        self._logs: dict[str, ConsoleLog] = {}
         self._serial: Wire | None = None
         self._readers: list[threading.Thread] = []
         self._raw: list[Callable[[bytes], None]] = []
         self._listeners: list[tuple[str, queue.Queue[str]]] = []
         self._ignored: set[str] = set()
         self._full: OSError | None = None
+        self._failed: Exception | None = None  # what ended a thread that records, if not foreseen
+        self._notes: list[str] = []  # on closed logs
+        self._untold = 0  # crashes over _MOST_EVENTS
         self._forgotten = 0  # how many crashes are from before the last restore
 
     def attach(self, line: Wire) -> None:
@@ -129,6 +137,11 @@ class Console:
             raise LabError(
                 f"cannot record the console: {self._full.strerror}", where=str(self._folder)
             )
+        if self._failed is not None:
+            raise HarnessError(
+                f"the console is not recorded any more: {said(self._failed)}",
+                where=str(self._folder),
+            ) from self._failed
         with self._changed:
             for at in range(self._forgotten, len(self._events)):
                 if self._events[at].line.stream not in self._ignored:
@@ -149,6 +162,12 @@ class Console:
         """All lines so far that report a crash."""
         return tuple(self._events)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out of the logs, and of ``events``; complete once the console is closed."""
+        more = [f"{self._untold:,} more lines report a crash"] if self._untold else []
+        return (*self._notes, *more)
+
     def tail(self, stream: str, lines: int = 20) -> list[Line]:
         """Return the last lines of ``stream``."""
         with self._changed:
@@ -161,7 +180,7 @@ class Console:
     @contextmanager
     def listen(self, stream: str) -> Iterator[queue.Queue[str]]:
         """Yield a queue that gets each new line of ``stream`` while the block runs."""
-        listener = (stream, queue.Queue[str]())
+        listener = (stream, queue.Queue[str](_MOST_HEARD))
         with self._changed:
             self._listeners.append(listener)
         try:
@@ -186,12 +205,26 @@ class Console:
         if self._serial is not None:
             self._serial.close()
         with self._changed:
-            for log in self._logs.values():
-                log.close()
+            for stream, log in self._logs.items():
+                try:
+                    log.close()
+                except OSError as error:
+                    self._full = error
+                if log.capped:
+                    self._notes.append(
+                        f"the console of {stream} printed too much: {log.left_out:,} lines are "
+                        "left out of the middle of its log"
+                    )
             self._logs.clear()
 
     def _start(self, name: str, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target, name=f"console-{name}", daemon=True)
+        def record() -> None:
+            try:
+                target()
+            except Exception as error:  # check() tells it
+                self._failed = error
+
+        thread = threading.Thread(target=record, name=f"console-{name}", daemon=True)
         self._readers.append(thread)
         thread.start()
 
@@ -212,34 +245,34 @@ class Console:
             self._record(stream, text)
 
     def _read_plain(self, stream: str, chunks: Iterator[bytes]) -> None:
-        rest = b""
+        lines = Lines()
         for chunk in chunks:
-            *whole, rest = (rest + chunk).split(b"\n")
-            for text in whole:
+            for text, _ in lines.feed(chunk):
                 self._record(stream, text.decode(errors="replace").rstrip("\r"))
-        if rest:
+        if rest := lines.flush():
             self._record(stream, rest.decode(errors="replace"))
 
     def _record(self, stream: str, text: str) -> None:
         now = datetime.now(UTC)
-        stamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = Line(stream, now, time.monotonic() - self._began, text)
         event = scan(stream, text)
         with self._changed:
             try:
                 log = self._logs.get(stream)
                 if log is None:
-                    path = self._folder / f"{stream}.log"
-                    log = self._logs[stream] = path.open("a", encoding="utf-8", buffering=1)
-                log.write(f"{stamp} {text}\n")
+                    log = self._logs[stream] = ConsoleLog(self._folder / f"{stream}.log")
+                log.write(stamp(now), text)
             except OSError as error:  # even with a full disk, go on watching for crashes
                 self._full = error
             self._lines.append(line)
             self._count += 1
             for wanted, heard in self._listeners:
                 if wanted == stream:
-                    heard.put(text)
-            if event is not None:
+                    with contextlib.suppress(queue.Full):
+                        heard.put_nowait(text)
+            if event is not None and len(self._events) - self._forgotten >= _MOST_EVENTS:
+                self._untold += 1
+            elif event is not None:
                 self._events.append(ConsoleEvent(line, event))
             elif self._events and text.strip():
                 self._explain(stream, text.strip())

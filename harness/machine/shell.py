@@ -14,10 +14,12 @@ from pathlib import Path
 
 import paramiko
 
+from harness.bounded import size
 from harness.verdict import ConfigError, LabError
 
 _CONNECT_SECONDS = 15.0
 _PIECE = 1 << 20  # bytes sent at once: after every packet paramiko copies all of the rest
+_MOST = 64 << 20  # bytes that a command may print
 _PAUSE = 1.0  # between two attempts to log in
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # our exceptions say it all
 logging.getLogger("paramiko").propagate = False
@@ -43,7 +45,11 @@ class Shell:
             for at in range(0, len(stdin), _PIECE):
                 channel.sendall(stdin[at : at + _PIECE])
             channel.shutdown_write()
-            said: str = channel.makefile("rb").read().decode(errors="replace")
+            said: str = channel.makefile("rb").read(_MOST + 1).decode(errors="replace")
+            if len(said) > _MOST:
+                raise LabError(
+                    f"`{_short(command)}` prints more than {size(_MOST)}", where=self.where
+                )
             if not channel.status_event.wait(timeout):
                 raise TimeoutError
         except TimeoutError:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import itertools
-import json
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from harness import bounded
 from harness.evidence import codec
 from harness.evidence.identity import identity
 from harness.nightly.changepoint import WINDOW
@@ -141,7 +142,11 @@ def _tries(store: Store, night: Night) -> Iterator[tuple[_Series, list[TestOutco
 
 def _try(row: tuple[Any, ...]) -> TestOutcome:
     night, build, failed, message, stored = row
-    evidence = codec.from_json(json.loads(stored)) if failed and stored else None
+    try:
+        evidence = codec.from_json(bounded.json_value(stored)) if failed and stored else None
+    except ValueError as error:
+        what = f"a test of night {night} has damaged evidence: {str(error).splitlines()[0]}"
+        raise sqlite3.DataError(what) from None
     failure = None if evidence is None else identity(evidence)
     return TestOutcome(night, build, bool(failed), message, failure)
 

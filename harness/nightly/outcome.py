@@ -17,6 +17,7 @@ from harness.verdict import ConfigError, HarnessError, Verdict
 
 THROUGHPUT = "operations_per_second"  # the only figure of which more is better
 # Fewer operations than this give a percentile that is mostly chance.
+_NO_TEST = "no test ran: see the terminal"
 _ENOUGH_P50 = 30
 _ENOUGH_P99 = 1000
 
@@ -60,7 +61,7 @@ def read_outcome(path: Path, error: HarnessError | None = None) -> RunOutcome:
         message = str(error)
     return RunOutcome(
         verdict=run.verdict,
-        message=message or run.message or ("" if host.tests else "no test ran: see the terminal"),
+        message=message or run.message or _unread(run) or ("" if host.tests else _NO_TEST),
         seconds=run.seconds,
         arch=host.arch,
         flavour=host.flavour,
@@ -77,6 +78,12 @@ def read_outcome(path: Path, error: HarnessError | None = None) -> RunOutcome:
 def _with_own_files(test: records.Test) -> records.Test:
     """Return ``test`` without artifacts outside of its run: pages and KCIDB link them."""
     return replace(test, artifacts=tuple(name for name in test.artifacts if is_below(name)))
+
+
+def _unread(run: store.Run) -> str:
+    """Return what of ``run`` could not be read, so that its result is not the whole truth."""
+    more = f" (and {len(run.problems) - 1} more)" if len(run.problems) > 1 else ""
+    return f"{run.problems[0]}{more}" if run.problems else ""
 
 
 def is_finished(path: Path) -> bool:

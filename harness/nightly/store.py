@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 from filelock import FileLock, Timeout
@@ -31,10 +32,15 @@ from harness.nightly.schema import (
     Night,
     TestRow,
 )
-from harness.verdict import ConfigError, LabError, Verdict
+from harness.nightly.soundness import damage
+from harness.verdict import ConfigError, HarnessError, LabError, Verdict
 
 FILE = "nightly.sqlite"
 _NAME = "%Y%m%dT%H%M%SZ"  # of a night: UTC, so that names sort by time
+
+_VERDICTS = frozenset(Verdict)
+_DAMAGED = "the store is damaged"
+_ANOTHER = "take a copy that was saved, or give another --store"
 
 _NIGHT = ", ".join(Night.__dataclass_fields__)
 _CELL = ", ".join(CellRow.__dataclass_fields__)
@@ -44,7 +50,8 @@ class Store:
     """The store in directory ``home``.
 
     With ``write`` it is created if it does not exist, and locked: ConfigError if another process
-    writes it.  Without ``write``: ConfigError if it does not exist.
+    writes it.  Without ``write``: ConfigError if it does not exist.  LabError if it is damaged,
+    also if that is found only in a ``with`` block, when its rows are read.
     """
 
     def __init__(self, home: Path, *, write: bool = False) -> None:
@@ -75,7 +82,7 @@ class Store:
                 where=str(path),
                 hint="free space or mend permissions there",
             ) from error
-        except ConfigError:
+        except HarnessError:
             self._unlock()
             raise
 
@@ -84,6 +91,8 @@ class Store:
         self.db.execute("PRAGMA synchronous=FULL")
         self.db.execute("PRAGMA foreign_keys=ON")
         (version,) = self.db.execute("PRAGMA user_version").fetchone()
+        if version in UPGRADES or version == SCHEMA:
+            self._is_sound(path)
         if version == 0:
             self.db.executescript(f"BEGIN; {TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
         elif version in UPGRADES:
@@ -95,6 +104,11 @@ class Store:
                 where=str(path),
                 hint="use the harness that wrote it, or give another --store",
             )
+
+    def _is_sound(self, path: Path) -> None:
+        if why := damage(self.db):
+            self.db.close()
+            raise LabError(f"{_DAMAGED}: {why}", where=str(path), hint=_ANOTHER)
 
     def _upgrade(self) -> None:
         """Upgrade a store that an older harness wrote to SCHEMA, under the lock for writers."""
@@ -119,8 +133,16 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
+        if isinstance(error, sqlite3.Error):
+            where = str(self.home / FILE)
+            raise LabError(f"{_DAMAGED}: {error}", where=where, hint=_ANOTHER) from error
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
@@ -198,7 +220,7 @@ class Store:
                 (
                     time.time(),
                     outcome.verdict,
-                    outcome.message,
+                    _text(outcome.message),
                     outcome.cause,
                     attempt.cell,
                     attempt.number,
@@ -214,15 +236,12 @@ class Store:
             " version = ?, source = ?, build = ?, seed = ?, operations = ? WHERE id = ?",
             (
                 outcome.verdict,
-                outcome.message,
+                _text(outcome.message),
                 outcome.seconds,
-                outcome.arch,
-                outcome.flavour,
-                outcome.version,
-                outcome.source,
-                outcome.build,
-                outcome.seed,
-                outcome.operations,
+                *map(_text, (outcome.arch, outcome.flavour, outcome.version, outcome.source)),
+                _text(outcome.build),
+                _integer(outcome.seed),
+                _integer(outcome.operations) or 0,
                 cell,
             ),
         )
@@ -237,9 +256,7 @@ class Store:
                     number,
                     test.verdict,
                     test.seconds,
-                    test.message,
-                    test.story,
-                    "\n".join(test.artifacts),
+                    *map(_text, (test.message, test.story, "\n".join(test.artifacts))),
                     "" if test.evidence is None else json.dumps(codec.to_json(test.evidence)),
                 ),
             )
@@ -253,7 +270,7 @@ class Store:
         with self.transaction() as cursor:
             cursor.executemany(
                 "UPDATE cell SET state = 'left', message = ?, run = '' WHERE id = ?",
-                [(message, cell.id) for cell in cells],
+                [(_text(message), cell.id) for cell in cells],
             )
 
     def end_night(self, night: str, verdict: Verdict, message: str) -> None:
@@ -261,7 +278,7 @@ class Store:
         with self.transaction() as cursor:
             cursor.execute(
                 "UPDATE night SET ended = ?, verdict = ?, message = ? WHERE id = ?",
-                (time.time(), verdict, message, night),
+                (time.time(), verdict, _text(message), night),
             )
 
     # -- reading --
@@ -309,6 +326,8 @@ class Store:
         found: dict[int, list[TestRow]] = {}
         for cell, name, verdict, seconds, message, story, artifacts in rows:
             files = tuple(artifacts.split("\n")) if artifacts else ()
+            if verdict not in _VERDICTS:
+                raise sqlite3.DataError(f"a test of cell {cell} has the verdict {verdict!r}")
             row = TestRow(name, Verdict(verdict), seconds, message, story, files)
             found.setdefault(cell, []).append(row)
         return found
@@ -350,7 +369,18 @@ class Store:
         return {(host, xen, suite): (night, seconds) for host, xen, suite, night, seconds in rows}
 
 
+def _text(text: str) -> str:
+    """Return ``text`` as SQLite can keep it: without half of a surrogate pair."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _integer(number: int | None) -> int | None:
+    """Return ``number`` if SQLite can keep it; a seed of more than 64 bits is in the journal."""
+    return number if number is None or -(1 << 63) <= number < 1 << 63 else None
+
+
 def _name(cursor: sqlite3.Cursor, text: str) -> int:
+    text = _text(text)
     cursor.execute("INSERT OR IGNORE INTO name (text) VALUES (?)", (text,))
     (found,) = cursor.execute("SELECT id FROM name WHERE text = ?", (text,)).fetchone()
     return int(found)

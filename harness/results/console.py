@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness import bounded
 from harness.results.records import ConsoleEvent
 
 BEFORE = 12  # lines shown before an event,
@@ -16,6 +19,9 @@ AFTER = 20  # and after it: a panic's registers and stack follow it
 TAIL = 25
 MAX_EXCERPTS = 6  # per stream: the first events matter most
 _WIDTH = 240
+_LONG_AGO, _NEVER = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+_LARGEST = 64 << 20  # bytes of a log that are read: twice what this harness writes
+_MOST_EVENTS = 200  # per stream, that are looked for in its log
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -67,8 +73,9 @@ def _rank(name: str) -> int:
 
 def _stream(path: Path, events: Sequence[ConsoleEvent]) -> Stream:
     lines = [_line(text) for text in _texts(path)]
-    for event in events:
-        index = _find(lines, event)
+    find = _Finder(lines)
+    for event in events[:_MOST_EVENTS]:
+        index = find(event)
         if index is not None:
             lines[index] = Line(lines[index].time, lines[index].text, event.event)
     marked = [index for index, line in enumerate(lines) if line.event]
@@ -85,17 +92,47 @@ def _stream(path: Path, events: Sequence[ConsoleEvent]) -> Stream:
     )
 
 
-def _find(lines: Sequence[Line], event: ConsoleEvent) -> int | None:
-    """Return the index of the line of ``event``: of those with its text, the nearest in time."""
-    text = _clean(event.text).strip()
-    same = [i for i, line in enumerate(lines) if text and text in line.text and not line.event]
+class _Finder:
+    """Finds the lines of events: of those with an event's text, the nearest in time.
 
-    def distance(index: int) -> float:
-        time = lines[index].time
-        return abs((time - event.t).total_seconds()) if time else float("inf")
+    Looks through the log once for each text, as thousands of events often have the same.
+    """
 
-    timed = [i for i, line in enumerate(lines) if line.time and not line.event]
-    return min(same or timed, key=distance, default=None)
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self._lines = lines
+        self._all = self._by_time(lambda line: True)
+        self._with: dict[str, list[tuple[datetime, int]]] = {}
+
+    def __call__(self, event: ConsoleEvent) -> int | None:
+        text = _clean(event.text).strip()
+        if text not in self._with:
+            self._with[text] = self._by_time(lambda line: bool(text) and text in line.text)
+        try:
+            moment = bounded.utc(event.t)
+        except ValueError:  # a time that no run can be at
+            moment = _LONG_AGO
+        found = self._nearest(self._with[text], moment)
+        return self._nearest(self._all, moment, only_timed=True) if found is None else found
+
+    def _by_time(self, wanted: Callable[[Line], bool]) -> list[tuple[datetime, int]]:
+        found = ((n.time or _NEVER, i) for i, n in enumerate(self._lines) if wanted(n))
+        return sorted(found)
+
+    def _nearest(
+        self, among: Sequence[tuple[datetime, int]], moment: datetime, only_timed: bool = False
+    ) -> int | None:
+        """Return the line of ``among`` nearest to ``moment`` that no event has yet."""
+        above = bisect_left(among, (moment, 0))
+        below = above - 1
+        while below >= 0 or above < len(among):
+            near = above >= len(among) or (
+                below >= 0 and moment - among[below][0] <= among[above][0] - moment
+            )
+            time, index = among[below if near else above]
+            below, above = (below - 1, above) if near else (below, above + 1)
+            if not self._lines[index].event and not (only_timed and time == _NEVER):
+                return index
+        return None
 
 
 def _merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -116,19 +153,21 @@ def _cut(lines: Sequence[Line], begin: int, end: int) -> Excerpt:
 def _line(text: str) -> Line:
     stamp, _, rest = text.partition(" ")
     try:
-        time = datetime.fromisoformat(stamp)
+        time = bounded.time(stamp)
     except ValueError:
         return Line(None, _shorten(_clean(text)))
-    zoned = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    return Line(zoned, _shorten(_clean(rest)))
+    return Line(time, _shorten(_clean(rest)))
 
 
 def _texts(path: Path) -> list[str]:
     try:
-        text = path.read_bytes().decode(errors="replace")
+        with bounded.opened(path, follow=False) as file:
+            text = file.read(_LARGEST).decode(errors="replace")
+            rest = os.fstat(file.fileno()).st_size - file.tell()
     except OSError:
         return []
-    return text.removesuffix("\n").split("\n") if text else []  # a console has \r, \f... inside
+    lines = text.removesuffix("\n").split("\n") if text else []  # a console has \r, \f... inside
+    return [*lines, f"harness: {rest:,} bytes more are not shown"] if rest > 0 else lines
 
 
 def _clean(text: str) -> str:

@@ -16,6 +16,8 @@ from harness.verdict import ConfigError, LabError
 SHELF = Path("results")  # default place of run directories, below the working directory
 LATEST = "latest"
 
+_made: list[Path] = []  # by this process, in this order
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -78,7 +80,8 @@ def create(out: Path | None = None) -> RunDirectory:
     then points to the new run, if links are possible.
     """
     if out is not None:
-        return _create_chosen(out)
+        _made.append(_create_chosen(out).path)
+        return RunDirectory(_made[-1])
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     path = SHELF.absolute() / name
     try:
@@ -86,7 +89,13 @@ def create(out: Path | None = None) -> RunDirectory:
     except OSError as error:
         raise cannot_write(path, error) from error
     _point_latest(path)
+    _made.append(path)
     return RunDirectory(path)
+
+
+def newest() -> Path | None:
+    """Return the directory that this process has made last; None if it has made none."""
+    return _made[-1] if _made else None
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""results.jsonl: append-only, fsynced after each record, readable even if its writer was killed."""
+"""results.jsonl: append-only, fsynced after each record, readable even if its writer was killed.
+
+Each line is sealed (harness.results.seal), so that damage is noticed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +19,15 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from harness import bounded
 from harness.results.directory import cannot_write
 from harness.results.records import Record, from_json, to_json
+from harness.results.seal import Seals, seal
 from harness.shown import without_secrets_in
 from harness.verdict import ConfigError, HarnessError
+
+_LARGEST = 256 << 20  # bytes of a journal that are read
+_MOST_PROBLEMS = 20  # that are told one by one
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._written = 0  # lines
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
             fcntl.flock(self._fd, fcntl.LOCK_EX)  # readers see from the lock that we are alive
@@ -67,13 +75,13 @@ class Journal:
         """Write ``record`` with the current time; LabError if it cannot be written to the disk."""
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         document = {"time": now, **without_secrets_in(to_json(record))}
-        line = json.dumps(document, allow_nan=False).encode() + b"\n"
         with self._lock:
             if self._fd < 0:
                 raise HarnessError(
                     "a record was written after the journal was closed", where=str(self._path)
                 )
-            append_line(self._fd, line, self._path)
+            append_line(self._fd, seal(document, self._written + 1), self._path)
+            self._written += 1
 
     def close(self) -> None:
         """Close the journal; may be called twice."""
@@ -109,58 +117,70 @@ def append_line(descriptor: int, line: bytes, path: Path) -> None:
 def read(path: Path) -> Reading:
     """Read a journal, also while a run writes it or after its writer was killed.
 
-    A line that is cut off or damaged is left out and reported in ``problems``.
-    ConfigError if there is no journal at ``path``.
+    A line that is cut off, damaged or too long is left out and reported in ``problems``, as are
+    lines that are missing.  ConfigError if there is no journal at ``path``.
     """
+    entries: list[Entry] = []
+    problems: list[str] = []
     try:
-        with path.open("rb") as source:
+        with bounded.opened(path) as source:
             growing = _is_locked(source.fileno())
-            content = source.read()
+            seals = Seals()
+            for number, (line, whole) in enumerate(bounded.lines(source), 1):
+                if not whole and growing:
+                    break
+                try:
+                    if source.tell() > _LARGEST:
+                        raise _TooLarge(f"the journal is larger than {bounded.size(_LARGEST)}")
+                    if not whole:
+                        raise ValueError("cut off")
+                    entry = _parse(line)
+                    missing = seals.check(line or b"")
+                    problems += [f"{path.name}:{number}: {missing}"] if missing else []
+                    entries.append(entry)
+                except ValueError as error:
+                    seals.skip()
+                    problems.append(f"{path.name}:{number}: {_reason(error)}, dropped")
+                    if isinstance(error, _TooLarge):
+                        break
     except OSError as error:
         raise ConfigError(
             f"cannot read the journal: {error.strerror}",
             where=str(path),
             hint="give the directory of a run",
         ) from None
-    entries: list[Entry] = []
-    problems: list[str] = []
-    for number, line, whole in _lines(content):
-        where = f"{path.name}:{number}"
-        if not whole:
-            if not growing:
-                problems.append(f"{where}: cut off, dropped")
-            continue
-        try:
-            entries.append(_parse(line))
-        except ValueError as error:
-            problems.append(f"{where}: {_reason(error)}, dropped")
-    return Reading(tuple(entries), tuple(problems), growing)
+    return Reading(tuple(entries), _told(problems), growing)
 
 
-def _lines(content: bytes) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield (number from 1, line, whether it ends with a newline)."""
-    *whole, rest = content.split(b"\n")
-    for number, line in enumerate(whole, 1):
-        yield number, line, True
-    if rest:
-        yield len(whole) + 1, rest, False
+class _TooLarge(ValueError):
+    """The rest of a journal is not read."""
 
 
-def _parse(line: bytes) -> Entry:
+def _told(problems: list[str]) -> tuple[str, ...]:
+    more = len(problems) - _MOST_PROBLEMS
+    rest = [f"and {more} more lines that cannot be read"] if more > 0 else []
+    return (*problems[:_MOST_PROBLEMS], *rest)
+
+
+def _parse(line: bytes | None) -> Entry:
+    if line is None:
+        raise ValueError(f"longer than {bounded.size(bounded.LINE)}")
     try:
-        document = json.loads(line)
-    except RecursionError:
-        raise ValueError("damaged") from None
+        document = bounded.json_value(line)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise
+    except ValueError as error:
+        raise ValueError(f"damaged: {error}") from None
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
-    time = datetime.fromisoformat(str(document.get("time")))
-    return Entry(time.astimezone(UTC), from_json(document))
+    time = bounded.time(str(document.get("time")))
+    return Entry(time, from_json(document))
 
 
 def _reason(error: ValueError) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part)[:80] for part in first["loc"])
         return f"field {field}: {first['msg']}"
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return "damaged"

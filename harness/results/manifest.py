@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import BaseModel, ValidationError
 
 import harness
-from harness import git
+from harness import bounded, git
 from harness.command import run
 from harness.config.physical import Host
 from harness.data import CHECKOUT
 from harness.results.directory import RunDirectory, write_whole
+from harness.results.seal import checksum
 from harness.verdict import LabError
 
 # Programs whose version can change the result of a run.
@@ -67,16 +69,49 @@ def write_manifest(
         "ingredients": [asdict(ingredient) for ingredient in ingredients],
         **environment(),
     }
+    document["crc32"] = checksum(json.loads(json.dumps(document)))
     write_whole(directory.manifest, json.dumps(document, indent=1) + "\n")
 
 
 def read_manifest(directory: RunDirectory) -> dict[str, Any]:
-    """Return the manifest of a run; {} if the run was killed before it wrote one."""
+    """Return the manifest of a run; {} if the run was killed before it wrote one, or there is a
+    ``problem`` with it."""
+    return _read_manifest(directory)[0]
+
+
+def problem(directory: RunDirectory) -> str:
+    """Return why the manifest of a run cannot be read; "" if it can, or there is none."""
+    why = _read_manifest(directory)[1]
+    return why and f"{directory.manifest.name}: {why}"
+
+
+class _Shown(BaseModel):
+    """What a report shows of a manifest."""
+
+    harness: Mapping[str, str | bool] = {}
+    machine: Mapping[str, str | int | None] = {}
+    programs: Mapping[str, str | None] = {}
+    ingredients: tuple[Ingredient, ...] = ()
+
+
+def _read_manifest(directory: RunDirectory) -> tuple[dict[str, Any], str]:
     try:
-        document = json.loads(directory.manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
+        document = bounded.json_value(bounded.content(directory.manifest))
+        _Shown.model_validate(document)
+        seen = document.pop("crc32", "")
+        if seen and seen != checksum(document):
+            return {}, "not as it was written: wrong checksum"
+        return document, ""
+    except FileNotFoundError:
+        return {}, ""
+    except OSError as error:
+        return {}, error.strerror or "cannot be read"
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part)[:80] for part in first["loc"])
+        return {}, f"{place}: {first['msg']}" if place else "not a JSON object"
+    except ValueError:
+        return {}, "damaged"
 
 
 def environment() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from harness.results import records
+from harness.results import manifest, records
 from harness.results.directory import RunDirectory
 from harness.results.journal import Entry, read
 from harness.results.records import PHASES, Record
@@ -64,7 +64,7 @@ class Run:
     started: datetime | None  # UTC
     seconds: float  # of an interrupted run: until its last record
     hosts: tuple[HostRun, ...]
-    problems: tuple[str, ...]  # lines of the journal that could not be read
+    problems: tuple[str, ...]  # lines of the journal, or the manifest, that could not be read
 
 
 def load(path: Path) -> Run:
@@ -91,7 +91,7 @@ def load(path: Path) -> Run:
         started=entries[0].time if entries else None,
         seconds=end.seconds if end else _elapsed(entries),
         hosts=hosts,
-        problems=reading.problems,
+        problems=(*reading.problems, *filter(None, [manifest.problem(directory)])),
     )
 
 

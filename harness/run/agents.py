@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 from harness.agent.client import AgentClient
+from harness.agent.wire import AgentGarbled
 from harness.domains.dom0 import Dom0
 from harness.domains.toolstack import DomU
 from harness.machine import Machine
@@ -30,15 +31,21 @@ def start(machine: Machine, dom0: Dom0, domus: Sequence[DomU]) -> list[Line]:
 
 
 def greet(
-    names: Sequence[str], lines: Sequence[Line], listen: Callable[[Line], None]
+    domids: Mapping[str, int], lines: Sequence[Line], listen: Callable[[Line], None]
 ) -> dict[str, AgentClient]:
     """Return a client for the agent on each of ``lines``, after it has answered; ``listen`` is
-    called with each line before."""
+    called with each line before.
+
+    ``domids``: of their domains, by name.  AgentGarbled if an agent says that it is in another
+    domain: what it records would be taken for that one's.
+    """
     agents = {}
-    for name, line in zip(names, lines, strict=False):
+    for (name, domid), line in zip(domids.items(), lines, strict=False):
         listen(line)
         agents[name] = AgentClient(line, name, line.clock)
-        agents[name].hello()
+        if (said := agents[name].hello().domid) != domid:
+            what = f"the agent says that it is in domain {said}, and its domain is {domid}"
+            raise AgentGarbled(what, where=name)
     return agents
 
 

@@ -19,6 +19,7 @@ NAME = "bare"
 VCPUS = 2  # guests/bare/xen.h
 _MEMORY_MIB = 64
 _RELAY_SECONDS = 70.0
+_LONGEST_PID = 20  # bytes
 # The types of guest that it can boot as.
 TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "hvm", "pv"), Arch.ARM64: ("arm",)}
 WHY_NO_PAGING = "PVH and HVM guests need HAP or shadow paging, and this Xen on this CPU has neither"
@@ -89,7 +90,7 @@ def _relay(live: Session, words: list[str]) -> tuple[Line, int]:
 def process_of(line: Line) -> int:
     """Return the number that the program prints first, its pid; LabError if it prints none."""
     said = b""
-    while not said.endswith(b"\n"):
+    while not said.endswith(b"\n") and len(said) < _LONGEST_PID:
         try:
             more = line.read(1, _RELAY_SECONDS)
         except TimeoutError as error:
@@ -97,7 +98,10 @@ def process_of(line: Line) -> int:
         if not more:
             raise LabError("the relay ended before it printed its pid", where=line.name)
         said += more
-    return int(said)
+    try:
+        return int(said)
+    except ValueError:
+        raise LabError(f"the relay printed {said[:40]!r}, not its pid", where=line.name) from None
 
 
 def destroy_bare(live: Session, guest: BareGuest) -> None:

@@ -13,7 +13,6 @@ reports.  If the parent is killed, even by SIGKILL, a watcher tells the child (`
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from harness import command
+from harness import bounded, command
 from harness.config.options import RunOptions, XenOptions, words
 from harness.verdict import EXIT_USAGE, ConfigError, LabError
 
@@ -115,7 +114,7 @@ def wait(
 def read(said: bytes) -> dict[str, Any]:
     """Return the JSON document that a child printed; {} if it printed none."""
     try:
-        document = json.loads(said)
+        document = bounded.json_value(said)
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}

@@ -59,7 +59,7 @@ class Load:
                 progress=_Sampler(session),
                 watch=session.check,
                 broke=self._tell,
-                salvage=lambda part: self._salvage(part, name, chosen.run),
+                salvage=lambda part: self._salvage(part, name, chosen),
             )
             self._keep(history, name)
         return history
@@ -112,14 +112,14 @@ class Load:
             f"{session.host.name:12} {verdict} {cause}; collecting what was recorded"
         )
 
-    def _salvage(self, part: History, name: str, run: int) -> None:
+    def _salvage(self, part: History, name: str, plan: LoadPlan) -> None:
         """Keep what was recorded until something broke; errors here must not hide what broke.
 
         The records of agents that no longer answer are read from the machine's memory.
         """
         note = self._session.recorder.progress.note
         try:
-            part = self._recover(part, run)
+            part = self._recover(part, plan)
         except HarnessError as error:
             note(f"{name}: nothing found in the machine's memory: {error}")
         try:
@@ -127,11 +127,12 @@ class Load:
         except HarnessError as error:
             note(f"{name}: partial history lost: {error}")
 
-    def _recover(self, part: History, run: int) -> History:
+    def _recover(self, part: History, plan: LoadPlan) -> History:
         session = self._session
         image = session.machine.dump()
         try:
-            whole = recover.complete(part, recover.recover(image, run))
+            runs = {agent.domid: plan.run_of(agent.domid) for agent in session.agents.values()}
+            whole = recover.complete(part, recover.recover(image, runs))
         finally:
             image.unlink(missing_ok=True)
         for flight in recover.in_flight(whole):

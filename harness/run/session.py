@@ -265,8 +265,8 @@ class Session:
 
     def greet(self) -> None:
         """Connect to the agents on their lines."""
-        names = ["dom0", *(domu.name for domu in self.domus)]
-        self.agents |= agents.greet(names, self.lines, self.listen)
+        domids = {"dom0": 0} | {domu.name: domu.domid for domu in self.domus}
+        self.agents |= agents.greet(domids, self.lines, self.listen)
 
 
 @contextmanager

@@ -70,7 +70,9 @@ def compare(live: Session, before: leak_check.State) -> None:
 
 
 def note_console(recorder: Recorder, host: Host, console: Console) -> None:
-    """Record the lines of the consoles that report a crash."""
+    """Record the lines of the consoles that report a crash; say what was left out."""
+    for note in console.notes:
+        recorder.progress.note(f"{host.name:12} {note}")
     for seen in console.events:
         recorder.add(
             records.ConsoleEvent(

@@ -14,6 +14,7 @@ import pytest
 
 from harness.agent.build import agent_binary
 from harness.agent.client import AgentClient
+from harness.agent.load import LoadPlan
 from harness.agent.pages import MAGIC, PAGE, PAGE_BYTES
 from harness.agent.recover import complete, recover
 from harness.agent.wire import AgentRefused
@@ -23,6 +24,8 @@ from harness.history.format.record import RECORD, Op
 from harness.verdict import LabError
 
 from .channels import ProcessChannel
+
+UNKNOWN_DOMID = 0xFFFF  # guests/agent/actor.h: there is no Xen here
 
 
 def memory_of(pid: int) -> bytes:
@@ -53,11 +56,11 @@ def test_a_running_agents_records_are_found_in_its_memory(tmp_path: Path) -> Non
             agent.raw.send(port)
     image = tmp_path / "memory"
     image.write_bytes(shuffled(memory_of(channel.process.pid), 3))
-    by_thread = {found.thread: found for found in recover(image, run=0)}
+    by_thread = {found.thread: found for found in recover(image, {UNKNOWN_DOMID: 0})}
     assert list(by_thread[0].records["port"]) == list(range(400))
     assert (by_thread[0].records == agent.collect(0).records).all()
     assert by_thread[1].vcpu == 1 and not len(by_thread[1].records)
-    assert recover(image, run=5) == []
+    assert recover(image, {UNKNOWN_DOMID: 5}) == []
     channel.close()
 
 
@@ -85,7 +88,7 @@ def written(path: Path, *parts: npt.NDArray[np.void]) -> Path:
 
 
 def test_what_was_in_flight_is_known(tmp_path: Path) -> None:
-    [found] = recover(written(tmp_path / "m", thread_pages(5)), run=1)
+    [found] = recover(written(tmp_path / "m", thread_pages(5)), {3: 1})
     assert (found.domid, found.thread, found.vcpu, len(found.records)) == (3, 2, 1, 5 * 127)
     assert found.in_flight == "CLOSE of port 22"
 
@@ -93,15 +96,15 @@ def test_what_was_in_flight_is_known(tmp_path: Path) -> None:
 def test_a_record_that_is_just_being_written_does_not_count(tmp_path: Path) -> None:
     pages = thread_pages(5)
     pages["records"]["op"][-1, -1] = 0  # a running thread's page, caught halfway
-    [found] = recover(written(tmp_path / "m", pages), run=1)
+    [found] = recover(written(tmp_path / "m", pages), {3: 1})
     assert len(found.records) == 5 * 127 - 1 and found.in_flight == ""
 
 
 def test_records_end_where_a_page_is_missing(tmp_path: Path) -> None:
     pages = thread_pages(5)
-    [found] = recover(written(tmp_path / "m", np.delete(pages, 3)), run=1)
+    [found] = recover(written(tmp_path / "m", np.delete(pages, 3)), {3: 1})
     assert len(found.records) == 3 * 127 and found.in_flight == ""
-    [found] = recover(written(tmp_path / "m", pages[1:]), run=1)
+    [found] = recover(written(tmp_path / "m", pages[1:]), {3: 1})
     assert len(found.records) == 0
 
 
@@ -109,7 +112,7 @@ def test_older_loads_and_stale_copies_do_not_count(tmp_path: Path) -> None:
     stale = thread_pages(5)
     stale["records"]["call"][4, 3:] = 0
     image = written(tmp_path / "m", stale[4:], thread_pages(5), thread_pages(9, run=7))
-    [found] = recover(image, run=1)
+    [found] = recover(image, {3: 1})
     assert len(found.records) == 5 * 127
 
 
@@ -117,13 +120,30 @@ def test_recovered_records_complete_a_history(tmp_path: Path) -> None:
     empty = np.zeros(0, RECORD)
     log = ThreadLog(3, "domu1", 2, 1, empty, 1000, 0, 0)
     history = History("counter", (4, 17), "x86_64", "h", (log,))
-    found = recover(written(tmp_path / "m", thread_pages(2)), run=1)
+    found = recover(written(tmp_path / "m", thread_pages(2)), {3: 1})
     assert complete(history, found).operations == 2 * 127
     assert complete(complete(history, found), []).operations == 2 * 127
 
 
 def test_an_unreadable_image_is_the_labs_fault(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot read"):
-        recover(tmp_path / "none", run=1)
+        recover(tmp_path / "none", {3: 1})
     (tmp_path / "short").write_bytes(b"x" * 100)
-    assert recover(tmp_path / "short", run=1) == []
+    assert recover(tmp_path / "short", {3: 1}) == []
+
+
+def test_pages_that_another_domain_planted_are_nobodys(tmp_path: Path) -> None:
+    """A guest writes pages with dom0's domid, and longer ones, into its own memory."""
+    mine, planted, blind = thread_pages(2, run=11), thread_pages(5, run=22), thread_pages(5, run=0)
+    mine["header"]["domid"] = planted["header"]["domid"] = blind["header"]["domid"] = 0
+    image = written(tmp_path / "m", planted, mine, blind, thread_pages(3, run=22))
+    dom0, domu = recover(image, {0: 11, 3: 22})  # only the agent in domain 3 was told 22
+    assert (dom0.domid, len(dom0.records)) == (0, 2 * 127)
+    assert (domu.domid, len(domu.records)) == (3, 3 * 127)
+
+
+def test_each_domain_has_a_number_that_the_others_cannot_know() -> None:
+    one, other = LoadPlan(seed=1, duration_s=1), LoadPlan(seed=1, duration_s=1)
+    numbers = [plan.run_of(domid) for plan in (one, other) for domid in range(100)]
+    assert len(set(numbers)) == 200 and max(numbers) < 1 << 32
+    assert str(one.secret) not in repr(one)

@@ -11,6 +11,7 @@ import pytest
 from harness.bisect.journal import Header, Journal
 from harness.bisect.observations import Built, Event, Observations, Skipped, Tested, Try
 from harness.bisect.simulate import TARGET
+from harness.results import seal
 from harness.verdict import ConfigError, HarnessError
 
 HEAD = Header("good", "bad", ("test_x.py::test_y",), "qemu-arm64", "")
@@ -87,10 +88,37 @@ def test_damage_in_the_middle_is_reported(tmp_path: Path, line: str) -> None:
 def test_a_bisection_of_an_older_harness_is_not_resumed(tmp_path: Path) -> None:
     """It compared failures by their messages, which are not compared any more."""
     written(tmp_path / "j")
-    head, rest = (tmp_path / "j").read_text().split("\n", 1)
-    old = json.loads(head)
-    old.pop("compares")
-    (tmp_path / "j").write_text(f"{json.dumps(old)}\n{rest}")
+    lines = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()]
+    for line in lines:
+        for new in ("compares", *seal.KEYS):  # nor did it seal its lines
+            line.pop(new, None)
+    (tmp_path / "j").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     with pytest.raises(ConfigError, match="an older harness began this bisection") as caught:
         again(tmp_path / "j")
     assert caught.value.hint == "give --out a new directory"
+
+
+def test_an_unsealed_journal_of_an_older_harness_is_resumed(tmp_path: Path) -> None:
+    written(tmp_path / "j")
+    lines = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()]
+    bare = [{key: line[key] for key in line if key not in seal.KEYS} for line in lines]
+    (tmp_path / "j").write_text("".join(f"{json.dumps(line)}\n" for line in bare))
+    with Journal(tmp_path / "j", HEAD, Observations()) as journal:
+        journal.add(EVENTS[0])
+    assert list(again(tmp_path / "j").events) == [*EVENTS, EVENTS[0]]
+
+
+def test_a_changed_removed_or_doubled_line_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    written(path)
+    head, *events = path.read_bytes().splitlines(keepends=True)
+    damages = {
+        "wrong checksum": [head, events[0].replace(b"1.5", b"1.6"), *events[1:]],
+        "line 3 is missing": [head, events[0], events[2]],
+        "line 2 was written before line 2": [head, events[0], *events],
+        "no checksum": [head, b'{"kind": "skipped", "revision": "x", "why": "y"}\n'],
+    }
+    for said, lines in damages.items():
+        path.write_bytes(b"".join(lines))
+        with pytest.raises(HarnessError, match=said):
+            again(path)

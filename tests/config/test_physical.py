@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness.config.lab import load_lab
 from harness.config.physical import PhysicalHost, Secret
@@ -96,3 +97,17 @@ def test_a_secret_that_is_not_there_says_where_it_should_be(
         Secret(file=str(tmp_path / "nowhere")).read()
     (tmp_path / "secret").write_text("hunter2\n")
     assert Secret(file=str(tmp_path / "secret")).read() == "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("section", "example"),
+    [("ssh", "{address: server"), ("console", "{driver: tcp"), ("power", "[{driver: ipmi")],
+)
+def test_a_section_that_is_missing_is_told_with_an_example(
+    tmp_path: Path, section: str, example: str
+) -> None:
+    lab = yaml.safe_load(_SERVER)
+    del lab["hosts"]["rack-1"][section]
+    with pytest.raises(ConfigError, match=rf"{section}: missing; add it, for example") as caught:
+        _load(tmp_path, yaml.safe_dump(lab))
+    assert example in str(caught.value)

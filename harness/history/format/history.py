@@ -31,6 +31,9 @@ META_DEFAULTS: dict[str, int] = {
 }
 
 
+_LONGEST = 1 << 60  # ns: 36 years; sums of such times are still 64 bits
+
+
 @dataclass(frozen=True)
 class ThreadLog:
     """The records of one agent thread, in the order it made them, and its domain's clock."""
@@ -83,6 +86,8 @@ class ThreadLog:
             raise ConfigError(f"the clock's rate cannot be {self.tick_hz} Hz", where=where)
         if self.error_ns < 0 or self.lost < 0:
             raise ConfigError("error_ns and lost cannot be negative", where=where)
+        if max(self.error_ns, self.lost) > _LONGEST or abs(self.ticks_at_zero) > 1 << 64:
+            raise ConfigError("error_ns, lost or ticks_at_zero is too large", where=where)
         call, ret = records["call"], records["ret"]
         in_flight = ret == 0
         known = np.isin(records["op"], list(Op)) & np.isin(records["via"], list(Via))
@@ -117,6 +122,9 @@ class History:
 
     def validate(self) -> None:
         """Raise ConfigError, with the thread and the record, when this cannot be a history."""
+        for name in META_DEFAULTS:
+            if not 0 <= self.meta.get(name, 0) <= _LONGEST:
+                raise ConfigError(f"{name} cannot be {self.meta[name]}")
         seen: set[tuple[int, int]] = set()
         for log in self.threads:
             log.validate()

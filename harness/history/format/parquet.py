@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness import bounded
 from harness.history.format.columns import NEVER, Columns
 from harness.history.format.history import History, ThreadLog, merge
 from harness.history.format.record import RECORD, Op, Via
@@ -32,6 +33,8 @@ VERSION = 1
 KEY = b"xen-evtchn-harness"
 SUMS = b"xen-evtchn-harness-sums"  # of the bytes before Parquet's footer, and of the head
 ROW_GROUP = 1 << 19  # operations: the unit in which a file is read back
+
+_LARGEST_GROUP = 4 * ROW_GROUP  # that is read; other programs write groups of 2^20
 
 _CHUNK = 1 << 20
 _NAMED = pa.dictionary(pa.int8(), pa.string())
@@ -141,6 +144,15 @@ def _named(kind: type[Op] | type[Via], codes: npt.NDArray[np.uint8]) -> pa.Array
     return pa.DictionaryArray.from_arrays(pa.array(index), [member.name for member in kind])
 
 
+def _clock(thread: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of ``_CLOCK`` in ``thread``; TypeError if one is none of its kind."""
+    values = {name: thread[name] for name in _CLOCK}
+    for name, value in values.items():
+        if type(value) is not (str if name == "domain" else int):
+            raise TypeError(f"{name} cannot be {str(value)[:40]!r}")
+    return values
+
+
 class _Body:
     """Hands bytes on to ``file``, and keeps their number and CRC-32: all before the footer."""
 
@@ -185,12 +197,12 @@ class Reader:
         if KEY not in metadata:
             raise self._error("a Parquet file, but not a history of this harness")
         try:
-            sums = json.loads(metadata.get(SUMS, b"{}"))  # {}: written by an older harness
+            sums = bounded.json_value(metadata.get(SUMS, b"{}"))  # {}: written by an older harness
             if sums and sums["head"] != zlib.crc32(metadata[KEY]):
                 raise ValueError("not as it was written")
             self._body = (int(sums["bytes"]), int(sums["crc32"])) if sums else None
-            self._parse(json.loads(metadata[KEY]))
-        except (ValueError, KeyError, TypeError) as error:
+            self._parse(bounded.json_value(metadata[KEY]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._error(f"the head of the history is damaged ({error!r})") from error
 
     def _parse(self, head: dict[str, Any]) -> None:
@@ -211,7 +223,7 @@ class Reader:
             arch=str(head["arch"]),
             host=str(head["host"]),
             threads=tuple(
-                ThreadLog(records=np.zeros(0, RECORD), **{name: thread[name] for name in _CLOCK})
+                ThreadLog(records=np.zeros(0, RECORD), **_clock(thread))
                 for thread in head["threads"]
             ),
             meta=dict(head["meta"]),
@@ -225,6 +237,12 @@ class Reader:
             )
         if not self._file.schema_arrow.equals(_SCHEMA):
             raise self._error("the columns are not those of a history")
+        groups = (self._file.metadata.row_group(n) for n in range(self._file.num_row_groups))
+        if (most := max((group.num_rows for group in groups), default=0)) > _LARGEST_GROUP:
+            raise self._error(
+                f"{most:,} operations in one row group: a piece that memory has no room for",
+                hint=f"write it again with row groups of {ROW_GROUP}",
+            )
 
     @property
     def operations(self) -> int:

@@ -12,6 +12,9 @@ from harness.verdict import LabError
 _SECONDS = 15.0  # to connect
 _IAC, _DONT, _DO, _WONT, _WILL, _SB, _SE = 255, 254, 253, 252, 251, 250, 240
 _BINARY, _ECHO, _SUPPRESS_GO_AHEAD = 0, 1, 3
+# A negotiation of one option is some bytes long.  What is longer is none: it is passed over, so
+# that nobody makes us wait for its end, with ever more of it in memory.
+_LONGEST = 4096
 _WANTED = {_BINARY, _ECHO, _SUPPRESS_GO_AHEAD}  # of the other side: characters as they come
 
 
@@ -67,25 +70,29 @@ class Telnet:
                 text.append(data[at])
                 at += 1
                 continue
-            length = _length(data[at:])
-            if length == 0:
+            length = _length(data, at)
+            if length == 0 and len(data) - at <= _LONGEST:
                 self._rest = data[at:]
                 break
+            if length == 0 or length > _LONGEST:
+                at += 2
+                continue
             text += data[at + 1 : at + 2] if data[at + 1] == _IAC else b""
             answer += _reply(data[at : at + length])
             at += length
         return bytes(text), bytes(answer)
 
 
-def _length(data: bytes) -> int:
-    """Return how long the command at the head of ``data`` is, 0 when it is not whole yet."""
-    if len(data) < 2:
+def _length(data: bytes, at: int) -> int:
+    """Return how long the command at ``at`` is, 0 when it is not whole yet."""
+    there = len(data) - at
+    if there < 2:
         return 0
-    if data[1] == _SB:
-        end = data.find(bytes((_IAC, _SE)))
-        return 0 if end < 0 else end + 2
-    size = 3 if data[1] in (_DONT, _DO, _WONT, _WILL) else 2
-    return size if len(data) >= size else 0
+    if data[at + 1] == _SB:
+        end = data.find(bytes((_IAC, _SE)), at)
+        return 0 if end < 0 else end + 2 - at
+    size = 3 if data[at + 1] in (_DONT, _DO, _WONT, _WILL) else 2
+    return size if there >= size else 0
 
 
 def _reply(command: bytes) -> bytes:
