@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.evidence import Crash
-from harness.hypervisor.console import Blame, Event, Splitter, explained, scan
+from harness.hypervisor.console import Blame, Event, Splitter, advice, explained, scan, symptom
+from harness.hypervisor.resets import Resets
 from harness.machine.patience import WALL, Clock, Deadline
 from harness.machine.wires import Wire
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 _KEPT_LINES = 2000  # per console, kept for expect() and excerpts; the log file has every line
+_KEPT_SYMPTOMS = 20  # of each kind and stream: a WARN in a loop says the same every time
 _REASON_SECONDS = 1.0  # between "Panic on CPU 0:" and the line that says why
 
 
@@ -45,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class ConsoleEvent:
-    """A line that reports a crash."""
+    """A line that reports a crash, or a symptom."""
 
     line: Line
     event: Event
@@ -71,6 +73,8 @@ class Console:
         self._lines: deque[Line] = deque(maxlen=_KEPT_LINES)
         self._count = 0
         self._events: list[ConsoleEvent] = []
+        self._symptoms: list[ConsoleEvent] = []
+        self._resets = Resets()
         self._logs: dict[str, TextIO] = {}
         self._serial: Wire | None = None
         self._readers: list[threading.Thread] = []
@@ -139,6 +143,12 @@ class Console:
         """Ignore the crashes seen so far: the machine was restored to a state before them."""
         with self._changed:
             self._forgotten = len(self._events)
+            self._resets.restored()
+
+    def booting(self) -> None:
+        """Expect firmware and Xen to begin anew, from now on: the machine is told to reboot."""
+        with self._changed:
+            self._resets.asked()
 
     def ignore(self, stream: str) -> None:
         """Do not report crashes on ``stream``, for example of a domU that a test kills."""
@@ -148,6 +158,11 @@ class Console:
     def events(self) -> tuple[ConsoleEvent, ...]:
         """All lines so far that report a crash."""
         return tuple(self._events)
+
+    @property
+    def symptoms(self) -> tuple[ConsoleEvent, ...]:
+        """The first lines of each kind that report something wrong which killed nobody (a WARN)."""
+        return tuple(self._symptoms)
 
     def tail(self, stream: str, lines: int = 20) -> list[Line]:
         """Return the last lines of ``stream``."""
@@ -225,7 +240,9 @@ class Console:
         stamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = Line(stream, now, time.monotonic() - self._began, text)
         event = scan(stream, text)
+        ails = None if event else symptom(stream, text)
         with self._changed:
+            event = event or self._resets.see(stream, text, ails, line.seconds)
             try:
                 log = self._logs.get(stream)
                 if log is None:
@@ -239,11 +256,23 @@ class Console:
             for wanted, heard in self._listeners:
                 if wanted == stream:
                     heard.put(text)
+            if self._events and text.strip():
+                self._explain(stream, text.strip())
             if event is not None:
                 self._events.append(ConsoleEvent(line, event))
-            elif self._events and text.strip():
-                self._explain(stream, text.strip())
+                self._resets.died(event)
+            elif ails is not None:
+                self._note(ConsoleEvent(line, ails))
             self._changed.notify_all()
+
+    def _note(self, seen: ConsoleEvent) -> None:
+        """Keep a symptom, unless there are many of its kind, or it is of a domU that Xen ended."""
+        if seen.line.stream == "xen" and seen.event.blame is Blame.DOMU:
+            return
+        like = (seen.line.stream, seen.event.kind)
+        same = [one for one in self._symptoms if (one.line.stream, one.event.kind) == like]
+        if len(same) < _KEPT_SYMPTOMS:
+            self._symptoms.append(seen)
 
     def _told(self, at: int) -> bool:
         """Return whether the line with the reason of crash ``at`` has come, or none is expected."""
@@ -268,8 +297,7 @@ def crash(seen: ConsoleEvent) -> HarnessError:
         line=event.line,
         expression=event.expression,
     )
+    hint = advice(event)
     if event.blame is Blame.HYPERVISOR:
-        return HypervisorError(what, where=where)
-    small = event.kind == "panic" and event.blame is Blame.MACHINE
-    hint = "the machine is too small: give dom0 less (dom0_memory_mib in lab.yaml)" if small else ""
+        return HypervisorError(what, where=where, hint=hint)
     return LabError(what, where=where, hint=hint)
