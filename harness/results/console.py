@@ -14,7 +14,7 @@ from harness.results.records import ConsoleEvent
 BEFORE = 12  # lines shown before an event,
 AFTER = 20  # and after it: a panic's registers and stack follow it
 TAIL = 25
-MAX_EXCERPTS = 6  # per stream: the first events matter most
+MAX_EXCERPTS = 6  # per stream: crashes matter more than symptoms, and the first ones most
 _WIDTH = 240
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
@@ -62,13 +62,16 @@ def _rank(name: str) -> int:
 
 def _stream(path: Path, events: Sequence[ConsoleEvent]) -> Stream:
     lines = [_line(text) for text in _texts(path)]
+    deadly = []
     for event in events:
         index = _find(lines, event)
         if index is not None:
             lines[index] = Line(lines[index].time, lines[index].text, event.event)
+            deadly += [index] if event.dies else []
     marked = [index for index, line in enumerate(lines) if line.event]
-    ranges = _merge((index - BEFORE, index + AFTER + 1) for index in marked)
-    shown = ranges[:MAX_EXCERPTS]
+    shown = _around(deadly)[:MAX_EXCERPTS]
+    others = [at for at in marked if not any(begin <= at < end for begin, end in shown)]
+    shown = _merge(sorted([*shown, *_around(others)[: MAX_EXCERPTS - len(shown)]]))
     return Stream(
         name=path.stem,
         path=path,
@@ -91,6 +94,11 @@ def _find(lines: Sequence[Line], event: ConsoleEvent) -> int | None:
 
     timed = [i for i, line in enumerate(lines) if line.time and not line.event]
     return min(same or timed, key=distance, default=None)
+
+
+def _around(marked: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the ranges of the excerpts around the lines ``marked``, in order."""
+    return _merge((index - BEFORE, index + AFTER + 1) for index in sorted(marked))
 
 
 def _merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
