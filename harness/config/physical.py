@@ -88,6 +88,7 @@ class Bmc(Section):
     user: str
     password: Annotated[Secret, Field(examples=["{file: bmc.password}"])]
     cipher: Cipher = 3
+    privilege: Literal["administrator", "operator"] = "administrator"  # that the user has there
 
 
 class IpmiPower(Bmc):

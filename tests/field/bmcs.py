@@ -36,7 +36,7 @@ state["calls"].append(words or said)
 code, text = 0, ""
 answers = played.get(words, [])
 done = state["answered"].get(words, 0)
-if words in ("chassis power status", "power get") and (state["power"] or not answers):
+if said.endswith(("power status", "power get")) and (state["power"] or not answers):
     text = "Chassis Power is " + (state["power"] or "off")
 elif answers:
     text, code = answers[min(done, len(answers) - 1)]

@@ -99,6 +99,9 @@ def serve(bmc: Bmc) -> Iterator[str]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+            if self.path != _RESET:  # it has no sessions
+                self._send(404, {})
+                return
             answer = bmc.reset(str(body.get("ResetType")))
             self._send(answer.status, answer.body)
 
