@@ -93,6 +93,32 @@ def test_own_keeps_the_release_only() -> None:
     assert kept == [Archive(("http://mirror.example",), ("bookworm",), ("main",))]
 
 
+@pytest.mark.parametrize("word", ["no", "False", "without", "OFF", "disable", "0"])
+def test_every_no_of_apt_switches_an_entry_off(word: str) -> None:
+    stanza = "Types: deb\nURIs: http://a\nSuites: bookworm\nComponents: main\nEnabled: {}\n"
+    assert archives.parse_deb822(stanza.format(word)) == []
+    assert len(archives.parse_deb822(stanza.format("yes"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("listed", "used"),
+    [
+        ("bookworm sid", "bookworm"),
+        ("bookworm bookworm-security testing testing-security", "bookworm bookworm-security"),
+        ("bookworm stable", "bookworm"),  # stable is trixie by now
+        ("stable stable-security unstable", "stable stable-security"),
+        ("testing sid", "testing"),
+        ("sid", "sid"),
+    ],
+)
+def test_no_other_release_is_listed_beside_the_machines_own(listed: str, used: str) -> None:
+    """Seen: the private root has no preferences, so sid's packages won."""
+    entry = Archive(("http://a",), tuple(listed.split()), ("main",))
+    assert [one.suites[0] for one in archives.own([entry], BOOKWORM, "amd64")] == used.split()
+    over = [one.suites[0] for one in archives.passed_over([entry], BOOKWORM)]
+    assert over == [suite for suite in listed.split() if suite not in used.split()]
+
+
 def test_own_lists_nothing_twice() -> None:
     one = Archive(("http://mirror.example",), ("bookworm",), ("main",))
     assert archives.own([one, one], BOOKWORM, "amd64") == [one]
@@ -387,6 +413,57 @@ def test_suites_of_another_release() -> None:
     both = Archive(("http://a",), ("bookworm", "bookworm-security", "stable"), ("main",))
     (there,) = archives.of_release([both], BOOKWORM, Release("debian", "trixie"))
     assert there.suites == ("trixie", "trixie-security")
+
+
+def test_an_alias_is_the_machines_release_somewhere_else() -> None:
+    lists = [Archive(("http://a",), ("stable", "stable-security"), ("main",))]
+    (there,) = archives.of_release(lists, Release("debian", "trixie"), BOOKWORM)
+    assert there.suites == ("bookworm", "bookworm-security")
+
+
+def _list_also(folder: Path, *lines: str) -> None:
+    path = next((folder / "sources").iterdir())
+    path.write_text(path.read_text() + "".join(f"{line}\n" for line in lines))
+
+
+def test_a_third_party_that_does_not_answer_stops_nothing(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.binary(SUITE, "tool", "1.0", "amd64")
+    mirror.index()
+    _list_also(tmp_path, f"deb [trusted=yes] http://127.0.0.1:1/repo {SUITE} main")
+    said: list[str] = []
+    for _ in range(2):  # also when the index is there
+        assert [deb.name for deb in apt.resolve(Arch.X86_64, ["tool"], notice=said.append)]
+    left = [text for text in said if "left out" in text]
+    assert left == [f"left out, it does not answer: http://127.0.0.1:1/repo {SUITE}"]
+
+
+def test_the_distributions_own_archive_is_not_left_out(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.binary(SUITE, "tool", "1.0", "amd64")
+    mirror.index()
+    _list_also(tmp_path, f"deb [trusted=yes] http://127.0.0.1:1 {SUITE}-updates main")
+    with pytest.raises(LabError, match=r"no index of .*127\.0\.0\.1:1"):  # nobody else has it
+        apt.resolve(Arch.X86_64, ["tool"])
+
+
+def test_an_alias_that_became_another_release_is_left_out(mirror: Mirror, tmp_path: Path) -> None:
+    """A list with "stable" and "oldstable" on a machine that is one of the two."""
+    mirror.binary(SUITE, "tool", "1.0", "amd64")
+    mirror.index()
+    dists = mirror.root / "dists"
+    for alias, codename, version in (("oldstable", SUITE, "1.0"), ("stable", "later", "9.0")):
+        shutil.copytree(dists / SUITE, dists / alias)
+        packages = dists / alias / "main/binary-amd64/Packages"
+        old = packages.read_text()
+        packages.write_text(old.replace("Version: 1.0", f"Version: {version}"))
+        release = dists / alias / "Release"
+        text = release.read_text().replace(f"Codename: {SUITE}", f"Codename: {codename}")
+        text = text.replace(hashlib.sha256(old.encode()).hexdigest(), _sha256(packages))
+        release.write_text(text)
+    path = next((tmp_path / "sources").iterdir())
+    first, second = path.read_text().splitlines()
+    both = [first.replace(f" {SUITE} ", " oldstable "), second.replace(f" {SECURITY} ", " stable ")]
+    path.write_text("\n".join([*both, ""]))
+    assert [deb.version for deb in apt.resolve(Arch.X86_64, ["tool"])] == ["1.0"]
 
 
 def test_an_impostor_with_the_releases_names_is_left_out(mirror: Mirror, tmp_path: Path) -> None:

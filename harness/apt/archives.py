@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+# Names of suites that mean another release every few years; sid is never released.
+_ALIASES = ("oldstable", "stable", "testing", "unstable", "sid")
+_NO = ("no", "false", "without", "off", "disable", "0")  # apt's StringToBool
 COMPONENTS = ("main", "universe")  # Ubuntu keeps Xen in universe
 _ONE_LINE = re.compile(r"^(deb|deb-src)\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<rest>\S.*)$")
 _OPTION = re.compile(r"([\w-]+)([+-]?)=(\S+)")
@@ -43,7 +46,7 @@ class Release:
         """Names of this release's suites in the distribution's archives."""
         names = [self.codename]
         if self.distribution == "debian":
-            names += ["stable", "oldstable", "testing", "unstable", "sid"]
+            names += _ALIASES
         tails = ("", "-updates", "-security", "/updates")
         return frozenset(name + tail for name in names for tail in tails)
 
@@ -54,7 +57,7 @@ def parse_deb822(text: str) -> list[Archive]:
     for stanza in _stanzas(text):
         uris = tuple(_field(stanza, "uris").split())
         suites = tuple(_field(stanza, "suites").split())
-        if _field(stanza, "enabled").lower() in ("no", "false", "0") or not (uris and suites):
+        if _field(stanza, "enabled").lower() in _NO or not (uris and suites):
             continue
         known = {"types", "uris", "suites", "components"}
         rest = tuple((name, text) for name, text in stanza.items() if name.lower() not in known)
@@ -87,6 +90,35 @@ def own(archives: Iterable[Archive], release: Release, debian_arch: str) -> list
     other architectures is used only if there is no other and the distribution is Debian: its
     archives have all architectures at one address (Ubuntu's do not).
     """
+    kept = _candidates(archives, release)
+    best = without(kept, _other_releases(kept, release))
+    fitting = [a for a in best if not a.architectures or debian_arch in a.architectures]
+    if not fitting and release.distribution == "debian":
+        fitting = best
+    return _once(fitting)
+
+
+def passed_over(archives: Iterable[Archive], release: Release) -> list[Archive]:
+    """Return the entries that ``own`` leaves out because their suites may be another release's."""
+    kept = _candidates(archives, release)
+    others = _other_releases(kept, release)
+    return _once(replace(a, suites=tuple(s for s in a.suites if s in others)) for a in kept)
+
+
+def of_release(archives: Iterable[Archive], here: Release, there: Release) -> list[Archive]:
+    """Return ``archives``, those of release ``here``, changed to release ``there``."""
+    found = []
+    names = "|".join(map(re.escape, (here.codename, *_ALIASES)))
+    for archive in archives:
+        same = re.compile(rf"({names})(?=$|[-/])")
+        suites = [same.sub(there.codename, s) for s in archive.suites if same.match(s)]
+        if suites:
+            found.append(replace(archive, suites=tuple(dict.fromkeys(suites))))
+    return list(dict.fromkeys(found))
+
+
+def _candidates(archives: Iterable[Archive], release: Release) -> list[Archive]:
+    """Return the entries whose suites have names of ``release``, with these suites only."""
     kept = []
     for archive in archives:
         suites = tuple(suite for suite in archive.suites if suite in release.suites)
@@ -94,21 +126,22 @@ def own(archives: Iterable[Archive], release: Release, debian_arch: str) -> list
         cdrom = all(uri.startswith("cdrom:") for uri in archive.uris)
         if suites and parts and not cdrom:
             kept.append(replace(archive, suites=suites, components=parts))
-    fitting = [a for a in kept if not a.architectures or debian_arch in a.architectures]
-    if not fitting and release.distribution == "debian":
-        fitting = kept
-    return _once(fitting)
+    return kept
 
 
-def of_release(archives: Iterable[Archive], here: Release, there: Release) -> list[Archive]:
-    """Return ``archives``, those of release ``here``, changed to release ``there``."""
-    found = []
-    for archive in archives:
-        same = re.compile(rf"{re.escape(here.codename)}(?=$|[-/])")
-        suites = tuple(same.sub(there.codename, s) for s in archive.suites if same.match(s))
-        if suites:
-            found.append(replace(archive, suites=suites))
-    return found
+def _other_releases(kept: Iterable[Archive], release: Release) -> set[str]:
+    """Return the suites that are, or may be, of another release than ``release``.
+
+    The private root has no preferences, so the newest package would win: sid's.  Where the release
+    is named, nothing but its name is trusted; else a stable or testing one is meant, not sid.
+    """
+    suites = {suite for archive in kept for suite in archive.suites}
+    names = {re.split("[-/]", suite)[0] for suite in suites}
+    if release.codename in names:
+        others = names - {release.codename}
+    else:
+        others = {"unstable", "sid"} if names & set(_ALIASES[:3]) else set()
+    return {suite for suite in suites if re.split("[-/]", suite)[0] in others}
 
 
 def without(archives: Iterable[Archive], suites: Iterable[str]) -> list[Archive]:

@@ -221,10 +221,12 @@ def _ensure_index(root: AptRoot, notice: Notice, *, refresh: bool) -> None:
         now = time.time()
         if _age(stamp, now) < FRESH_SECONDS or _age(tried, now) < RETRY_SECONDS:
             return
-    _configure(root, own)
     notice(f"fetching the index of {root.what}")
+    for archive in archives.passed_over(machine_archives(), machine_release()):
+        where = f"{archive.uris[0]} {archive.suites[0]}"
+        notice(f"not used for {root.what}, it may be another release: {where}")
     try:
-        root.apt("apt-get", "update", timeout=UPDATE_SECONDS)
+        left = _update(root, own, notice)
     except command.CommandFailed as error:
         if not same:
             raise _no_index(root, error) from error
@@ -233,12 +235,48 @@ def _ensure_index(root: AptRoot, notice: Notice, *, refresh: bool) -> None:
         notice(f"index of {root.what} cannot be renewed; using that of {made}")
         _configure(root, archives.without(own, root.dropped()))
         return
-    _configure(root, _of_origin(root, own))
+    _configure(root, _of_origin(root, left))
     (root.directory / "dropped").unlink(missing_ok=True)
     for old in (root.directory / "answers").glob("*"):
         old.unlink()
     _write(known, text)
     _write(stamp, str(time.time()))
+
+
+def _update(root: AptRoot, own: list[archives.Archive], notice: Notice) -> list[archives.Archive]:
+    """Fetch the index of ``own``; return the archives that answered.
+
+    One that does not answer is left out if others have all of its suites: a third party may use
+    the distribution's names.  Raises CommandFailed if it cannot be missed.
+    """
+    _configure(root, own)
+    try:
+        root.apt("apt-get", "update", timeout=UPDATE_SECONDS)
+    except command.CommandFailed as error:
+        dead = [archive for archive in own if _failed(archive, error.output)]
+        left = [archive for archive in own if archive not in dead]
+        has = {(suite, part) for one in left for suite in one.suites for part in one.components}
+        needs = {(suite, part) for one in dead for suite in one.suites for part in one.components}
+        if not dead or not needs <= has:
+            raise
+        for archive in dead:
+            notice(f"left out, it does not answer: {archive.uris[0]} {archive.suites[0]}")
+        _configure(root, left)
+        root.apt("apt-get", "update", timeout=UPDATE_SECONDS)
+        return left
+    return own
+
+
+def _failed(archive: archives.Archive, said: str) -> bool:
+    """Return whether apt-get said of ``archive`` that it gave no (In)Release, or an unsigned one.
+
+    Its other files do not count: apt gives them up as well when another archive at the same host
+    does not answer.
+    """
+    uri, suite = archive.uris[0].rstrip("/"), archive.suites[0]
+    complaints = [line for line in said.splitlines() if line.startswith(("E: ", "W: ", "Err:"))]
+    wanted = re.compile(rf"{re.escape(uri)}/?(/dists/| ){re.escape(suite)}[/ ](In)?Release\b")
+    return any(wanted.search(line) for line in complaints)
 
 
 def _age(path: Path, now: float) -> float:
@@ -263,13 +301,16 @@ def _is_configured(root: AptRoot) -> bool:
 
 
 def _of_origin(root: AptRoot, own: list[archives.Archive]) -> list[archives.Archive]:
-    """Drop archives of third parties that use the distribution's suite and component names."""
-    line = "$(REPO_URI) $(RELEASE) $(ORIGIN)"
+    """Drop archives of third parties that use the distribution's suite and component names.
+
+    Where "stable" and the like are listed, also drop what is of another release by now.
+    """
+    line = "$(REPO_URI) $(RELEASE) $(ORIGIN) $(CODENAME)"
     said = root.apt("apt-get", "indextargets", "--format", line)
     wanted = _ORIGINS[root.release.distribution]
-    good = {
-        tuple(words[:2]) for words in map(str.split, said.splitlines()) if words[2:] == [wanted]
-    }
+    rows = [words for words in map(str.split, said.splitlines()) if words[2:3] == [wanted]]
+    named = [row for row in rows if re.split("[-/]", row[-1])[0] == root.release.codename]
+    good = {tuple(words[:2]) for words in named or rows}
 
     def is_good(archive: archives.Archive) -> bool:
         return (archive.uris[0].rstrip("/") + "/", archive.suites[0]) in good

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,7 +81,7 @@ class Document:
         try:
             return model.model_validate_json(text, strict=True)
         except ValidationError as error:
-            for detail in error.errors(include_url=False):
+            for detail in _telling(error.errors(include_url=False)):
                 place = schema.place(model, detail["loc"])
                 about = place.holder if detail["type"] == "missing" else place.model
                 self.problem_at((*keys, *place.path), *_words(detail, about, given))
@@ -200,6 +200,23 @@ def _line(root: yaml.Node | None, keys: Iterable[object]) -> int:
     return line
 
 
+def _telling(details: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Yield ``details`` without those that only follow from another one.
+
+    A list whose only item is wrong is too short for pydantic, and a misspelt field is unknown and
+    missing as well.
+    """
+    unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
+    for detail in details:
+        *mapping, field = detail["loc"] or ("",)
+        misspelt = [str(loc[-1]) for loc in unknown if [*loc[:-1]] == mapping]
+        if detail["type"] == "missing" and difflib.get_close_matches(str(field), misspelt, n=1):
+            continue
+        if detail["type"] == "too_short" and detail["input"]:
+            continue
+        yield detail
+
+
 def _words(detail: ErrorDetails, model: type[BaseModel], given: Container[str]) -> tuple[str, str]:
     """Return (what is wrong, what to do) in plain words for one of pydantic's errors."""
     limits = detail.get("ctx", {})
@@ -218,6 +235,9 @@ def _words(detail: ErrorDetails, model: type[BaseModel], given: Container[str]) 
             return f"unknown driver {shown(limits['tag'])}", f"use {limits['expected_tags']}"
         case "union_tag_not_found":
             return "has no driver", "add `driver: ` with the driver's name"
+        case "dict_type":
+            what = f"must be a mapping of fields, not {value}"
+            return what, "write it as `{driver: NAME, ...}`"
         case "model_type" | "model_attributes_type":
             return f"must be a mapping of fields, not {value}", f"known: {', '.join(known)}"
         case "too_short":

@@ -8,10 +8,11 @@ printed, logged or written into a manifest.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from harness import bounded
 from harness.config.host import Domains, QemuHost, Section
@@ -19,6 +20,34 @@ from harness.verdict import ConfigError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Cipher = Annotated[int, Field(ge=1, le=17)]  # IPMI's suite: 3 everywhere, 17 on newer BMCs
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[^\s/@\[\]-][^\s/@\[\]]*", value):
+        raise ValueError("must be a host's name or IP address, not a URL; write for example bmc-1")
+    if value.count(":") == 1:
+        raise ValueError("must be without a port; give that in the field port")
+    return value
+
+
+def _url(value: str) -> str:
+    if not re.match(r"https?://[^/\s]", value):
+        raise ValueError(
+            "must begin with https:// or http://; write for example `https://bmc.example`"
+        )
+    return value
+
+
+def _coordinator(value: str) -> str:
+    if not re.fullmatch(r"([^\s/:\[\]-][^\s/:\[\]]*|\[[0-9a-fA-F:.]+\])(:\d{1,5})?", value):
+        raise ValueError(
+            "is HOST[:PORT] (labgrid 24 and newer), not a crossbar URL; "
+            "write for example `lab.example:20408`"
+        )
+    return value
+
+
+Address = Annotated[str, AfterValidator(_host), Field(examples=["bmc-1"])]
 Words = Annotated[tuple[str, ...], Field(min_length=1)]  # a program and its arguments
 
 
@@ -55,11 +84,12 @@ class Secret(Section):
 class Bmc(Section):
     """Address and login of the server's BMC, for IPMI 2.0 over LAN."""
 
-    address: str
+    address: Address
     port: Port = 623
     user: str
     password: Annotated[Secret, Field(examples=["{file: bmc.password}"])]
     cipher: Cipher = 3
+    privilege: Literal["administrator", "operator"] = "administrator"  # that the user has there
 
 
 class IpmiPower(Bmc):
@@ -72,7 +102,7 @@ class RedfishPower(Section):
     """Power switched by the BMC through Redfish; needs the extra ``redfish``."""
 
     driver: Literal["redfish"]
-    url: str
+    url: Annotated[str, AfterValidator(_url), Field(examples=["https://bmc.example"])]
     user: str
     password: Annotated[Secret, Field(examples=["{file: bmc.password}"])]
     system: str | None = None  # path such as /redfish/v1/Systems/1; None: the BMC's only one
@@ -94,7 +124,9 @@ class LabgridPower(Section):
     """Power switched by labgrid, as a place of its coordinator; needs the extra ``labgrid``."""
 
     driver: Literal["labgrid"]
-    coordinator: str  # host:port
+    coordinator: Annotated[  # host:port
+        str, AfterValidator(_coordinator), Field(examples=["lab.example:20408"])
+    ]
     place: str
 
 
@@ -113,7 +145,7 @@ class TcpConsole(Section):
     """The serial line at a TCP port, for example of ser2net or a terminal server."""
 
     driver: Literal["tcp"]
-    address: str
+    address: Address
     port: Port
     protocol: Literal["raw", "telnet"] = "raw"
 
@@ -122,7 +154,7 @@ class SshConsole(Section):
     """The serial line through SSH to a console server, where ``command`` opens it."""
 
     driver: Literal["ssh"]
-    address: str
+    address: Address
     port: Port = 22
     user: str
     key_file: str
@@ -145,7 +177,7 @@ ConsoleDriver = Annotated[
 class Ssh(Section):
     """SSH as root to the default system, which installs Xen and is booted again after a run."""
 
-    address: str
+    address: Address
     port: Port = 22
     key_file: str
     host_key: str  # of the default system, as ssh-keyscan prints it: "ssh-ed25519 AAAA..."

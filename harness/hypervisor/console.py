@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from harness.hypervisor.console_lines import LONGEST, Lines
+from harness.hypervisor.console_bytes import LONGEST, Lines
+from harness.hypervisor.console_lines import linux_bodies, xen_bodies
 
 
 class Blame(StrEnum):
@@ -42,6 +43,7 @@ class _Pattern:
     blame: Blame | None  # None: the domain whose number is the first group
     line: re.Pattern[str]
     dies: bool = True  # False: something is wrong, but nothing is known to have ended
+    kernels: bool = False  # True: only where no program can have written the line
 
 
 def _xen(
@@ -50,62 +52,100 @@ def _xen(
     return _Pattern(kind, blame, re.compile(line), dies)
 
 
-def _linux(kind: str, line: str, *, dies: bool = True) -> _Pattern:
-    return _Pattern(kind, None, re.compile(line), dies)
+def _linux(kind: str, line: str, *, dies: bool = True, kernels: bool = False) -> _Pattern:
+    return _Pattern(kind, None, re.compile(line), dies, kernels)
 
 
 _PLACE = r"(?P<file>[^\s:]+)(:(?P<line>\d{1,9})(?!\d))?"
 
-# Texts of xen/arch/{x86,arm}/traps.c, x86/nmi.c, x86_64/traps.c, common/{spinlock,shutdown,
-# domain}.c; the first pattern that matches wins.
+# Traps 2 (NMI) and 18 (machine check) in the words of every release: "vector = 2 (nmi)" up to 4.12,
+# "vec 2, NMI[0000]" since, with FRED "type 2, NMI, vec 2, NMI".
+_OUTSIDE = r"FATAL TRAP: (vector = (2|18)\b|(type \d+, [^,]*, )?vec (2|18),)"
+# Its name until 4.4, and since.
+_DOM0 = r"(Hardware Dom\d+|Domain 0)"
+
+# Texts of xen/arch/{x86,arm}/traps.c, x86/nmi.c, x86_64/traps.c, x86/cpu/mcheck/mce.c, common/
+# {spinlock,shutdown,domain}.c, common/ubsan/ubsan.c; the first pattern that matches wins.
 XEN: tuple[_Pattern, ...] = (
     _xen("assertion", rf"Assertion '(?P<expression>.*)' failed at {_PLACE}"),
     _xen("bug", rf"Xen BUG at {_PLACE}"),
     _xen("lock check", r"CHECKLOCK FAILURE"),
     _xen("watchdog", r"Watchdog timer detects that CPU\d+ is stuck!"),
     _xen("double fault", r"\*\*\* DOUBLE FAULT \*\*\*|DOUBLE FAULT -- system shutdown"),
+    _xen("fatal trap", _OUTSIDE, blame=Blame.MACHINE),
     _xen("fatal trap", r"FATAL (TRAP|PAGE FAULT)|Early fatal page fault|CPU\d+: Unexpected Trap:"),
     _xen(
         "hardware error",
-        r"NMI - (PCI system error|I/O ERROR|MEMORY ERROR)|.*reported a hardware error which",
+        r"NMI - (PCI system error|I/O ERROR|MEMORY ERROR)|.*reported a hardware error which"
+        r"|Uhhuh\. NMI received for unknown reason|Fatal machine check: "
+        r"|Unexpected Machine Check Exception",
         blame=Blame.MACHINE,
     ),
+    # Also printed of errors that the machine has corrected.
+    _xen("hardware error", r"CPU\d+: Machine Check Exception: ", blame=Blame.MACHINE, dies=False),
     _xen("panic", r"Panic on CPU \d+:"),
-    _xen("dom0 crash", r"Hardware Dom\d+ (crashed|shutdown: watchdog)", blame=Blame.DOM0),
-    _xen("dom0 crash", r"Hardware Dom\d+ shutdown \(unknown reason", blame=Blame.DOM0),
-    _xen("dom0 reboot", r"Hardware Dom\d+ shutdown: rebooting", blame=Blame.DOM0, dies=False),
+    _xen("dom0 crash", rf"{_DOM0} (crashed:|shutdown: watchdog)", blame=Blame.DOM0),
+    _xen("dom0 crash", rf"{_DOM0} shutdown \(unknown reason", blame=Blame.DOM0),
+    _xen("dom0 reboot", rf"{_DOM0} shutdown: rebooting", blame=Blame.DOM0, dies=False),
+    _xen(
+        "dom0 reboot",
+        r"Hardware domain \d+ did unsupported soft reset",
+        blame=Blame.DOM0,
+        dies=False,
+    ),
     _xen("domain crash", r"Domain (\d+) \(vcpu#\d+\) crashed on cpu#\d+", blame=None),
     _xen("domain crash", r"Domain (\d+) reported crashed by domain \d+", blame=None),
     _xen("domain crash", r"d(\d+)v\d+ Triple fault", blame=None),
     _xen("domain watchdog", r"Watchdog timer fired for domain (\d+)", blame=None),
     _xen("domain crash", r"domain_crash called from \S+", blame=Blame.DOMU, dies=False),
     _xen("warning", r"Xen WARN at \S+", dies=False),
+    _xen("warning", r"UBSAN: Undefined behaviour in \S+", dies=False),  # from 4.19 on it may panic
     _xen("emulator", r".*SVM Insn len emulation failed", blame=Blame.MACHINE, dies=False),
 )
 
-# Texts of Linux 5.10-6.12: kernel/panic.c, kernel/rcu, kernel/watchdog.c, mm/oom_kill.c, arch/.
+# Die strings of arch/x86/kernel/traps.c and mm/fault.c, arch/arm64/kernel/traps.c: before the error
+# code and the number of the oops.
+_DIE = (
+    r"(Oops|Internal error|general protection fault|invalid opcode|divide error|int3|bounds"
+    r"|stack segment|segment not present|invalid TSS|alignment check|double fault)\b"
+)
+
+# Texts of Linux 5.10-6.12: kernel/panic.c, kernel/rcu, kernel/watchdog.c, mm/{oom_kill,page_alloc,
+# kasan/report}.c, lib/ubsan.c, arch/.
 LINUX: tuple[_Pattern, ...] = (
     _linux("kernel panic", r"Kernel panic - not syncing"),
-    _linux("soft lockup", r"(watchdog: )?BUG: (soft|hard|workqueue) lockup", dies=False),
+    _linux("soft lockup", r"(watchdog: )?BUG: (soft|workqueue) lockup", dies=False),
+    _linux("hard lockup", r"(NMI )?watchdog: (CPU\d+: )?Watchdog detected hard LOCKUP", dies=False),
     _linux("kernel bug", r"kernel BUG at \S+"),
     _linux("oops", r"BUG: (unable to handle|kernel NULL pointer|stack guard page)"),
     _linux("oops", r"Unable to handle kernel .* at virtual address"),
-    _linux("oops", r"\S.*: [0-9a-f]{4,16} \[#\d+\]"),  # "Oops: 0002 [#1] PREEMPT SMP"
+    _linux("oops", rf"{_DIE}.*: [0-9a-f]{{4,16}} \[#\d+\]"),  # "Oops: 0002 [#1] PREEMPT SMP"
+    _linux("oops", r"\S.*: [0-9a-f]{4,16} \[#\d+\]", kernels=True),
+    _linux("kernel bug", r"BUG: (Bad (page|rss-counter)|KASAN: |KFENCE: |KCSAN: )", dies=False),
+    _linux(
+        "kernel bug",
+        r"BUG: (scheduling while atomic|sleeping function called|spinlock|Bad rss)",
+        dies=False,
+    ),
+    _linux("warning", r"WARNING: (CPU: \d+ PID: \d+ at \S+|possible |suspicious )", dies=False),
+    _linux("warning", r"UBSAN: \S+", dies=False, kernels=True),
     _linux("out of memory", r"Out of memory: Killed process"),
     _linux("rcu stall", r"(rcu: )?INFO: rcu_\w+ (self-)?detected (expedited )?stall", dies=False),
     _linux("hung task", r"INFO: task \S+ blocked for more than \d+ seconds", dies=False),
 )
 
 # What Xen says it panics of when it cannot build dom0 because the machine has too little memory:
-# pv/dom0_build.c, arm/domain_build.c.
+# x86/{setup,dom0_build,pv/dom0_build}.c, arm/{domain_build,kernel}.c.
 _TOO_SMALL = re.compile(
     r"Not enough RAM for (DOM0|domain 0)|Unable to allocate first memory bank"
-    r"|Failed to allocate requested (dom0|domain) memory"
+    r"|Failed to allocate (requested (dom0|domain)|contiguous) memory"
+    r"|Domain 0 allocation is too small for kernel image"
+    r"|Dom0 allocation too small for initial P->M table"
+    r"|Not enough memory in the first bank|Not enough memory to relocate"
+    r"|Unable to allocate memory for Dom0 e820 map|Unable to find suitable location for dtb"
 )
-
-# console_timestamps of Xen, printk.time (and its caller field) of Linux.
-_XEN_STAMP = re.compile(r"\[[^\]]*\] ")
-_LINUX_STAMP = re.compile(r"\[ *\d+\.\d+\](\[ *[TC]\d+\])? ")
+# What it says it panics of when an NMI or a machine check came that it did not cause.
+_FROM_OUTSIDE = re.compile(rf"{_OUTSIDE}|HARDWARE ERROR")
 
 
 def scan(stream: str, text: str) -> Event | None:
@@ -119,10 +159,23 @@ def scan(stream: str, text: str) -> Event | None:
 def explained(event: Event, reason: str) -> Event:
     """Return ``event``, which ends with a colon, with the line that says why, which came after it.
 
-    A machine too small for the dom0 that lab.yaml asks for is no fault of Xen.
+    A machine too small for the dom0 that lab.yaml asks for is no fault of Xen, nor is an NMI that
+    the machine or its operator sent.  (Xen's own watchdog says that it is stuck before its NMI.)
     """
-    blame = Blame.MACHINE if _TOO_SMALL.match(reason) else event.blame
+    outside = _TOO_SMALL.match(reason) or _FROM_OUTSIDE.match(reason)
+    blame = Blame.MACHINE if outside else event.blame
     return replace(event, text=f"{event.text} {reason}", blame=blame)
+
+
+def advice(event: Event) -> str:
+    """Return what to do about a crash that Xen is not to blame for, or that says nothing itself."""
+    if _TOO_SMALL.search(event.text):
+        return "the machine is too small: give dom0 less (dom0_memory_mib in lab.yaml)"
+    if event.blame is Blame.MACHINE:
+        return "it came from outside of Xen: see the machine's own log (SEL, iLO, iDRAC)"
+    if event.kind == "reset":
+        return "if Xen did not do it: see the machine's own log for its watchdog and its power"
+    return ""
 
 
 def symptom(stream: str, text: str) -> Event | None:
@@ -134,32 +187,50 @@ def symptom(stream: str, text: str) -> Event | None:
 
 
 def _match(stream: str, text: str, *, dies: bool) -> Event | None:
-    patterns, stamp = (XEN, _XEN_STAMP) if stream == "xen" else (LINUX, _LINUX_STAMP)
-    head = stamp.match(text)
-    body = text[head.end() :] if head else text
-    for pattern in patterns:
-        found = pattern.line.match(body)
-        if found is None:
-            continue
-        if pattern.dies is not dies:
-            return None
-        domain = found[1] if pattern.blame is None and stream == "xen" else stream
-        blame = pattern.blame or (Blame.DOM0 if domain in ("0", "dom0") else Blame.DOMU)
-        named = found.groupdict()
-        line = named.get("line")
-        return Event(
-            pattern.kind,
-            blame,
-            body.strip(),
-            named.get("file") or "",
-            int(line) if line else None,
-            named.get("expression") or "",
-        )
+    """Return the first event that a line in ``text`` reports, of those that die, or do not."""
+    is_xen = stream == "xen"
+    for body in xen_bodies(text) if is_xen else linux_bodies(text):
+        for pattern in XEN if is_xen else LINUX:
+            found = pattern.line.match(body.text)
+            if found is None or (pattern.kernels and not body.is_kernels):
+                continue
+            if pattern.dies is dies:
+                return _event(pattern, stream, found, body.text)
+            break
     return None
 
 
-# Xen's own lines, and those it prints for a domU (a debug build does, loglevel permitting).
-_XEN_MARK = re.compile(rb"\(XEN\) |^(?=\(d\d+\) )")
+def _event(pattern: _Pattern, stream: str, found: re.Match[str], body: str) -> Event:
+    domain = found[1] if pattern.blame is None and stream == "xen" else stream
+    blame = pattern.blame or (Blame.DOM0 if domain in ("0", "dom0") else Blame.DOMU)
+    named = found.groupdict()
+    line = named.get("line")
+    return Event(
+        pattern.kind,
+        blame,
+        body.strip(),
+        named.get("file") or "",
+        int(line) if line else None,
+        named.get("expression") or "",
+    )
+
+
+_MARK = b"(XEN) "
+
+
+def _interleaved(first: bytes, second: bytes) -> set[bytes]:
+    """Return every way in which the bytes of both can alternate, each in its own order."""
+    if not first or not second:
+        return {first + second}
+    ahead = {first[:1] + rest for rest in _interleaved(first[1:], second)}
+    return ahead | {second[:1] + rest for rest in _interleaved(first, second[1:])}
+
+
+# Xen's own lines, those of two CPUs that print at once (console_force_unlock: nobody waits any
+# more), and those that Xen prints for a domU (a debug build does, loglevel permitting).
+_TWO_CPUS = b"|".join(map(re.escape, sorted(_interleaved(_MARK, _MARK) - {_MARK + _MARK})))
+_XEN_AGAIN = re.compile(rb"\(XEN\) |" + _TWO_CPUS)
+_XEN_MARK = re.compile(rb"^(?=\(d\d+\) )|" + _XEN_AGAIN.pattern)
 
 
 class Splitter:
@@ -199,7 +270,9 @@ class Splitter:
             head = [] if self._booted or not _text(before) else [("xen", _text(before))]
             self._dom0 += before if self._booted else b""
             self._booted = True
-            return [*head, *self._too_long(), ("xen", _text(after))]
+            # Where an end of line was lost, one line of Xen's follows another.
+            again = [("xen", _text(line)) for line in _XEN_AGAIN.split(after)]
+            return [*head, *self._too_long(), *again]
         if not self._booted:
             return [("xen", _text(raw))]
         self._dom0 += raw

@@ -17,7 +17,7 @@ from harness.hypervisor.cpu import Cpu
 
 DUMP_REGISTERS = "d"
 ANSWER = re.compile(r"'d' pressed")
-INPUT = re.compile(r"\*\*\* Serial input to (?P<to>\S+)")
+INPUT = re.compile(r"\*\*\* Serial input (?:to|->) (?P<to>\S+)")  # "->": up to 4.11
 SWITCH = b"\x01" * 3  # Ctrl-A three times: the next reader of the console (conswitch=a)
 
 _LARGEST_STACK = 1 << 20  # bytes; Xen's are 32 KiB

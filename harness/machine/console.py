@@ -23,8 +23,9 @@ from functools import partial
 from pathlib import Path
 
 from harness.evidence import Crash
-from harness.hypervisor.console import Blame, Event, Splitter, explained, scan
-from harness.hypervisor.console_lines import Lines
+from harness.hypervisor.console import Blame, Event, Splitter, advice, explained, scan, symptom
+from harness.hypervisor.console_bytes import Lines
+from harness.hypervisor.resets import Resets
 from harness.machine.console_log import ConsoleLog, stamp
 from harness.machine.patience import WALL, Clock, Deadline
 from harness.machine.wires import Wire
@@ -32,6 +33,7 @@ from harness.unforeseen import said
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 _KEPT_LINES = 2000  # per console, kept for expect() and excerpts
+_KEPT_SYMPTOMS = 20  # of each kind and stream: a WARN in a loop says the same every time
 _MOST_EVENTS = 200  # crashes that are told; a guest may print "Panic" without end
 _MOST_HEARD = 10_000  # lines that wait for a listener; those that come then are lost to it
 _REASON_SECONDS = 1.0  # between "Panic on CPU 0:" and the line that says why
@@ -49,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True)
 class ConsoleEvent:
-    """A line that reports a crash."""
+    """A line that reports a crash, or a symptom."""
 
     line: Line
     event: Event
@@ -64,7 +66,7 @@ class Console:
 
     A stream exists from its first line on.  "xen" and "dom0" come from the serial line;
     each domU has a stream of its own.  Who prints them is not to be trusted: lines, logs and the
-    number of crashes have limits (console_lines, console_log).  Thread-safe.
+    number of crashes have limits (console_bytes, console_log).  Thread-safe.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,6 +78,8 @@ class Console:
         self._lines: deque[Line] = deque(maxlen=_KEPT_LINES)
         self._count = 0
         self._events: list[ConsoleEvent] = []
+        self._symptoms: list[ConsoleEvent] = []
+        self._resets = Resets()
         self._logs: dict[str, ConsoleLog] = {}
         self._serial: Wire | None = None
         self._readers: list[threading.Thread] = []
@@ -152,6 +156,12 @@ class Console:
         """Ignore the crashes seen so far: the machine was restored to a state before them."""
         with self._changed:
             self._forgotten = len(self._events)
+            self._resets.restored()
+
+    def booting(self) -> None:
+        """Expect firmware and Xen to begin anew, from now on: the machine is told to reboot."""
+        with self._changed:
+            self._resets.asked()
 
     def ignore(self, stream: str) -> None:
         """Do not report crashes on ``stream``, for example of a domU that a test kills."""
@@ -167,6 +177,10 @@ class Console:
         """What was left out of the logs, and of ``events``; complete once the console is closed."""
         more = [f"{self._untold:,} more lines report a crash"] if self._untold else []
         return (*self._notes, *more)
+
+    def symptoms(self) -> tuple[ConsoleEvent, ...]:
+        """The first lines of each kind that report something wrong which killed nobody (a WARN)."""
+        return tuple(self._symptoms)
 
     def tail(self, stream: str, lines: int = 20) -> list[Line]:
         """Return the last lines of ``stream``."""
@@ -256,7 +270,9 @@ class Console:
         now = datetime.now(UTC)
         line = Line(stream, now, time.monotonic() - self._began, text)
         event = scan(stream, text)
+        ails = None if event else symptom(stream, text)
         with self._changed:
+            event = event or self._resets.see(stream, text, ails, line.seconds)
             try:
                 log = self._logs.get(stream)
                 if log is None:
@@ -270,13 +286,25 @@ class Console:
                 if wanted == stream:
                     with contextlib.suppress(queue.Full):
                         heard.put_nowait(text)
+            if self._events and text.strip():
+                self._explain(stream, text.strip())
             if event is not None and len(self._events) - self._forgotten >= _MOST_EVENTS:
                 self._untold += 1
             elif event is not None:
                 self._events.append(ConsoleEvent(line, event))
-            elif self._events and text.strip():
-                self._explain(stream, text.strip())
+                self._resets.died(event)
+            elif ails is not None:
+                self._note(ConsoleEvent(line, ails))
             self._changed.notify_all()
+
+    def _note(self, seen: ConsoleEvent) -> None:
+        """Keep a symptom, unless there are many of its kind, or it is of a domU that Xen ended."""
+        if seen.line.stream == "xen" and seen.event.blame is Blame.DOMU:
+            return
+        like = (seen.line.stream, seen.event.kind)
+        same = [one for one in self._symptoms if (one.line.stream, one.event.kind) == like]
+        if len(same) < _KEPT_SYMPTOMS:
+            self._symptoms.append(seen)
 
     def _told(self, at: int) -> bool:
         """Return whether the line with the reason of crash ``at`` has come, or none is expected."""
@@ -301,8 +329,7 @@ def crash(seen: ConsoleEvent) -> HarnessError:
         line=event.line,
         expression=event.expression,
     )
+    hint = advice(event)
     if event.blame is Blame.HYPERVISOR:
-        return HypervisorError(what, where=where)
-    small = event.kind == "panic" and event.blame is Blame.MACHINE
-    hint = "the machine is too small: give dom0 less (dom0_memory_mib in lab.yaml)" if small else ""
+        return HypervisorError(what, where=where, hint=hint)
     return LabError(what, where=where, hint=hint)

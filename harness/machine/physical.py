@@ -184,6 +184,7 @@ class PhysicalMachine:
     def _default_system(self) -> shell.Shell:
         """Return a shell in the default system; boot that first if something else runs."""
         where, limits = self.host.name, self.host.limits
+        self._console.booting()
         if self._power.state() == "off":
             self._notice(f"{where}: the server is off; switching it on")
             self._power.on()
@@ -229,6 +230,7 @@ class PhysicalMachine:
 
     def _reboot(self, session: shell.Shell) -> None:
         """Reboot orderly, so that all files are on the disk for GRUB; else cycle the power."""
+        self._console.booting()
         with contextlib.suppress(LabError):
             session.run("(sleep 1; reboot) >/dev/null 2>&1 </dev/null &")
         deadline = time.monotonic() + _GOING_SECONDS
@@ -242,6 +244,7 @@ class PhysicalMachine:
         self._power.cycle()
 
     def _go_home(self) -> None:
+        self._console.booting()
         if self.host.boot.leave == "off":
             self._power.off()
             return
@@ -296,6 +299,7 @@ class PhysicalMachine:
     def _last_resort(self, silent: LabError) -> LabError:
         """Send an NMI, and return the error that says how Xen reacted."""
         self._console.ignore("xen")  # Xen will crash, but because of our NMI
+        self._console.booting()
         with self._console.listen("xen") as lines:
             try:
                 self._power.nmi()

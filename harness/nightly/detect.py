@@ -13,7 +13,15 @@ from harness import bounded
 from harness.evidence import codec
 from harness.evidence.identity import identity
 from harness.nightly.changepoint import WINDOW
-from harness.nightly.judge import Judgement, MetricPoint, TestOutcome, judge_metric, judge_test
+from harness.nightly.judge import (
+    Judgement,
+    MetricPoint,
+    SymptomCount,
+    TestOutcome,
+    judge_metric,
+    judge_symptom,
+    judge_test,
+)
 from harness.nightly.schema import CellKey, Night
 from harness.nightly.store import Store
 
@@ -24,12 +32,12 @@ TEST_WINDOW = 30  # only the outcomes of the last nights count, this many
 
 @dataclass(frozen=True)
 class Finding:
-    """A judgement, and the test or metric of a cell that it is about."""
+    """A judgement, and the test, metric or symptom of a cell that it is about."""
 
     host: str
     xen: str
     suite: str
-    name: str  # of the test or the metric
+    name: str  # of the test or the metric; of a symptom its console and kind
     judgement: Judgement
     is_new: bool  # the night before did not have this finding
 
@@ -59,6 +67,9 @@ def detect_findings(store: Store, night: Night) -> list[Finding]:
     for (key, name), points in _points(store, night):
         if result := judge_metric(name, points):
             found.append(_finding(key, name, result, known))
+    for (key, name), counts in _symptoms(store, night):
+        if result := judge_symptom(counts):
+            found.append(_finding(key, name, result, known))
     with store.transaction() as cursor:
         cursor.execute("DELETE FROM finding WHERE night = ?", (night.id,))
         cursor.executemany(
@@ -73,7 +84,7 @@ def read_findings(store: Store, night: Night) -> list[Finding]:
     rows = store.db.execute(
         "SELECT host, xen, suite, name, kind, since, text, build_before, build_after, low, value,"
         " high, is_new FROM finding WHERE night = ? ORDER BY is_new DESC,"
-        " instr('failing slower flaky drift fixed', kind), host, xen, suite, since, name",
+        " instr('failing slower flaky symptom drift fixed', kind), host, xen, suite, since, name",
         (night.id,),
     )
     return [
@@ -162,6 +173,25 @@ def _points(store: Store, night: Night) -> Iterator[tuple[_Series, list[MetricPo
         {"night": night.id, "first": _first(store, night, WINDOW)},
     )
     yield from _grouped(rows, lambda row: MetricPoint(*row))
+
+
+def _symptoms(store: Store, night: Night) -> Iterator[tuple[_Series, list[SymptomCount]]]:
+    """Yield how often each symptom of the cells that ran tonight was seen, night by night."""
+    rows = store.db.execute(
+        "WITH mine AS (SELECT id, host, xen, suite FROM cell"
+        "   WHERE night = :night AND state = 'done'),"
+        " named AS (SELECT host, xen, suite, stream, kind FROM mine"
+        "   JOIN symptom ON symptom.cell = mine.id)"
+        " SELECT host, xen, suite, named.stream || ' console: ' || named.kind, night, build,"
+        " coalesce(count, 0), coalesce(symptom.text, '') FROM named"
+        " JOIN cell USING (host, xen, suite)"
+        " LEFT JOIN symptom ON symptom.cell = cell.id"
+        "   AND symptom.stream = named.stream AND symptom.kind = named.kind"
+        " WHERE night BETWEEN :first AND :night AND state = 'done'"
+        " ORDER BY host, xen, suite, named.stream, named.kind, night",
+        {"night": night.id, "first": _first(store, night, TEST_WINDOW)},
+    )
+    yield from _grouped(rows, lambda row: SymptomCount(*row))
 
 
 def _first(store: Store, night: Night, window: int) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Judge the series of one test or one metric: failing, flaky, fixed, slower.
+"""Judge the series of one test, metric or symptom: failing, flaky, fixed, slower.
 
 Pure functions, so that they can be repeated at any time with the same result.  Only outcomes
 PASS and FAIL are in a series; nights on which the lab failed are not.
@@ -16,7 +16,7 @@ from harness.nightly.changepoint import Change, changes
 from harness.nightly.outcome import THROUGHPUT
 from harness.stats import share
 
-Kind = Literal["failing", "flaky", "fixed", "slower", "drift"]
+Kind = Literal["failing", "flaky", "fixed", "slower", "drift", "symptom"]
 
 # A flake is over once so many equal outcomes in a row have less than this probability.
 _OVER = 0.05
@@ -85,6 +85,27 @@ def judge_test(tries: Sequence[TestOutcome], tonight: str) -> Judgement | None:
     if is_tonights and not _is_mixed(tries):
         return _fixed(tries, tail)
     return None
+
+
+@dataclass(frozen=True)
+class SymptomCount:
+    """How often the consoles of one night's run reported a symptom; ``text``: how at first."""
+
+    night: str
+    build: str
+    count: int  # 0: not at all
+    text: str = ""
+
+
+def judge_symptom(nights: Sequence[SymptomCount]) -> Judgement | None:
+    """Return the judgement on one symptom, oldest night first; None if the last has none of it."""
+    if not nights or not nights[-1].count:
+        return None
+    clean = max((at for at, one in enumerate(nights) if not one.count), default=-1)
+    first, last = nights[clean + 1], nights[-1]
+    times = f" ({last.count} times)" if last.count > 1 else ""
+    before = nights[clean].build if clean >= 0 else ""
+    return Judgement("symptom", first.night, f"{last.text}{times}", before, first.build)
 
 
 def _is_another(tries: Sequence[TestOutcome], tonight: str) -> bool:

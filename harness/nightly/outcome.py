@@ -38,6 +38,7 @@ class RunOutcome:
     operations: int = 0
     tests: tuple[records.Test, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    symptoms: tuple[store.Symptom, ...] = ()
     cause: Cause = Cause.UNKNOWN
 
 
@@ -72,6 +73,7 @@ def read_outcome(path: Path, error: HarnessError | None = None) -> RunOutcome:
         operations=host.operations,
         tests=tuple(_with_own_files(test) for test in host.tests),
         metrics=metrics(host.samples, host.latencies),
+        symptoms=host.symptoms,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from harness.verdict import Verdict
 
-SCHEMA = 2  # PRAGMA user_version
+SCHEMA = 3  # PRAGMA user_version
 CellState = Literal["waiting", "running", "done", "left"]
 CellKey = tuple[str, str, str]  # host, Xen, suite
 
@@ -64,11 +64,17 @@ CREATE TABLE metric (
     value REAL NOT NULL,
     PRIMARY KEY (cell, name)
 ) WITHOUT ROWID;
+CREATE TABLE symptom (        -- what consoles complained of in the run that counts
+    cell INTEGER NOT NULL REFERENCES cell,
+    stream TEXT NOT NULL, kind TEXT NOT NULL,
+    count INTEGER NOT NULL, text TEXT NOT NULL,
+    PRIMARY KEY (cell, stream, kind)
+) WITHOUT ROWID;
 CREATE TABLE finding (        -- as of the end of that night
     night TEXT NOT NULL REFERENCES night,
     host TEXT NOT NULL, xen TEXT NOT NULL, suite TEXT NOT NULL,
     name TEXT NOT NULL,       -- of the test or the metric
-    kind TEXT NOT NULL,       -- failing, flaky, fixed, slower, drift
+    kind TEXT NOT NULL,       -- failing, flaky, fixed, slower, drift, symptom
     is_new INTEGER NOT NULL, since TEXT NOT NULL, text TEXT NOT NULL,
     build_before TEXT NOT NULL, build_after TEXT NOT NULL,
     low REAL, value REAL, high REAL,
@@ -83,7 +89,15 @@ UPGRADES = {
 ALTER TABLE test ADD COLUMN evidence TEXT NOT NULL DEFAULT '';
 ALTER TABLE attempt ADD COLUMN cause TEXT NOT NULL DEFAULT '';
 UPDATE attempt SET cause = 'stopped' WHERE message = 'the nightly was stopped';
-"""
+""",
+    2: """
+CREATE TABLE symptom (
+    cell INTEGER NOT NULL REFERENCES cell,
+    stream TEXT NOT NULL, kind TEXT NOT NULL,
+    count INTEGER NOT NULL, text TEXT NOT NULL,
+    PRIMARY KEY (cell, stream, kind)
+) WITHOUT ROWID;
+""",
 }
 
 

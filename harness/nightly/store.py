@@ -264,6 +264,10 @@ class Store:
             cursor.execute(
                 "INSERT INTO metric VALUES (?, ?, ?)", (cell, _name(cursor, metric), value)
             )
+        cursor.executemany(
+            "INSERT INTO symptom VALUES (?, ?, ?, ?, ?)",
+            [(cell, one.stream, one.kind, one.count, one.text) for one in outcome.symptoms],
+        )
 
     def leave(self, cells: Sequence[CellRow], message: str) -> None:
         """Record that ``cells`` are not run this night, and why."""

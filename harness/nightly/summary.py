@@ -24,6 +24,8 @@ _TITLES = {
     ("flaky", False): "Known flakes",
     ("slower", True): "Slower since a new hypervisor",
     ("slower", False): "Still slower",
+    ("symptom", True): "New symptoms on consoles",
+    ("symptom", False): "Known symptoms on consoles",
     ("drift", True): "Slower, with the same hypervisor",
     ("drift", False): "Still slower, with the same hypervisor",
     ("fixed", True): "Fixed",
@@ -34,7 +36,12 @@ _TITLES = {
 def subject(report: NightReport) -> str:
     """Return one line: the verdict, and how many findings are new."""
     fresh = [finding.judgement.kind for finding in report.findings if finding.is_new]
-    words = {"failing": "newly failing", "flaky": "new flaky", "drift": "slower machine"}
+    words = {
+        "failing": "newly failing",
+        "flaky": "new flaky",
+        "drift": "slower machine",
+        "symptom": "new symptom",
+    }
     news = ", ".join(
         f"{len(list(group))} {words.get(kind, kind)}"
         for kind, group in itertools.groupby(sorted(fresh))

@@ -17,7 +17,7 @@ from harness.results.records import ConsoleEvent
 BEFORE = 12  # lines shown before an event,
 AFTER = 20  # and after it: a panic's registers and stack follow it
 TAIL = 25
-MAX_EXCERPTS = 6  # per stream: the first events matter most
+MAX_EXCERPTS = 6  # per stream: crashes matter more than symptoms, and the first ones most
 _WIDTH = 240
 _LONG_AGO, _NEVER = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 _LARGEST = 64 << 20  # bytes of a log that are read: twice what this harness writes
@@ -73,14 +73,16 @@ def _rank(name: str) -> int:
 
 def _stream(path: Path, events: Sequence[ConsoleEvent]) -> Stream:
     lines = [_line(text) for text in _texts(path)]
-    find = _Finder(lines)
+    find, deadly = _Finder(lines), []
     for event in events[:_MOST_EVENTS]:
         index = find(event)
         if index is not None:
             lines[index] = Line(lines[index].time, lines[index].text, event.event)
+            deadly += [index] if event.dies else []
     marked = [index for index, line in enumerate(lines) if line.event]
-    ranges = _merge((index - BEFORE, index + AFTER + 1) for index in marked)
-    shown = ranges[:MAX_EXCERPTS]
+    shown = _around(deadly)[:MAX_EXCERPTS]
+    others = [at for at in marked if not any(begin <= at < end for begin, end in shown)]
+    shown = _merge(sorted([*shown, *_around(others)[: MAX_EXCERPTS - len(shown)]]))
     return Stream(
         name=path.stem,
         path=path,
@@ -133,6 +135,11 @@ class _Finder:
             if not self._lines[index].event and not (only_timed and time == _NEVER):
                 return index
         return None
+
+
+def _around(marked: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the ranges of the excerpts around the lines ``marked``, in order."""
+    return _merge((index - BEFORE, index + AFTER + 1) for index in sorted(marked))
 
 
 def _merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -53,6 +53,7 @@ def _host(host: HostRun) -> dict[str, Any]:
         "domains": [_domain(domain) for domain in host.domains],
         "tests": [_test(test) for test in host.tests],
         "leaks": [_leak(leak) for leak in host.leaks],
+        "symptoms": [asdict(symptom) for symptom in host.symptoms],
     }
 
 

@@ -144,14 +144,15 @@ class Domain:
 
 @dataclass(frozen=True)
 class ConsoleEvent:
-    """A line on a console of ``host`` that reports an event (panic, ASSERT, oops...)."""
+    """A line on a console of ``host`` that reports a crash, or a symptom that killed nobody."""
 
     kind: ClassVar[str] = "console-event"
     host: str
     stream: str  # xen, dom0, domu1...: console/<host>/<stream>.log
     t: datetime  # the line's own time stamp, UTC
-    event: str  # xen-panic, xen-assert, xen-bug, xen-watchdog, linux-oops...
+    event: str  # panic, assertion, warning...: harness.hypervisor.console
     text: str
+    dies: bool = True  # False: a symptom (WARN, a soft lockup...)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,21 @@ class HostRun:
     console_events: tuple[records.ConsoleEvent, ...]
     leaks: tuple[records.Leak, ...]
 
+    @property
+    def symptoms(self) -> tuple[Symptom, ...]:
+        """What its consoles said is wrong, where that killed nobody; the first of a kind first."""
+        return symptoms(self.console_events)
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """What a console said is wrong, ``count`` times; ``text`` is how it said it first."""
+
+    stream: str
+    kind: str
+    text: str
+    count: int
+
 
 @dataclass(frozen=True)
 class Run:
@@ -93,6 +108,15 @@ def load(path: Path) -> Run:
         hosts=hosts,
         problems=(*reading.problems, *filter(None, [manifest.problem(directory)])),
     )
+
+
+def symptoms(events: Iterable[records.ConsoleEvent]) -> tuple[Symptom, ...]:
+    """Return the symptoms among ``events``, those of one stream and kind as one."""
+    groups: dict[tuple[str, str], list[records.ConsoleEvent]] = {}
+    for event in events:
+        if not event.dies:
+            groups.setdefault((event.stream, event.event), []).append(event)
+    return tuple(Symptom(*key, group[0].text, len(group)) for key, group in groups.items())
 
 
 def _host(name: str, found: Sequence[Record], state: State) -> HostRun:

@@ -70,12 +70,14 @@ def compare(live: Session, before: leak_check.State) -> None:
 
 
 def note_console(recorder: Recorder, host: Host, console: Console) -> None:
-    """Record the lines of the consoles that report a crash; say what was left out."""
+    """Record the lines of the consoles that report a crash or a symptom, in their order; say what
+    was left out."""
     for note in console.notes:
         recorder.progress.note(f"{host.name:12} {note}")
-    for seen in console.events:
+    seen = [(one, True) for one in console.events] + [(one, False) for one in console.symptoms]
+    for one, dies in sorted(seen, key=lambda pair: pair[0].line.time):
         recorder.add(
             records.ConsoleEvent(
-                host.name, seen.line.stream, seen.line.time, seen.event.kind, seen.line.text
+                host.name, one.line.stream, one.line.time, one.event.kind, one.line.text, dies
             )
         )

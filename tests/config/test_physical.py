@@ -71,6 +71,63 @@ def test_a_mistake_is_told_with_line_and_field(
     assert any(each.startswith(f"{tmp_path / 'lab.yaml'}:{line}") for each in lines), lines
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("address: bmc-1", "adress: bmc-1", "7: hosts.rack-1.power.0.adress: unknown field; did"),
+        ("address: bmc-1", "address: https://bmc-1", "7: hosts.rack-1.power.0.address: must be a"),
+        ("address: bmc-1", "address: bmc-1:623", "7: hosts.rack-1.power.0.address: must be with"),
+        ("address: rack-1,", 'address: "-oProxy",', "11: hosts.rack-1.ssh.address: must be a host"),
+        ("user: admin", "user: 5", "8: hosts.rack-1.power.0.user: must be text, not 5; put it"),
+        ("driver: ipmi", "driver: ipmy", "6: hosts.rack-1.power.0: unknown driver 'ipmy'; use"),
+        (
+            "{driver: tcp, address: console-server, port: 4001, protocol: telnet}",
+            "tcp",
+            "10: hosts.rack-1.console: must be a mapping of fields, not 'tcp'; write it as",
+        ),
+    ],
+)
+def test_one_mistake_in_the_only_driver_is_one_error(
+    tmp_path: Path, old: str, new: str, line: str
+) -> None:
+    """Seen: a second error said that the list of drivers is empty."""
+    first, second = _SERVER.index("      - driver: command"), _SERVER.index("    console:")
+    only = _SERVER[:first] + _SERVER[second:]
+    assert old in only
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, only.replace(old, new))
+    (told,) = str(caught.value).splitlines()
+    assert told.startswith(f"{tmp_path / 'lab.yaml'}:{line}"), told
+
+
+@pytest.mark.parametrize(
+    ("driver", "told"),
+    [
+        ("{driver: redfish, url: bmc-1, user: u, password: {env: A}}", "url: must begin with http"),
+        ("{driver: redfish, url: 'ftp://b', user: u, password: {env: A}}", "url: must begin with"),
+        ("{driver: redfish, url: 'https://', user: u, password: {env: A}}", "url: must begin wit"),
+        ("{driver: labgrid, coordinator: 'ws://lab:20408/ws', place: p}", "coordinator: is HOST"),
+        ("{driver: labgrid, coordinator: 'lab:port', place: p}", "coordinator: is HOST[:PORT]"),
+        ("{driver: redfish, url: 'https://b/', user: u, password: {env: A}}", ""),
+        ("{driver: labgrid, coordinator: lab, place: p}", ""),
+        ("{driver: labgrid, coordinator: '[2001:db8::1]:20408', place: p}", ""),
+    ],
+)
+def test_addresses_of_drivers_are_checked_when_they_are_read(
+    tmp_path: Path, driver: str, told: str
+) -> None:
+    text = _SERVER.replace(
+        "      - driver: command\n", f"      - {driver}\n      - driver: command\n"
+    )
+    if not told:
+        assert len(_load(tmp_path, text).power) == 3
+        return
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, text)
+    (line,) = str(caught.value).splitlines()
+    assert told in line
+
+
 def test_a_password_given_as_a_value_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         _load(tmp_path, _SERVER.replace("{env: BMC_PASSWORD}", "hunter2"))

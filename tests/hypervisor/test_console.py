@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.hypervisor.console import Blame, Splitter, scan, symptom
+from harness.hypervisor.console import Blame, Splitter, explained, scan, symptom
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.log"))
 
@@ -126,6 +126,117 @@ def test_one_line(stream: str, text: str, kind: str, blame: Blame) -> None:
 )
 def test_nothing_died(stream: str, text: str) -> None:
     assert scan(stream, text) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "blame"),
+    [
+        ("FATAL TRAP: vector = 2 (nmi)", Blame.MACHINE),
+        ("FATAL TRAP: vec 2, NMI[0000] IN INTERRUPT CONTEXT", Blame.MACHINE),
+        ("FATAL TRAP: type 2, NMI, vec 2, NMI", Blame.MACHINE),
+        ("FATAL TRAP: vector = 18 (machine check)", Blame.MACHINE),
+        ("FATAL TRAP: vec 18, #MC[0000]", Blame.MACHINE),
+        ("HARDWARE ERROR", Blame.MACHINE),
+        ("FATAL TRAP: vec 20, #VE[0000]", Blame.HYPERVISOR),
+        ("FATAL TRAP: vector = 20 (virtualisation exception)", Blame.HYPERVISOR),
+        ("FATAL PAGE FAULT", Blame.HYPERVISOR),
+        ("Not enough RAM for domain 0 initrd", Blame.MACHINE),
+        ("Domain 0 allocation is too small for kernel image", Blame.MACHINE),
+        ("Dom0 allocation too small for initial P->M table", Blame.MACHINE),
+        ("Not enough memory in the first bank for the kernel+dtb+initrd", Blame.MACHINE),
+        ("Not enough memory to relocate the dom0 kernel image", Blame.MACHINE),
+        ("Xenheap is not big enough for memory map", Blame.HYPERVISOR),
+    ],
+)
+def test_the_reason_of_a_panic_says_who_is_to_blame(reason: str, blame: Blame) -> None:
+    event = scan("xen", "Panic on CPU 0:")
+    assert event is not None
+    assert explained(event, reason).blame is blame
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[   12.345678] Kernel panic - not syncing: x",
+        "dom0 login: [   12.345678] Kernel panic - not syncing: x",
+        "root@dom0:/tmp# [   12.345678][    C3] Kernel panic - not syncing: x",
+        "\x1b[?2004h\x1b[1m[root@dom0 ~]$ \x1b[0m[   12.345678] Kernel panic - not syncing: x",
+        "<0>[   12.345678] Kernel panic - not syncing: x",
+        "(early) [    0.345678] Kernel panic - not syncing: x",
+        "\x1b[1;31m[   12.345678] Kernel panic - not syncing: x\x1b[0m",
+        "Nov  3 04:05:06 server kernel: [   12.345678] Kernel panic - not syncing: x",
+        "2026-11-03T04:05:06.123456+00:00 server kernel: Kernel panic - not syncing: x",
+        "[2026-11-03 04:05:06] [   12.345678] Kernel panic - not syncing: x",
+        "[Tue Nov  3 04:05:06 2026] [   12.345678] Kernel panic - not syncing: x",
+        "[04:05:06.789] [   12.345678] Kernel panic - not syncing: x",
+        "loading 99%\r[   12.345678] Kernel panic - not syncing: x",
+        "[   12.345678] xenbus: x[   12.345679] Kernel panic - not syncing: x",
+        "server login: Kernel panic - not syncing: x",
+        "Kernel panic - not syncing: x",
+    ],
+)
+def test_what_comes_with_a_kernels_line_does_not_hide_it(text: str) -> None:
+    event = scan("dom0", text)
+    assert event is not None
+    assert (event.kind, event.text) == ("kernel panic", "Kernel panic - not syncing: x")
+
+
+@pytest.mark.parametrize(
+    ("stream", "text", "kind", "blame"),
+    [
+        ("xen", "UBSAN: Undefined behaviour in common/x.c:1:2", "warning", Blame.HYPERVISOR),
+        ("xen", "Hardware domain 0 did unsupported soft reset, rebooting.", "dom0 reboot",
+         Blame.DOM0),
+        ("xen", "Domain 0 shutdown: rebooting machine.", "dom0 reboot", Blame.DOM0),
+        ("xen", "CPU1: Machine Check Exception:                5", "hardware error",
+         Blame.MACHINE),
+        ("dom0", "[ 1.2] NMI watchdog: Watchdog detected hard LOCKUP on cpu 1", "hard lockup",
+         Blame.DOM0),
+        ("dom0", "[ 1.2] watchdog: CPU7: Watchdog detected hard LOCKUP on cpu 7", "hard lockup",
+         Blame.DOM0),
+        ("dom0", "[ 1.2] BUG: KASAN: use-after-free in x+0x1/0x2", "kernel bug", Blame.DOM0),
+        ("dom0", "[ 1.2] BUG: Bad page state in process sh  pfn:1a2b", "kernel bug", Blame.DOM0),
+        ("dom0", "[ 1.2] WARNING: CPU: 1 PID: 7 at drivers/xen/events/events_base.c:1 x+0x1/0x2",
+         "warning", Blame.DOM0),
+        ("dom0", "[ 1.2] UBSAN: shift-out-of-bounds in x.c:1:2", "warning", Blame.DOM0),
+        ("domu1", "Nov  3 04:05:06 u kernel: watchdog: BUG: soft lockup - CPU#5 stuck for 22s!",
+         "soft lockup", Blame.DOMU),
+    ],
+)  # fmt: skip
+def test_one_symptom(stream: str, text: str, kind: str, blame: Blame) -> None:
+    assert scan(stream, text) is None
+    event = symptom(stream, text)
+    assert event is not None
+    assert (event.kind, event.blame) == (kind, blame)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "configure: step 3: 0000 [#1] done",  # a program's own words
+        "UBSAN: not a kernel's line",
+        "report: [   12.3] Kernel panic - not syncing: quoted by a program",
+        "Nov  3 04:05:06 server logger[12]: Kernel panic - not syncing: x",
+        "[    1.0] usb 1-1: WARNING: descriptor",
+    ],
+)
+def test_what_a_program_says_is_no_event(text: str) -> None:
+    assert scan("dom0", text) is None
+    assert symptom("dom0", text) is None
+
+
+@pytest.mark.parametrize(
+    ("serial", "lines"),
+    [
+        (b"(XEN) (XEN) one\n", ["", "one"]),
+        (b"(XEN) half a line (XEN) one\r\n", ["half a line ", "one"]),
+        (b"((XEXEN) N) one\n", ["one"]),
+        (b"(X(XEENN) ) one\n", ["one"]),
+        (b"(XEN) two((XEN) XEN) one\n", ["two", "one"]),
+    ],
+)
+def test_marks_of_xen_that_ran_into_each_other(serial: bytes, lines: list[str]) -> None:
+    assert Splitter().feed(serial) == [("xen", line) for line in lines]
 
 
 def test_a_stall_is_a_symptom_not_a_death() -> None:

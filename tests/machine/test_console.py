@@ -164,3 +164,50 @@ def test_raw_bytes_reach_a_tap_and_typing_reaches_the_line(
     assert b"".join(seen).endswith(b"login: ")
     console.type(b"root\n")
     assert line.recv(100) == b"root\n"
+
+
+def _said(console: Console, stream: str, text: str) -> None:
+    console.expect(f"^{text}$", 5, stream=stream)
+
+
+def test_symptoms_are_kept_and_end_nothing(wired: tuple[Console, socket.socket]) -> None:
+    console, line = wired
+    line.sendall(b"[   12.3] BUG: Bad page state in process x  pfn:1\r\n")
+    line.sendall(b"(XEN) Xen WARN at traps.c:7\r\n" * 30)
+    line.sendall(b"(XEN) domain_crash called from x.c:1\r\n(XEN) end\r\n")  # is told by its domU
+    _said(console, "xen", "end")
+    assert console.events == ()
+    kinds = [seen.event.kind for seen in console.symptoms]
+    assert kinds == ["kernel bug"] + ["warning"] * 20
+
+
+def test_a_reset_that_nobody_asked_for_is_a_crash(wired: tuple[Console, socket.socket]) -> None:
+    console, line = wired
+    line.sendall(b"(XEN) Xen version 4.18.2 (x)\r\n[   12.3] x\r\n(XEN) Xen version 4.18.2 (x)\r\n")
+    with pytest.raises(HypervisorError, match=r"reset: .*begins anew.*; if Xen did not do it"):
+        console.expect("never", 5)
+
+
+def test_a_boot_that_the_harness_asked_for_is_none(wired: tuple[Console, socket.socket]) -> None:
+    console, line = wired
+    line.sendall(b"(XEN) Xen version 4.18.2 (x)\r\n[   12.3] bye\r\n")
+    console.expect("bye", 5)
+    console.booting()
+    line.sendall(b"SeaBIOS (version 1)\r\n(XEN) Xen version 4.18.2 (x)\r\n(XEN) end\r\n")
+    _said(console, "xen", "end")
+    console.check()
+
+
+def test_an_nmi_from_outside_is_no_fault_of_xen(wired: tuple[Console, socket.socket]) -> None:
+    console, line = wired
+    line.sendall(b"(XEN) Panic on CPU 3:\r\n(XEN) FATAL TRAP: vec 2, NMI[0000]\r\n")
+    with pytest.raises(LabError, match=r"vec 2, NMI.*; it came from outside of Xen: see the"):
+        console.expect("never", 5)
+
+
+def test_after_its_watchdog_an_nmi_is_of_xen(wired: tuple[Console, socket.socket]) -> None:
+    console, line = wired
+    line.sendall(b"(XEN) Watchdog timer detects that CPU3 is stuck!\r\n")
+    line.sendall(b"(XEN) Panic on CPU 3:\r\n(XEN) FATAL TRAP: vec 2, NMI[0000]\r\n")
+    with pytest.raises(HypervisorError, match="watchdog: Watchdog timer detects that CPU3"):
+        console.expect("never", 5)

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.command import CommandFailed
 from harness.config.physical import CommandPower, IpmiPower, RedfishPower, Secret
+from harness.machine import power as power_module
 from harness.machine.power import Chain, Power, Unsupported, chain, driver
 from harness.machine.power.extras import module
+from harness.machine.power.ipmi import arguments, explained
 from harness.verdict import LabError
+from tests.machine.toy_bmc import Answer, Bmc, serve
 
 
 def switch(folder: Path, name: str = "relay", *, honest: bool = True, works: bool = True) -> Power:
@@ -45,6 +49,93 @@ def test_a_switch_is_operated_and_seen_to_be_on_and_off(tmp_path: Path) -> None:
 def test_a_switch_that_lies_is_found_out(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"it took the order, but .* still off"):
         make_chain(switch(tmp_path, honest=False)).on()
+
+
+def test_what_is_off_already_need_not_be_switched_off(tmp_path: Path) -> None:
+    """A BMC refuses the order then: Dell's IPMI with 0xD5, iDRAC with 409, iLO with 400."""
+    one = make_chain(switch(tmp_path, works=False))
+    one.off()
+    with pytest.raises(LabError, match=r"cannot switch it on: command sh: .*exited 7"):
+        one.on()
+
+
+def test_an_off_server_is_cycled(tmp_path: Path) -> None:
+    relay = tmp_path / "relay"
+    relay.write_text("off")
+    make_chain(
+        driver(
+            CommandPower(
+                driver="command",
+                turn_on=("sh", "-c", f"printf on >{relay}"),
+                turn_off=("sh", "-c", f"grep on {relay} && printf off >{relay}"),  # else it fails
+                state=("cat", str(relay)),
+            )
+        )
+    ).cycle()
+    assert relay.read_text() == "on"
+
+
+def test_an_order_that_is_refused_at_first_is_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power_module, "_AGAIN_SECONDS", 0.01)
+    relay, asked = tmp_path / "relay", tmp_path / "asked"
+    relay.write_text("off")
+    script = f"echo x >>{asked}; [ $(wc -l <{asked}) -gt 2 ] && printf on >{relay}"
+    words = CommandPower(
+        driver="command",
+        turn_on=("sh", "-c", script),
+        turn_off=("false",),
+        state=("cat", str(relay)),
+    )
+    Chain([driver(words)], seconds=5, where="x").on()
+    assert asked.read_text().count("x") == 3
+
+
+def test_a_state_that_is_not_told_yet_is_asked_for_again(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    script = f"echo x >>{told}; [ $(wc -l <{told}) -gt 2 ] && echo on || echo '?'"
+    words = CommandPower(
+        driver="command",
+        turn_on=("true",),
+        turn_off=("true",),
+        state=("sh", "-c", script),
+    )
+    Chain([driver(words)], seconds=5, where="x").on()
+    assert told.read_text().count("x") == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Error in open session response message : insufficient resources for session", "no sess"),
+        ("Set Session Privilege Level to OPERATOR failed", "the user is no operator; set privil"),
+        ("RAKP 2 message indicates an error : unauthorized role requested", "level OPERATOR; set"),
+        ("RAKP 2 message indicates an error : unauthorized name", "knows no user root"),
+        ("RAKP 2 HMAC is invalid", "refuses the user or the password"),
+        ("Get Session Challenge command failed", "does not answer"),
+    ],
+)
+def test_why_there_is_no_session_is_told(said: str, told: str) -> None:
+    section = IpmiPower(
+        driver="ipmi", address="b", user="root", password=Secret(env="P"), privilege="operator"
+    )
+    end = "Error: Unable to establish IPMI v2 / RMCP+ session"
+    error = CommandFailed("ipmitool exited 1", output=f"{said}\n{end}\n")
+    assert told in explained(error, section)
+    assert arguments(section)[-2:] == ["-L", "OPERATOR"]
+
+
+def test_a_bmc_that_says_409_for_off_when_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sushy")
+    monkeypatch.setenv("BMC_PASSWORD", "hunter2")
+    bmc = Bmc([Answer("GET", body={"PowerState": "Off"}), Answer("POST", "ForceOff", 409)])
+    with serve(bmc) as url:
+        section = RedfishPower(
+            driver="redfish", url=url, user="a", password=Secret(env="BMC_PASSWORD")
+        )
+        make_chain(driver(section)).off()
+    assert bmc.resets == ["ForceOff"]
 
 
 def test_the_next_switch_is_used_when_one_fails_or_lies(tmp_path: Path) -> None:

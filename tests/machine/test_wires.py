@@ -167,7 +167,7 @@ def test_telnet_gives_the_characters_however_they_arrive(
     sender.join()
     telnet.close()
     theirs.close()
-    assert got == b"".join(texts)
+    assert got == b"".join(texts).replace(b"\r\0", b"\r")  # RFC 854: CR NUL is a lone CR
 
 
 def test_telnet_agrees_to_plain_characters_and_to_nothing_else() -> None:
@@ -179,5 +179,14 @@ def test_telnet_agrees_to_plain_characters_and_to_nothing_else() -> None:
     assert answer == bytes((IAC, DO, 1, IAC, DONT, 31, IAC, WILL, 0, IAC, WONT, 24))
     telnet.sendall(b"a\xffb")
     assert theirs.recv(10) == b"a\xff\xffb"
+    telnet.close()
+    theirs.close()
+
+
+def test_telnet_in_binary_mode_keeps_every_byte() -> None:
+    ours, theirs = socket.socketpair()
+    telnet = Telnet(ours)
+    theirs.sendall(b"a\r\0" + bytes((IAC, WILL, 0)) + b"b\r\0c")
+    assert telnet.recv(10) == b"a\rb\r\0c"
     telnet.close()
     theirs.close()

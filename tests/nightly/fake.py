@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
@@ -16,7 +17,16 @@ from harness.nightly.schema import Night
 from harness.nightly.store import Store
 from harness.results.directory import RunDirectory
 from harness.results.journal import Journal
-from harness.results.records import HostEnd, HostStart, Latency, RunEnd, RunStart, Sample, Test
+from harness.results.records import (
+    ConsoleEvent,
+    HostEnd,
+    HostStart,
+    Latency,
+    RunEnd,
+    RunStart,
+    Sample,
+    Test,
+)
 from harness.verdict import HarnessError, Verdict, combine
 
 
@@ -29,6 +39,7 @@ class FakeResult:
     rate: float = 1000.0
     latency: float = 10.0
     message: str = "port 7 lost an event"
+    warnings: int = 0  # of Xen, on its console
 
 
 class FakeRunner:
@@ -76,6 +87,9 @@ def leave(out: Path, cell: Cell, told: FakeResult, *, finished: bool = True) -> 
         journal.append(
             HostStart(host, "arm64", "tcg", "", flavour, told.build, "4.17.5", "apt 4.17")
         )
+        for _ in range(told.warnings):
+            when = datetime(2026, 11, 25, tzinfo=UTC)
+            journal.append(ConsoleEvent(host, "xen", when, "warning", "Xen WARN at x.c:1", False))
         for rate in (told.rate * 0.99, told.rate, told.rate * 1.01):
             journal.append(Sample(host, 1.0, rate))
         for domain in ("dom0", "domu1", "domu2"):

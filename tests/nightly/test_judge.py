@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.evidence.identity import Identity
-from harness.nightly.judge import Judgement, MetricPoint, TestOutcome, judge_metric, judge_test
+from harness.nightly.judge import (
+    Judgement,
+    MetricPoint,
+    SymptomCount,
+    TestOutcome,
+    judge_metric,
+    judge_symptom,
+    judge_test,
+)
 from harness.nightly.outcome import THROUGHPUT
 
 
@@ -145,3 +153,22 @@ def test_slower_is_less_of_the_one_and_more_of_the_other(
         assert found.since == "012"
         assert found.value is not None and abs(found.value - factor) < 0.03
         assert f"{100 * (factor - 1):+.0f} %" in found.text
+
+
+@pytest.mark.parametrize(
+    ("counts", "found"),
+    [
+        ((0, 0, 0), None),
+        ((0, 3, 0), None),
+        ((0, 0, 1), ("2", "it said x", "b1", "b2")),
+        ((0, 1, 4), ("1", "it said x (4 times)", "b0", "b1")),
+        ((2, 2, 2), ("0", "it said x (2 times)", "", "b0")),
+    ],
+)
+def test_a_symptom_is_told_since_when_it_is_there(
+    counts: tuple[int, ...], found: tuple[str, str, str, str] | None
+) -> None:
+    nights = [SymptomCount(str(at), f"b{at}", n, "it said x") for at, n in enumerate(counts)]
+    told = judge_symptom(nights)
+    seen = told and (told.since, told.text, told.build_before, told.build_after)
+    assert seen == found and (told is None or told.kind == "symptom")

@@ -119,6 +119,24 @@ def test_a_night_on_which_the_lab_failed_neither_breaks_nor_mends(tmp_path: Path
     assert (finding.judgement.kind, finding.is_new, finding.name) == ("failing", False, "load")
 
 
+def test_what_a_console_complains_of_is_a_finding(tmp_path: Path) -> None:
+    found = []
+    with Store(tmp_path, write=True) as store:
+        for build, warnings in (("aa", 0), ("bb", 3), ("bb", 1), ("cc", 0)):
+            told = FakeResult(build=build * 20, warnings=warnings)
+            done = night(plan(hosts=("h1",)), store, FakeRunner(_always(told)))
+            found.append([(f.name, f.judgement.text, f.is_new) for f in read_findings(store, done)])
+            page = render_dashboard(store)
+            assert ("Xen WARN at x.c:1" in page) is bool(warnings)
+    name = "xen console: warning"
+    assert found == [
+        [],
+        [(name, "Xen WARN at x.c:1 (3 times)", True)],
+        [(name, "Xen WARN at x.c:1", False)],
+        [],
+    ]
+
+
 def test_a_cell_that_left_the_plan_leaves_the_findings(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
         bad = FakeRunner(lambda cell: FakeResult({"load": FAIL}))

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from harness.results.console import AFTER, BEFORE, MAX_EXCERPTS, TAIL, Stream, read_streams
 from harness.results.records import ConsoleEvent
 
+_EVERY = range(50, 850, 100)
 _ZERO = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
 
@@ -114,3 +116,13 @@ def test_a_log_without_time_stamps_or_without_anything_is_shown_as_it_is(tmp_pat
     assert [line.text for line in xen.tail.lines] == ["no stamp here", "\ufffd\ufffd"]
     assert (xen.begin, xen.excerpts, xen.left_off) == (None, (), 1)
     assert (dom0.total, dom0.tail.lines) == (0, ())
+
+
+def test_a_crash_is_shown_however_many_symptoms_came_before(tmp_path: Path) -> None:
+    _log(tmp_path, [f"line {i}" for i in range(900)])
+    symptoms = [replace(_event(at, f"line {at}"), event="warning", dies=False) for at in _EVERY]
+    stream = _only(tmp_path, *symptoms, _event(888, "line 888"))
+    assert len(stream.excerpts) == MAX_EXCERPTS
+    shown = [line.text for excerpt in stream.excerpts for line in excerpt.lines if line.event]
+    assert shown == [f"line {at}" for at in _EVERY[: MAX_EXCERPTS - 1]] + ["line 888"]
+    assert stream.left_off == len(_EVERY) + 1 - MAX_EXCERPTS

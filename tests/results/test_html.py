@@ -202,6 +202,7 @@ def test_whatever_the_records_hold_is_text_not_markup(tmp_path: Path) -> None:
             Latency(host, _NASTY, _NASTY, 1, 0.0, 0.0, 0.0, 0.0),
             Domain(host, _NASTY, _NASTY, 1),
             ConsoleEvent(host, "xen", datetime(2026, 11, 22, 12, tzinfo=UTC), _NASTY, _NASTY),
+            ConsoleEvent(host, "xen", datetime(2026, 11, 22, tzinfo=UTC), _NASTY, _NASTY, False),
             Leak(host, _NASTY, _NASTY, _NASTY),
             HostEnd(host, Verdict.FAIL, 1, _NASTY),
             RunEnd(Verdict.FAIL, 1.0, _NASTY),
@@ -210,6 +211,7 @@ def test_whatever_the_records_hold_is_text_not_markup(tmp_path: Path) -> None:
     page = _page(directory)  # asserts that there is no <script>
     assert "<script>alert('x')</script>" in page.sections["troubles"]
     assert "{{ 7 * 7 }}" in page.sections["troubles"]
+    assert "<script>alert('x')</script>" in page.sections["symptoms"]
     assert not any("passwd" in link for link in page.links)
 
 

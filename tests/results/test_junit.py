@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -102,3 +103,39 @@ def test_what_a_console_prints_cannot_break_the_xml(tmp_path: Path) -> None:
     assert failure.text is not None
     assert "<&>]]>" in failure.text
     assert failure.text.endswith(" ok")
+
+
+def _repeated(folder: Path) -> JUnitXml:
+    directory = create(folder)
+    with Journal(directory.journal) as journal:
+        for name, verdict in (
+            ("close", Verdict.PASS),
+            ("close [2]", Verdict.PASS),  # a name of its own
+            ("close", Verdict.FAIL),
+            ("close", Verdict.SKIP),
+        ):
+            journal.append(Test("a", name, verdict, 0.000002, "lost"))
+        journal.append(HostEnd("a", Verdict.FAIL, 1))
+        journal.append(RunEnd(Verdict.FAIL, 1.0))
+    write_junit(load(directory.path))
+    return JUnitXml.fromfile(str(directory.junit))
+
+
+def test_a_repeated_test_that_fails_the_second_time_is_seen(tmp_path: Path) -> None:
+    """GitLab keeps the first case of each classname and name."""
+    (suite,) = _repeated(tmp_path / "r")
+    cases = {(case.classname, case.name): case.result for case in suite}
+    assert [name for _, name in cases] == ["close", "close [2]", "close [3]", "close [4]"]
+    (failure,) = cases["evtchn-harness.a", "close [3]"]
+    assert isinstance(failure, Failure)
+
+
+def test_jenkins_schema_has_all_that_is_written(tmp_path: Path) -> None:
+    """junit-10.xsd: no skipped on testsuites, and a time is digits with a point."""
+    document = _repeated(tmp_path / "r")
+    text = (tmp_path / "r/junit.xml").read_text()
+    root = ElementTree.fromstring(text.encode())
+    assert set(root.attrib) == {"name", "tests", "failures", "errors", "time"}
+    assert (document.tests, document.failures, document.errors) == (4, 1, 0)
+    for element in (root, *root):
+        assert re.fullmatch(r"\d+\.\d+", element.attrib["time"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -39,10 +40,12 @@ def test_an_old_run_says_what_it_said(name: str) -> None:
         assert (host.pop("series"), host.pop("model")) == ([], None)
         assert host.pop("starved") == 0.0
         assert host.pop("rules") == []
+        assert host.pop("symptoms") == []
         for test in host["tests"]:
             assert test.pop("evidence") is None
     assert document == json.loads((OLD / f"{name}.json").read_text())
-    assert render_junit(run) == (OLD / f"{name}.xml").read_text()
+    was = (OLD / f"{name}.xml").read_text()  # with an attribute that Jenkins' schema has not
+    assert render_junit(run) == re.sub(r'(<testsuites [^>]*) skipped="\d+"', r"\1", was)
 
 
 @pytest.mark.parametrize("name", RUNS)

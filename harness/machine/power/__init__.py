@@ -22,6 +22,7 @@ from harness.verdict import HarnessError, LabError
 
 State = Literal["on", "off", "unknown"]
 _PAUSE = 0.5
+_AGAIN_SECONDS = 2.0  # between two orders, the first of which was refused
 _OFF_SECONDS = 2.0  # until capacitors are empty: IPMI's own cycle wants one second at least
 
 
@@ -29,8 +30,13 @@ class Power(Protocol):
     """One way to switch a server.  Every method raises LabError when the switch refuses.
 
     A method raises ``Unsupported`` if the switch cannot do that at all.  ``state`` is "unknown" if
-    the switch does not tell it.
+    the switch does not tell it now; ``tells_state`` says whether it ever does.
     """
+
+    @property
+    def tells_state(self) -> bool:
+        """Return whether the switch can say if the server has power."""
+        ...
 
     @property
     def name(self) -> str:
@@ -149,28 +155,51 @@ class Chain:
         problems: list[str] = []
         for switch in self._drivers:
             try:
-                act(switch)
-                seen = self._wait(switch, wanted, self._seconds)
+                problem = self._try(switch, wanted, act)
             except HarnessError as error:
-                problems.append(f"{switch.name}: {error.what}")
-                continue
-            if seen in (wanted, "unknown"):
+                problem = error.what
+            if not problem:
                 return
-            problems.append(
-                f"{switch.name}: it took the order, but {self._seconds:.0f} s later the server "
-                f"is still {seen}"
-            )
+            problems.append(f"{switch.name}: {problem}")
         raise LabError(
             f"cannot switch it {wanted}: {'; '.join(problems)}",
             where=self._where,
             hint="look at it with `evtchn-harness lab check`; add another driver under power",
         )
 
+    def _try(self, switch: Power, wanted: State, act: Callable[[Power], None]) -> str:
+        """Order ``wanted`` and wait for it; return why it did not come, "" if it did.
+
+        Switches refuse an order for a state that they have already (a Dell's IPMI: 0xD5, iDRAC:
+        409, iLO: 400), and for some seconds after another order.  So after a refusal the state
+        counts, and the order is repeated for as long as the switch answers.
+        """
+        deadline = time.monotonic() + self._seconds
+        while True:
+            try:
+                act(switch)
+            except Unsupported:
+                raise
+            except HarnessError as refusal:
+                if switch.tells_state and switch.state() == wanted:
+                    return ""
+                if not switch.tells_state or time.monotonic() > deadline:
+                    return refusal.what
+                time.sleep(min(_AGAIN_SECONDS, self._seconds))
+                continue
+            seen = self._wait(switch, wanted, self._seconds)
+            if seen in (wanted, "unknown"):
+                return ""
+            seconds = f"{self._seconds:.0f} s"
+            return f"it took the order, but {seconds} later the server is still {seen}"
+
     def _wait(self, switch: Power, wanted: State, seconds: float) -> State:
+        """Ask for the state until it is ``wanted``, or for ``seconds``; return the last answer."""
         deadline = time.monotonic() + seconds
         while True:
             state = switch.state()
-            if state in (wanted, "unknown") or time.monotonic() > deadline:
+            is_told = state != "unknown" or not switch.tells_state
+            if (state in (wanted, "unknown") and is_told) or time.monotonic() > deadline:
                 return state
             time.sleep(_PAUSE)
 

@@ -27,6 +27,11 @@ class Ipmi:
         """The BMC's address."""
         return f"ipmi {self._section.address}"
 
+    @property
+    def tells_state(self) -> bool:
+        """Every BMC does."""
+        return True
+
     def on(self) -> None:
         """Chassis control: power up."""
         self._power("on")
@@ -53,9 +58,13 @@ class Ipmi:
         try:
             return command.run(argv, env=environment(self._section), timeout=_SECONDS)
         except CommandFailed as error:
-            if re.search("not supported|invalid (command|data field)", error.output.lower()):
+            said = error.output.lower()
+            if "present state" in said:  # completion code 0xD5
+                what = f"the BMC refuses `power {word}` in the server's present state"
+                raise LabError(what, where=self.name) from None
+            if re.search("not supported|invalid (command|data field)", said):
                 raise Unsupported(f"the BMC has no `power {word}`", where=self.name) from None
-            raise LabError(explained(error), where=self.name) from None
+            raise LabError(explained(error, self._section), where=self.name) from None
 
 
 def arguments(section: Bmc) -> list[str]:
@@ -63,7 +72,10 @@ def arguments(section: Bmc) -> list[str]:
     tool = command.which("ipmitool", "ipmitool")
     where = ["-H", section.address, "-p", str(section.port)]
     # Without a suite ipmitool asks the BMC for them, which some never answer.
-    return [tool, "-I", "lanplus", *where, "-U", section.user, "-E", "-C", str(section.cipher)]
+    who = ["-U", section.user, "-E", "-C", str(section.cipher)]
+    if section.privilege != "administrator":  # ipmitool's own default
+        who += ["-L", section.privilege.upper()]
+    return [tool, "-I", "lanplus", *where, *who]
 
 
 def environment(section: Bmc) -> dict[str, str]:
@@ -71,9 +83,23 @@ def environment(section: Bmc) -> dict[str, str]:
     return {"IPMI_PASSWORD": section.password.read()}
 
 
-def explained(error: CommandFailed) -> str:
-    """Return in plain words why ipmitool did not reach the BMC."""
+def explained(error: CommandFailed, section: Bmc) -> str:
+    """Return in plain words why ipmitool did not reach the BMC, or was sent away."""
     said = error.output.lower()
+    if "insufficient resources for session" in said:
+        return (
+            "the BMC answers but has no session left: others hold them, or a program that was "
+            "killed (they end by themselves after a minute; `mc reset cold` ends all)"
+        )
+    level = section.privilege.upper()
+    if "session privilege level" in said and "failed" in said:
+        return f"the BMC: the user is no {section.privilege}; set privilege in lab.yaml"
+    if "unauthorized role" in said or "insufficient privilege" in said:
+        return (
+            f"the BMC does not give the user the privilege level {level}; set privilege in lab.yaml"
+        )
+    if "unauthorized name" in said:
+        return f"the BMC knows no user {section.user} with the privilege level {level}"
     if "invalid authentication algorithm" in said or "cipher" in said:
         return "the BMC does not know the cipher suite: set cipher in lab.yaml"
     if "rakp" in said or "unauthorized" in said or "hmac is invalid" in said:

@@ -24,6 +24,11 @@ class Program:
         """The program that switches on."""
         return f"command {self._section.turn_on[0]}"
 
+    @property
+    def tells_state(self) -> bool:
+        """Only with a command for it."""
+        return self._section.state is not None
+
     def on(self) -> None:
         """Run ``turn_on``."""
         self._run(self._section.turn_on, "turn_on")

@@ -29,6 +29,11 @@ class Redfish:
         """The BMC's address."""
         return f"redfish {self._section.url}"
 
+    @property
+    def tells_state(self) -> bool:
+        """Every BMC does, though now and then its state is null."""
+        return True
+
     def on(self) -> None:
         """ComputerSystem.Reset: On."""
         self._reset("ON")
@@ -89,13 +94,14 @@ class Redfish:
         errors = self._sushy.exceptions
         try:
             yield
-        except errors.AccessError:
+        except errors.AccessError as error:
             self._found = None
             what = "the BMC refuses the user or the password"
+            if getattr(error, "status_code", 0) == 403:
+                what = "the BMC: the user's role does not allow it"
             raise LabError(what, where=self.name) from None
         except errors.ConnectionError:
             self._found = None
             raise LabError("the BMC does not answer", where=self.name) from None
-        except errors.SushyError as error:
-            self._found = None
+        except errors.SushyError as error:  # keeps its session: a BMC has few of them
             raise LabError(f"the BMC answers: {error}", where=self.name) from None

@@ -23,7 +23,8 @@ from harness.config.physical import (
 )
 from harness.verdict import HarnessError, LabError
 
-_PAUSE_SECONDS = 1.0  # before a line that ended is opened again
+_PAUSE_SECONDS = 1.0  # before a line that ended is opened again; twice as long after each failure,
+_LONGEST_PAUSE = 5.0  # but not longer than this
 _MARK = "the console was lost for {seconds:.1f} s ({why})"
 
 
@@ -141,11 +142,13 @@ class Lasting:
         with contextlib.suppress(OSError):
             self._wire.shutdown(socket.SHUT_RDWR)
         self._wire.close()
-        while not self._ended.wait(_PAUSE_SECONDS):
+        pause = _PAUSE_SECONDS
+        while not self._ended.wait(pause):
             try:
                 self._wire = self._open()
             except (HarnessError, OSError) as error:
                 self.problem = why = str(error)
+                pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
             self.problem = ""
             mark = _MARK.format(seconds=time.monotonic() - began, why=why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import tty
 from collections.abc import Mapping, Sequence
 
@@ -36,6 +37,10 @@ class Program:
             return os.read(self._terminal, size)
         except OSError:  # EIO: nobody has the other end open
             return b""
+
+    def comes(self, seconds: float) -> bool:
+        """Wait for output or the end, at most ``seconds``; return whether there is one of them."""
+        return bool(select.select([self._terminal], [], [], seconds)[0])
 
     def sendall(self, data: bytes, /) -> None:
         """Type ``data``."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 
 from harness import command
 from harness.command import CommandFailed
@@ -21,6 +22,7 @@ from harness.machine.wires.program import Program
 from harness.verdict import LabError
 
 _SECONDS = 30.0
+_OPEN_SECONDS = 20.0  # until ipmitool says that the session is there
 _ASK_SECONDS = 15.0  # between two questions who has the line: what a silent theft costs at most
 _ESCAPE = "\x1e"  # ipmitool's own commands begin with it: nothing that we type does
 _READY = b"SOL Session operational"
@@ -35,8 +37,15 @@ _NOBODY = "00 00 00 00"
 def sol(section: SolConsole) -> Sol:
     """Open the line; LabError when the BMC does not let us."""
     words, env = arguments(section), environment(section)
-    _deactivate(words, env, section.address)
-    return Sol(words, env, section.address)
+    _deactivate(words, env, section)
+    line = Sol(words, env, section.address)
+    try:
+        line.wait_until_open()
+    except LabError:
+        line.shutdown(socket.SHUT_RDWR)
+        line.close()
+        raise
+    return line
 
 
 class Sol:
@@ -46,19 +55,34 @@ class Sol:
         self._words, self._env = words, env
         self._address = address
         self._program = Program([*words, "-e", _ESCAPE, "sol", "activate"], env)
-        self._heard = b""  # of what ipmitool says first
+        self._heard = b""  # of what ipmitool says first, and was not received yet
         self._ended = threading.Event()
         self._ready = threading.Event()
         self._ours: str | None = None  # the number of our session; None: the BMC does not tell
         threading.Thread(target=self._watch, name="sol-watch", daemon=True).start()
 
+    def wait_until_open(self) -> None:
+        """Wait until the BMC has opened the line; LabError says why it does not."""
+        where = f"console ipmi-sol {self._address}"
+        deadline = time.monotonic() + _OPEN_SECONDS
+        while _READY not in self._heard:
+            if not self._program.comes(max(0.0, deadline - time.monotonic())):
+                what = f"the BMC does not open the Serial over LAN within {_OPEN_SECONDS:.0f} s"
+                raise LabError(what, where=where)
+            if not (data := self._program.recv(4096)):
+                said = self._heard.decode(errors="replace").strip().splitlines()
+                why = said[-1].removeprefix("Info: ").strip() if said else "ipmitool ended"
+                hint = "enable it in the BMC" if "disabled" in why else ""
+                raise LabError(f"no Serial over LAN: {why}", where=where, hint=hint)
+            self._heard += data
+        self._ready.set()
+
     def recv(self, size: int, /) -> bytes:
         """Return what comes, b"" at the end; Taken when somebody else has it now."""
+        if self._heard:
+            data, self._heard = self._heard[:size], self._heard[size:]
+            return data
         data = self._program.recv(size)
-        if not self._ready.is_set():
-            self._heard = (self._heard + data)[-1024:]
-            if _READY in self._heard:
-                self._ready.set()
         if data or self._ended.is_set() or not self._ours:
             return data
         if self._who() in (self._ours, _NOBODY, None):
@@ -99,11 +123,12 @@ class Sol:
         return found[1] if found else None
 
 
-def _deactivate(words: list[str], env: dict[str, str], address: str) -> None:
+def _deactivate(words: list[str], env: dict[str, str], section: SolConsole) -> None:
     """End a session that there may be; LabError when the BMC does not answer."""
     try:
         command.run([*words, *PATIENCE, "sol", "deactivate"], env=env, timeout=_SECONDS)
     except CommandFailed as error:
         if "already" in error.output.lower() or "de-activated" in error.output.lower():
             return  # there was none: as it should be
-        raise LabError(explained(error), where=f"console ipmi-sol {address}") from None
+        where = f"console ipmi-sol {section.address}"
+        raise LabError(explained(error, section), where=where) from None

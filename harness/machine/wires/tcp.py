@@ -11,6 +11,7 @@ from harness.verdict import LabError
 
 _SECONDS = 15.0  # to connect
 _IAC, _DONT, _DO, _WONT, _WILL, _SB, _SE = 255, 254, 253, 252, 251, 250, 240
+_CR, _NUL = 13, 0
 _BINARY, _ECHO, _SUPPRESS_GO_AHEAD = 0, 1, 3
 # A negotiation of one option is some bytes long.  What is longer is none: it is passed over, so
 # that nobody makes us wait for its end, with ever more of it in memory.
@@ -38,6 +39,8 @@ class Telnet:
     def __init__(self, line: socket.socket) -> None:
         self._line = line
         self._rest = b""  # of a command that has come in part
+        self._after_cr = False  # a NUL that comes next only says that the CR stands alone
+        self._binary = False  # True: the other side sends bytes as they are (RFC 856)
 
     def recv(self, size: int, /) -> bytes:
         """Return the characters of what comes."""
@@ -67,7 +70,9 @@ class Telnet:
         self._rest = b""
         while at < len(data):
             if data[at] != _IAC:
-                text.append(data[at])
+                if not (self._after_cr and data[at] == _NUL) or self._binary:
+                    text.append(data[at])
+                self._after_cr = data[at] == _CR
                 at += 1
                 continue
             length = _length(data, at)
@@ -77,7 +82,11 @@ class Telnet:
             if length == 0 or length > _LONGEST:
                 at += 2
                 continue
-            text += data[at + 1 : at + 2] if data[at + 1] == _IAC else b""
+            if data[at + 1] == _IAC:
+                text.append(_IAC)
+                self._after_cr = False
+            if data[at : at + length] == bytes((_IAC, _WILL, _BINARY)):
+                self._binary = True
             answer += _reply(data[at : at + length])
             at += length
         return bytes(text), bytes(answer)
