@@ -8,6 +8,7 @@ although no two computers have the same time, ``lease_files`` what is in the fol
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -53,7 +54,7 @@ class Held:
     def when_lost(self, call: Callable[[], None]) -> None:
         """Have ``call`` called, from another thread, about a second after the lease is lost.
 
-        It ends what this run waits for; it must not raise.
+        It ends what this run waits for.
         """
         self._calls.append(call)
 
@@ -67,7 +68,8 @@ class Held:
                     due = RENEW
             except LeaseLost:
                 for call in tuple(self._calls):
-                    call()
+                    with contextlib.suppress(Exception):  # what is closed may be broken already
+                        call()
                 return
             except (OSError, LabError):  # the storage may come back, and ``check`` counts the time
                 due = self._tenure.age + _RETRY
