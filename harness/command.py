@@ -150,12 +150,32 @@ def _group(
             watch(f"{child.pid}\n")
             yield child
         finally:
-            with contextlib.suppress(ProcessLookupError):  # the whole group has ended already
-                os.killpg(child.pid, signal.SIGKILL)
+            _kill_group(child)
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
                     pipe.close()
             child.wait()
+
+
+def _kill_group(leader: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the group of ``leader``.
+
+    Once the leader is reaped, its number stays reserved only as long as somebody is in the group.
+    A process that has it now is a stranger: so nobody is left, and the group is the stranger's.
+    """
+    with contextlib.suppress(ProcessLookupError):  # the whole group has ended already
+        if leader.returncode is None or not _exists(leader.pid):
+            os.killpg(leader.pid, signal.SIGKILL)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:

@@ -378,6 +378,8 @@ class Booted:
         A machine that died or got stuck with an earlier test, or that cannot be restored, is
         replaced by a fresh one: it costs that test, not the rest.
         """
+        from harness.machine.tenure import LeaseLost
+
         if self._name in self._run._broken:
             raise LabError(self._run._broken[self._name], where=self._name)
         live = self._run._live[self._name]
@@ -386,6 +388,9 @@ class Booted:
                 live.restore()
             live.ready()
             return live
+        except LeaseLost as lost:  # the server is another run's: this one is over
+            self._run._broken[self._name] = lost.what
+            raise
         except HarnessError as error:
             self._run.recorder.progress.note(f"{self._name:12} booting anew: {error}")
         self.close()

@@ -8,9 +8,11 @@ removes them.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,14 +51,40 @@ def scratch() -> Iterator[Path]:
 
 
 def sweep() -> list[Path]:
-    """Remove the directories of this user's dead runs; return their paths."""
+    """Remove the directories of this user's dead runs; return their paths.
+
+    Anybody may make files of any name and kind in the temporary directory.
+    """
     dead = []
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
-            with (folder / "owner").open() as handle:
+            with _owner(folder) as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # its run is alive, or has not locked it yet
+        except OSError:  # not ours; or its run is alive, or has not locked it yet
             continue
         shutil.rmtree(folder, ignore_errors=True)
         dead.append(folder)
     return dead
+
+
+@contextmanager
+def _owner(folder: Path) -> Iterator[int]:
+    """Open the file ``owner`` in ``folder``; OSError unless both can only be of a run of ours."""
+    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        private = _is_ours(os.fstat(here)) and not os.fstat(here).st_mode & 0o022
+        found = os.stat("owner", dir_fd=here, follow_symlinks=False)
+        if not (private and _is_ours(found) and stat.S_ISREG(found.st_mode)):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open("owner", flags, dir_fd=here)
+    finally:
+        os.close(here)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    return found.st_uid == os.getuid()

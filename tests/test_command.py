@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.command import CommandFailed, run, which
+from harness.command import CommandFailed, child, run, which
 from harness.verdict import LabError, Verdict
 
 
@@ -164,3 +165,42 @@ def _wait(condition: Callable[[], bool], seconds: float = 10) -> bool:
         assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.02)
     return True
+
+
+_REUSED = """
+import os, subprocess, sys
+from pathlib import Path
+from harness import command
+
+with command.child(["true"], stdout=subprocess.DEVNULL) as child:
+    child.wait()  # reaped: from now on its number is free
+    Path("/proc/sys/kernel/ns_last_pid").write_text(str(child.pid - 1))
+    other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    assert other.pid == child.pid, (other.pid, child.pid)
+try:
+    print(other.wait(1))
+except subprocess.TimeoutExpired:
+    print("lives")
+    other.kill()
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("unshare"), reason="needs root, unshare")
+def test_a_group_that_got_the_number_of_one_that_ended_is_not_killed() -> None:
+    """Trust: killpg after the leader was reaped may hit whoever got its number since."""
+    words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    for _ in range(5):
+        ran = subprocess.run(
+            [*words, sys.executable, "-c", _REUSED], capture_output=True, text=True, timeout=60
+        )
+        if "AssertionError" not in ran.stderr:  # somebody else got the number
+            break
+    assert ran.stdout == "lives\n", ran.stderr
+
+
+def test_what_a_reaped_leader_left_is_killed_all_the_same(tmp_path: Path) -> None:
+    line = f"{_SLEEPER} & echo $! > {tmp_path}/pid"
+    with child(["sh", "-c", line], stdout=subprocess.DEVNULL) as leader:
+        leader.wait()
+        assert psutil.pid_exists(_pid(tmp_path))
+    assert _gone(_pid(tmp_path))

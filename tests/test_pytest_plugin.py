@@ -425,3 +425,25 @@ def test_the_evidence_of_an_error_is_its_own(pytester: pytest.Pytester, lab: Lab
     pytester.path.joinpath("out").rename(pytester.path / "before")
     _, result = run(pytester, "def test_a(xen): pass\n")
     assert result.hosts[0].tests[0].evidence == failed.evidence
+
+
+def test_a_host_whose_lease_is_lost_is_not_booted_again(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    """Trust, 2: the run ends as MISS at once; it neither waits for the server nor goes on in it."""
+    body = """
+        from harness.machine.tenure import LeaseLost
+
+        def test_a(xen):
+            xen.trouble = LeaseLost("process 7 of lab-2 has taken it", "h")
+            assert 1 == 2
+
+        def test_b(xen): pass
+
+        def test_c(xen): pass
+    """
+    run, seen, said = run_both(pytester, body, keep_going=True)
+    assert seen["qemu-arm64"] == {"boot": "PASS", "a": "MISS", "b": "MISS", "c": "MISS"}
+    assert lab.seen == ["qemu-x86_64 on", "qemu-x86_64 off", "qemu-arm64 on", "qemu-arm64 off"]
+    assert run.verdict == "MISS" and run.exit_code == 3
+    assert "booting anew" not in said

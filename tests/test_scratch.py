@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,10 @@ def test_a_living_run_keeps_its_directory() -> None:
         assert folder.is_dir()
 
 
-def test_a_killed_run_is_swept_by_the_next() -> None:
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+def test_a_killed_run_is_swept_by_the_next(umask: int) -> None:
     script = (
-        "import time\nfrom harness.scratch import scratch\n"
+        f"import os, time\nos.umask({umask})\nfrom harness.scratch import scratch\n"
         "with scratch() as f:\n    print(f, flush=True)\n    time.sleep(60)\n"
     )
     child = subprocess.Popen(
@@ -56,3 +58,62 @@ def test_a_killed_run_is_swept_by_the_next() -> None:
     with scratch() as mine:
         assert not dead.exists()
         assert mine.is_dir()
+
+
+# -- Trust: /tmp is everybody's; what another user plants there hung the sweep, or misled it -------
+
+
+def _planted(tmp_path: Path, name: str = "planted") -> Path:
+    folder = tmp_path / f"evtchn-harness-{os.getuid()}-{name}"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def test_a_planted_fifo_does_not_hang_the_sweep(tmp_path: Path) -> None:
+    os.mkfifo(_planted(tmp_path) / "owner")
+    began = time.monotonic()
+    swept = subprocess.run(
+        [sys.executable, "-c", "from harness.scratch import sweep; print(sweep())"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert swept.stdout == "[]\n" and time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("what", ["folder", "owner"])
+def test_a_planted_link_is_not_followed(tmp_path: Path, what: str) -> None:
+    """A file or folder elsewhere was opened and locked, and told as removed."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (elsewhere / "owner").write_text("valuable")
+    if what == "folder":
+        (tmp_path / f"evtchn-harness-{os.getuid()}-planted").symlink_to(elsewhere)
+    else:
+        (_planted(tmp_path) / "owner").symlink_to(elsewhere / "owner")
+    with scratch():
+        assert sweep() == []
+    assert (elsewhere / "owner").read_text() == "valuable"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+@pytest.mark.parametrize("whose", ["folder", "owner"])
+def test_what_another_user_made_is_not_ours_to_sweep(tmp_path: Path, whose: str) -> None:
+    folder = _planted(tmp_path)
+    (folder / "owner").write_text("")
+    os.chown(folder if whose == "folder" else folder / "owner", 65534, 65534)
+    assert sweep() == [] and folder.is_dir()
+
+
+def test_a_folder_that_others_may_write_to_is_not_ours(tmp_path: Path) -> None:
+    folder = _planted(tmp_path)
+    (folder / "owner").write_text("")
+    folder.chmod(0o777)
+    assert sweep() == [] and folder.is_dir()
+    folder.chmod(0o700)
+    assert sweep() == [folder] and not folder.exists()
+
+
+def test_a_folder_without_an_owner_is_left(tmp_path: Path) -> None:
+    folder = _planted(tmp_path)
+    assert sweep() == [] and folder.is_dir()

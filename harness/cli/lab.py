@@ -78,13 +78,13 @@ def power_(name: str, action: str, lab: Path | None, as_json: bool) -> None:
     Fails while a run uses the server, except for "state", which only prints the state.
     """
     (host,) = _servers(lab, (name,))
-    chain = power.chain(host.power, seconds=host.limits.power, where=f"host {name}: power")
+    seconds, where = host.limits.power, f"host {name}: power"
     if action == "state":
-        held = places(host.power) if lease.holder(name) is None else contextlib.nullcontext()
-        with held:
-            state = chain.state()
+        with contextlib.nullcontext() if lease.holder(name) else places(host.power):
+            state = power.chain(host.power, seconds=seconds, where=where).state()
     else:
-        with lease.lease(name, lambda _: None, wait=0.0), places(host.power):
+        with lease.lease(name, lambda _: None, wait=0.0) as held, places(host.power):
+            chain = power.chain(host.power, seconds=seconds, where=where, before=held.confirm)
             actions: dict[str, Any] = {
                 "on": chain.on,
                 "off": chain.off,

@@ -178,6 +178,7 @@ class Console:
         more = [f"{self._untold:,} more lines report a crash"] if self._untold else []
         return (*self._notes, *more)
 
+    @property
     def symptoms(self) -> tuple[ConsoleEvent, ...]:
         """The first lines of each kind that report something wrong which killed nobody (a WARN)."""
         return tuple(self._symptoms)

@@ -1,51 +1,87 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One lease per server: only its holder uses the server; if the holder dies, it is soon free.
 
-A lease is a small file that its holder renews.  If several computers use the same servers, they
-must share the folder of the leases ($EVTCHN_HARNESS_LEASES); by default it is in the cache.
+If several computers use the same servers, they must share the folder of the leases
+($EVTCHN_HARNESS_LEASES); by default it is in the cache.  ``tenure`` says how a lease expires
+although no two computers have the same time, ``lease_files`` what is in the folder.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
-from filelock import FileLock
-
 from harness import cache
+from harness.machine.lease_files import LeaseFiles
+from harness.machine.tenure import RENEW, Claim, LeaseLost, Tenure
 from harness.verdict import LabError
 
 ENVIRONMENT = "EVTCHN_HARNESS_LEASES"
-_LIFE = 60.0  # seconds that a lease lasts without being renewed
-_RENEW = 15.0
 _PAUSE = 1.0
+_RETRY = 3.0  # after a renewal that failed
 
 
-@dataclass(frozen=True)
-class Lease:
-    """Who holds a server: process ``pid`` of ``machine``, until ``until`` (seconds since 1970)."""
+class Held:
+    """The lease of a server, as long as the block of ``lease`` runs and nobody has taken it."""
 
-    token: str
-    machine: str
-    pid: int
-    born: float  # start time of the process: its pid may be used again later
-    until: float
+    def __init__(self, tenure: Tenure) -> None:
+        self._tenure = tenure
+        self._ended = threading.Event()
+        self._calls: list[Callable[[], None]] = []
+        self._renewer = threading.Thread(target=self._renew, name="lease", daemon=True)
 
-    def alive(self) -> bool:
-        """Return whether the holder may still use the server."""
-        if time.time() > self.until:
-            return False
-        return self.machine != socket.gethostname() or _born(self.pid) == self.born
+    def check(self) -> None:
+        """LeaseLost if this run may not use the server any more.  Costs nothing: call it often."""
+        self._tenure.check()
+
+    def confirm(self) -> None:
+        """Renew the lease now; LeaseLost or LabError if that fails.
+
+        For orders that would harm another run: in the moment before, nobody else had the server.
+        """
+        try:
+            self._tenure.confirm()
+        except OSError as error:
+            raise LabError(f"cannot renew the lease: {error.strerror}", where=str(folder())) from (
+                error
+            )
+
+    def when_lost(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called, from another thread, about a second after the lease is lost.
+
+        It ends what this run waits for.
+        """
+        self._calls.append(call)
+
+    def _renew(self) -> None:
+        due = RENEW
+        while not self._ended.wait(_PAUSE):
+            try:
+                self._tenure.check()
+                if self._tenure.age >= due:
+                    self._tenure.confirm()
+                    due = RENEW
+            except LeaseLost:
+                for call in tuple(self._calls):
+                    with contextlib.suppress(Exception):  # what is closed may be broken already
+                        call()
+                return
+            except (OSError, LabError):  # the storage may come back, and ``check`` counts the time
+                due = self._tenure.age + _RETRY
+
+    def __enter__(self) -> Held:
+        self._renewer.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._renewer.join(2 * _RETRY)
+        self._tenure.end()
 
 
 def folder() -> Path:
@@ -54,77 +90,57 @@ def folder() -> Path:
     return Path(chosen) if chosen else cache.root() / "leases"
 
 
-def holder(name: str) -> Lease | None:
-    """Return the lease of server ``name``; None if the server is free."""
-    found = _read(folder() / f"{name}.json")
-    return found if found is not None and found.alive() else None
+def holder(name: str) -> str:
+    """Return who holds server ``name``: "process 12 of lab-1"; "" if the server is free.
+
+    If the holder cannot be looked at from here, wait until it renews its lease, or has not done so
+    for a lease's life (60 s): then the server is free.
+    """
+    with _explained():
+        claim = Claim(LeaseFiles(folder(), name), name)
+        while not claim.free():
+            if claim.alive:
+                return claim.holder
+            time.sleep(_PAUSE)
+    return ""
 
 
 @contextmanager
-def lease(name: str, notice: Callable[[str], None], *, wait: float) -> Iterator[None]:
-    """Hold the lease of server ``name`` in the block; LabError if it is not free in ``wait`` s."""
-    path = folder() / f"{name}.json"
-    mine = Lease(secrets.token_hex(8), socket.gethostname(), os.getpid(), _born(os.getpid()), 0)
+def lease(name: str, notice: Callable[[str], None], *, wait: float) -> Iterator[Held]:
+    """Hold the lease of server ``name`` in the block; LabError if it is not free in ``wait`` s.
+
+    Who has not shown that it is alive is waited for longer: until it does, or the lease expires.
+    """
+    with Held(_taken(name, notice, wait)) as held:
+        yield held
+
+
+def _taken(name: str, notice: Callable[[str], None], wait: float) -> Tenure:
     deadline = time.monotonic() + wait
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while (other := _take(path, mine)) is not None:
-            held = f"process {other.pid} of {other.machine} holds it"
-            if time.monotonic() > deadline:
+    with _explained():
+        claim = Claim(LeaseFiles(folder(), name), name)
+        while (tenure := claim.take()) is None:
+            held = f"{claim.holder} holds it"
+            if claim.alive and time.monotonic() > deadline:
                 raise LabError(
                     f"another run still uses the server after {wait:.0f} s: {held}",
                     where=name,
                     hint="wait for its end, or set a larger limits.wait in lab.yaml",
                 )
-            notice(f"waiting for {name}: {held}")
+            unseen = "" if claim.alive else "; looking whether it still renews its lease"
+            notice(f"waiting for {name}: {held}{unseen}")
             time.sleep(_PAUSE)
-    except OSError as error:
-        raise LabError(f"cannot write the lease: {error.strerror}", where=str(path)) from error
-    ended = threading.Event()
-    renewer = threading.Thread(target=_renew, args=(path, mine, ended), daemon=True)
-    renewer.start()
+    return tenure
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
     try:
         yield
-    finally:
-        ended.set()
-        renewer.join()
-        with contextlib.suppress(OSError), _locked(path):
-            if (now := _read(path)) is not None and now.token == mine.token:
-                path.unlink()
-
-
-def _take(path: Path, mine: Lease) -> Lease | None:
-    """Take or renew the lease; if somebody else holds it, return that lease, else None."""
-    with _locked(path):
-        now = _read(path)
-        if now is not None and now.token != mine.token and now.alive():
-            return now
-        fresh = asdict(mine) | {"until": time.time() + _LIFE}
-        part = path.with_suffix(f".{mine.token}")
-        part.write_text(json.dumps(fresh))
-        part.rename(path)
-    return None
-
-
-def _renew(path: Path, mine: Lease, ended: threading.Event) -> None:
-    while not ended.wait(_RENEW):
-        with contextlib.suppress(OSError):
-            _take(path, mine)
-
-
-def _locked(path: Path) -> FileLock:
-    return FileLock(path.with_suffix(".lock"), timeout=10)
-
-
-def _read(path: Path) -> Lease | None:
-    try:
-        return Lease(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _born(pid: int) -> float:
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return 0.0
+    except OSError as error:
+        raise LabError(
+            f"cannot use the leases: {error.strerror}",
+            where=str(error.filename or folder()),
+            hint=f"whoever uses the servers must be able to write in {folder()} and to read what "
+            f"others write: correct its permissions, or set {ENVIRONMENT}",
+        ) from error

@@ -3,13 +3,19 @@
 
 A run begins and ends in the server's default system.  Xen and dom0 run from memory only, with no
 disk mounted, so the power can be switched off at any time without harm.
+
+All that is only done while the run holds the server's lease: the next run may have the server
+before this one has noticed that it was suspended for a while.  From then on nothing is done to
+the server, and what was open is closed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import re
+import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -20,6 +26,7 @@ from harness.config.physical import PhysicalHost
 from harness.hypervisor.cpu import Cpu
 from harness.machine import grub, keys, power, shell, wires
 from harness.machine.console import Console
+from harness.machine.lease import Held
 from harness.machine.line import Line
 from harness.machine.patience import WALL
 from harness.verdict import HarnessError, LabError
@@ -56,6 +63,7 @@ class PhysicalMachine:
         host: PhysicalHost,
         boot: ServerBoot,
         *,
+        held: Held,
         console: Console,
         notice: Callable[[str], None],
     ) -> None:
@@ -63,10 +71,14 @@ class PhysicalMachine:
         self.boot = boot
         self.lines: list[Line] = []  # a server has none: agents come over SSH
         self.stranded = ""  # why the server is not back in its default system, after power_off
+        self._held = held
         self._console = console
         self._notice = notice
         self._power = power.chain(
-            host.power, seconds=host.limits.power, where=f"host {host.name}: power"
+            host.power,
+            seconds=host.limits.power,
+            where=f"host {host.name}: power",
+            before=held.confirm,
         )
         self._wire: wires.Lasting | None = None
         self._boot_id = ""
@@ -93,14 +105,23 @@ class PhysicalMachine:
 
     def power_on(self) -> None:
         """Start recording, log in to the default system, install Xen there, and reboot into Xen."""
+        opener = wires.opener(self.host.console)
+
+        def open_wire() -> wires.Wire:
+            self._held.check()
+            return opener()
+
         self._wire = wires.Lasting(
-            wires.opener(self.host.console),
+            open_wire,
             notice=lambda gap: self._notice(f"{self.host.name}: {gap}"),
         )
+        self._held.when_lost(functools.partial(self._wire.shutdown, socket.SHUT_RDWR))
         self._console.attach(self._wire)
         session = self._default_system()
+        self._held.when_lost(session.close)
         with contextlib.closing(session):
             self._install(session)
+            self._held.confirm()
             grub.boot_once(session, self.host.boot)
             self._heard_before = self._wire.heard
             self.left = True
@@ -109,10 +130,14 @@ class PhysicalMachine:
         self._deadline = self._asked + self.host.limits.xen
 
     def power_off(self) -> None:
-        """Switch off; then boot the default system, unless lab.yaml has ``boot.leave: off``."""
+        """Switch off; then boot the default system, unless lab.yaml has ``boot.leave: off``.
+
+        Nothing of that if the lease is lost: the server is another run's.
+        """
         try:
             if self.left and not self._home:
                 self._home = True  # even if it failed: a second try would fail as well
+                self._held.check()
                 self._go_home()
         except HarnessError as error:
             self.stranded = str(error)
@@ -121,7 +146,8 @@ class PhysicalMachine:
             self._console.close()
 
     def check(self) -> None:
-        """Raise if the console showed a crash, or if dom0 cannot come up any more."""
+        """Raise if the lease is lost, the console shows a crash, or dom0 cannot come up."""
+        self._held.check()
         self._console.check()
         if self._wire is not None and self._wire.taken >= _TAKEN_TOO_OFTEN:
             raise LabError(
@@ -164,6 +190,7 @@ class PhysicalMachine:
 
         If Xen does not answer, send an NMI, after which the console shows more, and LabError.
         """
+        self._held.confirm()
         try:
             return keys.registers(self._console)
         except LabError as silent:
@@ -183,6 +210,7 @@ class PhysicalMachine:
 
     def _default_system(self) -> shell.Shell:
         """Return a shell in the default system; boot that first if something else runs."""
+        self._held.check()
         where, limits = self.host.name, self.host.limits
         self._console.booting()
         if self._power.state() == "off":
@@ -198,6 +226,7 @@ class PhysicalMachine:
         return shell.wait_for(self._log_in, limits.boot)
 
     def _log_in(self) -> shell.Shell:
+        self._held.check()
         ssh = self.host.ssh
         return shell.connect(ssh.address, ssh.port, "root", ssh.key_file, ssh.host_key)
 
@@ -213,23 +242,27 @@ class PhysicalMachine:
             "run.cpio": boot.initramfs(network),
         }
         try:
+            self._held.confirm()
             grub.place(
                 session,
                 host.boot,
                 system,
                 {name: (file, _sha256(file)) for name, file in files.items()},
             )
+            self._held.confirm()
             join = "cat root.cpio.gz run.cpio >initrd && chmod 600 initrd && sync"
             session.run(f"cd {host.boot.folder} && {join}", timeout=300)
             lines = grub.entry(host.arch, system, xen_args=boot.xen_args, dom0_args=boot.dom0_args)
             grub.write_entry(session, host.boot, lines)
         except LabError:
             with contextlib.suppress(LabError):
+                self._held.confirm()
                 grub.clean(session, host.boot)
             raise
 
     def _reboot(self, session: shell.Shell) -> None:
         """Reboot orderly, so that all files are on the disk for GRUB; else cycle the power."""
+        self._held.confirm()
         self._console.booting()
         with contextlib.suppress(LabError):
             session.run("(sleep 1; reboot) >/dev/null 2>&1 </dev/null &")

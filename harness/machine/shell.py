@@ -15,6 +15,7 @@ from pathlib import Path
 import paramiko
 
 from harness.bounded import size
+from harness.machine.tenure import LeaseLost
 from harness.verdict import ConfigError, LabError
 
 _CONNECT_SECONDS = 15.0
@@ -144,13 +145,13 @@ def connect(address: str, port: int, user: str, key_file: str, host_key: str) ->
 def wait_for(log_in: Callable[[], Shell], seconds: float) -> Shell:
     """Call ``log_in`` until it succeeds; after ``seconds``, raise its last LabError.
 
-    WrongHostKey is raised at once.
+    WrongHostKey and LeaseLost are raised at once.
     """
     deadline = time.monotonic() + seconds
     while True:
         try:
             return log_in()
-        except WrongHostKey:
+        except (WrongHostKey, LeaseLost):
             raise
         except LabError as error:
             if time.monotonic() > deadline:

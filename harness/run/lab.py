@@ -32,21 +32,21 @@ def check(host: PhysicalHost) -> list[Probe]:
     """Try every part of ``host``, except a console that another run uses."""
     held = lease.holder(host.name)
     with contextlib.ExitStack() as stack:
-        if held is None:
+        if not held:
             with contextlib.suppress(LabError):  # the probe of its power says why
                 stack.enter_context(places(host.power))
         return _check(host, held)
 
 
-def _check(host: PhysicalHost, held: lease.Lease | None) -> list[Probe]:
+def _check(host: PhysicalHost, held: str) -> list[Probe]:
     probes = [_probe(host, "lease", lambda: _lease(held))]
     for section in host.power:
         switch = functools.partial(_power, section)
         probes.append(_probe(host, f"power {section.driver}", switch))
-    if held is None:
+    if not held:
         probes.append(_probe(host, f"console {host.console.driver}", lambda: _console(host)))
-    if held is not None or _off(host):
-        why = "a run uses the server" if held is not None else "the server is off"
+    if held or _off(host):
+        why = "a run uses the server" if held else "the server is off"
         return [*probes, Probe(host.name, "default system", True, f"not tried: {why}")]
     return [*probes, _probe(host, "default system", lambda: _default_system(host))]
 
@@ -73,8 +73,8 @@ def _probe(host: PhysicalHost, part: str, look: Callable[[], str]) -> Probe:
         return Probe(host.name, part, False, str(error))
 
 
-def _lease(held: lease.Lease | None) -> str:
-    return "free" if held is None else f"held by process {held.pid} of {held.machine}"
+def _lease(held: str) -> str:
+    return f"held by {held}" if held else "free"
 
 
 def _power(section: PowerDriver) -> str:

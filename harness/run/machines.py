@@ -6,7 +6,6 @@ Only this file distinguishes the kinds of hosts: machines under QEMU, and server
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import os
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ from harness.images.server import server_root
 from harness.machine import Machine, accel, qemu
 from harness.machine.console import Console
 from harness.machine.cpu_slots import slot
-from harness.machine.lease import lease
+from harness.machine.lease import Held, lease
 from harness.machine.physical import PhysicalMachine, ServerBoot
 from harness.machine.power.labgrid import places
 from harness.machine.qemu import Boot, QemuMachine
@@ -42,7 +41,7 @@ from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.scratch import scratch
 from harness.toolstack.choice import Choice
-from harness.verdict import HypervisorError, LabError, Verdict
+from harness.verdict import HarnessError, HypervisorError, LabError, Verdict
 
 _TRIAL_SECONDS = 45.0
 
@@ -88,20 +87,32 @@ class Parts:
 
 
 @contextmanager
-def reserve(host: Host, notice: Callable[[str], None]) -> Iterator[None]:
-    """Wait until ``host`` is free and hold it in the block: a CPU slot (QEMU), a lease (server)."""
-    with contextlib.ExitStack() as stack:
-        if isinstance(host, QemuHost):
-            stack.enter_context(slot(host.cpus, notice))
-        else:
-            stack.enter_context(lease(host.name, notice, wait=host.limits.wait))
-            stack.enter_context(places(host.power))
-        yield
+def reserve(host: Host, notice: Callable[[str], None]) -> Iterator[Held | None]:
+    """Wait until ``host`` is free and hold it in the block: a CPU slot (QEMU), a lease (server).
+
+    Yields the lease.  If it gets lost, whatever the block raises becomes LeaseLost: what was seen
+    may be the doing of the run that has the server now.
+    """
+    if isinstance(host, QemuHost):
+        with slot(host.cpus, notice):
+            yield None
+        return
+    with lease(host.name, notice, wait=host.limits.wait) as held, places(host.power):
+        try:
+            yield held
+        except HarnessError:
+            held.check()
+            raise
 
 
 @contextmanager
-def machine(host: Host, parts: Parts, recorder: Recorder, console: Console) -> Iterator[Machine]:
-    """Yield the machine of ``host``, not yet started; power it off after the block."""
+def machine(
+    host: Host, parts: Parts, recorder: Recorder, console: Console, held: Held | None
+) -> Iterator[Machine]:
+    """Yield the machine of ``host``, not yet started; power it off after the block.
+
+    ``held`` is what ``reserve`` yielded.
+    """
     if isinstance(host, QemuHost):
         boot = _qemu_boot(host, parts)
         choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
@@ -118,8 +129,11 @@ def machine(host: Host, parts: Parts, recorder: Recorder, console: Console) -> I
             emulated.power_off()
         return
     recorder.add(_host_start(host, parts, accel.Choice("none", "a physical server")))
+    assert held is not None
     server_boot = _server_boot(host, parts, recorder.progress.update)
-    server = PhysicalMachine(host, server_boot, console=console, notice=recorder.progress.note)
+    server = PhysicalMachine(
+        host, server_boot, held=held, console=console, notice=recorder.progress.note
+    )
     try:
         yield server
     finally:

@@ -24,6 +24,7 @@ from harness.hypervisor.rules import FoundRules, find_rules
 from harness.images.dom0 import Dom0Image, dom0_image
 from harness.machine import Machine
 from harness.machine.console import Console
+from harness.machine.lease import Held
 from harness.machine.line import Line
 from harness.run import agents, bring_up, dom0_steps, leak_check, machines, tear_down
 from harness.run.came_up import CameUp
@@ -65,6 +66,7 @@ class Session:
     dom0: Dom0
     tools: Toolstack | None  # None: no toolstack fits this Xen
     why_no_tools: str = ""
+    held: Held | None = None  # a server's lease; None: a machine of our own
     domus: list[DomU] = field(default_factory=list)
     guests: list[DomU] = field(default_factory=list)  # domUs that tests have started
     agents: dict[str, AgentClient] = field(default_factory=dict)
@@ -101,11 +103,18 @@ class Session:
         """Examines the machine from outside."""
         return Diagnosis(self.host, self.build, self.machine)
 
+    def ours(self) -> None:
+        """LeaseLost if somebody else may use the host: then nothing that is seen says anything."""
+        if self.held is not None:
+            self.held.check()
+
     def check(self) -> None:
         """Raise if something has died; checked in this order: a crash on a console, QEMU, a domU.
 
         That Xen died is HypervisorError in the state LOST, and LabError once it is REPORTED.
+        LeaseLost before everything else.
         """
+        self.ours()
         match self.status:
             case Status.REPORTED:
                 raise LabError(f"Xen was {self.status} ({self.lost})", where=self.host.name)
@@ -137,6 +146,7 @@ class Session:
 
         def watch(silent: float) -> None:
             nonlocal looked
+            self.ours()
             self.console.check()
             if silent < _SILENT_SECONDS:
                 looked = False
@@ -182,6 +192,10 @@ class Session:
                 raise seen
 
     def _cause(self, error: BaseException) -> BaseException:
+        try:
+            self.ours()
+        except LabError as lost:  # what the test saw may be somebody else's doing, even a crash
+            return lost
         judged = isinstance(error, HypervisorError) and not isinstance(error, OperationInFlight)
         try:
             self.check()
@@ -325,22 +339,25 @@ def _booted(what: _Booting, recorder: Recorder) -> Iterator[Session]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
         keys = RunKeys.new()
-        stack.enter_context(machines.reserve(host, progress.update))
+        held = stack.enter_context(machines.reserve(host, progress.update))
         console = Console(recorder.directory.console(host.name))
         stack.callback(tear_down.note_console, recorder, host, console)
         with bring_up.stage(recorder, host.name, "boot", console):
             parts = machines.Parts(
                 plan, folder, what.built, what.fit, what.image, what.agent, what.bare, keys
             )
-            machine = stack.enter_context(machines.machine(host, parts, recorder, console))
+            machine = stack.enter_context(machines.machine(host, parts, recorder, console, held))
             machine.power_on()
             progress.update("Xen and dom0 are booting")
             dom0 = _login(recorder, Diagnosis(host, what.built, machine), keys)
             stack.callback(dom0.close)
+            if held is not None:
+                held.when_lost(dom0.close)
             machine.up()
             bring_up.same_build(dom0, what.built)
             why = what.fit.why_not
             live = Session(host, plan, what.built, what.image, recorder, machine, dom0, None, why)
+            live.held = held
             with _explained(live, what.questions):
                 live.tools = _toolstack(live, folder, what.questions)
                 if live.tools is not None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 
 from harness.config.physical import PhysicalHost
 from harness.domains.keys import RunKeys
+from harness.machine import lease
 from harness.machine.console import Console
+from harness.machine.lease import Held
 from harness.machine.physical import PhysicalMachine, ServerBoot
+from harness.machine.tenure import LeaseLost
 from harness.verdict import LabError
 from tests.machine.toy_server import ToyServer
 
@@ -30,7 +34,24 @@ def toy(tmp_path: Path) -> Iterator[ToyServer]:
 
 
 @pytest.fixture
-def make(toy: ToyServer, tmp_path: Path) -> Iterator[Make]:
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    monkeypatch.setenv(lease.ENVIRONMENT, str(tmp_path / "leases"))
+    with lease.lease("toy", print, wait=0) as held:
+        yield held
+
+
+@pytest.fixture
+def lose(tmp_path: Path, held: Held) -> Callable[[], None]:
+    """Have somebody else take the server."""
+
+    def lose() -> None:
+        (tmp_path / "leases/toy@77.json").write_text("of another run")
+
+    return lose
+
+
+@pytest.fixture
+def make(toy: ToyServer, held: Held, tmp_path: Path) -> Iterator[Make]:
     made: list[PhysicalMachine] = []
     for name in ("xen", "kernel", "root"):
         (tmp_path / name).write_bytes(name.encode() * 100)
@@ -49,7 +70,9 @@ def make(toy: ToyServer, tmp_path: Path) -> Iterator[Make]:
             dom0_args="console=hvc0",
         )
         console = Console(tmp_path / f"console{len(made)}")
-        made.append(PhysicalMachine(host or toy.host(), boot, console=console, notice=print))
+        made.append(
+            PhysicalMachine(host or toy.host(), boot, held=held, console=console, notice=print)
+        )
         return made[-1]
 
     yield machine
@@ -174,3 +197,68 @@ def test_a_hang_cannot_be_looked_into_when_the_console_is_silent(
     for look in (machine.dump, machine.save, lambda: machine.memory(0, 0, 8)):
         with pytest.raises(LabError):
             look()
+
+
+# -- Trust, 2: a run that lost its lease switched off, or looked into, the next run's server -------
+
+
+def test_a_run_without_its_lease_leaves_the_power_alone(
+    toy: ToyServer, make: Make, lose: Callable[[], None]
+) -> None:
+    machine = make()
+    machine.power_on()
+    wait(machine)
+    lose()
+    machine.power_off()
+    assert toy.boots == ["default", "xen"] and toy.system == "xen"
+    assert "the lease is lost: somebody" in machine.stranded
+    assert "left as it is, not even switched off" in machine.stranded
+
+
+def test_a_run_without_its_lease_ends_wherever_it_waits(
+    toy: ToyServer, make: Make, lose: Callable[[], None], held: Held
+) -> None:
+    machine = make()
+    machine.power_on()
+    wait(machine)
+    machine.up()
+    lose()
+    with pytest.raises(LeaseLost):
+        machine.cpus()  # no debug key is pressed
+    with pytest.raises(LeaseLost):
+        machine.check()
+    assert toy.typed() == b""
+
+
+@pytest.mark.parametrize("step", ["sha256sum", "grub-editenv", "ip"])
+def test_a_run_that_loses_its_lease_while_it_installs_does_not_reboot(
+    toy: ToyServer, make: Make, step: str, tmp_path: Path
+) -> None:
+    """Another run takes the server at one of the steps on it; none after the next one is done."""
+    program, real = toy.folder / "bin" / step, f"/usr/bin/{step}"
+    old = program.read_text().partition("\n")[2] if program.exists() else f'exec {real} "$@"'
+    taken = f"echo another >{tmp_path}/leases/toy@77.json"
+    program.write_text(f"#!/bin/sh\n{taken}\n{old}\n")
+    program.chmod(0o755)
+    machine = make()
+    with pytest.raises(LeaseLost):
+        machine.power_on()
+    machine.power_off()
+    assert toy.boots == ["default"] and toy.system == "default"
+    assert not (toy.folder / "reboot").exists()
+
+
+def test_the_console_is_not_taken_back_without_the_lease(
+    toy: ToyServer, make: Make, lose: Callable[[], None], held: Held
+) -> None:
+    machine = make()
+    machine.power_on()
+    wait(machine)
+    lose()
+    with pytest.raises(LeaseLost):
+        held.confirm()
+    before = toy.lines
+    toy.drop_line()
+    time.sleep(2.5)
+    assert toy.lines == before
+    machine.power_off()

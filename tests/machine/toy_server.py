@@ -71,6 +71,7 @@ class ToyServer:
         self.takes_entry = True
         self.says = b"(XEN) up\r\nharness: dom0 sshd up at 1.0\r\n"
         self.lies = False
+        self.lines = 0  # how often the serial line was opened
         self._boot_id = ""
         self._transports: list[paramiko.Transport] = []
         self._ended = threading.Event()
@@ -122,6 +123,20 @@ class ToyServer:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
+
+    def typed(self) -> bytes:
+        """Return what was sent to the serial line."""
+        assert self._line is not None
+        self._line.setblocking(False)
+        try:
+            return self._line.recv(4096)
+        except BlockingIOError:
+            return b""
+
+    def drop_line(self) -> None:
+        """End the serial line; it can be opened again."""
+        assert self._line is not None
+        self._line.shutdown(socket.SHUT_RDWR)
 
     def execute(self, channel: paramiko.Channel, command: bytes) -> None:
         """Run a command of the default system on this machine, in the toy's own world."""
@@ -194,5 +209,6 @@ class ToyServer:
         while not self._ended.is_set():
             try:
                 self._line, _ = self._serial.accept()
+                self.lines += 1
             except OSError:
                 return

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +15,8 @@ from harness.agent.wire import AgentLost, OperationInFlight
 from harness.arch import Arch
 from harness.bisect.signature import of_evidence
 from harness.evidence import Crash, Hang, InFlight, Spin
+from harness.machine.lease import Held
+from harness.machine.tenure import LeaseLost
 from harness.run import agents, hang
 from harness.run.session import Session, Status
 from harness.verdict import HarnessError, HypervisorError, LabError
@@ -216,3 +218,26 @@ def test_a_restore_brings_a_lost_machine_back(host: Host) -> None:
 def _status(live: Session) -> Status:
     """The status now: mypy takes an attribute to be what it was."""
     return live.status
+
+
+def test_without_its_lease_a_run_says_nothing_about_xen(host: Host) -> None:
+    """Trust, 2: what it saw, even a crash, may be the doing of the run that has the server now."""
+    live = host.session()
+    lost = LeaseLost("process 7 of lab-2 has taken it", "h")
+
+    def check() -> None:
+        raise lost
+
+    live.held = cast(Held, SimpleNamespace(check=check))
+    host.dead["machine"] = HypervisorError(PANIC)
+    host.spinning = [SPIN]
+    for error in (HypervisorError(PANIC), AssertionError("1 == 2"), IN_FLIGHT, LabError("gone")):
+        assert live.cause(error) is lost
+    for ask in (live.check, live.ready):
+        with pytest.raises(LeaseLost):
+            ask()
+    line = SimpleNamespace(name="agent of dom0")
+    live.listen(line)  # type: ignore[arg-type]
+    with pytest.raises(LeaseLost):
+        line.watch(10.0)
+    assert host.looks == 0 and host.calls == []

@@ -92,13 +92,22 @@ def driver(section: PowerDriver) -> Power:
 class Chain:
     """Several switches of one server: the next one is used if one fails or has no effect.
 
-    ``seconds`` is how long the wanted state may take to show after each.
+    ``seconds`` is how long the wanted state may take to show after each.  ``before`` is called
+    before every order, and raises if the server is not ours to switch: then no switch is tried.
     """
 
-    def __init__(self, drivers: Sequence[Power], *, seconds: float, where: str) -> None:
+    def __init__(
+        self,
+        drivers: Sequence[Power],
+        *,
+        seconds: float,
+        where: str,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
         self._drivers = drivers
         self._seconds = seconds
         self._where = where
+        self._before = before
 
     def on(self) -> None:
         """Switch on, and wait until the state is "on"."""
@@ -117,6 +126,7 @@ class Chain:
     def soft_off(self, seconds: float) -> None:
         """Ask for a shutdown; switch off hard when it has not come after ``seconds``."""
         for switch in self._drivers:
+            self._before()
             try:
                 switch.soft_off()
                 if self._wait(switch, "off", seconds) == "off":
@@ -129,6 +139,7 @@ class Chain:
         """Send an NMI by the first switch that can."""
         problems = []
         for switch in self._drivers:
+            self._before()
             try:
                 switch.nmi()
                 return
@@ -154,6 +165,7 @@ class Chain:
     def _reach(self, wanted: State, act: Callable[[Power], None]) -> None:
         problems: list[str] = []
         for switch in self._drivers:
+            self._before()
             try:
                 problem = self._try(switch, wanted, act)
             except HarnessError as error:
@@ -204,6 +216,13 @@ class Chain:
             time.sleep(_PAUSE)
 
 
-def chain(sections: Sequence[PowerDriver], *, seconds: float, where: str) -> Chain:
-    """Return the chain of a server's ``power`` sections."""
-    return Chain([driver(section) for section in sections], seconds=seconds, where=where)
+def chain(
+    sections: Sequence[PowerDriver],
+    *,
+    seconds: float,
+    where: str,
+    before: Callable[[], None] = lambda: None,
+) -> Chain:
+    """Return the chain of a server's ``power`` sections; ``before`` as in ``Chain``."""
+    drivers = [driver(section) for section in sections]
+    return Chain(drivers, seconds=seconds, where=where, before=before)
