@@ -47,6 +47,8 @@ from harness.results.store import load
 from harness.verdict import Verdict
 from tests.history.written import threads
 
+# The hostile names are too long for the plots.
+pytestmark = pytest.mark.filterwarnings("ignore:constrained_layout not applied")
 HOME = Path(harness.__file__).parent
 NAME = "javascript:\"'><script>alert(1)<!--<b onclick=x>"  # of hosts and streams: also of files
 # What ends a text, an attribute, a style sheet, JSON, a comment; what a template would replace;
