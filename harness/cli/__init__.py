@@ -114,7 +114,7 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:
         # Who read our output has ended, as `head` does.  Python would complain again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        click.echo("error: nobody reads our output any more", err=True)
+        echo("error: nobody reads our output any more", err=True)
         return EXIT_LAB
     except Exception as error:
         message = unforeseen.explained(error, _run_directory())

@@ -229,7 +229,7 @@ def test_a_disk_that_fills_up(tree: Path, tmp_path: Path, size: str) -> None:
     small = tmp_path / "small"
     small.mkdir()
     script = (
-        f"mount -t tmpfs -o size={size} tmpfs {small} || exit 77; exec {sys.executable} "
+        f"mount -t tmpfs -o size={size},mode=700 tmpfs {small} || exit 77; exec {sys.executable} "
         f"-m harness.cli build --arch x86_64 --flavour rwlock --xen-src {tree}"
     )
     done = subprocess.run(  # the mount goes with its name space

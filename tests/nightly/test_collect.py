@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,7 +144,8 @@ def test_a_journal_that_names_files_elsewhere_gives_no_link_out_of_the_store(
             .replace('"history/h1/witness-1.html"', ", ".join(f'"{name}"' for name in names))
             .replace('"PASS"', '"FAIL"')
         )
-        journal.write_text(text)
+        # Whoever forges a journal leaves out the checksums, as an older harness did.
+        journal.write_text(re.sub(r', "line": \d+, "crc32": "[0-9a-f]{8}"', "", text))
 
     _, _, page = _collected(tmp_path, attack)
     assert "in.txt" in page and "id_rsa" not in page
