@@ -51,6 +51,9 @@ class Toolstack:
         return Interface(types, constants)
 
 
+_failed: dict[str, BuildError] = {}  # by a job's digest
+
+
 @dataclass(frozen=True)
 class Job:
     """The building of one toolstack; ``digest`` is of all that goes in."""
@@ -84,9 +87,16 @@ class Job:
     def run(self, progress: Progress | None = None) -> Toolstack:
         """Return the toolstack, built if the cache lacks it.
 
-        BuildError with the first error of the tree's tools and the log's path.
+        BuildError with the first error of the tree's tools and the log's path; what has failed once
+        in this process is not tried again, at each boot of a bisection for example.
         """
-        return _read(cache.entry(_SHELF, self.digest, lambda work: self._make(work, progress)))
+        if self.digest in _failed:
+            raise _failed[self.digest]
+        try:
+            return _read(cache.entry(_SHELF, self.digest, lambda work: self._make(work, progress)))
+        except BuildError as error:
+            _failed[self.digest] = error
+            raise
 
     def _make(self, work: Path, progress: Progress | None) -> None:
         """Fill the cache entry ``work``."""

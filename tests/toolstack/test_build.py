@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,3 +73,19 @@ def test_what_is_there_is_found_by_its_root_with_its_interface(tmp_path: Path) -
     assert builds.existing(ARCH, "another") == []
     assert made.interfaces == Interfaces(0x12, 0x15)
     assert "struct common" in made.interface.types
+
+
+def test_what_does_not_compile_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def make(job: builds.Job, work: Path, progress: object) -> None:
+        tried.append(job.digest)
+        raise BuildError("tools/libs/x.c:1: nonsense")
+
+    monkeypatch.setattr(builds.Job, "_make", make)
+    nothing: Any = None
+    for digest in ("first", "second", "first"):
+        job = builds.Job(nothing, nothing, nothing, nothing, "", digest)
+        with pytest.raises(BuildError, match="nonsense"):
+            job.run()
+    assert tried == ["first", "second"]
