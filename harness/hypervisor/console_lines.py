@@ -32,15 +32,19 @@ _TIME = r"\[ *\d+\.\d+\](\[ *[TC]\d+\])? "
 _KERNEL_STAMP = re.compile(_TIME)
 _DATE = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:?\d\d)?"
 _DAY = r"([A-Z][a-z]{2} )?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d( \d{4})?"
-# Of console servers and terminal programs.
-_FOREIGN_STAMP = re.compile(rf"\[?({_DATE})\]?:? +|\[({_DAY}|\d\d:\d\d:\d\d([.,]\d+)?)\] ")
+# Of console servers and terminal programs, and of `ts`.
+_FOREIGN_STAMP = re.compile(rf"\[?({_DATE}|{_DAY}|\d\d:\d\d:\d\d([.,]\d+)?)\]?:? +")
 # Of syslog and journald, when they write the kernel's log to the console.
 _SYSLOG = re.compile(rf"({_DATE}|{_DAY}) \S+ kernel: ")
 _LEVEL = re.compile(r"<\d{1,2}>")  # printk's, on a console that shows it
 _EARLY = re.compile(r"\(early\) ")  # of Linux's console on Xen before hvc0 is there
 _LOGIN = re.compile(r"\S+ login: ")
-# What may stand before a kernel's line: getty's and a shell's prompt.
+# What may stand before a kernel's line: getty's and a shell's prompt, and words of a program that
+# has not ended its line yet; but a program that quotes the kernel's log says "name: " before it.
 _PROMPT = re.compile(r"(^|\s)(\S*login: |Password: ?|\S*[#$>%] ?)$")
+_QUOTES = re.compile(r"[:=|,;'\"(]\s*$")
+_LOOK = 200  # characters
+_WHOLE_STAMP = re.compile(r"\[(?=[ \d.]{12,}\]) *\d+\.\d{6}\]")  # printk's "[%5lu.%06lu]"
 
 
 def xen_bodies(text: str) -> Iterator[Body]:
@@ -68,10 +72,17 @@ def _kernel_lines(text: str) -> Iterator[str]:
     cuts = [0]
     for stamp in _KERNEL_STAMP.finditer(text):
         before = text[cuts[-1] : stamp.start()]
-        if before.strip() and (_PROMPT.search(before) or _bare(before).is_kernels):
+        if before.strip() and _may_stand_before(before, stamp[0]):
             cuts.append(stamp.start())
     for begin, end in pairwise([*cuts, len(text)]):
         yield text[begin:end]
+
+
+def _may_stand_before(words: str, stamp: str) -> bool:
+    head, tail = words[:_LOOK], words[-_LOOK:]  # of a line without an end, not all of it each time
+    if _PROMPT.search(tail) or _bare(head).is_kernels:
+        return True
+    return _WHOLE_STAMP.match(stamp) is not None and not _QUOTES.search(tail)
 
 
 def _bare(text: str) -> Body:

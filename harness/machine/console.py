@@ -86,6 +86,7 @@ class Console:
 
     def attach(self, line: Wire) -> None:
         """Start a thread that reads the machine's serial ``line`` until it ends."""
+        self.booting()
         self._began = time.monotonic()
         self._serial = line
         self._start("serial", lambda: self._read_serial(line))

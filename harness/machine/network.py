@@ -73,6 +73,13 @@ def read(said: Iterable[str], where: str) -> Network:
     carrier, address = _carrier(interfaces, routes, ssh, where)
     card = _card(carrier, interfaces, where)
     gateway = _via(answer, carrier.name) or _via(routes, carrier.name)
+    if not gateway and "via inet6" in answer + routes:
+        raise LabError(
+            f"the gateway of the server's network {carrier.name} is an IPv6 address, and dom0 uses "
+            "no IPv6",
+            where=where,
+            hint=_NOTHING_ELSE,
+        )
     return Network(card.mac, card.driver, address, gateway)
 
 

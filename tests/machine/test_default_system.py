@@ -214,6 +214,10 @@ def _tunnel(server: ToyDefaultSystem) -> None:
     server.routes = "default via 192.0.2.1 dev wg0"
 
 
+def _v6_gateway(server: ToyDefaultSystem) -> None:
+    server.routes = "default via inet6 fe80::1 dev eth0 proto static"
+
+
 def _v6_only(server: ToyDefaultSystem) -> None:
     server.routes = ""
     server.ssh = "2001:db8::9"
@@ -227,6 +231,7 @@ def _v6_only(server: ToyDefaultSystem) -> None:
         (_lacp, r"network bond0 is a bond with LACP \(802.3ad\).*; give the address of a card"),
         (_two_cards, r"network br0 is a bridge of several cards \(eth0, eth1\)"),
         (_tunnel, "network wg0 is no network card"),
+        (_v6_gateway, "gateway of the server's network eth0 is an IPv6 address"),
         (_v6_only, "no IPv4 address at eth0; SSH reached it at 2001:db8::9, and dom0 uses no IPv6"),
     ],
 )
