@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from harness.hypervisor.console_lines import linux_bodies, xen_bodies
+from harness.hypervisor.console_bodies import linux_bodies, xen_bodies
 
 
 class Blame(StrEnum):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from harness.hypervisor.console import Blame, Event
-from harness.hypervisor.console_lines import linux_bodies, xen_bodies
+from harness.hypervisor.console_bodies import linux_bodies, xen_bodies
 
 _XEN = re.compile(r"Xen version \d+\.\d+")  # xen/drivers/char/console.c, first of all lines
 _FIRMWARE = re.compile(
