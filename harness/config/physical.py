@@ -47,6 +47,15 @@ def _coordinator(value: str) -> str:
     return value
 
 
+def _arguments(value: str) -> str:
+    for bad in re.finditer(r"[\\'\"]|[^\x20-\x7e]", value):
+        raise ValueError(
+            f"GRUB cannot pass on the character {bad[0]!r}; leave it out: no argument of Xen needs "
+            "quotes or backslashes"
+        )
+    return value
+
+
 Address = Annotated[str, AfterValidator(_host), Field(examples=["bmc-1"])]
 Words = Annotated[tuple[str, ...], Field(min_length=1)]  # a program and its arguments
 
@@ -188,7 +197,9 @@ class Booting(Section):
 
     folder: str = "/boot/xen-evtchn-harness"
     grub: str = "/boot/grub"  # where grub.cfg and grubenv are
-    xen_args: str = ""  # the console's: "console=com1 com1=115200,8n1"; "": the first serial port
+    xen_args: Annotated[str, AfterValidator(_arguments)] = (
+        ""  # the console's: "console=com1 com1=115200,8n1"; "": the first serial port
+    )
     modules: tuple[str, ...] = ()  # drivers that dom0's network needs: [igb]
     leave: Literal["default", "off"] = "default"  # after a run: the default system, or no power
 

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from harness.hypervisor.console_bytes import LONGEST, Lines
-from harness.hypervisor.console_lines import linux_bodies, xen_bodies
+from harness.hypervisor.console_bodies import linux_bodies, xen_bodies
+from harness.hypervisor.console_lines import LONGEST, Lines
 
 
 class Blame(StrEnum):
@@ -114,12 +114,12 @@ _DIE = (
 # kasan/report}.c, lib/ubsan.c, arch/.
 LINUX: tuple[_Pattern, ...] = (
     _linux("kernel panic", r"Kernel panic - not syncing"),
-    _linux("soft lockup", r"(watchdog: )?BUG: (soft|workqueue) lockup", dies=False),
+    _linux("soft lockup", r"((NMI )?watchdog: )?BUG: (soft|workqueue) lockup", dies=False),
     _linux("hard lockup", r"(NMI )?watchdog: (CPU\d+: )?Watchdog detected hard LOCKUP", dies=False),
     _linux("kernel bug", r"kernel BUG at \S+"),
     _linux("oops", r"BUG: (unable to handle|kernel NULL pointer|stack guard page)"),
     _linux("oops", r"Unable to handle kernel .* at virtual address"),
-    _linux("oops", rf"{_DIE}.*: [0-9a-f]{{4,16}} \[#\d+\]"),  # "Oops: 0002 [#1] PREEMPT SMP"
+    _linux("oops", rf"{_DIE}.*: [0-9a-f]{{1,16}} \[#\d+\]"),  # "Oops: 0002 [#1] PREEMPT SMP"
     _linux("oops", r"\S.*: [0-9a-f]{4,16} \[#\d+\]", kernels=True),
     _linux("kernel bug", r"BUG: (Bad (page|rss-counter)|KASAN: |KFENCE: |KCSAN: )", dies=False),
     _linux(
@@ -131,6 +131,7 @@ LINUX: tuple[_Pattern, ...] = (
     _linux("warning", r"UBSAN: \S+", dies=False, kernels=True),
     _linux("out of memory", r"Out of memory: Killed process"),
     _linux("rcu stall", r"(rcu: )?INFO: rcu_\w+ (self-)?detected (expedited )?stall", dies=False),
+    _linux("rcu stall", r"rcu: rcu_\w+ kthread (starved|timer wakeup)", dies=False),
     _linux("hung task", r"INFO: task \S+ blocked for more than \d+ seconds", dies=False),
 )
 

@@ -1,89 +1,47 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A console's line as it comes, and the lines of Xen or Linux that are in it.
-
-On the way to us a line gets company: colours, the stamps of a console server or of syslog, a
-prompt that waits at the cursor, a second line because an end of line was lost.
-"""
+"""A console's bytes cut into lines, of which none is longer than LONGEST."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+LONGEST = 8192  # bytes; Xen and Linux print at most some 1,000 in one line
+XEN = b"(XEN) "
 
 
-@dataclass(frozen=True)
-class Body:
-    """What one line of Xen or Linux says; ``is_kernels``: only the kernel's log begins like it."""
+class Lines:
+    """Cuts what comes into lines.  What has no newline is cut all the same, after LONGEST bytes.
 
-    text: str
-    is_kernels: bool = False
-
-
-# Colours and cursor positions (ECMA-48), window titles, and what else no text has.
-_CONTROL = re.compile(
-    r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)?|\x1b.|[\x00-\x08]"
-)
-# console_timestamps of Xen in all of its forms.
-_XEN_STAMP = re.compile(r"\[[^\]]*\] ")
-# printk.time of Linux, with printk's caller field.
-_TIME = r"\[ *\d+\.\d+\](\[ *[TC]\d+\])? "
-_KERNEL_STAMP = re.compile(_TIME)
-_DATE = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:?\d\d)?"
-_DAY = r"([A-Z][a-z]{2} )?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d( \d{4})?"
-# Of console servers and terminal programs.
-_FOREIGN_STAMP = re.compile(rf"\[?({_DATE})\]?:? +|\[({_DAY}|\d\d:\d\d:\d\d([.,]\d+)?)\] ")
-# Of syslog and journald, when they write the kernel's log to the console.
-_SYSLOG = re.compile(rf"({_DATE}|{_DAY}) \S+ kernel: ")
-_LEVEL = re.compile(r"<\d{1,2}>")  # printk's, on a console that shows it
-_EARLY = re.compile(r"\(early\) ")  # of Linux's console on Xen before hvc0 is there
-_LOGIN = re.compile(r"\S+ login: ")
-# What may stand before a kernel's line: getty's and a shell's prompt.
-_PROMPT = re.compile(r"(^|\s)(\S*login: |Password: ?|\S*[#$>%] ?)$")
-
-
-def xen_bodies(text: str) -> Iterator[Body]:
-    """Yield the lines of Xen in ``text``, without time stamps and colours."""
-    for piece in _CONTROL.sub("", text).split("\r"):
-        stamp = _FOREIGN_STAMP.match(piece)
-        piece = piece[stamp.end() :] if stamp else piece
-        stamp = _XEN_STAMP.match(piece)
-        yield Body(piece[stamp.end() :] if stamp else piece)
-
-
-def linux_bodies(text: str) -> Iterator[Body]:
-    """Yield the lines of Linux in ``text``, without what came with them.
-
-    >>> next(linux_bodies("dom0 login: [   12.5] Kernel panic"))
-    Body(text='Kernel panic', is_kernels=True)
+    Never within XEN, and before it if possible: the message of Xen that follows is whole then,
+    also if a guest has printed megabytes without a newline.
     """
-    for piece in _CONTROL.sub("", text).split("\r"):
-        for line in _kernel_lines(piece):
-            yield _bare(line)
 
+    def __init__(self) -> None:
+        self._rest = bytearray()
 
-def _kernel_lines(text: str) -> Iterator[str]:
-    """Cut ``text`` where a kernel's line begins behind a prompt, or behind another such line."""
-    cuts = [0]
-    for stamp in _KERNEL_STAMP.finditer(text):
-        before = text[cuts[-1] : stamp.start()]
-        if before.strip() and (_PROMPT.search(before) or _bare(before).is_kernels):
-            cuts.append(stamp.start())
-    for begin, end in pairwise([*cuts, len(text)]):
-        yield text[begin:end]
+    def feed(self, chunk: bytes) -> list[tuple[bytes, bool]]:
+        """Take the next bytes; return (line or piece of one, whether its newline has come)."""
+        found: list[tuple[bytes, bool]] = []
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            self._rest += line
+            found += [(piece, False) for piece in self._pieces(LONGEST)]
+            found.append((bytes(self._rest), True))
+            self._rest.clear()
+        self._rest += rest
+        return found + [(piece, False) for piece in self._pieces(LONGEST)]
 
+    def flush(self) -> bytes:
+        """Return what has come without a newline yet, and forget it."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return rest
 
-def _bare(text: str) -> Body:
-    """Return ``text`` without the stamps at its head, in whatever order they are there."""
-    is_kernels = False
-    while True:
-        for stamp in (_KERNEL_STAMP, _SYSLOG, _LEVEL, _EARLY):
-            if head := stamp.match(text):
-                is_kernels = True
-                break
-        else:
-            head = _FOREIGN_STAMP.match(text) or _LOGIN.match(text)
-        if not head:
-            return Body(text, is_kernels)
-        text = text[head.end() :]
+    def _pieces(self, longest: int) -> list[bytes]:
+        """Cut off pieces until at most ``longest`` bytes are left."""
+        found, at = [], 0
+        while len(self._rest) - at > longest:
+            end = self._rest.find(XEN, at + 1, at + longest + len(XEN) - 1)
+            end = at + longest if end < 0 else end
+            found.append(bytes(self._rest[at:end]))
+            at = end
+        del self._rest[:at]
+        return found

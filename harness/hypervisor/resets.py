@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 
 from harness.hypervisor.console import Blame, Event
-from harness.hypervisor.console_lines import xen_bodies
+from harness.hypervisor.console_bodies import linux_bodies, xen_bodies
 
 _XEN = re.compile(r"Xen version \d+\.\d+")  # xen/drivers/char/console.c, first of all lines
 _FIRMWARE = re.compile(
     r"SeaBIOS \(version |UEFI firmware \(version |BdsDxe: (loading|starting) Boot"
     r"|(Welcome to )?GRUB(!| loading)|\s*GNU GRUB +version "
+    r"|AMIBIOS\b|PhoenixBIOS |iPXE initialising devices|Version .* American Megatrends"
 )
 # Xen says so whoever asked for it: common/shutdown.c, and its debug key R.
 _GOES_DOWN = re.compile(r"(Hardware Dom\d+|Domain 0) (halted|shutdown)|'R' pressed -> rebooting")
@@ -56,11 +57,11 @@ class Resets:
             self._repeats_until = seconds + _REPEAT_SECONDS
         if symptom is not None and symptom.kind == "dom0 reboot":
             self._ended = True
-        for body in xen_bodies(text):
+        for body in xen_bodies(text) if stream == "xen" else linux_bodies(text):
             if stream == "xen" and _GOES_DOWN.match(body.text):
                 self._ended = True
             is_xen = stream == "xen" and _XEN.match(body.text) is not None
-            if is_xen or _FIRMWARE.match(body.text):
+            if is_xen or (_FIRMWARE.match(body.text) and not body.is_kernels):
                 return self._begins(body.text, is_xen=is_xen, seconds=seconds)
         return None
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from harness.evidence import Crash
 from harness.hypervisor.console import Blame, Event, Splitter, advice, explained, scan, symptom
-from harness.hypervisor.console_bytes import Lines
+from harness.hypervisor.console_lines import Lines
 from harness.hypervisor.resets import Resets
 from harness.machine.console_log import ConsoleLog, stamp
 from harness.machine.patience import WALL, Clock, Deadline
@@ -66,7 +66,7 @@ class Console:
 
     A stream exists from its first line on.  "xen" and "dom0" come from the serial line;
     each domU has a stream of its own.  Who prints them is not to be trusted: lines, logs and the
-    number of crashes have limits (console_bytes, console_log).  Thread-safe.
+    number of crashes have limits (console_lines, console_log).  Thread-safe.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -94,6 +94,7 @@ class Console:
 
     def attach(self, line: Wire) -> None:
         """Start a thread that reads the machine's serial ``line`` until it ends."""
+        self.booting()
         self._began = time.monotonic()
         self._serial = line
         self._start("serial", lambda: self._read_serial(line))

@@ -3,11 +3,13 @@
 
 Only two things of the default system change: custom.cfg, which GRUB's own 41_custom reads, gets a
 block of ours, and grubenv gets ``next_entry``.  GRUB deletes ``next_entry`` before it boots the
-entry: so, whatever happens then, the next boot is the default system's.
+entry: so, whatever happens then, the next boot is the default system's.  Where GRUB cannot delete
+it (it does not write to LVM, RAID or btrfs), nothing is installed.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,35 +18,70 @@ from pathlib import Path
 
 from harness.arch import NAMES, Arch
 from harness.config.physical import Booting
+from harness.machine import network
 from harness.machine.shell import Shell
 from harness.verdict import LabError
 
 ENTRY = "xen-evtchn-harness"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _BEGIN, _END = f"# {ENTRY}: begin", f"# {ENTRY}: end"
+_NO_END = ", after a line without an end"  # which is ours, then, as the block is
 _SPARE_BYTES = 64 << 20  # of the server's disk that must stay free
 _ROOM = "free space there, or set boot.folder in lab.yaml to another file system"
 _BUILT_IN_DRIVERS = ("virtio_net",)  # network drivers in images/dom0/modules.txt
 
+# Debian's names of GRUB's programs, or Fedora's and openSUSE's.
+_PROGRAMS = r"""
+grub() {
+    tool=grub-$1
+    command -v "$tool" >/dev/null || tool=grub2-$1
+    shift
+    "$tool" "$@"
+}
+"""
 # All in one command, to save round trips; it prints lines "name=value".
-_LOOK = r"""
-set -- $(ip route show default | head -n 1)
-while [ $# -gt 1 ]; do [ "$1" = via ] && gateway=$2; [ "$1" = dev ] && nic=$2; shift; done
-nic=${nic:-$(ls /sys/class/net | grep -v '^lo$' | head -n 1)}
+_LOOK = (
+    _PROGRAMS
+    + r"""
 echo "arch=$(uname -m)"
 echo "boot_id=$(cat BOOT_ID)"
-echo "gateway=$gateway"
-echo "mac=$(cat /sys/class/net/$nic/address)"
-echo "address=$(ip -4 -o addr show dev $nic | sed -n 's/.* inet \([0-9./]*\).*/\1/p' | head -n 1)"
-echo "driver=$(basename $(readlink /sys/class/net/$nic/device/driver/module ||
-    readlink /sys/class/net/$nic/device/driver))"
 why=$(mkdir -p FOLDER 2>&1) || echo "no_folder=$(echo $why)"
 [ ! -d FOLDER ] || echo "free_kib=$(df -k FOLDER | tail -n 1 | awk '{print $4}')"
-echo "uuid=$(grub-probe --target=fs_uuid FOLDER)"
-echo "path=$(grub-mkrelpath FOLDER)"
+for program in probe mkrelpath reboot editenv; do
+    command -v "grub-$program" >/dev/null || command -v "grub2-$program" >/dev/null ||
+        echo "no_program=grub-$program"
+done
+echo "uuid=$(grub probe --target=fs_uuid FOLDER)"
+echo "path=$(grub mkrelpath FOLDER)"
+for target in partmap abstraction fs; do
+    echo "folder_$target=$(grub probe --target=$target FOLDER 2>/dev/null | tr '\n' ' ')"
+done
+home=GRUB # Fedora has a link to grubenv on another file system
+[ ! -L GRUB/grubenv ] || home=$(dirname "$(realpath GRUB/grubenv)")
+for target in abstraction fs; do
+    echo "env_$target=$(grub probe --target=$target "$home" 2>/dev/null | tr '\n' ' ')"
+done
+[ ! -e GRUB/grub.cfg ] || echo "configured=yes"
+echo "generated=$(grep -c -e 'DO NOT EDIT' -e '### BEGIN' GRUB/grub.cfg)"
 echo "custom=$(grep -c custom.cfg GRUB/grub.cfg)"
 echo "once=$(grep -c next_entry GRUB/grub.cfg)"
+echo "taken=$(grep -c 'default=.*next_entry' GRUB/grub.cfg)"
+echo "cleared=$(grep -c 'save_env.*next_entry' GRUB/grub.cfg)"
 """
+)
+# Where GRUB cannot write grubenv, so that ``next_entry`` would stay: grub-probe's abstractions, and
+# the file systems that GRUB's own 10_linux leaves out for that reason.
+_NOT_WRITTEN = re.compile(
+    r"lvm|ldm|diskfilter|(md|dm)?raid\w*|cryptodisk|luks2?|geli|loopback"
+    r"|btrfs|zfs|bcachefs|cpiofs|newc|odc|romfs|squash4|tarfs|iso9660"
+)
+_STAYS = "will remain the default"  # grub-reboot's own warning of the same
+# What a hand-written grub.cfg needs, for the error that asks for it.
+_HEAD = (
+    'load_env; if [ "${next_entry}" ]; then set default="${next_entry}"; set next_entry=; '
+    "save_env next_entry; fi"
+)
+_TAIL = "source $prefix/custom.cfg"
 
 
 @dataclass(frozen=True)
@@ -60,6 +97,7 @@ class System:
     free_bytes: int
     uuid: str  # of the file system that the files go to
     path: str  # of the folder of these files, in that file system
+    modules: tuple[str, ...] = ()  # of GRUB, that it needs to see that file system
 
 
 def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = ()) -> System:
@@ -67,9 +105,10 @@ def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = (
 
     ``extra`` are kernel modules that dom0 gets in addition to those of its image.
     """
-    look = _LOOK.replace("FOLDER", section.folder).replace("GRUB", section.grub)
-    look = look.replace("BOOT_ID", _BOOT_ID)
-    said = dict(line.partition("=")[::2] for line in shell.run(look).splitlines() if "=" in line)
+    look = _LOOK.replace("FOLDER", shlex.quote(section.folder))
+    look = look.replace("GRUB", shlex.quote(section.grub)).replace("BOOT_ID", _BOOT_ID)
+    lines = shell.run(f"{look}{network.LOOK}").splitlines()
+    said = dict(line.partition("=")[::2] for line in lines if "=" in line)
     where = shell.where
     machine = said.get("arch", "")
     if machine != ("aarch64" if arch is Arch.ARM64 else "x86_64"):
@@ -81,30 +120,85 @@ def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = (
             where=f"{where}:{section.folder}",
             hint=_ROOM,
         )
-    for field, what in (
-        ("custom", "does not read custom.cfg (GRUB's 41_custom)"),
-        ("once", "does not know `grub-reboot` (next_entry)"),
-    ):
-        if said.get(field, "0") in ("", "0"):
-            raise LabError(
-                f"the GRUB entry cannot be booted: {section.grub}/grub.cfg {what}",
-                where=where,
-                hint="run update-grub there, or set boot.grub in lab.yaml",
-            )
-    for field in ("mac", "address", "uuid", "path"):
+    if program := said.get("no_program"):
+        other = program.replace("grub", "grub2", 1)
+        raise LabError(
+            f"the default system has neither {program} nor {other}",
+            where=where,
+            hint="the server must boot by GRUB 2; its programs are in grub-common or grub2-tools",
+        )
+    _see_that_it_boots_once(said, section, where)
+    for field in ("uuid", "path"):
         if not said.get(field):
             raise LabError(f"the default system reports no {field}", where=where)
-    driver = said.get("driver", "")
-    if driver not in (*_BUILT_IN_DRIVERS, *extra):
+    found = network.read(lines, where)
+    if found.driver not in (*_BUILT_IN_DRIVERS, *extra):
         raise LabError(
-            f"dom0 would have no network: dom0's image does not have the driver {driver}",
+            f"dom0 would have no network: dom0's image does not have the driver {found.driver}",
             where=where,
-            hint=f"set boot.modules: [{driver}] in lab.yaml",
+            hint=f"set boot.modules: [{found.driver}] in lab.yaml",
         )
-    names = ("arch", "boot_id", "mac", "address", "gateway", "driver", "uuid", "path")
     return System(
-        **{name: said.get(name, "") for name in names}, free_bytes=int(said["free_kib"]) << 10
+        arch=machine,
+        boot_id=said.get("boot_id", ""),
+        mac=found.mac,
+        address=found.address,
+        gateway=found.gateway,
+        driver=found.driver,
+        free_bytes=int(said["free_kib"]) << 10,
+        uuid=said["uuid"],
+        path=said["path"],
+        modules=_modules(said),
     )
+
+
+def _see_that_it_boots_once(said: Mapping[str, str], section: Booting, where: str) -> None:
+    """Raise LabError unless GRUB boots an entry of custom.cfg once, and the default ever after."""
+    words = f"{said.get('env_abstraction', '')} {said.get('env_fs', '')}".split()
+    if bad := [word for word in words if _NOT_WRITTEN.fullmatch(word)]:
+        raise LabError(
+            f"GRUB cannot write {section.grub}/grubenv ({', '.join(bad)}): it would boot Xen every "
+            "time, even after a crash",
+            where=where,
+            hint="put GRUB's folder on a partition of its own, with ext4 or xfs and without LVM or "
+            "RAID, and set boot.grub in lab.yaml",
+        )
+
+    def has(field: str) -> bool:
+        return said.get(field, "0") not in ("", "0")
+
+    does_not = (
+        "does not read custom.cfg (GRUB's 41_custom)"
+        if not has("custom")
+        else "does not know `grub-reboot` (next_entry)"
+        if not has("once")
+        else "takes next_entry but never clears it (save_env)"
+        if has("taken") and not has("cleared")
+        else ""
+    )
+    if not does_not:
+        return
+    if "configured" not in said:
+        hint = "set boot.grub in lab.yaml to the folder that has grub.cfg"
+    elif has("generated"):
+        hint = "run update-grub there (or grub2-mkconfig), or set boot.grub in lab.yaml"
+    else:
+        hint = (
+            "it is hand-written (as by XCP-ng and XenServer): add at its head "
+            f"`{_HEAD}` and at its end `{_TAIL}`"
+        )
+    raise LabError(
+        f"the GRUB entry cannot be booted: {section.grub}/grub.cfg {does_not}",
+        where=where,
+        hint=hint,
+    )
+
+
+def _modules(said: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the modules with which GRUB sees the folder of our files, in the order it needs."""
+    maps = [f"part_{word}" for word in said.get("folder_partmap", "").split()]
+    others = f"{said.get('folder_abstraction', '')} {said.get('folder_fs', '')}".split()
+    return tuple(word for word in (*maps, *others) if re.fullmatch(r"(part_)?[a-z]\w*", word))
 
 
 def boot_id(shell: Shell, timeout: float = 60.0) -> str:
@@ -135,47 +229,70 @@ def place(
 
 
 def write_entry(shell: Shell, section: Booting, lines: Sequence[str]) -> None:
-    """Write the GRUB entry with these ``lines``; it replaces an earlier one of ours."""
+    """Write the GRUB entry with these ``lines``; it replaces an earlier one of ours.
+
+    It is for everybody to boot, also where the menu has a password (--unrestricted).  Whatever
+    else custom.cfg has stays as it is, byte for byte, as do its mode, its owner and a link.
+    """
     body = "\n".join(f"    {line}" for line in lines)
-    block = f"{_BEGIN}\nmenuentry '{ENTRY}' --id {ENTRY} {{\n{body}\n}}\n{_END}\n"
     kept = _without_ours(_custom(shell, section))
-    shell.put(f"{kept}{block}".encode(), f"{section.grub}/custom.cfg", mode=0o644)
+    begin = _BEGIN if not kept or kept.endswith("\n") else f"\n{_BEGIN}{_NO_END}"
+    title = f"menuentry '{ENTRY}' --unrestricted --id {ENTRY}"
+    _write_custom(shell, section, f"{kept}{begin}\n{title} {{\n{body}\n}}\n{_END}\n")
 
 
 def entry(arch: Arch, system: System, *, xen_args: str, dom0_args: str) -> list[str]:
     """Return the lines of the GRUB entry that loads Xen, dom0's kernel and dom0's initramfs."""
-    found = f"search --no-floppy --fs-uuid --set=root {system.uuid}"
-    path = system.path
+    found = [f"insmod {module}" for module in system.modules]
+    found += [f"search --no-floppy --fs-uuid --set=root {shlex.quote(system.uuid)}"]
+    xen, kernel, initrd = (shlex.quote(f"{system.path}/{n}") for n in ("xen", "kernel", "initrd"))
+    xen_args, dom0_args = _quoted(xen_args), _quoted(dom0_args)
     if arch is Arch.ARM64:
         return [
-            found,
-            f"xen_hypervisor {path}/xen {xen_args}",
-            f"xen_module {path}/kernel {dom0_args}",
-            f"xen_module --nounzip {path}/initrd",
+            *found,
+            f"xen_hypervisor {xen} {xen_args}",
+            f"xen_module {kernel} {dom0_args}",
+            f"xen_module --nounzip {initrd}",
         ]
     return [  # GRUB passes no file name here, but Xen skips the first word: hence the word
         "insmod multiboot2",
-        found,
-        f"multiboot2 {path}/xen placeholder {xen_args}",
-        f"module2 {path}/kernel placeholder {dom0_args}",
-        f"module2 --nounzip {path}/initrd",
+        *found,
+        f"multiboot2 {xen} placeholder {xen_args}",
+        f"module2 {kernel} placeholder {dom0_args}",
+        f"module2 --nounzip {initrd}",
     ]
 
 
+def _quoted(arguments: str) -> str:
+    """Return ``arguments`` with each word as GRUB's script language takes it literally."""
+    return " ".join(map(shlex.quote, arguments.split()))
+
+
 def boot_once(shell: Shell, section: Booting) -> None:
-    """Select our entry for the next boot only; LabError if grubenv does not have it then."""
+    """Select our entry for the next boot only; LabError if grubenv does not have it then.
+
+    Also if GRUB warns that it could not take it back; then nothing is selected.
+    """
     at = f"--boot-directory={shlex.quote(str(Path(section.grub).parent))}"
-    shell.run(f"grub-reboot {at} {ENTRY}")
-    said = shell.run(f"grub-editenv {section.grub}/grubenv list")
-    if f"next_entry={ENTRY}" not in said.split():
+    grubenv = shlex.quote(f"{section.grub}/grubenv")
+    where = f"{shell.where}:{section.grub}/grubenv"
+    warned = shell.run(f"{_PROGRAMS}grub reboot {at} {ENTRY} 2>&1")
+    if _STAYS in warned or "environment block on" in warned:
+        shell.run(f"{_PROGRAMS}grub editenv {grubenv} unset next_entry; sync")
+        lines = [line.strip() for line in warned.splitlines() if "WARNING" in line]
         raise LabError(
-            "grub-reboot did not set next_entry", where=f"{shell.where}:{section.grub}/grubenv"
+            f"GRUB would boot Xen every time: {' '.join(lines)}",
+            where=where,
+            hint="put GRUB's folder on a partition that GRUB can write to",
         )
+    said = shell.run(f"{_PROGRAMS}grub editenv {grubenv} list")
+    if f"next_entry={ENTRY}" not in said.split():
+        raise LabError("grub-reboot did not set next_entry", where=where)
 
 
 def placed(shell: Shell, section: Booting) -> list[str]:
     """Return the paths of all files on the server that the harness wrote."""
-    files = shell.run(f"find {section.folder} ! -type d 2>/dev/null || true").split()
+    files = shell.run(f"find {shlex.quote(section.folder)} ! -type d 2>/dev/null || true").split()
     mark = [f"{section.grub}/custom.cfg"] if _BEGIN in _custom(shell, section) else []
     return files + mark
 
@@ -185,21 +302,36 @@ def clean(shell: Shell, section: Booting) -> list[str]:
     gone = placed(shell, section)
     old = _custom(shell, section)
     kept = _without_ours(old)
-    custom = f"{section.grub}/custom.cfg"
     if not kept:
-        shell.run(f"rm -f {custom}")
+        shell.run(f"rm -f {shlex.quote(f'{section.grub}/custom.cfg')}")
     elif kept != old:
-        shell.put(kept.encode(), custom, mode=0o644)
-    environment = f"{section.grub}/grubenv"
-    unset = f"[ ! -e {environment} ] || grub-editenv {environment} unset next_entry"
-    shell.run(f"rm -rf {section.folder}; {unset}; sync")
+        _write_custom(shell, section, kept)
+    environment = shlex.quote(f"{section.grub}/grubenv")
+    unset = f"[ ! -e {environment} ] || grub editenv {environment} unset next_entry"
+    shell.run(f"{_PROGRAMS}rm -rf {shlex.quote(section.folder)}; {unset}; sync")
     return gone
 
 
 def _custom(shell: Shell, section: Booting) -> str:
-    return shell.run(f"cat {section.grub}/custom.cfg 2>/dev/null || true")
+    """Return custom.cfg, one character for each of its bytes, "" if there is none."""
+    custom = shlex.quote(f"{section.grub}/custom.cfg")
+    return base64.b64decode(shell.run(f"[ ! -e {custom} ] || base64 {custom}")).decode("latin-1")
+
+
+def _write_custom(shell: Shell, section: Booting, text: str) -> None:
+    """Replace the contents of custom.cfg, given as ``_custom`` returns them, and nothing else."""
+    custom = shlex.quote(f"{section.grub}/custom.cfg")
+    look = f'if [ -e {custom} ]; then realpath {custom}; stat -L -c "%a %u:%g" {custom}; fi'
+    target, mode, owner = f"{section.grub}/custom.cfg", 0o644, ""
+    if said := shell.run(look).splitlines():
+        octal, owner = said[1].split()
+        target, mode = said[0], int(octal, 8)
+    shell.put(text.encode("latin-1"), target, mode=mode)
+    if owner:
+        shell.run(f"chown {owner} {shlex.quote(target)}")
 
 
 def _without_ours(text: str) -> str:
-    ours = rf"^{re.escape(_BEGIN)}$.*?^{re.escape(_END)}$\n?"
+    begin = rf"(?:\n{re.escape(_BEGIN + _NO_END)}|^{re.escape(_BEGIN)})"
+    ours = rf"{begin}$.*?^{re.escape(_END)}$\n?"
     return re.sub(ours, "", text, flags=re.MULTILINE | re.DOTALL)

@@ -37,6 +37,11 @@ _NMI_SECONDS = 5.0
 _TAKEN_TOO_OFTEN = 3  # times that others may take the console; we take it back
 _GARBLED = 0.2  # share of bytes that are not text
 _ENOUGH_BYTES = 200
+# Of Linux's drivers/base/firmware_loader, of Debian's patch to it, and of drivers themselves.
+_NO_FIRMWARE = re.compile(
+    r"(?:irect firmware load for|firmware: failed to load|nable to load firmware"
+    r"|an't load firmware file) \"?([^\s\"]+)"
+)
 _BROKEN = re.compile(r"harness: dom0 (network|sshd|stage1) failed.*")
 
 
@@ -160,13 +165,19 @@ class PhysicalMachine:
             return
         for line in self._console.tail("dom0", 200):
             if _BROKEN.match(line.text):
-                raise LabError(f"dom0 came up broken: {line.text}", where=self.host.name)
+                raise LabError(
+                    f"dom0 came up broken: {line.text}",
+                    where=self.host.name,
+                    hint=self._lacks_firmware(),
+                )
         now = time.monotonic()
         if now - self._asked > _HANDOVER_SECONDS:
             self._asked = now
             self._see_it_is_not_home()
         if now > self._deadline:
-            raise LabError(self._why_not(), where=f"host {self.host.name}")
+            raise LabError(
+                self._why_not(), where=f"host {self.host.name}", hint=self._lacks_firmware()
+            )
 
     def up(self) -> None:
         """Booting is over: dom0 answers, so its time limit no longer counts."""
@@ -328,6 +339,14 @@ class PhysicalMachine:
             )
         last = self._console.tail("dom0", 1) or self._console.tail("xen", 1)
         return f"{limit}; the console's last words: {last[0].text if last else 'none'}"
+
+    def _lacks_firmware(self) -> str:
+        """Return a hint if dom0's kernel said that it has no firmware for a device, else ""."""
+        lines = self._console.tail("dom0", 2000)
+        found = [name for line in lines for name in _NO_FIRMWARE.findall(line.text)]
+        names = ", ".join(dict.fromkeys(found))
+        what = "dom0's image has no firmware; if it is the network card's, use another card"
+        return f"its kernel did not find the firmware {names}: {what}" if names else ""
 
     def _last_resort(self, silent: LabError) -> LabError:
         """Send an NMI, and return the error that says how Xen reacted."""

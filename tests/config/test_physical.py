@@ -128,6 +128,13 @@ def test_addresses_of_drivers_are_checked_when_they_are_read(
     assert told in line
 
 
+@pytest.mark.parametrize("bad", ["a'b", 'a\\"b', "a\\\\b", "a\\nb", "ä"])
+def test_what_grub_cannot_pass_on_is_refused(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(ConfigError, match=r"boot\.xen_args: GRUB cannot pass on the character"):
+        _load(tmp_path, f'{_SERVER}    boot: {{xen_args: "x {bad}"}}\n')
+    assert _load(tmp_path, f'{_SERVER}    boot: {{xen_args: "a=1G:2M<3 $b;c"}}\n').boot.xen_args
+
+
 def test_a_password_given_as_a_value_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         _load(tmp_path, _SERVER.replace("{env: BMC_PASSWORD}", "hunter2"))

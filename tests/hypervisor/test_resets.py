@@ -46,6 +46,7 @@ def follow(resets: Resets, *said: Said, at: float = 0.0) -> list[str]:
         ([XEN, LINUX, ("xen", "'R' pressed -> rebooting machine"), XEN], []),
         ([XEN, ("xen", "Domain 3 (vcpu#0) crashed on cpu#1:"), XEN], [XEN]),
         ([XEN, ("xen", "(d1) SeaBIOS (version 1.16)"), ("domu1", "SeaBIOS (version 1.16)")], []),
+        ([XEN, ("dom0", "[    0.0] AMIBIOS detected"), LINUX], []),  # dom0's kernel says so
         ([XEN, LINUX, GAP, XEN, LINUX], []),  # a BMC that repeats what it has
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,94 @@ def test_an_entry_of_somebody_elses_stays(section: Booting) -> None:
     assert text.count("menuentry") == 2 and "/new" in text and "/old" not in text
     grub.clean(shell, section)
     assert custom.read_text() == "menuentry 'theirs' { true }\n"
+
+
+THEIRS = b"menuentry 'theirs' { true; }"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        THEIRS,  # the last line without an end
+        THEIRS + b"\n",
+        b"\n\n" + THEIRS + b"\r\n\r\n",
+        "menuentry 'größe' { true; }\n".encode("latin-1"),
+        "menuentry 'größe' { true; }\n".encode(),
+        b"\xff\xfe\x00",
+    ],
+)
+def test_what_is_somebody_elses_is_kept_byte_for_byte(section: Booting, before: bytes) -> None:
+    shell, custom = Here(), Path(section.grub, "custom.cfg")
+    custom.write_bytes(before)
+    for _ in range(3):
+        grub.write_entry(shell, section, ["true"])
+        assert custom.read_bytes().startswith(before)
+        assert custom.read_text("latin-1").count(grub._BEGIN) == 1
+    grub.clean(shell, section)
+    assert custom.read_bytes() == before
+
+
+def test_a_block_of_an_older_harness_is_replaced(section: Booting) -> None:
+    shell, custom = Here(), Path(section.grub, "custom.cfg")
+    old = f"{grub._BEGIN}\nmenuentry 'x' --id x {{\n}}\n{grub._END}\n"
+    custom.write_text(f"# theirs\n{old}# after\n")
+    grub.write_entry(shell, section, ["true"])
+    assert custom.read_text().count("menuentry") == 1
+    grub.clean(shell, section)
+    assert custom.read_text() == "# theirs\n# after\n"
+
+
+def test_mode_owner_and_link_of_custom_cfg_are_kept(section: Booting, tmp_path: Path) -> None:
+    shell, custom, real = Here(), Path(section.grub, "custom.cfg"), tmp_path / "real.cfg"
+    real.write_text("password_pbkdf2 root x\n")
+    real.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(real, 1234, 2345)
+    custom.symlink_to(real)
+    before = real.stat()
+    for change in (lambda: grub.write_entry(shell, section, ["true"]),
+                   lambda: grub.clean(shell, section)):  # fmt: skip
+        change()
+        after = real.stat()
+        assert custom.is_symlink()
+        assert (after.st_mode, after.st_uid, after.st_gid) == (
+            before.st_mode,
+            before.st_uid,
+            before.st_gid,
+        )
+    assert real.read_text() == "password_pbkdf2 root x\n"
+
+
+def test_the_entry_needs_no_password_of_grub(section: Booting) -> None:
+    grub.write_entry(Here(), section, ["true"])
+    assert (
+        f"menuentry '{grub.ENTRY}' --unrestricted" in Path(section.grub, "custom.cfg").read_text()
+    )
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+def test_words_are_passed_on_as_they_are(arch: Arch, section: Booting) -> None:
+    words = "console=com1 crashkernel=1G-4G:128M<2G x;y $z {a} #b *"
+    lines = grub.entry(arch, SYSTEM, xen_args=words, dom0_args="root=/dev/ram0")
+    grub.write_entry(Here(), section, lines)
+    (xen,) = [line for line in lines if words.split()[0] in line]
+    said = subprocess.run(
+        ["sh", "-c", f"printf '%s ' {xen}"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.rstrip().endswith(words)
+    if program := shutil.which("grub-script-check"):
+        subprocess.run([program, Path(section.grub, "custom.cfg")], check=True)
+
+
+def test_what_grub_needs_to_see_the_folder_is_loaded_first() -> None:
+    system = replace(SYSTEM, modules=("part_gpt", "lvm", "ext2"))
+    lines = grub.entry(Arch.X86_64, system, xen_args="", dom0_args="")
+    assert lines[1:5] == [
+        "insmod part_gpt",
+        "insmod lvm",
+        "insmod ext2",
+        "search --no-floppy --fs-uuid --set=root 2426ac68",
+    ]
 
 
 @given(st.text(), st.text(alphabet="{}\n#' abc"))

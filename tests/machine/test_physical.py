@@ -165,6 +165,21 @@ def test_a_dom0_without_network_is_told_at_once(toy: ToyServer, make: Make) -> N
         wait(machine)
 
 
+def test_firmware_that_dom0_lacks_is_named(toy: ToyServer, make: Make) -> None:
+    toy.says = (
+        b"(XEN) up\r\n"
+        b"[    2.1] bnx2 0000:01:00.0: Direct firmware load for bnx2/x.fw failed with error -2\r\n"
+        b"[    2.2] bnx2 0000:01:00.0: firmware: failed to load bnx2/x.fw (-2)\r\n"
+        b"harness: dom0 network failed at 3.0: no eth0\r\n"
+    )
+    machine = make()
+    machine.power_on()
+    with pytest.raises(
+        LabError, match=r"did not find the firmware bnx2/x\.fw: dom0's image has no"
+    ):
+        wait(machine)
+
+
 def test_a_disk_that_fills_up_leaves_nothing(toy: ToyServer, make: Make) -> None:
     (toy.folder / "bin/sha256sum").write_text(
         "#!/bin/sh\necho no space left on device >&2; exit 1\n"

@@ -16,8 +16,34 @@ if [ "${next_entry}" ] ; then set default="${next_entry}"; set next_entry=; save
 if [ -f ${config_directory}/custom.cfg ]; then source ${config_directory}/custom.cfg; fi
 """
 _TOOLS = (
-    *("awk", "basename", "cat", "chgrp", "chmod", "chown", "cp", "cut", "df", "dirname", "env"),
-    *("find", "grep", "head", "id", "ls", "mkdir", "mktemp", "mv", "od", "printf", "readlink"),
+    *(
+        "awk",
+        "base64",
+        "basename",
+        "cat",
+        "chgrp",
+        "chmod",
+        "chown",
+        "cp",
+        "cut",
+        "df",
+        "dirname",
+        "env",
+    ),
+    *(
+        "find",
+        "grep",
+        "head",
+        "id",
+        "ls",
+        "mkdir",
+        "mktemp",
+        "mv",
+        "od",
+        "printf",
+        "readlink",
+        "realpath",
+    ),
     *("rm", "sed", "sh", "sha256sum", "sort", "stat", "sync", "tail", "test", "touch", "tr", "wc"),
 )
 
@@ -34,6 +60,7 @@ class ToyDefaultSystem:
         self.addresses: dict[str, str] = {}  # interface: what `ip -4 -o addr show dev` prints
         self.interfaces: dict[str, str] = {"lo": "no device", "eth0": "driver igb"}
         self.probes: dict[tuple[bool, str], str] = {}  # (of our folder, target): answer
+        self.bond_mode = "active-backup 1"
         self.ssh = ""  # the server's address as sshd tells it
 
     @property
@@ -74,7 +101,7 @@ class ToyDefaultSystem:
         return _Inside(self.folder)
 
     def _lowers(self, name: str) -> list[str]:
-        return [one for one, said in self.interfaces.items() if f"lower of {name}" in said]
+        return [one for one, said in self.interfaces.items() if said.endswith(f"lower of {name}")]
 
     def _write_sysfs(self) -> None:
         net = self.folder / "sys/class/net"
@@ -97,6 +124,7 @@ class ToyDefaultSystem:
                 (net / name / f"lower_{lower}").symlink_to(net / lower)
             if lowers and name.startswith("bond"):
                 (net / name / "bonding").mkdir()
+                (net / name / "bonding/mode").write_text(f"{self.bond_mode}\n")
                 (net / name / "bonding/active_slave").write_text(f"{lowers[0]}\n")
             elif lowers and "." not in name:
                 (net / name / "bridge").mkdir()
@@ -113,12 +141,12 @@ class ToyDefaultSystem:
             (programs / tool).symlink_to(str(shutil.which(tool, path="/usr/bin:/bin:/usr/sbin")))
         cases = [("*-6*route*show*default*", self.routes6)]
         cases += [("*route*show*default*", self.routes)]
-        main = next(
-            (w[i + 1] for w in [self.routes.split()] for i, x in enumerate(w) if x == "dev"), ""
-        )
+        words = self.routes.split()
+        cards = [name for name in self.interfaces if self.driver(name)]
+        main = words[words.index("dev") + 1] if "dev" in words else cards[0]
         for name in self.interfaces:
             told = self.addresses.get(name, "")
-            if not told and name == (main or "eth0") and not self.addresses:
+            if name == main and not self.addresses:
                 told = f"2: {name}    inet 192.0.2.9/24 brd 192.0.2.255 scope global {name}"
             cases.append((f"*-4*addr*dev {name}", told))
         self._program("ip", cases)

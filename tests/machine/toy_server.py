@@ -32,7 +32,7 @@ from harness.config.physical import (
 from harness.domains.keys import RunKeys
 
 _STUBS = {
-    "grub-probe": "echo 2426ac68",
+    "grub-probe": 'case "$1" in *uuid) echo 2426ac68;; *fs) echo ext2;; *map) echo gpt;; esac',
     "grub-mkrelpath": 'echo "$1"',
     "grub-reboot": 'echo next_entry=$2 >"$TOY/grub/grubenv"',
     "grub-editenv": '[ "$2" != unset ] || : >"$1"; cat "$1"',

@@ -100,8 +100,14 @@ class Redfish:
             if getattr(error, "status_code", 0) == 403:
                 what = "the BMC: the user's role does not allow it"
             raise LabError(what, where=self.name) from None
-        except errors.ConnectionError:
+        except errors.ConnectionError as error:
             self._found = None
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise LabError(
+                    "the BMC's certificate is not trusted",
+                    where=self.name,
+                    hint="set verify in lab.yaml: the file of its CA, or false",
+                ) from None
             raise LabError("the BMC does not answer", where=self.name) from None
         except errors.SushyError as error:  # keeps its session: a BMC has few of them
             raise LabError(f"the BMC answers: {error}", where=self.name) from None

@@ -11,7 +11,7 @@ from harness.verdict import LabError
 
 _SECONDS = 15.0  # to connect
 _IAC, _DONT, _DO, _WONT, _WILL, _SB, _SE = 255, 254, 253, 252, 251, 250, 240
-_CR, _NUL = 13, 0
+_NUL = 0
 _BINARY, _ECHO, _SUPPRESS_GO_AHEAD = 0, 1, 3
 # A negotiation of one option is some bytes long.  What is longer is none: it is passed over, so
 # that nobody makes us wait for its end, with ever more of it in memory.
@@ -69,12 +69,12 @@ class Telnet:
         text, answer, at = bytearray(), bytearray(), 0
         self._rest = b""
         while at < len(data):
-            if data[at] != _IAC:
-                if not (self._after_cr and data[at] == _NUL) or self._binary:
-                    text.append(data[at])
-                self._after_cr = data[at] == _CR
-                at += 1
-                continue
+            command = data.find(_IAC, at)
+            command = len(data) if command < 0 else command
+            text += self._without_nul(data[at:command])
+            at = command
+            if at == len(data):
+                break
             length = _length(data, at)
             if length == 0 and len(data) - at <= _LONGEST:
                 self._rest = data[at:]
@@ -90,6 +90,15 @@ class Telnet:
             answer += _reply(data[at : at + length])
             at += length
         return bytes(text), bytes(answer)
+
+    def _without_nul(self, text: bytes) -> bytes:
+        """Return ``text`` without the NULs that only say of a CR that it stands alone."""
+        if not text or self._binary:
+            return text
+        if self._after_cr and text[0] == _NUL:
+            text = text[1:]
+        self._after_cr = text.endswith(b"\r")
+        return text.replace(b"\r\0", b"\r")
 
 
 def _length(data: bytes, at: int) -> int:
