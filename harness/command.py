@@ -110,6 +110,21 @@ def child(
         yield started
 
 
+def check(words: Sequence[str], env: Mapping[str, str | None]) -> None:
+    """CommandFailed if Linux cannot pass one of ``words``, or a variable of ``env``, to a program:
+    a text from a file may have a NUL or half a character in it."""
+    shown = [(word, repr(word)) for word in words]
+    shown += [(f"{name}={value}", f"${name}") for name, value in env.items()]  # may be a secret
+    for text, told in shown:
+        try:
+            passed = b"\0" not in os.fsencode(text)
+        except UnicodeEncodeError:
+            passed = False
+        if not passed:
+            name = words[0] if words[0].isprintable() else repr(words[0])
+            raise CommandFailed(f"cannot start {name}: {told} cannot be passed on", output="")
+
+
 @contextlib.contextmanager
 def log_file(log: Path) -> Iterator[IO[bytes]]:
     """Open ``log`` for the output of a program; LabError if it cannot be written."""
@@ -146,6 +161,9 @@ def _group(
             )
         except OSError as error:
             raise CommandFailed(f"cannot start {words[0]}: {error.strerror}", output="") from error
+        except ValueError:
+            check(words, env or {})
+            raise
         try:
             watch(f"{child.pid}\n")
             yield child

@@ -4,7 +4,8 @@
 Revisions, addresses and names come from users, plans and files.  None of them reaches git as an
 option: a value that begins with "-" is refused here, and ``--end-of-options`` stands before
 values where git's command knows it.  A repository is fetched only by the transports listed here:
-"ext::" would run any program.
+"ext::" would run any program.  The configuration that a repository brings along (a tree out of an
+archive may have one) runs no program either: no hook, no monitor, no filter, no signature check.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ _ENVIRONMENT: dict[str, str | None] = {
     "GIT_ALLOW_PROTOCOL": ":".join(_TRANSPORTS),
     "GIT_TERMINAL_PROMPT": "0",  # a password that nobody can type is an error at once
 }
+# What a repository's own configuration could have git run for the commands that we use.
+_HARMLESS = tuple(
+    word
+    for setting in (
+        "core.fsmonitor=false",
+        f"core.hooksPath={os.devnull}",
+        "log.showSignature=false",
+    )
+    for word in ("-c", setting)
+)
 # With a fixed identity and date, the same change always makes the same commit id.
 IDENTITY = {
     f"GIT_{who}_{what}": value
@@ -73,11 +84,29 @@ def run(
     """
     at: list[str | Path] = ["--git-dir", home] if home else ["-C", tree] if tree else []
     return command.run(
-        [command.which("git", "git"), *at, *words],
+        [command.which("git", "git"), *_HARMLESS, *at, *words],
         env={**_ENVIRONMENT, **(env or {})},
         stdin=stdin,
         timeout=timeout,
     )
+
+
+def unfiltered(home: Path) -> dict[str, str | None]:
+    """Return an environment in which git writes files as they are in the repository ``home``.
+
+    Without it, the filters of its configuration would run: for ``archive`` and ``checkout``.
+    """
+    drivers = r"^filter\..*\.(clean|smudge|process|required)$"
+    try:
+        said = run("config", "--null", "--name-only", "--get-regexp", drivers, home=home)
+    except command.CommandFailed:  # there is none
+        return {}
+    names = sorted({name for name in said.split("\0") if name})
+    env: dict[str, str | None] = {"GIT_CONFIG_COUNT": str(len(names))}
+    for number, name in enumerate(names):
+        env[f"GIT_CONFIG_KEY_{number}"] = name
+        env[f"GIT_CONFIG_VALUE_{number}"] = "false" if name.endswith(".required") else ""
+    return env
 
 
 def revision(text: str, where: str) -> str:
@@ -100,8 +129,9 @@ def repository(text: str, where: str) -> str:
 
 
 def said(error: command.CommandFailed) -> str:
-    """Return the last line that git printed before it failed."""
-    return (error.output.strip().splitlines() or ["git gave no reason"])[-1]
+    """Return the line that git printed as the reason of its failure."""
+    lines = error.output.strip().splitlines() or ["git gave no reason"]
+    return next((line for line in lines if line.startswith("fatal: ")), lines[-1])
 
 
 def _value(text: str, where: str, what: str, hint: str) -> str:

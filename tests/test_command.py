@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from harness.command import CommandFailed, child, run, which
+from harness.machine.wires.program import Program
 from harness.verdict import LabError, Verdict
 
 
@@ -204,3 +205,19 @@ def test_what_a_reaped_leader_left_is_killed_all_the_same(tmp_path: Path) -> Non
         leader.wait()
         assert psutil.pid_exists(_pid(tmp_path))
     assert _gone(_pid(tmp_path))
+
+
+@pytest.mark.parametrize("word", ["a\0b", "a\ud800b"])
+def test_a_word_that_no_program_can_be_given_is_told(word: str) -> None:
+    """Trust: it was a traceback.  A forked console program even went on as a second harness."""
+    with pytest.raises(CommandFailed, match=r"cannot start echo: .* cannot be passed on"):
+        run(["echo", word])
+    with pytest.raises(CommandFailed, match=r"cannot start echo: .* cannot be passed on"):
+        run(["echo"], env={"NAME": word})
+    with pytest.raises(CommandFailed) as secret:
+        run(["echo"], env={"PASSWORD": word})
+    assert "$PASSWORD" in str(secret.value) and repr(word)[1:-1] not in str(secret.value)
+    ours = os.getpid()
+    with pytest.raises(LabError, match=r"cannot start echo: .* cannot be passed on"):
+        Program(["echo", word])
+    assert os.getpid() == ours

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -160,3 +161,73 @@ def test_git_never_waits_for_a_person(tmp_path: Path) -> None:
     assert said
     with pytest.raises(LabError):
         git.run("ls-remote", "--", "http://127.0.0.1:1/none.git", timeout=20)
+
+
+def _planted(repository: Path, mark: Path, *settings: tuple[str, str]) -> None:
+    """Put settings into the repository's own configuration that make git run ``touch MARK``."""
+    (repository / ".git/info").mkdir(exist_ok=True)
+    (repository / ".git/info/attributes").write_text("* filter=planted\n")
+    for name, value in settings:
+        _git(repository, "config", name, value.format(mark=mark))
+
+
+# Trust, 1, a second time: each of these ran `touch MARK` when the harness only looked at a tree.
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [("core.fsmonitor", "touch {mark};false")],
+        [("filter.planted.smudge", "touch {mark};cat"), ("filter.planted.required", "true")],
+        [("filter.planted.process", "touch {mark};cat")],
+        [("core.hooksPath", "{mark}.hooks")],
+        [("log.showSignature", "true"), ("gpg.program", "{mark}.gpg")],
+    ],
+    ids=lambda settings: settings[0][0],
+)
+def test_the_configuration_of_a_repository_runs_nothing(
+    repository: Path, tmp_path: Path, settings: list[tuple[str, str]]
+) -> None:
+    mark = tmp_path / "mark"
+    for script in (tmp_path / "mark.gpg", tmp_path / "mark.hooks/reference-transaction"):
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\ntouch {mark}\n")
+        script.chmod(0o755)
+    signed = subprocess.run(
+        ["git", "-C", repository, "cat-file", "commit", "HEAD"], capture_output=True, check=True
+    ).stdout.replace(b"\n\n", b"\ngpgsig -----BEGIN PGP SIGNATURE-----\n x\n\n", 1)
+    made = subprocess.run(
+        ["git", "-C", repository, "hash-object", "-t", "commit", "-w", "--stdin"],
+        input=signed,
+        capture_output=True,
+        check=True,
+    )
+    commit = made.stdout.decode().strip()
+    _planted(repository, mark, *settings)
+    mark.unlink(missing_ok=True)  # git may have run it when it wrote the configuration
+    source.from_dir(repository)
+    found = source.from_git(str(repository), commit)
+    assert (found.tree / "xen/Makefile").read_text()
+    history = Repository.open(str(repository))
+    assert history.subject(commit) == "second"
+    history.between(history.commit("main~1", "--good"), history.commit("main", "--bad"))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "ref", ["main:refs/heads/planted", "+refs/heads/*:refs/heads/*", "^main", "+main", "refs/*"]
+)
+def test_a_ref_of_a_remote_is_no_refspec(repository: Path, ref: str) -> None:
+    with pytest.raises(ConfigError, match="names no commit of another repository"):
+        source.from_git(f"file://{repository}", ref)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_repository_of_another_user_is_refused_with_the_reason(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    for path in (repository, *repository.rglob("*")):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    with pytest.raises(ConfigError, match="dubious ownership"):
+        source.from_git(f"{scheme}{repository}", "main")

@@ -109,9 +109,9 @@ def command(
 def _forced(scenario: str, asked: RunOptions) -> list[dict[str, Any]]:
     """Force the interleaving of ``scenario`` that shows the fault, ``asked.repeat`` times; return
     each time as a test."""
-    words = [scenario, f"--repeat={asked.repeat}", "--stress-repeat=0"]
+    expose = ["interleave", "expose", f"--repeat={asked.repeat}", "--stress-repeat=0"]
     options = RunOptions(host=asked.host, lab=asked.lab, out=asked.out).with_xen(asked)
-    found = child.run(options, words, of=("interleave", "expose"))
+    found = child.run(options, [scenario], of=expose)
     name = f"forced-{scenario}"
     if "exposed" not in found:
         message = str(found.get("error", "the scenario was not run"))

@@ -141,7 +141,8 @@ def _unpacked(home: Path, treeish: str) -> Path:
     def unpack(folder: Path) -> None:
         tarball = folder / "tree.tar"
         there = git.run("ls-tree", "--name-only", treeish, "--", *_UNPACKED, home=home).splitlines()
-        git.run("archive", "--format=tar", "-o", tarball, treeish, "--", *there, home=home)
+        what = ("--format=tar", "-o", tarball, treeish, "--", *there)
+        git.run("archive", *what, home=home, env=git.unfiltered(home))
         own = "--no-same-owner"  # not a user that the tree names
         command.run([command.which("tar", "tar"), own, "-xf", tarball, "-C", folder])
         tarball.unlink()
@@ -223,6 +224,12 @@ def _commit(home: Path, ref: str) -> str:
 
 def _fetch(url: str, ref: str) -> Path:
     """Return a bare repository in the cache whose FETCH_HEAD is ``ref`` of ``url``."""
+    if re.search(r"[:*^]|^\+", ref):  # a refspec: it would write other refs than FETCH_HEAD
+        raise ConfigError(
+            f"{ref!r} names no commit of another repository",
+            where="--xen-ref",
+            hint="give a branch, a tag or the full id of a commit",
+        )
     shelf = cache.shelf("xen-git-remotes")
     home = shelf / cache.key(url, ref)
     try:

@@ -42,6 +42,10 @@ class Facts:
     nested: str  # parameter "nested" of kvm_intel or kvm_amd; "": unknown
 
 
+class NotTried(LabError):
+    """A trial boot failed, but for a reason that says nothing about KVM."""
+
+
 def facts(root: Path = Path("/")) -> Facts:
     """Read the facts from proc, sys and dev below ``root``."""
     device = root / "dev/kvm"
@@ -85,15 +89,22 @@ def choose(wanted: Accel, arch: Arch, trial: Callable[[], str]) -> Choice:
     """Return the accelerator for a host whose lab.yaml says ``wanted``.
 
     ``trial`` boots Xen under KVM for a moment and returns "" or what went wrong; its
-    answer is remembered for this machine, kernel and architecture.  LabError if ``wanted``
-    is "kvm" and KVM cannot run Xen here.
+    answer is remembered for this machine, kernel and architecture.  If it raises NotTried, nothing
+    is remembered, and the next run tries again.  LabError if ``wanted`` is "kvm" and KVM cannot
+    run Xen here.
     """
     if wanted == "tcg":
         return Choice("tcg", "asked for")
     seen = facts()
     why_not = obstacle(arch, seen)
     if not why_not:
-        why_not = _remembered(arch, seen, trial)
+        try:
+            why_not = _remembered(arch, seen, trial)
+        except NotTried as error:
+            unknown = f"not known whether KVM can run Xen here: {error.what}"
+            if wanted == "kvm":
+                raise LabError(unknown, hint="correct that, or use accel: auto or tcg") from error
+            return Choice("tcg", unknown)
     if not why_not:
         return Choice("kvm", "a trial boot of Xen under KVM worked")
     if wanted == "kvm":

@@ -8,12 +8,14 @@ free at once.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from filelock import FileLock, Timeout
+from pathlib import Path
 
 from harness import cache
 from harness.verdict import LabError
@@ -34,19 +36,21 @@ def slot(cpus: int, notice: Callable[[str], None]) -> Iterator[None]:
 
     shelf = cache.shelf("slots")
     try:
-        turn = _first_free([FileLock(shelf / "queue.lock")], waits)
+        turn = _first_free([shelf / "queue.lock"], waits)
         try:
-            lock = _first_free([FileLock(shelf / f"{n}.lock") for n in range(slots(cpus))], waits)
+            held = _first_free([shelf / f"{n}.lock" for n in range(slots(cpus))], waits)
         finally:
-            turn.release()
+            os.close(turn)
     except OSError as error:
         raise LabError(
-            f"cannot hold a CPU slot for the machine: {error}", where=str(shelf)
+            f"cannot hold a CPU slot for the machine: {error.strerror}",
+            where=str(error.filename or shelf),
+            hint=f"correct the permissions there, or set {cache.ENVIRONMENT} to another directory",
         ) from error
     try:
         yield
     finally:
-        lock.release()
+        os.close(held)
 
 
 def slots(cpus: int, ours: int | None = None) -> int:
@@ -54,13 +58,36 @@ def slots(cpus: int, ours: int | None = None) -> int:
     return max(1, (ours or len(os.sched_getaffinity(0))) // cpus)
 
 
-def _first_free(locks: list[FileLock], notice: Callable[[], None]) -> FileLock:
+def _first_free(paths: list[Path], notice: Callable[[], None]) -> int:
+    """Lock the first free one of ``paths``, and return its descriptor: closing it unlocks."""
     while True:
-        for lock in locks:
+        for path in paths:
+            file = _opened(path)
             try:
-                lock.acquire(timeout=0)
-                return lock
-            except Timeout:
-                continue
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return file
+            except BlockingIOError:
+                os.close(file)
+            except BaseException:
+                os.close(file)
+                raise
         notice()
         time.sleep(_PAUSE)
+
+
+def _opened(path: Path) -> int:
+    """Open a lock file for reading, which is enough to lock it: its owner may be another user."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                raise LabError(
+                    "this is no lock file",
+                    where=str(path),
+                    hint="see who may write in that folder, and remove it",
+                )
+            return os.open(path, flags)
+        with contextlib.suppress(FileExistsError):  # another run was faster
+            file = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+            os.fchmod(file, 0o644)  # whatever the umask: other users wait for it as well
+            return file

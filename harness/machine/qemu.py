@@ -142,6 +142,13 @@ class QemuMachine:
         assert self._domain is not None
         self._domain.resume()
 
+    def connected(self) -> bool:
+        """Say whether libvirt is still there: QEMU ends with our connection to it."""
+        try:
+            return self._connection is not None and bool(self._connection.isAlive())
+        except libvirt.libvirtError:
+            return False
+
     def power_off(self) -> None:
         """Destroy the domain and end the recording."""
         if self._domain is not None:

@@ -39,13 +39,13 @@ def run(
     seconds: float | None = None,
     stop: Event | None = None,
 ) -> dict[str, Any]:
-    """Run ``evtchn-harness run --json OPTIONS ARGUMENTS``, or the command ``of``, to its end.
+    """Run ``evtchn-harness run --json OPTIONS -- ARGUMENTS``, or the command ``of``, to its end.
 
     Returns its JSON document, which has ``error`` if the run was killed; {} if it printed none.
     Its stderr goes to the file ``log`` if that is given, else to our stderr.  ConfigError if it
     could not begin; LabError if we ended it, after ``seconds`` or because ``stop`` was set.
     """
-    with started([*of, *arguments], options, log=log) as child:
+    with started(of, options, operands=arguments, log=log) as child:
         said = wait(child, seconds=seconds, stop=stop)
     document = read(said)
     if child.returncode < 0:
@@ -61,11 +61,14 @@ def started(
     arguments: Sequence[str],
     options: XenOptions,
     *,
+    operands: Sequence[str] = (),
     log: Path | None = None,
     quiet: bool = False,
     nice: int = 0,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start ``evtchn-harness ARGUMENTS --json OPTIONS``; its stdout is a pipe.
+    """Start ``evtchn-harness ARGUMENTS --json OPTIONS -- OPERANDS``; its stdout is a pipe.
+
+    ``operands`` may come from a plan or a command line, and are never taken for options.
 
     Its stderr is ours, or goes to the file ``log``, or is dropped if ``quiet``.  At the end of the
     block, what is left of its process group is killed.
@@ -77,7 +80,7 @@ def started(
         terminal = subprocess.DEVNULL if quiet else None
         child = stack.enter_context(
             command.child(
-                [*program, *arguments, "--json", *words(options)],
+                [*program, *arguments, "--json", *words(options), "--", *operands],
                 stdout=subprocess.PIPE,
                 stderr=stack.enter_context(command.log_file(log)) if log else terminal,
                 patience=_END_SECONDS,

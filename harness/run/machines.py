@@ -6,6 +6,7 @@ Only this file distinguishes the kinds of hosts: machines under QEMU, and server
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 from collections.abc import Callable, Iterator
@@ -223,18 +224,26 @@ def _whole(image: Path, folder: Path) -> Path:
 
 
 def _trial(host: QemuHost, boot: Boot) -> str:
-    """Boot Xen under KVM until dom0's kernel prints a line; return "" or what went wrong."""
-    with scratch() as folder:
+    """Boot Xen under KVM until dom0's kernel prints a line; return "" or what went wrong.
+
+    NotTried if libvirt failed, or if Xen crashed: the Xen under test may do that anywhere.
+    """
+    with scratch() as folder, contextlib.ExitStack() as stack:
         console = Console(folder / "console")
         choice = accel.Choice("kvm", "trial")
         machine = QemuMachine(host, boot, choice, folder=folder, console=console)
+        stack.callback(machine.power_off)
         try:
             machine.power_on()
+        except LabError as error:
+            raise accel.NotTried(error.what) from error
+        try:
             console.expect("Linux version", _TRIAL_SECONDS, check=machine.check)
         except (LabError, HypervisorError) as error:
-            return f"a trial boot under KVM failed: {error.what}"
-        finally:
-            machine.power_off()
+            told = f"a trial boot under KVM failed: {error.what}"
+            if isinstance(error, HypervisorError) or not machine.connected():
+                raise accel.NotTried(told) from error
+            return told
     return ""
 
 

@@ -77,3 +77,23 @@ def test_kvm_asked_for_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> No
 def test_tcg_asked_for_needs_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accel, "facts", lambda: pytest.fail("looked"))
     assert accel.choose("tcg", Arch.X86_64, lambda: "").accel == "tcg"
+
+
+@pytest.mark.parametrize("later", ["", "it span in its instruction emulator"])
+def test_a_trial_that_says_nothing_about_kvm_is_not_remembered(
+    monkeypatch: pytest.MonkeyPatch, later: str
+) -> None:
+    """Trust: libvirt was down once, and KVM was not used on this computer ever again."""
+    monkeypatch.setattr(accel, "facts", lambda: GOOD)
+
+    def no_libvirt() -> str:
+        raise accel.NotTried("cannot reach libvirt: no socket")
+
+    first = accel.choose("auto", Arch.X86_64, no_libvirt)
+    assert (first.accel, first.reason) == (
+        "tcg",
+        "not known whether KVM can run Xen here: cannot reach libvirt: no socket",
+    )
+    with pytest.raises(LabError, match=r"^not known whether KVM can .*: cannot reach libvirt"):
+        accel.choose("kvm", Arch.X86_64, no_libvirt)
+    assert accel.choose("auto", Arch.X86_64, lambda: later).accel == ("tcg" if later else "kvm")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from harness import cache
 from harness.machine import cpu_slots
+from harness.verdict import LabError
 
 pytestmark = pytest.mark.slow
 
@@ -73,3 +76,49 @@ def test_a_loop_of_runs_lets_others_in_at_once() -> None:
     finally:
         loop.kill()
         loop.wait()
+
+
+TAKE = "from harness.machine.cpu_slots import slot\nwith slot(10**6, print): print('held')"
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs root, setpriv")
+def test_root_first_and_a_user_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trust, 2: both take turns at the same slots; the user was refused without a hint."""
+    home = Path("/var/tmp") / f"slots-{os.getpid()}"
+    monkeypatch.setenv(cache.ENVIRONMENT, str(home))
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    words = [*as_nobody, sys.executable, "-c", TAKE]
+    try:
+        with cpu_slots.slot(10**6, lambda text: None):
+            user = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+            assert user.stdout is not None
+            assert user.stdout.readline().startswith("waiting until another run ends")
+        assert user.communicate(timeout=60)[0].endswith("held\n")
+        assert user.returncode == 0
+        (home / "slots").chmod(0o700)
+        refused = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        assert "cannot hold a CPU slot for the machine: Permission denied" in refused.stderr
+        assert f"set {cache.ENVIRONMENT}" in refused.stderr
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "symlink", "folder"])
+@pytest.mark.parametrize("name", ["queue.lock", "0.lock"])
+def test_what_is_no_lock_file_is_refused_with_the_reason(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    path = tmp_path / "cache/slots" / name
+    path.parent.mkdir(parents=True)
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "symlink":
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.mkdir()
+    with (
+        pytest.raises(LabError, match=rf"{name}: this is no lock file.*remove it"),
+        cpu_slots.slot(10**6, lambda text: None),
+    ):
+        pass
+    assert not (tmp_path / "elsewhere").exists()

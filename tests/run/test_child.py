@@ -135,7 +135,7 @@ def test_it_ends_when_its_parent_is_killed() -> None:
 def test_what_cannot_begin_is_a_mistake_of_the_user(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown host 'nowhere'"):
         child.run(RunOptions(host=("nowhere",), out=tmp_path / "out"))
-    with pytest.raises(ConfigError, match="No such option"):
+    with pytest.raises(ConfigError, match="--no-such-option: no such test file"):
         child.run(RunOptions(), ["--no-such-option"])
 
 

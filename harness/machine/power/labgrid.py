@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -74,13 +75,16 @@ class Labgrid:
         try:
             yield
         finally:
+            # Only if it is still ours: "release" would end any harness's, after somebody (an
+            # administrator) had released ours and another run had acquired the place.
             with contextlib.suppress(LabError):
-                self._client("release")
+                self._client("release-from", f"{_host()}/{_user()}")
 
     def _client(self, *words: str) -> str:
         section = self._section
-        argv = [_program(), "-x", section.coordinator, "-p", section.place, *words]
-        env = {"LG_USERNAME": os.environ.get("LG_USERNAME", "evtchn-harness")}
+        where = [f"--coordinator={section.coordinator}", f"--place={section.place}"]
+        argv = [_program(), *where, *words]
+        env = {"LG_USERNAME": _user(), "LG_HOSTNAME": _host()}
         try:
             return command.run(argv, env=env, timeout=_SECONDS)
         except CommandFailed as error:
@@ -97,6 +101,14 @@ def places(sections: Iterable[PowerDriver]) -> Iterator[None]:
             if isinstance(section, LabgridPower):
                 stack.enter_context(Labgrid(section).held())
         yield
+
+
+def _user() -> str:
+    return os.environ.get("LG_USERNAME", "evtchn-harness")
+
+
+def _host() -> str:
+    return os.environ.get("LG_HOSTNAME", socket.gethostname())
 
 
 def _program() -> str:

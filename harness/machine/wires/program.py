@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import pexpect
 
+from harness import command
 from harness.verdict import LabError
 
 
@@ -18,6 +19,8 @@ class Program:
     """``words`` run on a raw pseudo terminal; they end when it does, SIGKILL of ours included."""
 
     def __init__(self, words: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        # Before the fork: in the child, pexpect would not end what fails for this reason.
+        command.check(words, env or {})
         try:
             self._child = pexpect.spawn(
                 words[0],
