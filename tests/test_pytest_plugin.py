@@ -425,3 +425,26 @@ def test_the_evidence_of_an_error_is_its_own(pytester: pytest.Pytester, lab: Lab
     pytester.path.joinpath("out").rename(pytester.path / "before")
     _, result = run(pytester, "def test_a(xen): pass\n")
     assert result.hosts[0].tests[0].evidence == failed.evidence
+
+
+def test_what_nobody_foresaw_in_a_test_has_its_traceback_in_the_run(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    code, found = run(pytester, "def test_x(xen): {}['gone']")
+    (test,) = [each for each in found.hosts[0].tests if each.name == "x"]
+    assert (code, test.verdict) == (3, Verdict.ERROR)
+    assert re.fullmatch(
+        r"KeyError: 'gone' \(test_it\.py:1\); the traceback is in traceback-1\.txt", test.message
+    )
+    assert "KeyError: 'gone'" in (pytester.path / "out/traceback-1.txt").read_text()
+
+
+def test_an_error_of_pytest_itself_is_one_line_and_a_file(
+    pytester: pytest.Pytester, lab: Lab, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytester.makeconftest("def pytest_runtest_logstart(): raise RuntimeError('broken')")
+    code, found = run(pytester, "def test_x(xen): pass")
+    assert code == 3 and found.verdict is Verdict.MISS
+    assert "broken; the traceback is in" in found.message
+    assert "RuntimeError: broken" in (pytester.path / "out/traceback-1.txt").read_text()
+    assert "INTERNALERROR" not in capfd.readouterr().out

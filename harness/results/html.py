@@ -15,6 +15,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from harness.bounded import printable
 from harness.config.host import is_host_name
 from harness.results import plots
 from harness.results.console import Stream, read_streams
@@ -64,7 +65,8 @@ class Consoles:
 
 def write_html(run: Run) -> None:
     """Write report.html of ``run``; LabError if it cannot be written."""
-    write_whole(run.directory.report, render_html(run))
+    # Escape sequences that a guest has printed: who looks at the page with `cat` is not to obey.
+    write_whole(run.directory.report, printable(render_html(run)))
 
 
 def render_html(run: Run) -> str:

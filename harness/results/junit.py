@@ -27,7 +27,7 @@ def render_junit(run: Run) -> str:
     """Return junit.xml: FAIL is a failure, ERROR and MISS are errors, SKIP is skipped."""
     document = JUnitXml("evtchn-harness")
     for host in run.hosts:
-        suite = TestSuite(host.name)
+        suite = TestSuite(_clean(host.name))
         suite.timestamp = run.started.isoformat(timespec="seconds") if run.started else None
         for name in _PROPERTIES:
             suite.add_property(name, _clean(getattr(host, name)))
@@ -49,7 +49,7 @@ def _host_itself(host: HostRun) -> list[Test]:
 
 
 def _case(host: HostRun, test: Test) -> TestCase:
-    case = TestCase(_clean(test.name), f"evtchn-harness.{host.name}", test.seconds)
+    case = TestCase(_clean(test.name), f"evtchn-harness.{_clean(host.name)}", test.seconds)
     message = _clean(test.message) or test.verdict.value
     match test.verdict:
         case Verdict.FAIL:
