@@ -70,14 +70,22 @@ def text(path: Path, limit: int = DOCUMENT) -> str:
     return content(path, limit).decode("utf-8")
 
 
-def lines(file: BinaryIO, longest: int = LINE) -> Iterator[tuple[bytes | None, bool]]:
-    """Yield (line without its newline, whether it had one); None for a line over ``longest``."""
-    while line := file.readline(longest + 1):
+def lines(
+    file: BinaryIO, longest: int = LINE, most: int = 256 << 20
+) -> Iterator[tuple[bytes | None, bool]]:
+    """Yield (line without its newline, whether it had one); None for a line over ``longest``.
+
+    Ends when more than ``most`` bytes have been read: ``file.tell()`` tells.
+    """
+    read = 0
+    while read <= most and (line := file.readline(longest + 1)):
+        read += len(line)
         whole = line.endswith(b"\n")
         if whole or len(line) <= longest:
             yield line.removesuffix(b"\n"), whole
             continue
-        while not whole and (rest := file.readline(_PIECE)):
+        while not whole and read <= most and (rest := file.readline(_PIECE)):
+            read += len(rest)
             whole = rest.endswith(b"\n")
         yield None, whole
 

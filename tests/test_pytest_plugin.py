@@ -447,3 +447,28 @@ def test_a_host_whose_lease_is_lost_is_not_booted_again(
     assert lab.seen == ["qemu-x86_64 on", "qemu-x86_64 off", "qemu-arm64 on", "qemu-arm64 off"]
     assert run.verdict == "MISS" and run.exit_code == 3
     assert "booting anew" not in said
+
+
+def test_what_nobody_foresaw_in_a_test_has_its_traceback_in_the_run(
+    pytester: pytest.Pytester, lab: Lab
+) -> None:
+    code, found = run(pytester, "def test_x(xen): {}['gone']")
+    (test,) = [each for each in found.hosts[0].tests if each.name == "x"]
+    assert (code, test.verdict) == (3, Verdict.ERROR)
+    assert re.fullmatch(
+        r"KeyError: 'gone' \(test_it\.py:1\); the traceback is in traceback-1\.txt", test.message
+    )
+    assert "KeyError: 'gone'" in (pytester.path / "out/traceback-1.txt").read_text()
+
+
+def test_an_error_of_pytest_itself_is_one_line_and_a_file(
+    pytester: pytest.Pytester, lab: Lab, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytester.makeconftest("def pytest_runtest_logstart(): raise RuntimeError('broken')")
+    # Without pytest's own reporter, as in `evtchn-harness run`.
+    code, found = run(pytester, "def test_x(xen): pass", "-p", "no:terminal")
+    assert code == 3 and found.verdict is Verdict.MISS
+    assert "broken; the traceback is in" in found.message
+    assert "RuntimeError: broken" in (pytester.path / "out/traceback-1.txt").read_text()
+    said = capfd.readouterr()
+    assert "INTERNALERROR" not in said.out + said.err

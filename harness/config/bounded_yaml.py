@@ -30,7 +30,7 @@ def node(written: str) -> yaml.Node | None:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if root is not None and _values(root) > _VALUES:
-        raise ValueError(f"its aliases, written out, are more than {_VALUES:,} values")
+        raise ValueError(f"more than {_VALUES:,} values, with its aliases written out")
     return root
 
 

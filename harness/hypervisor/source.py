@@ -141,7 +141,7 @@ def _unpacked(home: Path, treeish: str) -> Path:
     def unpack(folder: Path) -> None:
         tarball = folder / "tree.tar"
         there = git.run("ls-tree", "--name-only", treeish, "--", *_UNPACKED, home=home).splitlines()
-        what = ("--format=tar", "-o", tarball, treeish, "--", *there)
+        what: tuple[str | Path, ...] = ("--format=tar", "-o", tarball, treeish, "--", *there)
         git.run("archive", *what, home=home, env=git.unfiltered(home))
         own = "--no-same-owner"  # not a user that the tree names
         command.run([command.which("tar", "tar"), own, "-xf", tarball, "-C", folder])

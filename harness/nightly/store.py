@@ -19,6 +19,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from harness import bounded
 from harness.evidence import codec
 from harness.nightly.outcome import RunOutcome
 from harness.nightly.schema import (
@@ -38,6 +39,8 @@ from harness.verdict import ConfigError, HarnessError, LabError, Verdict
 FILE = "nightly.sqlite"
 _NAME = "%Y%m%dT%H%M%SZ"  # of a night: UTC, so that names sort by time
 
+# The second: the name or the error of what is damaged is no text.
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 _VERDICTS = frozenset(Verdict)
 _DAMAGED = "the store is damaged"
 _ANOTHER = "take a copy that was saved, or give another --store"
@@ -67,6 +70,8 @@ class Store:
                 self.home.mkdir(parents=True, exist_ok=True)
                 self._lock = FileLock(self.home / ".lock")
                 self._lock.acquire(timeout=0)
+            if path.exists():
+                bounded.opened(path).close()  # a FIFO would never let us read
             self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._open(path)
         except Timeout:
@@ -75,7 +80,7 @@ class Store:
                 where=str(home),
                 hint="wait until it ends, or give another --store",
             ) from None
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *_UNREADABLE) as error:
             self._unlock()
             raise LabError(
                 f"cannot open the store: {error}",
@@ -140,7 +145,7 @@ class Store:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, _UNREADABLE):
             where = str(self.home / FILE)
             raise LabError(f"{_DAMAGED}: {error}", where=where, hint=_ANOTHER) from error
 

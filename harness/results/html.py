@@ -21,6 +21,7 @@ from harness.results.directory import RunDirectory, write_whole
 from harness.results.manifest import read_manifest
 from harness.results.records import Test
 from harness.results.store import HostRun, Run
+from harness.shown import printable
 from harness.verdict import SEVERITY, Verdict
 
 _BAD = (Verdict.FAIL, Verdict.ERROR, Verdict.MISS)
@@ -63,7 +64,8 @@ class Consoles:
 
 def write_html(run: Run) -> None:
     """Write report.html of ``run``; LabError if it cannot be written."""
-    write_whole(run.directory.report, render_html(run))
+    # Escape sequences that a guest has printed: who looks at the page with `cat` is not to obey.
+    write_whole(run.directory.report, printable(render_html(run)))
 
 
 def render_html(run: Run) -> str:

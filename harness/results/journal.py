@@ -26,7 +26,7 @@ from harness.results.seal import Seals, seal
 from harness.shown import without_secrets_in
 from harness.verdict import ConfigError, HarnessError
 
-_LARGEST = 256 << 20  # bytes of a journal that are read
+_LARGEST = 128 << 20  # bytes of a journal that are read
 _MOST_PROBLEMS = 20  # that are told one by one
 
 
@@ -126,7 +126,7 @@ def read(path: Path) -> Reading:
         with bounded.opened(path) as source:
             growing = _is_locked(source.fileno())
             seals = Seals()
-            for number, (line, whole) in enumerate(bounded.lines(source), 1):
+            for number, (line, whole) in enumerate(bounded.lines(source, most=_LARGEST), 1):
                 if not whole and growing:
                     break
                 try:

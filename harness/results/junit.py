@@ -32,7 +32,7 @@ def render_junit(run: Run) -> str:
     """Return junit.xml: FAIL is a failure, ERROR and MISS are errors, SKIP is skipped."""
     document = JUnitXml("evtchn-harness")
     for host in run.hosts:
-        suite = TestSuite(host.name)
+        suite = TestSuite(_clean(host.name))
         suite.timestamp = run.started.isoformat(timespec="seconds") if run.started else None
         for name in _PROPERTIES:
             suite.add_property(name, _clean(getattr(host, name)))

@@ -21,8 +21,8 @@ _WORDS = (
 _INSERTED = (
     b"\0", b"\n", b"\r\n", b"\xff\xfe", b"\xed\xa0\x80", b"\x1b]0;x\x07", b"\xe2\x80\xa8",
     b"&a [*a]", b"<<: *a\n", b"!!bool x", b"!!float ''", b"- " * 200, b"\xff\xfa" * 50,
-    b"$" * 100, b"#", b"}",
-    b"(XEN) ", b"\nerr errno=999999999999999999999\n", b"bytes=99999999999 ",
+    b"$" * 100, b"#", b"}", b"(XEN) ",
+    b"\nerr errno=999999999999999999999\n", b"bytes=99999999999 ",
 )  # fmt: skip
 
 Change = Callable[[bytes, random.Random], bytes]

@@ -99,14 +99,16 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _file(path: Path, read: Callable[[Path], Answer]) -> Callable[[bytes], Answer]:
-    """Return the reader of bytes that writes them to ``path`` and calls ``read``."""
+@dataclass(frozen=True)
+class OfFile:
+    """Reads bytes by writing them to ``path``, and reading that."""
 
-    def reads(data: bytes) -> Answer:
-        path.write_bytes(data)
-        return read(path)
+    path: Path
+    read: Callable[[Path], Answer]
 
-    return reads
+    def __call__(self, data: bytes) -> Answer:
+        self.path.write_bytes(data)
+        return self.read(self.path)
 
 
 # -- what people write -------------------------------------------------------------------
@@ -129,7 +131,7 @@ hosts:
     limits: {power: 30.5, boot: 600}
 """
     path = place / "lab.yaml"
-    return Reader("lab.yaml", text.encode(), _file(path, lambda path: (load_lab(path), ())))
+    return Reader("lab.yaml", text.encode(), OfFile(path, lambda path: (load_lab(path), ())))
 
 
 def _plan(place: Path) -> Reader:
@@ -150,13 +152,13 @@ kcidb: {origin: me}
         document.finish()
         return plan, ()
 
-    return Reader("PLAN.yaml", text.encode(), _file(place / "plan.yaml", read))
+    return Reader("PLAN.yaml", text.encode(), OfFile(place / "plan.yaml", read))
 
 
 def _secret(place: Path) -> Reader:
     path = place / "password"
     secret = Secret(file=str(path))
-    return Reader("a secret's file", b"s3cret\n", _file(path, lambda path: (secret.read(), ())))
+    return Reader("a secret's file", b"s3cret\n", OfFile(path, lambda path: (secret.read(), ())))
 
 
 def _entry(place: Path) -> Reader:
@@ -170,7 +172,7 @@ shows: {hang: evtchn_write_lock}
 """
     path = folder / "entry.yaml"
     return Reader(
-        "entry.yaml", text.encode(), _file(path, lambda path: (read_entries(["4.17"], place), ()))
+        "entry.yaml", text.encode(), OfFile(path, lambda path: (read_entries(["4.17"], place), ()))
     )
 
 
@@ -200,7 +202,7 @@ index 1..2 100644
     path = place / "mbox"
     both = mail + mail.replace(b"1/2", b"2/2")
     return Reader(
-        "mails (--series)", both, _file(path, lambda path: (series.read([path]), ())), weight=0.3
+        "mails (--series)", both, OfFile(path, lambda path: (series.read([path]), ())), weight=0.3
     )
 
 
@@ -220,7 +222,7 @@ def _journal(place: Path) -> Reader:
         return run, run.problems
 
     content = directory.journal.read_bytes()
-    return Reader("results.jsonl", content, _file(directory.journal, read), True, _unfinished)
+    return Reader("results.jsonl", content, OfFile(directory.journal, read), True, _unfinished)
 
 
 def _report(place: Path) -> Reader:
@@ -231,7 +233,7 @@ def _report(place: Path) -> Reader:
         return run, run.problems
 
     content = directory.journal.read_bytes()
-    return Reader("report", content, _file(directory.journal, read), True, _unfinished, weight=0.1)
+    return Reader("report", content, OfFile(directory.journal, read), True, _unfinished, weight=0.1)
 
 
 def _manifest(place: Path) -> Reader:
@@ -242,7 +244,7 @@ def _manifest(place: Path) -> Reader:
         return run, run.problems
 
     content = directory.manifest.read_bytes()
-    return Reader("manifest.json", content, _file(directory.manifest, read), True)
+    return Reader("manifest.json", content, OfFile(directory.manifest, read), True)
 
 
 def _console_logs(place: Path) -> Reader:
@@ -253,7 +255,7 @@ def _console_logs(place: Path) -> Reader:
     def read(path: Path) -> Answer:
         return read_streams(path.parent, host.console_events), ()
 
-    return Reader("console logs", path.read_bytes(), _file(path, read))
+    return Reader("console logs", path.read_bytes(), OfFile(path, read))
 
 
 def _history(place: Path) -> Reader:
@@ -265,7 +267,7 @@ def _history(place: Path) -> Reader:
         said = [(log.name, log.records.tobytes()) for log in history.threads]
         return (history.flavour, history.release, said), ()
 
-    return Reader("a history (read)", path.read_bytes(), _file(path, read), True)
+    return Reader("a history (read)", path.read_bytes(), OfFile(path, read), True)
 
 
 def _check(place: Path) -> Reader:
@@ -276,7 +278,7 @@ def _check(place: Path) -> Reader:
         result = check(path)
         return (result.verdict, result.operations, result.found), ()
 
-    return Reader("a history (check)", path.read_bytes(), _file(path, read), True, weight=0.5)
+    return Reader("a history (check)", path.read_bytes(), OfFile(path, read), True, weight=0.5)
 
 
 def _bisection(place: Path) -> Reader:
@@ -299,14 +301,14 @@ def _bisection(place: Path) -> Reader:
         """What a killed writer leaves: the rest is done again."""
         return isinstance(answer, tuple) and answer == events[: len(answer)]
 
-    return Reader("bisect.jsonl", path.read_bytes(), _file(path, read), True, is_beginning)
+    return Reader("bisect.jsonl", path.read_bytes(), OfFile(path, read), True, is_beginning)
 
 
 def _replay_file(place: Path) -> Reader:
     content = made().model_dump_json(indent=1).encode()
     path = place / "schedule.json"
     return Reader(
-        "a replay file", content, _file(path, lambda path: (read_file(path), ())), True,
+        "a replay file", content, OfFile(path, lambda path: (read_file(path), ())), True,
         lambda answer: answer == made().model_copy(update={"crc32": ""}),
     )  # fmt: skip
 
@@ -337,7 +339,7 @@ def _nights(place: Path) -> Reader:
                 for night in found
             ], ()
 
-    return Reader("nightly.sqlite", (home / FILE).read_bytes(), _file(home / FILE, read))
+    return Reader("nightly.sqlite", (home / FILE).read_bytes(), OfFile(home / FILE, read))
 
 
 def _coverage(place: Path) -> Reader:
@@ -358,7 +360,7 @@ def _coverage(place: Path) -> Reader:
     content = directory.journal.read_bytes()
     # Cut off between two lines, it is a run that was interrupted: the others may still be shown.
     return Reader(
-        "coverage", content, _file(directory.journal, read), True,
+        "coverage", content, OfFile(directory.journal, read), True,
         lambda answer: directory.journal.read_bytes() in _beginnings(content), weight=0.1,
     )  # fmt: skip
 
@@ -379,7 +381,7 @@ def _suggest(place: Path) -> Reader:
 
     content = directory.journal.read_bytes()
     return Reader(
-        "suggest", content, _file(directory.journal, read), True,
+        "suggest", content, OfFile(directory.journal, read), True,
         lambda answer: directory.journal.read_bytes() in _beginnings(content),
     )  # fmt: skip
 
@@ -466,7 +468,7 @@ def _memory(place: Path) -> Reader:
         found = recover(path, {3: 1})
         return [(each.domid, each.thread, each.records.tobytes()) for each in found], ()
 
-    return Reader("the machine's memory", content, _file(place / "memory", read))
+    return Reader("the machine's memory", content, OfFile(place / "memory", read))
 
 
 class Played:

@@ -67,6 +67,7 @@ class Telnet:
     def _split(self, data: bytes) -> tuple[bytes, bytes]:
         """Return (characters, answers) of ``data``; keep what is a command's beginning."""
         text, answer, at = bytearray(), bytearray(), 0
+        ends = _Ends(data)
         self._rest = b""
         while at < len(data):
             command = data.find(_IAC, at)
@@ -75,7 +76,7 @@ class Telnet:
             at = command
             if at == len(data):
                 break
-            length = _length(data, at)
+            length = _length(data, at, ends)
             if length == 0 and len(data) - at <= _LONGEST:
                 self._rest = data[at:]
                 break
@@ -101,13 +102,27 @@ class Telnet:
         return text.replace(b"\r\0", b"\r")
 
 
-def _length(data: bytes, at: int) -> int:
+class _Ends:
+    """Where negotiations end in ``data``, looked for once."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._next = 0  # the first one from where we are on; -1: there is none
+
+    def after(self, at: int) -> int:
+        """Return where the first end from ``at`` on is; -1 if there is none.  Only go on."""
+        if 0 <= self._next < at or self._next == 0:
+            self._next = self._data.find(bytes((_IAC, _SE)), at)
+        return self._next
+
+
+def _length(data: bytes, at: int, ends: _Ends) -> int:
     """Return how long the command at ``at`` is, 0 when it is not whole yet."""
     there = len(data) - at
     if there < 2:
         return 0
     if data[at + 1] == _SB:
-        end = data.find(bytes((_IAC, _SE)), at)
+        end = ends.after(at)
         return 0 if end < 0 else end + 2 - at
     size = 3 if data[at + 1] in (_DONT, _DO, _WONT, _WILL) else 2
     return size if there >= size else 0
