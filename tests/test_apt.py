@@ -261,6 +261,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
         conf.write_text(
             f'Dir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "{sources}";\n'
             'Acquire::http::Proxy::127.0.0.1 "DIRECT";\nAcquire::http::Timeout "5";\n'
+            'Acquire::http::Proxy::127.0.0.2 "DIRECT";\n'  # where nobody is
         )
         monkeypatch.setenv("APT_CONFIG", str(conf))
         monkeypatch.setenv(cache.ENVIRONMENT, str(tmp_path / "cache"))
@@ -429,19 +430,19 @@ def _list_also(folder: Path, *lines: str) -> None:
 def test_a_third_party_that_does_not_answer_stops_nothing(mirror: Mirror, tmp_path: Path) -> None:
     mirror.binary(SUITE, "tool", "1.0", "amd64")
     mirror.index()
-    _list_also(tmp_path, f"deb [trusted=yes] http://127.0.0.1:1/repo {SUITE} main")
+    _list_also(tmp_path, f"deb [trusted=yes] http://127.0.0.2:1/repo {SUITE} main")
     said: list[str] = []
     for _ in range(2):  # also when the index is there
         assert [deb.name for deb in apt.resolve(Arch.X86_64, ["tool"], notice=said.append)]
     left = [text for text in said if "left out" in text]
-    assert left == [f"left out, it does not answer: http://127.0.0.1:1/repo {SUITE}"]
+    assert left == [f"left out, it does not answer: http://127.0.0.2:1/repo {SUITE}"]
 
 
 def test_the_distributions_own_archive_is_not_left_out(mirror: Mirror, tmp_path: Path) -> None:
     mirror.binary(SUITE, "tool", "1.0", "amd64")
     mirror.index()
-    _list_also(tmp_path, f"deb [trusted=yes] http://127.0.0.1:1 {SUITE}-updates main")
-    with pytest.raises(LabError, match=r"no index of .*127\.0\.0\.1:1"):  # nobody else has it
+    _list_also(tmp_path, f"deb [trusted=yes] http://127.0.0.2:1 {SUITE}-updates main")
+    with pytest.raises(LabError, match=r"no index of .*127\.0\.0\.2:1"):  # nobody else has it
         apt.resolve(Arch.X86_64, ["tool"])
 
 

@@ -227,11 +227,18 @@ def _interleaved(first: bytes, second: bytes) -> set[bytes]:
     return ahead | {second[:1] + rest for rest in _interleaved(first, second[1:])}
 
 
-# Xen's own lines, those of two CPUs that print at once (console_force_unlock: nobody waits any
-# more), and those that Xen prints for a domU (a debug build does, loglevel permitting).
-_TWO_CPUS = b"|".join(map(re.escape, sorted(_interleaved(_MARK, _MARK) - {_MARK + _MARK})))
-_XEN_AGAIN = re.compile(rb"\(XEN\) |" + _TWO_CPUS)
-_XEN_MARK = re.compile(rb"^(?=\(d\d+\) )|" + _XEN_AGAIN.pattern)
+def _any_of(words: set[bytes]) -> bytes:
+    """Return a regular expression for ``words``, none of which begins with another, as a tree."""
+    heads = sorted({word[:1] for word in words if word})
+    parts = [re.escape(head) + _any_of({w[1:] for w in words if w[:1] == head}) for head in heads]
+    return b"(?:" + b"|".join(parts) + b")" if len(parts) > 1 else b"".join(parts)
+
+
+# Xen's own lines, and those of two CPUs that print at once (console_force_unlock: nobody waits any
+# more).
+_XEN_MARK = re.compile(_any_of({_MARK} | (_interleaved(_MARK, _MARK) - {_MARK + _MARK})))
+# Lines that Xen prints for a domU (a debug build does, loglevel permitting).
+_DOMU_MARK = re.compile(rb"(?=\(d\d+\) )")
 
 
 class Splitter:
@@ -265,15 +272,19 @@ class Splitter:
         return lines
 
     def _split(self, raw: bytes, *, ended: bool) -> list[tuple[str, str]]:
-        mark = _XEN_MARK.search(raw)
+        mark = _DOMU_MARK.match(raw) or _XEN_MARK.search(raw)
         if mark:
             before, after = raw[: mark.start()], raw[mark.end() :]
             head = [] if self._booted or not _text(before) else [("xen", _text(before))]
             self._dom0 += before if self._booted else b""
             self._booted = True
             # Where an end of line was lost, one line of Xen's follows another.
+<<<<<<< HEAD
             again = [("xen", _text(line)) for line in _XEN_AGAIN.split(after)]
             return [*head, *self._too_long(), *again]
+=======
+            return [*head, *(("xen", _text(line)) for line in _XEN_MARK.split(after))]
+>>>>>>> consoles
         if not self._booted:
             return [("xen", _text(raw))]
         self._dom0 += raw

@@ -24,6 +24,7 @@ from harness.config.physical import Host
 from harness.data import CHECKOUT
 from harness.results.directory import RunDirectory, write_whole
 from harness.results.seal import checksum
+from harness.shown import without_secrets_in
 from harness.verdict import LabError
 
 # Programs whose version can change the result of a run.
@@ -69,7 +70,8 @@ def write_manifest(
         "ingredients": [asdict(ingredient) for ingredient in ingredients],
         **environment(),
     }
-    document["crc32"] = checksum(json.loads(json.dumps(document)))
+    document = without_secrets_in(json.loads(json.dumps(document)))
+    document["crc32"] = checksum(document)
     write_whole(directory.manifest, json.dumps(document, indent=1) + "\n")
 
 

@@ -54,7 +54,7 @@ def _opens(text: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         ours = f"http://127.0.0.1:{server.server_address[1]}"
         text = re.sub(r"http://mirror\.example/debian(-security)?", ours, text)
-        text = re.sub(r"http://(?!127)[\w.]+", "http://127.0.0.1:1", text).replace(
+        text = re.sub(r"http://(?!127)[\w.]+", "http://127.0.0.2:1", text).replace(
             "bookworm", SUITE
         )
         text = re.sub(r"^deb http", "deb [trusted=yes] http", text, flags=re.MULTILINE)
@@ -62,11 +62,12 @@ def _opens(text: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
         (folder / "sources/test.list").write_text(text)
         conf = f'Dir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "{folder}/sources";\n'
         conf += 'Acquire::http::Proxy::127.0.0.1 "DIRECT";\n'
+        conf += 'Acquire::http::Proxy::127.0.0.2 "DIRECT";\n'  # where nobody is
         (folder / "apt.conf").write_text(conf)
         patch.setenv("APT_CONFIG", str(folder / "apt.conf"))
         patch.setenv(cache.ENVIRONMENT, str(folder / "cache"))
         notices: list[str] = []
         root = open_root("amd64", types="deb", notice=notices.append)
         assert "tool" in root.apt("apt-cache", "show", "tool")
-        assert any("127.0.0.1:1" in notice for notice in notices), notices
+        assert any("127.0.0.2:1" in notice for notice in notices), notices
         server.shutdown()
