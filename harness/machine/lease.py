@@ -40,16 +40,15 @@ class Held:
         self._tenure.check()
 
     def confirm(self) -> None:
-        """Renew the lease now; LeaseLost or LabError if that fails.
+        """Renew the lease now; LeaseLost if it is not ours any more.
 
         For orders that would harm another run: in the moment before, nobody else had the server.
+        If the storage fails, the time decides: nobody can have taken the lease yet.
         """
         try:
             self._tenure.confirm()
-        except OSError as error:
-            raise LabError(f"cannot renew the lease: {error.strerror}", where=str(folder())) from (
-                error
-            )
+        except OSError:
+            self._tenure.check()
 
     def when_lost(self, call: Callable[[], None]) -> None:
         """Have ``call`` called, from another thread, about a second after the lease is lost.
