@@ -119,7 +119,7 @@ def _taken(name: str, notice: Callable[[str], None], wait: float) -> Tenure:
     with _explained():
         claim = Claim(LeaseFiles(folder(), name), name)
         while (tenure := claim.take()) is None:
-            held = f"{claim.holder} holds it"
+            held = f"{claim.holder or 'another run'} holds it"
             if claim.alive and time.monotonic() > deadline:
                 raise LabError(
                     f"another run still uses the server after {wait:.0f} s: {held}",
