@@ -83,7 +83,7 @@ def power_(name: str, action: str, lab: Path | None, as_json: bool) -> None:
         with contextlib.nullcontext() if lease.holder(name) else places(host.power):
             state = power.chain(host.power, seconds=seconds, where=where).state()
     else:
-        with lease.lease(name, lambda _: None, wait=0.0) as held, places(host.power):
+        with lease.lease(name, lambda _: None, wait=0.0) as held, places(host.power, held.check):
             chain = power.chain(host.power, seconds=seconds, where=where, before=held.confirm)
             actions: dict[str, Any] = {
                 "on": chain.on,

@@ -279,12 +279,8 @@ class Splitter:
             self._dom0 += before if self._booted else b""
             self._booted = True
             # Where an end of line was lost, one line of Xen's follows another.
-<<<<<<< HEAD
-            again = [("xen", _text(line)) for line in _XEN_AGAIN.split(after)]
+            again = [("xen", _text(line)) for line in _XEN_MARK.split(after)]
             return [*head, *self._too_long(), *again]
-=======
-            return [*head, *(("xen", _text(line)) for line in _XEN_MARK.split(after))]
->>>>>>> consoles
         if not self._booted:
             return [("xen", _text(raw))]
         self._dom0 += raw

@@ -40,16 +40,15 @@ class Held:
         self._tenure.check()
 
     def confirm(self) -> None:
-        """Renew the lease now; LeaseLost or LabError if that fails.
+        """Renew the lease now; LeaseLost if it is not ours any more.
 
         For orders that would harm another run: in the moment before, nobody else had the server.
+        If the storage fails, the time decides: nobody can have taken the lease yet.
         """
         try:
             self._tenure.confirm()
-        except OSError as error:
-            raise LabError(f"cannot renew the lease: {error.strerror}", where=str(folder())) from (
-                error
-            )
+        except OSError:
+            self._tenure.check()
 
     def when_lost(self, call: Callable[[], None]) -> None:
         """Have ``call`` called, from another thread, about a second after the lease is lost.
@@ -120,7 +119,7 @@ def _taken(name: str, notice: Callable[[str], None], wait: float) -> Tenure:
     with _explained():
         claim = Claim(LeaseFiles(folder(), name), name)
         while (tenure := claim.take()) is None:
-            held = f"{claim.holder} holds it"
+            held = f"{claim.holder or 'another run'} holds it"
             if claim.alive and time.monotonic() > deadline:
                 raise LabError(
                     f"another run still uses the server after {wait:.0f} s: {held}",

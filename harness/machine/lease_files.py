@@ -4,7 +4,8 @@
 Every tenure has a file of its own, ``NAME@NUMBER.json``; the one with the highest number counts.
 Who takes the lease creates the next number, which only one can (O_EXCL, also on NFS), and from
 then on writes to nothing else: so there is no lock that a stopped process could keep.  The
-highest file is never removed, only replaced by a higher one: who comes late finds that out.
+highest file of a tenure is never removed, only replaced by a higher one: who comes late finds
+that out.
 
 What is in the folder may be anybody's: nothing is opened that is no regular file, and no more is
 read than a lease has.
@@ -13,6 +14,7 @@ read than a lease has.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -85,13 +87,17 @@ class LeaseFiles:
             self.write(file, body)
         except BaseException:
             os.close(file)
+            # Nobody holds it: else everybody would wait for whoever has written nothing into it.
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise
         return file
 
     def write(self, file: int, body: bytes) -> None:
         """Replace what is in an open file by ``body``.  A reader may see half of it: that is no
         lease it knows, and another content than before, so it goes on waiting."""
-        os.pwrite(file, body, 0)
+        if os.pwrite(file, body, 0) < len(body):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.ftruncate(file, len(body))
         os.fsync(file)  # other clients of NFS see it from now on
 

@@ -159,7 +159,7 @@ class Tenure:
         self._renewed = began  # on CLOCK_BOOTTIME: before the write that others count from
         self._here = here
         self._busy = threading.Lock()
-        self._written = {entry.body}  # what the file may contain: a write that failed may be there
+        self._body = entry.body  # what our file contains, if the last write did not fail
         self._lost = ""
         self._trouble = ""
 
@@ -214,21 +214,21 @@ class Tenure:
             if self._is_ours():
                 self._lease = replace(self._lease, renewals=self._lease.renewals + 1)
                 body = _encoded(self._lease)
-                self._written.add(body)
                 self._files.write(self._file, body)
-                self._written = {body}
+                self._body, self._trouble = body, ""
                 if self._is_ours():
                     # Written in time, before anybody can have decided that the lease has expired?
                     # A process may be stopped between any two lines of this.
                     self.check()
-                    self._renewed, self._trouble = now, ""
+                    self._renewed = now
         except OSError as error:
             self._trouble = f"its file cannot be written: {error.strerror}"
             raise
 
     def _is_ours(self) -> bool:
         newest = self._files.newest()
-        if newest.number == self._number and newest.body in self._written:
+        # After a write that failed, the half of it may be there.
+        if newest.number == self._number and (newest.body == self._body or self._trouble):
             return True
         if newest.number > self._number:
             self._lost = f"{_told(_decoded(newest.body))} has taken it"

@@ -14,6 +14,7 @@ from harness.machine import grub, lease, power, shell, wires
 from harness.machine.power.labgrid import places
 from harness.verdict import HarnessError, LabError
 
+_FREE = "free"
 _LISTEN_SECONDS = 3.0
 _FREE_BYTES = 512 << 20  # the files of a run take less than half of it
 
@@ -29,24 +30,25 @@ class Probe:
 
 
 def check(host: PhysicalHost) -> list[Probe]:
-    """Try every part of ``host``, except a console that another run uses."""
-    held = lease.holder(host.name)
+    """Try every part of ``host``, except a console that another run uses, or may use."""
+    told = _probe(host, "lease", lambda: _lease(lease.holder(host.name)))
+    free = told.ok and told.detail == _FREE
     with contextlib.ExitStack() as stack:
-        if not held:
+        if free:
             with contextlib.suppress(LabError):  # the probe of its power says why
                 stack.enter_context(places(host.power))
-        return _check(host, held)
+        return [told, *_check(host, free)]
 
 
-def _check(host: PhysicalHost, held: str) -> list[Probe]:
-    probes = [_probe(host, "lease", lambda: _lease(held))]
+def _check(host: PhysicalHost, free: bool) -> list[Probe]:
+    probes = []
     for section in host.power:
         switch = functools.partial(_power, section)
         probes.append(_probe(host, f"power {section.driver}", switch))
-    if not held:
+    if free:
         probes.append(_probe(host, f"console {host.console.driver}", lambda: _console(host)))
-    if held or _off(host):
-        why = "a run uses the server" if held else "the server is off"
+    if not free or _off(host):
+        why = "the server is off" if free else "a run uses the server"
         return [*probes, Probe(host.name, "default system", True, f"not tried: {why}")]
     return [*probes, _probe(host, "default system", lambda: _default_system(host))]
 
@@ -74,7 +76,7 @@ def _probe(host: PhysicalHost, part: str, look: Callable[[], str]) -> Probe:
 
 
 def _lease(held: str) -> str:
-    return f"held by {held}" if held else "free"
+    return f"held by {held}" if held else _FREE
 
 
 def _power(section: PowerDriver) -> str:

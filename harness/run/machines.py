@@ -98,7 +98,10 @@ def reserve(host: Host, notice: Callable[[str], None]) -> Iterator[Held | None]:
         with slot(host.cpus, notice):
             yield None
         return
-    with lease(host.name, notice, wait=host.limits.wait) as held, places(host.power):
+    with (
+        lease(host.name, notice, wait=host.limits.wait) as held,
+        places(host.power, held.check),
+    ):
         try:
             yield held
         except HarnessError:

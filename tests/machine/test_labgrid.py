@@ -16,6 +16,7 @@ import pytest
 
 from harness.config.physical import LabgridPower
 from harness.machine.power.labgrid import Labgrid, places
+from harness.machine.tenure import LeaseLost
 from harness.verdict import LabError
 
 
@@ -85,6 +86,17 @@ def test_who_lost_the_place_neither_switches_it_nor_gives_it_back(place: Labgrid
             with pytest.raises(LabError, match="not acquired on this computer, acquired on lab-2"):
                 order()
     assert owner(place) == "lab-2/evtchn-harness"
+
+
+def test_a_run_that_lost_its_lease_does_not_release_the_place(place: LabgridPower) -> None:
+    """A next run on the same computer has the same name at the coordinator."""
+
+    def lost() -> None:
+        raise LeaseLost("process 7 of lab-1 has taken it", "altra")
+
+    with places([place], lost):
+        pass
+    assert owner(place) == f"{socket.gethostname()}/evtchn-harness"
 
 
 def test_a_place_is_no_option(place: LabgridPower) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -46,8 +47,7 @@ with lease.lease("rack-1", print, wait=0) as held:
             held.check()
         except tenure.LeaseLost as error:
             print(error, flush=True)
-            break
-sys.stdin.read()
+            sys.stdin.read()
 """
 
 
@@ -356,6 +356,24 @@ def test_a_lease_lasts_longer_than_its_life() -> None:
         assert lease.holder("rack-1") == name_of(os.getpid())
 
 
+def test_a_full_disk_is_told_and_blocks_nobody(
+    leases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pwrite(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", pwrite)
+        with (
+            pytest.raises(LabError, match="cannot use the leases: No space left"),
+            lease.lease("rack-1", quiet, wait=0),
+        ):
+            pass
+    assert list(leases.iterdir()) == []
+    with lease.lease("rack-1", quiet, wait=0):
+        pass
+
+
 @pytest.mark.usefixtures("short")
 def test_storage_that_comes_back_in_time_costs_nothing(
     leases: Path, monkeypatch: pytest.MonkeyPatch
@@ -365,7 +383,7 @@ def test_storage_that_comes_back_in_time_costs_nothing(
 
     def pwrite(file: int, body: bytes, at: int) -> int:
         if broken.is_set():
-            write(file, body[:10], at)
+            write(file, b"half of it", at)
             raise OSError(5, "Input/output error")
         return write(file, body, at)
 

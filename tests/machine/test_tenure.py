@@ -217,6 +217,7 @@ class World:
                 return
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100))
 def test_never_two_inside_and_never_blocked_longer_than_a_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -235,6 +236,7 @@ def test_never_two_inside_and_never_blocked_longer_than_a_life(
     assert len(list(tmp_path.iterdir())) <= 3  # the newest, and what latecomers have left
 
 
+@pytest.mark.slow
 def test_the_simulation_sees_a_run_that_stays_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

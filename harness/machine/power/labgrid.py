@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,11 +61,12 @@ class Labgrid:
         return "unknown" if found is None else "on" if found[1] == "on" else "off"
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, ours: Callable[[], None]) -> Iterator[None]:
         """Acquire the place for the block, so that no other user of labgrid takes it.
 
         A run of ours on this computer that was killed may still have it: our lease says that there
-        is none any more.
+        is none any more.  At the end it is released, unless ``ours`` raises: then the server is
+        another run's.
         """
         try:
             self._client("acquire")
@@ -78,6 +79,7 @@ class Labgrid:
             # Only if it is still ours: "release" would end any harness's, after somebody (an
             # administrator) had released ours and another run had acquired the place.
             with contextlib.suppress(LabError):
+                ours()
                 self._client("release-from", f"{_host()}/{_user()}")
 
     def _client(self, *words: str) -> str:
@@ -94,12 +96,17 @@ class Labgrid:
 
 
 @contextmanager
-def places(sections: Iterable[PowerDriver]) -> Iterator[None]:
-    """Hold every labgrid place among ``sections`` for the block; LabError when one is taken."""
+def places(
+    sections: Iterable[PowerDriver], ours: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Hold every labgrid place among ``sections`` for the block; LabError when one is taken.
+
+    ``ours`` raises LabError if the lease of the server is lost: then no place is released.
+    """
     with contextlib.ExitStack() as stack:
         for section in sections:
             if isinstance(section, LabgridPower):
-                stack.enter_context(Labgrid(section).held())
+                stack.enter_context(Labgrid(section).held(ours))
         yield
 
 
