@@ -11,9 +11,6 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.status import Status
-from rich.text import Text
-
-from harness.bounded import printable
 
 _PLAIN_EVERY = 10.0  # seconds between the lines if stderr is not a terminal
 
@@ -52,9 +49,7 @@ class Progress:
         """Show ``text`` beside the running phase."""
         elapsed = time.monotonic() - self._began
         if self._status is not None:
-            # Not as markup: an error of a guest's may hold "[/x]".
-            shown = Text(printable(f"{self._title} {elapsed:4.0f} s  {text}"))
-            self._status.update(shown)
+            self._status.update(f"{self._title} {elapsed:4.0f} s  {text}")
         else:
             self.sign(f"{self._title} {elapsed:4.0f} s  {text}")
 
@@ -66,4 +61,4 @@ class Progress:
     def note(self, text: str) -> None:
         """Print one line that stays."""
         self._printed = time.monotonic()
-        self._console.print(printable(text), markup=False)
+        self._console.print(text, markup=False)

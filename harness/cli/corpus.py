@@ -164,4 +164,4 @@ def _print(cells: Sequence[Cell]) -> None:
             "" if cell.good or not cell.tries else f"{100 * low:.0f}-{100 * high:.0f} %",
             cell.explanation,
         )
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

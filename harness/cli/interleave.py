@@ -76,7 +76,7 @@ def list_(as_json: bool) -> int:
     for scenario in SCENARIOS.values():
         counts = (str(count) for count in orders_by_design(scenario).values())
         table.add_row(scenario.name, scenario.description, str(len(scenario.threads)), *counts)
-    Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False).print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
     return 0
 
 

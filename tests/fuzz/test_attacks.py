@@ -24,7 +24,6 @@ from harness.hypervisor.series import _COVER_LETTER, _LONGEST_SUBJECT
 from harness.machine.wires.tcp import Telnet
 from harness.nightly.outcome import RunOutcome
 from harness.nightly.store import Store
-from harness.progress import Progress
 from harness.results import console as logs
 from harness.results import records, store
 from harness.results.directory import RunDirectory, create
@@ -423,21 +422,3 @@ def test_the_text_after_a_negotiation_without_end_is_not_lost() -> None:
     while part := line.recv(4096):
         text += part
     assert text.endswith(b"(XEN) Panic\n")
-
-
-class Terminal(io.StringIO):
-    """Where a progress line is drawn again and again."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize("text", ["[/x]", "[bold]x", "\x1b]0;me\x07", "[link=file:///etc]x[/link]"])
-def test_what_a_guest_says_is_no_markup_and_no_command_to_the_terminal(text: str) -> None:
-    for stream in (Terminal(), io.StringIO()):
-        progress = Progress(stream)
-        with progress.phase(HOST, "load"):
-            progress.update(text)
-            progress.note(text)
-        assert "\x1b]" not in stream.getvalue() and "\x07" not in stream.getvalue()
-        assert text.replace("\x1b", r"\x1b").replace("\x07", r"\x07") in stream.getvalue()
