@@ -54,7 +54,7 @@ def _linux(kind: str, line: str, *, dies: bool = True) -> _Pattern:
     return _Pattern(kind, None, re.compile(line), dies)
 
 
-_PLACE = r"(?P<file>[^\s:]+)(:(?P<line>\d{1,9}))?"
+_PLACE = r"(?P<file>[^\s:]+)(:(?P<line>\d{1,9})(?!\d))?"
 
 # Texts of xen/arch/{x86,arm}/traps.c, x86/nmi.c, x86_64/traps.c, common/{spinlock,shutdown,
 # domain}.c; the first pattern that matches wins.
