@@ -20,6 +20,7 @@ TAIL = 25
 MAX_EXCERPTS = 6  # per stream: crashes matter more than symptoms, and the first ones most
 _WIDTH = 240
 _LONG_AGO, _NEVER = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+_LONGEST = 8 * _WIDTH  # characters of a line that are looked at: escape sequences fall out
 _LARGEST = 64 << 20  # bytes of a log that are read: twice what this harness writes
 _MOST_EVENTS = 200  # per stream, that are looked for in its log
 
@@ -158,11 +159,11 @@ def _cut(lines: Sequence[Line], begin: int, end: int) -> Excerpt:
 
 
 def _line(text: str) -> Line:
-    stamp, _, rest = text.partition(" ")
+    stamp, _, rest = text[:_LONGEST].partition(" ")
     try:
         time = bounded.time(stamp)
     except ValueError:
-        return Line(None, _shorten(_clean(text)))
+        return Line(None, _shorten(_clean(text[:_LONGEST])))
     return Line(time, _shorten(_clean(rest)))
 
 

@@ -34,6 +34,8 @@ from tests.fuzz.readers import OfFile, Reader, all_readers, command
 from tests.history.tiny import tiny
 from tests.results import runs
 
+pytestmark = pytest.mark.slow
+
 HOST = "qemu-x86_64"
 
 

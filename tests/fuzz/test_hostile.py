@@ -29,6 +29,8 @@ from harness.run import agents
 from harness.verdict import HypervisorError, LabError, Verdict
 from tests.agent.fake_agent import FakeAgent
 
+pytestmark = pytest.mark.slow
+
 HELLO = FakeAgent(1, [])._answer("hello", "hello")
 SECONDS = 1.0  # for which a console floods
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from harness.results.records import (
     Sample,
     Test,
 )
+from harness.results.seal import KEYS, seal
 from harness.verdict import Verdict
 
 HOSTS = ("qemu-x86_64", "qemu-arm64")
@@ -131,6 +134,13 @@ def interrupted(path: Path) -> RunDirectory:
     with directory.journal.open("ab") as torn:
         torn.write(b'{"time": "2026-11-22T12:00:20Z", "kind": "sam')
     return directory
+
+
+def forge(journal: Path, change: Callable[[str], str]) -> None:
+    """Change the text of a finished journal as an attacker does: with seals that are right."""
+    lines = [json.loads(line) for line in change(journal.read_text()).splitlines()]
+    bare = [{key: line[key] for key in line if key not in KEYS} for line in lines]
+    journal.write_bytes(b"".join(seal(line, number) for number, line in enumerate(bare, 1)))
 
 
 def _host(journal: Journal, host: str, phases: list[str]) -> None:

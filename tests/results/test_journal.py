@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from harness.results.journal import Journal, read
 from harness.results.records import KINDS, Record, RunStart, Sample, Test, from_json, to_json
 from harness.verdict import ConfigError, HarnessError, LabError, Verdict
+from tests.results.runs import forge
 
 
 @pytest.fixture
@@ -235,3 +236,36 @@ def test_fields_of_a_newer_version_are_ignored_and_new_ones_have_defaults() -> N
     assert from_json({**old, "colour": "red"}) == Test("h", "n", Verdict.PASS, 1.0)
     start = RunStart(1, ("a",), "v", ("h",))
     assert from_json(to_json(start)) == start
+
+
+def test_a_changed_removed_or_doubled_line_is_told(path: Path) -> None:
+    written = _write(path, 4)
+    lines = path.read_bytes().splitlines(keepends=True)
+    damages: dict[str, tuple[list[bytes], list[Record]]] = {
+        "results.jsonl:2: not as it was written: wrong checksum, dropped": (
+            [lines[0], lines[1].replace(b"101.0", b"102.0"), *lines[2:]],
+            [written[0], *written[2:]],
+        ),
+        "results.jsonl:2: line 2 is missing": ([lines[0], *lines[2:]], [written[0], *written[2:]]),
+        "results.jsonl:2: lines 2 to 3 are missing": (
+            [lines[0], lines[3]],
+            [written[0], written[3]],
+        ),
+        "results.jsonl:3: line 2 was written before line 2, dropped": (
+            [*lines[:2], *lines[1:]],
+            written,
+        ),
+    }
+    for told, (changed, left) in damages.items():
+        path.write_bytes(b"".join(changed))
+        reading = read(path)
+        assert reading.problems == (told,)
+        assert [entry.record for entry in reading.entries] == left
+
+
+def test_a_forged_journal_with_right_seals_is_read(path: Path) -> None:
+    """A checksum finds damage; it is no signature."""
+    _write(path, 2)
+    forge(path, lambda text: text.replace("101.0", "999.0"))
+    reading = read(path)
+    assert reading.problems == () and reading.entries[1].record == Sample("h", 1.0, 999.0)
