@@ -59,7 +59,11 @@ class Stream:
 
 def logs(folder: Path) -> list[Path]:
     """Return the logs in ``folder`` (none if it does not exist): no link, and no pipe."""
-    return [log for log in sorted(folder.glob("*.log")) if log.is_file() and not log.is_symlink()]
+    try:
+        found = sorted(folder.glob("*.log"))
+    except OSError:  # the name is none that a folder can have
+        return []
+    return [log for log in found if log.is_file() and not log.is_symlink()]
 
 
 def read_streams(folder: Path, events: Sequence[ConsoleEvent]) -> tuple[Stream, ...]:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from harness.results.directory import RunDirectory, create
 from harness.results.journal import Journal
 from harness.results.report import write_reports
 from harness.verdict import ConfigError, HarnessError, LabError, Verdict
+from tests.fuzz.outcomes import limited
 from tests.fuzz.readers import OfFile, Reader, all_readers, command
 from tests.history.tiny import tiny
 from tests.results import runs
@@ -42,17 +42,8 @@ HOST = "qemu-x86_64"
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Fail if the block takes longer: also if it waits for ever."""
-
-    def over(*_: object) -> None:
-        raise AssertionError(f"more than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
+    with limited(seconds, AssertionError(f"more than {seconds} s")):
         yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager

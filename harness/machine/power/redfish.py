@@ -102,7 +102,8 @@ class Redfish:
             raise LabError(what, where=self.name) from None
         except errors.ConnectionError as error:
             self._found = None
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            theirs = repr(error)  # sushy keeps no cause, but OpenSSL's name of it
+            if "CERTIFICATE_VERIFY_FAILED" in theirs:
                 raise LabError(
                     "the BMC's certificate is not trusted",
                     where=self.name,
