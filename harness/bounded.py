@@ -125,11 +125,11 @@ def size(limit: int) -> str:
 def _regular(path: Path, mode: int) -> None:
     if stat.S_ISREG(mode):
         return
-    kinds = {stat.S_ISDIR: "a directory", stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket"}
-    kinds |= {stat.S_ISLNK: "a symbolic link"}
+    if stat.S_ISDIR(mode):
+        raise Unfit(path, os.strerror(errno.EISDIR), errno.EISDIR)
+    kinds = {stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket", stat.S_ISLNK: "a symbolic link"}
     kind = next((name for check, name in kinds.items() if check(mode)), "a device")
-    number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-    raise Unfit(path, f"{kind}, not a file", number)
+    raise Unfit(path, f"{kind}, not a file")
 
 
 def _not_json(word: str) -> NoReturn:
