@@ -150,7 +150,7 @@ def test_what_has_no_patch_is_said_in_one_line(tmp_path: Path, content: bytes, s
     assert "\n" not in str(caught.value) and caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize(("name", "says"), [("nowhere.eml", "No such file"), (".", "a directory")])
+@pytest.mark.parametrize(("name", "says"), [("nowhere.eml", "No such file"), (".", "Is a dir")])
 def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, says: str) -> None:
     with pytest.raises(ConfigError, match=f"cannot read the series: {says}") as caught:
         series.read([tmp_path / name])
