@@ -338,6 +338,15 @@ def _bit_field(m: Machine, i: capstone.CsInsn) -> None:
     _put(m, _name(i, i.operands[0].reg), values.zero_extend(value, width))
 
 
+def _result_unknown(m: Machine, i: capstone.CsInsn) -> None:
+    """An operation whose result no lock depends on."""
+    taint = frozenset[int]()
+    for operand in i.operands[1:]:
+        if operand.type == arm.ARM64_OP_REG and (name := _name(i, operand.reg)) != "nzcv":
+            taint |= _get(m, name).taint
+    _put(m, _name(i, i.operands[0].reg), Value(taint=taint))
+
+
 def _extend(change: Callable[[Value, int], Value], width: int) -> Operation:
     def run(m: Machine, i: capstone.CsInsn) -> None:
         _put(m, _name(i, i.operands[0].reg), change(_read(m, i, 1), width))
@@ -549,6 +558,9 @@ _MEANINGS: dict[str, Operation] = {
     "sxtb": _extend(values.sign_extend, 8),
     "sxth": _extend(values.sign_extend, 16),
     "sxtw": _extend(values.sign_extend, 32),
+    **dict.fromkeys(("ubfiz", "sbfiz", "sbfx", "bfi", "bfxil", "asr", "ror"), _result_unknown),
+    **dict.fromkeys(("mul", "madd", "msub", "smull", "umull", "udiv", "sdiv"), _result_unknown),
+    **dict.fromkeys(("ngc", "orn", "eon", "csneg", "cinc", "clz", "rbit"), _result_unknown),
     "dmb": _barrier,
     "dsb": _barrier,
     **dict.fromkeys(("nop", "yield", "wfe", "sev", "sevl", "isb", "msr", "hint", "bti"), _nothing),

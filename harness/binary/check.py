@@ -10,7 +10,8 @@ from pathlib import Path
 from harness.arch import Arch
 from harness.binary.copies import Text, architecture
 from harness.binary.modelled import ModelledLock, modelled_lock
-from harness.binary.refine import Refinement, Table, refine, table_of
+from harness.binary.refine import Refinement, refine
+from harness.binary.tables import Table, table_of
 from harness.hypervisor.dwarf.types import record
 from harness.hypervisor.locks import Kind, channel_kind
 from harness.verdict import ConfigError

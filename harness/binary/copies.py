@@ -51,7 +51,11 @@ class Text:
 
     def copies(self, names: frozenset[str]) -> tuple[Copy, ...]:
         """Return every copy of the functions ``names``, in the order of their addresses."""
-        found = copies(self.elf, names, _UNITS)
+        found = [
+            copy
+            for copy in copies(self.elf, names, _UNITS)
+            if any(low < high for low, high in copy.ranges)  # else nothing was left of it
+        ]
         return tuple(sorted(found, key=lambda copy: (copy.function, copy.ranges)))
 
     def instruction(self, address: int) -> capstone.CsInsn | None:
@@ -65,6 +69,16 @@ class Text:
     def listing(self, copy: Copy) -> Iterator[capstone.CsInsn]:
         for low, high in copy.ranges:
             yield from self._code.instructions(low, high)
+
+    def between(self, low: int, high: int) -> list[capstone.CsInsn]:
+        return self._code.instructions(low, high)
+
+    def whole(self, copy: Copy, address: int) -> tuple[int, int]:
+        """Return where the code begins and ends that has ``address``, of the caller of ``copy``."""
+        symbol = self._symbols.at(address)
+        if symbol is None:
+            return copy.ranges[0]
+        return symbol.address, symbol.address + symbol.size
 
     def function_at(self, address: int) -> str:
         """Return the function that begins at ``address``; "" if none does."""

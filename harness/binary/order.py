@@ -36,11 +36,14 @@ def is_before(arch: Arch, wanted: Fence, provided: Collection[Barrier]) -> bool:
     return bool(set(provided) & (_SUFFICIENT[wanted] | {Barrier.RELEASE}))
 
 
-def is_after(arch: Arch, wanted: Fence, provided: Collection[Barrier]) -> bool:
+def is_after(
+    arch: Arch, wanted: Fence, provided: Collection[Barrier], loaded: bool = False
+) -> bool:
     """Say whether ``provided`` orders later accesses after an access, as ``wanted`` does.
 
-    x86 has loads in order among themselves, and stores: only a full barrier must be written.
+    On x86 only a store may come after a later access, a load: a full barrier must be there, unless
+    the access only ``loaded``.
     """
-    if wanted is Fence.NONE or (arch is Arch.X86_64 and wanted is not Fence.FULL):
+    if wanted is Fence.NONE or (arch is Arch.X86_64 and (loaded or wanted is not Fence.FULL)):
         return True
     return bool(set(provided) & _SUFFICIENT[wanted])

@@ -19,25 +19,20 @@ from harness.arch import Arch
 from harness.binary import arm64, x86
 from harness.binary.copies import Text
 from harness.binary.events import Barrier, Effect, Kind
+from harness.binary.inherited import inherited
 from harness.binary.machine import Location, NotUnderstoodError, Outcome, State, successors
 from harness.binary.modelled import SECTION, Function, ModelledLock, Written
 from harness.binary.order import WORDS, is_after, is_before
+from harness.binary.tables import Table
 from harness.binary.values import UNKNOWN, Value
 from harness.hypervisor.dwarf.inlined import Copy
 from harness.model.explore.program import AccessKind, AtomicStep, Branch, Fence
 
+_OUTSIDE = 40  # instructions; a copy that is not done so many behind its end is not covered
 _MOST = 100_000  # places of a copy and of the program beside it, that are looked at
 _SPIN_LOCKS = ("_spin_lock", "_spin_unlock")
 # They look at what a debug build notes beside a lock, and never at the word.
 _HARMLESS = ("check_lock", "check_barrier", "got_lock", "rel_lock", "lock_enter", "lock_exit")
-
-
-Table = x86.X86Table | arm64.Arm64Table
-
-
-def table_of(arch: Arch) -> Table:
-    """Return the meaning of the instructions of ``arch``."""
-    return x86.X86Table() if arch is Arch.X86_64 else arm64.Arm64Table()
 
 
 @dataclass(frozen=True)
@@ -112,6 +107,7 @@ class _Node:
     owed_by: str = ""  # that step
     since: frozenset[Barrier] = frozenset()  # barriers since the last shared access
     held: int | None = None  # the word, read by one who alone may write there
+    outside: int = 0  # instructions since it left the copy: compilers share the code of its end
 
 
 class _Left(Exception):  # noqa: N818 (the end of a path, no error)
@@ -148,8 +144,18 @@ class _Walk:
                     continue  # instructions that were moved away from the rest
             entered = True
             self._walk(_Node(State(entry), self.function.start))
+            if self.found.not_covered and not self.out_of_line:
+                self._again(entry)
         if not entered:
             self._not_covered(self.found.address, "no atomic access was found in it")
+
+    def _again(self, entry: int) -> None:
+        """Walk once more, with the constants that the caller has in registers."""
+        known = inherited(self.text, self.copy, entry, self.table)
+        if not known:
+            return
+        self.found.not_covered, self.found.departures = [], []
+        self._walk(_Node(State(entry, known), self.function.start))
 
     # -- running the copy ------------------------------------------------------------------
 
@@ -185,7 +191,8 @@ class _Walk:
                 if outcome.returned and outcome.state is not None:
                     self._ends(replace(after, state=outcome.state), pc, returned=True)
                 elif outcome.state is not None:
-                    yield replace(after, state=outcome.state), outcome.effects
+                    outside = 0 if self.text.contains(self.copy, pc) else node.outside + 1
+                    yield replace(after, state=outcome.state, outside=outside), outcome.effects
             except NotUnderstoodError as error:
                 self._not_covered(pc, str(error))
             except _Left:
@@ -203,6 +210,8 @@ class _Walk:
         pc = node.state.pc
         if not self.out_of_line:
             if self.text.goes_on(self.copy, pc) is not None:
+                return False
+            if (not node.done or node.owed is not Fence.NONE) and node.outside < _OUTSIDE:
                 return False
             self._ends(node, pc, returned=False)
             return True
@@ -326,6 +335,8 @@ class _Walk:
                 self._depart(node, effect, "value", _told(effect), _has(step))
                 raise _Left
             return
+        if effect.new.low(size * 8) is None and not expected.own_cpu:
+            raise NotUnderstoodError("writes to the lock word what is not known")
         if not expected.is_written_by(effect.new, size):
             mask = (1 << size * 8) - 1
             what = f"{_has(step)}: {expected.bits & mask:#x} is written"
@@ -346,7 +357,7 @@ class _Walk:
         node = self._paid(node, effect)
         owed = step.after if ordered else Fence.NONE
         since = frozenset({effect.after} if effect.after else ())
-        if is_after(arch, owed, since):
+        if is_after(arch, owed, since, loaded=effect.new is None):
             owed = Fence.NONE
         done = branch.then in self.function.ends
         return replace(
@@ -429,8 +440,9 @@ class _Walk:
         ):
             return
         address = effect.address
-        if not self.text.contains(self.copy, address):
-            address = node.state.pc
+        if not self.text.contains(self.copy, address):  # it is told where it left the copy
+            before, _ = self.parents.get(node, (None, ()))
+            address = before.state.pc if before is not None else address
         trace = (*self._trace(node), self._line(effect, binary))
         line, code = self.text.line(address), self._code(address)
         self.found.departures.append(

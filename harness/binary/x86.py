@@ -238,6 +238,12 @@ def _shift(change: Callable[[Value, int], Value]) -> Operation:
     return run
 
 
+def _result_unknown(m: Machine, i: capstone.CsInsn) -> None:
+    """An operation whose result no lock depends on."""
+    m.flags = None
+    _write(m, i, 0, values.UNKNOWN)
+
+
 def _not(m: Machine, i: capstone.CsInsn) -> None:
     _write(m, i, 0, values.zero_extend(values.invert(_read(m, i, 0)), _width(i)))
 
@@ -391,6 +397,7 @@ _MEANINGS: dict[str, Operation] = {
     "neg": _neg,
     "shl": _shift(values.shift_left),
     "shr": _shift(values.shift_right),
+    **dict.fromkeys(("sar", "rol", "ror", "imul", "sbb", "adc", "bsr", "bsf"), _result_unknown),
     "push": _push,
     "pushfq": _push,
     "pop": _pop,
