@@ -49,7 +49,7 @@ class Arm64Table:
 
 
 def _name(i: capstone.CsInsn, register: int) -> str:
-    name = i.reg_name(register)
+    name = str(i.reg_name(register))
     return _NAMES.get(name, name)
 
 
@@ -125,9 +125,7 @@ def _width(i: capstone.CsInsn) -> int:
 
 def _address(m: Machine, i: capstone.CsInsn) -> Value:
     """Return the address that the instruction accesses; do its write-back, if it has one."""
-    number, operand = next(
-        (n, o) for n, o in enumerate(i.operands) if o.type == arm.ARM64_OP_MEM
-    )
+    number, operand = next((n, o) for n, o in enumerate(i.operands) if o.type == arm.ARM64_OP_MEM)
     base = _name(i, operand.mem.base)
     start = _get(m, base)
     address = values.add(start, values.constant(operand.mem.disp))
@@ -358,7 +356,7 @@ def _extend(change: Callable[[Value, int], Value], width: int) -> Operation:
 
 
 def _barrier(m: Machine, i: capstone.CsInsn) -> None:
-    """dmb, dsb: for all CPUs that Xen runs on; of a domain that is not shared they order nothing."""
+    """dmb, dsb; one for the non-shareable domain orders nothing for other CPUs."""
     name = i.op_str.strip().lower()
     if name in ("ish", "sy", "osh"):
         m.fence(Barrier.FULL)
@@ -449,9 +447,7 @@ _OPPOSITE = {
     "ne": "eq", "pl": "mi", "vc": "vs", "hs": "lo", "hi": "ls", "ge": "lt", "gt": "le",
 }  # fmt: skip
 _CONDITIONS = (*_OPPOSITE, *_OPPOSITE.values())
-_BY_CODE = {
-    getattr(arm, f"ARM64_CC_{name.upper()}"): name for name in _CONDITIONS
-}
+_BY_CODE = {getattr(arm, f"ARM64_CC_{name.upper()}"): name for name in _CONDITIONS}
 
 
 def _either(a: bool | None, b: bool | None) -> bool | None:

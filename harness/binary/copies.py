@@ -161,4 +161,5 @@ def branch_target(instruction: capstone.CsInsn) -> int | None:
 
 
 def _is_conditional(instruction: capstone.CsInsn) -> bool:
-    return instruction.group(capstone.CS_GRP_JUMP) or instruction.group(capstone.CS_GRP_CALL)
+    groups = (capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL)
+    return any(instruction.group(group) for group in groups)

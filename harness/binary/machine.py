@@ -17,7 +17,6 @@ from harness.binary import values
 from harness.binary.events import Barrier, Effect, Kind
 from harness.binary.values import MASK, PER_CPU, STACK, Flags, Taint, Value
 
-
 # The stack, a frame on it, and variables of Xen's own, at a fixed address: its debug flags.
 _PRIVATE = (STACK, PER_CPU, "rbp", "x29", "")
 
@@ -26,7 +25,7 @@ class NotUnderstoodError(Exception):
     """An instruction whose meaning, or a situation whose outcome, is not known."""
 
 
-class _More(Exception):  # noqa: N818 (no error: one more choice is to be made)
+class _More(Exception):
     def __init__(self, options: int) -> None:
         self.options = options
 
@@ -122,9 +121,7 @@ class Machine:
 
     # -- memory ----------------------------------------------------------------------------
 
-    def load(
-        self, address: Value, size: int, acquire: bool = False, atomic: bool = False
-    ) -> Value:
+    def load(self, address: Value, size: int, acquire: bool = False, atomic: bool = False) -> Value:
         """Read ``size`` bytes, zero-extended."""
         place = self._place(address)
         after = Barrier.ACQUIRE if acquire else None

@@ -186,9 +186,7 @@ def _spinlock(lock: Lock) -> ModelledLock:
         head, tail = variables["lock_head"], variables["lock_tail"]
         return Written(head | tail << 16) if head <= tail else None
 
-    words = tuple(
-        head | tail << 16 for tail in range(_TICKETS) for head in range(tail + 1)
-    )
+    words = tuple(head | tail << 16 for tail in range(_TICKETS) for head in range(tail + 1))
     take, leave = program.steps[0].name, {program.steps[0].name: None}
     locks = ("_spin_lock", "_spin_lock_irqsave", "evtchn_lock")
     unlocks = ("_spin_unlock", "_spin_unlock_irqrestore", "evtchn_unlock")

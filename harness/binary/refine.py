@@ -31,8 +31,17 @@ from harness.model.explore.program import AccessKind, AtomicStep, Branch, Fence
 _OUTSIDE = 40  # instructions; a copy that is not done so many behind its end is not covered
 _MOST = 100_000  # places of a copy and of the program beside it, that are looked at
 _SPIN_LOCKS = ("_spin_lock", "_spin_unlock")
-# They look at what a debug build notes beside a lock, and never at the word.
-_HARMLESS = ("check_lock", "check_barrier", "got_lock", "rel_lock", "lock_enter", "lock_exit")
+# They look at what a debug build notes beside a lock, or wait (delays.patch): none accesses the
+# word.
+_HARMLESS = (
+    "check_lock",
+    "check_barrier",
+    "got_lock",
+    "rel_lock",
+    "lock_enter",
+    "lock_exit",
+    "evtchn_delay",
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,6 @@ class Departure:
     model: str  # what the model has there
     trace: tuple[str, ...]
     before: bool = False  # of "order": the barrier is missing before the step, not after it
-    provided: frozenset[Barrier] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,9 @@ class Refinement:
     departures: list[Departure] = field(default_factory=list)
     not_covered: list[NotCovered] = field(default_factory=list)
     accesses: set[tuple[int, str]] = field(default_factory=set)  # of the lock word; model's step
+    # Which barriers were found before and after each step of the model, on each path.
+    before: dict[str, set[frozenset[Barrier]]] = field(default_factory=dict)
+    after: dict[str, set[frozenset[Barrier]]] = field(default_factory=dict)
     instructions: int = 0
     understood: int = 0
 
@@ -81,9 +92,7 @@ class Refinement:
         return "not covered" if self.not_covered else "as modelled"
 
 
-def refine(
-    text: Text, copy: Copy, modelled: ModelledLock, offset: int, table: Table
-) -> Refinement:
+def refine(text: Text, copy: Copy, modelled: ModelledLock, offset: int, table: Table) -> Refinement:
     """Hold ``copy`` against what ``modelled`` has for it.
 
     ``offset``: of the lock word in what a function out of line is given.
@@ -110,7 +119,7 @@ class _Node:
     outside: int = 0  # instructions since it left the copy: compilers share the code of its end
 
 
-class _Left(Exception):  # noqa: N818 (the end of a path, no error)
+class _Left(Exception):
     """The path leaves the program, or is one that cannot happen."""
 
 
@@ -218,17 +227,24 @@ class _Walk:
         name = self.text.function_at(pc)
         try:
             if name and name not in self.names.RETURN_THUNKS:  # a tail call
+                pc = self._came_from(node)
                 node = self._beside(node, (Effect(Kind.CALL, pc, target=name),))
                 registers = ((self.names.RESULT, UNKNOWN),)
                 node = replace(node, state=replace(node.state, registers=registers))
             elif not name:
                 raise NotUnderstoodError("goes on outside of the function")
+            else:
+                pc = self._came_from(node)
             self._ends(node, pc, returned=True)
         except NotUnderstoodError as error:
             self._not_covered(pc, str(error))
         except _Left:
             pass
         return True
+
+    def _came_from(self, node: _Node) -> int:
+        before, _ = self.parents.get(node, (None, ()))
+        return before.state.pc if before is not None else node.state.pc
 
     def _atomic_from(self, entry: int) -> Location | None:
         """Return the first place that is accessed atomically after ``entry``: the lock word."""
@@ -246,9 +262,7 @@ class _Walk:
                 continue
             try:
                 outcomes = list(
-                    successors(
-                        self.table, instruction, state, lambda *_: False, (), lambda _: ""
-                    )
+                    successors(self.table, instruction, state, lambda *_: False, (), lambda _: "")
                 )
             except NotUnderstoodError as error:
                 self._not_covered(state.pc, str(error))
@@ -271,7 +285,8 @@ class _Walk:
         match effect.kind:
             case Kind.FENCE:
                 since = node.since | ({effect.barrier} if effect.barrier else set())
-                if is_after(self.text.arch, node.owed, since):
+                if node.owed is not Fence.NONE and is_after(self.text.arch, node.owed, since):
+                    self._provides(node.owed_by, since)
                     node = replace(node, owed=Fence.NONE)
                 return replace(node, since=since)
             case Kind.OTHER:
@@ -348,16 +363,20 @@ class _Walk:
         word, arch = self.modelled.word, self.text.arch
         ordered = word.writes(branch) or step.kind is AccessKind.LOAD or branch.then == SECTION
         provided = node.since | ({effect.before} if effect.before else set())
+        if ordered:
+            self.found.before.setdefault(step.name, set()).add(frozenset(provided))
         if ordered and not is_before(arch, step.before, provided):
             told = f"no barrier between the accesses before and {step.name}"
             self._depart(
                 node, effect, "order", told, f"{WORDS[step.before]} before {step.name}",
-                step.name, True, provided,
+                step.name, True,
             )  # fmt: skip
         node = self._paid(node, effect)
         owed = step.after if ordered else Fence.NONE
         since = frozenset({effect.after} if effect.after else ())
         if is_after(arch, owed, since, loaded=effect.new is None):
+            if ordered:
+                self._provides(step.name, since)
             owed = Fence.NONE
         done = branch.then in self.function.ends
         return replace(
@@ -373,10 +392,14 @@ class _Walk:
             self._owes(node, effect, told)
         return replace(node, owed=Fence.NONE)
 
+    def _provides(self, step: str, found: frozenset[Barrier]) -> None:
+        self.found.after.setdefault(step, set()).add(found)
+
     def _owes(self, node: _Node, effect: Effect, told: str) -> None:
+        self._provides(node.owed_by, node.since)
         self._depart(
             node, effect, "order", told, f"{WORDS[node.owed]} after {node.owed_by}",
-            node.owed_by, False, node.since,
+            node.owed_by,
         )  # fmt: skip
 
     def _called(self, node: _Node, effect: Effect) -> _Node:
@@ -431,22 +454,15 @@ class _Walk:
         model: str,
         step: str = "",
         before: bool = False,
-        provided: frozenset[Barrier] = frozenset(),
     ) -> None:
-        step = step or node.step
-        if any(
-            (d.kind, d.step, d.before) == (kind, step, before) and d.address == effect.address
-            for d in self.found.departures
-        ):
+        step, address = step or node.step, effect.address
+        same = (kind, step, before, address)
+        if any((d.kind, d.step, d.before, d.address) == same for d in self.found.departures):
             return
-        address = effect.address
-        if not self.text.contains(self.copy, address):  # it is told where it left the copy
-            before, _ = self.parents.get(node, (None, ()))
-            address = before.state.pc if before is not None else address
         trace = (*self._trace(node), self._line(effect, binary))
         line, code = self.text.line(address), self._code(address)
         self.found.departures.append(
-            Departure(kind, address, code, line, step, binary, model, trace, before, provided)
+            Departure(kind, address, code, line, step, binary, model, trace, before)
         )
 
     def _trace(self, node: _Node) -> tuple[str, ...]:

@@ -144,7 +144,9 @@ def _lea(m: Machine, i: capstone.CsInsn) -> None:
     _write(m, i, 0, _address(m, i, i.operands[1]))
 
 
-def _computed(flags: str, change: Callable[[Value, Value], Value], writes: bool = True) -> Operation:
+def _computed(
+    flags: str, change: Callable[[Value, Value], Value], writes: bool = True
+) -> Operation:
     """An operation on two operands, of which the first takes the result (one: with 1)."""
 
     def run(m: Machine, i: capstone.CsInsn) -> None:
@@ -376,7 +378,6 @@ def _move_if(name: str) -> Operation:
 
 def _taint(m: Machine) -> values.Taint:
     return m.flags.taint if m.flags is not None else frozenset()
-
 
 
 _MEANINGS: dict[str, Operation] = {
