@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.arch import Arch
 from harness.binary.copies import Text, architecture
-from harness.binary.modelled import ModelledLock, modelled_lock
+from harness.binary.modelled import RWLOCK_SHIFTS, ModelledLock, modelled_lock
 from harness.binary.refine import Refinement, refine
 from harness.binary.tables import Table, table_of
 from harness.hypervisor.dwarf.types import record
 from harness.hypervisor.locks import Kind, channel_kind
-from harness.verdict import ConfigError
+from harness.verdict import ConfigError, HarnessError
 
 _CHANNELS = "common/event_channel.c"
 _MODELS = {
@@ -56,8 +56,8 @@ def check_binary(elf: Path, model: str | None = None, table: Table | None = None
     """
     began = time.monotonic()
     arch = architecture(elf)
-    modelled = modelled_lock(model or _own_model(elf), arch)
-    text = Text(elf, arch)
+    text, table = Text(elf, arch), table or table_of(arch)
+    modelled = _modelled(text, model or _own_model(elf), table)
     names = frozenset(modelled.functions)
     copies = text.copies(names)
     if not copies:
@@ -67,10 +67,27 @@ def check_binary(elf: Path, model: str | None = None, table: Table | None = None
             hint="say with --model which lock it has",
         )
     offset = record(elf, "evtchn", _CHANNELS)[modelled.member].offset if modelled.member else 0
-    table = table or table_of(arch)
     found = tuple(refine(text, copy, modelled, offset, table) for copy in copies)
     missing = tuple(sorted(names - {copy.function for copy in copies}))
     return BinaryCheck(elf, arch, modelled, found, missing, time.monotonic() - began)
+
+
+def _modelled(text: Text, name: str, table: Table) -> ModelledLock:
+    """Return what the model has for ``name``, the lock word laid out as this build has it."""
+    made = modelled_lock(name, text.arch)
+    if name == "rwlock":
+        unlocks = text.copies(frozenset({"_read_unlock"}))
+        for shift in RWLOCK_SHIFTS:
+            tried = modelled_lock(name, text.arch, shift)
+            found = [refine(text, copy, tried, 0, table) for copy in unlocks[:3]]
+            if any(all(d.kind == "order" for d in one.departures) for one in found):
+                made = tried
+                break
+    try:
+        size = record(text.elf, made.type, _CHANNELS).size
+    except HarnessError:  # an older name of the structure: nothing beside the word is known
+        return made
+    return replace(made, size=size)
 
 
 def _own_model(elf: Path) -> str:

@@ -73,6 +73,13 @@ class Text:
     def between(self, low: int, high: int) -> list[capstone.CsInsn]:
         return self._code.instructions(low, high)
 
+    def targets(self, span: tuple[int, int]) -> frozenset[int]:
+        """Return where branches go that are between the addresses ``span``."""
+        if span not in self._targets:
+            found = (branch_target(instruction) for instruction in self.between(*span))
+            self._targets[span] = frozenset(target for target in found if target is not None)
+        return self._targets[span]
+
     def whole(self, copy: Copy, address: int) -> tuple[int, int]:
         """Return where the code begins and ends that has ``address``, of the caller of ``copy``."""
         symbol = self._symbols.at(address)
@@ -128,6 +135,10 @@ class Text:
 
     @cached_property
     def _instructions(self) -> dict[int, capstone.CsInsn | None]:
+        return {}
+
+    @cached_property
+    def _targets(self) -> dict[tuple[int, int], frozenset[int]]:
         return {}
 
     @cached_property

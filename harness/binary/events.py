@@ -6,7 +6,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.binary.values import Taint, Value
+from harness.binary.values import Taint, Value, signed
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in memory: an offset to what a pointer is relative to."""
+
+    base: str
+    offset: int
+
+    def __str__(self) -> str:
+        if not self.base:
+            return f"{self.offset:#x}"
+        offset = signed(self.offset, 64)
+        return f"{self.base}{offset:+#x}" if offset else self.base
 
 
 class Kind(StrEnum):
@@ -43,7 +57,7 @@ class Effect:
     barrier: Barrier | None = None  # of a FENCE
     target: str = ""  # of a CALL: the function
     size: int = 4  # bytes
-    place: str = ""  # of OTHER: where
+    place: Location | None = None  # of OTHER; None: not known
     atomic: bool = False  # of OTHER
     needs: Taint = frozenset()  # reads of the lock word that address or data is made of
     decided_by: Taint = frozenset()  # reads of the lock word that a branch before it looked at

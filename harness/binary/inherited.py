@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
+
+import capstone
 
 from harness.binary.copies import Text, branch_target
 from harness.binary.machine import NotUnderstoodError, State, successors
@@ -16,6 +19,7 @@ from harness.binary.tables import Table
 from harness.binary.values import Value
 from harness.hypervisor.dwarf.inlined import Copy
 
+_BREAKS = ("call", "bl", "blr", "br", "jmp", "ret", "brk", "ud2")
 _ENDS = ("ret", "b", "jmp", "brk", "ud2")
 
 
@@ -24,6 +28,34 @@ def inherited(text: Text, copy: Copy, entry: int, table: Table) -> tuple[tuple[s
     caller = _Caller(text, text.whole(copy, entry), table)
     found = {name: caller.at(entry, name) for name in caller.constants()}
     return tuple(sorted((name, value) for name, value in found.items() if value is not None))
+
+
+def prelude(text: Text, copy: Copy, entry: int, table: Table) -> State:
+    """Return the CPU at ``entry``, after the instructions that always come right before it.
+
+    So it is known which registers hold the same address.
+    """
+    span = text.whole(copy, entry)
+    targets = text.targets(span)
+    block: list[capstone.CsInsn] = []
+    for instruction in text.between(span[0], entry):
+        if instruction.address in targets:
+            block = []
+        block.append(instruction)
+        if branch_target(instruction) is not None or instruction.mnemonic in _BREAKS:
+            block = []
+    if entry in targets:
+        block = []
+    state = State(block[0].address if block else entry)
+    for instruction in block:
+        try:
+            ways = list(successors(table, instruction, state, lambda *_: False, (), lambda _: ""))
+        except NotUnderstoodError:
+            return State(entry)
+        if len(ways) != 1 or ways[0].state is None:
+            return State(entry)
+        state = ways[0].state
+    return replace(state, flags=None, exclusive=None, decided_by=frozenset())
 
 
 class _Caller:

@@ -14,7 +14,7 @@ from typing import Protocol
 import capstone
 
 from harness.binary import values
-from harness.binary.events import Barrier, Effect, Kind
+from harness.binary.events import Barrier, Effect, Kind, Location
 from harness.binary.values import MASK, PER_CPU, STACK, Flags, Taint, Value
 
 # The stack, a frame on it, and variables of Xen's own, at a fixed address: its debug flags.
@@ -28,20 +28,6 @@ class NotUnderstoodError(Exception):
 class _More(Exception):
     def __init__(self, options: int) -> None:
         self.options = options
-
-
-@dataclass(frozen=True)
-class Location:
-    """A place in memory: an offset to what a pointer is relative to."""
-
-    base: str
-    offset: int
-
-    def __str__(self) -> str:
-        if not self.base:
-            return f"{self.offset:#x}"
-        offset = values.signed(self.offset, 64)
-        return f"{self.base}{offset:+#x}" if offset else self.base
 
 
 @dataclass(frozen=True)
@@ -193,9 +179,8 @@ class Machine:
     ) -> Value:
         """An access of other memory; that of this CPU alone is not told to others."""
         if place is None or place.base not in _PRIVATE:
-            where = str(place) if place is not None else "an address that is not known"
             effect = Effect(Kind.OTHER, self.pc, before=before, after=after, needs=needs)
-            self.emit(replace(effect, place=where, atomic=atomic))
+            self.emit(replace(effect, place=place, atomic=atomic))
             if atomic and place is not None:
                 self.atomics.append(place)
         kept = self.registers.get(f"{place} {size}") if place is not None else None

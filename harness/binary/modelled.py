@@ -93,17 +93,23 @@ class ModelledLock:
     word: Word
     functions: Mapping[str, Function]
     member: str  # of struct evtchn, that the functions are given; "": the word itself
+    type: str  # of the lock's structure, which begins with the word
+    size: int = 4  # of that structure, bytes
     # Steps that the model makes atomic, and that a plain load and store may make as well: none
     # but the one who holds the lock writes there.
     only_writer: frozenset[str] = field(default_factory=frozenset)
 
 
-def modelled_lock(name: str, arch: Arch) -> ModelledLock:
-    """Return what the model has for the flavour ``name``."""
+# Where the writer's flags are in the word of a rwlock (_QW_SHIFT), of one Xen or another.
+RWLOCK_SHIFTS = (12, 14)  # since 4.14; since 4.19
+
+
+def modelled_lock(name: str, arch: Arch, shift: int = RWLOCK_SHIFTS[0]) -> ModelledLock:
+    """Return what the model has for the flavour ``name``; ``shift`` is for a rwlock."""
     lock = LOCKS[name]
     match name:
         case "rwlock":
-            return _rwlock(lock)
+            return _rwlock(lock, shift)
         case "spinlock":
             return _spinlock(lock)
         case _:
@@ -132,29 +138,27 @@ def _counter(lock: Lock, width: int) -> ModelledLock:
         Function("evtchn_tryread_lock", tryread, "read", {SECTION: 1, "read": 0}),
         Function("evtchn_read_unlock", tryread, "leave", {"read": None}),
     )
-    return ModelledLock(lock.name, lock, word, {f.name: f for f in functions}, "lock")
+    return ModelledLock(lock.name, lock, word, {f.name: f for f in functions}, "lock", "atomic_t")
 
 
-_READERS, _WAITING, _LOCKED, _CPU = 14, 0x1000, 0x3000, 0xFFF  # _QR_SHIFT, _QW_..., _QW_CPUMASK
-
-
-def _rwlock(lock: Lock) -> ModelledLock:
-    """xen/include/xen/rwlock.h since a4ab3b5fd5e9 (4.14): the writer's CPU is in the word."""
-    modes = (0, _WAITING, _LOCKED | OTHER_CPU)
+def _rwlock(lock: Lock, shift: int) -> ModelledLock:
+    """xen/include/xen/rwlock.h since 4.14: the number of the writer's CPU is in the word."""
+    mask, count, cpu = 3 << shift, shift + 2, (1 << shift) - 1  # _QW_WMASK, _QR_SHIFT, _QW_CPUMASK
 
     def variables(word: int) -> Mapping[str, int]:
-        return {"readers": word >> _READERS, "wmode": word >> 12 & 3}
+        return {"readers": word >> count, "wmode": word >> shift & 3}
 
     def written(variables: Mapping[str, int], before: int) -> Written | None:
         readers, mode = variables["readers"], variables["wmode"]
         if readers < 0 or mode not in (0, 1, 3):
             return None
-        bits = readers << _READERS | mode << 12
-        if mode == 3 and before & _LOCKED != _LOCKED:
-            return Written(bits, own_cpu=_CPU)
-        return Written(bits | (before & _CPU if mode == 3 else 0))
+        bits = readers << count | mode << shift
+        if mode == 3 and before & mask != mask:
+            return Written(bits, own_cpu=cpu)
+        return Written(bits | (before & cpu if mode == 3 else 0))
 
-    words = tuple(readers << _READERS | mode for mode in modes for readers in range(3))
+    modes = (0, 1 << shift, mask | OTHER_CPU)
+    words = tuple(readers << count | mode for mode in modes for readers in range(3))
     word = Word(4, words, variables, written, {"qlock": 0})
     write = lock.write("write", _SECTION, "", False)
     read = lock.read("read", _SECTION, "")
@@ -168,7 +172,7 @@ def _rwlock(lock: Lock) -> ModelledLock:
         Function("_read_trylock", tryread, "read", {SECTION: 1, "read": 0}),
         Function("_read_unlock", tryread, "leave", {"read": None}),
     )
-    return ModelledLock("rwlock", lock, word, {f.name: f for f in functions}, "")
+    return ModelledLock("rwlock", lock, word, {f.name: f for f in functions}, "", "rwlock_t")
 
 
 def _spinlock(lock: Lock) -> ModelledLock:
@@ -196,4 +200,6 @@ def _spinlock(lock: Lock) -> ModelledLock:
     )
     word = Word(4, words, values, written, {})
     table = {f.name: f for f in functions}
-    return ModelledLock("spinlock", lock, word, table, "", frozenset({"leave"}))
+    return ModelledLock(
+        "spinlock", lock, word, table, "", "spinlock_t", only_writer=frozenset({"leave"})
+    )

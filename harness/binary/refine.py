@@ -18,9 +18,9 @@ import capstone
 from harness.arch import Arch
 from harness.binary import arm64, x86
 from harness.binary.copies import Text
-from harness.binary.events import Barrier, Effect, Kind
-from harness.binary.inherited import inherited
-from harness.binary.machine import Location, NotUnderstoodError, Outcome, State, successors
+from harness.binary.events import Barrier, Effect, Kind, Location
+from harness.binary.inherited import inherited, prelude
+from harness.binary.machine import NotUnderstoodError, Outcome, State, successors
 from harness.binary.modelled import SECTION, Function, ModelledLock, Written
 from harness.binary.order import WORDS, is_after, is_before
 from harness.binary.tables import Table
@@ -145,26 +145,29 @@ class _Walk:
     def run(self) -> None:
         entered = False
         for entry in self.text.entries(self.copy):
+            first = State(entry)
             if self.out_of_line:
                 self.place = Location(self.names.ARGUMENT, self.offset)
             else:
-                self.place = self._atomic_from(entry)
+                first = prelude(self.text, self.copy, entry, self.table)
+                self.place = self._atomic_from(first)
                 if self.place is None:
                     continue  # instructions that were moved away from the rest
             entered = True
-            self._walk(_Node(State(entry), self.function.start))
+            self._walk(_Node(first, self.function.start))
             if self.found.not_covered and not self.out_of_line:
-                self._again(entry)
+                self._again(first)
         if not entered:
             self._not_covered(self.found.address, "no atomic access was found in it")
 
-    def _again(self, entry: int) -> None:
+    def _again(self, first: State) -> None:
         """Walk once more, with the constants that the caller has in registers."""
-        known = inherited(self.text, self.copy, entry, self.table)
+        known = dict(inherited(self.text, self.copy, first.pc, self.table))
         if not known:
             return
         self.found.not_covered, self.found.departures = [], []
-        self._walk(_Node(State(entry, known), self.function.start))
+        registers = tuple(sorted({**known, **dict(first.registers)}.items()))
+        self._walk(_Node(replace(first, registers=registers), self.function.start))
 
     # -- running the copy ------------------------------------------------------------------
 
@@ -246,9 +249,9 @@ class _Walk:
         before, _ = self.parents.get(node, (None, ()))
         return before.state.pc if before is not None else node.state.pc
 
-    def _atomic_from(self, entry: int) -> Location | None:
-        """Return the first place that is accessed atomically after ``entry``: the lock word."""
-        seen, waiting = set[int](), [State(entry)]
+    def _atomic_from(self, first: State) -> Location | None:
+        """Return the first place that is accessed atomically after ``first``: the lock word."""
+        seen, waiting = set[int](), [first]
         while waiting:
             state = waiting.pop(0)
             if state.pc in seen:
@@ -289,6 +292,10 @@ class _Walk:
                     self._provides(node.owed_by, since)
                     node = replace(node, owed=Fence.NONE)
                 return replace(node, since=since)
+            case Kind.OTHER if self._is_beside(effect.place):
+                return node
+            case Kind.OTHER if effect.atomic and effect.place is None:
+                raise NotUnderstoodError("an atomic access at an address that is not known")
             case Kind.OTHER:
                 node = self._paid(node, effect)
                 return replace(node, since=frozenset({effect.after} if effect.after else ()))
@@ -296,6 +303,13 @@ class _Walk:
                 return self._called(node, effect)
             case _:
                 return self._accessed(node, effect)
+
+    def _is_beside(self, place: Location | None) -> bool:
+        """Say whether ``place`` is in the lock's structure: what a debug build notes of it."""
+        lock = self.place
+        if place is None or lock is None or place.base != lock.base:
+            return False
+        return lock.offset <= place.offset < lock.offset + self.modelled.size
 
     def _accessed(self, node: _Node, effect: Effect) -> _Node:
         """The copy has accessed the lock word."""
@@ -388,7 +402,7 @@ class _Walk:
         if node.owed is not Fence.NONE and effect.before is not Barrier.FULL:
             told = f"no barrier between {node.owed_by} and this access"
             if effect.kind is Kind.OTHER:
-                told = f"{told} of {effect.place}"
+                told = f"{told} of {_where(effect)}"
             self._owes(node, effect, told)
         return replace(node, owed=Fence.NONE)
 
@@ -501,7 +515,11 @@ def _told(effect: Effect) -> str:
         case Kind.CALL:
             return f"calls {effect.target}" if effect.target else "ends"
         case _:
-            return f"accesses {effect.place}"
+            return f"accesses {_where(effect)}"
+
+
+def _where(effect: Effect) -> str:
+    return str(effect.place) if effect.place is not None else "an address that is not known"
 
 
 def _number(value: Value | None) -> str:

@@ -84,9 +84,7 @@ def negate(a: Value) -> Value:
 
 
 def conjunction(a: Value, b: Value) -> Value:
-    taint = a.taint | b.taint
-    if a.base or b.base:
-        return Value(taint=taint)
+    taint, a, b = a.taint | b.taint, _number(a), _number(b)
     zeros = (a.known & ~a.bits) | (b.known & ~b.bits)
     known = (zeros | (a.known & b.known)) & MASK
     return Value(a.bits & b.bits & known, known, taint=taint)
@@ -97,19 +95,21 @@ def disjunction(a: Value, b: Value) -> Value:
     taint = a.taint | b.taint
     if STACK in (a.base, b.base):
         return Value(0, MASK, PER_CPU, taint)
-    if a.base or b.base:
-        return Value(taint=taint)
+    a, b = _number(a), _number(b)
     ones = (a.known & a.bits) | (b.known & b.bits)
     known = (ones | (a.known & b.known)) & MASK
     return Value((a.bits | b.bits) & known, known, taint=taint)
 
 
 def exclusive(a: Value, b: Value) -> Value:
-    taint = a.taint | b.taint
-    if a.base or b.base:
-        return Value(taint=taint)
+    taint, a, b = a.taint | b.taint, _number(a), _number(b)
     known = a.known & b.known
     return Value((a.bits ^ b.bits) & known, known, taint=taint)
+
+
+def _number(a: Value) -> Value:
+    """Return ``a`` as a number: of a pointer no bit is known."""
+    return Value(taint=a.taint) if a.base else a
 
 
 def invert(a: Value) -> Value:
