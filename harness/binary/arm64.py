@@ -18,7 +18,7 @@ from harness.binary.events import Barrier, Effect, Kind
 from harness.binary.machine import Exclusive, Machine, NotUnderstoodError
 from harness.binary.values import MASK, PER_CPU, Flags, Value
 
-ARGUMENT, RESULT = "x0", "x0"
+ARGUMENT, SECOND, RESULT = "x0", "x1", "x0"
 RETURN_THUNKS: tuple[str, ...] = ()
 
 _CLOBBERED = tuple(f"x{number}" for number in (*range(19), 30))
@@ -471,8 +471,13 @@ def _select(change: Callable[[Value], Value]) -> Operation:
     """csel and its like: the second operand, or what ``change`` makes of the third."""
 
     def run(m: Machine, i: capstone.CsInsn) -> None:
-        taken = m.decide(_condition(m, _BY_CODE[i.cc]))
-        value = _read(m, i, 1) if taken else change(_read(m, i, 2))
+        condition = _condition(m, _BY_CODE[i.cc])
+        if condition is None and _read(m, i, 1).base and _read(m, i, 2).base:
+            value = values.UNKNOWN  # one address or the other
+        elif m.decide(condition):
+            value = _read(m, i, 1)
+        else:
+            value = change(_read(m, i, 2))
         tainted = replace(value, taint=value.taint | _taint(m))
         _put(m, _name(i, i.operands[0].reg), tainted)
 

@@ -30,6 +30,7 @@ _UNITS = (
 _MACHINES = {"EM_X86_64": Arch.X86_64, "EM_AARCH64": Arch.ARM64}
 _MASK = (1 << 64) - 1
 _SCHEDULED = 12  # instructions of the caller that a compiler puts between those of a copy
+_NEVER_GOES_ON = ("ret", "b", "jmp", "brk", "ud2")
 _LEAVES = ("ret", "bl", "call", "b", "jmp", "brk", "ud2")
 
 
@@ -110,7 +111,8 @@ class Text:
             if after not in members and (back := self.goes_on(copy, after)) is not None:
                 reached.add(back)
         entries = [low for low, high in copy.ranges if low < high and low not in reached]
-        return tuple(entries) or (min(members),)
+        entered = [low for low in entries if self._is_entered(copy, low)]
+        return tuple(entered or entries) or (min(members),)
 
     def contains(self, copy: Copy, address: int) -> bool:
         return any(low <= address < high for low, high in copy.ranges)
@@ -128,6 +130,14 @@ class Text:
                 return None
             address += found.size
         return None
+
+    def _is_entered(self, copy: Copy, address: int) -> bool:
+        """Say whether the caller's code comes to ``address``, by a branch or from before it."""
+        low, high = self.whole(copy, address)
+        if address == low or address in self.targets((low, high)):
+            return True
+        before = self.between(low, address)
+        return not before or before[-1].mnemonic not in _NEVER_GOES_ON
 
     def _symbols_start(self, copy: Copy) -> int:
         starts = {s.address for s in self._symbols.named(copy.caller)}
@@ -157,11 +167,13 @@ class Text:
         return code(self.elf, self.arch)
 
 
-def branch_target(instruction: capstone.CsInsn) -> int | None:
-    """Return where a branch may go; None if it is no branch, or one that is told where to go."""
-    if instruction.mnemonic in ("call", "bl") or not (
-        instruction.group(capstone.CS_GRP_JUMP) or instruction.mnemonic in _LEAVES
-    ):
+def branch_target(instruction: capstone.CsInsn, calls: bool = False) -> int | None:
+    """Return where a branch may go (or a call, if ``calls``); None if it is none, or one that is
+    told where to go."""
+    if instruction.mnemonic in ("call", "bl"):
+        if not calls:
+            return None
+    elif not instruction.group(capstone.CS_GRP_JUMP) and instruction.mnemonic not in _LEAVES:
         return None
     if not instruction.operands:
         return None

@@ -15,7 +15,7 @@ import capstone
 from harness.binary.copies import Text, branch_target
 from harness.binary.machine import NotUnderstoodError, State, successors
 from harness.binary.tables import Table
-from harness.binary.values import Value, pointer
+from harness.binary.values import Value
 from harness.hypervisor.dwarf.inlined import Copy
 
 _BREAKS = ("call", "bl", "blr", "br", "jmp", "ret", "brk", "ud2")
@@ -54,13 +54,7 @@ def prelude(text: Text, copy: Copy, entry: int, table: Table) -> State:
         if len(ways) != 1 or ways[0].state is None:
             return State(entry)
         state = ways[0].state
-    registers = tuple((name, _named(name, value)) for name, value in state.registers)
-    return State(state.pc, registers)
-
-
-def _named(register: str, value: Value) -> Value:
-    """Return ``value``; if nothing is known of it, it gets a name, for it may be an address."""
-    return value if value.base or value.known else pointer(f"{register}*")
+    return State(state.pc, state.registers)
 
 
 class _Caller:

@@ -57,7 +57,8 @@ class Outcome:
 
     state: State | None  # None: it trapped, or is repeated
     effects: tuple[Effect, ...]
-    atomics: tuple[Location, ...]
+    atomics: tuple[Location, ...]  # accessed atomically, and no lock word
+    stored: tuple[Location, ...]  # written plainly, shared, and no lock word
     returned: bool = False
     trapped: bool = False
     repeated: bool = False  # a failed store-exclusive goes back to its load, as if nothing had been
@@ -81,7 +82,8 @@ class Machine:
     choices: tuple[int, ...]
     next_pc: int
     effects: list[Effect] = field(default_factory=list)
-    atomics: list[Location] = field(default_factory=list)  # atomically accessed, no lock word
+    atomics: list[Location] = field(default_factory=list)
+    stored: list[Location] = field(default_factory=list)
     returned: bool = False
     trapped: bool = False
     repeated: bool = False
@@ -126,6 +128,8 @@ class Machine:
             self.emit(Effect(Kind.STORE, self.pc, 0, value, before, needs=needs, size=size))
             return
         self._elsewhere(place, size, needs, before=before)
+        if place is not None and place.base not in _PRIVATE:
+            self.stored.append(place)
         if place is not None and place.base == STACK:
             self.registers[f"{place} {size}"] = values.zero_extend(value, size * 8)
 
@@ -240,10 +244,25 @@ class Machine:
             self.abandon()
         effects, atomics = tuple(self.effects), tuple(self.atomics)
         if self.trapped or self.repeated:
-            return Outcome(None, effects, atomics, trapped=self.trapped, repeated=self.repeated)
-        registers = tuple(sorted(self.registers.items()))
+            stored = tuple(self.stored)
+            return Outcome(
+                None, effects, atomics, stored, trapped=self.trapped, repeated=self.repeated
+            )
+        known = dict(self.state.registers)
+        registers = tuple(
+            sorted(
+                (name, value if known.get(name) == value else self._named(name, value))
+                for name, value in self.registers.items()
+            )
+        )
         state = State(self.next_pc, registers, self.flags, self.exclusive, self.decided_by)
-        return Outcome(state, effects, atomics, self.returned)
+        return Outcome(state, effects, atomics, tuple(self.stored), self.returned)
+
+    def _named(self, register: str, value: Value) -> Value:
+        """Return ``value``; if nothing is known of it, it gets a name: it may be an address."""
+        if value.base or value.known or value.taint:
+            return value
+        return values.pointer(f"{register}@{self.pc:#x}")
 
 
 def successors(

@@ -4,12 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.arch import Arch
 from harness.binary.values import OTHER_CPU, Value
 from harness.model.explore.formula import compile_numpy
-from harness.model.explore.program import AtomicStep, Branch, Program, Role, System, local
+from harness.model.explore.program import (
+    AccessKind,
+    AtomicStep,
+    Branch,
+    Fence,
+    Program,
+    Role,
+    System,
+    local,
+)
 from harness.model.lock.flavours import MAX_VIRT_CPUS
 from harness.model.lock.lock_functions import Lock
 from harness.model.lock.locks import LOCKS
@@ -82,6 +91,7 @@ class Function:
     program: Program
     start: str
     ends: Mapping[str, int | None]  # the steps before which it ends, and what it returns there
+    without_callback: bool = False  # its second argument is looked at as NULL
 
 
 @dataclass(frozen=True)
@@ -182,6 +192,16 @@ def _spinlock(lock: Lock) -> ModelledLock:
     tags = ("writing", "irqs_off", "spinning", "reading")
     variables = tuple(v for v in lock.variables if v.name == "lock")
     program = ticketed(System("tickets", roles, variables, tags=tags), "lock").roles[0].program
+    # Head and tail are one word in Xen: no barrier is needed between the draw and the first look.
+    steps = (
+        replace(step, after=Fence.NONE)
+        if step is program.steps[0]
+        else replace(step, before=Fence.NONE)
+        if step.kind is AccessKind.LOAD
+        else step
+        for step in program.steps
+    )
+    program = replace(program, steps=tuple(steps))
 
     def values(word: int) -> Mapping[str, int]:
         return {"lock_head": word & 0xFFFF, "lock_tail": word >> 16}
@@ -192,10 +212,13 @@ def _spinlock(lock: Lock) -> ModelledLock:
 
     words = tuple(head | tail << 16 for tail in range(_TICKETS) for head in range(tail + 1))
     take, leave = program.steps[0].name, {program.steps[0].name: None}
-    locks = ("_spin_lock", "_spin_lock_irqsave", "evtchn_lock")
+    locks = ("_spin_lock", "_spin_lock_cb", "_spin_lock_irqsave", "evtchn_lock")
     unlocks = ("_spin_unlock", "_spin_unlock_irqrestore", "evtchn_unlock")
     functions = (
-        *(Function(name, program, take, {SECTION: None}) for name in locks),
+        *(
+            Function(name, program, take, {SECTION: None}, name == "_spin_lock_cb")
+            for name in locks
+        ),
         *(Function(name, program, "leave", leave) for name in unlocks),
     )
     word = Word(4, words, values, written, {})

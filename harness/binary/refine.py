@@ -10,21 +10,21 @@ share, the barriers must be as strong as the model's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import capstone
 
 from harness.arch import Arch
 from harness.binary import arm64, x86
-from harness.binary.copies import Text
+from harness.binary.copies import Text, branch_target
 from harness.binary.events import Barrier, Effect, Kind, Location
 from harness.binary.inherited import inherited, prelude
 from harness.binary.machine import NotUnderstoodError, Outcome, State, successors
 from harness.binary.modelled import SECTION, Function, ModelledLock, Written
 from harness.binary.order import WORDS, is_after, is_before
 from harness.binary.tables import Table
-from harness.binary.values import UNKNOWN, Value
+from harness.binary.values import UNKNOWN, Value, constant
 from harness.hypervisor.dwarf.inlined import Copy
 from harness.model.explore.program import AccessKind, AtomicStep, Branch, Fence
 
@@ -41,6 +41,7 @@ _HARMLESS = (
     "lock_enter",
     "lock_exit",
     "evtchn_delay",
+    "printk",
 )
 
 
@@ -143,22 +144,49 @@ class _Walk:
         self.place: Location | None = None
 
     def run(self) -> None:
+        """Walk from each entry, until one shows that the copy is not as modelled."""
         entered = False
         for entry in self.text.entries(self.copy):
-            first = State(entry)
+            first = self._first(entry)
             if self.out_of_line:
                 self.place = Location(self.names.ARGUMENT, self.offset)
             else:
-                first = prelude(self.text, self.copy, entry, self.table)
-                self.place = self._atomic_from(first)
-                if self.place is None:
+                places, stored = self._places_from(first)
+                if not places and not stored and not self._calls_lock():
                     continue  # instructions that were moved away from the rest
+                if not places:
+                    entered |= self._tried(first, stored)
+                    continue
+                self.place = places[0]
             entered = True
             self._walk(_Node(first, self.function.start))
             if self.found.not_covered and not self.out_of_line:
                 self._again(first)
         if not entered:
-            self._not_covered(self.found.address, "no atomic access was found in it")
+            self._not_covered(self.found.address, "no access of a lock word was found in it")
+
+    def _first(self, entry: int) -> State:
+        if not self.out_of_line:
+            return prelude(self.text, self.copy, entry, self.table)
+        null = ((self.names.SECOND, constant(0)),)
+        return State(entry, null if self.function.without_callback else ())
+
+    def _tried(self, first: State, stored: Sequence[Location]) -> bool:
+        """Take each place that is written for the lock word; say whether it fits one of them."""
+        for self.place in (*stored, None):
+            self.found.departures, self.found.not_covered = [], []
+            self.found.before, self.found.after = {}, {}
+            self._walk(_Node(first, self.function.start))
+            if self.found.verdict == "as modelled":
+                return True
+        self.found.departures, self.found.not_covered = [], []
+        return False
+
+    def _calls_lock(self) -> bool:
+        """Say whether it calls another lock function."""
+        targets = (branch_target(i, calls=True) for i in self.text.listing(self.copy))
+        names = {self.text.function_at(target) for target in targets if target is not None}
+        return bool(names & set(self.modelled.functions))
 
     def _again(self, first: State) -> None:
         """Walk once more, with the constants that the caller has in registers."""
@@ -249,9 +277,10 @@ class _Walk:
         before, _ = self.parents.get(node, (None, ()))
         return before.state.pc if before is not None else node.state.pc
 
-    def _atomic_from(self, first: State) -> Location | None:
-        """Return the first place that is accessed atomically after ``first``: the lock word."""
+    def _places_from(self, first: State) -> tuple[list[Location], list[Location]]:
+        """Return what is accessed atomically after ``first``, and what is stored plainly."""
         seen, waiting = set[int](), [first]
+        places, stored = list[Location](), list[Location]()
         while waiting:
             state = waiting.pop(0)
             if state.pc in seen:
@@ -264,18 +293,18 @@ class _Walk:
             if instruction is None:
                 continue
             try:
-                outcomes = list(
+                ways = list(
                     successors(self.table, instruction, state, lambda *_: False, (), lambda _: "")
                 )
             except NotUnderstoodError as error:
                 self._not_covered(state.pc, str(error))
                 continue
-            for outcome in outcomes:
-                if outcome.atomics:
-                    return outcome.atomics[0]
-                if outcome.state is not None and not outcome.returned:
-                    waiting.append(outcome.state)
-        return None
+            for way in ways:
+                places += way.atomics
+                stored += [place for place in way.stored if place not in stored]
+                if way.state is not None and not way.returned:
+                    waiting.append(way.state)
+        return places, stored
 
     # -- the program beside it -------------------------------------------------------------
 
@@ -429,6 +458,8 @@ class _Walk:
         elif step is not None and step.word == "qlock" and name.startswith(_SPIN_LOCKS):
             then, since = step.branches[0].then, frozenset({Barrier.FULL})
         elif called is not None or name.startswith(_SPIN_LOCKS):
+            if not self.out_of_line and not self.found.accesses:
+                raise NotUnderstoodError(f"calls {name} before any access of a lock word")
             has = "no call" if step is None else _has(step)
             self._depart(node, effect, "path", f"calls {name}", has)
             raise _Left

@@ -19,7 +19,7 @@ from harness.binary.events import Barrier
 from harness.binary.machine import Machine, NotUnderstoodError
 from harness.binary.values import MASK, Flags, Value
 
-ARGUMENT, RESULT = "rdi", "rax"
+ARGUMENT, SECOND, RESULT = "rdi", "rsi", "rax"
 RETURN_THUNKS = ("__x86_return_thunk",)
 
 _CLOBBERED = ("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11")
@@ -369,8 +369,11 @@ def _set(name: str) -> Operation:
 
 def _move_if(name: str) -> Operation:
     def run(m: Machine, i: capstone.CsInsn) -> None:
-        taken = m.decide(_condition(m, name))
-        value = _read(m, i, 1 if taken else 0)
+        condition = _condition(m, name)
+        if condition is None and _read(m, i, 0).base and _read(m, i, 1).base:
+            value = values.UNKNOWN  # one address or the other
+        else:
+            value = _read(m, i, 1 if m.decide(condition) else 0)
         _write(m, i, 0, replace(value, taint=value.taint | _taint(m)))
 
     return run
