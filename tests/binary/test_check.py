@@ -46,6 +46,12 @@ def test_a_lock_as_the_model_has_it(arch: Arch, lock: str, level: str) -> None:
     assert {proof.verdict for proof in prove(found.model, found.copies, memory)} == {"proved"}
 
 
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_word_of_a_rwlock_as_xen_has_it_since_419(arch: Arch) -> None:
+    assert check_binary(toy(arch, "rwlock", "-DSHIFT=14")).verdict == "as modelled"
+    assert check_binary(toy(arch, "rwlock", "-DSHIFT=13")).verdict == "refuted"
+
+
 def test_atomic_instructions_of_arm_81_are_understood() -> None:
     found = check_binary(toy(Arch.ARM64, "counter", "-march=armv8.1-a"))
     assert found.verdict == "as modelled"

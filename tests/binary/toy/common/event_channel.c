@@ -138,13 +138,16 @@ noinline void evtchn_read_unlock(struct evtchn *evtchn)
 #ifdef RWLOCK
 struct evtchn { unsigned char state; rwlock_t lock; u32 port; };
 
-#define WAITING 0x1000
-#define LOCKED 0x3000
-#define BIAS 0x4000
+#ifndef SHIFT
+#define SHIFT 12
+#endif
+#define WAITING (1 << SHIFT)
+#define LOCKED (3 << SHIFT)
+#define BIAS (4 << SHIFT)
 
 inlined int can_read(int cnts)
 {
-    return !(cnts & LOCKED) || ((cnts & LOCKED) == LOCKED && (cnts & 0xfff) == cpu_number());
+    return !(cnts & LOCKED) || ((cnts & LOCKED) == LOCKED && (cnts & (WAITING - 1)) == cpu_number());
 }
 
 noinline void queue_read_lock_slowpath(rwlock_t *lock)
@@ -226,9 +229,9 @@ inlined void _write_unlock(rwlock_t *lock)
 {
     release();
 #ifdef FAULT_KEEPS_BIT
-    __atomic_and_fetch(&lock->cnts.counter, ~0x2fff, __ATOMIC_RELAXED);
+    __atomic_and_fetch(&lock->cnts.counter, ~(BIAS - 1 - WAITING), __ATOMIC_RELAXED);
 #else
-    __atomic_and_fetch(&lock->cnts.counter, ~0x3fff, __ATOMIC_RELAXED);
+    __atomic_and_fetch(&lock->cnts.counter, ~(BIAS - 1), __ATOMIC_RELAXED);
 #endif
 }
 
