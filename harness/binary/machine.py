@@ -81,6 +81,7 @@ class Machine:
     names: Callable[[int], str]  # the function at an address
     choices: tuple[int, ...]
     next_pc: int
+    names_values: bool = True
     effects: list[Effect] = field(default_factory=list)
     atomics: list[Location] = field(default_factory=list)
     stored: list[Location] = field(default_factory=list)
@@ -248,21 +249,19 @@ class Machine:
             return Outcome(
                 None, effects, atomics, stored, trapped=self.trapped, repeated=self.repeated
             )
-        known = dict(self.state.registers)
-        registers = tuple(
-            sorted(
-                (name, value if known.get(name) == value else self._named(name, value))
-                for name, value in self.registers.items()
-            )
-        )
+        if self.names_values:
+            self._name_values()
+        registers = tuple(sorted(self.registers.items()))
         state = State(self.next_pc, registers, self.flags, self.exclusive, self.decided_by)
         return Outcome(state, effects, atomics, tuple(self.stored), self.returned)
 
-    def _named(self, register: str, value: Value) -> Value:
-        """Return ``value``; if nothing is known of it, it gets a name: it may be an address."""
-        if value.base or value.known or value.taint:
-            return value
-        return values.pointer(f"{register}@{self.pc:#x}")
+    def _name_values(self) -> None:
+        """Give what nothing is known of a name: it may be the address of the lock."""
+        before = dict(self.state.registers)
+        for register, value in self.registers.items():
+            unknown = not (value.base or value.known or value.taint)
+            if unknown and before.get(register) != value:
+                self.registers[register] = values.pointer(f"{register}@{self.pc:#x}")
 
 
 def successors(
@@ -272,13 +271,18 @@ def successors(
     lock: Callable[[Location, int], bool],
     words: Sequence[int],
     names: Callable[[int], str],
+    names_values: bool = True,
 ) -> Iterator[Outcome]:
-    """Yield every way in which ``instruction`` may go on from ``state``."""
+    """Yield every way in which ``instruction`` may go on from ``state``.
+
+    ``names_values``: a value of which nothing is known gets a name, for it may be the address of
+    the lock.  Without, there are fewer states.
+    """
     after = instruction.address + instruction.size
     waiting: list[tuple[int, ...]] = [()]
     while waiting:
         choices = waiting.pop()
-        machine = Machine(state, lock, words, names, choices, after)
+        machine = Machine(state, lock, words, names, choices, after, names_values)
         try:
             table.run(machine, instruction)
         except _More as more:

@@ -142,6 +142,7 @@ class _Walk:
         self.offset = offset
         self.parents: dict[_Node, tuple[_Node | None, tuple[Effect, ...]]] = {}
         self.place: Location | None = None
+        self.going_on: dict[int, int | None] = {}
 
     def run(self) -> None:
         """Walk from each entry, until one shows that the copy is not as modelled."""
@@ -221,7 +222,7 @@ class _Walk:
             self._not_covered(pc, "no code there")
             return
         try:
-            outcomes = list(self._outcomes(instruction, node.state))
+            outcomes = list(self._outcomes(instruction, node))
         except NotUnderstoodError as error:
             self._not_covered(pc, str(error))
             return
@@ -238,9 +239,17 @@ class _Walk:
             except _Left:
                 continue
 
-    def _outcomes(self, instruction: capstone.CsInsn, state: State) -> Iterator[Outcome]:
+    def _outcomes(self, instruction: capstone.CsInsn, node: _Node) -> Iterator[Outcome]:
         words, names = self.modelled.word.words, self.text.function_at
-        return successors(self.table, instruction, state, self._is_lock, words, names)
+        first = not node.done and node.step == self.function.start
+        return successors(
+            self.table, instruction, node.state, self._is_lock, words, names, names_values=first
+        )
+
+    def _goes_on(self, pc: int) -> int | None:
+        if pc not in self.going_on:
+            self.going_on[pc] = self.text.goes_on(self.copy, pc)
+        return self.going_on[pc]
 
     def _is_lock(self, place: Location, size: int) -> bool:
         return place == self.place and size <= self.modelled.word.size
@@ -249,7 +258,7 @@ class _Walk:
         """The CPU is outside of the copy: say whether that is its end, and judge it."""
         pc = node.state.pc
         if not self.out_of_line:
-            if self.text.goes_on(self.copy, pc) is not None:
+            if self._goes_on(pc) is not None:
                 return False
             if (not node.done or node.owed is not Fence.NONE) and node.outside < _OUTSIDE:
                 return False
@@ -287,7 +296,7 @@ class _Walk:
                 continue
             seen.add(state.pc)
             inside = self.text.contains(self.copy, state.pc)
-            if not inside and self.text.goes_on(self.copy, state.pc) is None:
+            if not inside and self._goes_on(state.pc) is None:
                 continue
             instruction = self.text.instruction(state.pc)
             if instruction is None:
