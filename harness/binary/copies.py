@@ -69,10 +69,19 @@ class Text:
 
     def listing(self, copy: Copy) -> Iterator[capstone.CsInsn]:
         for low, high in copy.ranges:
-            yield from self._code.instructions(low, high)
+            yield from self.between(low, high)
 
     def between(self, low: int, high: int) -> list[capstone.CsInsn]:
-        return self._code.instructions(low, high)
+        """Return the instructions from ``low`` up to ``high``, without those that only trap."""
+        found = self._code.instructions(low, high)
+        after = found[-1].address + found[-1].size if found else low
+        if after < high and self.is_trap(after):
+            found += self.between(after + 1, high)
+        return found
+
+    def is_trap(self, address: int) -> bool:
+        """Say whether UDB is at ``address``, which newer Xens have for BUG() and no decoder knows."""
+        return self.arch is Arch.X86_64 and self._code.bytes(address, address + 1) == b"\xd6"
 
     def targets(self, span: tuple[int, int]) -> frozenset[int]:
         """Return where branches go that are between the addresses ``span``."""

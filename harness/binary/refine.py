@@ -219,7 +219,8 @@ class _Walk:
             return
         instruction = self.text.instruction(pc)
         if instruction is None:
-            self._not_covered(pc, "no code there")
+            if not self.text.is_trap(pc):
+                self._not_covered(pc, "no code there")
             return
         try:
             outcomes = list(self._outcomes(instruction, node))

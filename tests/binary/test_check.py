@@ -166,6 +166,14 @@ def test_a_retry_removed_by_hand_is_not_passed(tmp_path: Path) -> None:
     assert found.verdict != "as modelled"
 
 
+def test_a_bug_by_udb_is_a_trap(tmp_path: Path) -> None:
+    good = toy(Arch.X86_64, "counter", "-O1", "-fno-reorder-blocks-and-partition")
+    code = listing(good, Arch.X86_64, "evtchn_write_unlock")
+    (trap,) = [i for i in code if i.mnemonic == "ud2"]
+    found = check_binary(patched(good, trap.address, b"\xd6\x90", tmp_path))
+    assert found.verdict == "as modelled"
+
+
 @pytest.mark.parametrize(
     ("arch", "mnemonic"), [(Arch.X86_64, "lock xadd"), (Arch.ARM64, "stlxr"), (Arch.ARM64, "dmb")]
 )
