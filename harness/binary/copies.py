@@ -80,7 +80,7 @@ class Text:
         return found
 
     def is_trap(self, address: int) -> bool:
-        """Say whether UDB is at ``address``, which newer Xens have for BUG() and no decoder knows."""
+        """Say whether UDB is at ``address``: BUG() of newer Xens, and no decoder knows it."""
         return self.arch is Arch.X86_64 and self._code.bytes(address, address + 1) == b"\xd6"
 
     def targets(self, span: tuple[int, int]) -> frozenset[int]:

@@ -193,8 +193,6 @@ class Machine:
             return kept
         if place is None or size < 8:
             return Value(0, MASK & ~((1 << size * 8) - 1))
-        if place.base == PER_CPU:
-            return values.pointer(PER_CPU)
         return values.pointer(f"[{place}]")
 
     # -- order, control --------------------------------------------------------------------

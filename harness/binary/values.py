@@ -14,6 +14,7 @@ MASK = (1 << WIDTH) - 1
 
 STACK = "stack"
 PER_CPU = "per-CPU"  # memory of this CPU alone
+_OFFSETS = 1 << 20  # no offset is so large: on x86 a number below -_OFFSETS is an address
 # Another CPU's number, as it is in a lock word: no value that comes from elsewhere is equal to it.
 OTHER_CPU = 0xABC
 
@@ -56,8 +57,9 @@ def pointer(base: str, offset: int = 0) -> Value:
 def add(a: Value, b: Value) -> Value:
     taint = a.taint | b.taint
     if a.base or b.base:
-        if PER_CPU in (a.base, b.base):
-            return Value(0, MASK, PER_CPU, taint)  # which of its variables does not matter
+        if _is_per_cpu(a, b) or _is_per_cpu(b, a):
+            offset = (a.bits + b.bits) & MASK if a.known & b.known == MASK else 0
+            return Value(offset, MASK, PER_CPU, taint)
         if a.base and b.base:
             return Value(taint=taint)
         other = b if a.base else a
@@ -66,6 +68,17 @@ def add(a: Value, b: Value) -> Value:
         return Value((a.bits + b.bits) & MASK, MASK, a.base or b.base, taint)
     known = _below_first_unknown(a.known & b.known)
     return Value((a.bits + b.bits) & known, known, taint=taint)
+
+
+def _is_per_cpu(a: Value, b: Value) -> bool:
+    """Say whether ``a`` and ``b`` make an address of this CPU's own memory.
+
+    On x86 the CPU's own data has an offset there, and the variable's address is added to it.
+    """
+    if a.base == PER_CPU:
+        return True
+    is_variable = not b.base and b.known == MASK and signed(b.bits, WIDTH) < -_OFFSETS
+    return a.base.startswith(f"[{PER_CPU}") and is_variable
 
 
 def subtract(a: Value, b: Value) -> Value:
