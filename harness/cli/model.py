@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``evtchn-harness model``: check, trace, export, report."""
+"""``evtchn-harness model``: check, trace, export, report; binary is in a file of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from harness.cli import echo, print_json
+from harness.cli import binary, echo, print_json
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.promela import export
 from harness.model.explore.search import Limits, Progress
@@ -33,6 +33,8 @@ _EXIT = {"proved": EXIT_PASS, "refuted": EXIT_FAIL, "not exhausted": EXIT_LAB}
 def command() -> None:
     """The reference model: what it proves and refutes of the lock."""
 
+
+command.add_command(binary.command)
 
 _flavour = click.option(
     "--flavour", type=click.Choice(list(LOCKS)), default="counter", show_default=True

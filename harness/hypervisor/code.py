@@ -33,11 +33,14 @@ class Code:
 
     def instructions(self, low: int, high: int) -> list[capstone.CsInsn]:
         """Return the instructions from ``low`` up to ``high``; none where there is no code."""
+        return list(self.engine.disasm(self.bytes(low, high), low))
+
+    def bytes(self, low: int, high: int) -> bytes:
+        """Return the machine code from ``low`` up to ``high``; none where there is no code."""
         for address, data in self._sections:
             if address <= low < address + len(data):
-                piece = bytes(data[low - address : high - address])
-                return list(self.engine.disasm(piece, low))
-        return []
+                return bytes(data[low - address : high - address])
+        return b""
 
 
 def code(elf: Path, arch: Arch) -> Code:

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The lock functions of a toy of Xen, compiled when tests run: those of one lock (COUNTER, RWLOCK
+ * or SPINLOCK), with one fault each where -DFAULT_... asks for it.
+ */
+typedef struct { int counter; } atomic_t;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef struct {
+    union { u32 head_tail; struct { u16 head, tail; }; } tickets;
+    u16 debug;
+} spinlock_t;
+typedef struct { atomic_t cnts; spinlock_t lock; } rwlock_t;
+
+#ifdef __aarch64__
+#define W 128
+#define smp_mb() asm volatile ( "dmb ish" : : : "memory" )
+#define smp_rmb() asm volatile ( "dmb ishld" : : : "memory" )
+#define release() smp_mb()
+#define cpu_number() ({ unsigned long n_; asm ( "mrs %0, tpidr_el2" : "=r" (n_) ); *(u32 *)n_; })
+#else
+#define W 8192
+#define smp_mb() asm volatile ( "mfence" : : : "memory" )
+#define smp_rmb() asm volatile ( "" : : : "memory" )
+#define release() smp_rmb()
+#define cpu_number() \
+    ({ unsigned long n_; asm ( "mov %%rsp, %0; or $0x7fff, %0" : "=r" (n_) ); *(u32 *)(n_ - 63); })
+#endif
+#define noinline __attribute__((noinline))
+#define inlined static inline __attribute__((always_inline))
+#define likely(x) __builtin_expect(!!(x), 1)
+
+inlined int atomic_read(const atomic_t *v)
+{
+    return *(const volatile int *)&v->counter;
+}
+
+/* As Xen's for arm64: the store releases, and a barrier follows. */
+inlined int atomic_add_return(int i, atomic_t *v)
+{
+    int new = __atomic_add_fetch(&v->counter, i, __ATOMIC_RELEASE);
+
+#ifdef __aarch64__
+    smp_mb();
+#endif
+    return new;
+}
+
+inlined void atomic_sub(int i, atomic_t *v)
+{
+    __atomic_sub_fetch(&v->counter, i, __ATOMIC_RELAXED);
+}
+
+inlined int atomic_cmpxchg(atomic_t *v, int old, int new)
+{
+    smp_mb();
+    __atomic_compare_exchange_n(&v->counter, &old, new, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    smp_mb();
+    return old;
+}
+
+/* common/spinlock.c */
+noinline void _spin_lock(spinlock_t *lock)
+{
+    u16 mine = (u32)(atomic_add_return(0x10000, (atomic_t *)&lock->tickets) - 0x10000) >> 16;
+
+    while ( mine != *(volatile u16 *)&lock->tickets.head )
+        ;
+#if defined(__aarch64__) && !defined(FAULT_NO_BARRIER_AFTER_TURN)
+    smp_mb();
+#endif
+}
+
+noinline void _spin_unlock(spinlock_t *lock)
+{
+    release();
+    *(volatile u16 *)&lock->tickets.head += 1;
+}
+
+#ifdef COUNTER
+struct evtchn { unsigned char state, old_state; atomic_t lock; u32 port; };
+
+noinline void evtchn_write_lock(struct evtchn *evtchn)
+{
+#ifdef FAULT_HALF_WRITER
+    int increment = W / 2;
+#else
+    int increment = W;
+#endif
+    int val;
+
+    for ( val = atomic_add_return(increment, &evtchn->lock); val != increment;
+          val = atomic_read(&evtchn->lock) )
+        ;
+#ifndef FAULT_EARLY_LOAD
+    smp_rmb();
+#endif
+    evtchn->old_state = evtchn->state;
+}
+
+noinline void evtchn_write_unlock(struct evtchn *evtchn)
+{
+    if ( evtchn->old_state > 1 && evtchn->state > 1 )
+        __builtin_trap();
+    release();
+    atomic_sub(W, &evtchn->lock);
+}
+
+noinline int evtchn_tryread_lock(struct evtchn *evtchn)
+{
+    if ( (u32)atomic_read(&evtchn->lock) >= W )
+        return 0;
+    if ( (u32)atomic_add_return(1, &evtchn->lock) < W )
+        return 1;
+#ifndef FAULT_NO_STEP_BACK
+    atomic_sub(1, &evtchn->lock);
+#endif
+#ifdef FAULT_SAYS_YES
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+noinline void evtchn_read_unlock(struct evtchn *evtchn)
+{
+#ifdef BY_STORE_RELEASE
+    __atomic_sub_fetch(&evtchn->lock.counter, 1, __ATOMIC_RELEASE);
+#else
+#ifndef FAULT_NO_RELEASE
+    release();
+#endif
+    atomic_sub(1, &evtchn->lock);
+#endif
+}
+#endif
+
+#ifdef RWLOCK
+struct evtchn { unsigned char state; rwlock_t lock; u32 port; };
+
+#ifndef SHIFT
+#define SHIFT 12
+#endif
+#define WAITING (1 << SHIFT)
+#define LOCKED (3 << SHIFT)
+#define BIAS (4 << SHIFT)
+
+inlined int can_read(int cnts)
+{
+    return !(cnts & LOCKED) || ((cnts & LOCKED) == LOCKED && (cnts & (WAITING - 1)) == cpu_number());
+}
+
+noinline void queue_read_lock_slowpath(rwlock_t *lock)
+{
+    int cnts;
+
+    atomic_sub(BIAS, &lock->cnts);
+    _spin_lock(&lock->lock);
+    while ( atomic_read(&lock->cnts) & LOCKED )
+        ;
+    cnts = atomic_add_return(BIAS, &lock->cnts);
+    while ( (cnts & LOCKED) == LOCKED )
+    {
+        smp_rmb();
+        cnts = atomic_read(&lock->cnts);
+    }
+    _spin_unlock(&lock->lock);
+}
+
+noinline void queue_write_lock_slowpath(rwlock_t *lock)
+{
+    int cnts;
+
+    _spin_lock(&lock->lock);
+    if ( !atomic_read(&lock->cnts) &&
+         !atomic_cmpxchg(&lock->cnts, 0, LOCKED | cpu_number()) )
+        goto unlock;
+    for ( ; ; )
+    {
+        cnts = atomic_read(&lock->cnts);
+        if ( !(cnts & LOCKED) && atomic_cmpxchg(&lock->cnts, cnts, cnts | WAITING) == cnts )
+            break;
+    }
+    for ( ; ; )
+    {
+        cnts = atomic_read(&lock->cnts);
+        if ( cnts == WAITING &&
+             atomic_cmpxchg(&lock->cnts, WAITING, LOCKED | cpu_number()) == WAITING )
+            break;
+    }
+ unlock:
+    _spin_unlock(&lock->lock);
+}
+
+inlined void _read_lock(rwlock_t *lock)
+{
+    if ( likely(can_read(atomic_add_return(BIAS, &lock->cnts))) )
+        return;
+    queue_read_lock_slowpath(lock);
+}
+
+inlined int _read_trylock(rwlock_t *lock)
+{
+    if ( likely(can_read(atomic_read(&lock->cnts))) )
+    {
+        if ( likely(can_read(atomic_add_return(BIAS, &lock->cnts))) )
+            return 1;
+        atomic_sub(BIAS, &lock->cnts);
+    }
+    return 0;
+}
+
+inlined void _read_unlock(rwlock_t *lock)
+{
+#ifndef FAULT_NO_RELEASE
+    release();
+#endif
+    atomic_sub(BIAS, &lock->cnts);
+}
+
+inlined void _write_lock(rwlock_t *lock)
+{
+    if ( !atomic_cmpxchg(&lock->cnts, 0, LOCKED | cpu_number()) )
+        return;
+    queue_write_lock_slowpath(lock);
+}
+
+inlined void _write_unlock(rwlock_t *lock)
+{
+    release();
+#ifdef FAULT_KEEPS_BIT
+    __atomic_and_fetch(&lock->cnts.counter, ~(BIAS - 1 - WAITING), __ATOMIC_RELAXED);
+#else
+    __atomic_and_fetch(&lock->cnts.counter, ~(BIAS - 1), __ATOMIC_RELAXED);
+#endif
+}
+
+noinline u32 evtchn_send(struct evtchn *evtchn)
+{
+    u32 port;
+
+    _read_lock(&evtchn->lock);
+    port = evtchn->port;
+    _read_unlock(&evtchn->lock);
+    return port;
+}
+
+noinline u32 send_guest_vcpu_virq(struct evtchn *evtchn)
+{
+    u32 port = 0;
+
+    if ( _read_trylock(&evtchn->lock) )
+    {
+        port = evtchn->port;
+        _read_unlock(&evtchn->lock);
+    }
+    return port;
+}
+
+noinline void evtchn_close(struct evtchn *evtchn)
+{
+    _write_lock(&evtchn->lock);
+    evtchn->state = 0;
+    _write_unlock(&evtchn->lock);
+}
+#endif
+
+#ifdef SPINLOCK
+struct evtchn { unsigned char state; spinlock_t lock; u32 port; };
+#endif
+
+struct evtchn channel;
+void _start(void) { }
