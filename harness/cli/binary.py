@@ -13,7 +13,7 @@ from harness import cache
 from harness.binary.check import BinaryCheck, check_binary
 from harness.binary.prove import READERS, WRITERS, Proof, prove
 from harness.binary.refine import Departure, Refinement
-from harness.cli import print_json
+from harness.cli import echo, print_json
 from harness.cli.options import json_option
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.trace import trace_lines
@@ -169,39 +169,39 @@ def _print(found: BinaryCheck, memory: MemoryModel, proofs: tuple[Proof, ...]) -
         for verdict in ("as modelled", "refuted", "not covered")
         if (number := sum(copy.verdict == verdict for copy in copies))
     )
-    click.echo(
+    echo(
         f"{found.elf}: {found.arch.value}, {found.model.name}: {_verdict(found, proofs)}\n"
         f"  {len(copies)} copies of {len({copy.function for copy in copies})} lock functions: "
         f"{counts}; {found.coverage:.1%} of {sum(copy.instructions for copy in copies)} "
         f"instructions understood, {found.seconds:.1f} s"
     )
     for name in found.missing:
-        click.echo(f"  {name}: not in this hypervisor")
+        echo(f"  {name}: not in this hypervisor")
     for copy in copies:
         for one in copy.departures:
             _print_departure(copy, one)
         for gap in copy.not_covered:
             where = f" ({gap.line})" if gap.line else ""
-            click.echo(f"  {_name(copy)}: not covered at {gap.address:#x}{where}: {gap.why}")
+            echo(f"  {_name(copy)}: not covered at {gap.address:#x}{where}: {gap.why}")
     for proof in proofs:
-        click.echo(
+        echo(
             f"  {proof.system}: {proof.verdict}, memory {memory.value}, {READERS} readers, "
             f"{WRITERS} writer, {proof.states} states"
         )
         for counterexample in proof.counterexamples:
             for line in trace_lines(counterexample.trace):
-                click.echo(f"    {line}")
+                echo(f"    {line}")
     if not proofs:
-        click.echo("  not explored: that needs every copy covered, and no other accesses")
+        echo("  not explored: that needs every copy covered, and no other accesses")
 
 
 def _print_departure(copy: Refinement, one: Departure) -> None:
     where = f" ({one.line})" if one.line else ""
-    click.echo(f"  {_name(copy)}: refuted at {one.address:#x} {one.instruction}{where}")
-    click.echo(f"    here: {one.binary}")
-    click.echo(f"    model: {one.model}")
+    echo(f"  {_name(copy)}: refuted at {one.address:#x} {one.instruction}{where}")
+    echo(f"    here: {one.binary}")
+    echo(f"    model: {one.model}")
     for number, line in enumerate(one.trace, 1):
-        click.echo(f"    {number:4}. {line}")
+        echo(f"    {number:4}. {line}")
 
 
 def _name(copy: Refinement) -> str:
