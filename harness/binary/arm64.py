@@ -432,11 +432,11 @@ def _condition(m: Machine, name: str) -> bool | None:
         case "lo" if flags.operation == "sub":
             return flags.carry()
         case "ls" if flags.operation == "sub":
-            return _either(flags.carry(), flags.zero())
+            return values.either(flags.carry(), flags.zero())
         case "lt":
-            return _differ(flags.negative(), flags.overflow())
+            return values.differ(flags.negative(), flags.overflow())
         case "le":
-            return _either(flags.zero(), _differ(flags.negative(), flags.overflow()))
+            return values.either(flags.zero(), values.differ(flags.negative(), flags.overflow()))
         case "lo" | "ls":
             raise NotUnderstoodError(f"condition {name} after an addition")
         case _:
@@ -448,16 +448,6 @@ _OPPOSITE = {
 }  # fmt: skip
 _CONDITIONS = (*_OPPOSITE, *_OPPOSITE.values())
 _BY_CODE = {getattr(arm, f"ARM64_CC_{name.upper()}"): name for name in _CONDITIONS}
-
-
-def _either(a: bool | None, b: bool | None) -> bool | None:
-    if a or b:
-        return True
-    return None if None in (a, b) else False
-
-
-def _differ(a: bool | None, b: bool | None) -> bool | None:
-    return None if a is None or b is None else a != b
 
 
 def _conditional(name: str) -> Operation:

@@ -251,3 +251,15 @@ class Flags:
             and not other.taint
             and other.low(self.width) is None
         )
+
+
+def either(a: bool | None, b: bool | None) -> bool | None:
+    """Return ``a or b`` of two flags, None for one that is not known."""
+    if a or b:
+        return True
+    return None if None in (a, b) else False
+
+
+def differ(a: bool | None, b: bool | None) -> bool | None:
+    """Return ``a != b`` of two flags, None for one that is not known."""
+    return None if a is None or b is None else a != b

@@ -327,11 +327,11 @@ def _condition(m: Machine, name: str) -> bool | None:
         case "o":
             return flags.overflow()
         case "be":
-            return _either(flags.carry(), flags.zero())
+            return values.either(flags.carry(), flags.zero())
         case "l":
-            return _differ(flags.negative(), flags.overflow())
+            return values.differ(flags.negative(), flags.overflow())
         case "le":
-            return _either(flags.zero(), _differ(flags.negative(), flags.overflow()))
+            return values.either(flags.zero(), values.differ(flags.negative(), flags.overflow()))
         case _:
             return None
 
@@ -340,16 +340,6 @@ _OPPOSITE = {
     "ne": "e", "ns": "s", "ae": "b", "no": "o", "a": "be", "ge": "l", "g": "le",
 }  # fmt: skip
 _CONDITIONS = (*_OPPOSITE, *_OPPOSITE.values())
-
-
-def _either(a: bool | None, b: bool | None) -> bool | None:
-    if a or b:
-        return True
-    return None if None in (a, b) else False
-
-
-def _differ(a: bool | None, b: bool | None) -> bool | None:
-    return None if a is None or b is None else a != b
 
 
 def _conditional(name: str) -> Operation:

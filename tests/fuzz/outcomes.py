@@ -7,6 +7,7 @@ import random
 import signal
 import time
 import traceback
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -122,6 +123,18 @@ class _TooLong(BaseException):
 def _at_most(seconds: float) -> Iterator[None]:
     with limited(seconds, _TooLong()):
         yield
+
+
+@contextmanager
+def memory(mebibytes: float) -> Iterator[None]:
+    """Fail if Python objects of the block take more memory at any moment."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < mebibytes * (1 << 20), f"{peak / (1 << 20):.1f} MiB"
 
 
 @contextmanager

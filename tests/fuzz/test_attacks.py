@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,7 +28,7 @@ from harness.results.directory import RunDirectory, create
 from harness.results.journal import Journal
 from harness.results.report import write_reports
 from harness.verdict import ConfigError, HarnessError, LabError, Verdict
-from tests.fuzz.outcomes import limited
+from tests.fuzz.outcomes import limited, memory
 from tests.fuzz.readers import OfFile, Reader, all_readers, command
 from tests.history.tiny import tiny
 from tests.results import runs
@@ -44,18 +43,6 @@ def within(seconds: float) -> Iterator[None]:
     """Fail if the block takes longer: also if it waits for ever."""
     with limited(seconds, AssertionError(f"more than {seconds} s")):
         yield
-
-
-@contextmanager
-def memory(mebibytes: float) -> Iterator[None]:
-    """Fail if Python objects of the block take more memory at any moment."""
-    tracemalloc.start()
-    try:
-        yield
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < mebibytes * (1 << 20), f"{peak / (1 << 20):.0f} MiB"
 
 
 def _command(*words: str | Path) -> tuple[tuple[int, str], list[str]]:

@@ -12,7 +12,6 @@ import itertools
 import socket
 import threading
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,23 +27,12 @@ from harness.machine.line import Line
 from harness.run import agents
 from harness.verdict import HypervisorError, LabError, Verdict
 from tests.agent.fake_agent import FakeAgent
+from tests.fuzz.outcomes import memory
 
 pytestmark = pytest.mark.slow
 
 HELLO = FakeAgent(1, [])._answer("hello", "hello")
 SECONDS = 1.0  # for which a console floods
-
-
-@contextlib.contextmanager
-def memory(mebibytes: float) -> Iterator[None]:
-    """Fail if Python objects of the block take more memory at any moment."""
-    tracemalloc.start()
-    try:
-        yield
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < mebibytes * (1 << 20), f"{peak / (1 << 20):.1f} MiB"
 
 
 @contextlib.contextmanager
