@@ -346,14 +346,20 @@ class OrderRunner:
 
     def _underflow(self, thread: int, name: str) -> int | None:
         """If ``thread``, which the model has at ``name``, stands before the release of a read side
-        that it did not get, let it go on and return the lock word; else None."""
+        that it did not get, let it go on and return the lock word; else None.
+
+        None as well if the CPU does not get through it: that would hide the mismatch.
+        """
         place = self._places[thread]
         if place is None or place.point is None or place.point.function not in _READ_UNLOCKS:
             return None
         program = self._system.roles[thread].program
         if name != DONE and "reading" in program.step(name).tags:
             return None
-        self._target.make_access(self._cpu(thread), place)
+        try:
+            self._target.make_access(self._cpu(thread), place)
+        except Stuck:
+            return None
         assert self._reader is not None
         machine = self._reader.values()
         return next((machine[word] for word in LOCK_WORDS if word in machine), None)

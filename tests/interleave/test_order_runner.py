@@ -296,6 +296,25 @@ def test_a_release_of_what_was_not_taken_is_told_as_that(refused: str) -> None:
         assert result.evidence.stand.underflow is not None
 
 
+def test_a_release_that_cannot_be_taken_hides_no_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that is stuck makes an order infeasible, which is no fault of Xen's."""
+    model = system("send-close", "counter")
+    order = next(iter(interleavings(model)))
+    simulated: Any = Machine(model)
+    scenario = SCENARIOS["send-close"]
+    agents: Any = {domain: Agent(simulated, scenario, domain) for domain in scenario.domains}
+    runner = OrderRunner(scenario, model, simulated, agents["dom0"], agents, 2, SpareInterrupt())
+    runner.run(order)
+
+    def stuck(cpu: int, place: Place) -> None:
+        raise Stuck("CPU0 waits")
+
+    monkeypatch.setattr(simulated, "make_access", stuck)
+    point = StopPoint(0, 0, "leave", Access.RMW, "", 0, "evtchn_read_unlock", "f")
+    runner._places[0] = Place(point, "f+leave")
+    assert runner._underflow(0, DONE) is None
+
+
 def _gives_up(branch: Branch) -> bool:
     return branch.when in ("u(L) >= W", "")
 
