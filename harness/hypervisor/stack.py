@@ -26,6 +26,16 @@ _STACK_SIZE = 8 * 4096
 _INTERRUPTS_ON = 1 << 9  # in RFLAGS
 _FIRST_INTERRUPT = 0x20  # vectors below are exceptions, which nothing masks
 _ALL_ONES = 2**64 - 1
+# On arm64 every entry from Xen's own code calls one of these, with the stack pointer at struct
+# cpu_user_regs: x0 to x30, sp and pc, eight bytes each (xen/arch/arm/arm64/entry.S).
+_ARM_ENTRIES = {
+    "do_trap_irq": "interrupt",
+    "do_trap_fiq": "interrupt",
+    "do_trap_hyp_sync": "exception",
+    "do_trap_hyp_serror": "exception",
+}
+_ARM_GENERAL, _ARM_SP, _ARM_PC, _ARM_SAVED_SIZE = 31, 248, 256, 264
+_ARM_FRAME_SIZE = 1024  # more than struct cpu_user_regs has
 
 
 @dataclass(frozen=True)
@@ -75,8 +85,8 @@ def stack(elf: Path, arch: Arch, cpu: Cpu, memory: Memory) -> Stack:
         if len(walked) >= _MOST_FRAMES:
             break
         above = unwinding.caller(elf, arch, frame, read)
-        if above is not None and arch is Arch.X86_64:
-            above, entry = _interrupted(elf, above, read)
+        if above is not None:
+            above, entry = _INTERRUPTED[arch](elf, frame, above, read)
             if entry and above is not None and table.at(above.pc) is not None:
                 texts.append(entry)
         if above is None or not _further(arch, frame, above):
@@ -118,7 +128,9 @@ def _further(arch: Arch, frame: Frame, above: Frame) -> bool:
     return there > here if frame.call else there >= here
 
 
-def _interrupted(elf: Path, frame: Frame, read: Read) -> tuple[Frame | None, str]:
+def _interrupted_x86(
+    elf: Path, _callee: Frame, frame: Frame, read: Read
+) -> tuple[Frame | None, str]:
     """Return the frame that was interrupted where ``frame`` is the entry of an interrupt, and what
     it was; else ``frame`` itself."""
     numbers = NUMBERS[Arch.X86_64]
@@ -133,6 +145,30 @@ def _interrupted(elf: Path, frame: Frame, read: Read) -> tuple[Frame | None, str
     registers = {name: _word(saved, 8 * place) for place, name in enumerate(_SAVED)}
     registers["RSP"] = _word(saved, _RSP)
     return unwinding.first(elf, Arch.X86_64, _word(saved, _RIP), registers), _entry(saved)
+
+
+def _interrupted_arm(
+    elf: Path, callee: Frame, frame: Frame, read: Read
+) -> tuple[Frame | None, str]:
+    """The same for arm64, where ``callee`` is what an entry called.  What came from a guest has no
+    stack of Xen behind it: its saved stack pointer is all ones."""
+    entry = _ARM_ENTRIES.get(symbols(elf).describe(callee.pc).partition("+")[0], "")
+    base = frame.registers.get(NUMBERS[Arch.ARM64].stack, 0)
+    if not entry or not base:
+        return frame, ""
+    try:
+        saved = read(base, _ARM_SAVED_SIZE)
+    except HarnessError:
+        return None, ""
+    stack = _word(saved, _ARM_SP)
+    if not base < stack <= base + _ARM_FRAME_SIZE:
+        return frame, ""
+    registers = {f"X{number:02}": _word(saved, 8 * number) for number in range(_ARM_GENERAL)}
+    registers["SP"] = stack
+    return unwinding.first(elf, Arch.ARM64, _word(saved, _ARM_PC), registers), entry
+
+
+_INTERRUPTED = {Arch.X86_64: _interrupted_x86, Arch.ARM64: _interrupted_arm}
 
 
 def _word(data: bytes, at: int) -> int:

@@ -8,6 +8,7 @@ import pytest
 from harness.arch import Arch
 from harness.hypervisor.code import code
 from harness.hypervisor.cpu import Cpu
+from harness.hypervisor.prologue import prologue
 from harness.hypervisor.stack import stack
 from harness.verdict import LabError
 from tests.hypervisor.toy_xen import Toy, toy
@@ -28,7 +29,7 @@ def returns(xen: Toy, function: str, callee: str) -> int:
     """Return where ``callee`` returns to in ``function``."""
     symbol, target = xen.symbols[function], xen.address(callee)
     for one in code(xen.elf, xen.arch).instructions(symbol.address, symbol.address + symbol.size):
-        if one.mnemonic == "call" and one.operands[0].imm & (1 << 64) - 1 == target:
+        if one.mnemonic in ("call", "bl") and one.operands[0].imm & (1 << 64) - 1 == target:
             return int(one.address + one.size)
     raise AssertionError(f"{function} does not call {callee}")
 
@@ -104,3 +105,41 @@ def test_they_go_on_behind_an_interrupt(xen: Toy, vector: int, rflags: int, entr
     assert told[:2] == ["_spin_lock", entry]
     assert told[2].startswith("evtchn_write_lock (event_channel.c:")
     assert told[-2:] == ["do_event_channel_op", "_start"]
+
+
+def arm_frame(pc: int, stack: int, **general: int) -> bytes:
+    """Return a struct cpu_user_regs of arm64, up to the program counter."""
+    saved = bytearray(264)
+    for name, value in {"x31": stack, "x32": pc, **general}.items():
+        at = 8 * int(name[1:])
+        saved[at : at + 8] = words(value)
+    return bytes(saved)
+
+
+@pytest.mark.parametrize("from_guest", [False, True])
+def test_they_go_on_behind_an_interrupt_of_arm64(from_guest: bool) -> None:
+    # An interrupt came while the CPU spun for a lock, and its handler spins for the same one.
+    xen = toy(Arch.ARM64, "-O1")
+    spins = xen.address("here_spinlock")
+    base = BASE + 0x40  # of struct cpu_user_regs; below it the frame of do_trap_irq
+    outer = base + 0x180
+    memory = {
+        base: arm_frame(
+            spins,
+            2**64 - 1 if from_guest else outer,
+            x30=returns(xen, "send_guest_vcpu_virq", "_spin_lock"),
+        ),
+    }
+    back = returns(xen, "do_trap_irq", "_spin_lock")
+    at = prologue(xen.elf, xen.address("do_trap_irq"), back)
+    below = bytearray(-at.stack)
+    place = at.saved[30] - at.stack
+    below[place : place + 8] = words(xen.address("_start"))
+    memory[base + at.stack] = bytes(below)
+    cpu = Cpu(0, spins, {"SP": base + at.stack, "X29": base + at.stack, "X30": back})
+    told = functions(xen, cpu, memory)
+    assert told[:2] == ["_spin_lock", "do_trap_irq"]
+    if from_guest:
+        assert "interrupt" not in told
+    else:
+        assert told[2:] == ["interrupt", "_spin_lock", "send_guest_vcpu_virq"]
