@@ -81,7 +81,7 @@ def build(
     chosen = flavours.find(flavour, source) if isinstance(flavour, str) else flavour
     if source.kind == "deb":
         return _ready_made(source, chosen, arch)
-    way = recipe(arch, source.release, how)
+    way = recipe(arch, source.release, how, source.era)
     compiler = _compiler(way)
     digest = cache.key(source.digest, chosen.digest, chosen.name, arch, way.as_data(), compiler)
     made = False

@@ -165,14 +165,17 @@ class Recipe:
         ]
 
 
-def recipe(arch: Arch, release: tuple[int, int], how: How) -> Recipe:
-    """Return the way to build Xen ``release`` for ``arch``."""
+def recipe(
+    arch: Arch, release: tuple[int, int], how: How, era: tuple[int, int] | None = None
+) -> Recipe:
+    """Return the way to build Xen ``release`` for ``arch``; ``era`` as of ``Source.era``."""
     native = platform.machine() == NAMES[arch].qemu
+    of = era or release
     return Recipe(
         arch=arch,
         cross="" if native else f"{NAMES[arch].triplet}-",
         config=_config(release, debug=how.debug),
-        cflags=tuple(flag for era in ERAS if era.needed(release, arch, how) for flag in era.cflags),
+        cflags=tuple(flag for one in ERAS if one.needed(of, arch, how) for flag in one.cflags),
         how=how,
     )
 

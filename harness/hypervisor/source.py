@@ -36,6 +36,9 @@ class Patch:
     tree: str  # git's id of the whole tree after it
 
 
+_BECOMES = re.compile(r"\d+\.\d+(-unstable|\.0-rc)")
+
+
 @dataclass(frozen=True)
 class Source:
     """A Xen source tree.  Nothing of ours ever writes to ``tree``."""
@@ -49,6 +52,14 @@ class Source:
     home: Path | None = field(default=None, compare=False)
     commit: str = ""  # ... and the commit in it that the tree is, or is based on
     series: tuple[Patch, ...] = ()  # what was applied to that, in this order
+
+    @property
+    def era(self) -> tuple[int, int]:
+        """The release by which to tell what the tree needs with today's tools: of a tree that
+        becomes 4.15.0 (4.15-unstable, 4.15.0-rc1) that is 4.14, because nobody knows which of
+        4.15's corrections it has already."""
+        major, minor = self.release
+        return (major, minor - 1) if _BECOMES.match(self.version) else self.release
 
     def interface(self, name: Literal["domctl", "sysctl"]) -> int | None:
         """Return the version of an interface to the toolstack; None if the tree has none."""

@@ -46,6 +46,27 @@ def test_a_directory_says_its_version_and_release(tree: Path) -> None:
     assert (found.kind, found.version, found.release) == ("dir", "4.17.9", (4, 17))
 
 
+@pytest.mark.parametrize(
+    ("extra", "era"),
+    [
+        (".0$(XEN_VENDORVERSION)", (4, 15)),
+        (".3", (4, 15)),
+        ("-unstable$(XEN_VENDORVERSION)", (4, 14)),
+        (".0-rc2$(XEN_VENDORVERSION)", (4, 14)),
+    ],
+)
+def test_a_tree_that_becomes_a_release_is_of_the_era_before(
+    repository: Path, extra: str, era: tuple[int, int]
+) -> None:
+    (repository / "xen/Makefile").write_text(
+        f"export XEN_VERSION = 4\nexport XEN_SUBVERSION = 15\nexport XEN_EXTRAVERSION ?= {extra}\n"
+    )
+    git(repository, "commit", "-qam", "version")
+    for found in (source.from_dir(repository), source.from_git(str(repository), "main")):
+        assert found.release == (4, 15)
+        assert found.era == era
+
+
 def test_the_digest_covers_what_is_built_and_nothing_else(tree: Path) -> None:
     before = source.from_dir(tree).digest
     (tree / "tools/libxl/unused.c").write_text("other")
