@@ -435,7 +435,7 @@ class Booted:
 
     def _up(self) -> None:
         from harness.conformance.own_domain import ask_own_domain
-        from harness.run.session import session
+        from harness.run.up import session
 
         run = self._run
         plan = replace(run.plan, dom0_alone=self._name not in run._beyond_dom0)

@@ -20,7 +20,7 @@ from harness.hypervisor.source import Source, from_dir
 from harness.progress import Progress
 from harness.pytest_plugin import HostRun
 from harness.results import store
-from harness.run import session as sessions
+from harness.run import up
 from harness.verdict import HypervisorError, LabError, Verdict
 from tests.bisect.xen_history import git
 from tests.hypervisor import mails
@@ -35,7 +35,7 @@ pytest_plugins = ["pytester"]
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     """The lab whose hosts are booted."""
     fake = Lab()
-    monkeypatch.setattr(sessions, "session", fake.session)
+    monkeypatch.setattr(up, "session", fake.session)
     return fake
 
 

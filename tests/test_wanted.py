@@ -9,7 +9,7 @@ import pytest
 
 from harness.config.options import DEFAULT_HOST
 from harness.data import BOOT_TEST, TESTCASES
-from harness.run import session as sessions
+from harness.run import up
 from harness.wanted import wants_more_than_dom0
 from tests.hypervisor.tree import make_tree
 from tests.run.fake_session import Lab
@@ -55,7 +55,7 @@ def test_the_fixtures_of_the_tests_decide(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, test: str, alone: bool
 ) -> None:
     lab = Lab()
-    monkeypatch.setattr(sessions, "session", lab.session)
+    monkeypatch.setattr(up, "session", lab.session)
     tree = make_tree(pytester.path / "xen")
     pytester.makepyfile(test_it=HEAD + test)
     words = ["-p", "no:cacheprovider", "-p", "no:labgrid", f"--host={DEFAULT_HOST}", "--out=out"]

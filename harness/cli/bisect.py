@@ -123,7 +123,7 @@ def command(
     builds = processes.BuildProcesses(trees, booted.arch)
     runs = processes.RunProcesses(
         trees,
-        options=RunOptions(host=(booted.name,), lab=lab),
+        options=RunOptions(host=(booted.name,), lab=lab, no_snapshot=True),
         tests=nodes,
         scenario=scenario or "",
         boot=boot,

@@ -26,7 +26,8 @@ from harness.progress import Progress
 from harness.results import directory, records
 from harness.run.plan import Plan, open_hypervisor
 from harness.run.recorder import Recorder
-from harness.run.session import Session, session
+from harness.run.session import Session
+from harness.run.up import session
 from harness.verdict import Verdict
 
 _LEAVE = b"\x1d"  # Ctrl-], as in virsh console and telnet

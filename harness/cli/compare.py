@@ -83,7 +83,9 @@ def command(
     or one of these and a flavour (4.14:counter).  Exit code 1: CANDIDATE is worse; 3: more
     rounds are needed to know.
     """
-    options = RunOptions(host=(host,), duration=duration, lab=lab, keep_going=True)
+    options = RunOptions(
+        host=(host,), duration=duration, lab=lab, keep_going=True, no_snapshot=True
+    )
     hosts = load_lab(lab)
     arch = find_host(hosts, host).arch
     variants = find_variant(base, "BASE"), find_variant(candidate, "CANDIDATE", series, model)

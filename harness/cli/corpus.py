@@ -67,7 +67,14 @@ def command(
 
     Exit code 1: a good one failed, or a bad one passed on a machine that can show its fault.
     """
-    options = RunOptions(repeat=repeat, lab=lab, snapshot=not no_snapshot, keep_going=True, **xen)
+    options = RunOptions(
+        repeat=repeat,
+        lab=lab,
+        snapshot=not no_snapshot,
+        no_snapshot=True,
+        keep_going=True,
+        **xen,
+    )
     known = entries_for(open_source(options))
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(

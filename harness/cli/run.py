@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -64,7 +65,7 @@ def command(
     if each:
         return _run_each(options, tests, as_json)
     if bisect_run:
-        return _bisect_run(options, tests, as_json)
+        return _bisect_run(replace(options, no_snapshot=True), tests, as_json)
     return _run(make_plan(options), options.suite, tests, as_json).exit_code
 
 

@@ -141,6 +141,13 @@ class RunOptions(XenOptions):
             "Before each test, restore the machine to the state that it had before the first test."
         ),
     )
+    no_snapshot: bool = field(
+        default=False,
+        metadata=_says(
+            "Boot the machine, also if the cache has it booted from an earlier run of the same "
+            "build, and keep none there."
+        ),
+    )
     repeat: int = field(default=1, metadata=_says("How many times to run each test.", "N"))
     keep_going: bool = field(
         default=False,

@@ -159,9 +159,7 @@ class Toolstack:
                 lambda: domain.createWithFlags(paused),
                 self._dom0.clock,
             )
-            log = f"/var/log/xen/console/guest-{name}.log"
-            recorded = self._dom0.start(_follow(log))
-            console.follow(name, recorded.chunks())
+            recorded = self._record(name, console)
             domain.resume()
         except libvirt.libvirtError as error:
             if domain is not None:
@@ -174,6 +172,20 @@ class Toolstack:
                 hint="see /var/log/libvirt/libxl in dom0 (`evtchn-harness boot`)",
             ) from error
         return DomU(name, boot.type, domain, recorded, self._dom0.clock)
+
+    def running(self, name: str, type_: str, console: Console) -> DomU:
+        """Return the domU ``name`` of the given type, which runs; its console is recorded as stream
+        ``name``, from its first byte on.  LabError if there is no such domain."""
+        try:
+            domain = self._connection.lookupByName(name)
+        except libvirt.libvirtError as error:
+            raise LabError(f"no such domU: {error.get_error_message()}", where=name) from error
+        return DomU(name, type_, domain, self._record(name, console), self._dom0.clock)
+
+    def _record(self, name: str, console: Console) -> ExecChannel:
+        recorded = self._dom0.start(_follow(f"/var/log/xen/console/guest-{name}.log"))
+        console.follow(name, recorded.chunks())
+        return recorded
 
     def _cpu_count(self) -> int:
         """Return how many physical CPUs Xen has."""

@@ -160,6 +160,7 @@ def write_initramfs(image: Dom0Image, path: Path, payload: Mapping[str, cpio.Fil
     members: dict[str, cpio.Member] = {
         "init": cpio.File(GUESTS / "dom0/stage1", 0o755),
         "payload/init": cpio.File(GUESTS / "dom0/init", 0o755),
+        "payload/new-run": cpio.File(GUESTS / "dom0/new-run", 0o755),
         "payload/sshd_config": cpio.File(GUESTS / "dom0/sshd_config"),
         "payload/libvirtd.conf": cpio.File(GUESTS / "dom0/libvirtd.conf"),
     }

@@ -13,7 +13,8 @@ from harness.results import directory, records
 from harness.results.report import write_reports
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
-from harness.run.session import Session, session
+from harness.run.session import Session
+from harness.run.up import session
 from harness.verdict import HarnessError
 
 

@@ -27,7 +27,7 @@ from harness.model.explore.interleavings import Interleaving
 from harness.results import records
 from harness.results.directory import write_whole
 from harness.run.plan import Plan, open_hypervisor
-from harness.run.session import session
+from harness.run.up import session
 from harness.verdict import LabError, Verdict
 
 _KEPT_WALKED = 1  # replay files of orders that were walked, for each scenario

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from harness.hypervisor.cpu import Cpu
 from harness.machine.console import Console
+from harness.machine.kept import Kept
 from harness.machine.line import Line
 from harness.machine.patience import Clock
 
@@ -46,6 +47,16 @@ class Machine(Protocol):
         """How long dom0 may take to boot until it answers, in seconds."""
         ...
 
+    @property
+    def entry(self) -> str:
+        """The name under which it can be kept in the cache; "" if it is not to be kept."""
+        ...
+
+    @property
+    def kept(self) -> Kept | None:
+        """The machine in the cache that it goes on from; None: it boots."""
+        ...
+
     def power_on(self) -> None:
         """Start recording the console, then start the machine; LabError when it does not start."""
         ...
@@ -64,6 +75,13 @@ class Machine(Protocol):
 
     def save(self) -> None:
         """Save a snapshot of the machine; LabError if this kind of machine has none."""
+        ...
+
+    def keep(self, disk: Path) -> str:
+        """Write a copy of its disk, with its state, to ``disk``; return the digest of the copy.
+
+        LabError if this kind of machine cannot do that, OSError if the file cannot be written.
+        """
         ...
 
     def restore(self, held: AbstractContextManager[None] | None = None) -> None:

@@ -26,6 +26,7 @@ from harness.config.physical import PhysicalHost
 from harness.hypervisor.cpu import Cpu
 from harness.machine import grub, keys, power, shell, wires
 from harness.machine.console import Console
+from harness.machine.kept import Kept
 from harness.machine.lease import Held
 from harness.machine.line import Line
 from harness.machine.patience import WALL
@@ -62,6 +63,8 @@ class PhysicalMachine:
 
     clock = WALL
     looks = 3  # few, because each takes seconds over a serial line
+    entry = ""
+    kept: Kept | None = None
 
     def __init__(
         self,
@@ -188,6 +191,10 @@ class PhysicalMachine:
         raise LabError(
             "a server cannot be saved", where=self.host.name, hint="leave --snapshot out"
         )
+
+    def keep(self, disk: Path) -> str:
+        """LabError: a server has no snapshots."""
+        raise LabError("a server cannot be kept in the cache", where=self.host.name)
 
     def restore(self, held: AbstractContextManager[None] | None = None) -> None:
         """LabError: a server has no snapshots."""

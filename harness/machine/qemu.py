@@ -29,6 +29,7 @@ from harness.machine import cpu_model, cpus, device_tree, emulator
 from harness.machine.accel import Choice
 from harness.machine.connection import connect, mend
 from harness.machine.console import Console
+from harness.machine.kept import Kept, copied
 from harness.machine.line import Line, connect_socket
 from harness.machine.patience import MachineClock
 from harness.verdict import LabError
@@ -60,8 +61,9 @@ class Boot:
 class QemuMachine:
     """One QEMU under libvirt; see harness.machine.Machine.
 
-    ``folder`` is a scratch directory of the run; ``console`` records the serial line.  ``stub``, if
-    given, is the name of the socket in ``folder`` at which QEMU's gdbstub listens.
+    ``folder`` is a scratch directory of the run; ``console`` records the serial line.  With
+    ``stub`` QEMU's gdbstub listens at a socket in ``folder``.  ``entry`` is the machine's name in
+    the cache, and ``kept`` what lies there: the machine goes on from it instead of booting.
     """
 
     looks = 10  # many, because QEMU's monitor is fast
@@ -76,6 +78,8 @@ class QemuMachine:
         folder: Path,
         console: Console,
         stub: bool = False,
+        entry: str = "",
+        kept: Kept | None = None,
     ) -> None:
         self.host = host
         self.boot = boot
@@ -83,6 +87,9 @@ class QemuMachine:
         self._folder = folder
         self._console = console
         self.stub = folder / "stub" if stub else None
+        self.entry = entry
+        self.kept = kept
+        self._disk = folder / "root.qcow2"
         self._connection: libvirt.virConnect | None = None
         self._domain: libvirt.virDomain | None = None
         self._port = 0
@@ -107,8 +114,9 @@ class QemuMachine:
         return f"{self.host.name}-{self._folder.name.rpartition('-')[2]}"
 
     def power_on(self) -> None:
-        """Start QEMU paused, attach the recorder, let it run."""
+        """Start QEMU paused, attach the recorder, restore what was kept, let it run."""
         self._connection = connect(self.host.libvirt_uri)
+        self._make_disk()
         for attempt in range(5):
             self._port = self.host.ssh_port or _free_port()
             try:
@@ -140,6 +148,8 @@ class QemuMachine:
             Line(_connect_unix(path), path.name, self.clock) for path in self._line_paths()
         ]
         assert self._domain is not None
+        if self.kept is not None:
+            _obey(self._domain, f"loadvm {_SNAPSHOT}", "cannot restore the machine")
         self._domain.resume()
 
     def connected(self) -> bool:
@@ -190,6 +200,20 @@ class QemuMachine:
         domain.suspend()
         try:
             _obey(domain, f"savevm {_SNAPSHOT}", "cannot save the machine")
+        finally:
+            domain.resume()
+
+    def keep(self, disk: Path) -> str:
+        """Save a snapshot, and copy the disk with it to ``disk``; the machine then goes on.
+
+        Returns the digest of the copy; OSError if it cannot be written.
+        """
+        domain = self._running()
+        domain.suspend()
+        try:
+            _obey(domain, f"savevm {_SNAPSHOT}", "cannot save the machine")
+            _obey(domain, "stop", "cannot save the machine")  # which writes what QEMU has in memory
+            return copied(self._disk, disk)
         finally:
             domain.resume()
 
@@ -279,14 +303,18 @@ class QemuMachine:
             raise LabError("the machine is powered off", where=self.name)
         return self._domain
 
+    def _make_disk(self) -> None:
+        if self.kept is not None:
+            self.kept.copy(self._disk)
+            return
+        root = self.boot.root
+        words = [_qemu_img(), "create", "-q", "-f", "qcow2"]
+        words += (
+            ["-b", str(root), "-F", "raw", str(self._disk)] if root else [str(self._disk), "1M"]
+        )
+        command.run(words, timeout=30)
+
     def _xml(self) -> str:
-        disk = self._folder / "root.qcow2"
-        qemu_img = command.which("qemu-img", "qemu-utils")
-        if self.boot.root is not None:
-            backing = ["-b", str(self.boot.root), "-F", "raw"]
-            command.run([qemu_img, "create", "-q", "-f", "qcow2", *backing, disk], timeout=30)
-        else:
-            command.run([qemu_img, "create", "-q", "-f", "qcow2", disk, "1M"], timeout=30)
         arch = self.host.arch
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(IMAGES / "libvirt"),
@@ -300,8 +328,8 @@ class QemuMachine:
             cpus=self.host.cpus,
             emulator=emulator.emulator(arch, self.accel.accel),
             serial=self._folder / "serial",
-            disk=disk,
-            aio=disk_io(qemu_img, disk),
+            disk=self._disk,
+            aio=disk_io(_qemu_img(), self._disk),
             lines=self._line_paths(),
             seclabels=_seclabels(self._connection),
             extra=self._extra(),
@@ -364,6 +392,10 @@ class QemuMachine:
             *("-device", loader.format(device_tree.KERNEL_AT, boot.kernel)),
             *("-device", loader.format(device_tree.RAMDISK_AT, boot.initramfs)),
         ]
+
+
+def _qemu_img() -> str:
+    return command.which("qemu-img", "qemu-utils")
 
 
 def disk_io(qemu_img: str, disk: Path) -> str:

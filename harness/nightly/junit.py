@@ -50,6 +50,7 @@ def _suite(report: NightReport, cell: CellRow) -> HostRun:
         source=cell.source,
         toolstack="",
         toolstack_reason="",
+        restored="",
         series=(),
         model=None,
         rules=(),

@@ -75,6 +75,7 @@ class ChildRunner:
             out=out,
             suite=RunOptions.suite if suite.tests else suite.suite,
             snapshot=suite.snapshot,
+            no_snapshot=True,  # a night tests the boot as well
             keep_going=True,
         ).with_xen(xen_options(cell.xen, self.plan_dir))
 

@@ -45,6 +45,7 @@ def _host(host: HostRun) -> dict[str, Any]:
         "source": host.source,
         "toolstack": host.toolstack,
         "toolstack_reason": host.toolstack_reason,
+        "restored": host.restored,
         "series": [asdict(patch) for patch in host.series],
         "model": _model(host.model),
         "rules": [_rule(rule) for rule in host.rules],

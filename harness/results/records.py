@@ -78,6 +78,7 @@ class HostStart:
     series: tuple[Patch, ...] = ()  # applied to the source, in this order
     model: Model | None = None  # None: an older harness did not say
     rules: tuple[FoundRule, ...] = ()  # of the model: which hold in this Xen
+    restored: str = ""  # it goes on from a machine that was kept then (ISO 8601); "": it booted
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class HostRun:
     source: str
     toolstack: str
     toolstack_reason: str
+    restored: str
     series: tuple[records.Patch, ...]
     model: records.Model | None
     rules: tuple[records.FoundRule, ...]
@@ -141,6 +142,7 @@ def _host(name: str, found: Sequence[Record], state: State) -> HostRun:
         source=start.source if start else "",
         toolstack=start.toolstack if start else "",
         toolstack_reason=start.toolstack_reason if start else "",
+        restored=start.restored if start else "",
         series=start.series if start else (),
         model=start.model if start else None,
         rules=start.rules if start else (),

@@ -14,7 +14,8 @@ from harness.progress import Progress
 from harness.results import directory
 from harness.run.plan import Plan, open_hypervisor
 from harness.run.recorder import Recorder
-from harness.run.session import Session, session
+from harness.run.session import Session
+from harness.run.up import session
 
 _RESTORES = 20
 _BENCH_SECONDS = 4.0  # for each figure

@@ -11,7 +11,7 @@ import gzip
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.arch import Arch
@@ -30,7 +30,7 @@ from harness.images.dom0 import (
     write_initramfs,
 )
 from harness.images.server import server_root
-from harness.machine import Machine, accel, qemu
+from harness.machine import Machine, accel, kept, qemu
 from harness.machine.console import Console
 from harness.machine.cpu_slots import slot
 from harness.machine.lease import Held, lease
@@ -111,21 +111,37 @@ def reserve(host: Host, notice: Callable[[str], None]) -> Iterator[Held | None]:
 
 @contextmanager
 def machine(
-    host: Host, parts: Parts, recorder: Recorder, console: Console, held: Held | None
+    host: Host,
+    parts: Parts,
+    recorder: Recorder,
+    console: Console,
+    held: Held | None,
+    name: Callable[[QemuHost, Boot, accel.Choice], str],
 ) -> Iterator[Machine]:
     """Yield the machine of ``host``, not yet started; power it off after the block.
 
-    ``held`` is what ``reserve`` yielded.
+    ``held`` is what ``reserve`` yielded.  ``name`` gives a machine's name in the cache, where the
+    plan wants that machines are kept there.
     """
     if isinstance(host, QemuHost):
         boot = _qemu_boot(host, parts)
         choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
-        recorder.add(_host_start(host, parts, choice))
+        entry = name(host, boot, choice) if parts.plan.keep else ""
+        found = kept.find(entry) if entry else None
+        since = str(found.facts.get("when", "")) if found else ""
+        recorder.add(replace(_host_start(host, parts, choice), restored=since))
         recorder.progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
         if os.geteuid() == 0:
             recorder.progress.note(f"{host.name}: QEMU runs {qemu.user()}")
         emulated = QemuMachine(
-            host, boot, choice, folder=parts.folder, console=console, stub=parts.plan.stub
+            host,
+            boot,
+            choice,
+            folder=parts.folder,
+            console=console,
+            stub=parts.plan.stub,
+            entry=entry,
+            kept=found,
         )
         try:
             yield emulated

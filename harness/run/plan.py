@@ -38,6 +38,7 @@ class Plan:
     seed: int = 0
     duration: float = RunOptions.duration  # seconds of load per host
     out: Path | None = None
+    keep: bool = False  # go on from a booted machine in the cache; if there is none, keep one
     snapshot: bool = False  # restore the machine before each test
     repeat: int = 1  # how many times each test runs
     keep_going: bool = False  # continue after a test that did not pass
@@ -73,6 +74,7 @@ def make_plan(options: RunOptions, hypervisor: Hypervisor | None = None) -> Plan
         seed=secrets.randbits(32) if options.seed is None else options.seed,
         duration=options.duration,
         out=options.out,
+        keep=not options.no_snapshot,
         snapshot=options.snapshot,
         repeat=options.repeat,
         keep_going=options.keep_going,

@@ -5,36 +5,27 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 
-from harness.agent.build import agent_binary, bare_guest
 from harness.agent.client import AgentClient
 from harness.agent.wire import AgentLost, OperationInFlight
 from harness.config.physical import Host
 from harness.domains.call_timeout import Overdue
 from harness.domains.dom0 import Dom0
-from harness.domains.keys import RunKeys
 from harness.domains.toolstack import DomU, Toolstack
 from harness.hypervisor.build import Build
 from harness.hypervisor.rules import FoundRules, find_rules
-from harness.images.dom0 import Dom0Image, dom0_image
+from harness.images.dom0 import Dom0Image
 from harness.machine import Machine
 from harness.machine.console import Console
 from harness.machine.lease import Held
 from harness.machine.line import Line
-from harness.run import agents, bring_up, dom0_steps, leak_check, machines, tear_down
-from harness.run.came_up import CameUp
+from harness.run import agents
 from harness.run.diagnosis import Diagnosis
 from harness.run.plan import Plan
-from harness.run.questions import Questions, ask
 from harness.run.recorder import Recorder
-from harness.run.second_try import twice
-from harness.scratch import scratch
-from harness.toolstack.choice import Choice
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 _SILENT_SECONDS = 3.0  # of an agent; operations of a healthy Xen take milliseconds
@@ -281,168 +272,3 @@ class Session:
         """Connect to the agents on their lines."""
         domids = {"dom0": 0} | {domu.name: domu.domid for domu in self.domus}
         self.agents |= agents.greet(domids, self.lines, self.listen)
-
-
-@contextmanager
-def session(
-    plan: Plan, host: Host, recorder: Recorder, questions: Questions | None = None
-) -> Iterator[Session]:
-    """Build Xen, boot ``host`` and start its domUs; after the block check for leaks, destroy the
-    domUs and power the machine off.
-
-    If the host does not come up, ``questions`` are asked through dom0, and where they find nothing
-    wrong, it may be booted a second time (harness.run.second_try).  Raises LabError, BuildError or
-    HypervisorError for the first thing that went wrong.
-    """
-    progress = recorder.progress
-    with recorder.phase(host.name, "build"):
-        built = bring_up.hypervisor(plan, host, progress.update)
-    if built.origin and built.source.kind != "apt":
-        progress.note(f"{host.name:12} {built.flavour} is images/xen/{built.origin}")
-    if built.model.how == "recognised":
-        progress.note(f"{host.name:12} judged as {built.model.name}: {built.model.source}")
-    for note in find_rules(built.source).notes:
-        progress.note(f"{host.name:12} {note}")
-    with recorder.phase(host.name, "images"):
-        fit = bring_up.toolstack_choice(plan, built, host, progress.update)
-        if fit.why_not:
-            progress.note(f"{host.name:12} dom0 alone comes up: {fit.why_not}")
-            host = host.model_copy(update={"domus": 0})
-        image = dom0_image(host.arch, codename=fit.codename, notice=progress.update)
-        agent, bare = agent_binary(host.arch), bare_guest(host.arch)
-    recorder.used(*bring_up.ingredients(built, fit, image, agent))
-    known = CameUp.of(host, built, image, agent, fit)
-    what = _Booting(plan, host, built, fit, image, agent, bare, known, questions)
-    with twice(lambda: _booted(what, recorder), known, progress.note) as live:
-        yield live
-
-
-@dataclass(frozen=True)
-class _Booting:
-    """Everything that is booted, each time anew."""
-
-    plan: Plan
-    host: Host
-    built: Build
-    fit: Choice
-    image: Dom0Image
-    agent: Path
-    bare: Path
-    known: CameUp
-    questions: Questions | None
-
-
-@contextmanager
-def _booted(what: _Booting, recorder: Recorder) -> Iterator[Session]:
-    """Boot the host and bring everything up; undo that after the block."""
-    plan, host, progress = what.plan, what.host, recorder.progress
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(scratch())
-        keys = RunKeys.new()
-        held = stack.enter_context(machines.reserve(host, progress.update))
-        console = Console(recorder.directory.console(host.name))
-        stack.callback(tear_down.note_console, recorder, host, console)
-        with bring_up.stage(recorder, host.name, "boot", console):
-            parts = machines.Parts(
-                plan, folder, what.built, what.fit, what.image, what.agent, what.bare, keys
-            )
-            machine = stack.enter_context(machines.machine(host, parts, recorder, console, held))
-            machine.power_on()
-            progress.update("Xen and dom0 are booting")
-            dom0 = _login(recorder, Diagnosis(host, what.built, machine), keys)
-            stack.callback(dom0.close)
-            if held is not None:
-                held.when_lost(dom0.close)
-            machine.up()
-            bring_up.same_build(dom0, what.built)
-            why = what.fit.why_not
-            live = Session(host, plan, what.built, what.image, recorder, machine, dom0, None, why)
-            live.held = held
-            with _explained(live, what.questions):
-                live.tools = _toolstack(live, folder, what.questions)
-                if live.tools is not None:
-                    stack.callback(live.tools.close)
-                before = leak_check.observe(dom0, live.tools)
-            what.known.note(what.built.source.version, domus=False)
-        is_up = False
-        try:
-            with _explained(live, what.questions):
-                with bring_up.stage(recorder, host.name, "domains", console):
-                    _start_domus(live)
-                with bring_up.stage(recorder, host.name, "agents", console):
-                    live.lines = agents.start(machine, dom0, live.domus)
-                    live.greet()
-                    if plan.snapshot:
-                        live.save()
-            if live.domus:
-                what.known.note(what.built.source.version, domus=True)
-            is_up = True
-            yield live
-        finally:
-            recorder.starved(host.name, machine.clock.starved)
-            with recorder.phase(host.name, "teardown"):
-                tear_down.record_domains(live)
-                agents.end(live.lines)
-                well = live.status is Status.UP and tear_down.healthy(live)
-                if well and tear_down.destroy_domus(live) and is_up:
-                    tear_down.compare(live, before)  # what a failed start leaves is no leak
-
-
-def _login(recorder: Recorder, diagnosis: Diagnosis, keys: RunKeys) -> Dom0:
-    """Wait until dom0 can be logged into; HypervisorError if Xen hangs before that."""
-
-    def late(error: LabError) -> None:
-        recorder.progress.note(f"{diagnosis.host.name:12} {error}")
-        diagnosis.raise_hang(error)
-
-    try:
-        return dom0_steps.login(diagnosis.machine, keys, late)
-    except LabError as error:
-        diagnosis.raise_hang(error)
-        raise
-
-
-@contextmanager
-def _explained(live: Session, questions: Questions | None) -> Iterator[None]:
-    """If the host does not come up: see ``_explain``."""
-    try:
-        yield
-    except LabError as error:
-        _explain(live, questions, error)
-        raise
-
-
-def _explain(live: Session, questions: Questions | None, error: LabError) -> None:
-    """Raise HypervisorError if Xen hangs, or gives a wrong answer to ``questions``."""
-    with contextlib.suppress(LabError):  # the CPUs cannot be examined
-        live.diagnose(error)
-    if questions is not None:
-        ask(live, questions, error)
-
-
-def _toolstack(live: Session, folder: Path, questions: Questions | None) -> Toolstack | None:
-    """Wait for dom0's toolstack, if it has one; ``questions`` are asked already when it is late."""
-
-    def late(error: LabError) -> None:
-        live.recorder.progress.note(f"{live.host.name:12} {error}")
-        _explain(live, questions, error)
-
-    if live.why_no_tools:
-        dom0_steps.cpus_up(live.machine, late)
-        return None
-    live.recorder.progress.update("dom0 answers; waiting for its libvirt")
-    dom0_steps.toolstack_up(live.machine, late)
-    return bring_up.toolstack(live.dom0, live.machine, folder)
-
-
-def _start_domus(live: Session) -> None:
-    def started(domu: DomU) -> None:
-        live.domus.append(domu)
-        live.recorder.progress.update(f"{domu.name} started")
-
-    if live.host.domus:
-        bring_up.start_domus(
-            live.plan, live.host, live.image, live.toolstack, live.console, started
-        )
-    for domu in live.domus:
-        bring_up.await_domu(domu, live.console, live.check)

@@ -39,6 +39,7 @@ def test_an_old_run_says_what_it_said(name: str) -> None:
         assert (host.pop("toolstack"), host.pop("toolstack_reason")) == ("", "")
         assert (host.pop("series"), host.pop("model")) == ([], None)
         assert host.pop("starved") == 0.0
+        assert host.pop("restored") == ""
         assert host.pop("rules") == []
         assert host.pop("symptoms") == []
         for test in host["tests"]:

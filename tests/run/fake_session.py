@@ -50,7 +50,7 @@ class Lab:
     def session(
         self, plan: Plan, host: Host, recorder: Recorder, questions: object = None
     ) -> Iterator[FakeSession]:
-        """Stand for harness.run.session.session."""
+        """Stand for harness.run.up.session."""
         self.plans.append(plan)
         if host.name in self.boot:
             raise self.boot[host.name]

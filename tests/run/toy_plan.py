@@ -11,7 +11,8 @@ from harness.hypervisor.source import Source
 from harness.run.plan import Hypervisor, Plan
 
 
-def plan(*hosts: Host) -> Plan:
+def plan(*hosts: Host, keep: bool = False) -> Plan:
     """Return a plan for ``hosts`` and a hypervisor that is nowhere."""
     source = Source("dir", Path("/nowhere"), "4.17.9", (4, 17), "")
-    return Plan(hosts=hosts, hypervisor=Hypervisor(source=source, flavour=Flavour("rwlock", ())))
+    xen = Hypervisor(source=source, flavour=Flavour("rwlock", ()))
+    return Plan(hosts=hosts, hypervisor=xen, keep=keep)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The second run of a build goes on from the booted machine; a damaged one costs a boot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import cache
+from tests.real.conftest import harness
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+
+
+def run(host: str, out: Path, *words: str) -> tuple[dict[str, Any], str]:
+    ran = harness(
+        "run", f"--host={host}", "--duration=1", "--seed=7", "--json", f"--out={out}", *words
+    )
+    assert ran.code == 0, ran.stderr
+    return ran.document["hosts"][0], ran.stderr
+
+
+@pytest.mark.parametrize("host", ["qemu-arm64", "qemu-x86_64"])
+def test_the_second_run_does_not_boot(host: str, tmp_path: Path) -> None:
+    booted, _ = run(host, tmp_path / "0", "--no-snapshot")
+    assert booted["restored"] == ""
+    run(host, tmp_path / "1")  # keeps one, if there is none of this build
+    second, _ = run(host, tmp_path / "2")
+    assert second["restored"] != ""
+    assert second["verdict"] == "PASS"
+    assert [test["name"] for test in second["tests"]] == [test["name"] for test in booted["tests"]]
+    assert {one["name"] for one in second["domains"]} == {"dom0", "domu1", "domu2"}
+    assert second["seconds"]["boot"] < booted["seconds"]["boot"] + booted["seconds"]["domains"]
+
+
+def test_a_damaged_snapshot_costs_a_boot_and_a_line(tmp_path: Path) -> None:
+    run("qemu-arm64", tmp_path / "1")
+    for disk in (cache.root() / "machine").glob("*/root.qcow2"):
+        with disk.open("r+b") as file:
+            file.seek(disk.stat().st_size // 2)
+            byte = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes([byte[0] ^ 1]))
+    host, told = run("qemu-arm64", tmp_path / "2")
+    assert host["verdict"] == "PASS"
+    assert "booting it instead: the snapshot is damaged" in told
+    third, _ = run("qemu-arm64", tmp_path / "3", "--no-snapshot")
+    assert third["restored"] == ""
