@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.arch import Arch
 from harness.binary.check import BinaryCheck, check_binary
+from harness.binary.findings import Departure, Refinement
 from harness.binary.prove import READERS, WRITERS, Proof, prove
-from harness.binary.refine import Departure, Refinement
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.trace import trace_lines
 

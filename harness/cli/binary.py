@@ -11,9 +11,9 @@ import click
 
 from harness import cache
 from harness.arch import Arch
+from harness.binary.findings import Departure, Refinement
 from harness.binary.judge import Judged, document, judge
 from harness.binary.prove import READERS, WRITERS
-from harness.binary.refine import Departure, Refinement
 from harness.cli import echo, print_json
 from harness.cli.build import build_progress
 from harness.cli.options import json_option, takes
