@@ -94,7 +94,7 @@ def _modified(
         extended = _EXTENDED.get(operand.ext)
         if extended is None:
             raise NotUnderstoodError(f"{i.mnemonic} {i.op_str}: how it is extended")
-        value = extended(value)
+        value, width = extended(value), 64
     kind, count = operand.shift.type, operand.shift.value
     if kind == arm.ARM64_SFT_LSL:
         return values.zero_extend(values.shift_left(value, count), width)
@@ -131,8 +131,7 @@ def _address(m: Machine, i: capstone.CsInsn) -> Value:
     address = values.add(start, values.constant(operand.mem.disp))
     if operand.mem.index:
         index_name = _name(i, operand.mem.index)
-        width = 32 if index_name[0] == "w" and not operand.ext else 64
-        address = values.add(address, _modified(i, _get(m, index_name), width, operand))
+        address = values.add(address, _modified(i, _get(m, index_name), 64, operand))
     after = i.operands[number + 1] if number + 1 < len(i.operands) else None
     if after is not None and after.type == arm.ARM64_OP_IMM:  # [x0], #16
         _put(m, base, values.add(start, values.constant(after.imm)))
@@ -429,18 +428,22 @@ def _condition(m: Machine, name: str) -> bool | None:
             return flags.negative()
         case "vs":
             return flags.overflow()
-        case "lo" if flags.operation == "sub":
-            return flags.carry()
-        case "ls" if flags.operation == "sub":
-            return values.either(flags.carry(), flags.zero())
+        case "lo":
+            return _no_carry(flags)
+        case "ls":
+            return values.either(_no_carry(flags), flags.zero())
         case "lt":
             return values.differ(flags.negative(), flags.overflow())
         case "le":
             return values.either(flags.zero(), values.differ(flags.negative(), flags.overflow()))
-        case "lo" | "ls":
-            raise NotUnderstoodError(f"condition {name} after an addition")
         case _:
             return None
+
+
+def _no_carry(flags: Flags) -> bool | None:
+    """Arm's carry of a subtraction is set where nothing was borrowed."""
+    carry = flags.carry()
+    return carry if carry is None or flags.operation == "sub" else not carry
 
 
 _OPPOSITE = {

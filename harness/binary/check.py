@@ -9,8 +9,9 @@ from pathlib import Path
 
 from harness.arch import Arch
 from harness.binary.copies import Text, architecture
+from harness.binary.findings import Refinement
 from harness.binary.modelled import RWLOCK_SHIFTS, ModelledLock, modelled_lock
-from harness.binary.refine import Refinement, refine
+from harness.binary.refine import refine
 from harness.binary.tables import Table, table_of
 from harness.hypervisor.dwarf.types import record
 from harness.hypervisor.locks import Kind, channel_kind

@@ -49,6 +49,7 @@ class State:
     flags: Flags | None = None
     exclusive: Exclusive | None = None
     decided_by: Taint = frozenset()
+    returns: tuple[int, ...] = ()  # where the functions that it was called into go back to
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,14 @@ class Machine:
         if self.names_values:
             self._name_values()
         registers = tuple(sorted(self.registers.items()))
-        state = State(self.next_pc, registers, self.flags, self.exclusive, self.decided_by)
+        state = replace(
+            self.state,
+            pc=self.next_pc,
+            registers=registers,
+            flags=self.flags,
+            exclusive=self.exclusive,
+            decided_by=self.decided_by,
+        )
         return Outcome(state, effects, atomics, tuple(self.stored), self.returned)
 
     def _name_values(self) -> None:

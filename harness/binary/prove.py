@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.binary.events import Barrier
+from harness.binary.findings import Refinement
 from harness.binary.modelled import ModelledLock
-from harness.binary.refine import Refinement
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.program import AtomicStep, Fence, Program, Role, System
 from harness.model.explore.search import Limits

@@ -11,26 +11,29 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import capstone
 
 from harness.arch import Arch
-from harness.binary import arm64, x86
+from harness.binary import arm64, findings, x86
 from harness.binary.copies import Text, branch_target
 from harness.binary.events import Barrier, Effect, Kind, Location
+from harness.binary.findings import Departure, NotCovered, Refinement
 from harness.binary.inherited import inherited, prelude
 from harness.binary.machine import NotUnderstoodError, Outcome, State, successors
 from harness.binary.modelled import SECTION, Function, ModelledLock, Written
 from harness.binary.order import WORDS, is_after, is_before
 from harness.binary.tables import Table
-from harness.binary.values import UNKNOWN, Value, constant
+from harness.binary.values import UNKNOWN, constant
 from harness.hypervisor.dwarf.inlined import Copy
 from harness.model.explore.program import AccessKind, AtomicStep, Branch, Fence
 
 _OUTSIDE = 40  # instructions; a copy that is not done so many behind its end is not covered
 _MOST = 100_000  # places of a copy and of the program beside it, that are looked at
 _SPIN_LOCKS = ("_spin_lock", "_spin_unlock")
+# They only look at the word that they are given: a call of one is followed.
+_FOLLOWED = ("_can_read_lock", "_is_write_locked_by_me")
 # They look at what a debug build notes beside a lock, or wait (delays.patch): none accesses the
 # word.
 _HARMLESS = (
@@ -43,54 +46,6 @@ _HARMLESS = (
     "evtchn_delay",
     "printk",
 )
-
-
-@dataclass(frozen=True)
-class Departure:
-    """Where a copy leaves the model's program."""
-
-    kind: str  # "order", "value" or "path"
-    address: int
-    instruction: str
-    line: str  # of the source
-    step: str  # the model's
-    binary: str  # what the binary does there
-    model: str  # what the model has there
-    trace: tuple[str, ...]
-    before: bool = False  # of "order": the barrier is missing before the step, not after it
-
-
-@dataclass(frozen=True)
-class NotCovered:
-    """What could not be said of a copy, and why."""
-
-    address: int
-    why: str
-    line: str = ""
-
-
-@dataclass
-class Refinement:
-    """What was found of one copy."""
-
-    function: str
-    caller: str
-    address: int
-    departures: list[Departure] = field(default_factory=list)
-    not_covered: list[NotCovered] = field(default_factory=list)
-    accesses: set[tuple[int, str]] = field(default_factory=set)  # of the lock word; model's step
-    # Which barriers were found before and after each step of the model, on each path.
-    before: dict[str, set[frozenset[Barrier]]] = field(default_factory=dict)
-    after: dict[str, set[frozenset[Barrier]]] = field(default_factory=dict)
-    instructions: int = 0
-    understood: int = 0
-
-    @property
-    def verdict(self) -> str:
-        """ "refuted", "not covered" or "as modelled"."""
-        if self.departures:
-            return "refuted"
-        return "not covered" if self.not_covered else "as modelled"
 
 
 def refine(text: Text, copy: Copy, modelled: ModelledLock, offset: int, table: Table) -> Refinement:
@@ -215,12 +170,20 @@ class _Walk:
 
     def _after(self, node: _Node) -> Iterator[tuple[_Node, tuple[Effect, ...]]]:
         pc = node.state.pc
-        if not self.text.contains(self.copy, pc) and self._has_left(node):
+        if node.state.returns and self.text.function_at(pc) in self.names.RETURN_THUNKS:
+            yield replace(node, state=_back(node.state)), ()
+            return
+        if not self._is_inside(node.state) and self._has_left(node):
             return
         instruction = self.text.instruction(pc)
         if instruction is None:
             if not self.text.is_trap(pc):
                 self._not_covered(pc, "no code there")
+            return
+        called = self._followed(instruction)
+        if called is not None:
+            returns = (*node.state.returns, pc + instruction.size)
+            yield replace(node, state=replace(node.state, pc=called, returns=returns)), ()
             return
         try:
             outcomes = list(self._outcomes(instruction, node))
@@ -230,15 +193,28 @@ class _Walk:
         for outcome in outcomes:
             try:
                 after = self._beside(node, outcome.effects)
-                if outcome.returned and outcome.state is not None:
+                if outcome.returned and node.state.returns and outcome.state is not None:
+                    yield replace(after, state=_back(outcome.state)), outcome.effects
+                elif outcome.returned and outcome.state is not None:
                     self._ends(replace(after, state=outcome.state), pc, returned=True)
                 elif outcome.state is not None:
-                    outside = 0 if self.text.contains(self.copy, pc) else node.outside + 1
+                    outside = 0 if self._is_inside(node.state) else node.outside + 1
                     yield replace(after, state=outcome.state, outside=outside), outcome.effects
             except NotUnderstoodError as error:
                 self._not_covered(pc, str(error))
             except _Left:
                 continue
+
+    def _is_inside(self, state: State) -> bool:
+        return bool(state.returns) or self.text.contains(self.copy, state.pc)
+
+    def _followed(self, instruction: capstone.CsInsn) -> int | None:
+        """Return the function that is called, if the walk goes on in it."""
+        if instruction.mnemonic not in ("call", "bl"):
+            return None
+        target = branch_target(instruction, calls=True)
+        known = target is not None and self.text.function_at(target) in _FOLLOWED
+        return target if known else None
 
     def _outcomes(self, instruction: capstone.CsInsn, node: _Node) -> Iterator[Outcome]:
         words, names = self.modelled.word.words, self.text.function_at
@@ -355,12 +331,16 @@ class _Walk:
         if node.done:
             if effect.kind is Kind.LOAD or effect.new is None:
                 return node
-            self._depart(node, effect, "value", _told(effect), "no access: the function is done")
+            self._depart(
+                node, effect, "value", findings.told(effect), "no access: the function is done"
+            )
             raise _Left
         step = self.function.program.step(node.step)
         self.found.accesses.add((effect.address, step.name))
         if step.word == "qlock":
-            self._depart(node, effect, "path", _told(effect), f"{step.name}: a spinlock is taken")
+            self._depart(
+                node, effect, "path", findings.told(effect), f"{step.name}: a spinlock is taken"
+            )
             raise _Left
         if effect.kind is Kind.STORE:
             return self._stored(node, effect, step)
@@ -385,7 +365,7 @@ class _Walk:
 
     def _stored(self, node: _Node, effect: Effect, step: AtomicStep) -> _Node:
         if step.name not in self.modelled.only_writer or node.held is None:
-            self._depart(node, effect, "value", _told(effect), _has(step))
+            self._depart(node, effect, "value", findings.told(effect), findings.has(step))
             raise _Left
         branch = self.modelled.word.branch(step, node.held)
         expected = self.modelled.word.after(branch, node.held) if branch is not None else None
@@ -400,15 +380,15 @@ class _Walk:
         size = effect.size if effect.kind is Kind.STORE else self.modelled.word.size
         if expected is None or effect.new is None:
             if expected is not None or effect.new is not None:
-                self._depart(node, effect, "value", _told(effect), _has(step))
+                self._depart(node, effect, "value", findings.told(effect), findings.has(step))
                 raise _Left
             return
         if effect.new.low(size * 8) is None and not expected.own_cpu:
             raise NotUnderstoodError("writes to the lock word what is not known")
         if not expected.is_written_by(effect.new, size):
             mask = (1 << size * 8) - 1
-            what = f"{_has(step)}: {expected.bits & mask:#x} is written"
-            self._depart(node, effect, "value", _told(effect), what)
+            what = f"{findings.has(step)}: {expected.bits & mask:#x} is written"
+            self._depart(node, effect, "value", findings.told(effect), what)
             raise _Left
 
     def _moved(self, node: _Node, effect: Effect, step: AtomicStep, branch: Branch) -> _Node:
@@ -441,7 +421,7 @@ class _Walk:
         if node.owed is not Fence.NONE and effect.before is not Barrier.FULL:
             told = f"no barrier between {node.owed_by} and this access"
             if effect.kind is Kind.OTHER:
-                told = f"{told} of {_where(effect)}"
+                told = f"{told} of {findings.where(effect)}"
             self._owes(node, effect, told)
         return replace(node, owed=Fence.NONE)
 
@@ -470,7 +450,7 @@ class _Walk:
         elif called is not None or name.startswith(_SPIN_LOCKS):
             if not self.out_of_line and not self.found.accesses:
                 raise NotUnderstoodError(f"calls {name} before any access of a lock word")
-            has = "no call" if step is None else _has(step)
+            has = "no call" if step is None else findings.has(step)
             self._depart(node, effect, "path", f"calls {name}", has)
             raise _Left
         else:
@@ -485,7 +465,7 @@ class _Walk:
                 self._not_covered(pc, f"leaves the copy at the model's step {node.step}")
                 return
             step = self.function.program.step(node.step)
-            self._depart(node, effect, "path", "the function ends", _has(step))
+            self._depart(node, effect, "path", "the function ends", findings.has(step))
             return
         if node.owed is not Fence.NONE:
             self._owes(node, effect, f"no barrier between {node.owed_by} and the end")
@@ -525,7 +505,7 @@ class _Walk:
         at: _Node | None = node
         while at is not None:
             at, effects = self.parents.get(at, (None, ()))
-            lines += [self._line(effect, _told(effect)) for effect in reversed(effects)]
+            lines += [self._line(effect, findings.told(effect)) for effect in reversed(effects)]
         return tuple(reversed(lines))
 
     def _line(self, effect: Effect, told: str) -> str:
@@ -541,32 +521,6 @@ class _Walk:
             self.found.not_covered.append(NotCovered(address, why, self.text.line(address)))
 
 
-def _told(effect: Effect) -> str:
-    match effect.kind:
-        case Kind.LOAD:
-            return f"reads the lock word, {effect.old:#x}"
-        case Kind.STORE:
-            return f"writes the lock word, {_number(effect.new)}, with a plain store"
-        case Kind.RMW if effect.new is None:
-            return f"reads the lock word, {effect.old:#x}, and does not write it"
-        case Kind.RMW:
-            return f"changes the lock word from {effect.old:#x} to {_number(effect.new)}"
-        case Kind.FENCE:
-            return f"barrier ({effect.barrier})"
-        case Kind.CALL:
-            return f"calls {effect.target}" if effect.target else "ends"
-        case _:
-            return f"accesses {_where(effect)}"
-
-
-def _where(effect: Effect) -> str:
-    return str(effect.place) if effect.place is not None else "an address that is not known"
-
-
-def _number(value: Value | None) -> str:
-    number = value.low(32) if value is not None else None
-    return "what is not known" if number is None else f"{number:#x}"
-
-
-def _has(step: AtomicStep) -> str:
-    return f"{step.name}: {step.kind.value}, {step.xen.removeprefix(': ')}"
+def _back(state: State) -> State:
+    """Return ``state`` after the return from the function that it was called into last."""
+    return replace(state, pc=state.returns[-1], returns=state.returns[:-1])

@@ -177,7 +177,11 @@ def _below_first_unknown(known: int) -> int:
 
 @dataclass(frozen=True)
 class Flags:
-    """The condition flags, as the operation that set them: "sub" or "and", of ``width`` bits."""
+    """The condition flags, as the operation that set them, of ``width`` bits.
+
+    "sub", "add" and "and"; "dec" and "inc", which leave the carry as it was; and "shift", whose
+    result is ``a``.
+    """
 
     operation: str
     a: Value
@@ -214,7 +218,7 @@ class Flags:
         if self.operation == "and":
             return False
         a, b = self.a.low(self.width), self.b.low(self.width)
-        if a is None or b is None:
+        if a is None or b is None or self.operation not in ("sub", "add"):
             return None
         return a < b if self.operation == "sub" else a + b >> self.width != 0
 
@@ -222,18 +226,20 @@ class Flags:
         if self.operation == "and":
             return False
         a, b = self.a.low(self.width), self.b.low(self.width)
-        if a is None or b is None:
+        if a is None or b is None or self.operation == "shift":
             return None
         left, right = signed(a, self.width), signed(b, self.width)
-        exact = left - right if self.operation == "sub" else left + right
+        exact = left - right if self.operation in ("sub", "dec") else left + right
         return exact != signed(exact, self.width)
 
     def _result(self) -> Value:
         match self.operation:
-            case "sub":
+            case "sub" | "dec":
                 return subtract(self.a, self.b)
-            case "add":
+            case "add" | "inc":
                 return add(self.a, self.b)
+            case "shift":
+                return self.a
             case _:
                 return conjunction(self.a, self.b)
 

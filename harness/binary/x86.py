@@ -233,8 +233,10 @@ def _shift(change: Callable[[Value, int], Value]) -> Operation:
         count = _read(m, i, 1).low(8) if len(i.operands) > 1 else 1
         if count is None:
             raise NotUnderstoodError(f"{i.mnemonic} {i.op_str}: by how much is not known")
-        result = values.zero_extend(change(_read(m, i, 0), count % max(width, 32)), width)
-        m.flags = Flags("and", result, result, width)
+        count %= max(width, 32)
+        result = values.zero_extend(change(_read(m, i, 0), count), width)
+        if count:
+            m.flags = Flags("shift", result, values.constant(0), width)
         _write(m, i, 0, result)
 
     return run
@@ -244,6 +246,16 @@ def _result_unknown(m: Machine, i: capstone.CsInsn) -> None:
     """An operation whose result no lock depends on."""
     m.flags = None
     _write(m, i, 0, values.UNKNOWN)
+
+
+def _multiply(m: Machine, i: capstone.CsInsn) -> None:
+    """As ``_result_unknown``; with one operand, the result is in rdx and rax."""
+    if len(i.operands) > 1:
+        _result_unknown(m, i)
+        return
+    m.flags = None
+    m.set("rax", values.UNKNOWN)
+    m.set("rdx", values.UNKNOWN)
 
 
 def _not(m: Machine, i: capstone.CsInsn) -> None:
@@ -380,8 +392,8 @@ _MEANINGS: dict[str, Operation] = {
     "lea": _lea,
     "add": _computed("add", values.add),
     "sub": _computed("sub", values.subtract),
-    "inc": _computed("add", values.add),
-    "dec": _computed("sub", values.subtract),
+    "inc": _computed("inc", values.add),
+    "dec": _computed("dec", values.subtract),
     "and": _computed("and", values.conjunction),
     "or": _computed("and", values.disjunction),
     "xor": _computed("and", values.exclusive),
@@ -391,7 +403,8 @@ _MEANINGS: dict[str, Operation] = {
     "neg": _neg,
     "shl": _shift(values.shift_left),
     "shr": _shift(values.shift_right),
-    **dict.fromkeys(("sar", "rol", "ror", "imul", "sbb", "adc", "bsr", "bsf"), _result_unknown),
+    **dict.fromkeys(("sar", "rol", "ror", "sbb", "adc", "bsr", "bsf"), _result_unknown),
+    "imul": _multiply,
     "push": _push,
     "pushfq": _push,
     "pop": _pop,
@@ -402,8 +415,8 @@ _MEANINGS: dict[str, Operation] = {
     "sfence": _fence(None),
     "lock add": _locked("add", values.add),
     "lock sub": _locked("sub", values.subtract),
-    "lock inc": _locked("add", values.add),
-    "lock dec": _locked("sub", values.subtract),
+    "lock inc": _locked("inc", values.add),
+    "lock dec": _locked("dec", values.subtract),
     "lock and": _locked("and", values.conjunction),
     "lock or": _locked("and", values.disjunction),
     "lock xadd": _xadd,

@@ -4,33 +4,46 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from harness import cache
-from harness.binary.check import BinaryCheck, check_binary
-from harness.binary.prove import READERS, WRITERS, Proof, prove
-from harness.binary.refine import Departure, Refinement
+from harness.arch import Arch
+from harness.binary.findings import Departure, Refinement
+from harness.binary.judge import Judged, document, judge
+from harness.binary.prove import READERS, WRITERS
 from harness.cli import echo, print_json
-from harness.cli.options import json_option
+from harness.cli.build import build_progress
+from harness.cli.options import json_option, takes
+from harness.config.options import XenOptions
+from harness.hypervisor.build import build
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.trace import trace_lines
 from harness.model.lock.locks import LOCKS
 from harness.results import store
+from harness.run.plan import open_hypervisor
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, ConfigError
 
 _EXIT = {"as modelled": EXIT_PASS, "refuted": EXIT_FAIL, "not covered": EXIT_LAB}
-_MEMORY = {"x86_64": MemoryModel.TSO, "arm64": MemoryModel.ARM}
 
 
 @click.command("binary")
-@click.argument("xen", type=click.Path(path_type=Path, exists=True))
+@click.argument("xen", required=False, type=click.Path(path_type=Path, exists=True))
 @click.option(
-    "--model",
-    type=click.Choice(list(LOCKS)),
-    help="The lock that it should be.  [default: by the type of its struct evtchn's lock]",
+    "--arch",
+    type=click.Choice([arch.value for arch in Arch]),
+    help="Without XEN: the architecture for which the tree is built.",
+)
+@takes(
+    XenOptions,
+    "tree",
+    model={
+        "help": "The lock that it should be.",
+        "unset": "by the type of its struct evtchn's lock",
+        "choices": tuple(LOCKS),
+    },
 )
 @click.option(
     "--memory",
@@ -38,34 +51,58 @@ _MEMORY = {"x86_64": MemoryModel.TSO, "arm64": MemoryModel.ARM}
     help="The memory of the machine.  [default: tso for x86-64, arm for arm64]",
 )
 @json_option
-def command(xen: Path, model: str | None, memory: str | None, as_json: bool) -> int:
+def command(
+    xen: Path | None, arch: str | None, tree: XenOptions, memory: str | None, as_json: bool
+) -> int:
     """Check the lock functions in a built Xen, instruction by instruction.
 
-    XEN is a xen-syms, the directory of a build, or the directory of a run.  Each copy of a lock
+    XEN is a xen-syms, the directory of a build, or the directory of a run; without it, the tree
+    that the options name is built for --arch (or taken from the cache).  Each copy of a lock
     function, inlined ones included, must make the accesses of the model, with barriers at least
     as strong.  Then the lock with the barriers that it has is explored.
 
     Exit code: 0 as modelled, 1 refuted, 3 something is not covered.
     """
-    found = check_binary(_xen_syms(xen), model)
-    chosen = MemoryModel(memory) if memory else _MEMORY[found.arch.value]
-    proofs = prove(found.model, found.copies, chosen)
+    elf = _chosen(xen, arch, tree)
+    judged = judge(elf, tree.model, MemoryModel(memory) if memory else None)
     if as_json:
-        print_json(_document(found, chosen, proofs))
+        print_json(document(judged))
     else:
-        _print(found, chosen, proofs)
-    return _EXIT[_verdict(found, proofs)]
-
-
-def _verdict(found: BinaryCheck, proofs: tuple[Proof, ...]) -> str:
-    if any(proof.verdict == "refuted" for proof in proofs):
-        return "refuted"
-    if found.verdict == "as modelled" and any(p.verdict != "proved" for p in proofs):
-        return "not covered"
-    return found.verdict
+        _print(judged)
+    return _EXIT[judged.verdict]
 
 
 # -- which hypervisor ----------------------------------------------------------------------
+
+
+def _chosen(xen: Path | None, arch: str | None, tree: XenOptions) -> Path:
+    """Return the xen-syms that the command line names."""
+    if xen is not None:
+        if arch is not None or tree != XenOptions(model=tree.model):
+            raise ConfigError(
+                "XEN is built already: --arch and the options of a tree exclude it",
+                hint="give either XEN, or --arch and a tree",
+            )
+        return _xen_syms(xen)
+    if arch is None:
+        raise ConfigError(
+            "neither XEN nor --arch is given",
+            hint="give the path of a built Xen, or --arch and the options of a tree (--xen-git)",
+        )
+    return _build(Arch(arch), replace(tree, model=None))
+
+
+def _build(arch: Arch, tree: XenOptions) -> Path:
+    opened = open_hypervisor(tree)
+    with build_progress(f"{opened.flavour.name} {arch.value}") as progress:
+        built = build(opened.source, opened.flavour, arch, opened.how, progress=progress)
+    if not built.has_symbols:
+        raise ConfigError(
+            "the distribution's own build has no symbols: there is nothing to look up in it",
+            where=f"Xen {built.source.version}",
+            hint="give a tree with --xen-git or --xen-src",
+        )
+    return built.syms
 
 
 def _xen_syms(path: Path) -> Path:
@@ -99,70 +136,8 @@ def _built(build_id: str) -> Path:
 # -- what is told --------------------------------------------------------------------------
 
 
-def _document(found: BinaryCheck, memory: MemoryModel, proofs: tuple[Proof, ...]) -> dict[str, Any]:
-    properties = [
-        {"property": proof.system, "verdict": proof.verdict, "states": proof.states}
-        for proof in proofs
-    ]
-    return {
-        "xen": str(found.elf),
-        "arch": found.arch.value,
-        "model": found.model.name,
-        "memory": memory.value,
-        "readers": READERS,
-        "writers": WRITERS,
-        "verdict": _verdict(found, proofs),
-        "coverage": round(found.coverage, 4),
-        "functions": [_function(copy) for copy in found.copies],
-        "missing": list(found.missing),
-        "properties": properties,
-        "refuted": [
-            *(_refuted(copy, one) for copy in found.copies for one in copy.departures),
-            *(
-                {"property": one.property, "trace": list(trace_lines(one.trace))}
-                for proof in proofs
-                for one in proof.counterexamples
-            ),
-        ],
-        "seconds": round(found.seconds, 3),
-    }
-
-
-def _function(copy: Refinement) -> dict[str, Any]:
-    return {
-        "name": copy.function,
-        "caller": copy.caller,
-        "address": f"{copy.address:#x}",
-        "instructions": copy.instructions,
-        "covered": not copy.not_covered,
-        "not_covered": [
-            {"address": f"{one.address:#x}", "line": one.line, "why": one.why}
-            for one in copy.not_covered
-        ],
-        "refines": copy.verdict == "as modelled",
-        "verdict": copy.verdict,
-        "accesses": [
-            {"address": f"{address:#x}", "step": step} for address, step in sorted(copy.accesses)
-        ],
-    }
-
-
-def _refuted(copy: Refinement, one: Departure) -> dict[str, Any]:
-    return {
-        "property": f"{copy.function} is as modelled: {one.kind}",
-        "function": copy.function,
-        "caller": copy.caller,
-        "address": f"{one.address:#x}",
-        "instruction": one.instruction,
-        "line": one.line,
-        "step": one.step,
-        "binary": one.binary,
-        "model": one.model,
-        "trace": list(one.trace),
-    }
-
-
-def _print(found: BinaryCheck, memory: MemoryModel, proofs: tuple[Proof, ...]) -> None:
+def _print(judged: Judged) -> None:
+    found, memory, proofs = judged.found, judged.memory, judged.proofs
     copies = found.copies
     counts = ", ".join(
         f"{number} {verdict}"
@@ -170,7 +145,7 @@ def _print(found: BinaryCheck, memory: MemoryModel, proofs: tuple[Proof, ...]) -
         if (number := sum(copy.verdict == verdict for copy in copies))
     )
     echo(
-        f"{found.elf}: {found.arch.value}, {found.model.name}: {_verdict(found, proofs)}\n"
+        f"{found.elf}: {found.arch.value}, {found.model.name}: {judged.verdict}\n"
         f"  {len(copies)} copies of {len({copy.function for copy in copies})} lock functions: "
         f"{counts}; {found.coverage:.1%} of {sum(copy.instructions for copy in copies)} "
         f"instructions understood, {found.seconds:.1f} s"

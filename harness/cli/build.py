@@ -37,7 +37,7 @@ def command(arch: str, xen: XenOptions, as_json: bool) -> None:
     is taken from the cache.
     """
     found = open_hypervisor(xen)
-    with _progress(f"{found.flavour.name} {arch}") as progress:
+    with build_progress(f"{found.flavour.name} {arch}") as progress:
         built = build(found.source, found.flavour, Arch(arch), found.how, progress=progress)
     if as_json:
         print_json(document(built))
@@ -77,7 +77,7 @@ def document(built: Build) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Progress | None]:
+def build_progress(what: str) -> Iterator[Progress | None]:
     """Yield a function that updates a line on stderr; None if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None

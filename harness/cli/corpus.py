@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import click
 
+from harness.arch import Arch
+from harness.binary.judge import judge
 from harness.cli import echo, print_json
 from harness.cli.options import json_option, option
 from harness.cli.tables import print_table
@@ -21,9 +24,10 @@ from harness.corpus.entry import Entry, entries_for
 from harness.corpus.judge import Cell, exit_code
 from harness.corpus.loop import PAGE, run_corpus
 from harness.data import TESTCASES
+from harness.hypervisor.build import build
 from harness.results import directory
 from harness.run import child
-from harness.run.plan import open_source
+from harness.run.plan import open_hypervisor, open_source
 from harness.verdict import ConfigError, Verdict
 
 
@@ -82,6 +86,7 @@ def command(
         )
     known_hosts = load_lab(lab)
     chosen = [find_host(known_hosts, name) for name in host or tuple(BUILT_IN)]
+    arches = {one.name: one.arch for one in chosen}
     place = directory.create(out).path
 
     def run(entry: Entry, host: str, repeat: int, folder: Path) -> list[dict[str, Any]]:
@@ -89,6 +94,8 @@ def command(
         asked = replace(options, host=(host,), flavour=entry.name, repeat=repeat, out=folder)
         if entry.without_domus:
             asked = replace(asked, lab=write_without_domus(known_hosts, place))
+        if entry.in_binary:
+            return _in_binary(entry, arches[host], asked)
         if entry.forced_by:
             return _forced(entry.forced_by, asked)
         nodes = [str(TESTCASES / entry.caught_by)] if entry.caught_by else []
@@ -97,7 +104,7 @@ def command(
 
     cells = run_corpus(
         [known[name] for name in names or tuple(known)],
-        {one.name: one.arch for one in chosen},
+        arches,
         repeat=repeat,
         out=place,
         run=run,
@@ -135,6 +142,25 @@ def _forced(scenario: str, asked: RunOptions) -> list[dict[str, Any]]:
         )
         for each in found["forced"]
     ]
+
+
+def _in_binary(entry: Entry, arch: Arch, asked: RunOptions) -> list[dict[str, Any]]:
+    """Build ``entry`` for ``arch`` and judge its machine code; return the verdict as a test, whose
+    name has the lock function that is refuted."""
+    began = time.monotonic()
+    opened = open_hypervisor(asked)
+    built = build(opened.source, opened.flavour, arch, opened.how)
+    judged = judge(built.syms, built.model.name)
+    seconds = round(time.monotonic() - began, 3)
+    refuted = [(copy, one) for copy in judged.found.copies for one in copy.departures]
+    name = f"binary-{entry.in_binary}"
+    if judged.verdict == "not covered":
+        return [_test(name, Verdict.MISS, seconds, "model binary: not covered")]
+    if not refuted:
+        return [_test(name, Verdict.PASS, seconds, f"model binary: {judged.verdict}")]
+    copy, one = next((r for r in refuted if r[0].function == entry.in_binary), refuted[0])
+    told = f"{one.address:#x} {one.instruction} ({one.line}): {one.binary}; the model: {one.model}"
+    return [_test(f"binary-{copy.function}", Verdict.FAIL, seconds, told)]
 
 
 def _test(

@@ -6,8 +6,9 @@ A flavour that has an ``entry.yaml`` beside its ``series`` is known to be bad:
     kind: deterministic | racy | model-only
     caught_by: test_hypercalls.py::test_poll_of_a_closed_port_leaves_it_usable
     forced_by: masked-close  (a scenario that forces the failure, if no test case shows it alone)
+    in_binary: evtchn_read_unlock  (a lock function that `model binary` refutes: needs no shows)
     shows: {hang: evtchn_write_lock}, or just hang  (the evidence that the failure must have)
-    cannot_show: why no test on a real machine can catch it (instead of the three above)
+    cannot_show: why nothing can catch it (instead of the four above)
     arches: [x86_64]  (if not all architectures show it; cannot_show says why the others do not)
     without_domus: true  (if no domU can start because of the fault)
 """
@@ -42,6 +43,7 @@ class Entry(BaseModel):
     kind: Kind
     caught_by: str = ""  # a pytest node id below testcases/
     forced_by: str = ""  # a scenario of ``interleave``
+    in_binary: str = ""  # a lock function that differs from the model in the machine code
     shows: tuple[Pattern, ...] = ()  # the evidence must match one of them
     arches: tuple[Arch, ...] = tuple(Arch)
     cannot_show: str = ""
@@ -54,11 +56,11 @@ class Entry(BaseModel):
         return self.kind == "good"
 
     def can_show_on(self, arch: Arch) -> bool:
-        """Return whether a machine of architecture ``arch`` can show the fault, or that it is
-        good."""
+        """Return whether a machine of architecture ``arch``, or the machine code for it, can show
+        the fault; or that it is good."""
         if self.misfit:
             return False
-        return self.good or (bool(self.shows) and arch in self.arches)
+        return self.good or (bool(self.shows or self.in_binary) and arch in self.arches)
 
     @field_validator("shows", mode="before")
     @classmethod
@@ -67,13 +69,13 @@ class Entry(BaseModel):
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        ways = [way for way in (self.caught_by, self.forced_by) if way]
-        somewhere = len(ways) == 1 and bool(self.shows)
+        ways = [way for way in (self.caught_by, self.forced_by, self.in_binary) if way]
+        somewhere = len(ways) == 1 and bool(self.shows) != bool(self.in_binary)
         everywhere = somewhere and set(self.arches) == set(Arch)
         if not self.good and (bool(ways) != somewhere or bool(self.cannot_show) == everywhere):
             raise ValueError(
-                "give shows and either caught_by or forced_by; or cannot_show;"
-                " or all of these, if arches does not name all architectures"
+                "give shows and either caught_by or forced_by; or cannot_show; or in_binary;"
+                " and cannot_show as well, if arches does not name all architectures"
             )
         return self
 

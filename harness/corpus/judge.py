@@ -122,6 +122,8 @@ def _is_conclusive(test: dict[str, Any]) -> bool:
 
 
 def _shows(entry: Entry, test: dict[str, Any]) -> bool:
+    if entry.in_binary:
+        return bool(test["name"] == f"binary-{entry.in_binary}")
     evidence = codec.from_json(test.get("evidence"))
     return any(pattern.matches(evidence) for pattern in entry.shows)
 

@@ -78,3 +78,20 @@ def test_a_directory_that_is_neither_is_told(
         main(["model", "binary", str(tmp_path)])
     assert ended.value.code == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "neither XEN nor --arch is given"),
+        ((".", "--arch", "arm64"), "XEN is built already"),
+        ((".", "--flavour", "counter"), "XEN is built already"),
+    ],
+)
+def test_a_built_xen_or_a_tree(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["model", "binary", *words])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err

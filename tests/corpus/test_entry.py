@@ -37,6 +37,13 @@ def test_every_entry_of_ours_names_a_test_that_is_there() -> None:
             assert set(entry.arches) <= set(SCENARIOS[entry.forced_by].arches)
 
 
+def test_what_only_arm_does_is_shown_by_its_machine_code() -> None:
+    entry = read_entries(["4.17"])["unlock-no-barrier"]
+    assert entry.in_binary == "evtchn_read_unlock"
+    assert entry.can_show_on(Arch.ARM64) and not entry.can_show_on(Arch.X86_64)
+    assert "x86-64" in cannot_show_cell(entry, "h1").explanation
+
+
 @pytest.mark.parametrize("release", ["4.14", "4.17"])
 def test_every_claim_that_an_entry_expects_to_fail_is_in_its_test(release: str) -> None:
     for entry in read_entries([release]).values():
@@ -64,6 +71,8 @@ def shelf(tmp_path: Path, text: str | None) -> Path:
         ("kind: racy\n", "shows and either caught_by or forced_by; or cannot_show"),
         ("kind: racy\ncaught_by: a::b\nforced_by: c\nshows: hang\n", "caught_by or forced_by"),
         ("kind: racy\nforced_by: c\nshows: hang\narches: [arm64]\n", "cannot_show"),
+        ("kind: model-only\nin_binary: f\narches: [arm64]\n", "cannot_show"),
+        ("kind: model-only\nin_binary: f\nshows: hang\n", "in_binary"),
         ("kind: awful\ncannot_show: x\n", "kind"),
         ("kind: racy\ncaught_by: a::b\nshows: spins\n", "shows: spins: no kind of evidence"),
         ("kind: racy\ncaught_by: a::b\nshows: [hang]\n", "shows: is a kind of evidence"),

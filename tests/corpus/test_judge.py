@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.arch import Arch
 from harness.corpus.entry import Entry
 from harness.corpus.judge import exit_code, judge
 from harness.evidence import Evidence, Hang, Spin, codec
@@ -107,3 +108,21 @@ def test_exit_codes() -> None:
         1,
         1,
     ]
+
+
+def test_machine_code_is_a_hit_if_the_function_of_the_entry_is_refuted() -> None:
+    entry = Entry(
+        name="weak",
+        kind="model-only",
+        in_binary="evtchn_read_unlock",
+        arches=(Arch.ARM64,),
+        cannot_show="x86-64 keeps this order",
+    )
+    here = said("FAIL", "no barrier", name="binary-evtchn_read_unlock")
+    assert judge(entry, "h", [here]).outcome == "caught"
+    elsewhere = said("FAIL", "no barrier", name="binary-evtchn_write_lock")
+    assert judge(entry, "h", [elsewhere]).outcome == "missed"
+    good = said("PASS", "model binary: as modelled", name="binary-evtchn_read_unlock")
+    assert judge(entry, "h", [good]).outcome == "missed"
+    unknown = said("MISS", "model binary: not covered", name="binary-evtchn_read_unlock")
+    assert judge(entry, "h", [unknown]).outcome == "lab-fault"

@@ -145,7 +145,12 @@ struct evtchn { unsigned char state; rwlock_t lock; u32 port; };
 #define LOCKED (3 << SHIFT)
 #define BIAS (4 << SHIFT)
 
-inlined int can_read(int cnts)
+#ifdef CALLS_CAN_READ_LOCK
+noinline
+#else
+inlined
+#endif
+int _can_read_lock(int cnts)
 {
     return !(cnts & LOCKED) || ((cnts & LOCKED) == LOCKED && (cnts & (WAITING - 1)) == cpu_number());
 }
@@ -194,16 +199,16 @@ noinline void queue_write_lock_slowpath(rwlock_t *lock)
 
 inlined void _read_lock(rwlock_t *lock)
 {
-    if ( likely(can_read(atomic_add_return(BIAS, &lock->cnts))) )
+    if ( likely(_can_read_lock(atomic_add_return(BIAS, &lock->cnts))) )
         return;
     queue_read_lock_slowpath(lock);
 }
 
 inlined int _read_trylock(rwlock_t *lock)
 {
-    if ( likely(can_read(atomic_read(&lock->cnts))) )
+    if ( likely(_can_read_lock(atomic_read(&lock->cnts))) )
     {
-        if ( likely(can_read(atomic_add_return(BIAS, &lock->cnts))) )
+        if ( likely(_can_read_lock(atomic_add_return(BIAS, &lock->cnts))) )
             return 1;
         atomic_sub(BIAS, &lock->cnts);
     }
