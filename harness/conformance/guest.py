@@ -401,9 +401,12 @@ def settled(world: World, linux: frozenset[int]) -> World:
     """
     for domain in world.domains:
         runs_linux = domain.domid in linux
-        vcpus = tuple(replace(v, polling=None, upcall=v.upcall or runs_linux) for v in domain.vcpus)
-        ports = tuple(_unlinked(domain.ports)) if runs_linux else domain.ports
-        world = world.with_domain(replace(domain, vcpus=vcpus, ports=ports))
+        if any(v.polling is not None or (runs_linux and not v.upcall) for v in domain.vcpus):
+            vcpus = (replace(v, polling=None, upcall=v.upcall or runs_linux) for v in domain.vcpus)
+            domain = replace(domain, vcpus=tuple(vcpus))
+            world = world.with_domain(domain)
+        if runs_linux and any(channel.word.linked for _, channel in domain.ports):
+            world = world.with_domain(replace(domain, ports=tuple(_unlinked(domain.ports))))
     return world
 
 
