@@ -187,8 +187,7 @@ class Guest:
         """Return what to ask Xen when ``old`` became ``new``: the status of each changed port."""
         return [
             StateQuery(*call(status), self._judge(status))
-            for port in changed_ports(old, new)
-            if _visible(old.port(port)) != _visible(new.port(port))
+            for port in visibly_changed(old, new)
             for status in (Status(self.domid, DOMID_SELF, port),)
         ]
 
@@ -232,8 +231,7 @@ class Domains:
         except HarnessError as error:
             error.after(self.model.story(), f"{self.model.describe(operation)} -> ?")
             raise
-        taken = self.model.judge(operation, seen)
-        self.model.world = settled(self.model.world, self._linux)
+        taken = self.judge(operation, seen)
         with self.model.effect_of(operation):
             for each, answer in zip(asked, answers, strict=True):
                 each.check(answer)
@@ -244,14 +242,25 @@ class Domains:
     def _queries_after(self, guest: Guest, operation: Operation) -> list[StateQuery]:
         """Return what to ask Xen in the same message as ``operation``.
 
-        That saves a message, but is possible only where the model allows a single outcome.
+        That saves a message, but is possible only where the model allows a single state afterwards.
         """
-        outcomes = self.model.expected(operation)
-        if len(outcomes) != 1:
-            return []
-        then = settled(outcomes[0].world, self._linux).domain(guest.domid)
+        after = self.only_world_after(self.model.expected(operation))
+        then = None if after is None else after.domain(guest.domid)
         asked = guest.state_queries(guest.now, then) if then is not None else []
         return asked if len(asked) < _IN_A_ROW else []
+
+    def only_world_after(self, outcomes: Sequence[AllowedOutcome]) -> World | None:
+        """Return the world after an operation with these ``outcomes``; None if it may be one of
+        several."""
+        first, *others = (outcome.world for outcome in outcomes)
+        after = settled(first, self._linux)
+        return after if all(settled(each, self._linux) == after for each in others) else None
+
+    def judge(self, operation: Operation, seen: Observed) -> AllowedOutcome:
+        """Judge what was ``seen`` of ``operation``, and nothing else; Linux takes its events."""
+        taken = self.model.judge(operation, seen)
+        self.model.world = settled(self.model.world, self._linux)
+        return taken
 
     @property
     def _linux(self) -> frozenset[int]:
@@ -286,8 +295,7 @@ class Domains:
     def raised(self, guest: Guest, virq: int, vcpu: int = 0) -> None:
         """Xen has just raised ``virq`` for ``guest``: compare what that has changed."""
         before = self.model.world
-        self.model.judge(RaiseVirq(guest.domid, virq, vcpu), Observed(0))
-        self.model.world = settled(self.model.world, self._linux)
+        self.judge(RaiseVirq(guest.domid, virq, vcpu), Observed(0))
         self.compare_changes(before)
 
     def watch(self, guest: Guest, watched: Guest) -> int:
@@ -373,6 +381,15 @@ class Domains:
 def changed_ports(old: Domain, new: Domain) -> list[int]:
     """Return the ports that differ between ``old`` and ``new``."""
     return sorted(dict(set(old.ports) ^ set(new.ports)))
+
+
+def visibly_changed(old: Domain, new: Domain) -> list[int]:
+    """Return the ports of which EVTCHNOP_status tells something else in ``new`` than in ``old``."""
+    return [
+        port
+        for port in changed_ports(old, new)
+        if _visible(old.port(port)) != _visible(new.port(port))
+    ]
 
 
 def _filled(domain: Domain, count: int) -> Domain:

@@ -82,13 +82,19 @@ class ReferenceModel:
         finally:
             self._looked_at = before
 
-    def judge(self, operation: Operation, seen: Observed) -> AllowedOutcome:
+    def judge(
+        self,
+        operation: Operation,
+        seen: Observed,
+        outcomes: tuple[AllowedOutcome, ...] | None = None,
+    ) -> AllowedOutcome:
         """Judge what was ``seen`` of ``operation``; return the allowed outcome that it fits.
 
-        Raises Disagreement if it fits none.  The outcome's world becomes ``world``.
+        ``outcomes``: what ``expected`` has said in this world, if it was asked already.  Raises
+        Disagreement if it fits none.  The outcome's world becomes ``world``.
         """
         self.operations += 1
-        outcomes = self.expected(operation)
+        outcomes = outcomes or self.expected(operation)
         self._told.append(f"{self.describe(operation)} -> {_code(seen)}")
         fitting = [outcome for outcome in outcomes if seen.fits(outcome.result)]
         if not fitting:
