@@ -206,6 +206,7 @@ class Domains:
     model: ReferenceModel
     guests: dict[str, Guest] = field(default_factory=dict)
     before: World | None = None  # the state before the test
+    _calm: tuple[Domain, ...] = ()  # the domains of the last world that was settled
 
     def add(self, guest: Guest) -> None:
         """Add a domain whose state is in the model's world already."""
@@ -252,14 +253,19 @@ class Domains:
     def only_world_after(self, outcomes: Sequence[AllowedOutcome]) -> World | None:
         """Return the world after an operation with these ``outcomes``; None if it may be one of
         several."""
-        first, *others = (outcome.world for outcome in outcomes)
-        after = settled(first, self._linux)
-        return after if all(settled(each, self._linux) == after for each in others) else None
+        first, *others = (self._settled(outcome.world) for outcome in outcomes)
+        return first if all(each == first for each in others) else None
+
+    def _settled(self, world: World) -> World:
+        """Return ``world`` settled; what is as it was the last time is not looked at again."""
+        world = settled(world, self._linux, self._calm)
+        self._calm = world.domains
+        return world
 
     def judge(self, operation: Operation, seen: Observed) -> AllowedOutcome:
         """Judge what was ``seen`` of ``operation``, and nothing else; Linux takes its events."""
         taken = self.model.judge(operation, seen)
-        self.model.world = settled(self.model.world, self._linux)
+        self.model.world = self._settled(self.model.world)
         return taken
 
     @property
@@ -380,7 +386,9 @@ class Domains:
 
 def changed_ports(old: Domain, new: Domain) -> list[int]:
     """Return the ports that differ between ``old`` and ``new``."""
-    return sorted(dict(set(old.ports) ^ set(new.ports)))
+    was, now = dict(old.ports), dict(new.ports)
+    changed = (port for port, channel in now.items() if was.get(port) != channel)
+    return sorted({*changed, *(was.keys() - now.keys())})
 
 
 def visibly_changed(old: Domain, new: Domain) -> list[int]:
@@ -410,13 +418,15 @@ def _visible(channel: Channel, hides_xen_bound: bool = False) -> tuple[int, ...]
     return (c.state, c.remote_dom, c.remote_port, c.number, c.vcpu)
 
 
-def settled(world: World, linux: frozenset[int]) -> World:
+def settled(world: World, linux: frozenset[int], known: Sequence[Domain] = ()) -> World:
     """Return ``world`` when every hypercall has returned and Linux has handled its upcalls.
 
-    The upcall handler of a Linux domain takes an event of ours off its FIFO queue at once, and
-    leaves it pending, because Linux does not know the port.
+    The domains ``known`` are settled already.  The upcall handler of a Linux domain takes an event
+    of ours off its FIFO queue at once, and leaves it pending, because Linux does not know the port.
     """
     for domain in world.domains:
+        if any(domain is each for each in known):
+            continue
         runs_linux = domain.domid in linux
         if any(v.polling is not None or (runs_linux and not v.upcall) for v in domain.vcpus):
             vcpus = (replace(v, polling=None, upcall=v.upcall or runs_linux) for v in domain.vcpus)

@@ -34,9 +34,9 @@ from harness.model.evtchn.predict import predict
 from harness.verdict import HarnessError
 
 _COMMANDS = 250  # of one message: their text fits into the guest's ring of 16 KiB
-# Of a poll that is made once: half of it decides whether the vCPU has slept, and what the guest
-# takes for Xen's time may be 1.5 ms wrong (guests/bare/xen.c).
-_GIVE_UP_US = 4000
+# Of a poll that is made once: if it lasts half of this, its vCPU has slept.  A vCPU that lost its
+# CPU for as long in a poll that returned at once seems to have slept, too: see NotAsPlanned.
+_GIVE_UP_US = 1000
 
 _Command = tuple[str, Arguments]
 

@@ -123,7 +123,7 @@ def test_all_goes_in_one_message() -> None:
         *("reset", "clear_2l", "bind_ipi", "look", "send", "look", "handle_upcall"),
         "poll",
     ]
-    assert b"\nlook ports=1 status=1\n" in sent[0] and b" give_up_us=4000\n" in sent[0]
+    assert b"\nlook ports=1 status=1\n" in sent[0] and b" give_up_us=1000\n" in sent[0]
     plan.run()
     assert len(sent) == 1, "nothing is left"
 
