@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.agent.wire import AgentGarbled, Answer, Arguments
-from harness.conformance.guest import Guest, StateQuery, changed_ports, visibly_changed
+from harness.conformance.changes import changed_ports, visibly_changed
+from harness.conformance.guest import Guest, StateQuery
 from harness.conformance.hypercalls import Observed
 from harness.conformance.reference_model import Disagreement
 from harness.evidence import Difference, WrongEvents, WrongState

@@ -13,12 +13,13 @@ EVTCHNOP_status and SCHEDOP_poll.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.agent.client import AgentClient
 from harness.agent.polls import FOREVER, IN_THE_PAST
 from harness.agent.wire import Answer, Arguments
+from harness.conformance.changes import changed_ports, settled, visible, visibly_changed
 from harness.conformance.hypercalls import Observed, call, observed
 from harness.conformance.initial_state import list_ports
 from harness.conformance.polls import observe_poll
@@ -26,7 +27,7 @@ from harness.conformance.reference_model import ReferenceModel
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.alloc_bind import allocatable
 from harness.model.evtchn.changed_rules import Rule
-from harness.model.evtchn.domain import BUCKET, VIRQ_ARGO, Channel, Domain, State, World
+from harness.model.evtchn.domain import BUCKET, VIRQ_ARGO, Domain, State, World
 from harness.model.evtchn.operations import (
     AllocUnbound,
     BindInterdomain,
@@ -212,6 +213,7 @@ class Domains:
         """Add a domain whose state is in the model's world already."""
         self.guests[guest.name] = guest
         self.model.names[guest.domid] = guest.name
+        self._calm = ()  # whether it runs Linux was not known before
 
     def do(
         self, guest: Guest, operation: Operation, timeout: int = FOREVER, *, compare: bool = True
@@ -290,8 +292,8 @@ class Domains:
             f"{guest.name} has {found.valid} ports, the model says {now.valid}"
         )
         hides = self.model.world.rules.holds(Rule.STATUS_HIDES_XEN_BOUND)
-        believed = {port: _visible(channel, hides) for port, channel in now.ports if channel.state}
-        seen = {port: _visible(channel, hides) for port, channel in found.ports.items()}
+        believed = {port: visible(channel, hides) for port, channel in now.ports if channel.state}
+        seen = {port: visible(channel, hides) for port, channel in found.ports.items()}
         wrong = sorted(dict(believed.items() ^ seen.items()))
         assert not wrong, (
             f"{guest.name}'s port {wrong[0]} is {seen.get(wrong[0])}, "
@@ -384,22 +386,6 @@ class Domains:
                     guest.poll(port)
 
 
-def changed_ports(old: Domain, new: Domain) -> list[int]:
-    """Return the ports that differ between ``old`` and ``new``."""
-    was, now = dict(old.ports), dict(new.ports)
-    changed = (port for port, channel in now.items() if was.get(port) != channel)
-    return sorted({*changed, *(was.keys() - now.keys())})
-
-
-def visibly_changed(old: Domain, new: Domain) -> list[int]:
-    """Return the ports of which EVTCHNOP_status tells something else in ``new`` than in ``old``."""
-    return [
-        port
-        for port in changed_ports(old, new)
-        if _visible(old.port(port)) != _visible(new.port(port))
-    ]
-
-
 def _filled(domain: Domain, count: int) -> Domain:
     """Return ``domain`` when ``count`` unbound ports have been allocated, the lowest first."""
     ports = dict(domain.ports)
@@ -408,37 +394,3 @@ def _filled(domain: Domain, count: int) -> Domain:
         ports[port] = replace(domain.port(port), state=State.UNBOUND, remote_dom=domain.domid)
     valid = max(domain.valid, (max(ports) // BUCKET + 1) * BUCKET)
     return replace(domain, ports=tuple(sorted(ports.items())), valid=valid)
-
-
-def _visible(channel: Channel, hides_xen_bound: bool = False) -> tuple[int, ...] | str:
-    """Return what EVTCHNOP_status shows of a channel."""
-    c = channel
-    if c.consumer and hides_xen_bound:
-        return "Xen's own"
-    return (c.state, c.remote_dom, c.remote_port, c.number, c.vcpu)
-
-
-def settled(world: World, linux: frozenset[int], known: Sequence[Domain] = ()) -> World:
-    """Return ``world`` when every hypercall has returned and Linux has handled its upcalls.
-
-    The domains ``known`` are settled already.  The upcall handler of a Linux domain takes an event
-    of ours off its FIFO queue at once, and leaves it pending, because Linux does not know the port.
-    """
-    for domain in world.domains:
-        if any(domain is each for each in known):
-            continue
-        runs_linux = domain.domid in linux
-        if any(v.polling is not None or (runs_linux and not v.upcall) for v in domain.vcpus):
-            vcpus = (replace(v, polling=None, upcall=v.upcall or runs_linux) for v in domain.vcpus)
-            domain = replace(domain, vcpus=tuple(vcpus))
-            world = world.with_domain(domain)
-        if runs_linux and any(channel.word.linked for _, channel in domain.ports):
-            world = world.with_domain(replace(domain, ports=tuple(_unlinked(domain.ports))))
-    return world
-
-
-def _unlinked(ports: Sequence[tuple[int, Channel]]) -> Iterator[tuple[int, Channel]]:
-    for port, channel in ports:
-        if channel.word.linked:
-            channel = replace(channel, word=replace(channel.word, linked=False), queue=None)
-        yield port, channel

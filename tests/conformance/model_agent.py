@@ -9,7 +9,7 @@ from random import Random
 
 from harness.agent.client import AgentClient
 from harness.conformance.bare import after_upcall, cleared, expected_events
-from harness.conformance.guest import settled
+from harness.conformance.changes import settled
 from harness.model.evtchn import operations as ops
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.changed_rules import Rule
