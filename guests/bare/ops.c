@@ -4,7 +4,7 @@
 #include "memory.h"
 #include "xen.h"
 
-#define FOREVER_NS 8000000ull /* a poll without time-out gives up: no tick would ever end it */
+#define GIVE_UP_US 8000u /* so long lasts a poll without time-out: no tick would ever end it */
 #define MAX_POLLS 16u
 #define STATE_HIDDEN 255u /* Xen does not tell: a channel of its own */
 #define WORDS_PER_PORT 5u /* of list_ports: port, state, vCPU, remote, detail */
@@ -83,8 +83,7 @@ static void send(struct job *job)
     one_port(job, EVTCHNOP_SEND);
 }
 
-/* Puts what Xen tells into job->status. */
-static void get_status(struct job *job, uint16_t owner, uint32_t port)
+void get_status(struct job *job, uint16_t owner, uint32_t port)
 {
     union hypercall_arg arg = {.status = {.owner = owner, .port = port}};
 
@@ -224,6 +223,7 @@ static void poll(struct job *job)
         },
     };
     uint64_t times = optional(job->command, "times", 1);
+    uint64_t give_up_ns = optional(job->command, "give_up_us", GIVE_UP_US) * 1000;
     bool forever = arg.poll.timeout == 0;
     uint32_t took[MAX_POLLS], woken[MAX_POLLS];
     unsigned n = 0;
@@ -232,13 +232,13 @@ static void poll(struct job *job)
         void *given = job->fault ? NOT_MAPPED : &arg;
         uint64_t begun = xen_time();
         if (forever)
-            arg.poll.timeout = begun + FOREVER_NS;
+            arg.poll.timeout = begun + give_up_ns;
         job->call = ticks();
         job->result = hypercall(HYPERCALL_SCHED_OP, SCHEDOP_POLL, given, NULL);
         job->ret = ticks();
         /* No interrupt ever comes: only a time-out ends a sleep.  What we take for Xen's time is not
          * exact. */
-        woken[n] = xen_time() - begun >= FOREVER_NS / 2;
+        woken[n] = xen_time() - begun >= give_up_ns / 2;
         took[n++] = (uint32_t)(job->ret - job->call);
     }
     answer_numbers("took", took, n);
@@ -297,21 +297,7 @@ static void fill(struct job *job)
     answer_numbers("ports", first_last_errno, 3);
 }
 
-/* --- what is in memory: no hypercall --- */
-
-static void peek(struct job *job)
-{
-    struct port_bits bits = events_port_bits((uint32_t)required(job->command, "port"));
-    unsigned vcpu = optional(job->command, "vcpu", 0) ? 1 : 0;
-
-    job->result = 0;
-    answer_number("pending", bits.pending);
-    answer_number("masked", bits.masked);
-    answer_number("linked", bits.linked);
-    answer_number("upcall", events_upcall(vcpu));
-    answer_number("selectors", events_selectors(vcpu));
-    answer_number("ready", events_ready(vcpu));
-}
+/* --- what the guest does in its memory: no hypercall --- */
 
 static void mask(struct job *job)
 {
@@ -358,7 +344,7 @@ static const struct {
     {"guest_request", guest_request},
     {"list_ports", list_ports},
     {"fill", fill},
-    {"peek", peek},
+    {"look", look},
     {"mask", mask},
     {"handle_upcall", handle_upcall},
     {"clear_2l", clear_2l},

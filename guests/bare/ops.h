@@ -28,6 +28,12 @@ struct job {
 /* Make the operation on this vCPU and begin its answer.  Returns whether there is such a verb. */
 bool make_operation(struct job *job);
 
+/* EVTCHNOP_status; what Xen tells is then in job->status. */
+void get_status(struct job *job, uint16_t owner, uint32_t port);
+
+/* The verb "look": no operation, but what has come of one. */
+void look(struct job *job);
+
 /* Close every port that we have allocated and not closed; no answer. */
 void close_all(void);
 

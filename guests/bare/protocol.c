@@ -187,6 +187,12 @@ void answer_number(const char *key, uint64_t value)
     put_number(value);
 }
 
+void answer_more(uint64_t value)
+{
+    put(',');
+    put_number(value);
+}
+
 void answer_word(const char *key, const char *value)
 {
     put_key(key);

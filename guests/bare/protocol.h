@@ -40,6 +40,7 @@ unsigned numbers(struct command *c, const char *key, uint32_t *values, unsigned 
 void answer_ok(void);
 void answer_error(unsigned error, const char *what);
 void answer_number(const char *key, uint64_t value);
+void answer_more(uint64_t value); /* another number of the same word */
 void answer_word(const char *key, const char *value);
 void answer_numbers(const char *key, const uint32_t *values, unsigned count);
 void answer_send(struct control *control);

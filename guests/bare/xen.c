@@ -70,11 +70,16 @@ static uint64_t slept_until(uint64_t time)
 }
 
 /* Whether naps are as long as they should be: a short one shows that Xen's time is ahead. */
-static bool naps_last(void)
+static bool naps_last(uint64_t *shortest)
 {
-    for (unsigned i = 0; i < NAPS; i++)
-        if (slept_until(xen_time() + NAP_NS) < SHORT_NAP_NS)
+    *shortest = UINT64_MAX;
+    for (unsigned i = 0; i < NAPS; i++) {
+        uint64_t nap = slept_until(xen_time() + NAP_NS);
+        if (nap < SHORT_NAP_NS)
             return false;
+        if (nap < *shortest)
+            *shortest = nap;
+    }
     return true;
 }
 
@@ -86,14 +91,17 @@ static bool naps_last(void)
  */
 static void learn_time(void)
 {
-    uint64_t time = 0;
+    uint64_t time = 0, shortest;
 
     do {
         do
             time += STEP_NS;
         while (slept_until(time) < ASLEEP_NS);
         time_at_tick_0 = time - ns_of(ticks());
-    } while (!naps_last());
+    } while (!naps_last(&shortest));
+    /* We woke late then; a nap that was woken from with less delay is too short by the difference. */
+    if (shortest < NAP_NS)
+        time_at_tick_0 += NAP_NS - shortest;
 }
 
 void sleep_ns(uint64_t ns)

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.agent.channel import AgentChannel
@@ -212,10 +213,27 @@ class Connection:
             self._turn.release()
         return answers
 
+    def stream(
+        self, many: Sequence[tuple[str, Arguments]], *, timeout: float = ANSWER_TIMEOUT
+    ) -> Generator[Answer]:
+        """Send ``many`` commands in one message; yield each answer, ``ok`` or ``err``, as it comes.
+
+        So the agent makes the next operation while the caller looks at the answer.  Who wants no
+        more of them closes the generator: it reads those that are left, and drops them.  For the
+        bare guest, which answers nothing before an operation has returned.  Commands must fit into
+        the channel's buffers, as those of ``ask_in_a_row``.  Raises AgentLost.
+        """
+        return self._answers(many[0][0], [_command(*each) for each in many], timeout)
+
     def _exchange(self, verb: str, commands: Sequence[str], timeout: float) -> list[Answer]:
         """Send ``commands`` and return their answers, ``ok`` or ``err``; errors name ``verb``."""
+        return list(self._answers(verb, commands, timeout))
+
+    def _answers(self, verb: str, commands: Sequence[str], timeout: float) -> Generator[Answer]:
+        """Send ``commands`` and yield their answers; the turn of others comes after the last."""
         if not self._turn.acquire(timeout=timeout):
             raise AgentLost(f"{verb!r} has to wait: an earlier answer is overdue", where=self.name)
+        left = len(commands)
         try:
             if self._lost:
                 raise self._lost
@@ -223,7 +241,10 @@ class Connection:
             try:
                 self._channel.write("".join(f"{each}\n" for each in commands).encode("ascii"))
                 largest = _LARGEST_PAYLOAD if verb == "collect" else 0
-                answers = [self._answer(timeout, largest) for _ in commands]
+                while left:
+                    answer = self._answer(timeout, largest)
+                    left -= 1
+                    yield answer
             except AgentGarbled as error:
                 self._lost = error
                 raise
@@ -238,10 +259,19 @@ class Connection:
                 why = f": {error}" if str(error) else ""
                 self._lost = AgentLost(f"the channel ended during {verb!r}{why}", where=self.name)
                 raise self._lost from None
+            except GeneratorExit:
+                self._drop(left, timeout)
+                raise
             self._lost = None
         finally:
             self._turn.release()
-        return answers
+
+    def _drop(self, count: int, timeout: float) -> None:
+        """Read ``count`` answers that nobody wants; without them all, the agent stays lost."""
+        with contextlib.suppress(OSError, EOFError, LabError):
+            for _ in range(count):
+                self._answer(timeout)
+            self._lost = None
 
     def close(self) -> None:
         """Close the channel: the agent then closes its ports and ends."""

@@ -13,19 +13,39 @@ model: pending, masked, linked, the selectors, the ready priorities, the upcall.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.agent.wire import Answer
-from harness.conformance.guest import Guest, StateQuery, changed_ports
+from harness.agent.wire import AgentGarbled, Answer, Arguments
+from harness.conformance.changes import changed_ports, visibly_changed
+from harness.conformance.guest import Guest, StateQuery
 from harness.conformance.hypercalls import Observed
 from harness.conformance.reference_model import Disagreement
 from harness.evidence import Difference, WrongEvents, WrongState
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import Channel, Domain, GuestKind, SharedBits, Vcpu
-from harness.model.evtchn.operations import Consume, ExpandArray, Fault, InitControl, Mask, Reset
+from harness.model.evtchn.operations import (
+    Consume,
+    ExpandArray,
+    Fault,
+    InitControl,
+    Mask,
+    Reset,
+    Status,
+    StatusReply,
+)
 
+_LOOKS = 32  # ports of one command (guests/bare/look.c)
+_OF_WORD = ("pending", "masked", "linked")
+_OF_VCPU = ("upcall", "selectors", "ready")
 _SELECTOR = 64  # a bit of evtchn_pending_sel stands for so many ports
+
+
+@dataclass(frozen=True)
+class Take:
+    """What ``Bare.take`` does, as a value."""
+
+    vcpu: int
 
 
 @dataclass
@@ -66,8 +86,13 @@ class Bare(Guest):
 
         Raises Disagreement if they are not those of the model.
         """
-        model = self.domains.model
         ports = self.agent.connection.ask("handle_upcall", {"vcpu": vcpu}).integers("ports")
+        self.taken(vcpu, ports)
+        return ports
+
+    def taken(self, vcpu: int, ports: Sequence[int]) -> None:
+        """``vcpu`` has taken the events of ``ports``: judge that.  Raises as ``take`` does."""
+        model = self.domains.model
         expected = expected_events(self.now, vcpu)
         if sorted(ports) != sorted(expected):
             raise Disagreement(
@@ -84,7 +109,6 @@ class Bare(Guest):
         for port in ports:
             model.judge(Consume(self.domid, port), Observed(0))
         model.world = model.world.with_domain(after_upcall(self.now, vcpu))
-        return ports
 
     def begin(self) -> None:
         """Reset, and clear the shared memory: 2L, no port, nothing pending, nothing masked.
@@ -97,17 +121,37 @@ class Bare(Guest):
 
     def state_queries(self, old: Domain, new: Domain) -> list[StateQuery]:
         """Return what to ask about a change: the ports' status, and their bits in memory."""
-        looks = (
-            StateQuery("peek", {"port": port, "vcpu": vcpu}, self._compare(new, port, vcpu))
-            for port in changed_ports(old, new)
-            for vcpu in range(len(new.vcpus))
-        )
-        return [*super().state_queries(old, new), *looks]
+        changed = changed_ports(old, new)
+        told = set(visibly_changed(old, new))
+        queries = []
+        for at in range(0, len(changed), _LOOKS):
+            ports = changed[at : at + _LOOKS]
+            status = [port for port in ports if port in told]
+            arguments: Arguments = {"ports": ports, **({"status": status} if status else {})}
+            queries.append(StateQuery("look", arguments, self._compare(new, ports, status)))
+        return queries
 
-    def _compare(self, new: Domain, port: int, vcpu: int) -> Callable[[Answer], object]:
-        return lambda answer: self._agree(new, port, vcpu, answer)
+    def _compare(
+        self, new: Domain, ports: Sequence[int], status: Sequence[int]
+    ) -> Callable[[Answer], object]:
+        return lambda answer: self._agree(new, ports, status, answer)
 
-    def _agree(self, new: Domain, port: int, vcpu: int, answer: Answer) -> None:
+    def _agree(
+        self, new: Domain, ports: Sequence[int], status: Sequence[int], answer: Answer
+    ) -> None:
+        """Compare the ``answer`` to a "look" with the model."""
+        judge = self.domains.model.judge
+        for port, (error, *told) in zip(status, _rows(answer, ("status",), 5, status), strict=True):
+            seen = Observed(-error) if error else Observed(0, StatusReply(*told))
+            judge(Status(self.domid, DOMID_SELF, port), seen)
+        vcpus = range(len(new.vcpus))
+        notices = _rows(answer, _OF_VCPU, 1, vcpus)
+        for port, bits in zip(ports, _rows(answer, ("bits",), 3, ports), strict=True):
+            for vcpu in vcpus:
+                words = zip(_OF_WORD + _OF_VCPU, [*bits, *notices[vcpu]], strict=True)
+                self._port_agrees(new, port, vcpu, dict(words))
+
+    def _port_agrees(self, new: Domain, port: int, vcpu: int, seen: Mapping[str, int]) -> None:
         channel, upcall = new.port(port), new.vcpus[vcpu]
         word = channel.word if new.fifo else channel.bits
         has_word = not new.fifo or new.has_word(port)
@@ -119,7 +163,6 @@ class Bare(Guest):
             "selectors": sum(1 << word for word in upcall.selectors),
             "ready": sum(1 << priority for priority in upcall.ready),
         }
-        seen = {name: answer.integer(name) for name in believed}
         wrong = [name for name, value in believed.items() if int(value) != seen[name]]
         if wrong:
             model = self.domains.model
@@ -137,6 +180,21 @@ class Bare(Guest):
                 story=model.story(),
                 where=self.name,
             )
+
+
+def _rows(answer: Answer, keys: Sequence[str], each: int, of: Sequence[int]) -> list[list[int]]:
+    """Return the numbers of ``keys`` in ``answer``: ``each`` of a key for every one of ``of``.
+
+    AgentGarbled when there are more or fewer.
+    """
+    rows: list[list[int]] = [[] for _ in of]
+    for key in keys:
+        numbers = answer.integers(key)
+        if len(numbers) != each * len(of):
+            raise AgentGarbled(f"{len(numbers)} numbers {key!r} of {len(of)} in the agent's answer")
+        for at, row in enumerate(rows):
+            row += numbers[at * each : (at + 1) * each]
+    return rows
 
 
 def new_bare(domid: int, kind: GuestKind, vcpus: int, xen_bound: Mapping[int, Channel]) -> Domain:

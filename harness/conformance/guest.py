@@ -13,12 +13,13 @@ EVTCHNOP_status and SCHEDOP_poll.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.agent.client import AgentClient
 from harness.agent.polls import FOREVER, IN_THE_PAST
 from harness.agent.wire import Answer, Arguments
+from harness.conformance.changes import changed_ports, settled, visible, visibly_changed
 from harness.conformance.hypercalls import Observed, call, observed
 from harness.conformance.initial_state import list_ports
 from harness.conformance.polls import observe_poll
@@ -26,7 +27,7 @@ from harness.conformance.reference_model import ReferenceModel
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.alloc_bind import allocatable
 from harness.model.evtchn.changed_rules import Rule
-from harness.model.evtchn.domain import BUCKET, VIRQ_ARGO, Channel, Domain, State, World
+from harness.model.evtchn.domain import BUCKET, VIRQ_ARGO, Domain, State, World
 from harness.model.evtchn.operations import (
     AllocUnbound,
     BindInterdomain,
@@ -187,8 +188,7 @@ class Guest:
         """Return what to ask Xen when ``old`` became ``new``: the status of each changed port."""
         return [
             StateQuery(*call(status), self._judge(status))
-            for port in changed_ports(old, new)
-            if _visible(old.port(port)) != _visible(new.port(port))
+            for port in visibly_changed(old, new)
             for status in (Status(self.domid, DOMID_SELF, port),)
         ]
 
@@ -207,11 +207,13 @@ class Domains:
     model: ReferenceModel
     guests: dict[str, Guest] = field(default_factory=dict)
     before: World | None = None  # the state before the test
+    _calm: tuple[Domain, ...] = ()  # the domains of the last world that was settled
 
     def add(self, guest: Guest) -> None:
         """Add a domain whose state is in the model's world already."""
         self.guests[guest.name] = guest
         self.model.names[guest.domid] = guest.name
+        self._calm = ()  # whether it runs Linux was not known before
 
     def do(
         self, guest: Guest, operation: Operation, timeout: int = FOREVER, *, compare: bool = True
@@ -232,8 +234,7 @@ class Domains:
         except HarnessError as error:
             error.after(self.model.story(), f"{self.model.describe(operation)} -> ?")
             raise
-        taken = self.model.judge(operation, seen)
-        self.model.world = settled(self.model.world, self._linux)
+        taken = self.judge(operation, seen)
         with self.model.effect_of(operation):
             for each, answer in zip(asked, answers, strict=True):
                 each.check(answer)
@@ -244,14 +245,30 @@ class Domains:
     def _queries_after(self, guest: Guest, operation: Operation) -> list[StateQuery]:
         """Return what to ask Xen in the same message as ``operation``.
 
-        That saves a message, but is possible only where the model allows a single outcome.
+        That saves a message, but is possible only where the model allows a single state afterwards.
         """
-        outcomes = self.model.expected(operation)
-        if len(outcomes) != 1:
-            return []
-        then = settled(outcomes[0].world, self._linux).domain(guest.domid)
+        after = self.only_world_after(self.model.expected(operation))
+        then = None if after is None else after.domain(guest.domid)
         asked = guest.state_queries(guest.now, then) if then is not None else []
         return asked if len(asked) < _IN_A_ROW else []
+
+    def only_world_after(self, outcomes: Sequence[AllowedOutcome]) -> World | None:
+        """Return the world after an operation with these ``outcomes``; None if it may be one of
+        several."""
+        first, *others = (self._settled(outcome.world) for outcome in outcomes)
+        return first if all(each == first for each in others) else None
+
+    def _settled(self, world: World) -> World:
+        """Return ``world`` settled; what is as it was the last time is not looked at again."""
+        world = settled(world, self._linux, self._calm)
+        self._calm = world.domains
+        return world
+
+    def judge(self, operation: Operation, seen: Observed) -> AllowedOutcome:
+        """Judge what was ``seen`` of ``operation``, and nothing else; Linux takes its events."""
+        taken = self.model.judge(operation, seen)
+        self.model.world = self._settled(self.model.world)
+        return taken
 
     @property
     def _linux(self) -> frozenset[int]:
@@ -275,8 +292,8 @@ class Domains:
             f"{guest.name} has {found.valid} ports, the model says {now.valid}"
         )
         hides = self.model.world.rules.holds(Rule.STATUS_HIDES_XEN_BOUND)
-        believed = {port: _visible(channel, hides) for port, channel in now.ports if channel.state}
-        seen = {port: _visible(channel, hides) for port, channel in found.ports.items()}
+        believed = {port: visible(channel, hides) for port, channel in now.ports if channel.state}
+        seen = {port: visible(channel, hides) for port, channel in found.ports.items()}
         wrong = sorted(dict(believed.items() ^ seen.items()))
         assert not wrong, (
             f"{guest.name}'s port {wrong[0]} is {seen.get(wrong[0])}, "
@@ -286,8 +303,7 @@ class Domains:
     def raised(self, guest: Guest, virq: int, vcpu: int = 0) -> None:
         """Xen has just raised ``virq`` for ``guest``: compare what that has changed."""
         before = self.model.world
-        self.model.judge(RaiseVirq(guest.domid, virq, vcpu), Observed(0))
-        self.model.world = settled(self.model.world, self._linux)
+        self.judge(RaiseVirq(guest.domid, virq, vcpu), Observed(0))
         self.compare_changes(before)
 
     def watch(self, guest: Guest, watched: Guest) -> int:
@@ -370,11 +386,6 @@ class Domains:
                     guest.poll(port)
 
 
-def changed_ports(old: Domain, new: Domain) -> list[int]:
-    """Return the ports that differ between ``old`` and ``new``."""
-    return sorted(dict(set(old.ports) ^ set(new.ports)))
-
-
 def _filled(domain: Domain, count: int) -> Domain:
     """Return ``domain`` when ``count`` unbound ports have been allocated, the lowest first."""
     ports = dict(domain.ports)
@@ -383,32 +394,3 @@ def _filled(domain: Domain, count: int) -> Domain:
         ports[port] = replace(domain.port(port), state=State.UNBOUND, remote_dom=domain.domid)
     valid = max(domain.valid, (max(ports) // BUCKET + 1) * BUCKET)
     return replace(domain, ports=tuple(sorted(ports.items())), valid=valid)
-
-
-def _visible(channel: Channel, hides_xen_bound: bool = False) -> tuple[int, ...] | str:
-    """Return what EVTCHNOP_status shows of a channel."""
-    c = channel
-    if c.consumer and hides_xen_bound:
-        return "Xen's own"
-    return (c.state, c.remote_dom, c.remote_port, c.number, c.vcpu)
-
-
-def settled(world: World, linux: frozenset[int]) -> World:
-    """Return ``world`` when every hypercall has returned and Linux has handled its upcalls.
-
-    The upcall handler of a Linux domain takes an event of ours off its FIFO queue at once, and
-    leaves it pending, because Linux does not know the port.
-    """
-    for domain in world.domains:
-        runs_linux = domain.domid in linux
-        vcpus = tuple(replace(v, polling=None, upcall=v.upcall or runs_linux) for v in domain.vcpus)
-        ports = tuple(_unlinked(domain.ports)) if runs_linux else domain.ports
-        world = world.with_domain(replace(domain, vcpus=vcpus, ports=ports))
-    return world
-
-
-def _unlinked(ports: Sequence[tuple[int, Channel]]) -> Iterator[tuple[int, Channel]]:
-    for port, channel in ports:
-        if channel.word.linked:
-            channel = replace(channel, word=replace(channel.word, linked=False), queue=None)
-        yield port, channel

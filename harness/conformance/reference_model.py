@@ -23,7 +23,7 @@ from harness.model.evtchn.domain import Domain, World
 from harness.model.evtchn.operations import Fault, Operation, Result
 from harness.model.evtchn.outcome import AllowedOutcome
 from harness.model.evtchn.predict import predict
-from harness.model.evtchn.rules import Rules, differing_rows
+from harness.model.evtchn.rules import AskedRules, Rules, differing_rows
 from harness.verdict import HarnessError, HypervisorError
 
 _TOLD = 24  # how many operations before a disagreement its story has
@@ -82,13 +82,19 @@ class ReferenceModel:
         finally:
             self._looked_at = before
 
-    def judge(self, operation: Operation, seen: Observed) -> AllowedOutcome:
+    def judge(
+        self,
+        operation: Operation,
+        seen: Observed,
+        outcomes: tuple[AllowedOutcome, ...] | None = None,
+    ) -> AllowedOutcome:
         """Judge what was ``seen`` of ``operation``; return the allowed outcome that it fits.
 
-        Raises Disagreement if it fits none.  The outcome's world becomes ``world``.
+        ``outcomes``: what ``expected`` has said in this world, if it was asked already.  Raises
+        Disagreement if it fits none.  The outcome's world becomes ``world``.
         """
         self.operations += 1
-        outcomes = self.expected(operation)
+        outcomes = outcomes or self.expected(operation)
         self._told.append(f"{self.describe(operation)} -> {_code(seen)}")
         fitting = [outcome for outcome in outcomes if seen.fits(outcome.result)]
         if not fitting:
@@ -143,11 +149,20 @@ class ReferenceModel:
         self, operation: Operation, seen: Observed, taken: AllowedOutcome
     ) -> None:
         """Note the other releases whose model does not allow what was seen."""
-        for rules in self.others:
+        for rules in self._others_that_differ(operation):
             outcomes = predict(replace(self.world, rules=rules), operation)
             as_here = (replace(o, world=replace(o.world, rules=self.world.rules)) for o in outcomes)
             if not any(seen.fits(o.result) and o.world == taken.world for o in as_here):
                 self.differences.add((rules, taken.row))
+
+    def _others_that_differ(self, operation: Operation) -> list[Rules]:
+        """Return those of ``others`` that differ in a rule which ``operation`` depends on now."""
+        if not self.others:
+            return []
+        own = self.world.rules
+        asked = AskedRules(own.release, own.held)
+        predict(replace(self.world, rules=asked), operation)
+        return [o for o in self.others if any(o.holds(r) != own.holds(r) for r in asked.asked)]
 
     def unlisted(self) -> list[str]:
         """Return the differences between releases that the model does not list."""

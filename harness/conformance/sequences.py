@@ -2,24 +2,23 @@
 """Random sequences of operations on a real Xen, judged by the model.
 
 A step is five small numbers.  Which operation they stand for depends on the state at that moment:
-"the third port of that domain", for example.  So when hypothesis leaves out steps, to find a
-shorter sequence with the same disagreement, the others still stand for an operation.
+"the third port of that domain", for example.  So when steps are left out, to find a shorter
+sequence with the same disagreement, the others still stand for an operation.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from random import Random
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
-from hypothesis.errors import Flaky
-
-from harness.conformance.bare import Bare
+from harness.conformance.bare import Bare, Take
 from harness.conformance.guest import Guest
+from harness.conformance.planned import NotAsPlanned, Plan
 from harness.conformance.polls import Undecided
 from harness.conformance.reference_model import Disagreement
+from harness.conformance.shortest import shortest
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import NR_VIRQS, Domain
 from harness.model.evtchn.operations import (
@@ -32,6 +31,7 @@ from harness.model.evtchn.operations import (
     ExpandArray,
     Fault,
     InitControl,
+    Mask,
     Operation,
     Poll,
     Reset,
@@ -41,7 +41,9 @@ from harness.model.evtchn.operations import (
     Unmask,
 )
 
-_LONGEST = 40  # operations of one sequence
+_LONGEST_ALONE = 120  # operations of a sequence of the bare guest
+_LONGEST = 16  # operations of a sequence in which other guests take part,
+_TO_ONE = 16  # which is one of so many
 _LINUX_VIRQS = (7, 13, 15)  # neither Xen raises them nor Linux binds them
 _NOBODY = 0x7FEF
 
@@ -74,8 +76,9 @@ _Make = Callable[[Guest, RandomStep], Operation]
 def _port(guest: Guest, choice: int) -> int:
     """Return a port of ``guest``: most often one that the sequence has opened."""
     domain, before = guest.now, guest.domains.before
-    known = before.domain(guest.domid) if before else None
-    opened = [p for p, c in domain.ports if c.state and not (known and known.port(p).state)]
+    then = before.domain(guest.domid) if before else None
+    known = {p for p, c in then.ports if c.state} if then else ()
+    opened = [p for p, c in domain.ports if c.state and p not in known]
     others = [0, _free(domain), domain.valid - 1, domain.valid, 0xFFFFFFFF]
     if opened and choice < 2 * len(opened):
         return opened[choice % len(opened)]
@@ -144,106 +147,135 @@ _EVERY = 60.0  # seconds between two reports
 _MEMORY = 2  # mask and take, which are no hypercalls
 
 
-def make(guest: Guest, step: RandomStep) -> None:
-    """Have ``guest`` make the operation that ``step`` stands for now; raises as ``do`` does."""
+def chosen(guest: Guest, step: RandomStep) -> Operation | Take | None:
+    """Return what ``step`` stands for in ``guest`` now; None: nothing."""
     if not isinstance(guest, Bare):
-        guest.domains.do(guest, _ANYWHERE[step.what % len(_ANYWHERE)](guest, step))
-        return
+        return _ANYWHERE[step.what % len(_ANYWHERE)](guest, step)
     choice = step.what % (len(_ANYWHERE) + len(_BARE_ONLY) + _MEMORY)
     if choice < len(_ANYWHERE):
-        guest.domains.do(guest, _ANYWHERE[choice](guest, step))
-    elif choice < len(_ANYWHERE) + len(_BARE_ONLY):
-        guest.domains.do(guest, _BARE_ONLY[choice - len(_ANYWHERE)](guest, step))
-    elif step.a % 2:
-        guest.take(step.b % 2)
-    else:
-        port = _port(guest, step.b)
-        if port < (guest.now.array_pages * 1024 if guest.now.fifo else 4096):
-            guest.mask(port)
+        return _ANYWHERE[choice](guest, step)
+    if choice < len(_ANYWHERE) + len(_BARE_ONLY):
+        return _BARE_ONLY[choice - len(_ANYWHERE)](guest, step)
+    if step.a % 2:
+        return Take(step.b % 2)
+    port = _port(guest, step.b)
+    words = guest.now.array_pages * 1024 if guest.now.fifo else 4096
+    return Mask(guest.domid, port) if port < words else None
 
 
-def steps() -> st.SearchStrategy[list[RandomStep]]:
-    """Return hypothesis' strategy for sequences."""
-    small = st.integers(0, 7)
-    what = st.integers(0, len(_ANYWHERE) + len(_BARE_ONLY) + _MEMORY - 1)
-    step = st.builds(RandomStep, st.integers(0, 5), what, small, small, small)
-    return st.lists(step, min_size=1, max_size=_LONGEST)
+def make(guest: Guest, step: RandomStep) -> None:
+    """Have ``guest`` make the operation that ``step`` stands for now; raises as ``do`` does."""
+    operation = chosen(guest, step)
+    if isinstance(guest, Bare) and isinstance(operation, Take):
+        guest.take(operation.vcpu)
+    elif isinstance(guest, Bare) and isinstance(operation, Mask):
+        guest.mask(operation.port)
+    elif operation is not None and not isinstance(operation, Take):
+        guest.domains.do(guest, operation)
+
+
+def make_all(guests: Sequence[Guest], found: Sequence[RandomStep]) -> None:
+    """Have ``guests`` make a sequence; the bare one, the first, begins anew.
+
+    What the bare guest makes in a row goes in one message, where that is possible.  Raises as
+    ``do`` does.
+    """
+    bare = guests[0]
+    assert isinstance(bare, Bare)
+    try:
+        _make_planned(bare, guests, found)
+    except NotAsPlanned:
+        bare.domains.close_opened()
+        bare.begin()
+        for step in found:
+            make(guests[step.guest % len(guests)], step)
+
+
+def _make_planned(bare: Bare, guests: Sequence[Guest], found: Sequence[RandomStep]) -> None:
+    plan = Plan(bare)
+    if not plan.begin():
+        bare.begin()
+    for step in found:
+        guest = guests[step.guest % len(guests)]
+        operation = chosen(guest, step)
+        if operation is None or (guest is bare and plan.add(operation)):
+            continue
+        plan.run()
+        make(guest, step)
+    plan.run()
+
+
+def random_steps(chance: Random, guests: int) -> list[RandomStep]:
+    """Return a sequence: most are of the first guest alone, which is quick."""
+    together = chance.randrange(_TO_ONE) == 0
+    taking_part, longest = (guests, _LONGEST) if together else (1, _LONGEST_ALONE)
+    ranges = (taking_part, len(_ANYWHERE) + len(_BARE_ONLY) + _MEMORY, 8, 8, 8)
+    return [
+        RandomStep(*(int(chance.random() * each) for each in ranges))
+        for _ in range(chance.randint(1, longest))
+    ]
 
 
 def run_random(
     guests: Sequence[Guest],
     begin: Callable[[], None],
     seconds: float,
-    seed_: int,
+    seed: int,
     report: Callable[[SequenceCounts], None] = lambda counts: None,
 ) -> SequenceCounts:
-    """Run random sequences in ``guests`` for ``seconds``; ``begin`` restores the state before each.
+    """Run random sequences in ``guests`` for ``seconds``; the first is the bare one.
 
-    ``report`` is called every minute and at the end, also when that is an exception.
+    ``begin`` is called before each: it closes what is open in the others.  ``report`` is called
+    every minute and at the end, also when that is an exception.
 
     The first disagreement ends the run, when a shorter sequence that shows it has been looked for
-    (for at most ``seconds`` more).  If it does not show again, it is returned with the sequence
+    (until twice ``seconds`` are over).  If it does not show again, it is returned with the sequence
     that has shown it.  Any other error ends the run at once and is raised.
     """
     counts = SequenceCounts()
-    lost: list[Exception] = []
-    began = reported = time.monotonic()
+    chance = Random(seed)
+    began = time.monotonic()
+    reported = 0.0
 
-    @seed(seed_)
-    @settings(
-        max_examples=1_000_000,
-        deadline=None,
-        database=None,
-        print_blob=False,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(steps())
-    def sequence(found: list[RandomStep]) -> None:
-        nonlocal reported
-        now = time.monotonic()
-        elapsed = counts.seconds = now - began
-        if now - reported > _EVERY:
-            report(counts)
-            reported = now
-        if lost or elapsed > (2 * seconds if counts.disagreements else seconds):
-            raise _TimeIsUp
+    def over(limit: float) -> bool:
+        counts.seconds = time.monotonic() - began
+        return counts.seconds > limit
+
+    def disagrees(found: Sequence[RandomStep]) -> bool:
         model = guests[0].domains.model
         before = model.operations
         try:
             begin()
             counts.sequences += 1
-            for step in found:
-                make(guests[step.guest % len(guests)], step)
+            make_all(guests, found)
         except Disagreement as error:
             counts.disagreements[:] = [error]
-            raise
+            return True
         except Undecided:
             counts.undecided += 1
-        except Exception as error:
-            lost.append(error)
-            raise
         finally:
             counts.operations += model.operations - before
+        return False
 
     try:
-        sequence()
-    except Exception as end:
-        if lost:
-            raise lost[0] from None
-        if not _expected(end) and not (isinstance(end, Flaky) and counts.disagreements):
-            raise
+        while not over(seconds):
+            if counts.seconds - reported > _EVERY:
+                report(counts)
+                reported = counts.seconds
+            found = random_steps(chance, len(guests))
+            if disagrees(found):
+                shortest(found, disagrees, _simpler, lambda: over(2 * seconds))
+                break
     finally:
         counts.seconds = time.monotonic() - began
         report(counts)
     return counts
 
 
-class _TimeIsUp(Exception):
-    """The time for random sequences is over."""
-
-
-def _expected(end: BaseException) -> bool:
-    if isinstance(end, BaseExceptionGroup):
-        return all(_expected(each) for each in end.exceptions)
-    return isinstance(end, _TimeIsUp | Disagreement)
+def _simpler(step: RandomStep) -> list[RandomStep]:
+    """Return ``step`` with smaller numbers, the smallest first."""
+    return [
+        replace(step, **{name: number})
+        for name in ("guest", "c", "b", "a")
+        for number in range(getattr(step, name))
+    ]

@@ -23,10 +23,6 @@ def test_random_sequences(
     bare: Bare,
     request: pytest.FixtureRequest,
 ) -> None:
-    def begin() -> None:
-        domains.close_opened()
-        bare.begin()
-
     file = xen.recorder.directory.path / f"random-{xen.host.name}-{bare.type}.json"
     request.node.user_properties.append(("artifacts", (file.name,)))
 
@@ -48,6 +44,6 @@ def test_random_sequences(
         )
 
     seconds = xen.plan.duration / len(host_domains.bare_types)  # for each type of guest
-    counts = run_random([bare, dom0], begin, seconds, xen.plan.seed, report)
+    counts = run_random([bare, dom0], domains.close_opened, seconds, xen.plan.seed, report)
     if counts.disagreements:
         raise counts.disagreements[0]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -223,3 +224,40 @@ def test_what_recording_costs_needs_a_xen_to_be_measured(agent: AgentClient) -> 
 
 def test_in_flight_errors_are_the_hypervisors_fault() -> None:
     assert OperationInFlight("x").exit_code == 1 and AgentLost("x").exit_code == 3
+
+
+def test_answers_come_while_the_rest_is_made(agent: AgentClient) -> None:
+    answers = agent.connection.stream([("ticks", {}), ("nonsense", {}), ("ticks", {})])
+    first = next(answers)
+    assert first.ok and not agent.connection._turn.acquire(blocking=False), "nobody else asks"
+    assert [answer.ok for answer in answers] == [False, True]
+    assert agent.connection.ask("ticks").integer("ticks") > first.integer("ticks")
+
+
+def test_who_wants_no_more_answers_leaves_none_behind(agent: AgentClient) -> None:
+    with contextlib.closing(agent.connection.stream([("ticks", {})] * 20)) as answers:
+        next(answers)
+    assert agent.connection.ask("hello").integer("protocol") == 2
+
+
+def test_an_agent_that_ends_in_a_message_is_lost_after_the_answers_that_came(
+    agent: AgentClient,
+) -> None:
+    answers = agent.connection.stream([("ticks", {}), ("quit", {}), ("ticks", {})])
+    assert next(answers).ok and next(answers).ok
+    with pytest.raises(AgentLost, match="the channel ended during 'ticks'"):
+        next(answers)
+    with pytest.raises(AgentLost):
+        agent.connection.ask("ticks")
+
+
+def test_an_agent_that_ends_when_nobody_listens_any_more_is_lost_later(agent: AgentClient) -> None:
+    with contextlib.closing(agent.connection.stream([("ticks", {}), ("quit", {}), ("ticks", {})])):
+        pass  # not even sent
+    assert agent.connection.ask("ticks").ok
+    with contextlib.closing(
+        agent.connection.stream([("ticks", {}), ("quit", {}), ("ticks", {})])
+    ) as answers:
+        next(answers)
+    with pytest.raises(AgentLost, match="interrupted"):
+        agent.connection.ask("ticks")

@@ -9,7 +9,7 @@ from random import Random
 
 from harness.agent.client import AgentClient
 from harness.conformance.bare import after_upcall, cleared, expected_events
-from harness.conformance.guest import settled
+from harness.conformance.changes import settled
 from harness.model.evtchn import operations as ops
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.changed_rules import Rule
@@ -147,15 +147,30 @@ class _Channel:
         self._host.world = self._host.world.with_domain(after_upcall(domain, vcpu))
         return f"ok result={len(ports)} ports={','.join(map(str, ports))}"
 
-    def _peek(self, words: dict[str, str]) -> str:
-        domain = self._host.domain(self._domid)
-        channel, there = domain.port(int(words["port"])), domain.vcpus[int(words["vcpu"])]
-        word = channel.word if domain.fifo else channel.bits
-        return (
-            f"ok pending={word.pending:d} masked={word.masked:d} linked={word.linked:d} "
-            f"upcall={there.upcall:d} selectors={sum(1 << w for w in there.selectors)} "
-            f"ready={sum(1 << p for p in there.ready)} result=0"
-        )
+    def _look(self, words: dict[str, str]) -> str:
+        domain, status = self._host.domain(self._domid), []
+        for port in _ports(words, "status"):
+            result = self._host.make(ops.Status(self._domid, DOMID_SELF, port))
+            told = result.status or ops.StatusReply(0, 0)
+            status += [-result.rc, told.status, told.vcpu, told.dom, told.detail]
+        bits: list[int] = []
+        for port in _ports(words, "ports"):
+            channel = domain.port(port)
+            word = channel.word if domain.fifo else channel.bits
+            bits += [word.pending, word.masked, word.linked]
+        told_of: dict[str, list[int]] = {
+            "bits": bits,
+            "upcall": [int(v.upcall) for v in domain.vcpus],
+            "selectors": [sum(1 << w for w in v.selectors) for v in domain.vcpus],
+            "ready": [sum(1 << p for p in v.ready) for v in domain.vcpus],
+            "status": status,
+        }
+        texts = (f"{key}={','.join(str(int(n)) for n in all_)}" for key, all_ in told_of.items())
+        return f"ok {' '.join(texts)} result=0"
+
+
+def _ports(words: dict[str, str], key: str) -> list[int]:
+    return [int(port) for port in words.get(key, "").split(",") if port]
 
 
 def _operation(verb: str, words: dict[str, str], me: int) -> Operation:

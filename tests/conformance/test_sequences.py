@@ -27,11 +27,7 @@ def test_the_model_never_disagrees_with_itself() -> None:
     bare = domains.guests["bare"]
     assert isinstance(bare, Bare)
 
-    def begin() -> None:
-        domains.close_opened()
-        bare.begin()
-
-    counts = run_random([bare, domains.guests["dom0"]], begin, 4.0, _SEED)
+    counts = run_random([bare, domains.guests["dom0"]], domains.close_opened, 4.0, _SEED)
     assert counts.sequences > 10 and counts.operations > 100
     assert not counts.disagreements, counts.disagreements[0].story
 
@@ -48,13 +44,8 @@ def test_a_rare_lie_is_found_and_cut_down() -> None:
     domains = domains_of(host)
     bare = domains.guests["bare"]
     assert isinstance(bare, Bare)
-
-    def begin() -> None:
-        domains.close_opened()
-        bare.begin()
-
     host.lie = lie
-    counts = run_random([bare, domains.guests["dom0"]], begin, 20.0, _SEED)
+    counts = run_random([bare, domains.guests["dom0"]], domains.close_opened, 20.0, _SEED)
     (found,) = counts.disagreements
     assert "BindVcpu" in str(found)
     lines = found.story.splitlines()
@@ -82,7 +73,6 @@ def _run(error: Exception, heard: list[SequenceCounts]) -> SequenceCounts:
 
     def begin() -> None:
         domains.close_opened()
-        bare.begin()
         once()
 
     return run_random([bare, domains.guests["dom0"]], begin, 2.0, _SEED, heard.append)

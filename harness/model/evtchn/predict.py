@@ -73,6 +73,8 @@ def predict(
         outcomes = [*outcomes, *_dropped(world, outcomes, site)]
     if fault is Fault.OUT and type(operation) in _COPIES_OUT:
         outcomes = [_fault_out(outcome) for outcome in outcomes]
+    if len(outcomes) == 1:  # to find duplicates, every port of every domain is hashed
+        return (outcomes[0],)
     return tuple(dict.fromkeys(outcomes))
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.model.evtchn.changed_rules import TABLE, Rule
 from harness.model.evtchn.releases import BASE, Release
@@ -36,6 +36,22 @@ class Rules:
             if names
         ]
         return " ".join([str(self.release), *words])
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AskedRules(Rules):
+    """Rules that remember which of them were asked for.
+
+    A prediction that was made with them is the same with any rules of which those ``asked`` for
+    hold alike.
+    """
+
+    asked: set[Rule] = field(default_factory=set, compare=False)
+
+    def holds(self, rule: Rule) -> bool:
+        """Say whether ``rule`` holds, and note that it was asked for."""
+        self.asked.add(rule)
+        return rule in self.held
 
 
 def by_version(release: Release, point: int | None = None) -> Rules:
