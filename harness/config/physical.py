@@ -7,10 +7,12 @@ printed, logged or written into a manifest.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -27,14 +29,47 @@ def _host(value: str) -> str:
         raise ValueError("must be a host's name or IP address, not a URL; write for example bmc-1")
     if value.count(":") == 1:
         raise ValueError("must be without a port; give that in the field port")
+    if re.fullmatch(r"[\d.]+", value):
+        try:
+            ipaddress.IPv4Address(value)
+        except ValueError:
+            raise ValueError("is no IPv4 address; write four numbers up to 255") from None
     return value
 
 
 def _url(value: str) -> str:
-    if not re.match(r"https?://[^/\s]", value):
+    if not re.match(r"https?://[^/\s]", value, re.IGNORECASE):
         raise ValueError(
             "must begin with https:// or http://; write for example `https://bmc.example`"
         )
+    parts = urlsplit(value)
+    if parts.username is not None:
+        raise ValueError("must be without a login; give that in the fields user and password")
+    if parts.path.rstrip("/") not in ("", "/redfish", "/redfish/v1") or parts.query:
+        raise ValueError(
+            "must end after the host and its port; give a system's path in the field system"
+        )
+    return value
+
+
+def _system(value: str) -> str:
+    if not value.startswith("/redfish/"):
+        raise ValueError("must be a path; write for example /redfish/v1/Systems/1")
+    return value
+
+
+def _host_key(value: str) -> str:
+    if not re.match(r"(ssh|ecdsa|sk)-\S+ +[A-Za-z0-9+/=.]+", value):
+        raise ValueError(
+            "must be the key itself, after the host's name in a line of ssh-keyscan; "
+            "write for example `ssh-ed25519 AAAA...`"
+        )
+    return value
+
+
+def _private_key(value: str) -> str:
+    if value.endswith(".pub"):
+        raise ValueError("is the public half; give the private key's file, without .pub")
     return value
 
 
@@ -57,6 +92,8 @@ def _arguments(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_host), Field(examples=["bmc-1"])]
+HostKey = Annotated[str, AfterValidator(_host_key)]
+KeyFile = Annotated[str, AfterValidator(_private_key)]
 Words = Annotated[tuple[str, ...], Field(min_length=1)]  # a program and its arguments
 
 
@@ -114,7 +151,8 @@ class RedfishPower(Section):
     url: Annotated[str, AfterValidator(_url), Field(examples=["https://bmc.example"])]
     user: str
     password: Annotated[Secret, Field(examples=["{file: bmc.password}"])]
-    system: str | None = None  # path such as /redfish/v1/Systems/1; None: the BMC's only one
+    # path such as /redfish/v1/Systems/1; None: the BMC's only one
+    system: Annotated[str, AfterValidator(_system)] | None = None
     verify: bool | str = True  # check the certificate; a path: against that CA file
 
 
@@ -166,8 +204,8 @@ class SshConsole(Section):
     address: Address
     port: Port = 22
     user: str
-    key_file: str
-    host_key: str  # "ssh-ed25519 AAAA..."
+    key_file: KeyFile
+    host_key: HostKey  # "ssh-ed25519 AAAA..."
     command: str = ""  # "": logging in already opens the line
 
 
@@ -188,8 +226,8 @@ class Ssh(Section):
 
     address: Address
     port: Port = 22
-    key_file: str
-    host_key: str  # of the default system, as ssh-keyscan prints it: "ssh-ed25519 AAAA..."
+    key_file: KeyFile
+    host_key: HostKey  # of the default system, as ssh-keyscan prints it: "ssh-ed25519 AAAA..."
 
 
 class Booting(Section):

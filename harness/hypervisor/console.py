@@ -52,11 +52,19 @@ def _xen(
     return _Pattern(kind, blame, re.compile(line), dies)
 
 
-def _linux(kind: str, line: str, *, dies: bool = True, kernels: bool = False) -> _Pattern:
-    return _Pattern(kind, None, re.compile(line), dies, kernels)
+def _linux(
+    kind: str,
+    line: str,
+    *,
+    blame: Blame | None = None,
+    dies: bool = True,
+    kernels: bool = False,
+) -> _Pattern:
+    return _Pattern(kind, blame, re.compile(line), dies, kernels)
 
 
 _PLACE = r"(?P<file>[^\s:]+)(:(?P<line>\d{1,9})(?!\d))?"
+_OLD_PLACE = r"line (?P<line>\d{1,9}), file (?P<file>\S+)"  # until 4.4, in a debug build
 
 # Traps 2 (NMI) and 18 (machine check) in the words of every release: "vector = 2 (nmi)" up to 4.12,
 # "vec 2, NMI[0000]" since, with FRED "type 2, NMI, vec 2, NMI".
@@ -68,6 +76,7 @@ _DOM0 = r"(Hardware Dom\d+|Domain 0)"
 # {spinlock,shutdown,domain}.c, common/ubsan/ubsan.c; the first pattern that matches wins.
 XEN: tuple[_Pattern, ...] = (
     _xen("assertion", rf"Assertion '(?P<expression>.*)' failed at {_PLACE}"),
+    _xen("assertion", rf"Assertion '(?P<expression>.*)' failed, {_OLD_PLACE}"),
     _xen("bug", rf"Xen BUG at {_PLACE}"),
     _xen("lock check", r"CHECKLOCK FAILURE"),
     _xen("watchdog", r"Watchdog timer detects that CPU\d+ is stuck!"),
@@ -97,7 +106,7 @@ XEN: tuple[_Pattern, ...] = (
     _xen("domain crash", r"Domain (\d+) reported crashed by domain \d+", blame=None),
     _xen("domain crash", r"d(\d+)v\d+ Triple fault", blame=None),
     _xen("domain watchdog", r"Watchdog timer fired for domain (\d+)", blame=None),
-    _xen("domain crash", r"domain_crash called from \S+", blame=Blame.DOMU, dies=False),
+    _xen("domain crash", r"domain_crash(_sync)? called from \S+", blame=Blame.DOMU, dies=False),
     _xen("warning", r"Xen WARN at \S+", dies=False),
     _xen("warning", r"UBSAN: Undefined behaviour in \S+", dies=False),  # from 4.19 on it may panic
     _xen("emulator", r".*SVM Insn len emulation failed", blame=Blame.MACHINE, dies=False),
@@ -110,29 +119,55 @@ _DIE = (
     r"|stack segment|segment not present|invalid TSS|alignment check|double fault)\b"
 )
 
-# Texts of Linux 5.10-6.12: kernel/panic.c, kernel/rcu, kernel/watchdog.c, mm/{oom_kill,page_alloc,
-# kasan/report}.c, lib/ubsan.c, arch/.
+# What Linux panics of, or says, when the machine reports an error of its own: x86/kernel/{nmi,cpu/mce/
+# core}.c, drivers/acpi/apei/ghes.c, drivers/edac/edac_mc.c, drivers/watchdog/hpwdt.c.
+_FATAL_ERRORS = (
+    r"(Fatal [Mm]achine check|Machine check|Fatal (local )?hardware error|Fatal hardware error!"
+    r"|Timeout: Not all CPUs entered broadcast exception handler|Some CPUs didn't answer in sync"
+    r"|Uncorrected hardware memory error|EDAC |UE row|An NMI occurred|NMI: Not continuing"
+    r"|NMI IOCK error|Memory parity|Processor context corrupt|LMCE)"
+)
+_ERRORS = (
+    r"(mce: |EDAC \S+: |\{\d+\})?\[Hardware Error\]: |EDAC \S+: \d+ [CU]E "
+    r"|(Uhhuh\. )?NMI(:| received) (PCI system error|IOCK error|memory parity|for unknown reason)"
+)
+
+# Texts of Linux 4.9-6.18: kernel/panic.c, kernel/rcu, kernel/watchdog.c, kernel/locking/lockdep.c,
+# mm/{oom_kill,page_alloc,slub,kasan/report,kmsan/report}.c, lib/ubsan.c, arch/.
 LINUX: tuple[_Pattern, ...] = (
+    _linux(
+        "kernel panic", rf"Kernel panic - not syncing: {_FATAL_ERRORS}", blame=Blame.MACHINE
+    ),
     _linux("kernel panic", r"Kernel panic - not syncing"),
+    _linux("hardware error", _ERRORS, blame=Blame.MACHINE, dies=False, kernels=True),
     _linux("soft lockup", r"((NMI )?watchdog: )?BUG: (soft|workqueue) lockup", dies=False),
-    _linux("hard lockup", r"(NMI )?watchdog: (CPU\d+: )?Watchdog detected hard LOCKUP", dies=False),
+    _linux("hard lockup", r"((NMI )?watchdog: )?(CPU\d+: )?Watchdog detected hard LOCKUP", dies=False),
     _linux("kernel bug", r"kernel BUG at \S+"),
-    _linux("oops", r"BUG: (unable to handle|kernel NULL pointer|stack guard page)"),
+    _linux("oops", r"BUG: (unable to handle|kernel NULL pointer|(\S+ )?stack guard page)"),
+    _linux("oops", r"(traps: )?PANIC: double fault"),
     _linux("oops", r"Unable to handle kernel .* at virtual address"),
     _linux("oops", rf"{_DIE}.*: [0-9a-f]{{1,16}} \[#\d+\]"),  # "Oops: 0002 [#1] PREEMPT SMP"
     _linux("oops", r"\S.*: [0-9a-f]{4,16} \[#\d+\]", kernels=True),
-    _linux("kernel bug", r"BUG: (Bad (page|rss-counter)|KASAN: |KFENCE: |KCSAN: )", dies=False),
+    _linux("kernel bug", r"BUG: (Bad (page|rss-counter)|K(A|M|C)SAN: |KFENCE: )", dies=False),
+    _linux("kernel bug", r"BUG \S+ \((Not tainted|Tainted: .*)\): ", dies=False),  # slub
     _linux(
         "kernel bug",
-        r"BUG: (scheduling while atomic|sleeping function called|spinlock|Bad rss)",
+        r"BUG: (scheduling while atomic|sleeping function called|(spin|rw)lock|using \w+\(\) in"
+        r"|non-zero pgtables_bytes|workqueue leaked|Dentry )",
         dies=False,
     ),
-    _linux("warning", r"WARNING: (CPU: \d+ PID: \d+ at \S+|possible |suspicious )", dies=False),
+    _linux(
+        "warning",
+        r"WARNING: (CPU: \d+ PID: \d+ at \S+|\S+:\d+ at \S+, CPU#\d+: |possible |suspicious "
+        r"|bad unlock balance |inconsistent lock state|lock held when |stack recursion)",
+        dies=False,
+    ),
+    _linux("warning", r"\[ (BUG|INFO|WARNING): .+ \]$", dies=False, kernels=True),  # lockdep
     _linux("warning", r"UBSAN: \S+", dies=False, kernels=True),
-    _linux("out of memory", r"Out of memory: Killed process"),
+    _linux("out of memory", r"Out of memory: Kill(ed)? process"),
     _linux("rcu stall", r"(rcu: )?INFO: rcu_\w+ (self-)?detected (expedited )?stall", dies=False),
     _linux("rcu stall", r"rcu: rcu_\w+ kthread (starved|timer wakeup)", dies=False),
-    _linux("hung task", r"INFO: task \S+ blocked for more than \d+ seconds", dies=False),
+    _linux("hung task", r"INFO: task .+:\d+ blocked .*for more than \d+ seconds", dies=False),
 )
 
 # What Xen says it panics of when it cannot build dom0 because the machine has too little memory:
@@ -142,8 +177,17 @@ _TOO_SMALL = re.compile(
     r"|Failed to allocate (requested (dom0|domain)|contiguous) memory"
     r"|Domain 0 allocation is too small for kernel image"
     r"|Dom0 allocation too small for initial P->M table"
-    r"|Not enough memory in the first bank|Not enough memory to relocate"
-    r"|Unable to allocate memory for Dom0 e820 map|Unable to find suitable location for dtb"
+    r"|Not enough memory in the first bank|Not enough memory to relocate|Not enough space for xenheap"
+    r"|Unable to allocate memory for (Dom0 e820 map|relocating the Device-Tree)"
+    r"|Unable to find suitable location for (the kernel|dtb)"
+)
+# And when the machine or its boot loader does not give what the command line asks for: x86/setup.c,
+# common/kernel.c, passthrough/{iommu,vtd/iommu}.c, x86/domain.c.
+_LACKING = re.compile(
+    r"Couldn't enable \S+ and iommu=(required|force)|DMAR hardware malfunction"
+    r"|(dom0|Dom0) kernel not specified|Missing kernel boot module for "
+    r"|Neither HAP nor Shadow available for PVH|Presently, iommu must be enabled for PVH"
+    r"|Bootloader (provided no memory information|didn't honor module alignment)"
 )
 # What it says it panics of when an NMI or a machine check came that it did not cause.
 _FROM_OUTSIDE = re.compile(rf"{_OUTSIDE}|HARDWARE ERROR")
@@ -163,7 +207,7 @@ def explained(event: Event, reason: str) -> Event:
     A machine too small for the dom0 that lab.yaml asks for is no fault of Xen, nor is an NMI that
     the machine or its operator sent.  (Xen's own watchdog says that it is stuck before its NMI.)
     """
-    outside = _TOO_SMALL.match(reason) or _FROM_OUTSIDE.match(reason)
+    outside = any(pattern.match(reason) for pattern in (_TOO_SMALL, _LACKING, _FROM_OUTSIDE))
     blame = Blame.MACHINE if outside else event.blame
     return replace(event, text=f"{event.text} {reason}", blame=blame)
 
@@ -172,6 +216,8 @@ def advice(event: Event) -> str:
     """Return what to do about a crash that Xen is not to blame for, or that says nothing itself."""
     if _TOO_SMALL.search(event.text):
         return "the machine is too small: give dom0 less (dom0_memory_mib in lab.yaml)"
+    if _LACKING.search(event.text):
+        return "the machine, its firmware or boot.xen_args in lab.yaml lacks what Xen asks for"
     if event.blame is Blame.MACHINE:
         return "it came from outside of Xen: see the machine's own log (SEL, iLO, iDRAC)"
     if event.kind == "reset":

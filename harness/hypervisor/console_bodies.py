@@ -21,22 +21,28 @@ class Body:
     is_kernels: bool = False
 
 
-# Colours and cursor positions (ECMA-48), window titles, and what else no text has.
+# Colours and cursor positions (ECMA-48), window titles and questions to the terminal, character
+# sets (ECMA-35), and what else no text has.
 _CONTROL = re.compile(
-    r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)?|\x1b.|[\x00-\x08]"
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[]PX^_][^\x07\x1b]*(\x07|\x1b\\)?|\x1b[ -/]+[0-~]|\x1b."
+    r"|[\x00-\x08]"
 )
 # console_timestamps of Xen in all of its forms.
 _XEN_STAMP = re.compile(r"\[[^\]]*\] ")
 # printk.time of Linux, with printk's caller field.
-_TIME = r"\[ *\d+\.\d+\](\[ *[TC]\d+\])? "
+_TIME = r"\[ *\d+\.\d+\](\[ *[TC]\d+(@C\d+)?\])? "
 _KERNEL_STAMP = re.compile(_TIME)
 _DATE = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:?\d\d)?"
 _DAY = r"([A-Z][a-z]{2} )?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d( \d{4})?"
 # Of console servers and terminal programs, and of `ts`.
-_FOREIGN_STAMP = re.compile(rf"\[?({_DATE}|{_DAY}|\d\d:\d\d:\d\d([.,]\d+)?)\]?:? +")
+_HOUR = r"\d\d:\d\d:\d\d([.,]\d+)?"
+_FOREIGN_STAMP = re.compile(
+    rf"\[?({_DATE}|{_DAY}|(\d\d/\d\d/(\d\d)?\d\d )?{_HOUR}|\d{{10}}\.\d+)\]?:?( +\|)? +"
+)
 # Of syslog and journald, when they write the kernel's log to the console.
-_SYSLOG = re.compile(rf"({_DATE}|{_DAY}) \S+ kernel: ")
+_SYSLOG = re.compile(rf"({_DATE}|{_DAY}|\[ *\d+\.\d+\]) \S+ kernel: ")
 _LEVEL = re.compile(r"<\d{1,2}>")  # printk's, on a console that shows it
+_WALL = re.compile(r" ?kernel:(?=\S)")  # of syslogd, to everybody who is logged in
 _EARLY = re.compile(r"\(early\) ")  # of Linux's console on Xen before hvc0 is there
 _LOGIN = re.compile(r"\S+ login: ")
 # What may stand before a kernel's line: getty's and a shell's prompt, and words of a program that
@@ -89,7 +95,7 @@ def _bare(text: str) -> Body:
     """Return ``text`` without the stamps at its head, in whatever order they are there."""
     is_kernels = False
     while True:
-        for stamp in (_KERNEL_STAMP, _SYSLOG, _LEVEL, _EARLY):
+        for stamp in (_SYSLOG, _KERNEL_STAMP, _LEVEL, _EARLY, _WALL):
             if head := stamp.match(text):
                 is_kernels = True
                 break

@@ -206,10 +206,19 @@ class Chain:
             return f"it took the order, but {seconds} later the server is still {seen}"
 
     def _wait(self, switch: Power, wanted: State, seconds: float) -> State:
-        """Ask for the state until it is ``wanted``, or for ``seconds``; return the last answer."""
+        """Ask for the state until it is ``wanted``, or for ``seconds``; return the last answer.
+
+        BMCs are busy just after an order: a question that fails then is asked again.
+        """
         deadline = time.monotonic() + seconds
         while True:
-            state = switch.state()
+            try:
+                state = switch.state()
+            except LabError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE)
+                continue
             is_told = state != "unknown" or not switch.tells_state
             if (state in (wanted, "unknown") and is_told) or time.monotonic() > deadline:
                 return state

@@ -62,7 +62,7 @@ class Ipmi:
             if "present state" in said:  # completion code 0xD5
                 what = f"the BMC refuses `power {word}` in the server's present state"
                 raise LabError(what, where=self.name) from None
-            if re.search("not supported|invalid (command|data field)", said):
+            if re.search("failed: .*(not supported|invalid (command|data field))", said):
                 raise Unsupported(f"the BMC has no `power {word}`", where=self.name) from None
             raise LabError(explained(error, self._section), where=self.name) from None
 
@@ -86,7 +86,9 @@ def environment(section: Bmc) -> dict[str, str]:
 def explained(error: CommandFailed, section: Bmc) -> str:
     """Return in plain words why ipmitool did not reach the BMC, or was sent away."""
     said = error.output.lower()
-    if "insufficient resources for session" in said:
+    if "address lookup for" in said:
+        return f"the name {section.address} is not known to this machine (DNS, /etc/hosts)"
+    if "insufficient resources for" in said:
         return (
             "the BMC answers but has no session left: others hold them, or a program that was "
             "killed (they end by themselves after a minute; `mc reset cold` ends all)"
@@ -94,14 +96,16 @@ def explained(error: CommandFailed, section: Bmc) -> str:
     level = section.privilege.upper()
     if "session privilege level" in said and "failed" in said:
         return f"the BMC: the user is no {section.privilege}; set privilege in lab.yaml"
-    if "unauthorized role" in said or "insufficient privilege" in said:
+    if re.search("(unauthorized|invalid) role|(insufficient|invalid) privilege", said):
         return (
             f"the BMC does not give the user the privilege level {level}; set privilege in lab.yaml"
         )
-    if "unauthorized name" in said:
+    if "unauthorized name" in said or "invalid name length" in said:
         return f"the BMC knows no user {section.user} with the privilege level {level}"
-    if "invalid authentication algorithm" in said or "cipher" in said:
+    if re.search("invalid \\w+ algorithm|no matching \\w+ payload|cipher", said):
         return "the BMC does not know the cipher suite: set cipher in lab.yaml"
+    if re.search("no response from rakp|(inactive|invalid) session id|received an unexpected", said):
+        return "the BMC does not keep up: it loses or confuses the sessions that it is asked for"
     if "rakp" in said or "unauthorized" in said or "hmac is invalid" in said:
         return "the BMC refuses the user or the password"
     if "unable to establish" in said or "did not end" in error.what or "timeout" in said:

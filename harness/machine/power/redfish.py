@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,9 @@ from harness.machine.power.extras import module
 from harness.verdict import LabError
 
 _SECONDS = 15.0  # of one request
+# Base.SessionLimitExceeded, or an iDRAC's RAC0218; Base.PasswordChangeRequired, or its SWC1908.
+_NO_SESSION = re.compile(r"SessionLimitExceeded|RAC0218|maximum number of user sessions|simultaneous")
+_OLD_PASSWORD = re.compile(r"PasswordChangeRequired|SWC1908|password .*must be changed")
 
 
 class Redfish:
@@ -35,8 +39,8 @@ class Redfish:
         return True
 
     def on(self) -> None:
-        """ComputerSystem.Reset: On."""
-        self._reset("ON")
+        """ComputerSystem.Reset: On, or ForceOn where that is all there is."""
+        self._reset("ON", "FORCE_ON")
 
     def off(self) -> None:
         """ComputerSystem.Reset: ForceOff."""
@@ -64,14 +68,17 @@ class Redfish:
         }
         return states.get(value, "unknown")
 
-    def _reset(self, kind: str) -> None:
+    def _reset(self, *kinds: str) -> None:
+        """Order the first of ``kinds`` that the BMC has."""
         with self._explained():
             system = self._system()
             allowed = system.get_allowed_reset_system_values()
-            value = getattr(self._sushy.ResetType, kind)
-            if allowed and value not in allowed:
-                raise Unsupported(f"the BMC has no reset of type {value.value}", where=self.name)
-            system.reset_system(value)
+            values = [getattr(self._sushy.ResetType, kind) for kind in kinds]
+            fitting = [value for value in values if not allowed or value in allowed]
+            if not fitting:
+                what = f"the BMC has no reset of type {values[0].value}"
+                raise Unsupported(what, where=self.name)
+            system.reset_system(fitting[0])
 
     def _system(self) -> Any:
         if self._found is None:
@@ -97,7 +104,9 @@ class Redfish:
         except errors.AccessError as error:
             self._found = None
             what = "the BMC refuses the user or the password"
-            if getattr(error, "status_code", 0) == 403:
+            if _OLD_PASSWORD.search(_told(error)):
+                what = "the BMC wants the user's first password to be changed before anything else"
+            elif getattr(error, "status_code", 0) == 403:
                 what = "the BMC: the user's role does not allow it"
             raise LabError(what, where=self.name) from None
         except errors.ConnectionError as error:
@@ -111,4 +120,15 @@ class Redfish:
                 ) from None
             raise LabError("the BMC does not answer", where=self.name) from None
         except errors.SushyError as error:  # keeps its session: a BMC has few of them
-            raise LabError(f"the BMC answers: {error}", where=self.name) from None
+            what = f"the BMC answers: {error}"
+            if _NO_SESSION.search(_told(error)):
+                what = (
+                    "the BMC answers but has no session left: end some at its own page, or wait "
+                    "until they end (half an hour)"
+                )
+            raise LabError(what, where=self.name) from None
+
+
+def _told(error: Any) -> str:
+    """Return all that the BMC said with a refusal: sushy's own text has its first line only."""
+    return f"{error} {getattr(error, 'body', '')}"
