@@ -30,7 +30,7 @@ from harness.scratch import scratch
 from harness.verdict import BuildError, ConfigError, LabError, Verdict
 
 _NICE = 10  # the machine under test must not wait for a compiler
-_FRAME_TESTS = ("teardown", "nothing-leaked")  # not tries: they run once in each boot
+_FRAME_TESTS = ("teardown", "nothing-leaked", "lock-code")  # no tries: once in each boot
 _OUTCOMES: dict[str, TryOutcome] = {
     Verdict.PASS: "pass",
     Verdict.FAIL: "fail",

@@ -14,7 +14,7 @@ from harness.evidence import codec
 from harness.stats import share
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, Verdict
 
-_FRAME_TESTS = ("boot", "teardown", "nothing-leaked")  # run once in each boot, around the tests
+_FRAME_TESTS = ("boot", "teardown", "nothing-leaked", "lock-code")  # around the tests
 _CONCLUSIVE = (Verdict.PASS, Verdict.FAIL)  # only these two say something about Xen
 
 

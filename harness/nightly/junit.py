@@ -58,6 +58,7 @@ def _suite(report: NightReport, cell: CellRow) -> HostRun:
         starved=0.0,
         seconds={},
         domains=(),
+        lock_code=None,
         tests=tuple(
             records.Test(
                 name,

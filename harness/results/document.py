@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.evidence import codec
-from harness.results.records import Domain, FoundRule, Leak, Model, Test
+from harness.results.records import Domain, FoundRule, Leak, LockCode, Model, Test
 from harness.results.store import HostRun, Run
 
 
@@ -55,6 +55,7 @@ def _host(host: HostRun) -> dict[str, Any]:
         "tests": [_test(test) for test in host.tests],
         "leaks": [_leak(leak) for leak in host.leaks],
         "symptoms": [asdict(symptom) for symptom in host.symptoms],
+        "lock_code": _lock_code(host.lock_code),
     }
 
 
@@ -62,6 +63,14 @@ def _model(model: Model | None) -> dict[str, Any] | None:
     if model is None:
         return None
     return {"name": model.name, "how": model.how, "from": model.source}
+
+
+def _lock_code(found: LockCode | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    told = asdict(found)
+    del told["host"]
+    return told
 
 
 def _rule(rule: FoundRule) -> dict[str, Any]:

@@ -198,6 +198,30 @@ class Cells:
 
 
 @dataclass(frozen=True)
+class Witness:
+    """Where and how a lock in machine code is not as the model has it."""
+
+    what: str  # one line
+    trace: tuple[str, ...]  # who does what, in the order of events
+
+
+@dataclass(frozen=True)
+class LockCode:
+    """The lock functions in the machine code of the Xen of ``host``, held against the model."""
+
+    kind: ClassVar[str] = "lock-code"
+    host: str
+    verdict: str  # "as modelled", "refuted" or "not covered"
+    model: str  # the lock that it was held against
+    memory: str = ""  # the memory model: tso or arm
+    copies: int = 0  # of lock functions, inlined ones included
+    coverage: float = 0.0  # the share, 0 to 1, of their instructions that is understood
+    seconds: float = 0.0
+    message: str = ""  # one line: why not "as modelled"
+    witnesses: tuple[Witness, ...] = ()
+
+
+@dataclass(frozen=True)
 class HostEnd:
     """``host`` has ended; ``message`` says in one line why it is not a PASS.
 
@@ -234,6 +258,7 @@ Record = (
     | Broken
     | Leak
     | Cells
+    | LockCode
     | HostEnd
     | RunEnd
 )
@@ -252,6 +277,7 @@ KINDS: dict[str, type[Record]] = {
         Broken,
         Leak,
         Cells,
+        LockCode,
         HostEnd,
         RunEnd,
     )

@@ -49,6 +49,7 @@ class HostRun:
     latencies: tuple[records.Latency, ...]
     console_events: tuple[records.ConsoleEvent, ...]
     leaks: tuple[records.Leak, ...]
+    lock_code: records.LockCode | None
 
     @property
     def symptoms(self) -> tuple[Symptom, ...]:
@@ -155,6 +156,7 @@ def _host(name: str, found: Sequence[Record], state: State) -> HostRun:
         latencies=_all(mine, records.Latency),
         console_events=_all(mine, records.ConsoleEvent),
         leaks=_all(mine, records.Leak),
+        lock_code=_last(mine, records.LockCode),
     )
 
 

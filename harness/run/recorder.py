@@ -32,6 +32,7 @@ class Recorder:
         self._verdicts: dict[str, list[Verdict]] = {}
         self._messages: dict[str, str] = {}
         self._operations: dict[str, int] = {}
+        self._lock_code: dict[str, records.LockCode] = {}
         self._starved: dict[str, float] = {}
         self._ended: list[Verdict] = []
         self._seconds: dict[tuple[str, str], float] = {}  # by host and phase
@@ -46,6 +47,10 @@ class Recorder:
                 self._messages[record.host] = f"{record.name}: {record.message}"
             seen.append(record.verdict)
             self._tell(record, len(seen))
+        elif isinstance(record, records.LockCode):
+            self._lock_code[record.host] = record
+            if record.verdict == "not covered":
+                self.progress.note(f"{record.host:12} lock code not covered: {record.message}")
         elif isinstance(record, records.Domain):
             self._operations[record.host] = self._operations.get(record.host, 0) + record.operations
 
@@ -55,6 +60,10 @@ class Recorder:
             self.progress.sign(f"{test.host:12} {'tests':9} {count} over, {test.name}")
         else:
             self.progress.note(f"{test.host:12} {test.verdict:9} {test.name}: {test.message}")
+
+    def has_lock_code(self, host: str) -> bool:
+        """Say whether the machine code of the Xen of ``host`` was judged already."""
+        return host in self._lock_code
 
     def used(self, *ingredients: Ingredient) -> None:
         """Add ``ingredients`` of the run to the manifest."""
@@ -90,7 +99,8 @@ class Recorder:
     def end_host(self, host: str) -> None:
         """Record the end of ``host`` with its verdict.
 
-        A PASS of which more than a third was skipped says so; with --strict it is a MISS.
+        A PASS of which more than a third was skipped says so; with --strict it is a MISS.  One
+        whose machine code could not be judged says so.
         """
         tests = self._verdicts.get(host, [])
         verdict = combine(tests)
@@ -99,10 +109,17 @@ class Recorder:
             skipped = tests.count(Verdict.SKIP)
             mostly = 3 * skipped > len(tests)
             message = f"{skipped} of {len(tests)} tests were skipped" if mostly else ""
+            message = message or self._not_covered(host)
             verdict = Verdict.MISS if mostly and self._plan.strict else verdict
         self._ended.append(verdict)
         operations, starved = self._operations.get(host, 0), self._starved.get(host, 0.0)
         self.add(records.HostEnd(host, verdict, operations, message, starved))
+
+    def _not_covered(self, host: str) -> str:
+        found = self._lock_code.get(host)
+        if found is None or found.verdict != "not covered":
+            return ""
+        return f"lock code not covered: {found.message}"
 
     def end_run(self, message: str = "") -> Verdict:
         """Record the end of the run; return its verdict, the most severe one of its hosts."""

@@ -25,6 +25,7 @@ from harness.machine.lease import Held
 from harness.run import agents, bring_up, dom0_steps, leak_check, machines, snapshot, tear_down
 from harness.run.came_up import CameUp
 from harness.run.diagnosis import Diagnosis
+from harness.run.lock_code import judge_lock_code
 from harness.run.plan import Plan
 from harness.run.questions import Questions, ask
 from harness.run.recorder import Recorder
@@ -55,6 +56,8 @@ def session(
         progress.note(f"{host.name:12} judged as {built.model.name}: {built.model.source}")
     for note in find_rules(built.source).notes:
         progress.note(f"{host.name:12} {note}")
+    progress.update("the lock in its machine code is held against the model")
+    judge_lock_code(built, host.name, recorder)
     with recorder.phase(host.name, "images"):
         fit = bring_up.toolstack_choice(plan, built, host, progress.update)
         if fit.why_not:

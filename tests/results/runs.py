@@ -22,11 +22,13 @@ from harness.results.records import (
     HostStart,
     Latency,
     Leak,
+    LockCode,
     Phase,
     RunEnd,
     RunStart,
     Sample,
     Test,
+    Witness,
 )
 from harness.results.seal import KEYS, seal
 from harness.verdict import Verdict
@@ -71,6 +73,19 @@ _SECONDS = {
 _POWER_ON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
 
+LOCK_CODE = LockCode(
+    "qemu-arm64",
+    "refuted",
+    "counter",
+    "arm",
+    4,
+    1.0,
+    2.9,
+    "evtchn_write_lock at 0x2078d0 <ldrb>",
+    (Witness("evtchn_write_lock at 0x2078d0 <ldrb>", ("0x2078a8 ldxr", "0x2078d0 ldrb")),),
+)
+
+
 def good(path: Path) -> RunDirectory:
     """A run on two hosts that passed."""
     directory = create(path)
@@ -111,6 +126,7 @@ def failing(path: Path) -> RunDirectory:
         journal.append(Test(bad, "domu-domu", Verdict.MISS, 3.0, "domu2's agent was cut off"))
         at = _POWER_ON + timedelta(seconds=3.1)
         journal.append(ConsoleEvent(bad, "xen", at, "xen-panic", PANIC))
+        journal.append(LOCK_CODE)
         journal.append(Leak(bad, "event channels of dom0", "31", "32: port 12"))
         journal.append(Leak(bad, "xenstore /local/domain/2", "absent", "<still> & there"))
         journal.append(HostEnd(bad, Verdict.FAIL, 20317, message))

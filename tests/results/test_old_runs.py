@@ -42,6 +42,7 @@ def test_an_old_run_says_what_it_said(name: str) -> None:
         assert host.pop("restored") == ""
         assert host.pop("rules") == []
         assert host.pop("symptoms") == []
+        assert host.pop("lock_code") is None
         for test in host["tests"]:
             assert test.pop("evidence") is None
     assert document == json.loads((OLD / f"{name}.json").read_text())

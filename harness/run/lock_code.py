@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Hold the lock in the machine code of the Xen under test against the model, before it boots."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from harness import unforeseen
+from harness.binary.kept import kept_document
+from harness.hypervisor.build import Build
+from harness.results.records import LockCode, Test, Witness
+from harness.run.recorder import Recorder
+from harness.verdict import HarnessError, Verdict
+
+TEST = "lock-code"
+
+
+def judge_lock_code(built: Build, host: str, recorder: Recorder) -> None:
+    """Record what the lock functions of ``built`` are, once for ``host``.
+
+    A copy that is refuted is a test that FAILed, with its witness as the story.  What could not be
+    judged is recorded as not covered, with the reason, and changes no verdict.
+    """
+    if recorder.has_lock_code(host):
+        return
+    began = time.monotonic()
+    found = _found(built, host)
+    recorder.add(found)
+    if found.verdict == "refuted":
+        seconds = round(time.monotonic() - began, 3)
+        recorder.add(Test(host, TEST, Verdict.FAIL, seconds, found.message, story(found)))
+
+
+def story(found: LockCode) -> str:
+    """Return the witnesses of ``found`` as lines for people."""
+    return "\n".join(line for witness in found.witnesses for line in (witness.what, *witness.trace))
+
+
+def _found(built: Build, host: str) -> LockCode:
+    if not built.has_symbols:
+        return LockCode(
+            host, "not covered", built.design, message="the distribution's own build has no symbols"
+        )
+    try:
+        document = kept_document(built.syms, built.build_id, built.design)
+    except HarnessError as error:
+        return LockCode(host, "not covered", built.design, message=str(error))
+    except Exception as error:  # a fault of ours: it says nothing about this Xen, which is tested
+        return LockCode(host, "not covered", built.design, message=unforeseen.said(error))
+    return _record(host, document)
+
+
+def _record(host: str, document: dict[str, Any]) -> LockCode:
+    witnesses = tuple(_witness(one) for one in document["refuted"])
+    return LockCode(
+        host=host,
+        verdict=document["verdict"],
+        model=document["model"],
+        memory=document["memory"],
+        copies=len(document["functions"]),
+        coverage=document["coverage"],
+        seconds=document["seconds"],
+        message=_message(document, witnesses),
+        witnesses=witnesses,
+    )
+
+
+def _witness(one: dict[str, Any]) -> Witness:
+    if "function" not in one:
+        return Witness(f"allowed by this machine's memory: {one['property']}", tuple(one["trace"]))
+    inlined = f" in {one['caller']}" if one["caller"] != one["function"] else ""
+    what = (
+        f"{one['function']}{inlined} at {one['address']} {one['instruction']} ({one['line']}): "
+        f"{one['binary']}; the model: {one['model']}"
+    )
+    return Witness(what, tuple(one["trace"]))
+
+
+def _message(document: dict[str, Any], witnesses: tuple[Witness, ...]) -> str:
+    if document["verdict"] == "refuted":
+        return witnesses[0].what
+    if document["verdict"] == "as modelled":
+        return ""
+    gaps = [(copy, gap) for copy in document["functions"] for gap in copy["not_covered"]]
+    if not gaps:
+        return "not every state of it was explored"
+    copies = len({(copy["name"], copy["address"]) for copy, _ in gaps})
+    copy, gap = gaps[0]
+    return (
+        f"{copies} of {len(document['functions'])} copies of lock functions, first {copy['name']} "
+        f"in {copy['caller']} at {gap['address']}: {gap['why']}"
+    )
