@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 # Names of suites that mean another release every few years; sid is never released.
-_ALIASES = ("oldstable", "stable", "testing", "unstable", "sid")
+_ALIASES = ("oldoldstable", "oldstable", "stable", "testing", "unstable", "sid")
 _NO = ("no", "false", "without", "off", "disable", "0")  # apt's StringToBool
 COMPONENTS = ("main", "universe")  # Ubuntu keeps Xen in universe
 _ONE_LINE = re.compile(r"^(deb|deb-src)\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<rest>\S.*)$")
@@ -140,7 +140,7 @@ def _other_releases(kept: Iterable[Archive], release: Release) -> set[str]:
     if release.codename in names:
         others = names - {release.codename}
     else:
-        others = {"unstable", "sid"} if names & set(_ALIASES[:3]) else set()
+        others = {"unstable", "sid"} if names & (set(_ALIASES) - {"unstable", "sid"}) else set()
     return {suite for suite in suites if re.split("[-/]", suite)[0] in others}
 
 
@@ -175,8 +175,9 @@ def _once(archives: Iterable[Archive]) -> list[Archive]:
     for archive in archives:
         for uri in archive.uris:
             for suite in archive.suites:
-                parts = tuple(p for p in archive.components if (uri, suite, p) not in seen)
-                seen.update((uri, suite, part) for part in parts)
+                place = uri.rstrip("/")
+                parts = tuple(p for p in archive.components if (place, suite, p) not in seen)
+                seen.update((place, suite, part) for part in parts)
                 if parts:
                     kept.append(Archive((uri,), (suite,), parts, archive.fields))
     return kept

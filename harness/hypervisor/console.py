@@ -119,8 +119,8 @@ _DIE = (
     r"|stack segment|segment not present|invalid TSS|alignment check|double fault)\b"
 )
 
-# What Linux panics of, or says, when the machine reports an error of its own: x86/kernel/{nmi,cpu/mce/
-# core}.c, drivers/acpi/apei/ghes.c, drivers/edac/edac_mc.c, drivers/watchdog/hpwdt.c.
+# What Linux panics of, or says, when the machine reports an error of its own: arch/x86/kernel/
+# {nmi,cpu/mce/core}.c, drivers/acpi/apei/ghes.c, drivers/edac/edac_mc.c, drivers/watchdog/hpwdt.c.
 _FATAL_ERRORS = (
     r"(Fatal [Mm]achine check|Machine check|Fatal (local )?hardware error|Fatal hardware error!"
     r"|Timeout: Not all CPUs entered broadcast exception handler|Some CPUs didn't answer in sync"
@@ -135,13 +135,13 @@ _ERRORS = (
 # Texts of Linux 4.9-6.18: kernel/panic.c, kernel/rcu, kernel/watchdog.c, kernel/locking/lockdep.c,
 # mm/{oom_kill,page_alloc,slub,kasan/report,kmsan/report}.c, lib/ubsan.c, arch/.
 LINUX: tuple[_Pattern, ...] = (
-    _linux(
-        "kernel panic", rf"Kernel panic - not syncing: {_FATAL_ERRORS}", blame=Blame.MACHINE
-    ),
+    _linux("kernel panic", rf"Kernel panic - not syncing: {_FATAL_ERRORS}", blame=Blame.MACHINE),
     _linux("kernel panic", r"Kernel panic - not syncing"),
     _linux("hardware error", _ERRORS, blame=Blame.MACHINE, dies=False, kernels=True),
     _linux("soft lockup", r"((NMI )?watchdog: )?BUG: (soft|workqueue) lockup", dies=False),
-    _linux("hard lockup", r"((NMI )?watchdog: )?(CPU\d+: )?Watchdog detected hard LOCKUP", dies=False),
+    _linux(
+        "hard lockup", r"((NMI )?watchdog: )?(CPU\d+: )?Watchdog detected hard LOCKUP", dies=False
+    ),
     _linux("kernel bug", r"kernel BUG at \S+"),
     _linux("oops", r"BUG: (unable to handle|kernel NULL pointer|(\S+ )?stack guard page)"),
     _linux("oops", r"(traps: )?PANIC: double fault"),
@@ -177,7 +177,7 @@ _TOO_SMALL = re.compile(
     r"|Failed to allocate (requested (dom0|domain)|contiguous) memory"
     r"|Domain 0 allocation is too small for kernel image"
     r"|Dom0 allocation too small for initial P->M table"
-    r"|Not enough memory in the first bank|Not enough memory to relocate|Not enough space for xenheap"
+    r"|Not enough memory (in the first bank|to relocate)|Not enough space for xenheap"
     r"|Unable to allocate memory for (Dom0 e820 map|relocating the Device-Tree)"
     r"|Unable to find suitable location for (the kernel|dtb)"
 )

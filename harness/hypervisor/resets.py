@@ -16,7 +16,11 @@ _XEN = re.compile(r"Xen version \d+\.\d+")  # xen/drivers/char/console.c, first 
 _FIRMWARE = re.compile(
     r"SeaBIOS \(version |UEFI firmware \(version |BdsDxe: (loading|starting) Boot"
     r"|(Welcome to )?GRUB(!| loading)|\s*GNU GRUB +version "
-    r"|AMIBIOS\b|PhoenixBIOS |iPXE initialising devices|Version .* American Megatrends"
+    r"|AMIBIOS\b|PhoenixBIOS |Phoenix (ROM BIOS|SecureCore)|iPXE initialising devices"
+    r"|(Version .*|Copyright .*)?American Megatrends|PXELINUX \d|ISOLINUX \d|SYSLINUX \d"
+    r"|U-Boot (SPL |TPL )?\d{4}\.\d\d|NOTICE:  +(BL1|BL2|BL31|Booting Trusted Firmware)"
+    r"|coreboot-\S+ .*(bootblock|romstage|starting)|Tianocore/EDK2 firmware "
+    r"|HPE? ProLiant System BIOS|UEFI Interactive Shell v"
 )
 # Xen says so whoever asked for it: common/shutdown.c, and its debug key R.
 _GOES_DOWN = re.compile(r"(Hardware Dom\d+|Domain 0) (halted|shutdown)|'R' pressed -> rebooting")

@@ -62,6 +62,9 @@ for target in abstraction fs; do
     echo "env_$target=$(grub probe --target=$target "$home" 2>/dev/null | tr '\n' ' ')"
 done
 [ ! -e GRUB/grub.cfg ] || echo "configured=yes"
+secure=$(cat /sys/firmware/efi/efivars/SecureBoot-* 2>/dev/null | od -An -t u1 | tr -d '\n')
+echo "secure_boot=${secure##* }"
+echo "leads=$(grep -c '^[[:space:]]*configfile ' GRUB/grub.cfg)"
 echo "generated=$(grep -c -e 'DO NOT EDIT' -e '### BEGIN' GRUB/grub.cfg)"
 echo "custom=$(grep -c custom.cfg GRUB/grub.cfg)"
 echo "once=$(grep -c next_entry GRUB/grub.cfg)"
@@ -128,6 +131,12 @@ def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = (
             hint="the server must boot by GRUB 2; its programs are in grub-common or grub2-tools",
         )
     _see_that_it_boots_once(said, section, where)
+    if "cryptodisk" in said.get("folder_abstraction", ""):
+        raise LabError(
+            f"{section.folder} is encrypted: GRUB would ask for the passphrase",
+            where=where,
+            hint="set boot.folder in lab.yaml to a file system that is not encrypted",
+        )
     for field in ("uuid", "path"):
         if not said.get(field):
             raise LabError(f"the default system reports no {field}", where=where)
@@ -167,6 +176,12 @@ def _see_that_it_boots_once(said: Mapping[str, str], section: Booting, where: st
     def has(field: str) -> bool:
         return said.get(field, "0") not in ("", "0")
 
+    if said.get("secure_boot") == "1":
+        raise LabError(
+            "Secure Boot is on: GRUB would not load Xen, which nobody has signed",
+            where=where,
+            hint="switch Secure Boot off in the server's firmware",
+        )
     does_not = (
         "does not read custom.cfg (GRUB's 41_custom)"
         if not has("custom")
@@ -180,6 +195,11 @@ def _see_that_it_boots_once(said: Mapping[str, str], section: Booting, where: st
         return
     if "configured" not in said:
         hint = "set boot.grub in lab.yaml to the folder that has grub.cfg"
+    elif has("leads") and not has("generated"):
+        hint = (
+            "it only leads to another grub.cfg, as that of an EFI partition does: set boot.grub in "
+            "lab.yaml to the other's folder, /boot/grub or /boot/grub2"
+        )
     elif has("generated"):
         hint = "run update-grub there (or grub2-mkconfig), or set boot.grub in lab.yaml"
     else:

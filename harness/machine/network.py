@@ -17,6 +17,7 @@ from harness.verdict import LabError
 # A shell script that prints the facts, for ``read``; it needs sysfs, iproute2 and sed.
 LOOK = r"""
 ip route show default | sed 's/^/route=/'
+ip route show table all default 2>/dev/null | sed 's/^/other=/' # of a VRF, or by rules
 client=${SSH_CONNECTION%% *}
 [ -z "$client" ] || ip route get "$client" 2>/dev/null | sed 's/^/answer=/'
 echo "ssh=$(set -- $SSH_CONNECTION; echo "$3")"
@@ -24,7 +25,11 @@ for nic in /sys/class/net/*; do
     [ -d "$nic" ] || continue # bonding_masters is a file
     name=${nic##*/}
     echo "nic=$name"
-    echo "mac=$(cat "$nic/bonding_slave/perm_hwaddr" 2>/dev/null || cat "$nic/address")"
+    # Its own, also where a bond or NetworkManager has given it another one.
+    mac=$(ip -o link show dev "$name" 2>/dev/null | sed -n 's/.* permaddr \([0-9a-f:]*\).*/\1/p')
+    [ -n "$mac" ] || mac=$(cat "$nic/bonding_slave/perm_hwaddr" 2>/dev/null || cat "$nic/address")
+    echo "mac=$mac"
+    echo "used=$(cat "$nic/address")"
     driver=$(readlink "$nic/device/driver/module" || readlink "$nic/device/driver")
     echo "driver=${driver##*/}"
     for lower in "$nic"/lower_*; do [ ! -e "$lower" ] || echo "lower=${lower##*/lower_}"; done
@@ -35,7 +40,9 @@ for nic in /sys/class/net/*; do
     [ ! -r "$nic/bonding/mode" ] || echo "mode=$(cat "$nic/bonding/mode")"
     [ ! -r "$nic/bonding/active_slave" ] || echo "active=$(cat "$nic/bonding/active_slave")"
     echo "state=$(cat "$nic/operstate" 2>/dev/null)"
-    ip -4 -o addr show dev "$name" 2>/dev/null | sed -n 's/.* inet \([0-9./]*\).*/address=\1/p'
+    # With a peer the prefix is the peer's; the address stands alone then.
+    ip -4 -o addr show dev "$name" 2>/dev/null |
+        sed -n -e 's/ peer [0-9./]*/\/32/' -e 's/.* inet \([0-9./]*\).*/address=\1/p'
 done
 """
 _VLAN = re.compile(r".+\.\d{1,4}|vlan\d{1,4}", re.IGNORECASE)  # the names that everybody uses
@@ -48,6 +55,7 @@ class Interface:
 
     name: str
     mac: str  # that it has when nobody has changed it
+    used: str = ""  # MAC that it has now
     driver: str = ""
     addresses: tuple[str, ...] = ()  # IPv4, with the prefix's length
     lowers: tuple[str, ...] = ()  # names of those below it
@@ -69,10 +77,11 @@ class Network:
 
 def read(said: Iterable[str], where: str) -> Network:
     """Return dom0's network from the lines that LOOK printed; LabError when there is none."""
-    interfaces, routes, answer, ssh = _facts(said)
+    interfaces, routes, answer, others, ssh = _facts(said)
     carrier, address = _carrier(interfaces, routes, ssh, where)
     card = _card(carrier, interfaces, where)
-    gateway = _via(answer, carrier.name) or _via(routes, carrier.name)
+    gateways = (_via(each, carrier.name) for each in (answer, routes, others))
+    gateway = next(filter(None, gateways), "")
     if not gateway and "via inet6" in answer + routes:
         raise LabError(
             f"the gateway of the server's network {carrier.name} is an IPv6 address, and dom0 uses "
@@ -83,16 +92,16 @@ def read(said: Iterable[str], where: str) -> Network:
     return Network(card.mac, card.driver, address, gateway)
 
 
-def _facts(said: Iterable[str]) -> tuple[dict[str, Interface], str, str, str]:
-    """Return (interfaces by name, default routes, route to our side, address of SSH)."""
-    routes, answer, ssh = [], [], ""
+def _facts(said: Iterable[str]) -> tuple[dict[str, Interface], str, str, str, str]:
+    """Return (interfaces by name, default routes, route to our side, routes of all tables, address
+    of SSH)."""
+    told: dict[str, list[str]] = {"route": [], "answer": [], "other": []}
+    ssh = ""
     found: list[dict[str, list[str]]] = []
     for line in said:
         name, equals, value = line.strip().partition("=")
-        if name == "route":
-            routes.append(value)
-        elif name == "answer":
-            answer.append(value)
+        if name in told:
+            told[name].append(value)
         elif name == "ssh":
             ssh = value.removeprefix("::ffff:")
         elif name == "nic":
@@ -106,7 +115,8 @@ def _facts(said: Iterable[str]) -> tuple[dict[str, Interface], str, str, str]:
     interfaces = {
         name: _interface(one, above.get(name, [])) for one in found for name in one["nic"]
     }
-    return interfaces, "\n".join(routes), "\n".join(answer), ssh
+    routes, answer, others = ("\n".join(told[name]) for name in ("route", "answer", "other"))
+    return interfaces, routes, answer, others, ssh
 
 
 def _interface(one: Mapping[str, list[str]], below: Iterable[str]) -> Interface:
@@ -118,6 +128,7 @@ def _interface(one: Mapping[str, list[str]], below: Iterable[str]) -> Interface:
     return Interface(
         name=first("nic"),
         mac=first("mac"),
+        used=first("used"),
         driver=first("driver"),
         addresses=tuple(one.get("address", ())),
         lowers=tuple(dict.fromkeys([*one.get("lower", ()), *below])),
@@ -149,7 +160,8 @@ def _carrier(
         ]
         if not cards:
             raise LabError("the default system has no network card", where=where)
-        chosen = min(cards, key=lambda one: not one.addresses)
+        # A BMC's network over USB has a link-local address.
+        chosen = min(cards, key=lambda one: all(_is_local(each) for each in one.addresses))
     if not chosen.addresses:
         v6 = f"; SSH reached it at {ssh}" if ":" in ssh else ""
         raise LabError(
@@ -179,6 +191,7 @@ def _card(interface: Interface, interfaces: Mapping[str, Interface], where: str)
             hint=_NOTHING_ELSE,
         )
     below = [interfaces[lower] for lower in interface.lowers if lower in interfaces]
+    below = below or _switched(interface, interfaces)
     below = [one for one in below if one.driver or one.lowers]  # not the taps of virtual machines
     if not below:
         what = interface.kind or "no network card"
@@ -192,6 +205,18 @@ def _card(interface: Interface, interfaces: Mapping[str, Interface], where: str)
         )
     chosen = min(below, key=lambda one: (one.name != interface.active, not one.is_up))
     return _card(chosen, interfaces, where)
+
+
+def _switched(interface: Interface, interfaces: Mapping[str, Interface]) -> list[Interface]:
+    """Return the cards of Open vSwitch's port ``interface``, which has the MAC of one of them."""
+    switch = interfaces.get("ovs-system")
+    names = switch.lowers if switch else ()
+    cards = [interfaces[name] for name in names if name in interfaces and name != interface.name]
+    return [one for one in cards if one.used == interface.used]
+
+
+def _is_local(address: str) -> bool:
+    return address.startswith("169.254.")
 
 
 def _via(routes: str, device: str) -> str:

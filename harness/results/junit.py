@@ -68,7 +68,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def _case(host: HostRun, test: Test, name: str) -> TestCase:
-    case = TestCase(name, f"evtchn-harness.{_clean(host.name)}", test.seconds)
+    case = TestCase(name, f"evtchn-harness.{_clean(host.name)}", round(test.seconds, 3))
     message = _clean(test.message) or test.verdict.value
     match test.verdict:
         case Verdict.FAIL:

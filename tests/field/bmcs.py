@@ -36,7 +36,9 @@ state["calls"].append(words or said)
 code, text = 0, ""
 answers = played.get(words, [])
 done = state["answered"].get(words, 0)
-if said.endswith(("power status", "power get")) and (state["power"] or not answers):
+fails = done < len(answers) and answers[done][1]
+known = not fails and (state["power"] or not answers)
+if said.endswith(("power status", "power get")) and known:
     text = "Chassis Power is " + (state["power"] or "off")
 elif answers:
     text, code = answers[min(done, len(answers) - 1)]
@@ -92,6 +94,8 @@ def judge_redfish(case: Case, _folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def _answer(line: dict[str, object]) -> Answer:
+    if "allowed" in line:
+        return Answer("RESETS", body={"allowed": line["allowed"]})
     if "GET" in line:
         return Answer("GET", body={"PowerState": line["PowerState"]})
     body = {"error": line["error"]} if "error" in line else {}
@@ -114,7 +118,12 @@ def _judge_chain(wanted: str, chain: Chain, told: Callable[[], list[object]] = l
             assert never not in said, said
         wanted = re.sub(r"not '[^']+'|\(.*\)", "", wanted)
         words = [word for word in ("session left", "administrator", "privilege") if word in wanted]
+        words += re.findall(r'"([^"]+)"', wanted)
         assert words and all(word in said for word in words), said
+        return
+    if raises := re.search(r'Chain\.(\w+\(\)) raises "(.*)"', wanted):
+        with pytest.raises(LabError, match=raises[2]):
+            acts[raises[1]][0]()
         return
     act, state = next(act for name, act in acts.items() if f"Chain.{name}" in wanted)
     act()

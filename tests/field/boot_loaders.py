@@ -19,7 +19,7 @@ from tests.field.case import Case
 from tests.machine.test_grub import Here
 from tests.machine.toy_default_system import ToyDefaultSystem
 
-_ASKED = re.compile(r"^((?:ip|grub-\w+|/sys|boot\.grub|PATH)[^:]*?)(?:: | has )(.*)$")
+_ASKED = re.compile(r"^((?:ip|grub-\w+|/sys|boot\.grub|PATH|SSH|od)[^:]*?)(?:: | has )(.*)$")
 
 
 def judge_server(case: Case, folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,8 @@ def judge_server(case: Case, folder: Path, patch: pytest.MonkeyPatch) -> None:
     )
     shell = server.start(patch)
     if "raises LabError" in wanted:
-        with _refuses("grubenv"):
+        said = re.search(r"raises LabError that says \"(.*)\"", wanted)
+        with _refuses(said[1] if said else "grubenv"):
             grub.inspect(shell, section, Arch.X86_64, section.modules)
         return
     system = grub.inspect(shell, section, Arch.X86_64, section.modules)
@@ -41,6 +42,10 @@ def judge_server(case: Case, folder: Path, patch: pytest.MonkeyPatch) -> None:
         assert system.mac in server.macs(driver[1])
     elif gateway := re.search(r"gateway=(\S+) nic=(\w+)", wanted):
         assert (system.gateway, system.mac) == (gateway[1], server.mac(gateway[2]))
+    elif mac := re.search(r"mac=([0-9a-f:]{17})", wanted):
+        assert system.mac == mac[1]
+    elif address := re.search(r"address=(\S+)", wanted):
+        assert system.address == address[1]
     elif nic := re.search(r"is taken: (\w+)", wanted):
         assert system.mac == server.mac(nic[1])
     elif "onlink" in wanted:
@@ -61,7 +66,11 @@ def judge_file(case: Case, folder: Path, patch: pytest.MonkeyPatch) -> None:
     server = ToyDefaultSystem(folder)
     section = Booting(folder=f"{folder}/ours", grub=f"{folder}/boot/grub")
     shell = server.start(patch)
-    if "hand-written" in case.wanted:
+    if leads := re.search("refused: it only leads to another", case.wanted):
+        Path(section.grub, "grub.cfg").write_bytes(case.path.read_bytes())
+        with _refuses(leads[0].removeprefix("refused: "), never="hand-written"):
+            grub.inspect(shell, section, Arch.X86_64)
+    elif "hand-written" in case.wanted:
         Path(section.grub, "grub.cfg").write_bytes(case.path.read_bytes())
         with _refuses("hand-written", never="update-grub"):
             grub.inspect(shell, section, Arch.X86_64)
@@ -113,6 +122,14 @@ def _answer(server: ToyDefaultSystem, asked: str, answer: str) -> None:
         server.addresses[addresses[1]] = answer
     elif probe := re.fullmatch(r"grub-probe --target=(\w+) (\S+)", asked):
         server.probes[probe[2] == "FOLDER", probe[1]] = answer
+    elif asked == "ip route show table all default":
+        server.tables = answer
+    elif link := re.fullmatch(r"ip -o link show dev (\w+)", asked):
+        server.links[link[1]] = answer
+    elif asked == "SSH_CONNECTION":
+        server.ssh = answer.split()[2]
+    elif asked == "od -An -t u1 SecureBoot-*":
+        server.secure_boot = bytes(map(int, answer.split()))
     elif asked == "boot.grub":
         server.grub = Path(answer).name
     elif asked == "PATH":

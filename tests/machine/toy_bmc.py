@@ -14,7 +14,7 @@ from typing import Any
 _ROOT = "/redfish/v1/"
 _SYSTEM = "/redfish/v1/Systems/1"
 _RESET = f"{_SYSTEM}/Actions/ComputerSystem.Reset"
-_STATES = {"On": "On", "ForceOff": "Off"}
+_STATES = {"On": "On", "ForceOn": "On", "ForceOff": "Off"}
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,16 @@ class Answer:
 class Bmc:
     """The answers are given in turn; the last one to a request is given again and again.
 
+    "RESETS" before all others has the types of reset that there are.
+
     States that come after a reset are told once it has succeeded; where there are none, the state
     is then what it asked for.  ``told`` has every state that was told, ``resets`` every reset.
     """
 
     def __init__(self, answers: list[Answer]) -> None:
+        self._allowed = ["On", "ForceOff", "GracefulShutdown", "Nmi"]
+        if answers and answers[0].method == "RESETS":
+            self._allowed = list(answers.pop(0).body["allowed"])
         self._answers = answers
         self._state: object = "Off"
         self.told: list[object] = []
@@ -49,7 +54,7 @@ class Bmc:
         self.told.append(self._state)
         action = {
             "target": _RESET,
-            "ResetType@Redfish.AllowableValues": ["On", "ForceOff", "GracefulShutdown", "Nmi"],
+            "ResetType@Redfish.AllowableValues": self._allowed,
         }
         return {
             **{"@odata.id": _SYSTEM, "Id": "1", "Name": "system", "PowerState": self._state},

@@ -62,6 +62,9 @@ class ToyDefaultSystem:
         self.probes: dict[tuple[bool, str], str] = {}  # (of our folder, target): answer
         self.bond_mode = "active-backup 1"
         self.ssh = ""  # the server's address as sshd tells it
+        self.tables = ""  # what `ip route show table all default` prints, if not the same
+        self.links: dict[str, str] = {}  # interface: what `ip -o link show dev` prints
+        self.secure_boot: bytes | None = None  # the EFI variable
 
     @property
     def drivers(self) -> list[str]:
@@ -82,6 +85,8 @@ class ToyDefaultSystem:
         lowers = self._lowers(name)
         if lowers:
             return self.mac(lowers[0])
+        if self.interfaces[name].startswith("mac of "):
+            return self.mac(self.interfaces[name].removeprefix("mac of "))
         return f"52:54:00:00:00:{list(self.interfaces).index(name):02x}"
 
     def macs(self, driver: str) -> set[str]:
@@ -104,6 +109,11 @@ class ToyDefaultSystem:
         return [one for one, said in self.interfaces.items() if said.endswith(f"lower of {name}")]
 
     def _write_sysfs(self) -> None:
+        if self.secure_boot is not None:
+            variables = self.folder / "sys/firmware/efi/efivars"
+            variables.mkdir(parents=True)
+            name = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+            (variables / name).write_bytes(self.secure_boot)
         net = self.folder / "sys/class/net"
         net.mkdir(parents=True)
         for name, said in self.interfaces.items():
@@ -126,7 +136,7 @@ class ToyDefaultSystem:
                 (net / name / "bonding").mkdir()
                 (net / name / "bonding/mode").write_text(f"{self.bond_mode}\n")
                 (net / name / "bonding/active_slave").write_text(f"{lowers[0]}\n")
-            elif lowers and "." not in name:
+            elif lowers and "." not in name and not name.startswith(("team", "ovs-", "mgmt")):
                 (net / name / "bridge").mkdir()
         if vlans := [name for name in self.interfaces if "." in name]:
             table = self.folder / "proc/net/vlan"
@@ -140,6 +150,8 @@ class ToyDefaultSystem:
         for tool in _TOOLS:
             (programs / tool).symlink_to(str(shutil.which(tool, path="/usr/bin:/bin:/usr/sbin")))
         cases = [("*-6*route*show*default*", self.routes6)]
+        cases += [("*route*show*table*all*", self.tables or self.routes)]
+        cases += [(f"*link*show*dev {name}", said) for name, said in self.links.items()]
         cases += [("*route*show*default*", self.routes)]
         words = self.routes.split()
         cards = [name for name in self.interfaces if self.driver(name)]
@@ -197,6 +209,6 @@ class _Inside(Here):
         self._folder = folder
 
     def run(self, command: str, *, timeout: float = 60.0, stdin: bytes = b"") -> str:
-        for place in ("/sys/class/net", "/proc/net/vlan"):
+        for place in ("/sys/class/net", "/proc/net/vlan", "/sys/firmware"):
             command = command.replace(place, f"{self._folder}{place}")
         return super().run(command, timeout=timeout, stdin=stdin)

@@ -104,7 +104,9 @@ def explained(error: CommandFailed, section: Bmc) -> str:
         return f"the BMC knows no user {section.user} with the privilege level {level}"
     if re.search("invalid \\w+ algorithm|no matching \\w+ payload|cipher", said):
         return "the BMC does not know the cipher suite: set cipher in lab.yaml"
-    if re.search("no response from rakp|(inactive|invalid) session id|received an unexpected", said):
+    if re.search(
+        "no response from rakp|(inactive|invalid) session id|received an unexpected", said
+    ):
         return "the BMC does not keep up: it loses or confuses the sessions that it is asked for"
     if "rakp" in said or "unauthorized" in said or "hmac is invalid" in said:
         return "the BMC refuses the user or the password"

@@ -16,7 +16,9 @@ from harness.verdict import LabError
 
 _SECONDS = 15.0  # of one request
 # Base.SessionLimitExceeded, or an iDRAC's RAC0218; Base.PasswordChangeRequired, or its SWC1908.
-_NO_SESSION = re.compile(r"SessionLimitExceeded|RAC0218|maximum number of user sessions|simultaneous")
+_NO_SESSION = re.compile(
+    r"SessionLimitExceeded|RAC0218|maximum number of user sessions|simultaneous"
+)
 _OLD_PASSWORD = re.compile(r"PasswordChangeRequired|SWC1908|password .*must be changed")
 
 

@@ -45,6 +45,11 @@ mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/run"
+# Its emulated machines wait for their turn with all others of this computer.
+slots=${EVTCHN_HARNESS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xen-evtchn-harness}/slots
+theirs=$root/root/.cache/xen-evtchn-harness/slots
+mkdir -p "$slots" "$theirs"
+mount --bind "$slots" "$theirs"
 # As this machine reaches the network.
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/" 2>/dev/null || true
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"

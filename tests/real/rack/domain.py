@@ -17,6 +17,7 @@ from harness.arch import NAMES, Arch
 from harness.machine import emulator
 from harness.machine.connection import connect, default_uri, mend
 from harness.machine.qemu import _seclabels
+from tests.real.rack.firmware import firmware as firmware_of
 
 _XML = """\
 <domain type="qemu" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
@@ -81,7 +82,7 @@ def _defined(folder: Path, name: str, firmware: str, ssh: int) -> Iterator[Domai
         + (f' relabel="no"><label>{label}</label></seclabel>' if label else "/>")
         for model, label in _seclabels(connection)
     )
-    code = "/usr/share/OVMF/OVMF_CODE.fd"
+    code = firmware_of(Arch.X86_64) if firmware == "uefi" else ""
     loader = f'<loader readonly="yes" type="pflash">{code}</loader>' if firmware == "uefi" else ""
     full = f"{name}-{identity[:8]}"
     xml = _XML.format(

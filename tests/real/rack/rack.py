@@ -26,6 +26,7 @@ from harness import command
 from harness.arch import NAMES, Arch
 from tests.real.rack.bmc import ipmi_sim
 from tests.real.rack.disk import Disk, disk
+from tests.real.rack.firmware import firmware as firmware_of
 from tests.real.rack.server import Hardware
 
 PASSWORD = "s3cret-of-the-rack"
@@ -36,10 +37,6 @@ _CPU = {Arch.X86_64: "Opteron_G3", Arch.ARM64: "cortex-a57"}
 _MACHINE = {
     Arch.X86_64: "pc,accel=tcg",
     Arch.ARM64: "virt,accel=tcg,virtualization=on,gic-version=3,acpi=off",
-}
-_FIRMWARE = {
-    Arch.X86_64: Path("/usr/share/OVMF/OVMF_CODE.fd"),
-    Arch.ARM64: Path("/usr/share/AAVMF/AAVMF_CODE.fd"),
 }
 
 
@@ -147,7 +144,7 @@ def _qemu(arch: Arch, firmware: str, overlay: Path, ssh: int) -> list[str]:
         *("-device", nic),
     ]
     if firmware == "uefi":
-        code = _FIRMWARE[arch]
+        code = firmware_of(arch)
         words += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
     return words
 
