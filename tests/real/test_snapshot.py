@@ -45,6 +45,6 @@ def test_a_damaged_snapshot_costs_a_boot_and_a_line(tmp_path: Path) -> None:
             file.write(bytes([byte[0] ^ 1]))
     host, told = run("qemu-arm64", tmp_path / "2")
     assert host["verdict"] == "PASS"
-    assert "booting it instead: the snapshot is damaged" in told
+    assert "booting it instead" in told and "the snapshot is damaged" in told
     third, _ = run("qemu-arm64", tmp_path / "3", "--no-snapshot")
     assert third["restored"] == ""
