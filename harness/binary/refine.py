@@ -329,6 +329,9 @@ class _Walk:
     def _accessed(self, node: _Node, effect: Effect) -> _Node:
         """The copy has accessed the lock word."""
         if node.done:
+            if self._is_called_again(node, effect):
+                self._ends(node, effect.address, returned=False)
+                raise _Left
             if effect.kind is Kind.LOAD or effect.new is None:
                 return node
             self._depart(
@@ -362,6 +365,13 @@ class _Walk:
             return node
         self._writes_as(node, effect, step, expected)
         return self._moved(node, effect, step, branch)
+
+    def _is_called_again(self, node: _Node, effect: Effect) -> bool:
+        """Say whether a caller that was not let in tries again: the copy is inlined, and what
+        comes is the access that it begins with."""
+        refused = self.function.ends[node.step] == 0
+        begins = (effect.address, self.function.start) in self.found.accesses
+        return refused and begins and not self.out_of_line
 
     def _stored(self, node: _Node, effect: Effect, step: AtomicStep) -> _Node:
         if step.name not in self.modelled.only_writer or node.held is None:

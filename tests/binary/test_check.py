@@ -62,6 +62,22 @@ def test_a_look_at_the_word_that_is_a_function_of_its_own_is_followed(arch: Arch
     assert found.verdict == "as modelled"
 
 
+@pytest.mark.parametrize("level", ["-O1", "-O2", "-Os"])
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_caller_that_tries_until_it_is_let_in_is_no_fault(arch: Arch, level: str) -> None:
+    """An unmask that is not dropped; the compiler jumps back to the first look at the word."""
+    found = check_binary(toy(arch, "counter", level, "-DTRIES_AGAIN"))
+    # At -O1 DWARF has the step back as a copy of its own, which is then not covered.
+    assert found.verdict == ("not covered" if level == "-O1" else "as modelled")
+    assert [copy.departures for copy in found.copies if copy.departures] == []
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_one_that_does_not_step_back_before_it_tries_again_is_refuted(arch: Arch) -> None:
+    found = check_binary(toy(arch, "counter", "-DTRIES_AGAIN", "-DFAULT_NO_STEP_BACK"))
+    assert found.verdict == "refuted"
+
+
 def test_atomic_instructions_of_arm_81_are_understood() -> None:
     found = check_binary(toy(Arch.ARM64, "counter", "-march=armv8.1-a"))
     assert found.verdict == "as modelled"

@@ -106,7 +106,12 @@ noinline void evtchn_write_unlock(struct evtchn *evtchn)
     atomic_sub(W, &evtchn->lock);
 }
 
-noinline int evtchn_tryread_lock(struct evtchn *evtchn)
+#ifdef TRIES_AGAIN
+inlined
+#else
+noinline
+#endif
+int evtchn_tryread_lock(struct evtchn *evtchn)
 {
     if ( (u32)atomic_read(&evtchn->lock) >= W )
         return 0;
@@ -133,6 +138,16 @@ noinline void evtchn_read_unlock(struct evtchn *evtchn)
     atomic_sub(1, &evtchn->lock);
 #endif
 }
+
+#ifdef TRIES_AGAIN
+noinline void evtchn_unmask(struct evtchn *evtchn)
+{
+    while ( !evtchn_tryread_lock(evtchn) )
+        ;
+    evtchn->port++;
+    evtchn_read_unlock(evtchn);
+}
+#endif
 #endif
 
 #ifdef RWLOCK
