@@ -291,16 +291,17 @@ class Splitter:
     """Splits what comes over the serial line into lines of Xen and lines of dom0.
 
     Xen starts its lines with "(XEN) " wherever dom0's output happens to be; the rest of
-    dom0's line follows after Xen's.  What the firmware says before Xen counts as Xen's.
+    dom0's line follows after Xen's.  What the firmware says before Xen counts as Xen's; with
+    ``up`` Xen has spoken before.
 
     >>> Splitter().feed(b"(XEN) up\\nlog(XEN) hello\\r\\nin: \\n")
     [('xen', 'up'), ('xen', 'hello'), ('dom0', 'login: ')]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, up: bool = False) -> None:
         self._lines = Lines()
         self._dom0 = b""  # of a dom0 line that Xen broke into
-        self._booted = False
+        self._booted = up
 
     def feed(self, chunk: bytes) -> list[tuple[str, str]]:
         """Take the next bytes; return (stream, line) for every line they complete."""

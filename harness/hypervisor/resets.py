@@ -43,7 +43,7 @@ class Resets:
 
     def restored(self) -> None:
         """Note that the machine was put back to a state in which Xen was up."""
-        self._ended = False
+        self._up, self._ended = True, False
 
     def died(self, event: Event) -> None:
         """Note a crash: what begins after it is its consequence."""

@@ -92,12 +92,19 @@ class Console:
         self._untold = 0  # crashes over _MOST_EVENTS
         self._forgotten = 0  # how many crashes are from before the last restore
 
-    def attach(self, line: Wire) -> None:
-        """Start a thread that reads the machine's serial ``line`` until it ends."""
-        self.booting()
+    def attach(self, line: Wire, *, up: bool = False) -> None:
+        """Start a thread that reads the machine's serial ``line`` until it ends.
+
+        With ``up`` Xen and dom0 are up already, and what they said before is lost; else the
+        machine is told to boot.
+        """
+        if up:
+            self._resets.restored()
+        else:
+            self.booting()
         self._began = time.monotonic()
         self._serial = line
-        self._start("serial", lambda: self._read_serial(line))
+        self._start("serial", lambda: self._read_serial(line, up=up))
 
     def follow(self, stream: str, chunks: Iterator[bytes]) -> None:
         """Start a thread that records another console (a domU's) as ``stream`` until it ends."""
@@ -244,8 +251,8 @@ class Console:
         self._readers.append(thread)
         thread.start()
 
-    def _read_serial(self, line: Wire) -> None:
-        splitter = Splitter()
+    def _read_serial(self, line: Wire, *, up: bool) -> None:
+        splitter = Splitter(up=up)
         while True:
             try:
                 chunk = line.recv(65536)

@@ -143,7 +143,7 @@ class QemuMachine:
                     f"QEMU did not start: {_last_line(message)}", where=self.name
                 ) from error
         self._console.clock = self.clock
-        self._console.attach(_connect_unix(self._folder / "serial"))
+        self._console.attach(_connect_unix(self._folder / "serial"), up=self.kept is not None)
         self.lines = [
             Line(_connect_unix(path), path.name, self.clock) for path in self._line_paths()
         ]

@@ -211,3 +211,34 @@ def test_after_its_watchdog_an_nmi_is_of_xen(wired: tuple[Console, socket.socket
     line.sendall(b"(XEN) Panic on CPU 3:\r\n(XEN) FATAL TRAP: vec 2, NMI[0000]\r\n")
     with pytest.raises(HypervisorError, match="watchdog: Watchdog timer detects that CPU3"):
         console.expect("never", 5)
+
+
+@pytest.fixture
+def restored(tmp_path: Path) -> Iterator[tuple[Console, socket.socket]]:
+    """A machine that goes on from a snapshot: nobody has heard it boot."""
+    ours, theirs = socket.socketpair()
+    console = Console(tmp_path / "restored")
+    console.attach(ours, up=True)
+    yield console, theirs
+    theirs.close()
+    console.close()
+
+
+def test_what_a_restored_machine_says_first_is_dom0s(
+    restored: tuple[Console, socket.socket],
+) -> None:
+    console, line = restored
+    line.sendall(b"[   43.5] Kernel panic - not syncing: sysrq triggered crash\r\n")
+    with pytest.raises(LabError, match="kernel panic"):
+        console.expect("never", 5)
+    (event,) = console.events
+    assert event.line.stream == "dom0"
+
+
+def test_a_restored_machine_that_boots_is_a_reset(
+    restored: tuple[Console, socket.socket],
+) -> None:
+    console, line = restored
+    line.sendall(b"(XEN) Xen version 4.17.5 (root@localhost)\r\n")
+    with pytest.raises(HypervisorError, match="nobody asked for it"):
+        console.expect("never", 5)

@@ -44,6 +44,7 @@ def test_a_cell_becomes_the_options_of_run(tmp_path: Path) -> None:
         "--duration=2.5",
         "--seed=9",
         "--snapshot",
+        "--no-snapshot",
         "--repeat=3",
         "--keep-going",
         "--lab=/lab.yaml",
