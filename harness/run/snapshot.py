@@ -29,7 +29,7 @@ from harness.domains.dom0 import Dom0
 from harness.domains.keys import RunKeys
 from harness.domains.toolstack import DomU, Toolstack
 from harness.hypervisor.build import Build
-from harness.machine import Machine, emulator, kept
+from harness.machine import Machine, kept
 from harness.machine.accel import Choice as Accel
 from harness.machine.console import Console
 from harness.machine.kept import Kept
@@ -61,7 +61,6 @@ class Facts:
     """What is known of a machine when it is kept."""
 
     when: str  # ISO 8601, UTC
-    build_id: str
     operations: dict[str, int]  # by domain: see harness.run.agents.operations
     domus: dict[str, tuple[int, str]]  # by name: number of the domain, type
     before: leak_check.State  # of dom0, before the domUs were started
@@ -70,7 +69,6 @@ class Facts:
         """Return JSON values from which ``of`` makes the same facts."""
         return {
             "when": self.when,
-            "build_id": self.build_id,
             "operations": self.operations,
             "domus": {name: list(about) for name, about in self.domus.items()},
             "before": {what: dict(there) for what, there in self.before.items()},
@@ -83,7 +81,6 @@ class Facts:
         try:
             return cls(
                 when=str(said["when"]),
-                build_id=str(said["build_id"]),
                 operations={str(name): int(made) for name, made in said["operations"].items()},
                 domus={
                     str(name): (int(domid), str(type_))
@@ -107,7 +104,6 @@ def key(built: Build, known: CameUp, bare: Path, host: QemuHost, boot: Boot, acc
         bare.read_bytes(),
         _harness(),
         _computer(),
-        _file(emulator.emulator(host.arch, accel.accel)),
     )
 
 
@@ -130,7 +126,6 @@ def _keep(live: Session, before: leak_check.State) -> None:
             raise LabError(f"{left} MiB are left, and it may need {needs} MiB", where=str(place))
     facts = Facts(
         when=datetime.now(UTC).isoformat(timespec="seconds"),
-        build_id=live.build.build_id,
         operations=agents.operations(live.agents),
         domus={domu.name: (domu.domid, domu.type) for domu in live.domus},
         before=before,
@@ -210,15 +205,13 @@ def _harness() -> str:
 
 
 def _computer() -> list[str]:
-    """Return what a machine's CPU may depend on: the computer, its CPU, microcode and kernel."""
+    """Return what a machine's CPU may depend on: this computer's CPU, microcode and kernel.
+
+    CameUp's key has the computer's name and its QEMU.
+    """
     seen = dict[str, str]()
     for row in Path("/proc/cpuinfo").read_text().splitlines():
         name, _, value = (part.strip() for part in row.partition(":"))
         if name in _CPU:
             seen.setdefault(name, value)
-    return [platform.node(), platform.release(), str(os.cpu_count()), *sorted(seen.values())]
-
-
-def _file(path: str) -> list[str]:
-    about = Path(path).stat()
-    return [path, str(about.st_size), str(about.st_mtime_ns)]
+    return [platform.release(), str(os.cpu_count()), *sorted(seen.values())]

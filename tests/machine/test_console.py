@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,21 @@ from harness.verdict import HypervisorError, LabError
 STAMPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (.*)")
 
 
-@pytest.fixture
-def wired(tmp_path: Path) -> Iterator[tuple[Console, socket.socket]]:
+@contextmanager
+def attached(folder: Path, *, up: bool) -> Iterator[tuple[Console, socket.socket]]:
     ours, theirs = socket.socketpair()
-    console = Console(tmp_path / "console")
-    console.attach(ours)
-    theirs.sendall(b"(XEN) up\r\n")  # until Xen speaks, it is the firmware that does
+    console = Console(folder)
+    console.attach(ours, up=up)
     yield console, theirs
     theirs.close()
     console.close()
+
+
+@pytest.fixture
+def wired(tmp_path: Path) -> Iterator[tuple[Console, socket.socket]]:
+    with attached(tmp_path / "console", up=False) as (console, theirs):
+        theirs.sendall(b"(XEN) up\r\n")  # until Xen speaks, it is the firmware that does
+        yield console, theirs
 
 
 def texts(path: Path) -> list[str]:
@@ -216,12 +223,8 @@ def test_after_its_watchdog_an_nmi_is_of_xen(wired: tuple[Console, socket.socket
 @pytest.fixture
 def restored(tmp_path: Path) -> Iterator[tuple[Console, socket.socket]]:
     """A machine that goes on from a snapshot: nobody has heard it boot."""
-    ours, theirs = socket.socketpair()
-    console = Console(tmp_path / "restored")
-    console.attach(ours, up=True)
-    yield console, theirs
-    theirs.close()
-    console.close()
+    with attached(tmp_path / "restored", up=True) as both:
+        yield both
 
 
 def test_what_a_restored_machine_says_first_is_dom0s(

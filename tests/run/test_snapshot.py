@@ -29,7 +29,6 @@ COUNTS = st.dictionaries(NAMES, st.integers(1, 9), max_size=3)
     st.builds(
         Facts,
         when=NAMES,
-        build_id=NAMES,
         operations=COUNTS,
         domus=st.dictionaries(NAMES, st.tuples(st.integers(1, 9), NAMES), max_size=3),
         before=st.dictionaries(NAMES, COUNTS.map(Counter), max_size=3),
@@ -39,18 +38,18 @@ def test_the_facts_come_back_as_they_were(facts: Facts) -> None:
     assert Facts.of(Kept(Path("/nowhere"), "", facts.to_json())) == facts
 
 
-@pytest.mark.parametrize("key", ["when", "build_id", "operations", "domus", "before"])
+@pytest.mark.parametrize("key", ["when", "operations", "domus", "before"])
 def test_facts_that_lack_something_are_damaged(key: str) -> None:
-    whole = Facts("w", "b", {"dom0": 1}, {"domu1": (1, "pv")}, {}).to_json()
+    whole = Facts("w", {"dom0": 1}, {"domu1": (1, "pv")}, {}).to_json()
     for wrong in ({k: v for k, v in whole.items() if k != key}, whole | {key: None}):
-        if key in ("when", "build_id") and key in wrong:
+        if key == "when" and key in wrong:
             continue
         with pytest.raises(LabError, match="description is damaged"):
             Facts.of(Kept(Path("/nowhere"), "", wrong))
 
 
 def test_agents_that_have_done_more_are_not_those_that_were_kept() -> None:
-    facts = Facts("w", "b", {"dom0": 5}, {}, {})
+    facts = Facts("w", {"dom0": 5}, {}, {})
     snapshot.same(facts, {"dom0": 5})
     with pytest.raises(LabError, match="have made"):
         snapshot.same(facts, {"dom0": 6})
