@@ -51,6 +51,7 @@ ERAS = (
     ),
 )
 
+_SHADOW_OPTIONAL = (4, 22)  # from bd630bbdd4 on Xen for x86 is without shadow paging unless asked
 _VM_EVENT_OPTIONAL = (4, 21)  # from then on Xen for Arm is without vm_event unless asked
 
 # Not the builder's name and clock: the same input must give the same build id.
@@ -174,13 +175,13 @@ def recipe(
     return Recipe(
         arch=arch,
         cross="" if native else f"{NAMES[arch].triplet}-",
-        config=_config(release, debug=how.debug),
+        config=_config(arch, release, debug=how.debug),
         cflags=tuple(flag for one in ERAS if one.needed(of, arch, how) for flag in one.cflags),
         how=how,
     )
 
 
-def _config(release: tuple[int, int], *, debug: bool) -> str:
+def _config(arch: Arch, release: tuple[int, int], *, debug: bool) -> str:
     """Return the answers that must not be left to a tree's default."""
     answers = {
         "CONFIG_DEBUG": debug,
@@ -191,6 +192,8 @@ def _config(release: tuple[int, int], *, debug: bool) -> str:
     }
     if release >= _VM_EVENT_OPTIONAL:
         answers["CONFIG_VM_EVENT"] = True  # so that Xen itself can be the owner of a channel
+    if arch is Arch.X86_64 and release >= _SHADOW_OPTIONAL:
+        answers["CONFIG_SHADOW_PAGING"] = True  # PVH and HVM on a CPU without nested paging: TCG's
     return "".join(
         f"{name}=y\n" if yes else f"# {name} is not set\n" for name, yes in answers.items()
     )

@@ -122,6 +122,21 @@ def test_a_tree_gets_what_its_era_needs(
     assert set(recipe(arch, release, How(compiler=compiler)).cflags) == flags
 
 
+@pytest.mark.parametrize(
+    ("arch", "release", "asked"),
+    [
+        (Arch.X86_64, (4, 21), False),
+        (Arch.X86_64, (4, 22), True),
+        (Arch.ARM64, (4, 22), False),
+    ],
+)
+def test_shadow_paging_is_asked_for_where_xen_no_longer_has_it_by_itself(
+    arch: Arch, release: tuple[int, int], asked: bool
+) -> None:
+    """Without it a CPU that has no nested paging, such as TCG's, runs no PVH and no HVM guest."""
+    assert ("CONFIG_SHADOW_PAGING=y\n" in recipe(arch, release, How()).config) is asked
+
+
 def test_the_compiler_is_the_users_choice(tree: Path) -> None:
     words = recipe(Arch.ARM64, (4, 17), How(compiler="clang-16")).make(tree, [])
     (compiler,) = (word for word in words if word.startswith("CC="))
