@@ -6,13 +6,13 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
 from harness.agent.build import compiler
 from harness.arch import Arch
+from tests import scratch
 
 FOLDER = Path(__file__).parent / "toy"
 LOCKS = ("counter", "rwlock", "spinlock")
@@ -25,7 +25,7 @@ _OWN = {Arch.X86_64: ("-fcf-protection=none",), Arch.ARM64: ("-mno-outline-atomi
 @functools.cache
 def toy(arch: Arch, lock: str, *flags: str) -> Path:
     """Return the toy's xen-syms, with ``lock`` ("counter") compiled with ``flags``."""
-    elf = Path(tempfile.mkdtemp(prefix="toy-locks-")) / "xen-syms"
+    elf = scratch.folder("toy-locks-") / "xen-syms"
     level = () if any(flag.startswith("-O") for flag in flags) else ("-O2",)
     words = [compiler(arch), *_FLAGS.split(), *_OWN[arch], *level, *flags, f"-D{lock.upper()}"]
     source = "common/event_channel.c"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from harness.hypervisor.cpu import Cpu
 from harness.hypervisor.dwarf.frames import NUMBERS
 from harness.hypervisor.symbols import Symbols, symbols
 from harness.verdict import LabError
+from tests import scratch
 
 SOURCES = sorted((Path(__file__).parent / "toy").glob("*.c"))
 RWLOCK = "#define    _QW_SHIFT    12                 /* Writer flags shift */\n"
@@ -71,7 +71,7 @@ class Toy:
 @functools.cache
 def toy(arch: Arch, *flags: str) -> Toy:
     """Return the toy, compiled for ``arch`` with ``flags``."""
-    folder = Path(tempfile.mkdtemp(prefix="toy-xen-"))
+    folder = scratch.folder("toy-xen-")
     elf = folder / "xen-syms"
     words = [
         compiler(arch),
