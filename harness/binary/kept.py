@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from harness.binary.judge import document, judge
 
 _HARNESS = Path(__file__).resolve().parents[1]
 _DECIDES = ("binary", "model", "hypervisor/dwarf")  # folders whose code makes the verdict
+_SHELF = "verdicts"
 _FILE = "verdict.json"
 
 
@@ -24,7 +26,25 @@ def kept_document(elf: Path, build_id: str, model: str) -> dict[str, Any]:
     def make(place: Path) -> None:
         (place / _FILE).write_text(json.dumps(document(judge(elf, model))))
 
-    code = [file for folder in _DECIDES for file in (_HARNESS / folder).rglob("*.py")]
-    name = cache.key(build_id, model, cache.digest_files(code, base=_HARNESS))
-    found: dict[str, Any] = json.loads((cache.entry("verdicts", name, make) / _FILE).read_text())
+    name = _name(build_id, model)
+    found: dict[str, Any] = json.loads((cache.entry(_SHELF, name, make) / _FILE).read_text())
     return found
+
+
+def is_kept(build_id: str, model: str) -> bool:
+    """Say whether the verdict on the build ``build_id`` for ``model`` is in the cache."""
+    return (cache.shelf(_SHELF) / _name(build_id, model)).is_dir()
+
+
+def words_to_keep(elf: Path, build_id: str, model: str) -> list[str]:
+    """Return the command that puts the verdict on ``elf`` into the cache: for another process."""
+    return [sys.executable, "-P", "-m", "harness.binary.kept", str(elf), build_id, model]
+
+
+def _name(build_id: str, model: str) -> str:
+    code = [file for folder in _DECIDES for file in (_HARNESS / folder).rglob("*.py")]
+    return cache.key(build_id, model, cache.digest_files(code, base=_HARNESS))
+
+
+if __name__ == "__main__":
+    kept_document(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

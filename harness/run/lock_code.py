@@ -1,19 +1,44 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Hold the lock in the machine code of the Xen under test against the model, before it boots."""
+"""Hold the lock in the machine code of the Xen under test against the model, while it boots."""
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from harness import unforeseen
-from harness.binary.kept import kept_document
+from harness import command, unforeseen
+from harness.binary import kept
 from harness.hypervisor.build import Build
 from harness.results.records import LockCode, Test, Witness
 from harness.run.recorder import Recorder
 from harness.verdict import HarnessError, Verdict
 
 TEST = "lock-code"
+
+
+@contextmanager
+def judging(built: Build, host: str, recorder: Recorder) -> Iterator[Callable[[], None]]:
+    """Judge the lock functions of ``built`` in another process while the block goes on.
+
+    The function that the block gets waits for the verdict and records it.  So does an error of the
+    block: a Xen that does not come up is judged, too.
+    """
+    with contextlib.ExitStack() as stack:
+        if not recorder.has_lock_code(host) and built.has_symbols:
+            found = built.build_id, built.design
+            if not kept.is_kept(*found):
+                words = kept.words_to_keep(built.syms, *found)
+                # Where it fails, judge_lock_code() does the same here, and tells why it fails.
+                stack.enter_context(command.child(words, stdout=subprocess.DEVNULL))
+        try:
+            yield lambda: judge_lock_code(built, host, recorder)
+        except Exception:
+            judge_lock_code(built, host, recorder)
+            raise
 
 
 def judge_lock_code(built: Build, host: str, recorder: Recorder) -> None:
@@ -43,7 +68,7 @@ def _found(built: Build, host: str) -> LockCode:
             host, "not covered", built.design, message="the distribution's own build has no symbols"
         )
     try:
-        document = kept_document(built.syms, built.build_id, built.design)
+        document = kept.kept_document(built.syms, built.build_id, built.design)
     except HarnessError as error:
         return LockCode(host, "not covered", built.design, message=str(error))
     except Exception as error:  # a fault of ours: it says nothing about this Xen, which is tested

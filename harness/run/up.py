@@ -25,7 +25,7 @@ from harness.machine.lease import Held
 from harness.run import agents, bring_up, dom0_steps, leak_check, machines, snapshot, tear_down
 from harness.run.came_up import CameUp
 from harness.run.diagnosis import Diagnosis
-from harness.run.lock_code import judge_lock_code
+from harness.run.lock_code import judging
 from harness.run.plan import Plan
 from harness.run.questions import Questions, ask
 from harness.run.recorder import Recorder
@@ -56,20 +56,21 @@ def session(
         progress.note(f"{host.name:12} judged as {built.model.name}: {built.model.source}")
     for note in find_rules(built.source).notes:
         progress.note(f"{host.name:12} {note}")
-    progress.update("the lock in its machine code is held against the model")
-    judge_lock_code(built, host.name, recorder)
-    with recorder.phase(host.name, "images"):
-        fit = bring_up.toolstack_choice(plan, built, host, progress.update)
-        if fit.why_not:
-            progress.note(f"{host.name:12} dom0 alone comes up: {fit.why_not}")
-            host = host.model_copy(update={"domus": 0})
-        image = dom0_image(host.arch, codename=fit.codename, notice=progress.update)
-        agent, bare = agent_binary(host.arch), bare_guest(host.arch)
-    recorder.used(*bring_up.ingredients(built, fit, image, agent))
-    known = CameUp.of(host, built, image, agent, fit)
-    what = _Booting(plan, host, built, fit, image, agent, bare, known, questions)
-    with twice(lambda: _up(what, recorder), known, progress.note) as live:
-        yield live
+    with judging(built, host.name, recorder) as judge:
+        with recorder.phase(host.name, "images"):
+            fit = bring_up.toolstack_choice(plan, built, host, progress.update)
+            if fit.why_not:
+                progress.note(f"{host.name:12} dom0 alone comes up: {fit.why_not}")
+                host = host.model_copy(update={"domus": 0})
+            image = dom0_image(host.arch, codename=fit.codename, notice=progress.update)
+            agent, bare = agent_binary(host.arch), bare_guest(host.arch)
+        recorder.used(*bring_up.ingredients(built, fit, image, agent))
+        known = CameUp.of(host, built, image, agent, fit)
+        what = _Booting(plan, host, built, fit, image, agent, bare, known, questions)
+        with twice(lambda: _up(what, recorder), known, progress.note) as live:
+            progress.update("the lock in its machine code is held against the model")
+            judge()
+            yield live
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from harness.results import directory, records
 from harness.results.document import run_document
 from harness.results.html import render_html
 from harness.results.store import Run, load
-from harness.run.lock_code import judge_lock_code
+from harness.run.lock_code import judge_lock_code, judging
 from harness.run.recorder import Recorder
 from harness.verdict import LabError, Verdict
 from tests.binary.toy_locks import toy
@@ -35,11 +36,8 @@ class Book:
         self.recorder = Recorder(plan(), self.place, Progress(self.said))
         self.recorder.add(records.RunStart(1, ("x",), "0", ("h",)))
 
-    def judged(self, syms: Path | None, build_id: str = "b1") -> None:
-        built: Any = SimpleNamespace(
-            has_symbols=syms is not None, syms=syms, build_id=build_id, design="counter"
-        )
-        judge_lock_code(built, "h", self.recorder)
+    def judged(self, syms: Path | None) -> None:
+        judge_lock_code(built(syms), "h", self.recorder)
 
     def ended(self) -> Run:
         self.recorder.add(records.Test("h", "boot", Verdict.PASS, 0.0))
@@ -47,6 +45,11 @@ class Book:
         self.recorder.end_run()
         self.recorder.close()
         return load(self.place.path)
+
+
+def built(syms: Path | None) -> Any:
+    """Return a build of ``syms``."""
+    return SimpleNamespace(has_symbols=syms is not None, syms=syms, build_id="b1", design="counter")
 
 
 @pytest.fixture
@@ -114,6 +117,37 @@ def test_a_host_that_boots_anew_is_judged_once(book: Book) -> None:
         book.judged(toy(Arch.ARM64, "counter", "-DFAULT_EARLY_LOAD"))
     (host,) = book.ended().hosts
     assert [test.name for test in host.tests] == ["lock-code", "boot"]
+
+
+def test_it_is_judged_in_another_process_while_the_host_comes_up(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elf = toy(Arch.ARM64, "counter", "-DFAULT_EARLY_LOAD")
+    with judging(built(elf), "h", book.recorder) as judge:
+        deadline = time.monotonic() + 60
+        while not kept.is_kept("b1", "counter"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not book.recorder.has_lock_code("h")
+        monkeypatch.setattr(kept, "judge", None)  # it is not made a second time, here
+        judge()
+    (host,) = book.ended().hosts
+    assert [test.name for test in host.tests] == ["lock-code", "boot"]
+
+
+def test_a_xen_that_does_not_come_up_is_judged_too(book: Book) -> None:
+    elf = toy(Arch.ARM64, "counter", "-DFAULT_EARLY_LOAD")
+    with pytest.raises(LabError, match="no boot"), judging(built(elf), "h", book.recorder):
+        raise LabError("no boot")
+    (host,) = book.ended().hosts
+    assert host.tests[0].name == "lock-code"
+
+
+def test_ctrl_c_waits_for_no_verdict(book: Book) -> None:
+    elf = toy(Arch.ARM64, "counter", "-DFAULT_EARLY_LOAD")
+    with pytest.raises(KeyboardInterrupt), judging(built(elf), "h", book.recorder):
+        raise KeyboardInterrupt
+    assert not book.recorder.has_lock_code("h")
 
 
 def test_a_verdict_is_made_once_for_a_build(
