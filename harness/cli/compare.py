@@ -26,6 +26,7 @@ from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
 from harness.config.options import RunOptions
 from harness.hypervisor.rules import find_rules
+from harness.progress import Progress
 from harness.results import directory
 from harness.results.directory import write_whole
 from harness.run import child
@@ -206,8 +207,19 @@ def _print(comparison: Comparison) -> None:
 
 
 def _no_toolstack(variants: Sequence[Variant], arch: Arch) -> str:
-    """Return why dom0 can have no toolstack on one of ``variants``; "" if it can on all."""
+    """Return why dom0 can have no toolstack on one of ``variants``; "" if it can on all.
+
+    One that is not in the cache is built, with progress.
+    """
+    progress = Progress()
     for one in variants:
-        if why := choose(one.source, arch, notice=lambda text: echo(text, err=True)).why_not:
-            return f"{one.name}: {why}"
+        with progress.phase(one.name, "toolstack"):
+            fit = choose(
+                one.source,
+                arch,
+                progress=lambda objects: progress.update(f"{objects} objects compiled"),
+                notice=progress.update,
+            )
+        if fit.why_not:
+            return f"{one.name}: {fit.why_not}"
     return ""
