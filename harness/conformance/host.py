@@ -21,11 +21,11 @@ from harness.model.evtchn.outcome import existing_domain
 from harness.model.evtchn.rules import by_version
 from harness.run.bare import NAME as BARE
 from harness.run.bare import (
-    WHY_NO_PAGING,
+    TYPES,
     BareGuest,
     destroy_bare,
     end_bare,
-    possible_types,
+    no_paging,
     start_bare,
 )
 from harness.run.session import Session
@@ -98,7 +98,12 @@ class HostDomains:
     @cached_property
     def bare_types(self) -> tuple[str, ...]:
         """The types of guest as which the bare one can boot on this host."""
-        return possible_types(self._live)
+        return ("pv",) if self.no_paging else TYPES[self._live.host.arch]
+
+    @cached_property
+    def no_paging(self) -> str:
+        """Why that is neither PVH nor HVM; "" if it can be."""
+        return no_paging(self._live)
 
     def bare(self, domains: Domains, type_: str) -> Bare:
         """Add the bare guest to ``domains``, reset; start it as ``type_`` if it does not run so."""
@@ -167,10 +172,10 @@ def _scope(domains: Domains, kind: str, *, fifo: bool) -> Scope:
     return scope_of(f"{arch} {kind}", "FIFO" if fifo else "2L", domains.model.world.rules)
 
 
-def impossible(domains: Domains, type_: str) -> list[dict[str, Any]]:
-    """Return records of kind "cells" which say that this host cannot run a guest of ``type_``."""
+def impossible(domains: Domains, type_: str, why: str) -> list[dict[str, Any]]:
+    """Return records of kind "cells" which say ``why`` this host runs no guest of ``type_``."""
     places = [_scope(domains, type_, fifo=fifo) for fifo in (False, True)]
-    return [{**_where(place), "rows": (), "why_not": WHY_NO_PAGING} for place in places]
+    return [{**_where(place), "rows": (), "why_not": why} for place in places]
 
 
 def _where(place: Scope) -> dict[str, Any]:

@@ -6,11 +6,13 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.agent.client import AgentClient
 from harness.arch import Arch
 from harness.domains.toolstack import DomU, DomUBoot
 from harness.machine.line import Line
+from harness.machine.qemu import QemuMachine
 from harness.run.agents import PAYLOAD, on_line
 from harness.run.session import Session
 from harness.verdict import HarnessError, LabError
@@ -22,19 +24,33 @@ _RELAY_SECONDS = 70.0
 _LONGEST_PID = 20  # bytes
 # The types of guest that it can boot as.
 TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "hvm", "pv"), Arch.ARM64: ("arm",)}
-WHY_NO_PAGING = "PVH and HVM guests need HAP or shadow paging, and this Xen on this CPU has neither"
+_NO_PAGING = "PVH and HVM guests need HAP or shadow paging, and this Xen on this CPU has neither"
+_NO_RESERVED_BITS = (
+    "PVH and HVM guests need shadow paging here, and that of this Xen, older than its commit "
+    "60c0444fae21, relies on faults by reserved bits, which QEMU's TCG reports without the bit P"
+)
+_SHADOW = Path("xen/arch/x86/mm/shadow/types.h")
+_LOOKS_FIRST = "sh_have_pte_rsvd_bits"  # since that commit; a hypervisor underneath is enough
 
 
-def possible_types(live: Session) -> tuple[str, ...]:
-    """Return the types of guest that the bare guest can boot as on this host.
+def no_paging(live: Session) -> str:
+    """Return why no HVM and no PVH guest can run on this host; "" if they can.
 
-    HVM and PVH need shadow paging, which a Xen may be built without, or HAP, which a CPU may lack.
+    They need shadow paging, which a Xen may be built without, or HAP, which a CPU may lack.
     """
-    all_types = TYPES[live.host.arch]
     if live.host.arch is Arch.ARM64:
-        return all_types
-    paging = re.search(r"^virt_caps.*\b(hap|shadow)\b", live.dom0.run("xl info").stdout, re.M)
-    return all_types if paging else ("pv",)
+        return ""
+    found = re.search(r"^virt_caps.*", live.dom0.run("xl info").stdout, re.M)
+    caps = found[0].split() if found else []
+    if "hap" in caps:
+        return ""
+    if "shadow" not in caps:
+        return _NO_PAGING
+    emulated = isinstance(live.machine, QemuMachine) and live.machine.accel.accel == "tcg"
+    shadow = live.build.source.tree / _SHADOW
+    if emulated and shadow.is_file() and _LOOKS_FIRST not in shadow.read_text(errors="replace"):
+        return _NO_RESERVED_BITS
+    return ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.host import HostDomains, declared_but_unseen, impossible, scopes
 from harness.pytest_plugin import RUN
-from harness.run.bare import TYPES, WHY_NO_PAGING
+from harness.run.bare import TYPES
 from harness.run.session import Session
 from harness.wanted import dom0_is_enough
 
@@ -116,8 +116,9 @@ def bare(
     if xen.tools is None:
         pytest.skip(xen.why_no_tools)
     if bare_type not in host_domains.bare_types:
-        request.node.user_properties.append(("cells", impossible(domains, bare_type)))
-        pytest.skip(WHY_NO_PAGING)
+        why = host_domains.no_paging
+        request.node.user_properties.append(("cells", impossible(domains, bare_type, why)))
+        pytest.skip(why)
     return host_domains.bare(domains, bare_type)
 
 

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The line to the bare guest's relay, where the machine has none of its own."""
+"""The bare guest: as what it can boot, and the line to its relay."""
 
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from harness.arch import Arch
+from harness.machine.accel import Choice
 from harness.machine.line import Line
-from harness.run.bare import process_of
+from harness.machine.qemu import QemuMachine
+from harness.run.bare import no_paging, process_of
 from harness.verdict import LabError
 
 
@@ -26,3 +32,45 @@ def test_a_relay_that_ends_at_once_is_told_and_not_waited_for() -> None:
     there.close()
     with pytest.raises(LabError, match="ended before it printed its pid"):
         process_of(Line(here, "bare"))
+
+
+_SHADOW = Path("xen/arch/x86/mm/shadow/types.h")
+
+
+def _live(folder: Path, caps: str, *, text: str = "", machine: object = None) -> Any:
+    """Return a session whose Xen's ``xl info`` has ``caps``, and ``text`` in its shadow code."""
+    if text:
+        (folder / _SHADOW).parent.mkdir(parents=True)
+        (folder / _SHADOW).write_text(text)
+    said = SimpleNamespace(stdout=f"host : h\nvirt_caps              : {caps}\nfree_memory : 1\n")
+    return SimpleNamespace(
+        host=SimpleNamespace(arch=Arch.X86_64),
+        dom0=SimpleNamespace(run=lambda _: said),
+        build=SimpleNamespace(source=SimpleNamespace(tree=folder)),
+        machine=machine,
+    )
+
+
+def _emulated() -> QemuMachine:
+    machine = QemuMachine.__new__(QemuMachine)
+    machine.accel = Choice("tcg", "")
+    return machine
+
+
+def test_hvm_wants_hap_or_shadow_paging(tmp_path: Path) -> None:
+    assert no_paging(_live(tmp_path, "pv hvm hap shadow")) == ""
+    assert no_paging(_live(tmp_path, "pv hvm shadow")) == ""
+    assert "has neither" in no_paging(_live(tmp_path, "pv hvm"))
+
+
+def test_shadow_paging_that_relies_on_reserved_bits_is_not_used_under_tcg(tmp_path: Path) -> None:
+    """4.14.0 died there: Assertion 'regs->error_code & PFEC_page_present' failed."""
+    old = _live(tmp_path, "pv hvm shadow", text="sh_l1e_is_magic(", machine=_emulated())
+    assert "60c0444fae21" in no_paging(old)
+    old.machine = None  # a server
+    assert no_paging(old) == ""
+
+
+def test_shadow_paging_that_looks_for_a_hypervisor_first_is_used(tmp_path: Path) -> None:
+    text = "static inline bool sh_have_pte_rsvd_bits(void)"
+    assert no_paging(_live(tmp_path, "pv shadow", text=text, machine=_emulated())) == ""
