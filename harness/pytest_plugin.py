@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
-from harness import unforeseen
+from harness import interrupts, unforeseen
 from harness.config.options import Option, RunOptions, table
 from harness.verdict import (
     EXIT_INTERRUPTED,
@@ -202,7 +202,9 @@ class HostRun:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Leave out what comes after a host's first test that did not pass."""
+        """Leave out what comes after a host's first test that did not pass; begin nothing after
+        Ctrl-C."""
+        interrupts.check()
         host = _host_of(item)
         if host in self._over:
             self._left_out.setdefault(host, []).append(item)

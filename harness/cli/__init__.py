@@ -10,13 +10,12 @@ import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
-from harness import __version__, unforeseen
+from harness import __version__, interrupts, unforeseen
 from harness.shown import shown
 from harness.verdict import EXIT_INTERRUPTED, EXIT_LAB, EXIT_USAGE, HarnessError, Verdict
 
@@ -88,7 +87,7 @@ def warn(problems: Iterable[str]) -> None:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the documented code; no error ends in a traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.handle()
     code = _run(sys.argv[1:] if argv is None else argv)
     if argv is None:  # what is done is done: a late Ctrl-C would only make the exit code lie
         for blow in (signal.SIGINT, signal.SIGTERM):
@@ -128,12 +127,6 @@ def _run_directory() -> Path | None:
     """
     module = sys.modules.get("harness.results.directory")
     return module.newest() if module is not None else None
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM is a normal way to end: the same path as Ctrl-C."""
-    sys.stderr.flush()
-    raise KeyboardInterrupt
 
 
 def _fail(words: list[str], message: str, verdict: Verdict, code: int, kind: str) -> int:

@@ -25,7 +25,7 @@ from harness.run.bare import (
     BareGuest,
     destroy_bare,
     end_bare,
-    no_paging,
+    obstacles,
     start_bare,
 )
 from harness.run.session import Session
@@ -95,15 +95,15 @@ class HostDomains:
         if destroyed:
             self.end_bare()
 
-    @cached_property
+    @property
     def bare_types(self) -> tuple[str, ...]:
         """The types of guest as which the bare one can boot on this host."""
-        return ("pv",) if self.no_paging else TYPES[self._live.host.arch]
+        return tuple(one for one in TYPES[self._live.host.arch] if one not in self.obstacles)
 
     @cached_property
-    def no_paging(self) -> str:
-        """Why that is neither PVH nor HVM; "" if it can be."""
-        return no_paging(self._live)
+    def obstacles(self) -> dict[str, str]:
+        """Why it cannot boot as the others, by type."""
+        return obstacles(self._live)
 
     def bare(self, domains: Domains, type_: str) -> Bare:
         """Add the bare guest to ``domains``, reset; start it as ``type_`` if it does not run so."""

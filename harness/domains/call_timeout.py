@@ -20,12 +20,18 @@ class Overdue(LabError):
 
 
 def within(
-    seconds: float, what: str, where: str, call: Callable[[], _T], clock: Clock = WALL
+    seconds: float,
+    what: str,
+    where: str,
+    call: Callable[[], _T],
+    clock: Clock = WALL,
+    watch: Callable[[], None] = lambda: None,
 ) -> _T:
     """Return the result of ``call``; Overdue if it has not returned after ``seconds`` of ``clock``.
 
     It runs in a thread of its own, so that Ctrl-C works.  An overdue thread stays until the
-    connection ends.
+    connection ends.  While we wait, ``watch`` is called now and then: it raises if waiting has
+    become pointless.
     """
     result: Future[_T] = Future()
 
@@ -43,6 +49,7 @@ def within(
         except TimeoutError:
             if result.done():  # the TimeoutError may be of ``call`` itself
                 return result.result()
+            watch()
             if deadline.over:
                 raise Overdue(
                     f"{what} has not come back after {seconds:.0f} s", where=where

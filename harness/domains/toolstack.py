@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import jinja2
 import libvirt
@@ -23,10 +25,14 @@ from harness.machine.console import Console
 from harness.machine.patience import WALL, Clock, Deadline
 from harness.verdict import LabError
 
+_CALL_SECONDS = 60.0  # a call that only asks or notes something
 _START_SECONDS = 90.0
 _DESTROY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
+_WHERE = "xen:///system"
 _KEEPALIVE = (10, 12)  # seconds between probes; number of probes without an answer
+
+_T = TypeVar("_T")
 
 
 class NotStarted(LabError):
@@ -75,7 +81,8 @@ class DomU:
             libvirt.VIR_DOMAIN_CRASHED: "crashed",
         }
         try:
-            return names.get(self._domain.state()[0], "unknown")
+            state = _asked(self.name, self._domain.state, self._clock)
+            return names.get(state[0], "unknown")
         except libvirt.libvirtError:
             return "gone"
 
@@ -114,16 +121,25 @@ class Toolstack:
         while True:
             check()
             tunnel = Tunnel(dom0, ["virt-ssh-helper", "xen:///system"], folder / "xen")
+            address = f"xen+unix:///system?socket={tunnel.path}"
             try:
-                connection = libvirt.open(f"xen+unix:///system?socket={tunnel.path}")
+                connection = within(
+                    _CALL_SECONDS,
+                    "connecting to libvirtd",
+                    _WHERE,
+                    partial(libvirt.open, address),
+                    dom0.clock,
+                    check,
+                )
                 connection.setKeepAlive(*_KEEPALIVE)
                 return cls(dom0, connection, tunnel)
-            except libvirt.libvirtError as error:
+            except (libvirt.libvirtError, Overdue) as error:
                 tunnel.close()
                 if deadline.over:
+                    said = error if isinstance(error, Overdue) else error.get_error_message()
                     raise LabError(
-                        f"dom0's libvirtd does not answer: {error.get_error_message()}",
-                        where="xen:///system",
+                        f"dom0's libvirtd does not answer: {said}",
+                        where=_WHERE,
                         hint="see the dom0 console log",
                     ) from error
                 time.sleep(0.3)
@@ -134,8 +150,11 @@ class Toolstack:
         """Define and start a domU; its console is recorded as stream ``name``.
 
         Each vCPU is pinned to one CPU: vCPU 0 to ``first_cpu``, vCPU 1 to the next one...
-        NotStarted if libvirt fails, with the domU removed again; Overdue if the call does not end.
+        NotStarted if libvirt fails, with the domU removed again; Overdue if a call does not end;
+        what ``console.check`` raises if Xen or dom0 dies meanwhile: then no call ends.
         """
+        clock = self._dom0.clock
+
         cpus = self._cpu_count()
         xml = (
             _environment()
@@ -150,17 +169,18 @@ class Toolstack:
         )
         domain: libvirt.virDomain | None = None
         try:
-            domain = self._connection.defineXML(xml)
+            domain = _asked(name, lambda: self._connection.defineXML(xml), clock)
             paused = libvirt.VIR_DOMAIN_START_PAUSED
             within(
                 _START_SECONDS,
                 "starting the domU",
                 name,
                 lambda: domain.createWithFlags(paused),
-                self._dom0.clock,
+                clock,
+                console.check,
             )
             recorded = self._record(name, console)
-            domain.resume()
+            within(_CALL_SECONDS, "resuming the domU", name, domain.resume, clock, console.check)
         except libvirt.libvirtError as error:
             if domain is not None:
                 self.expect_end(name)
@@ -177,10 +197,10 @@ class Toolstack:
         """Return the domU ``name`` of the given type, which runs; its console is recorded as stream
         ``name``, from its first byte on.  LabError if there is no such domain."""
         try:
-            domain = self._connection.lookupByName(name)
+            found = _asked(name, lambda: self._connection.lookupByName(name), self._dom0.clock)
         except libvirt.libvirtError as error:
             raise LabError(f"no such domU: {error.get_error_message()}", where=name) from error
-        return DomU(name, type_, domain, self._record(name, console), self._dom0.clock)
+        return DomU(name, type_, found, self._record(name, console), self._dom0.clock)
 
     def _record(self, name: str, console: Console) -> ExecChannel:
         recorded = self._dom0.start(_follow(f"/var/log/xen/console/guest-{name}.log"))
@@ -190,10 +210,10 @@ class Toolstack:
     def _cpu_count(self) -> int:
         """Return how many physical CPUs Xen has."""
         try:
-            return int(self._connection.getInfo()[2])
+            return int(_asked(_WHERE, self._connection.getInfo, self._dom0.clock)[2])
         except libvirt.libvirtError as error:
             raise LabError(
-                f"dom0's libvirt fails: {error.get_error_message()}", where="xen:///system"
+                f"dom0's libvirt fails: {error.get_error_message()}", where=_WHERE
             ) from error
 
     def expect_end(self, name: str) -> None:
@@ -208,15 +228,16 @@ class Toolstack:
         for name, why in ended.items():
             raise LabError(f"the domU ended: {why}", where=name, hint="see its console log")
         if not self._connection.isAlive():
-            raise LabError("the connection to dom0's libvirt is lost", where="xen:///system")
+            raise LabError("the connection to dom0's libvirt is lost", where=_WHERE)
 
     def domains(self) -> list[str]:
         """Return the names of all domains except dom0, defined or running."""
         try:
-            names = [domain.name() for domain in self._connection.listAllDomains()]
+            found = _asked(_WHERE, self._connection.listAllDomains, self._dom0.clock)
+            names = [domain.name() for domain in found]
         except libvirt.libvirtError as error:
             raise LabError(
-                f"dom0's libvirt fails: {error.get_error_message()}", where="xen:///system"
+                f"dom0's libvirt fails: {error.get_error_message()}", where=_WHERE
             ) from error
         return sorted(name for name in names if name != "Domain-0")
 
@@ -230,7 +251,7 @@ class Toolstack:
                 self._connection.close()
 
         with contextlib.suppress(Overdue):
-            within(_CLOSE_SECONDS, "closing the connection", "xen:///system", close)
+            within(_CLOSE_SECONDS, "closing the connection", _WHERE, close)
         self._tunnel.close()
 
     def _lifecycle(
@@ -253,7 +274,15 @@ class Toolstack:
 def _remove(name: str, domain: libvirt.virDomain, clock: Clock) -> None:
     with contextlib.suppress(libvirt.libvirtError):  # it may have ended by itself
         within(_DESTROY_SECONDS, "destroying the domU", name, domain.destroy, clock)
-    domain.undefine()
+    _asked(name, domain.undefine, clock)
+
+
+def _asked(where: str, call: Callable[[], _T], clock: Clock) -> _T:
+    """Return the answer of dom0's libvirt to ``call``; Overdue if none comes.
+
+    No call to it is made in the main thread: there it would hold up Ctrl-C until it returns.
+    """
+    return within(_CALL_SECONDS, "a call to libvirt", where, call, clock)
 
 
 def _environment() -> jinja2.Environment:

@@ -26,31 +26,31 @@ _LONGEST_PID = 20  # bytes
 TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "hvm", "pv"), Arch.ARM64: ("arm",)}
 _NO_PAGING = "PVH and HVM guests need HAP or shadow paging, and this Xen on this CPU has neither"
 _NO_RESERVED_BITS = (
-    "PVH and HVM guests need shadow paging here, and that of this Xen, older than its commit "
-    "60c0444fae21, relies on faults by reserved bits, which QEMU's TCG reports without the bit P"
+    "HVM guests need shadow paging here, and that of this Xen, older than its commit 60c0444fae21, "
+    "marks their devices' pages by reserved bits: faults that QEMU's TCG reports without the bit P"
 )
 _SHADOW = Path("xen/arch/x86/mm/shadow/types.h")
 _LOOKS_FIRST = "sh_have_pte_rsvd_bits"  # since that commit; a hypervisor underneath is enough
 
 
-def no_paging(live: Session) -> str:
-    """Return why no HVM and no PVH guest can run on this host; "" if they can.
+def obstacles(live: Session) -> dict[str, str]:
+    """Return, by type, why a guest of that type cannot run on this host.
 
-    They need shadow paging, which a Xen may be built without, or HAP, which a CPU may lack.
+    HVM and PVH need shadow paging, which a Xen may be built without, or HAP, which a CPU may lack.
     """
     if live.host.arch is Arch.ARM64:
-        return ""
+        return {}
     found = re.search(r"^virt_caps.*", live.dom0.run("xl info").stdout, re.M)
     caps = found[0].split() if found else []
     if "hap" in caps:
-        return ""
+        return {}
     if "shadow" not in caps:
-        return _NO_PAGING
+        return dict.fromkeys(("pvh", "hvm"), _NO_PAGING)
     emulated = isinstance(live.machine, QemuMachine) and live.machine.accel.accel == "tcg"
     shadow = live.build.source.tree / _SHADOW
     if emulated and shadow.is_file() and _LOOKS_FIRST not in shadow.read_text(errors="replace"):
-        return _NO_RESERVED_BITS
-    return ""
+        return {"hvm": _NO_RESERVED_BITS}
+    return {}
 
 
 @dataclass(frozen=True)

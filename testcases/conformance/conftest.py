@@ -115,8 +115,7 @@ def bare(
     """The bare guest, in 2L and without a port."""
     if xen.tools is None:
         pytest.skip(xen.why_no_tools)
-    if bare_type not in host_domains.bare_types:
-        why = host_domains.no_paging
+    if why := host_domains.obstacles.get(bare_type):
         request.node.user_properties.append(("cells", impossible(domains, bare_type, why)))
         pytest.skip(why)
     return host_domains.bare(domains, bare_type)

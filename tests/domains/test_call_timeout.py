@@ -31,3 +31,14 @@ def test_what_does_not_come_back_is_said() -> None:
     with pytest.raises(Overdue, match=r"d1: waiting has not come back after 0 s"):
         within(0.05, "waiting", "d1", lambda: never.wait(20))
     never.set()
+
+
+def test_waiting_ends_as_soon_as_it_is_pointless() -> None:
+    never = threading.Event()
+
+    def watch() -> None:
+        raise LabError("Xen has crashed")
+
+    with pytest.raises(LabError, match="Xen has crashed"):
+        within(20, "waiting", "d1", lambda: never.wait(20), watch=watch)
+    never.set()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ import pytest
 from harness.arch import Arch
 from harness.domains.toolstack import DomUBoot, Toolstack
 from harness.machine.patience import WALL
-from harness.verdict import LabError
+from harness.verdict import HypervisorError, LabError
 
 BOOT = DomUBoot("/nowhere", "", "", type="pvh", memory_mib=64, vcpus=2, template="bare")
 
@@ -45,6 +47,20 @@ class Connection:
 DOM0 = SimpleNamespace(clock=WALL)
 
 
+class Console:
+    """A console on which Xen crashes when a domU begins to run."""
+
+    def __init__(self) -> None:
+        self.crashed = threading.Event()
+
+    def check(self) -> None:
+        if self.crashed.is_set():
+            raise HypervisorError("an assertion of Xen failed")
+
+    def follow(self, name: str, chunks: object) -> None:
+        pass
+
+
 def _refuse(*_: object) -> None:
     raise libvirt.libvirtError("no such kernel")
 
@@ -53,8 +69,28 @@ def test_a_domu_that_does_not_start_is_not_left_defined() -> None:
     connection = Connection()
     toolstack = Toolstack(cast(Any, DOM0), cast(Any, connection), cast(Any, None))
     with pytest.raises(LabError, match="the domU does not start"):
-        toolstack.start("bare", Arch.X86_64, BOOT, cast(Any, None))
+        toolstack.start("bare", Arch.X86_64, BOOT, cast(Any, Console()))
     assert connection.defined == []
+
+
+def test_a_xen_that_dies_when_a_domu_begins_to_run_is_told_at_once() -> None:
+    """libvirt's call to resume it came back after 130 s, and held up SIGTERM."""
+    console, ended = Console(), threading.Event()
+
+    def resume() -> None:
+        console.crashed.set()
+        ended.wait(60)  # no answer ever comes
+
+    domain = SimpleNamespace(createWithFlags=lambda _: None, resume=resume, ID=lambda: 3)
+    connection = Connection()
+    connection.defineXML = lambda xml: domain  # type: ignore[method-assign]
+    dom0 = SimpleNamespace(clock=WALL, start=lambda _: SimpleNamespace(chunks=lambda: ()))
+    toolstack = Toolstack(cast(Any, dom0), cast(Any, connection), cast(Any, None))
+    began = time.monotonic()
+    with pytest.raises(HypervisorError, match="an assertion of Xen failed"):
+        toolstack.start("bare", Arch.X86_64, BOOT, cast(Any, console))
+    assert time.monotonic() - began < 10
+    ended.set()
 
 
 @pytest.mark.parametrize("template", ["domu", "bare"])
@@ -68,7 +104,7 @@ def test_every_vcpu_of_a_domu_keeps_to_one_cpu(
     toolstack = Toolstack(cast(Any, DOM0), cast(Any, connection), cast(Any, None))
     boot = replace(BOOT, vcpus=3, template=template)
     with pytest.raises(LabError):
-        toolstack.start("domu1", arch, boot, cast(Any, None), first)
+        toolstack.start("domu1", arch, boot, cast(Any, Console()), first)
     (xml,) = connection.seen
     found = ElementTree.fromstring(xml).findall("./cputune/vcpupin")
     assert [pin.get("vcpu") for pin in found] == ["0", "1", "2"]

@@ -14,7 +14,7 @@ from harness.arch import Arch
 from harness.machine.accel import Choice
 from harness.machine.line import Line
 from harness.machine.qemu import QemuMachine
-from harness.run.bare import no_paging, process_of
+from harness.run.bare import obstacles, process_of
 from harness.verdict import LabError
 
 
@@ -57,20 +57,22 @@ def _emulated() -> QemuMachine:
     return machine
 
 
-def test_hvm_wants_hap_or_shadow_paging(tmp_path: Path) -> None:
-    assert no_paging(_live(tmp_path, "pv hvm hap shadow")) == ""
-    assert no_paging(_live(tmp_path, "pv hvm shadow")) == ""
-    assert "has neither" in no_paging(_live(tmp_path, "pv hvm"))
+def test_hvm_and_pvh_want_hap_or_shadow_paging(tmp_path: Path) -> None:
+    assert obstacles(_live(tmp_path, "pv hvm hap shadow")) == {}
+    assert obstacles(_live(tmp_path, "pv hvm shadow")) == {}
+    why = obstacles(_live(tmp_path, "pv hvm"))
+    assert list(why) == ["pvh", "hvm"] and "has neither" in why["hvm"]
 
 
 def test_shadow_paging_that_relies_on_reserved_bits_is_not_used_under_tcg(tmp_path: Path) -> None:
     """4.14.0 died there: Assertion 'regs->error_code & PFEC_page_present' failed."""
     old = _live(tmp_path, "pv hvm shadow", text="sh_l1e_is_magic(", machine=_emulated())
-    assert "60c0444fae21" in no_paging(old)
+    assert list(obstacles(old)) == ["hvm"]
+    assert "60c0444fae21" in obstacles(old)["hvm"]
     old.machine = None  # a server
-    assert no_paging(old) == ""
+    assert obstacles(old) == {}
 
 
 def test_shadow_paging_that_looks_for_a_hypervisor_first_is_used(tmp_path: Path) -> None:
     text = "static inline bool sh_have_pte_rsvd_bits(void)"
-    assert no_paging(_live(tmp_path, "pv shadow", text=text, machine=_emulated())) == ""
+    assert obstacles(_live(tmp_path, "pv shadow", text=text, machine=_emulated())) == {}

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An interrupt that Python drops is found at the next look."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from harness import interrupts
+
+
+@pytest.fixture
+def handled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Handle signals as the command line does, and as before afterwards."""
+    monkeypatch.setattr(interrupts, "_seen", False)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupts.handle()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handled")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_is_raised_at_once(number: signal.Signals) -> None:
+    interrupts.check()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.usefixtures("handled")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_in_a_destructor_is_found_at_the_next_look() -> None:
+    class Closed:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    closed = Closed()
+    del closed
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.check()
+
+
+@pytest.mark.usefixtures("handled")
+def test_what_the_caller_ignores_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.handle()
+    os.kill(os.getpid(), signal.SIGINT)
+    interrupts.check()
