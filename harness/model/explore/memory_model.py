@@ -19,10 +19,11 @@ may be performed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 
-from harness.model.explore.program import AccessKind, Fence
+from harness.model.explore.program import AccessKind, AtomicStep, Branch, Dependencies, Fence
 
 
 class MemoryModel(StrEnum):
@@ -55,8 +56,7 @@ class Access:
     way: frozenset[str] | None = (
         None  # a branch before it depends on these; None: on all that decide
     )
-    picked_address: frozenset[str] = frozenset()  # see program.Dependencies
-    picked: frozenset[str] = frozenset()
+    picked: frozenset[str] = frozenset()  # see program.Dependencies
     acquire: bool = False
     after_release: bool = True  # an acquire comes after an earlier release (ldar, not ldapr)
     release: bool = False
@@ -70,6 +70,64 @@ class Access:
     @property
     def writes(self) -> bool:
         return self.kind in (AccessKind.STORE, AccessKind.RMW)
+
+
+def accesses(memory: MemoryModel, step: AtomicStep, branch: Branch) -> tuple[Access, ...]:
+    """Return the accesses of ``step`` when it takes ``branch``, and the barriers beside them."""
+    depends = _dependencies(step)
+    way = depends.way if step.depends else None
+    before, after = (
+        [] if fence is Fence.NONE else [Access(fence, way=way, picked=depends.picked)]
+        for fence in (step.before, step.after)
+    )
+    if step.kind is AccessKind.LOCAL:
+        assert not branch.when and not branch.sets, f"{step.name}: not an access"
+        return (*before, *after)
+    access = Access(
+        step.kind,
+        step.word,
+        step.name,
+        decides=any(b.when for b in step.branches),
+        address=depends.address,
+        needs=depends.address | depends.data,
+        way=way,
+        picked=depends.picked,
+        acquire=bool({"acquire", "acquire-pc"} & set(step.tags)),
+        after_release="acquire-pc" not in step.tags,
+        release="release" in step.tags,
+        unread="unread" in step.tags,
+    )
+    # With a full barrier behind it, nothing of its thread can come between read and write.
+    if step.kind is not AccessKind.RMW or memory is not MemoryModel.ARM or step.after is Fence.FULL:
+        return (*before, access, *after)
+    return (*before, *_halves(access, branch, "full" in step.tags), *after)
+
+
+def _halves(access: Access, branch: Branch, full: bool) -> Iterator[Access]:
+    """Yield the read of an atomic access, and its write if it makes one.
+
+    ``full``: it is an acquire and a release in one instruction, whose write later accesses wait
+    for as well.
+    """
+    yield replace(
+        access, kind=AccessKind.LOAD, needs=access.address, picked=frozenset(), release=False,
+        atomic=True,
+    )  # fmt: skip
+    if branch.adds or branch.sets:
+        own = frozenset({access.name} if branch.adds else ())
+        yield replace(
+            access, kind=AccessKind.STORE, name="", decides=False, needs=access.needs | own,
+            acquire=full, atomic=True,
+        )  # fmt: skip
+
+
+def _dependencies(step: AtomicStep) -> Dependencies:
+    if step.depends is not None:
+        return step.depends
+    needs = frozenset(step.after_value_of)
+    if step.kind is AccessKind.LOAD:
+        return Dependencies(address=needs)
+    return Dependencies(data=needs)
 
 
 def wait(memory: MemoryModel, earlier: Access, later: Access) -> Wait:
@@ -93,7 +151,7 @@ def _arm(earlier: Access, later: Access) -> Wait:
         or earlier.acquire
         or later.release
         or (earlier.release and later.acquire and later.after_release)
-        or (later.writes and (_decides(earlier, later) or earlier.name in later.picked_address))
+        or (later.writes and _decides(earlier, later))
         or earlier.name in later.needs
     )
     if ordered:

@@ -82,10 +82,9 @@ class Dependencies:
     address: frozenset[str] = frozenset()
     data: frozenset[str] = frozenset()
     way: frozenset[str] = frozenset()  # a branch before it looks at them
-    # Where such a value only chose between others (csel, a compare-and-swap that succeeded), Arm
-    # orders it before stores alone: a "pick dependency".
-    picked_address: frozenset[str] = frozenset()
-    picked: frozenset[str] = frozenset()  # of data or way
+    # Those that only chose between values (csel, a compare-and-swap that succeeded): on Arm, a
+    # store and an isb wait for them, a load does not ("pick dependencies").
+    picked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

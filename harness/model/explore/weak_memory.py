@@ -20,13 +20,12 @@ from functools import cache
 from itertools import combinations_with_replacement
 
 from harness.model.explore.formula import compile_numpy, names_of
-from harness.model.explore.memory_model import Access, MemoryModel, Wait, wait
+from harness.model.explore.memory_model import Access, MemoryModel, Wait, accesses, wait
 from harness.model.explore.program import (
     DONE,
     AccessKind,
     AtomicStep,
     Branch,
-    Dependencies,
     Fence,
     Program,
     System,
@@ -119,69 +118,14 @@ class _Machine:
         for step in program.steps:
             for choice, branch in enumerate(step.branches):
                 adds = tuple((name, self.system.constant(value)) for name, value in branch.adds)
-                fences = [(step.before, self._fence(step.before, step))]
-                fences.append((step.after, self._fence(step.after, step)))
-                before, after = ([] if f is Fence.NONE else [access] for f, access in fences)
                 first = len(self.ops)
-                for access in (*before, *self._accesses(step, branch), *after):
+                for access in accesses(self.memory, step, branch):
                     self.ops.append(GuessedAccess(access, step, branch, adds))
                 self._numbers[number, step.name, choice] = tuple(range(first, len(self.ops)))
         for op in self.ops[:]:
             if op.access.kind is AccessKind.LOAD and op not in self._overtaken:
                 self._overtaken[op] = len(self.ops)
                 self.ops.append(replace(op, overtaken=True))
-
-    def _fence(self, fence: Fence, step: AtomicStep) -> Access:
-        depends = _dependencies(step)
-        return Access(fence, way=depends.way if step.depends else None, picked=depends.picked)
-
-    def _accesses(self, step: AtomicStep, branch: Branch) -> Iterator[Access]:
-        """Yield the accesses of ``step``: two of an atomic one on Arm, if it can be told."""
-        if step.kind is AccessKind.LOCAL:
-            assert not branch.when and not branch.sets, f"{step.name}: not an access"
-            return
-        depends = _dependencies(step)
-        whole = Access(
-            step.kind,
-            step.word,
-            step.name,
-            decides=any(b.when for b in step.branches),
-            address=depends.address,
-            needs=depends.address | depends.data,
-            way=depends.way if step.depends else None,
-            picked_address=depends.picked_address,
-            picked=depends.picked,
-            acquire=bool({"acquire", "acquire-pc"} & set(step.tags)),
-            after_release="acquire-pc" not in step.tags,
-            release="release" in step.tags,
-            unread="unread" in step.tags,
-        )
-        # A full barrier behind it leaves nothing of its thread to come between read and write.
-        if (
-            step.kind is not AccessKind.RMW
-            or self.memory is not MemoryModel.ARM
-            or step.after is Fence.FULL
-        ):
-            yield whole
-            return
-        yield replace(
-            whole,
-            kind=AccessKind.LOAD,
-            needs=whole.address,
-            picked=frozenset(),
-            release=False,
-            atomic=True,
-        )
-        if branch.adds or branch.sets:
-            yield replace(
-                whole,
-                kind=AccessKind.STORE,
-                name="",
-                decides=False,
-                needs=whole.needs | ({step.name} if branch.adds else frozenset()),
-                acquire="full" in step.tags,
-                atomic=True,
-            )
 
     # -- threads ---------------------------------------------------------------------------
 
@@ -255,8 +199,7 @@ class _Machine:
         return bool(needs) and any(self.ops[op].access.name in needs for op in earlier)
 
     def _lacks_address(self, op: int, earlier: tuple[int, ...]) -> bool:
-        access = self.ops[op].access
-        return self._lacks(access.address | access.picked_address, earlier)
+        return self._lacks(self.ops[op].access.address, earlier)
 
     def _find_held(self, window: tuple[int, ...]) -> frozenset[str]:
         """Return the words that no other thread may write, or a value read there were not the same.
@@ -485,15 +428,6 @@ class _Machine:
             access += f" EARLY: before its own {', '.join(step.name for step in overtaken)}"
         values = tuple(zip(self.variables, after[0], strict=True))
         return TraceStep(label, op.step.name, access, op.step.xen, op.branch.then, values)
-
-
-def _dependencies(step: AtomicStep) -> Dependencies:
-    if step.depends is not None:
-        return step.depends
-    needs = frozenset(step.after_value_of)
-    if step.kind is AccessKind.LOAD:
-        return Dependencies(address=needs)
-    return Dependencies(data=needs)
 
 
 def _holds(text: str, names: Mapping[str, int], constants: Mapping[str, int]) -> bool:
