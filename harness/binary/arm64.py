@@ -271,8 +271,9 @@ def _lse(name: str, acquire: bool, release: bool, suffix: str) -> Operation:
 
         read = m.atomic(_address(m, i), size, new, (before, after), unread)
         if name == "cas":
-            if swapped:  # the register holds what was compared: nothing that has been read
-                read = replace(read, taint=values.chosen(read.taint))
+            if swapped and m.decide(None):  # what is equal may also be kept, and nothing be read
+                taint = operand.taint | values.chosen(read.taint)
+                read = replace(read, taint=taint)
             _put(m, _name(i, i.operands[0].reg), read)
         elif target is not None:
             _put(m, target, read)
@@ -383,7 +384,7 @@ def _barrier(m: Machine, i: capstone.CsInsn) -> None:
     elif name in ("ishld", "ld", "oshld"):
         m.fence(Barrier.READ)
     elif name in ("ishst", "st", "oshst"):
-        m.fence(Barrier.WRITE)
+        m.fence(Barrier.STORES if i.mnemonic == "dsb" else Barrier.WRITE)
     elif not name.startswith("nsh"):
         raise NotUnderstoodError(f"{i.mnemonic} {i.op_str}")
 

@@ -40,6 +40,7 @@ class Barrier(StrEnum):
     FULL = "full"
     READ = "read"
     WRITE = "write"
+    STORES = "stores"  # dsb st: earlier writes against all
     INSTRUCTIONS = "instructions"  # isb: what is later waits until the way to it is decided
     ACQUIRE = "acquire"  # of one access: it comes before all that are later
     ACQUIRE_PC = "acquire-pc"  # as ACQUIRE, but it may come before an earlier store-release: ldapr

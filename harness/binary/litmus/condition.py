@@ -89,8 +89,19 @@ class _Reader:
         wanted = not self._take("!=")
         if wanted:
             self._expect("=")
+        if wanted and isinstance(where, Word) and self._take("{"):
+            return self._elements(where.symbol)
         what = self._value()
         return lambda holds: holds(where, what) is wanted
+
+    def _elements(self, symbol: str) -> Formula:
+        """What stands behind "x={": the elements of an array."""
+        elements = [self._value()]
+        while self._take(","):
+            elements.append(self._value())
+        self._expect("}")
+        places = [Word(symbol, index) for index in range(len(elements))]
+        return lambda holds: all(map(holds, places, elements))
 
     def place(self) -> Place:
         if self._take("["):

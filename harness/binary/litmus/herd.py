@@ -33,7 +33,7 @@ class Initial:
     registers: dict[tuple[int, str], int | str] = field(default_factory=dict)  # str: an address
     words: dict[str, list[int]] = field(default_factory=dict)  # by symbol: its elements
     element: dict[str, int] = field(default_factory=dict)  # bytes of one, where it is declared
-    narrow: set[tuple[int, str]] = field(default_factory=set)  # registers declared as 32 bits
+    width: dict[tuple[int, str], int] = field(default_factory=dict)  # bytes, of declared registers
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,22 @@ def read_kinds(path: Path) -> Mapping[str, bool]:
     return found
 
 
-def read_expected(path: Path) -> tuple[str, ...]:
-    """Return the final states that herd's output lists, as it writes them: "0:X0=1; [x]=2;"."""
+def read_expected(path: Path) -> tuple[Formula, ...]:
+    """Return the final states that herd's output lists, each as a condition."""
     lines = path.read_text().splitlines()
     start = next((n for n, line in enumerate(lines) if line.startswith("States ")), None)
     if start is None:
         raise OutsideError("an expected output without states")
+    if any(line.startswith("Loop ") for line in lines):
+        raise OutsideError("a loop that herd itself does not unroll")
     count = int(lines[start].split()[1])
-    return tuple(lines[start + 1 : start + 1 + count])
+    states = lines[start + 1 : start + 1 + count]
+    return tuple(condition(" /\\ ".join(_holding(state)) or "true") for state in states)
+
+
+def _holding(state: str) -> list[str]:
+    """Return the parts of a line as "0:X0=1; [x]=2;"."""
+    return [part for part in state.split(";") if part.strip()]
 
 
 # -- the parts of a file -------------------------------------------------------------------
@@ -111,7 +119,9 @@ def _threads(body: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _asked(text: str) -> tuple[str, Formula]:
-    text = re.sub(r"locations\s*\[[^\]]*(\[[^\]]*\][^\]]*)*\]", "", text).strip()
+    text = re.sub(r"locations\s*\[[^\]]*(\[[^\]]*\][^\]]*)*\]", "", text).strip().rstrip(";")
+    if not text:
+        return "forall", condition("true")
     match = re.match(r"(~\s*exists|exists|forall)\b(.*)", text, re.S)
     if match is None:
         raise OutsideError("a condition that is no exists, ~exists or forall")
@@ -136,8 +146,8 @@ def _add(made: Initial, item: str) -> None:
     value = (match["value"] or "0").strip()
     if match["register"]:
         key = int(match["thread"]), wide(match["register"])
-        if match["type"] and size < 8:
-            made.narrow.add(key)
+        if match["type"]:
+            made.width[key] = size
         made.registers[key] = _value(value)
         return
     symbol = match["word"].strip("[]")

@@ -65,21 +65,24 @@ def lift(
     """
     found = {place: {value} for place, value in initial.items()}
     sizes: dict[Location, int] = {}
-    # Each round finds what a store makes of the values of the round before; more rounds than
-    # stores find nothing that can be there.
-    rounds = 1 + sum(len(code.instructions) for code in codes)
-    for _ in range(rounds):
+    rounds, writers = 0, set[tuple[int, int]]()
+    # Each round finds what a store makes of the values of the round before.  Each store is made
+    # once: after as many rounds as there are stores, no value is new that can be there.
+    while True:
         words = {place: tuple(sorted(some)) for place, some in found.items()}
         lifts = [_Lift(number, code, words, sizes) for number, code in enumerate(codes)]
         threads = tuple(one.run(start) for one, start in zip(lifts, registers, strict=True))
         for one in lifts:
             for place, value in one.stored:
                 found[place].add(value)
-        if all(set(words[place]) == some for place, some in found.items()):
-            break
+        known = len(writers)
+        rounds += 1
+        writers |= {writer for one in lifts for writer in one.writers}
+        ended = rounds > len(writers) == known
+        if ended or all(set(words[place]) == some for place, some in found.items()):
+            return LiftedTest(threads, sizes)
         if any(len(some) > _MOST_VALUES for some in found.values()):
             raise OutsideError("a word that may hold too many values")
-    return LiftedTest(threads, sizes)
 
 
 def variable(place: Location) -> str:
@@ -120,6 +123,7 @@ class _Lift:
         self.steps: dict[str, AtomicStep | None] = {}
         self.ends: dict[Observed, list[Registers]] = {}
         self.stored: set[tuple[Location, int]] = set()
+        self.writers: set[tuple[int, int]] = set()  # (thread, instruction)
 
     def run(self, registers: Mapping[str, Value]) -> LiftedThread:
         start = {f"x{number}": values.constant(0) for number in range(31)} | dict(registers)
@@ -210,6 +214,7 @@ class _Lift:
         if value is None:
             raise OutsideError("a store of what is not known")
         self.stored.add((place, value))
+        self.writers.add((self.number, effect.address))
         return ((variable(place), value),)
 
     def _depends(self, effect: Effect, past: _Past) -> Dependencies:
@@ -326,5 +331,6 @@ _FENCES = {
     Barrier.FULL: Fence.FULL,
     Barrier.READ: Fence.READ,
     Barrier.WRITE: Fence.WRITE,
+    Barrier.STORES: Fence.STORES,
     Barrier.INSTRUCTIONS: Fence.INSTRUCTIONS,
 }

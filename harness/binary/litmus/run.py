@@ -49,11 +49,13 @@ class Final:
             return held.base == WORD + wanted and held.bits == 0
         if held.base:
             return False
-        narrow = (place.thread, place.name) in self.test.initial.narrow
-        value = held.low(32 if narrow else 64)
+        declared = self.test.initial.width.get((place.thread, place.name), 8)
+        value = held.low(8 * declared)
         if value is None:
             raise OutsideError("a result that the table does not compute")
-        return not (value - wanted) % (1 << (32 if narrow or value >> 32 == 0 else 64))
+        # Of a register that is not declared, herd shows 32 bits as a signed number, too.
+        width = 4 if declared == 8 and value >> 32 == 0 else declared
+        return not (value - wanted) % (1 << 8 * width)
 
 
 @dataclass(frozen=True)

@@ -173,8 +173,8 @@ def _fenced(memory: MemoryModel, earlier: Access, later: Access) -> bool:
     """Say whether a barrier orders the two, one of which it is.
 
     A full barrier orders everything.  On Arm a read barrier orders earlier reads against all
-    later accesses, a write barrier earlier writes against later writes, and an instruction
-    barrier the reads that decided the way to it against all that is later.
+    later accesses, a write barrier earlier writes against later writes (a dsb against all), and an
+    instruction barrier the reads that decided the way to it against all that is later.
     """
     fences = {earlier.kind, later.kind}
     if all(isinstance(kind, Fence) for kind in fences):
@@ -187,8 +187,8 @@ def _fenced(memory: MemoryModel, earlier: Access, later: Access) -> bool:
         return earlier.reads and not earlier.unread
     if later.kind is Fence.INSTRUCTIONS:
         return _decides(earlier, later)
-    if earlier.kind in (Fence.READ, Fence.INSTRUCTIONS):
+    if earlier.kind in (Fence.READ, Fence.STORES, Fence.INSTRUCTIONS):
         return True
-    if later.kind is Fence.WRITE:
+    if later.kind in (Fence.WRITE, Fence.STORES):
         return earlier.writes
     return later.writes

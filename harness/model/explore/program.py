@@ -39,6 +39,7 @@ class Fence(Enum):
     FULL = "full"  # smp_mb(): dmb ish; mfence or a locked access
     READ = "read"  # smp_rmb(): dmb ishld
     WRITE = "write"  # smp_wmb(): dmb ishst
+    STORES = "stores"  # dsb ishst: earlier stores come before all that is later
     INSTRUCTIONS = "instructions"  # isb(): what is later waits until the way here is decided
 
 
