@@ -43,15 +43,6 @@ def condition(text: str) -> Formula:
     return formula
 
 
-def place(text: str) -> Place:
-    """Read the name of a register or a word: "0:X1", "x", "[x]", "v[2]"."""
-    reader = _Reader(_TOKEN.findall(text))
-    found = reader.place()
-    if reader.tokens:
-        raise OutsideError(f"a place written as {text.strip()}")
-    return found
-
-
 def number(text: str) -> int:
     """Read a decimal or hexadecimal number."""
     return int(text, 0) if "x" in text.lower() else int(text)

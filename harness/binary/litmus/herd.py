@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.binary.litmus.condition import Formula, condition, number, place, wide
+from harness.binary.litmus.condition import Formula, condition, number, wide
 from harness.binary.litmus.outside import OutsideError
 
 _BYTES = {
@@ -166,6 +166,3 @@ def _value(text: str) -> int | str:
     if re.fullmatch(r"&?[A-Za-z_]\w*", text):
         return text.lstrip("&")
     raise OutsideError("an initial value that is no number and no address")
-
-
-__all__ = ["HerdTest", "Initial", "place", "read_expected", "read_kinds", "read_test"]

@@ -10,7 +10,7 @@ from functools import cached_property
 from harness.binary import values
 from harness.binary.events import Location
 from harness.binary.litmus.assembled import assemble
-from harness.binary.litmus.condition import Place, Register, Word
+from harness.binary.litmus.condition import Place, Register
 from harness.binary.litmus.herd import HerdTest
 from harness.binary.litmus.lifted import WORD, LiftedTest, Registers, lift, variable
 from harness.binary.litmus.outside import OutsideError
@@ -122,6 +122,3 @@ def _registers(test: HerdTest) -> list[dict[str, Value]]:
         known = values.pointer(WORD + value) if isinstance(value, str) else values.constant(value)
         made[thread][name] = known
     return made
-
-
-__all__ = ["Final", "Ran", "Word", "run"]
