@@ -149,12 +149,12 @@ def _size(i: capstone.CsInsn, number: int, suffix: str) -> int:
 # -- memory --------------------------------------------------------------------------------
 
 
-def _load(suffix: str, sign: bool = False, acquire: bool = False) -> Operation:
+def _load(suffix: str, sign: bool = False, after: Barrier | None = None) -> Operation:
     def run(m: Machine, i: capstone.CsInsn) -> None:
         if i.operands[1].type != arm.ARM64_OP_MEM:
             raise NotUnderstoodError(f"{i.mnemonic} {i.op_str}")
         size = _size(i, 0, suffix)
-        value = m.load(_address(m, i), size, acquire)
+        value = m.load(_address(m, i), size, after)
         _put(m, _name(i, i.operands[0].reg), _signed(value, size) if sign else value)
 
     return run
@@ -190,17 +190,19 @@ def _load_exclusive(suffix: str, acquire: bool) -> Operation:
 
     def run(m: Machine, i: capstone.CsInsn) -> None:
         size, address = _size(i, 0, suffix), _address(m, i)
-        if m.exclusive is not None and m.exclusive.failed:
+        after = Barrier.ACQUIRE if acquire else None
+        if m.exclusive is not None and m.exclusive.failed and m.tries_again:
             if m.exclusive.address != i.address:
                 raise NotUnderstoodError("after a failed store-exclusive comes another load")
             m.repeated = True
             return
         m.abandon()
-        if not m.is_lock(address, size):
-            _put(m, _name(i, i.operands[0].reg), m.load(address, size, acquire, atomic=True))
+        place = m.lock_at(address, size)
+        if place is None:
+            _put(m, _name(i, i.operands[0].reg), m.load(address, size, after, atomic=True))
             return
-        old = m.word()
-        m.exclusive = Exclusive(i.address, old, acquire)
+        old = m.word(place)
+        m.exclusive = Exclusive(i.address, place, old, after, address.taint)
         _put(m, _name(i, i.operands[0].reg), m.part(old, size))
 
     return run
@@ -211,47 +213,67 @@ def _store_exclusive(suffix: str, release: bool) -> Operation:
         size, address = _size(i, 1, suffix), _address(m, i)
         value = values.zero_extend(_get(m, _name(i, i.operands[1].reg)), size * 8)
         status = _name(i, i.operands[0].reg)
-        if not m.is_lock(address, size):
+        place = m.lock_at(address, size)
+        if place is None:
             m.store(address, size, value, release)
             _put(m, status, values.UNKNOWN)
             return
         opened = m.exclusive
-        if opened is None:
+        if opened is None or opened.place != place or opened.failed:
             raise NotUnderstoodError("a store-exclusive without its load")
         if m.decide(None):
             m.exclusive = replace(opened, failed=True)
             _put(m, status, values.constant(1))
             return
         before = Barrier.RELEASE if release else None
-        after = Barrier.ACQUIRE if opened.acquire else None
-        needs = address.taint | value.taint
+        located = address.taint | opened.needs
         m.exclusive = None
-        m.emit(Effect(Kind.RMW, opened.address, opened.old, value, before, after, needs=needs))
+        m.emit(
+            Effect(
+                Kind.RMW, opened.address, opened.old, value, before, opened.after, size=size,
+                place=place, needs=located | value.taint, address_needs=located,
+            )
+        )  # fmt: skip
         _put(m, status, values.constant(0))
 
     return run
 
 
 def _lse(name: str, acquire: bool, release: bool, suffix: str) -> Operation:
-    """An atomic access in one instruction (Armv8.1); with both orders it is a full barrier."""
-    full = acquire and release
-    before = Barrier.FULL if full else Barrier.RELEASE if release else None
-    after = Barrier.FULL if full else Barrier.ACQUIRE if acquire else None
+    """An atomic access in one instruction (Armv8.1); with both orders it is a full barrier.
+
+    Where the value read goes to no register there is no acquire, whatever the name says.
+    """
 
     def run(m: Machine, i: capstone.CsInsn) -> None:
         size = _size(i, 0, suffix)
         operand = _get(m, _name(i, i.operands[0].reg))
         target = None if name.startswith("st") else _name(i, i.operands[1].reg)
+        kept = _name(i, i.operands[0].reg) if name == "cas" else target
+        unread = kept in (None, "wzr", "xzr")
+        full = acquire and release and not unread
+        before = Barrier.FULL if full else Barrier.RELEASE if release else None
+        after = Barrier.FULL if full else Barrier.ACQUIRE if acquire and not unread else None
+
+        swapped = False
 
         def new(old: Value) -> Value | None:
+            nonlocal swapped
             if name == "cas":
                 wanted = values.zero_extend(operand, size * 8)
                 same = m.decide(Flags("sub", wanted, old, size * 8).zero())
-                return _get(m, target or "") if same else None
+                if not same:
+                    return None
+                swapped = True
+                value = _get(m, target or "")
+                return replace(value, taint=value.taint | values.chosen(operand.taint))
             return values.zero_extend(_CHANGES[name[2:]](old, operand), size * 8)
 
-        read = m.atomic(_address(m, i), size, new, (before, after))
+        read = m.atomic(_address(m, i), size, new, (before, after), unread)
         if name == "cas":
+            if swapped and m.decide(None):  # what is equal may also be kept, and nothing be read
+                taint = operand.taint | values.chosen(read.taint)
+                read = replace(read, taint=taint)
             _put(m, _name(i, i.operands[0].reg), read)
         elif target is not None:
             _put(m, target, read)
@@ -362,7 +384,7 @@ def _barrier(m: Machine, i: capstone.CsInsn) -> None:
     elif name in ("ishld", "ld", "oshld"):
         m.fence(Barrier.READ)
     elif name in ("ishst", "st", "oshst"):
-        m.fence(Barrier.WRITE)
+        m.fence(Barrier.STORES if i.mnemonic == "dsb" else Barrier.WRITE)
     elif not name.startswith("nsh"):
         raise NotUnderstoodError(f"{i.mnemonic} {i.op_str}")
 
@@ -471,7 +493,7 @@ def _select(change: Callable[[Value], Value]) -> Operation:
             value = _read(m, i, 1)
         else:
             value = change(_read(m, i, 2))
-        tainted = replace(value, taint=value.taint | _taint(m))
+        tainted = replace(value, taint=value.taint | values.chosen(_taint(m)))
         _put(m, _name(i, i.operands[0].reg), tainted)
 
     return run
@@ -480,7 +502,8 @@ def _select(change: Callable[[Value], Value]) -> Operation:
 def _set(number: int) -> Operation:
     def run(m: Machine, i: capstone.CsInsn) -> None:
         taken = m.decide(_condition(m, _BY_CODE[i.cc]))
-        value = replace(values.constant(number if taken else 0), taint=_taint(m))
+        taint = values.chosen(_taint(m))
+        value = replace(values.constant(number if taken else 0), taint=taint)
         _put(m, _name(i, i.operands[0].reg), value)
 
     return run
@@ -505,8 +528,8 @@ _MEANINGS: dict[str, Operation] = {
     **{name: _load("") for name in ("ldr", "ldur")},
     **{f"ld{u}r{size}": _load(size) for u in ("", "u") for size in "bh"},
     **{f"ld{u}rs{size}": _load(size, sign=True) for u in ("", "u") for size in "bhw"},
-    **{f"ldar{size}": _load(size, acquire=True) for size in ("", "b", "h")},
-    **{f"ldapr{size}": _load(size, acquire=True) for size in ("", "b", "h")},
+    **{f"ldar{size}": _load(size, after=Barrier.ACQUIRE) for size in ("", "b", "h")},
+    **{f"ldapr{size}": _load(size, after=Barrier.ACQUIRE_PC) for size in ("", "b", "h")},
     **{f"st{u}r{size}": _store(size) for u in ("", "u") for size in ("", "b", "h")},
     **{f"stlr{size}": _store(size, release=True) for size in ("", "b", "h")},
     "ldp": _pair,
@@ -557,7 +580,8 @@ _MEANINGS: dict[str, Operation] = {
     **dict.fromkeys(("ngc", "orn", "eon", "csneg", "cinc", "clz", "rbit"), _result_unknown),
     "dmb": _barrier,
     "dsb": _barrier,
-    **dict.fromkeys(("nop", "yield", "wfe", "sev", "sevl", "isb", "msr", "hint", "bti"), _nothing),
+    "isb": lambda m, _: m.fence(Barrier.INSTRUCTIONS),
+    **dict.fromkeys(("nop", "yield", "wfe", "sev", "sevl", "msr", "hint", "bti"), _nothing),
     **dict.fromkeys(("prfm", "paciasp", "autiasp", "csdb"), _nothing),
     "mrs": _system,
     "b": _jump,

@@ -40,7 +40,10 @@ class Barrier(StrEnum):
     FULL = "full"
     READ = "read"
     WRITE = "write"
+    STORES = "stores"  # dsb st: earlier writes against all
+    INSTRUCTIONS = "instructions"  # isb: what is later waits until the way to it is decided
     ACQUIRE = "acquire"  # of one access: it comes before all that are later
+    ACQUIRE_PC = "acquire-pc"  # as ACQUIRE, but it may come before an earlier store-release: ldapr
     RELEASE = "release"  # of one access: it comes after all that are earlier
 
 
@@ -57,7 +60,9 @@ class Effect:
     barrier: Barrier | None = None  # of a FENCE
     target: str = ""  # of a CALL: the function
     size: int = 4  # bytes
-    place: Location | None = None  # of OTHER; None: not known
+    place: Location | None = None  # what is accessed; None: not known
     atomic: bool = False  # of OTHER
     needs: Taint = frozenset()  # reads of the lock word that address or data is made of
+    address_needs: Taint = frozenset()  # those of the address alone
     decided_by: Taint = frozenset()  # reads of the lock word that a branch before it looked at
+    unread: bool = False  # of RMW: what it reads goes to no register

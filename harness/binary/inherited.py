@@ -48,7 +48,9 @@ def prelude(text: Text, copy: Copy, entry: int, table: Table) -> State:
     state = State(block[0].address if block else entry)
     for instruction in block:
         try:
-            ways = list(successors(table, instruction, state, lambda *_: False, (), lambda _: ""))
+            ways = list(
+                successors(table, instruction, state, lambda *_: False, lambda _: (), lambda _: "")
+            )
         except NotUnderstoodError:
             return State(entry)
         if len(ways) != 1 or ways[0].state is None:
@@ -72,7 +74,9 @@ class _Caller:
             state = State(address)
             try:
                 ways = list(
-                    successors(table, instruction, state, lambda *_: False, (), lambda _: "")
+                    successors(
+                        table, instruction, state, lambda *_: False, lambda _: (), lambda _: ""
+                    )
                 )
             except NotUnderstoodError:
                 self.written[address] = {}

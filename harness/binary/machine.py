@@ -35,8 +35,10 @@ class Exclusive:
     """A load-exclusive whose store has not come yet."""
 
     address: int  # of the instruction
+    place: Location
     old: int
-    acquire: bool
+    after: Barrier | None = None
+    needs: Taint = frozenset()  # of its address
     failed: bool = False  # the store was refused: only the way back to the load is left
 
 
@@ -78,11 +80,12 @@ class Machine:
 
     state: State
     lock: Callable[[Location, int], bool]  # is it the lock word, accessed with so many bytes?
-    words: Sequence[int]  # what the lock word may hold
+    words: Callable[[Location], Sequence[int]]  # what the lock word there may hold
     names: Callable[[int], str]  # the function at an address
     choices: tuple[int, ...]
     next_pc: int
     names_values: bool = True
+    tries_again: bool = True  # after a failed store-exclusive there is only the way to its load
     effects: list[Effect] = field(default_factory=list)
     atomics: list[Location] = field(default_factory=list)
     stored: list[Location] = field(default_factory=list)
@@ -111,13 +114,19 @@ class Machine:
 
     # -- memory ----------------------------------------------------------------------------
 
-    def load(self, address: Value, size: int, acquire: bool = False, atomic: bool = False) -> Value:
+    def load(
+        self, address: Value, size: int, after: Barrier | None = None, atomic: bool = False
+    ) -> Value:
         """Read ``size`` bytes, zero-extended."""
         place = self._place(address)
-        after = Barrier.ACQUIRE if acquire else None
         if place is not None and self.lock(place, size):
-            old = self.word()
-            self.emit(Effect(Kind.LOAD, self.pc, old, after=after, needs=address.taint))
+            old, needs = self.word(place), address.taint
+            self.emit(
+                Effect(
+                    Kind.LOAD, self.pc, old, after=after, size=size, place=place, needs=needs,
+                    address_needs=needs,
+                )
+            )  # fmt: skip
             return self.part(old, size)
         return self._elsewhere(place, size, address.taint, after=after, atomic=atomic)
 
@@ -127,7 +136,12 @@ class Machine:
         needs = address.taint | value.taint
         if place is not None and self.lock(place, size):
             # A plain store of what was read before is no atomic access: the word may have changed.
-            self.emit(Effect(Kind.STORE, self.pc, 0, value, before, needs=needs, size=size))
+            self.emit(
+                Effect(
+                    Kind.STORE, self.pc, 0, value, before, size=size, place=place, needs=needs,
+                    address_needs=address.taint,
+                )
+            )  # fmt: skip
             return
         self._elsewhere(place, size, needs, before=before)
         if place is not None and place.base not in _PRIVATE:
@@ -141,29 +155,39 @@ class Machine:
         size: int,
         change: Callable[[Value], Value | None],
         order: tuple[Barrier | None, Barrier | None],
+        unread: bool = False,
     ) -> Value:
-        """Read ``size`` bytes and write what ``change`` makes of them (None: nothing)."""
+        """Read ``size`` bytes and write what ``change`` makes of them (None: nothing).
+
+        ``unread``: the instruction keeps nothing of what it reads.
+        """
         place = self._place(address)
         before, after = order
         if place is not None and self.lock(place, size):
-            old = self.word()
+            old = self.word(place)
             read = self.part(old, size)
             new = change(read)
             needs = address.taint | (new.taint if new is not None else frozenset())
-            self.emit(Effect(Kind.RMW, self.pc, old, new, before, after, needs=needs))
+            self.emit(
+                Effect(
+                    Kind.RMW, self.pc, old, new, before, after, size=size, place=place,
+                    needs=needs, address_needs=address.taint, unread=unread,
+                )
+            )  # fmt: skip
             return read
         read = self._elsewhere(place, size, address.taint, before, after, atomic=True)
         change(read)
         return read
 
-    def is_lock(self, address: Value, size: int) -> bool:
-        """Say whether the lock word is at ``address``."""
+    def lock_at(self, address: Value, size: int) -> Location | None:
+        """Return the place of the lock word, if it is at ``address``."""
         place = self._place(address)
-        return place is not None and self.lock(place, size)
+        return place if place is not None and self.lock(place, size) else None
 
-    def word(self) -> int:
+    def word(self, place: Location) -> int:
         """Return what the lock word holds: each of ``words``, one after the other."""
-        return self.words[self.choose(len(self.words))]
+        words = self.words(place)
+        return words[self.choose(len(words))]
 
     def part(self, word: int, size: int) -> Value:
         mask = (1 << size * 8) - 1
@@ -210,10 +234,14 @@ class Machine:
         opened, self.exclusive = self.exclusive, None
         if opened is None:
             return
-        if opened.failed:
+        if opened.failed and self.tries_again:
             raise NotUnderstoodError("a failed store-exclusive is not tried again")
-        after = Barrier.ACQUIRE if opened.acquire else None
-        self.emit(Effect(Kind.RMW, opened.address, opened.old, after=after))
+        self.emit(
+            Effect(
+                Kind.RMW, opened.address, opened.old, after=opened.after, place=opened.place,
+                needs=opened.needs, address_needs=opened.needs,
+            )
+        )  # fmt: skip
 
     def jump(self, target: int) -> None:
         self.next_pc = target
@@ -275,20 +303,22 @@ def successors(
     instruction: capstone.CsInsn,
     state: State,
     lock: Callable[[Location, int], bool],
-    words: Sequence[int],
+    words: Callable[[Location], Sequence[int]],
     names: Callable[[int], str],
     names_values: bool = True,
+    tries_again: bool = True,
 ) -> Iterator[Outcome]:
     """Yield every way in which ``instruction`` may go on from ``state``.
 
     ``names_values``: a value of which nothing is known gets a name, for it may be the address of
-    the lock.  Without, there are fewer states.
+    the lock.  Without, there are fewer states.  ``tries_again``: what follows a failed
+    store-exclusive other than its load is not understood.
     """
     after = instruction.address + instruction.size
     waiting: list[tuple[int, ...]] = [()]
     while waiting:
         choices = waiting.pop()
-        machine = Machine(state, lock, words, names, choices, after, names_values)
+        machine = Machine(state, lock, words, names, choices, after, names_values, tries_again)
         try:
             table.run(machine, instruction)
         except _More as more:

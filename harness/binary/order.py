@@ -12,8 +12,8 @@ from harness.model.explore.program import Fence
 _SUFFICIENT: dict[Fence, frozenset[Barrier]] = {
     Fence.NONE: frozenset(),
     Fence.FULL: frozenset({Barrier.FULL}),
-    Fence.READ: frozenset({Barrier.FULL, Barrier.READ, Barrier.ACQUIRE}),
-    Fence.WRITE: frozenset({Barrier.FULL, Barrier.WRITE}),
+    Fence.READ: frozenset({Barrier.FULL, Barrier.READ, Barrier.ACQUIRE, Barrier.ACQUIRE_PC}),
+    Fence.WRITE: frozenset({Barrier.FULL, Barrier.WRITE, Barrier.STORES}),
 }
 WORDS = {
     Fence.FULL: "smp_mb()",

@@ -27,6 +27,7 @@ _STATES = 500_000
 _FENCES = {
     Barrier.FULL: Fence.FULL,
     Barrier.READ: Fence.READ,
+    Barrier.STORES: Fence.STORES,
     Barrier.WRITE: Fence.WRITE,
 }
 

@@ -220,7 +220,7 @@ class _Walk:
         words, names = self.modelled.word.words, self.text.function_at
         first = not node.done and node.step == self.function.start
         return successors(
-            self.table, instruction, node.state, self._is_lock, words, names, names_values=first
+            self.table, instruction, node.state, self._is_lock, lambda _: words, names, first
         )
 
     def _goes_on(self, pc: int) -> int | None:
@@ -280,7 +280,9 @@ class _Walk:
                 continue
             try:
                 ways = list(
-                    successors(self.table, instruction, state, lambda *_: False, (), lambda _: "")
+                    successors(
+                        self.table, instruction, state, lambda *_: False, lambda _: (), lambda _: ""
+                    )
                 )
             except NotUnderstoodError as error:
                 self._not_covered(state.pc, str(error))

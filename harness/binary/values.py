@@ -18,7 +18,9 @@ _OFFSETS = 1 << 20  # no offset is so large: on x86 a number below -_OFFSETS is 
 # Another CPU's number, as it is in a lock word: no value that comes from elsewhere is equal to it.
 OTHER_CPU = 0xABC
 
-Taint = frozenset[int]  # addresses of the instructions that read the lock word
+# The instructions that read the lock word, by their addresses.  ~address: the value read there only
+# chose between others (see ``chosen``).
+Taint = frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,15 @@ class Value:
 
 
 UNKNOWN = Value()
+
+
+def chosen(taint: Taint) -> Taint:
+    """Return the taint of a value that reads of ``taint`` have chosen, and are no part of.
+
+    Armv8 lets a processor guess what a csel chooses: a load whose address it has chosen need not
+    wait, a store must.
+    """
+    return frozenset(one if one < 0 else ~one for one in taint)
 
 
 def constant(number: int) -> Value:

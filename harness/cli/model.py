@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``evtchn-harness model``: check, trace, export, report; binary is in a file of its own."""
+"""``evtchn-harness model``: check, trace, export, report; binary and litmus are beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from harness.cli import binary, echo, print_json
+from harness.cli import binary, echo, litmus, print_json
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.promela import export
 from harness.model.explore.search import Limits, Progress
@@ -35,6 +35,7 @@ def command() -> None:
 
 
 command.add_command(binary.command)
+command.add_command(litmus.command)
 
 _flavour = click.option(
     "--flavour", type=click.Choice(list(LOCKS)), default="counter", show_default=True

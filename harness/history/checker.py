@@ -122,6 +122,7 @@ class _Found:
         self.in_flight += columns.row[new & (columns.ret == NEVER)].tolist()
         findings = judged.findings
         self.undecided.append(findings.undecided[findings.undecided >= first_row])
+        self.undecided.append(judged.piece.past.given_up)
         for property_, culprit in sorted(findings.violations, key=lambda v: (v[1], v[0])):
             if (property_, culprit) in self._seen:
                 continue

@@ -174,7 +174,7 @@ def ways_of(table: Table, case: Case, start: Start) -> Sequence[Way]:
             if way.state is not None
             for after in successors(
                 table, instruction, way.state, lambda place, _: place == start.data,
-                (start.word,), hex, names_values=False,
+                lambda _: (start.word,), hex, names_values=False,
             )
         ]  # fmt: skip
     return ways

@@ -122,8 +122,9 @@ def test_tiny_histories_are_of_both_sorts() -> None:
 @pytest.mark.slow
 def test_pieces_give_the_verdict_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     # An operation under way at a border began long before what explains its answer (292); an
-    # allocation is under way, and the close before it is needed (3739).
-    seeds = (*range(30), 292, 3739)
+    # allocation is under way, and the close before it is needed (3739); a bind to a vCPU is under
+    # way that began while the answer was made (11400, 30739).
+    seeds = (*range(30), 292, 3739, 11400, 30739)
     whole = {seed: check(generate(recipe(seed))).verdict for seed in seeds}
     bad = [inject(recipe(seed, crash=False), "send refused") for seed in range(30)]
     monkeypatch.setattr(checker, "PIECE", 64)

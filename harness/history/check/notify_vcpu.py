@@ -91,22 +91,13 @@ def _answers(piece: Piece) -> tuple[Int64, Int64]:
     # What bound a port to a vCPU is not carried from piece to piece.
     raw &= columns.row[lifetimes.alloc] >= piece.past.first_row
     there &= raw[lifetime] & (lifetimes.close_low[lifetime] > columns.ret[status])
-    there &= columns.call[status] < _unknown_since(piece)[channel]
     return status[there], channel[there]
 
 
-def _unknown_since(piece: Piece) -> Int64:
-    """Return, by channel, when a bind to a vCPU of unknown effect was called first, or NEVER."""
-    columns, lifetimes = piece.columns, piece.lifetimes
-    since = np.full(len(lifetimes.keys) + 1, NEVER)  # the last one: of FOREIGN
-    index = np.flatnonzero((columns.op == Op.BIND_VCPU) & effect_unknown(columns))
-    np.minimum.at(since, lifetimes.find(piece.ports.local[index]), columns.call[index])
-    return since
-
-
 def _writes(piece: Piece) -> _Writes:
+    """Return the writes.  One of unknown effect may come at any time after its call, or never."""
     columns, lifetimes = piece.columns, piece.lifetimes
-    binds = np.flatnonzero(vcpu_binds(columns, piece.ports) & ~effect_unknown(columns))
+    binds = np.flatnonzero(vcpu_binds(columns, piece.ports))
     channel = lifetimes.find(piece.ports.local[binds])
     binds, channel = binds[channel != FOREIGN], channel[channel != FOREIGN]
     op = columns.op[lifetimes.alloc]
@@ -116,7 +107,8 @@ def _writes(piece: Piece) -> _Writes:
     channel = np.concatenate([lifetimes.channel, channel])
     vcpu = np.concatenate([initial, columns.arg[binds].astype(np.int64)])
     axis = lifetimes.axis
-    ret = axis.at(channel, columns.ret[operation])
+    ends = np.where(effect_unknown(columns), NEVER, columns.ret)
+    ret = axis.at(channel, ends[operation])
     order = np.argsort(ret, kind="stable")
     call = axis.at(channel, columns.call[operation])
     return _Writes(call[order], ret[order], vcpu[order])

@@ -29,6 +29,7 @@ class Past:
     unknown: Int64 = field(default_factory=_none)  # with connections that are not known
     first_row: int = 0  # of the operations that are not carried over
     judged: int = -NEVER  # ns: deliveries that returned before this have been judged
+    given_up: Int64 = field(default_factory=_none)  # rows: under way for too long, not judged
     load_end: int = -NEVER  # ns: when the last operation that is no close was called
 
 

@@ -12,6 +12,9 @@ Operations that return later count as in flight: the beginning of a history is i
     piece 1     ===============
     piece 2        o  o   ooooo ===============                    o: carried over
     piece 3              o       o  o  oo  oooo ===============
+
+What explains the answer of an operation is everything since its call.  One that is under way while
+very many others are called is given up: it counts as one that never returned, and as undecided.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from harness.history.format.columns import NEVER, Bool, Columns, Int64, concaten
 from harness.history.format.record import Op
 
 _OVERLAP = 2_000  # operations looked at again, for contradictions across the border
+_LONGEST = 1 << 19  # operations called while one is under way; with more, it is given up
 _EVENTS = 64  # causes, deliveries and enables kept for each open port
 
 
@@ -48,8 +52,10 @@ def stream(pieces: Iterable[Columns], scope: Scope) -> Iterator[JudgedPiece]:
         judged = judge(columns, replace(scope, horizon=horizon), final=final, past=past)
         yield judged
         if not final:
+            columns, given_up = _without_longest(columns, horizon)
             keep = _needed(judged, _since(columns, horizon))
             past = _left_behind(judged, keep, past, int(columns.row[-1]) + 1, horizon)
+            past = replace(past, given_up=given_up)
             late = (columns.ret > horizon) | _recent(columns)
             carried = columns.take(np.isin(columns.row, judged.piece.columns.row[keep]) | late)
 
@@ -80,6 +86,17 @@ def _left_behind(judged: JudgedPiece, keep: Bool, past: Past, first_row: int, ho
         judged=horizon,
         load_end=load_end(columns),
     )
+
+
+def _without_longest(columns: Columns, horizon: int) -> tuple[Columns, Int64]:
+    """Return ``columns`` in which what is under way for too long never returns, and its rows.
+
+    All that was judged so far took it for under way, so this contradicts nothing.  A reader's RECV
+    may wait as long as it likes: what explains it is kept with its port.
+    """
+    under_way = (columns.ret > horizon) & (columns.ret != NEVER) & (columns.op != Op.RECV)
+    longest = under_way & (columns.row <= columns.row[-1] - _LONGEST)
+    return replace(columns, ret=np.where(longest, NEVER, columns.ret)), columns.row[longest]
 
 
 def _recent(columns: Columns) -> Bool:
@@ -121,12 +138,17 @@ def _needed(judged: JudgedPiece, since: int) -> Bool:
 
 
 def _succeeded(judged: JudgedPiece, since: int) -> Bool:
-    """Say which lifetimes were followed by a certain one on the same port before ``since``."""
+    """Say which lifetimes were followed by another one on the same port before ``since``.
+
+    It has then ended, whichever close it was.  Of two allocations that overlap, of which the
+    second is doubtful, the order is not known.
+    """
     lifetimes, columns = judged.piece.lifetimes, judged.piece.columns
-    count = len(lifetimes.alloc)
-    certain = ~lifetimes.doubtful & (columns.ret[lifetimes.alloc] < since)
+    call, ret = columns.call[lifetimes.alloc], columns.ret[lifetimes.alloc]
+    in_order = ~lifetimes.doubtful[1:] | (call[1:] > ret[:-1])
     same = lifetimes.channel[1:] == lifetimes.channel[:-1]
-    return np.asarray(np.append(certain[1:] & same, False)[:count], bool)
+    followed = same & in_order & (ret[1:] < since)
+    return np.asarray(np.append(followed, False)[: len(call)], bool)
 
 
 def _servers(judged: JudgedPiece, alive: Bool) -> Int64:

@@ -29,7 +29,7 @@ class AccessKind(Enum):
     LOAD = "read"
     STORE = "write"
     RMW = "atomic"  # atomic read-modify-write
-    LOCAL = "local"  # no access to memory: an interrupt is taken, a function returns
+    LOCAL = "local"  # no access to memory: an interrupt is taken, a function returns, a barrier
 
 
 class Fence(Enum):
@@ -39,6 +39,8 @@ class Fence(Enum):
     FULL = "full"  # smp_mb(): dmb ish; mfence or a locked access
     READ = "read"  # smp_rmb(): dmb ishld
     WRITE = "write"  # smp_wmb(): dmb ishst
+    STORES = "stores"  # dsb ishst: earlier stores come before all that is later
+    INSTRUCTIONS = "instructions"  # isb(): what is later waits until the way here is decided
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,23 @@ class AtomicStep:
     after: Fence = Fence.NONE
     observe: str = ""  # the register that keeps the value read
     after_value_of: tuple[str, ...] = ()  # the steps whose values its address or data is made of
+    depends: Dependencies | None = None  # the same and more, exactly; None: see Dependencies
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """The steps, by name, on whose values a step depends.
+
+    A step without it depends on ``after_value_of`` (its address if it only reads, otherwise its
+    data), and its way is decided by each earlier step that has a branch with a condition.
+    """
+
+    address: frozenset[str] = frozenset()
+    data: frozenset[str] = frozenset()
+    way: frozenset[str] = frozenset()  # a branch before it looks at them
+    # Those that only chose between values (csel, a compare-and-swap that succeeded): on Arm, a
+    # store and an isb wait for them, a load does not ("pick dependencies").
+    picked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

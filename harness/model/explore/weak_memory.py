@@ -4,7 +4,9 @@
 A thread has a window: the accesses that it has fetched and not yet performed, in program order.
 It fetches along a path that it guesses, as a processor that predicts branches does.  An access
 that decides a branch is performed only when the value agrees with the guess; a thread whose
-guess never comes true is one that the processor would have rolled back.  Threads of one role are
+guess never comes true is one that the processor would have rolled back.  The same holds of a
+load that a later load of its word has overtaken: it must find the same store there, so until then
+no other thread writes the word.  Threads of one role are
 interchangeable.  Every thread runs its program once: what is proved here is proved for so many
 operations that overlap, and each of them runs once.
 """
@@ -13,12 +15,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations_with_replacement
 
 from harness.model.explore.formula import compile_numpy, names_of
-from harness.model.explore.memory_model import Access, MemoryModel, Wait, wait
+from harness.model.explore.memory_model import Access, MemoryModel, Wait, accesses, wait
 from harness.model.explore.program import (
     DONE,
     AccessKind,
@@ -43,11 +45,20 @@ class GuessedAccess:
     step: AtomicStep
     branch: Branch
     adds: tuple[tuple[str, int], ...] = ()
+    overtaken: bool = False  # a later load of its word was performed before it
+
+    @property
+    def changes(self) -> bool:
+        """Whether it writes anything: a compare-and-swap that failed does not."""
+        return self.access.writes and bool(self.adds or self.branch.sets)
 
 
 # (window: numbers of accesses in program order, next step to fetch, registers)
 _Thread = tuple[tuple[int, ...], str, tuple[tuple[str, int], ...]]
 _State = tuple[tuple[int, ...], tuple[tuple[_Thread, ...], ...]]  # memory, threads by role
+# (position in the window, own stores that the value is from, positions of overtaken loads)
+_Performable = tuple[int, tuple[int, ...], tuple[int, ...]]
+_Moved = tuple[_State, _State, tuple[int, int, int]]  # before, after, and what was done
 
 
 @dataclass(frozen=True)
@@ -94,35 +105,27 @@ class _Machine:
         self.constants = dict(system.constants)
         self.ops: list[GuessedAccess] = []
         self._numbers: dict[tuple[int, str, int], tuple[int, ...]] = {}
+        self._overtaken: dict[GuessedAccess, int] = {}
         for number, program in enumerate(self.programs):
             self._compile(number, program)
         # These depend on few values, and are asked for the same values again and again.
         self._performable = cache(self._find_performable)
+        self._held = cache(self._find_held)
         self._effect = cache(self._find_effect)
         self._settle = cache(self._find_settled)
 
     def _compile(self, number: int, program: Program) -> None:
         for step in program.steps:
-            assert step.kind is not AccessKind.LOCAL, f"{step.name}: not an access"
             for choice, branch in enumerate(step.branches):
-                access = Access(
-                    step.kind,
-                    step.word,
-                    step.name,
-                    decides=any(b.when for b in step.branches),
-                    needs=step.after_value_of,
-                    acquire="acquire" in step.tags,
-                    release="release" in step.tags,
-                )
                 adds = tuple((name, self.system.constant(value)) for name, value in branch.adds)
-                ops = [GuessedAccess(access, step, branch, adds)]
-                if step.before is not Fence.NONE:
-                    ops.insert(0, GuessedAccess(Access(step.before), step, branch))
-                if step.after is not Fence.NONE:
-                    ops.append(GuessedAccess(Access(step.after), step, branch))
                 first = len(self.ops)
-                self.ops += ops
+                for access in accesses(self.memory, step, branch):
+                    self.ops.append(GuessedAccess(access, step, branch, adds))
                 self._numbers[number, step.name, choice] = tuple(range(first, len(self.ops)))
+        for op in self.ops[:]:
+            if op.access.kind is AccessKind.LOAD and op not in self._overtaken:
+                self._overtaken[op] = len(self.ops)
+                self.ops.append(replace(op, overtaken=True))
 
     # -- threads ---------------------------------------------------------------------------
 
@@ -137,10 +140,7 @@ class _Machine:
         window, at, registers = thread
         kept: list[int] = []
         for position, op in enumerate(window):
-            fence = isinstance(self.ops[op].access.kind, Fence)
-            if not fence or any(
-                wait(self.memory, self.ops[o].access, self.ops[op].access) is Wait.YES for o in kept
-            ):
+            if not isinstance(self.ops[op].access.kind, Fence) or self._orders(op, tuple(kept)):
                 kept.append(window[position])
         window = tuple(kept)
         if at == DONE or len(window) >= _WINDOW:
@@ -152,36 +152,73 @@ class _Machine:
             then = DONE if branch.then == program.steps[0].name else branch.then
             yield from self._fetched(role, (window + more, then, registers))
 
-    def _find_performable(self, window: tuple[int, ...]) -> tuple[tuple[int, int | None], ...]:
-        """Return the positions in the window whose access may be performed now.
+    def _orders(self, fence: int, earlier: tuple[int, ...]) -> bool:
+        """Say whether ``fence`` has something left to order."""
+        barrier = self.ops[fence].access
+        if any(wait(self.memory, self.ops[op].access, barrier) is Wait.YES for op in earlier):
+            return True
+        return barrier.kind is Fence.INSTRUCTIONS and any(
+            self._lacks_address(op, earlier[:position]) for position, op in enumerate(earlier)
+        )
 
-        With each: the thread's own store from which it takes its value, if there is one.
+    def _find_performable(self, window: tuple[int, ...]) -> tuple[_Performable, ...]:
+        """Return the accesses of the window that may be performed now."""
+        found = (self._ready(window, position) for position in range(len(window)))
+        return tuple(performable for performable in found if performable is not None)
+
+    def _ready(self, window: tuple[int, ...], position: int) -> _Performable | None:
+        access = self.ops[window[position]].access
+        if isinstance(access.kind, Fence):
+            return None
+        stores: list[int] = []  # positions of the own stores that it takes its value from
+        loads: list[int] = []  # of earlier loads of the word
+        for before in range(position):
+            relation = wait(self.memory, self.ops[window[before]].access, access)
+            if relation is Wait.YES:
+                return None
+            # A store waits until the addresses of all earlier accesses are known.
+            if access.writes and self._lacks_address(window[before], window[:before]):
+                return None
+            if relation is Wait.FORWARD:
+                stores.append(before)
+            elif relation is Wait.SAME:
+                loads.append(before)
+        if stores:  # the youngest one wins
+            youngest = stores[-1]
+            store = self.ops[window[youngest]]
+            if self._lacks(store.access.needs, window[:youngest]):
+                return None
+            own = access.acquire and store.access.atomic  # it waits for that access's own read
+            if own and any(self.ops[window[load]].step is store.step for load in loads):
+                return None
+            loads = [load for load in loads if load > youngest]
+        return position, tuple(window[store] for store in stores), tuple(loads)
+
+    def _lacks(self, needs: frozenset[str], earlier: tuple[int, ...]) -> bool:
+        """Say whether one of the values ``needs`` is still to be read."""
+        return bool(needs) and any(self.ops[op].access.name in needs for op in earlier)
+
+    def _lacks_address(self, op: int, earlier: tuple[int, ...]) -> bool:
+        return self._lacks(self.ops[op].access.address, earlier)
+
+    def _find_held(self, window: tuple[int, ...]) -> frozenset[str]:
+        """Return the words that no other thread may write, or a value read there were not the same.
+
+        A word is not held while an own store is pending from which the value was taken.
         """
-        return tuple(self._ready(window))
-
-    def _ready(self, window: tuple[int, ...]) -> Iterator[tuple[int, int | None]]:
-        for position, op in enumerate(window):
-            access = self.ops[op].access
-            if isinstance(access.kind, Fence):
-                continue
-            source: int | None = None
-            free = True
-            for before in range(position):
-                earlier = self.ops[window[before]].access
-                relation = wait(self.memory, earlier, access)
-                blind = self._lacks_value(earlier, window[:before])  # its address is not known
-                if relation is Wait.FORWARD:
-                    source = window[before]  # the youngest store wins
-                    free = free and not blind
-                # A store waits until the addresses of all earlier loads are known.
-                unknown = blind and earlier.kind is AccessKind.LOAD and access.writes
-                free = free and relation is not Wait.YES and not unknown
-            if free:
-                yield position, source
-
-    def _lacks_value(self, access: Access, earlier: tuple[int, ...]) -> bool:
-        """Say whether a value of which ``access`` is made is still to be read."""
-        return any(self.ops[op].access.name in access.needs for op in earlier)
+        stored: set[str] = set()
+        reads: set[AtomicStep] = set()
+        held: set[str] = set()
+        for number in window:
+            op = self.ops[number]
+            if op.access.reads and op.access.atomic:
+                reads.add(op.step)
+            half_done = op.access.writes and op.access.atomic and op.step not in reads
+            if (half_done or op.overtaken) and op.access.word not in stored:
+                held.add(op.access.word)
+            if op.access.writes:
+                stored.add(op.access.word)
+        return frozenset(held)
 
     # -- states ----------------------------------------------------------------------------
 
@@ -204,37 +241,56 @@ class _Machine:
                     continue  # a thread in the same state was looked at before
                 window, at, registers = thread
                 rest = threads[:index] + threads[index + 1 :]
-                for position, source in self._performable(window):
+                for position, sources, loads in self._performable(window):
                     op = window[position]
-                    effect = self._effect(op, source, values)
+                    if self.ops[op].changes and self._is_held(op, number, rest, roles):
+                        continue
+                    effect = self._effect(op, sources, values)
                     if effect is None:
                         continue
                     after, observed = effect
-                    left = window[:position] + window[position + 1 :]
+                    first = list(window[:position])
+                    for load in loads:
+                        first[load] = self._overtaken.get(self.ops[first[load]], first[load])
+                    left = (*first, *window[position + 1 :])
                     kept = tuple(sorted(registers + observed)) if observed else registers
                     for settled in self._settle(number, (left, at, kept)):
                         group = tuple(sorted((*rest, settled)))
                         others = (*roles[:number], group, *roles[number + 1 :])
                         yield (number, op, position), (after, others)
 
+    def _is_held(
+        self, op: int, role: int, rest: tuple[_Thread, ...], roles: tuple[tuple[_Thread, ...], ...]
+    ) -> bool:
+        """Say whether a thread other than the one of ``role`` keeps the word of ``op`` as it is."""
+        others = (group if n != role else rest for n, group in enumerate(roles))
+        word = self.ops[op].access.word
+        return any(word in self._held(thread[0]) for group in others for thread in group)
+
     def _find_effect(
-        self, number: int, source: int | None, values: tuple[int, ...]
+        self, number: int, sources: tuple[int, ...], values: tuple[int, ...]
     ) -> tuple[tuple[int, ...], tuple[tuple[str, int], ...]] | None:
         """Return memory after an access, and what it has read; None: its guess is not true now.
 
-        ``source`` is the thread's own store, not performed yet, from which a load takes its value.
+        ``sources``: the thread's own stores, not performed yet, that a load takes its value from.
         """
         op = self.ops[number]
         names = dict(zip(self.variables, values, strict=True))
-        seen = names if source is None else names | dict(self.ops[source].branch.sets)
-        if op.branch.when and not _holds(op.branch.when, seen, self.constants):
+        seen = names if not sources else dict(names)
+        for source in sources:
+            self._write(seen, self.ops[source])
+        if op.access.reads and op.branch.when and not _holds(op.branch.when, seen, self.constants):
             return None
-        observed = ((op.step.observe, seen[op.step.word]),) if op.step.observe else ()
+        observes = op.step.observe and op.access.reads
+        observed = ((op.step.observe, seen[op.step.word]),) if observes else ()
         if op.access.writes:
-            for name, value in op.adds:
-                names[name] += value
-            names.update(op.branch.sets)
+            self._write(names, op)
         return tuple(names.values()), observed
+
+    def _write(self, names: dict[str, int], op: GuessedAccess) -> None:
+        for name, value in op.adds:
+            names[name] += value
+        names.update(op.branch.sets)
 
     # -- search ----------------------------------------------------------------------------
 
@@ -303,15 +359,37 @@ class _Machine:
         state: _State,
         parents: Mapping[_State, tuple[_State, tuple[int, int, int]] | None],
     ) -> tuple[TraceStep, ...]:
-        path: list[tuple[_State, _State, tuple[int, int, int]]] = []
+        path: list[_Moved] = []
         came = parents[state]
         while came is not None:
             path.append((came[0], state, came[1]))
             state = came[0]
             came = parents[state]
         path.reverse()
+        path = self._joined(path)
         names = [self._labels(number, group) for number, group in enumerate(state[1])]
         return tuple(self._move(before, after, move, names) for before, after, move in path)
+
+    def _joined(self, path: list[_Moved]) -> list[_Moved]:
+        """Return ``path`` with an atomic access told once if its read and its write follow."""
+        joined: list[_Moved] = []
+        for before, after, move in path:
+            if joined and self._completes(joined[-1], (before, after, move)):
+                start, _, (role, _, position) = joined.pop()
+                joined.append((start, after, (role, move[1], position)))
+            else:
+                joined.append((before, after, move))
+        return joined
+
+    def _completes(self, read: _Moved, write: _Moved) -> bool:
+        """Say whether the two are the read and the write of one atomic access of one thread."""
+        (first_role, first, _), (role, second, _) = read[2], write[2]
+        one, other = self.ops[first], self.ops[second]
+        if first_role != role or one.step is not other.step or not other.access.writes:
+            return False
+        (reader,) = (Counter(read[1][1][role]) - Counter(read[0][1][role])).elements()
+        (writer,) = (Counter(write[0][1][role]) - Counter(write[1][1][role])).elements()
+        return one.access.reads and reader == writer
 
     def _labels(self, number: int, group: tuple[_Thread, ...]) -> list[tuple[str, _Thread]]:
         name = self.system.roles[number].name
@@ -335,10 +413,14 @@ class _Machine:
         names[role][place] = (label, new)
         op = self.ops[number]
         access = f"{op.step.kind.value} {op.step.word}"
-        if op.step.observe:
-            access += f" = {dict(set(new[2]) - set(old[2]))[op.step.observe]}"
-        access += "".join(f", {n} {'+' if v >= 0 else '-'}= {abs(v)}" for n, v in op.adds)
-        access += "".join(f", {n} = {v}" for n, v in op.branch.sets)
+        observed = dict(set(new[2]) - set(old[2]))
+        if op.step.observe in observed:
+            access += f" = {observed[op.step.observe]}"
+        if op.access.writes:
+            access += "".join(f", {n} {'+' if v >= 0 else '-'}= {abs(v)}" for n, v in op.adds)
+            access += "".join(f", {n} = {v}" for n, v in op.branch.sets)
+        elif op.access.atomic:
+            access += ", reads it"
         if op.branch.when:
             access += f", finds {op.branch.when}"
         overtaken = [self.ops[o].step for o in old[0][:position] if self.ops[o].access.word]

@@ -59,6 +59,17 @@ def test_a_move_that_never_returned_may_have_happened_at_any_time() -> None:
     assert not found(threads((0, rows), (0, [flying])))
 
 
+@pytest.mark.parametrize(("called", "vcpu"), [(65, 3), (65, 2), (75, 3)])
+def test_a_move_that_never_returned_explains_no_answer_from_before_its_call(
+    called: int, vcpu: int
+) -> None:
+    """While the answer was made it may have happened: STATUS and the move overlap."""
+    rows = [SELF, (60, 70, Op.STATUS, 1, 0, 1 | vcpu << 8, R)]
+    flying: Row = (called, 0, Op.BIND_VCPU, 1, 3, 0, R)
+    explained = called < 70 and vcpu == 3
+    assert bool(found(threads((0, rows), (0, [flying])))) is not explained
+
+
 def test_the_kernel_may_move_its_own_ports() -> None:
     alloc: Row = (10, 20, Op.ALLOC_UNBOUND, DOMID_SELF, DOMID_SELF, 1, D)
     assert not found(threads((0, [alloc, (50, 60, Op.STATUS, 1, 0, 1 | 1 << 8, R)])))

@@ -53,12 +53,9 @@ def random_program(seed: int) -> tuple[Thread, ...]:
     threads: list[Thread] = []
     for _ in range(choose.choice((2, 2, 3))):
         thread: list[Instruction] = []
-        loaded: list[str] = []
         for position in range(choose.choice((2, 3)) if len(threads) < 2 else 2):
             word = choose.choice(WORDS[:2] if choose.random() < 0.8 else WORDS)
-            loads = choose.random() < 0.5 and word not in loaded
-            if loads:
-                loaded.append(word)
+            loads = choose.random() < 0.5
             earlier = [n for n in range(position) if thread[n].kind is AccessKind.LOAD]
             needs = choose.choice(earlier) if earlier and choose.random() < 0.4 else None
             fences = (Fence.NONE,) * 5 + (Fence.FULL, Fence.READ, Fence.WRITE)
@@ -258,10 +255,17 @@ def _consistent(
     if not _acyclic(same_word | rf | co | fr):
         return False
     external = {(a, b) for a, b in rf | co | fr if a[0] != b[0]}
+    hazards = {  # an earlier load of the word comes before what overwrites what a later one read
+        (first, after)
+        for first, second in same_word
+        if events[first].kind is AccessKind.LOAD and events[second].kind is AccessKind.LOAD
+        for read, after in external
+        if read == second and (read, after) in fr
+    }
     forwarded = {  # data; rfi
         ((w[0], events[w].needs), r) for w, r in rf if w[0] == r[0] and events[w].needs is not None
     }
-    return _acyclic(external | local | forwarded)  # type: ignore[operator]
+    return _acyclic(external | local | forwarded | hazards)  # type: ignore[arg-type]
 
 
 def _acyclic(pairs: Pairs) -> bool:
