@@ -278,17 +278,18 @@ def successors(
     words: Sequence[int],
     names: Callable[[int], str],
     names_values: bool = True,
+    made: Callable[..., Machine] = Machine,
 ) -> Iterator[Outcome]:
     """Yield every way in which ``instruction`` may go on from ``state``.
 
     ``names_values``: a value of which nothing is known gets a name, for it may be the address of
-    the lock.  Without, there are fewer states.
+    the lock.  Without, there are fewer states.  ``made`` makes the CPU that runs it.
     """
     after = instruction.address + instruction.size
     waiting: list[tuple[int, ...]] = [()]
     while waiting:
         choices = waiting.pop()
-        machine = Machine(state, lock, words, names, choices, after, names_values)
+        machine = made(state, lock, words, names, choices, after, names_values)
         try:
             table.run(machine, instruction)
         except _More as more:
