@@ -10,10 +10,12 @@ from harness.binary.copies import Text
 from harness.binary.judge import MEMORY, document, judge
 from harness.binary.publish.verdict import Publishing, published
 from harness.binary.tables import table_of
+from harness.hypervisor.symbols import symbols
 from harness.model.explore.memory_model import MemoryModel
 from tests.binary.toy_locks import toy
 
 ARCHES = list(Arch)
+_SWITCH = ("-DSWITCH", "-fjump-tables", "--param=case-values-threshold=4")
 
 
 def found(arch: Arch, *flags: str, memory: MemoryModel | None = None) -> tuple[Publishing, ...]:
@@ -114,6 +116,36 @@ def test_an_access_that_is_not_understood_is_not_passed(arch: Arch, mnemonic: st
     ones = published(text, table, MEMORY[arch])
     assert "refuted" not in {one.verdict for one in ones}
     assert any(mnemonic in gap.why for one in ones for gap in one.not_covered)
+
+
+@pytest.mark.parametrize("size", ["-O2", "-Os"])
+def test_a_jump_through_a_table_is_followed(size: str) -> None:
+    flags = (*_SWITCH, size)
+    elf = toy(Arch.ARM64, "counter", "-DPUBLISHES", *flags)
+    symbol = symbols(elf)["do_event_channel_op"]
+    code = Text(elf, Arch.ARM64).between(symbol.address, symbol.address + symbol.size)
+    assert "br" in {instruction.mnemonic for instruction in code}
+    good = found(Arch.ARM64, *flags)
+    assert {one.verdict for one in good} == {"as modelled"}
+    reads = next(one for one in good if one.caller == "do_event_channel_op")
+    assert {step for _, step in reads.accesses} >= {"reads the bucket of the port"}
+    bad = found(Arch.ARM64, *flags, "-DFAULT_NO_RMB")
+    assert ("valid_evtchns", "do_event_channel_op") in refuted(bad)
+
+
+def test_a_jump_to_nobody_knows_where_is_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Text, "constants", lambda *_: b"")
+    ones = found(Arch.ARM64, *_SWITCH)
+    (bad,) = [one for one in ones if one.not_covered]
+    assert (bad.caller, bad.verdict) == ("do_event_channel_op", "not covered")
+    assert "br" in bad.not_covered[0].why
+
+
+def test_who_only_says_that_a_port_is_valid_is_not_covered() -> None:
+    """Its callers read the bucket: whether they do so in order is not looked at."""
+    ones = found(Arch.ARM64, "-DOUT_OF_LINE")
+    bad = {one.caller for one in ones if one.verdict == "not covered"}
+    assert bad == {"port_is_valid"}
 
 
 @pytest.mark.parametrize("arch", ARCHES)

@@ -18,6 +18,7 @@ from harness.binary import arm64, x86
 from harness.binary.copies import Text
 from harness.binary.events import Barrier
 from harness.binary.machine import NotUnderstoodError, State, successors
+from harness.binary.publish.jump_table import targets
 from harness.binary.publish.traced import Access, Origins, TracedMachine, join
 from harness.binary.tables import Table
 from harness.binary.values import UNKNOWN
@@ -121,6 +122,8 @@ class _Walk:
     def _ran(self, instruction: capstone.CsInsn, state: State) -> list[State]:
         if _calls_pointer(instruction):
             return self._called_pointer(instruction, state)
+        if instruction.mnemonic == "br":
+            return self._jumped(instruction, state)
         ways = successors(
             self.table,
             instruction,
@@ -147,6 +150,17 @@ class _Walk:
         self.noted.append("")
         machine.returned_from("", self.clobbered)
         return [State(after, tuple(sorted(machine.registers.items())))]
+
+    def _jumped(self, instruction: capstone.CsInsn, state: State) -> list[State]:
+        places = targets(self.text, instruction, self._number)
+        if not places or not all(self.text.contains(self.function, one) for one in places):
+            raise NotUnderstoodError(f"{instruction.mnemonic} {instruction.op_str}: goes anywhere")
+        return [State(place, state.registers, state.flags) for place in places]
+
+    def _number(self, address: int, register: str) -> int | None:
+        """Return the number that ``register`` holds when the instruction at ``address`` begins."""
+        state = self.states.get(address)
+        return dict(state.registers).get(register, UNKNOWN).number if state is not None else None
 
     def _passed(self, instruction: capstone.CsInsn, state: State, why: str) -> list[State]:
         """Go on behind what is not understood: of memory nothing is known any more, and of all

@@ -41,6 +41,7 @@ class Publication:
     data: Part
     writers: tuple[str, ...]
     readers: tuple[str, ...]
+    called: tuple[str, ...] = ()  # functions that read the data, where they are not inlined
     elements: str = ""  # the type of what the data points to, if that is data as well
     fixed_by: str = ""  # upstream's commit that put the order right
 
@@ -54,6 +55,7 @@ PUBLICATIONS = (
         Part("domain", "evtchn_group"),
         ("evtchn_allocate_port",),
         ("port_is_valid",),
+        called=("evtchn_from_port",),
         elements="evtchn * *",
         fixed_by="112992b05b2d",
     ),

@@ -123,7 +123,7 @@ class _Function:
             self.found.understood += instruction.address not in self.flow.gaps
 
     def judged(self, writes: bool) -> Publishing:
-        search = Search(self.text, self.flow, self._is_flag, self._is_data)
+        search = Search(self.text, self.flow, self._is_flag, self._is_data, self.row.called)
         pairs = search.written() if writes else search.read(self.copies, self.flag is None)
         # What is not understood may be an access that is looked for, wherever it is.
         for address, why in sorted(self.flow.gaps.items()):
@@ -133,6 +133,10 @@ class _Function:
             places = [pc for low, high in copy.ranges for pc in range(low, high)]
             if not any(pc in self.flow.done for pc in places):
                 self._not_covered(copy.ranges[0][0], "no way that is understood leads there")
+        itself = self.found.caller in self.row.readers
+        if itself and not writes and not pairs and self.memory is MemoryModel.ARM:
+            why = "it is not inlined, and what its callers read behind it is not followed"
+            self._not_covered(self.found.address, why)
         for pair in pairs:
             self._judge(pair, writes)
         return self.found

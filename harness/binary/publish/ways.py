@@ -37,8 +37,11 @@ Test = Callable[[Access], bool]
 class Search:
     """Looks for the ways in one function."""
 
-    def __init__(self, text: Text, flow: Flow, is_flag: Test, is_data: Test) -> None:
-        self.flow, self.is_flag, self.is_data = flow, is_flag, is_data
+    def __init__(
+        self, text: Text, flow: Flow, is_flag: Test, is_data: Test, called: Collection[str] = ()
+    ) -> None:
+        """``called``: functions that read data."""
+        self.flow, self.is_flag, self.is_data, self.called = flow, is_flag, is_data, called
         self.orders = Orders(text)
 
     def written(self) -> list[Pair]:
@@ -84,19 +87,30 @@ class Search:
     ) -> tuple[_Reading, tuple[int, ...]]:
         """Return ``node`` after its instruction; note the data that the instruction reads."""
         for what in self.flow.done[node.pc].what:
-            if isinstance(what, Access) and what.did is not Did.WRITES:
-                if self.is_data(what) and node.flag and (what.address, node.ordered) not in met:
-                    met.add((what.address, node.ordered))
-                    found.append(Pair(node.by, what, way, True, node.ordered))
-                elif self.is_flag(what):
+            read = self._read(what, node.pc)
+            if read is not None:
+                if self.is_data(read) or isinstance(what, str):
+                    if node.flag and (read.address, node.ordered) not in met:
+                        met.add((read.address, node.ordered))
+                        found.append(Pair(node.by, read, way, True, node.ordered))
+                elif self.is_flag(read):
                     copy = _copy_at(copies, node.pc)
                     again = node.flag and node.ordered and copy is not None and copy == node.copy
-                    ordered = again or what.after in (Barrier.ACQUIRE, Barrier.FULL)
-                    node, way = _Reading(node.pc, True, ordered, what, copy), (node.pc,)
+                    ordered = again or read.after in (Barrier.ACQUIRE, Barrier.FULL)
+                    node, way = _Reading(node.pc, True, ordered, read, copy), (node.pc,)
                     continue
             if node.flag and self.orders.reads(what):
                 node = _Reading(node.pc, True, True, node.by, node.copy)
         return node, way
+
+    def _read(self, what: Access | Barrier | str, pc: int) -> Access | None:
+        """Return the access that reads, which a call of a function may stand for."""
+        if isinstance(what, Access):
+            return what if what.did is not Did.WRITES else None
+        named = isinstance(what, str) and not isinstance(what, Barrier)
+        return (
+            Access(pc, Did.READS, 0, None, frozenset()) if named and what in self.called else None
+        )
 
     def _to_flag(self, store: Access) -> Iterator[Pair]:
         told = set[bool]()

@@ -35,7 +35,12 @@ struct domain {
 #define after_flag() rmb_()
 #endif
 
-static inline __attribute__((always_inline)) int port_is_valid(struct domain *d, unsigned int p)
+#ifdef OUT_OF_LINE
+static __attribute__((__noinline__))
+#else
+static inline __attribute__((always_inline))
+#endif
+int port_is_valid(struct domain *d, unsigned int p)
 {
     if ( p >= read_flag(&d->valid_evtchns) )
         return 0;
