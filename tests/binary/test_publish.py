@@ -99,10 +99,21 @@ def test_a_flag_that_is_written_first_is_refuted_everywhere(
     assert (
         departure.binary == "the queue's head is written behind control_block, which publishes it"
     )
-    first, second, *order = departure.trace
-    assert "writes control_block" in first and "writes the queue's head" in second
-    assert departure.instruction in second
-    assert any("reader: read data = 0" in line for line in order)
+    first, second, third = departure.trace
+    assert first.endswith(")") and ": writes control_block (event_fifo.c:" in first
+    assert second == "another CPU reads control_block: it is set"
+    assert third == "another CPU reads the queue's head: it is not there yet"
+
+
+def test_who_does_what_is_told_in_the_order_of_events() -> None:
+    ones = found(Arch.ARM64, "-DFAULT_NO_RMB")
+    (departure,) = [d for one in ones if one.caller == "evtchn_status" for d in one.departures]
+    read, written, flag, last = departure.trace
+    assert read.startswith(f"{departure.address:#x} {departure.instruction}: ")
+    assert "before its own read of valid_evtchns: it is not there yet" in read
+    assert written == "another CPU writes the bucket of the port"
+    assert flag == "another CPU writes valid_evtchns"
+    assert ": reads valid_evtchns (event.h:" in last and last.endswith(": it is set")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from harness.model.explore.memory_model import MemoryModel
@@ -25,26 +26,22 @@ from harness.model.explore.trace import TraceStep
 from harness.model.explore.weak_memory import explore_weak
 
 _CLAIM = "who sees the flag sees the data"
-_IN_ORDER = "as it should be, with a barrier"
+_SET, _NOT_YET = "it is set", "it is not there yet"
 
 
 @functools.lru_cache(maxsize=256)
 def missed(
-    writes: bool,
-    flag_first: bool,
-    ordered: bool,
-    memory: MemoryModel,
-    told: tuple[str, str],
-) -> tuple[TraceStep, ...] | None:
-    """Return how a CPU under ``memory`` sees the flag and misses the data; None: it cannot.
+    writes: bool, flag_first: bool, ordered: bool, memory: MemoryModel
+) -> tuple[TraceStep, ...]:
+    """Return how a CPU under ``memory`` sees the flag and misses the data; () if it cannot.
 
     ``writes``: the writer's side is lifted, else the reader's.  ``flag_first``: the order of its
-    accesses in the program; ``ordered``: a barrier is between them; ``told``: what they are.
+    accesses in the program; ``ordered``: a barrier is between them.
     """
     if writes:
-        writer, reader = _writer(flag_first, ordered, told), _reader(True, (_IN_ORDER, _IN_ORDER))
+        writer, reader = _writer(flag_first, ordered), _reader(True)
     else:
-        writer, reader = _writer(False, True, (_IN_ORDER, _IN_ORDER)), _reader(ordered, told)
+        writer, reader = _writer(False, True), _reader(ordered)
     system = System(
         "published",
         (Role(writer, 1), Role(reader, 1)),
@@ -53,21 +50,45 @@ def missed(
         returns_to_rest=False,
     )
     examples = explore_weak(system, memory).counterexamples
-    return examples[0].trace if examples else None
+    return examples[0].trace if examples else ()
 
 
-def _writer(flag_first: bool, ordered: bool, told: tuple[str, str]) -> Program:
+def lines(
+    trace: Sequence[TraceStep], writes: bool, told: Mapping[str, str], names: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return ``trace`` for people: who does what, in the order of events.
+
+    ``told``: what the lifted side does, ``names``: what they are called; each by "flag" and
+    "data".
+    """
+    lifted = "writer" if writes else "reader"
+    return tuple(_line(step, step.thread == lifted, told, names) for step in trace)
+
+
+def _line(
+    step: TraceStep, is_lifted: bool, told: Mapping[str, str], names: Mapping[str, str]
+) -> str:
+    does, _, what = step.step.partition(" ")
+    early = ""
+    if "EARLY" in step.access:
+        early = f", before its own {does} of {names['data' if what == 'flag' else 'flag']}"
+    line = told[what] if is_lifted else f"another CPU {does}s {names[what]}"
+    seen = f": {_SET if what == 'flag' else _NOT_YET}" if does == "read" else ""
+    return f"{line}{early}{seen}"
+
+
+def _writer(flag_first: bool, ordered: bool) -> Program:
     words = ("flag", "data") if flag_first else ("data", "flag")
     names = tuple(f"write {word}" for word in words)
-    first = store(names[0], words[0], told[0], assign(names[1], **{words[0]: 1}))
-    second = store(names[1], words[1], told[1], assign(DONE, **{words[1]: 1}))
+    first = store(names[0], words[0], "", assign(names[1], **{words[0]: 1}))
+    second = store(names[1], words[1], "", assign(DONE, **{words[1]: 1}))
     return Program("writer", (_before_barrier(first, ordered, Fence.WRITE), second))
 
 
-def _reader(ordered: bool, told: tuple[str, str]) -> Program:
+def _reader(ordered: bool) -> Program:
     branches = (Branch("flag == 1", "read data"), Branch("flag == 0", DONE))
-    first = replace(load("read flag", "flag", told[0], *branches), observe="seen")
-    second = replace(load("read data", "data", told[1], Branch("", DONE)), observe="found")
+    first = replace(load("read flag", "flag", "", *branches), observe="seen")
+    second = replace(load("read data", "data", "", Branch("", DONE)), observe="found")
     return Program("reader", (_before_barrier(first, ordered, Fence.READ), second))
 
 

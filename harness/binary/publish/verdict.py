@@ -14,14 +14,13 @@ from harness.binary.copies import Text
 from harness.binary.findings import Departure, NotCovered, Refinement
 from harness.binary.publish.fields import Fields
 from harness.binary.publish.flow import Flow, flow
-from harness.binary.publish.missed import missed
+from harness.binary.publish.missed import lines, missed
 from harness.binary.publish.rows import PUBLICATIONS, Found, Publication, found
 from harness.binary.publish.traced import Access
 from harness.binary.publish.ways import Pair, Search
 from harness.binary.tables import Table
 from harness.hypervisor.dwarf.inlined import Copy
 from harness.model.explore.memory_model import MemoryModel
-from harness.model.explore.trace import trace_lines
 
 
 @dataclass
@@ -151,11 +150,8 @@ class _Function:
         for access in (pair.first, pair.second):
             if access is not None:
                 self.found.accesses.add((access.address, self._named(access)))
-        first = self._told(pair.first) if pair.first is not None else self._called()
-        example = missed(
-            writes, pair.flag_first, pair.ordered, self.memory, (first, self._told(pair.second))
-        )
-        if example is None:
+        example = missed(writes, pair.flag_first, pair.ordered, self.memory)
+        if not example:
             return
         address = pair.second.address
         # A read of data through what was read before it comes after that: it adds nothing.
@@ -164,20 +160,14 @@ class _Function:
             return
         self.told.add(key)
         binary, model = self._words(pair, writes)
-        way = (*((first,) if pair.first is not None else ()), self._told(pair.second))
-        trace = (*way, f"so, under the memory {self.memory.value}:", *trace_lines(example))
-        line = self.text.line(address)
+        first = self._told(pair.first) if pair.first is not None else self._called()
+        order = ("flag", "data") if pair.flag_first else ("data", "flag")
+        told = dict(zip(order, (first, self._told(pair.second)), strict=True))
+        names = {"flag": self.row.flag_name, "data": self.row.data_name}
+        trace = lines(example, writes, told, names)
+        line, code, step = self.text.line(address), self._code(address), self.row.flag_name
         self.found.departures.append(
-            Departure(
-                "order",
-                address,
-                self._code(address),
-                line,
-                self.row.flag_name,
-                binary,
-                model,
-                trace,
-            )
+            Departure("order", address, code, line, step, binary, model, trace)
         )
 
     def _words(self, pair: Pair, writes: bool) -> tuple[str, str]:
