@@ -83,6 +83,11 @@ class Text:
         """Say whether UDB is at ``address``: BUG() of newer Xens, and no decoder knows it."""
         return self.arch is Arch.X86_64 and self._code.bytes(address, address + 1) == b"\xd6"
 
+    def constants(self, address: int, size: int) -> bytes:
+        """Return the ``size`` bytes at ``address``; b"" if not all are there and constant."""
+        found = self._code.constants(address, address + size)
+        return found if len(found) == size else b""
+
     def targets(self, span: tuple[int, int]) -> frozenset[int]:
         """Return where branches go that are between the addresses ``span``."""
         if span not in self._targets:

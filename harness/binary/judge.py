@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The whole verdict on one hypervisor: its copies held against the model, and the exploration."""
+"""The whole verdict on one hypervisor: its copies held against the model, the exploration, and the
+order between data and the flag that publishes it."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.arch import Arch
 from harness.binary.check import BinaryCheck, check_binary
+from harness.binary.copies import Text
 from harness.binary.findings import Departure, Refinement
 from harness.binary.prove import READERS, WRITERS, Proof, prove
+from harness.binary.publish.verdict import Publishing, published
+from harness.binary.tables import table_of
 from harness.model.explore.memory_model import MemoryModel
 from harness.model.explore.trace import trace_lines
 
@@ -24,16 +29,28 @@ class Judged:
     found: BinaryCheck
     memory: MemoryModel
     proofs: tuple[Proof, ...]
+    publishing: tuple[Publishing, ...]
+    seconds: float
+
+    @property
+    def functions(self) -> tuple[Refinement, ...]:
+        """Everything that was looked at: the copies of lock functions, and what publishes."""
+        return (*self.found.copies, *self.publishing)
+
+    @property
+    def coverage(self) -> float:
+        """The part of their instructions that is understood."""
+        total = sum(one.instructions for one in self.functions)
+        return sum(one.understood for one in self.functions) / total if total else 0.0
 
     @property
     def verdict(self) -> str:
         """ "refuted", "not covered" or "as modelled"."""
-        if any(proof.verdict == "refuted" for proof in self.proofs):
+        proofs = {proof.verdict for proof in self.proofs}
+        found = {one.verdict for one in self.functions}
+        if "refuted" in proofs | found:
             return "refuted"
-        found = self.found.verdict
-        if found == "as modelled" and any(proof.verdict != "proved" for proof in self.proofs):
-            return "not covered"
-        return found
+        return "not covered" if "not covered" in found or proofs - {"proved"} else "as modelled"
 
 
 def judge(elf: Path, model: str | None = None, memory: MemoryModel | None = None) -> Judged:
@@ -41,9 +58,12 @@ def judge(elf: Path, model: str | None = None, memory: MemoryModel | None = None
 
     ``memory``: of the machine; None: that of the architecture.
     """
+    began = time.monotonic()
     found = check_binary(elf, model)
     chosen = memory or MEMORY[found.arch]
-    return Judged(found, chosen, prove(found.model, found.copies, chosen))
+    proofs = prove(found.model, found.copies, chosen)
+    publishing = published(Text(elf, found.arch), table_of(found.arch), chosen)
+    return Judged(found, chosen, proofs, publishing, time.monotonic() - began)
 
 
 def document(judged: Judged) -> dict[str, Any]:
@@ -61,19 +81,19 @@ def document(judged: Judged) -> dict[str, Any]:
         "readers": READERS,
         "writers": WRITERS,
         "verdict": judged.verdict,
-        "coverage": round(found.coverage, 4),
-        "functions": [_function(copy) for copy in found.copies],
+        "coverage": round(judged.coverage, 4),
+        "functions": [_function(one) for one in judged.functions],
         "missing": list(found.missing),
         "properties": properties,
         "refuted": [
-            *(_refuted(copy, one) for copy in found.copies for one in copy.departures),
+            *(_refuted(copy, one) for copy in judged.functions for one in copy.departures),
             *(
                 {"property": one.property, "trace": list(trace_lines(one.trace))}
                 for proof in judged.proofs
                 for one in proof.counterexamples
             ),
         ],
-        "seconds": round(found.seconds, 3),
+        "seconds": round(judged.seconds, 3),
     }
 
 
@@ -88,6 +108,7 @@ def _function(copy: Refinement) -> dict[str, Any]:
             {"address": f"{one.address:#x}", "line": one.line, "why": one.why}
             for one in copy.not_covered
         ],
+        "publishes": copy.flag if isinstance(copy, Publishing) else None,
         "refines": copy.verdict == "as modelled",
         "verdict": copy.verdict,
         "accesses": [
@@ -98,7 +119,7 @@ def _function(copy: Refinement) -> dict[str, Any]:
 
 def _refuted(copy: Refinement, one: Departure) -> dict[str, Any]:
     return {
-        "property": f"{copy.function} is as modelled: {one.kind}",
+        "property": _property(copy, one),
         "function": copy.function,
         "caller": copy.caller,
         "address": f"{one.address:#x}",
@@ -109,3 +130,9 @@ def _refuted(copy: Refinement, one: Departure) -> dict[str, Any]:
         "model": one.model,
         "trace": list(one.trace),
     }
+
+
+def _property(copy: Refinement, one: Departure) -> str:
+    if isinstance(copy, Publishing):
+        return f"{copy.flag} is written behind what it publishes, and read before it"
+    return f"{copy.function} is as modelled: {one.kind}"

@@ -307,18 +307,19 @@ def successors(
     names: Callable[[int], str],
     names_values: bool = True,
     tries_again: bool = True,
+    made: Callable[..., Machine] = Machine,
 ) -> Iterator[Outcome]:
     """Yield every way in which ``instruction`` may go on from ``state``.
 
     ``names_values``: a value of which nothing is known gets a name, for it may be the address of
     the lock.  Without, there are fewer states.  ``tries_again``: what follows a failed
-    store-exclusive other than its load is not understood.
+    store-exclusive other than its load is not understood.  ``made`` makes the CPU that runs it.
     """
     after = instruction.address + instruction.size
     waiting: list[tuple[int, ...]] = [()]
     while waiting:
         choices = waiting.pop()
-        machine = Machine(state, lock, words, names, choices, after, names_values, tries_again)
+        machine = made(state, lock, words, names, choices, after, names_values, tries_again)
         try:
             table.run(machine, instruction)
         except _More as more:

@@ -49,6 +49,11 @@ class X86Table:
         return instruction.mnemonic in self.meanings
 
 
+def whole_register(name: str) -> str:
+    """Return the register of 64 bits that ``name`` is a part of; NotUnderstoodError if none is."""
+    return _register(name)[0]
+
+
 # -- operands ------------------------------------------------------------------------------
 
 
@@ -242,6 +247,53 @@ def _shift(change: Callable[[Value, int], Value]) -> Operation:
     return run
 
 
+def _bit(change: Callable[[Value, Value], Value] | None, locked: bool = False) -> Operation:
+    """bt, bts, btr and btc: the bit is told by a number, which may be beyond the first operand.
+
+    Of the flags only the carry says something: they are taken for unknown.
+    """
+
+    def run(m: Machine, i: capstone.CsInsn) -> None:
+        first, number = i.operands[0], _read(m, i, 1)
+        width = int(first.size) * 8
+        known = number.low(_width_of(i.operands[1]))
+        bit = None if known is None else values.constant(1 << known % width)
+
+        def new(old: Value) -> Value:
+            if bit is None or change is None:
+                return Value(taint=old.taint | number.taint)
+            return values.zero_extend(change(old, bit), width)
+
+        m.flags = None
+        if first.type != x86_const.X86_OP_MEM:
+            if change is not None:
+                _write(m, i, 0, values.zero_extend(new(_read(m, i, 0)), width))
+            return
+        address = _address(m, i, first)
+        if i.operands[1].type == x86_const.X86_OP_REG:
+            beyond = Value(taint=number.taint)
+            if known is not None:
+                signed = values.signed(known, _width_of(i.operands[1]))
+                beyond = values.constant(signed // width * int(first.size))
+            address = values.add(address, beyond)
+        if locked:
+            m.atomic(address, first.size, new, _LOCKED)
+        elif change is None:
+            m.load(address, first.size)
+        else:
+            m.store(address, first.size, new(m.load(address, first.size)))
+
+    return run
+
+
+def _width_of(operand: capstone.x86.X86Op) -> int:
+    return int(operand.size) * 8
+
+
+def _and_not(a: Value, b: Value) -> Value:
+    return values.conjunction(a, values.invert(b))
+
+
 def _result_unknown(m: Machine, i: capstone.CsInsn) -> None:
     """An operation whose result no lock depends on."""
     m.flags = None
@@ -403,6 +455,16 @@ _MEANINGS: dict[str, Operation] = {
     "neg": _neg,
     "shl": _shift(values.shift_left),
     "shr": _shift(values.shift_right),
+    "bt": _bit(None),
+    **{
+        f"{prefix}{name}": _bit(change, bool(prefix))
+        for name, change in (
+            ("bts", values.disjunction),
+            ("btr", _and_not),
+            ("btc", values.exclusive),
+        )
+        for prefix in ("", "lock ")
+    },
     **dict.fromkeys(("sar", "rol", "ror", "sbb", "adc", "bsr", "bsf"), _result_unknown),
     "imul": _multiply,
     "push": _push,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,25 +140,20 @@ def _built(build_id: str) -> Path:
 def _print(judged: Judged) -> None:
     found, memory, proofs = judged.found, judged.memory, judged.proofs
     copies = found.copies
-    counts = ", ".join(
-        f"{number} {verdict}"
-        for verdict in ("as modelled", "refuted", "not covered")
-        if (number := sum(copy.verdict == verdict for copy in copies))
-    )
     echo(
         f"{found.elf}: {found.arch.value}, {found.model.name}: {judged.verdict}\n"
         f"  {len(copies)} copies of {len({copy.function for copy in copies})} lock functions: "
-        f"{counts}; {found.coverage:.1%} of {sum(copy.instructions for copy in copies)} "
-        f"instructions understood, {found.seconds:.1f} s"
+        f"{_counts(copies)}; {judged.coverage:.1%} of "
+        f"{sum(one.instructions for one in judged.functions)} instructions understood, "
+        f"{judged.seconds:.1f} s"
     )
     for name in found.missing:
         echo(f"  {name}: not in this hypervisor")
-    for copy in copies:
-        for one in copy.departures:
-            _print_departure(copy, one)
-        for gap in copy.not_covered:
-            where = f" ({gap.line})" if gap.line else ""
-            echo(f"  {_name(copy)}: not covered at {gap.address:#x}{where}: {gap.why}")
+    _print_each(copies)
+    for flag in dict.fromkeys(one.flag for one in judged.publishing):
+        its = [one for one in judged.publishing if one.flag == flag]
+        echo(f"  {flag} and what it publishes: {len(its)} functions: {_counts(its)}")
+        _print_each(its)
     for proof in proofs:
         echo(
             f"  {proof.system}: {proof.verdict}, memory {memory.value}, {READERS} readers, "
@@ -168,6 +164,24 @@ def _print(judged: Judged) -> None:
                 echo(f"    {line}")
     if not proofs:
         echo("  not explored: that needs every copy covered, and no other accesses")
+
+
+def _counts(ones: Sequence[Refinement]) -> str:
+    return ", ".join(
+        f"{number} {verdict}"
+        for verdict in ("as modelled", "refuted", "not covered")
+        if (number := sum(one.verdict == verdict for one in ones))
+    )
+
+
+def _print_each(ones: Sequence[Refinement]) -> None:
+    for copy in ones:
+        for one in copy.departures:
+            _print_departure(copy, one)
+        for gap in copy.not_covered:
+            where = f" at {gap.address:#x}" if gap.address else ""
+            where += f" ({gap.line})" if gap.line else ""
+            echo(f"  {_name(copy)}: not covered{where}: {gap.why}")
 
 
 def _print_departure(copy: Refinement, one: Departure) -> None:

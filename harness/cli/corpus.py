@@ -152,7 +152,7 @@ def _in_binary(entry: Entry, arch: Arch, asked: RunOptions) -> list[dict[str, An
     built = build(opened.source, opened.flavour, arch, opened.how)
     judged = judge(built.syms, built.model.name)
     seconds = round(time.monotonic() - began, 3)
-    refuted = [(copy, one) for copy in judged.found.copies for one in copy.departures]
+    refuted = [(copy, one) for copy in judged.functions for one in copy.departures]
     name = f"binary-{entry.in_binary}"
     if judged.verdict == "not covered":
         return [_test(name, Verdict.MISS, seconds, "model binary: not covered")]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import builtins
 from pathlib import Path
 
 import capstone
@@ -11,11 +12,12 @@ from elftools.elf.elffile import ELFFile
 from harness.arch import Arch
 from harness.hypervisor.per_thread import cached_per_thread
 
-_EXECUTABLE = 4  # SHF_EXECINSTR
+_LOADED, _EXECUTABLE = 2, 4  # SHF_ALLOC, SHF_EXECINSTR
+_CONSTANT = ".rodata"  # by its name: what relocations are in is marked as writable
 
 
 class Code:
-    """The executable sections of one ELF file."""
+    """The executable sections of one ELF file, and its constants."""
 
     def __init__(self, elf: Path, arch: Arch) -> None:
         self.arch = arch
@@ -25,22 +27,32 @@ class Code:
             self.engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
         self.engine.detail = True
         with elf.open("rb") as source:
-            self._sections = [
-                (section["sh_addr"], section.data())
+            loaded = [
+                (section, section["sh_addr"], section.data())
                 for section in ELFFile(source).iter_sections()
-                if section["sh_flags"] & _EXECUTABLE and section["sh_type"] == "SHT_PROGBITS"
+                if section["sh_flags"] & _LOADED and section["sh_type"] == "SHT_PROGBITS"
             ]
+        self._sections = [(at, d) for one, at, d in loaded if one["sh_flags"] & _EXECUTABLE]
+        self._constants = [(at, d) for one, at, d in loaded if one.name.startswith(_CONSTANT)]
 
     def instructions(self, low: int, high: int) -> list[capstone.CsInsn]:
         """Return the instructions from ``low`` up to ``high``; none where there is no code."""
         return list(self.engine.disasm(self.bytes(low, high), low))
 
-    def bytes(self, low: int, high: int) -> bytes:
+    def bytes(self, low: int, high: int) -> builtins.bytes:
         """Return the machine code from ``low`` up to ``high``; none where there is no code."""
-        for address, data in self._sections:
-            if address <= low < address + len(data):
-                return bytes(data[low - address : high - address])
-        return b""
+        return _between(self._sections, low, high)
+
+    def constants(self, low: int, high: int) -> builtins.bytes:
+        """Return the constants from ``low`` up to ``high``; none where something else is."""
+        return _between(self._constants, low, high)
+
+
+def _between(sections: list[tuple[int, bytes]], low: int, high: int) -> bytes:
+    for address, data in sections:
+        if address <= low < address + len(data):
+            return bytes(data[low - address : high - address])
+    return b""
 
 
 def code(elf: Path, arch: Arch) -> Code:

@@ -83,7 +83,7 @@ def _record(host: str, document: dict[str, Any]) -> LockCode:
         verdict=document["verdict"],
         model=document["model"],
         memory=document["memory"],
-        copies=len(document["functions"]),
+        copies=len(_copies(document)),
         coverage=document["coverage"],
         seconds=document["seconds"],
         message=_message(document, witnesses),
@@ -107,12 +107,21 @@ def _message(document: dict[str, Any], witnesses: tuple[Witness, ...]) -> str:
         return witnesses[0].what
     if document["verdict"] == "as modelled":
         return ""
-    gaps = [(copy, gap) for copy in document["functions"] for gap in copy["not_covered"]]
-    if not gaps:
-        return "not every state of it was explored"
-    copies = len({(copy["name"], copy["address"]) for copy, _ in gaps})
-    copy, gap = gaps[0]
-    return (
-        f"{copies} of {len(document['functions'])} copies of lock functions, first {copy['name']} "
-        f"in {copy['caller']} at {gap['address']}: {gap['why']}"
-    )
+    publishing = [one for one in document["functions"] if one["publishes"]]
+    for ones, what in (
+        (_copies(document), "copies of lock functions"),
+        (publishing, "functions that publish or read what is published"),
+    ):
+        gaps = [(one, gap) for one in ones for gap in one["not_covered"]]
+        if gaps:
+            number = len({(one["name"], one["address"]) for one, _ in gaps})
+            one, gap = gaps[0]
+            return (
+                f"{number} of {len(ones)} {what}, first {one['name']} in {one['caller']} "
+                f"at {gap['address']}: {gap['why']}"
+            )
+    return "not every state of it was explored"
+
+
+def _copies(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in document["functions"] if not one["publishes"]]

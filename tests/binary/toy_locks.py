@@ -24,12 +24,17 @@ _OWN = {Arch.X86_64: ("-fcf-protection=none",), Arch.ARM64: ("-mno-outline-atomi
 
 @functools.cache
 def toy(arch: Arch, lock: str, *flags: str) -> Path:
-    """Return the toy's xen-syms, with ``lock`` ("counter") compiled with ``flags``."""
+    """Return the toy's xen-syms, with ``lock`` ("counter") compiled with ``flags``.
+
+    -DPUBLISHES: also what publishes channels, the event array and the control block by a flag.
+    """
     elf = scratch.folder("toy-locks-") / "xen-syms"
     level = () if any(flag.startswith("-O") for flag in flags) else ("-O2",)
     words = [compiler(arch), *_FLAGS.split(), *_OWN[arch], *level, *flags, f"-D{lock.upper()}"]
-    source = "common/event_channel.c"
-    subprocess.run([*words, source, "-o", str(elf)], cwd=FOLDER, check=True)
+    sources = ["common/event_channel.c"]
+    if "-DPUBLISHES" in flags:
+        sources.append("common/event_fifo.c")
+    subprocess.run([*words, *sources, "-o", str(elf)], cwd=FOLDER, check=True)
     return elf
 
 

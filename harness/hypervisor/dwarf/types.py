@@ -32,6 +32,7 @@ class Member:
     type: str
     bits: tuple[int, int] | None = None  # of a bit-field: lowest bit, and how many
     element: int = 0  # of an array: bytes of one element
+    element_type: str = ""  # of an array
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def _members(record_: DIE, before: str, at: int) -> Iterator[Member]:
         if name(die):
             element = _element(base) if base is not None else 0
             size = _bytes(type_of(die))
-            yield Member(called, at + offset, size, type_name(type_of(die)), bits, element)
+            inside = type_name(type_of(base)) if element and base is not None else ""
+            yield Member(called, at + offset, size, type_name(type_of(die)), bits, element, inside)
         if inner and base is not None:
             yield from _members(base, f"{called}." if name(die) else before, at + offset)
 

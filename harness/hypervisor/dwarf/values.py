@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elftools.dwarf.compileunit import CompileUnit
 from elftools.dwarf.die import DIE
 from elftools.dwarf.dwarf_expr import DWARFExprParser
 from elftools.dwarf.locationlists import LocationEntry, LocationExpr, LocationParser
@@ -74,7 +75,7 @@ def value(
     constant = variable.die.attributes.get("DW_AT_const_value")
     if constant is not None:
         return int(constant.value) & _MASK if isinstance(constant.value, int) else None
-    expression = _expression(elf, level, variable.die, frame.address)
+    expression = _expression(elf, level.unit, variable.die, frame.address)
     if not expression:
         return None
     try:
@@ -98,7 +99,20 @@ def size_of(die: DIE | None) -> int:
     return 0
 
 
-def _expression(elf: Path, level: Level, die: DIE, address: int) -> bytes | None:
+def register_of(elf: Path, unit: CompileUnit, die: DIE, address: int) -> int | None:
+    """Return DWARF's number of the register that holds the variable ``die`` while the CPU is at
+    ``address``; None: it is in none."""
+    expression = _expression(elf, unit, die, address)
+    if not expression:
+        return None
+    operations = DWARFExprParser(unit.structs).parse_expr(list(expression))
+    word = operations[0].op_name.removeprefix("DW_OP_reg")
+    if len(operations) != 1 or word == operations[0].op_name:
+        return None
+    return int(word) if word.isdigit() else int(operations[0].args[0])
+
+
+def _expression(elf: Path, unit: CompileUnit, die: DIE, address: int) -> bytes | None:
     """Return the expression that says where ``die`` is while the CPU is at ``address``."""
     attribute = die.attributes.get("DW_AT_location")
     if attribute is None:
@@ -107,10 +121,10 @@ def _expression(elf: Path, level: Level, die: DIE, address: int) -> bytes | None
     if attribute.form.startswith("DW_FORM_block") or attribute.form == "DW_FORM_exprloc":
         return bytes(attribute.value)
     parser = LocationParser(info.location_lists())
-    found = parser.parse_from_attribute(attribute, level.unit["version"], die)
+    found = parser.parse_from_attribute(attribute, unit["version"], die)
     if isinstance(found, LocationExpr):
         return bytes(found.loc_expr)
-    base = number(level.unit.get_top_DIE(), "DW_AT_low_pc") or 0
+    base = number(unit.get_top_DIE(), "DW_AT_low_pc") or 0
     for entry in found:
         if isinstance(entry, LocationEntry):
             shift = 0 if entry.is_absolute else base

@@ -139,6 +139,8 @@ _CONDITIONS = ("e", "ne", "s", "ns", "b", "ae", "o", "no", "be", "a", "l", "ge",
 _TWO = ("add", "sub", "and", "or", "xor", "cmp", "test", "mov", "adc", "sbb")
 _ONE = ("inc", "dec", "not", "neg")
 _LOCKED = ("add", "sub", "and", "or")
+_BIT = ("bt", "bts", "btr", "btc")
+_LOCKED_BIT = tuple(f"lock {name}" for name in _BIT[1:])
 
 _X86_64: tuple[str, ...] = (
     *(f"{name} {{{r}}}, {{{r}}}" for name in (*_TWO, "xchg") for r in _SIZES),
@@ -185,6 +187,10 @@ _X86_64: tuple[str, ...] = (
         for first in ("", "mov rax, qword ptr {memory}; ")
     ),
     *(f"xchg {word} ptr {{memory}}, {{{r}}}" for r, word in _SIZES.items()),
+    *(f"{name} {{{r}}}, {{{r}}}" for name in _BIT for r in "qdw"),
+    *(f"{name} {{d}}, {{count}}" for name in _BIT),
+    *(f"{name} dword ptr {{memory}}, {{count}}" for name in (*_BIT, *_LOCKED_BIT)),
+    *(f"{name} dword ptr {{memory}}, r13d" for name in (*_BIT, *_LOCKED_BIT)),
     *("jmp .+{branch}", "call .+{branch}", "ret", "ud2", "int3"),
     *(f"j{name} .+{{branch}}" for name in _CONDITIONS),
     *(f"set{name} {{b}}" for name in _CONDITIONS),
