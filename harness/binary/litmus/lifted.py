@@ -29,6 +29,7 @@ from harness.model.explore.program import (
     Fence,
     Program,
 )
+from harness.model.explore.weak_memory import WINDOW
 
 WORD = "&"  # a pointer to the word x has the base "&x"
 _MOST_STEPS = 4000  # of one thread's tree
@@ -87,7 +88,7 @@ def lift(
 
 def variable(place: Location) -> str:
     """Return the name of the variable in the model that stands for the word at ``place``."""
-    return f"{place.base.removeprefix('&')}_{place.offset}"
+    return f"{place.base.removeprefix(WORD)}_{place.offset}"
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,8 @@ class _Lift:
         effect = ways[0].effects[0]
         place = effect.place
         assert place is not None
+        if len(past.chosen.line) > WINDOW - 2:  # one more may be a read and a write
+            raise OutsideError("more accesses than the explorer keeps in flight")
         if effect.address in past.steps:
             raise OutsideError("a loop: an instruction accesses memory twice")
         name, word, kind = self._name(), variable(place), _KINDS[effect.kind]

@@ -6,59 +6,39 @@ It fetches along a path that it guesses, as a processor that predicts branches d
 that decides a branch is performed only when the value agrees with the guess; a thread whose
 guess never comes true is one that the processor would have rolled back.  The same holds of a
 load that a later load of its word has overtaken: it must find the same store there, so until then
-no other thread writes the word.  Threads of one role are
-interchangeable.  Every thread runs its program once: what is proved here is proved for so many
-operations that overlap, and each of them runs once.
+no other thread writes the word.  Threads of one role are interchangeable.  Every thread runs its
+program once: what is proved here is proved for so many operations that overlap, and each of them
+runs once.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations_with_replacement
 
 from harness.model.explore.formula import compile_numpy, names_of
-from harness.model.explore.memory_model import Access, MemoryModel, Wait, accesses, wait
+from harness.model.explore.memory_model import MemoryModel, Wait, accesses, wait
 from harness.model.explore.program import (
     DONE,
     AccessKind,
     AtomicStep,
-    Branch,
     Fence,
     Program,
     System,
 )
 from harness.model.explore.search import Limits, Progress, Watch
 from harness.model.explore.trace import Counterexample, TraceStep
+from harness.model.explore.weak_trace import GuessedAccess, Moved, State, Thread, WeakTrace
 
 _STATE_BYTES = 1200  # of a visited state with its parent, measured
-_WINDOW = 12  # accesses a thread may have in flight: more than any lock operation has
+WINDOW = 12  # accesses a thread may have in flight: more than any lock operation has
 
 
-@dataclass(frozen=True)
-class GuessedAccess:
-    """An access with the branch that is guessed for it, or a barrier beside the access."""
-
-    access: Access
-    step: AtomicStep
-    branch: Branch
-    adds: tuple[tuple[str, int], ...] = ()
-    overtaken: bool = False  # a later load of its word was performed before it
-
-    @property
-    def changes(self) -> bool:
-        """Whether it writes anything: a compare-and-swap that failed does not."""
-        return self.access.writes and bool(self.adds or self.branch.sets)
-
-
-# (window: numbers of accesses in program order, next step to fetch, registers)
-_Thread = tuple[tuple[int, ...], str, tuple[tuple[str, int], ...]]
-_State = tuple[tuple[int, ...], tuple[tuple[_Thread, ...], ...]]  # memory, threads by role
 # (position in the window, own stores that the value is from, positions of overtaken loads)
 _Performable = tuple[int, tuple[int, ...], tuple[int, ...]]
-_Moved = tuple[_State, _State, tuple[int, int, int]]  # before, after, and what was done
 
 
 @dataclass(frozen=True)
@@ -129,21 +109,21 @@ class _Machine:
 
     # -- threads ---------------------------------------------------------------------------
 
-    def _find_settled(self, role: int, thread: _Thread) -> tuple[_Thread, ...]:
+    def _find_settled(self, role: int, thread: Thread) -> tuple[Thread, ...]:
         """Return ``thread`` with its window filled, once for every path that it may guess.
 
         Barriers that have nothing left to order are dropped.
         """
         return tuple(dict.fromkeys(self._fetched(role, thread)))
 
-    def _fetched(self, role: int, thread: _Thread) -> Iterator[_Thread]:
+    def _fetched(self, role: int, thread: Thread) -> Iterator[Thread]:
         window, at, registers = thread
         kept: list[int] = []
         for position, op in enumerate(window):
             if not isinstance(self.ops[op].access.kind, Fence) or self._orders(op, tuple(kept)):
                 kept.append(window[position])
         window = tuple(kept)
-        if at == DONE or len(window) >= _WINDOW:
+        if at == DONE or len(window) >= WINDOW:
             yield window, at, registers
             return
         program = self.programs[role]
@@ -222,17 +202,17 @@ class _Machine:
 
     # -- states ----------------------------------------------------------------------------
 
-    def _initial(self) -> list[_State]:
+    def _initial(self) -> list[State]:
         memory = tuple(variable.initial for variable in self.system.variables)
-        states: list[tuple[tuple[_Thread, ...], ...]] = [()]
+        states: list[tuple[tuple[Thread, ...], ...]] = [()]
         for number, role in enumerate(self.system.roles):
-            start: _Thread = ((), role.program.steps[0].name, ())
+            start: Thread = ((), role.program.steps[0].name, ())
             settled = sorted(self._settle(number, start))
             groups = list(combinations_with_replacement(settled, role.count))
             states = [(*done, group) for done in states for group in groups]
         return [(memory, threads) for threads in states]
 
-    def _successors(self, state: _State) -> Iterator[tuple[tuple[int, int, int], _State]]:
+    def _successors(self, state: State) -> Iterator[tuple[tuple[int, int, int], State]]:
         """Yield ((role, access, position in the window), next state) for each possible access."""
         values, roles = state
         for number, threads in enumerate(roles):
@@ -260,7 +240,7 @@ class _Machine:
                         yield (number, op, position), (after, others)
 
     def _is_held(
-        self, op: int, role: int, rest: tuple[_Thread, ...], roles: tuple[tuple[_Thread, ...], ...]
+        self, op: int, role: int, rest: tuple[Thread, ...], roles: tuple[tuple[Thread, ...], ...]
     ) -> bool:
         """Say whether a thread other than the one of ``role`` keeps the word of ``op`` as it is."""
         others = (group if n != role else rest for n, group in enumerate(roles))
@@ -296,13 +276,13 @@ class _Machine:
 
     def run(self, limits: Limits, watch: Watch | None) -> WeakExploration:
         result = WeakExploration(self.system, self.memory)
-        parents: dict[_State, tuple[_State, tuple[int, int, int]] | None] = {}
-        queue: deque[tuple[_State, int]] = deque()
+        parents: dict[State, tuple[State, tuple[int, int, int]] | None] = {}
+        queue: deque[tuple[State, int]] = deque()
         for state in self._initial():
             if state not in parents:
                 parents[state] = None
                 queue.append((state, 0))
-        endings: dict[_State, None] = {}
+        endings: dict[State, None] = {}
         reported: set[str] = set()
         while queue:
             used = len(parents) * _STATE_BYTES
@@ -327,8 +307,8 @@ class _Machine:
 
     def _check(
         self,
-        state: _State,
-        parents: Mapping[_State, tuple[_State, tuple[int, int, int]] | None],
+        state: State,
+        parents: Mapping[State, tuple[State, tuple[int, int, int]] | None],
         reported: set[str],
         result: WeakExploration,
     ) -> None:
@@ -346,7 +326,7 @@ class _Machine:
                         )
                         return
 
-    def _ending(self, state: _State) -> Ending:
+    def _ending(self, state: State) -> Ending:
         registers = tuple(
             (role.name, dict(thread[2]))
             for role, group in zip(self.system.roles, state[1], strict=True)
@@ -356,78 +336,17 @@ class _Machine:
 
     def _trace(
         self,
-        state: _State,
-        parents: Mapping[_State, tuple[_State, tuple[int, int, int]] | None],
+        state: State,
+        parents: Mapping[State, tuple[State, tuple[int, int, int]] | None],
     ) -> tuple[TraceStep, ...]:
-        path: list[_Moved] = []
+        path: list[Moved] = []
         came = parents[state]
         while came is not None:
             path.append((came[0], state, came[1]))
             state = came[0]
             came = parents[state]
         path.reverse()
-        path = self._joined(path)
-        names = [self._labels(number, group) for number, group in enumerate(state[1])]
-        return tuple(self._move(before, after, move, names) for before, after, move in path)
-
-    def _joined(self, path: list[_Moved]) -> list[_Moved]:
-        """Return ``path`` with an atomic access told once if its read and its write follow."""
-        joined: list[_Moved] = []
-        for before, after, move in path:
-            if joined and self._completes(joined[-1], (before, after, move)):
-                start, _, (role, _, position) = joined.pop()
-                joined.append((start, after, (role, move[1], position)))
-            else:
-                joined.append((before, after, move))
-        return joined
-
-    def _completes(self, read: _Moved, write: _Moved) -> bool:
-        """Say whether the two are the read and the write of one atomic access of one thread."""
-        (first_role, first, _), (role, second, _) = read[2], write[2]
-        one, other = self.ops[first], self.ops[second]
-        if first_role != role or one.step is not other.step or not other.access.writes:
-            return False
-        (reader,) = (Counter(read[1][1][role]) - Counter(read[0][1][role])).elements()
-        (writer,) = (Counter(write[0][1][role]) - Counter(write[1][1][role])).elements()
-        return one.access.reads and reader == writer
-
-    def _labels(self, number: int, group: tuple[_Thread, ...]) -> list[tuple[str, _Thread]]:
-        name = self.system.roles[number].name
-        if len(group) == 1:
-            return [(name, group[0])]
-        return [(f"{name} {place}", thread) for place, thread in enumerate(group, 1)]
-
-    def _move(
-        self,
-        before: _State,
-        after: _State,
-        move: tuple[int, int, int],
-        names: list[list[tuple[str, _Thread]]],
-    ) -> TraceStep:
-        """Return one step of a trace; ``names`` has the threads' labels, and is kept up to date."""
-        role, number, position = move
-        (old,) = (Counter(before[1][role]) - Counter(after[1][role])).elements()
-        (new,) = (Counter(after[1][role]) - Counter(before[1][role])).elements()
-        place = next(i for i, (_, thread) in enumerate(names[role]) if thread == old)
-        label = names[role][place][0]
-        names[role][place] = (label, new)
-        op = self.ops[number]
-        access = f"{op.step.kind.value} {op.step.word}"
-        observed = dict(set(new[2]) - set(old[2]))
-        if op.step.observe in observed:
-            access += f" = {observed[op.step.observe]}"
-        if op.access.writes:
-            access += "".join(f", {n} {'+' if v >= 0 else '-'}= {abs(v)}" for n, v in op.adds)
-            access += "".join(f", {n} = {v}" for n, v in op.branch.sets)
-        elif op.access.atomic:
-            access += ", reads it"
-        if op.branch.when:
-            access += f", finds {op.branch.when}"
-        overtaken = [self.ops[o].step for o in old[0][:position] if self.ops[o].access.word]
-        if overtaken:
-            access += f" EARLY: before its own {', '.join(step.name for step in overtaken)}"
-        values = tuple(zip(self.variables, after[0], strict=True))
-        return TraceStep(label, op.step.name, access, op.step.xen, op.branch.then, values)
+        return WeakTrace(self.system, self.ops).steps(state, path)
 
 
 def _holds(text: str, names: Mapping[str, int], constants: Mapping[str, int]) -> bool:
