@@ -5,8 +5,9 @@ Untch, Offutt and Harrold 1993).
     return a > b;    becomes    return (evtchn_mutated(7) ? (a >= b) : (a > b));
     smp_wmb();       becomes    { if ( !evtchn_mutated(8) ) smp_wmb(); }
 
-``evtchn_mutant`` is 0 in Xen's data: no mutant is on.  With WATCH in it none is on either, and Xen
-notes in ``evtchn_mutants_met`` which places it comes by.  No line moves, but in event.h, by one.
+``evtchn_mutants.on`` is 0 in Xen's data: no mutant is on.  With WATCH in it none is on either, and
+Xen notes in ``evtchn_mutants.met`` which places it comes by.  No line moves, but in event.h, by
+one.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from dataclasses import dataclass
 
 from harness.corpus.mutants.choose import Mutant
 
-VARIABLE = "evtchn_mutant"  # unsigned int: the number of the mutant that is on
-MET = "evtchn_mutants_met"  # an array of bytes, by number: 1 where Xen has come by
+VARIABLE = "evtchn_mutants"  # a structure: sign, on, met
+SIGN = 0x6D757461  # its first four bytes, little endian
+ON_AT = 4  # its second four bytes: the number of the mutant that is on
+MET_AT = 8  # a byte for each number: 1 where Xen has come by
 WATCH = 0xFFFF_FFFF
 
 HEADER = "xen/include/xen/evtchn_mutants.h"
@@ -38,26 +41,27 @@ _HEADER = """\
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
-extern unsigned int {variable};
-extern unsigned char {met}[EVTCHN_MUTANTS + 1];
+extern struct evtchn_mutants {{
+    unsigned int sign, on;
+    unsigned char met[EVTCHN_MUTANTS + 1];
+}} {variable};
 
 static inline bool evtchn_mutated(unsigned int number)
 {{
-    unsigned int on = *(const volatile unsigned int *)&{variable};
+    unsigned int on = *(const volatile unsigned int *)&{variable}.on;
 
     if ( on == 0 )
         return false;
     if ( on != number && on != EVTCHN_MUTANTS_WATCH )
         return false;
-    *(volatile unsigned char *)&{met}[number] = 1;
+    *(volatile unsigned char *)&{variable}.met[number] = 1;
     return on == number;
 }}
 
 #endif
 """
 _DEFINITION = """
-unsigned int __read_mostly {variable};
-unsigned char {met}[EVTCHN_MUTANTS + 1];
+struct evtchn_mutants {variable} = {{ .sign = {sign:#x} }};
 """
 _EVENT_H, _EVENT_C = "xen/include/xen/event.h", "xen/common/event_channel.c"
 _INCLUDE_BEFORE = re.compile(rb"^#include <xen/sched\.h>$", re.MULTILINE)
@@ -70,15 +74,14 @@ def schema(texts: Mapping[str, bytes], mutants: Sequence[Mutant]) -> dict[str, b
         name: rendered(text, [one for one in mutants if one.file == name])
         for name, text in texts.items()
     }
-    names = {"variable": VARIABLE, "met": MET}
     count = max((one.number for one in mutants), default=0)
     include = b"#include <xen/evtchn_mutants.h>\n"
     header = made[_EVENT_H]
     found = _INCLUDE_BEFORE.search(header)
     at = found.start() if found else 0
     made[_EVENT_H] = header[:at] + include + header[at:]
-    made[_EVENT_C] += _DEFINITION.format(**names).encode()
-    made[HEADER] = _HEADER.format(count=count, watch=WATCH, **names).encode()
+    made[_EVENT_C] += _DEFINITION.format(variable=VARIABLE, sign=SIGN).encode()
+    made[HEADER] = _HEADER.format(count=count, watch=WATCH, variable=VARIABLE).encode()
     return made
 
 

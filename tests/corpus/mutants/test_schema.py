@@ -7,9 +7,11 @@ from pathlib import Path
 
 from harness.corpus.mutants.choose import Mutant, applied, choose
 from harness.corpus.mutants.operators import Fault
-from harness.corpus.mutants.schema import HEADER, MET, VARIABLE, WATCH, patch, rendered, schema
+from harness.corpus.mutants.schema import HEADER, VARIABLE, WATCH, patch, rendered, schema
 from harness.hypervisor import patches
 from tests.corpus.mutants import toy
+
+ON, MET = f"{VARIABLE}.on", f"{VARIABLE}.met"
 
 
 def mutants() -> list[Mutant]:
@@ -19,7 +21,7 @@ def mutants() -> list[Mutant]:
 def test_every_mutant_behaves_as_it_does_alone(tmp_path: Path) -> None:
     chosen = mutants()
     together = toy.answers(
-        schema(toy.texts(), chosen), tmp_path, VARIABLE, MET, [0, *(one.number for one in chosen)]
+        schema(toy.texts(), chosen), tmp_path, ON, MET, [0, *(one.number for one in chosen)]
     )
     alone = []
     only = {"xen/common/event_channel.c": b"\nunsigned int on; unsigned char met[1];\n"}
@@ -36,9 +38,7 @@ def test_every_mutant_behaves_as_it_does_alone(tmp_path: Path) -> None:
 
 def test_it_notes_which_places_it_comes_by(tmp_path: Path) -> None:
     chosen = mutants()
-    original, watched = toy.answers(
-        schema(toy.texts(), chosen), tmp_path, VARIABLE, MET, [0, WATCH]
-    )
+    original, watched = toy.answers(schema(toy.texts(), chosen), tmp_path, ON, MET, [0, WATCH])
     assert original.partition(";")[0] == watched.partition(";")[0]
     assert "1" not in original.partition(";")[2]
     met = [number for number, seen in enumerate(watched.partition(";")[2].split()) if seen == "1"]
