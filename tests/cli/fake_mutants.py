@@ -16,6 +16,7 @@ from typing import Any
 from harness.cli import mutants
 from harness.config.host import BUILT_IN
 from harness.config.options import RunOptions
+from harness.corpus.mutants import switch
 from harness.run.plan import make_plan
 from harness.verdict import LabError
 from tests.hypervisor.tree import make_tree
@@ -53,9 +54,9 @@ def main(tests: Path, out: Path) -> None:
 
     setattr(mutants, "session", session)  # noqa: B010
     setattr(mutants, "tests_of", lambda suite, given: [str(tests)])  # noqa: B010
-    mutants.switch.turn_on = turn_on
-    mutants.switch.watch = lambda live: turn_on(live, 99)
-    mutants.switch.met = met
+    setattr(switch, "turn_on", turn_on)  # noqa: B010
+    setattr(switch, "watch", lambda live: turn_on(live, 99))  # noqa: B010
+    setattr(switch, "met", met)  # noqa: B010
     tree = make_tree(out.parent / "xen")
     plan = make_plan(RunOptions(xen_src=tree, flavour="rwlock", seed=1, host=("qemu-arm64",)))
     plan = replace(plan, hosts=(BUILT_IN["qemu-arm64"],))

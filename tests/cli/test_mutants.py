@@ -40,7 +40,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a bench has said after a few mutants."""
     folder = tmp_path_factory.mktemp("mutants")
     (folder / "test_toy.py").write_text(TESTS)
-    words = [sys.executable, "-m", "tests.cli.fake_mutants", folder / "test_toy.py", folder / "out"]
+    words = [sys.executable, "-m", "tests.cli.fake_mutants"]
+    words += [str(folder / "test_toy.py"), str(folder / "out")]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     ran = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
