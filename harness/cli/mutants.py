@@ -25,6 +25,7 @@ from harness.corpus.mutants.compiled import Fitted, Target, fitted, same_code, w
 from harness.corpus.mutants.journal import MutantJournal, Reach
 from harness.corpus.mutants.loop import run_mutants
 from harness.corpus.mutants.outcome import FATES, Outcome
+from harness.corpus.mutants.schema import WATCH
 from harness.progress import Progress
 from harness.pytest_plugin import Booted, HostRun
 from harness.results import directory, records
@@ -147,7 +148,7 @@ def _target(plan: Plan) -> tuple[Target, dict[str, bytes]]:
 def _place(out: Path | None) -> Path:
     """Return the directory of the results: a new one, or ``out`` if a run of ours is there."""
     if out is not None and (out / "mutants.jsonl").is_file():
-        return out
+        return out.absolute()
     return directory.create(out).path
 
 
@@ -191,9 +192,8 @@ class _Bench:
 
     def watch(self, suite: str, count: int, out: Path) -> list[Reach]:
         """See harness.corpus.mutants.loop.Bench."""
-        live = self._fresh(suite)
+        live = self._ready(suite, WATCH)
         switch.met(live, count)
-        switch.watch(live)
         run = _MutantRun(replace(self._plan, out=_free(out), keep_going=True), live)
         run.watched = count
         self._tests(run, suite)
@@ -203,8 +203,7 @@ class _Bench:
         self, suite: str, number: int, nodes: Sequence[str], out: Path
     ) -> Sequence[Mapping[str, Any]]:
         """See harness.corpus.mutants.loop.Bench."""
-        live = self._fresh(suite)
-        switch.turn_on(live, number)
+        live = self._ready(suite, number)
         run = _MutantRun(replace(self._plan, out=_free(out), keep_going=False), live, nodes)
         self._tests(run, suite)
         hosts = run_document(load(run.directory.path))["hosts"]
@@ -222,30 +221,29 @@ class _Bench:
         if run.is_interrupted:
             raise KeyboardInterrupt
 
-    def _fresh(self, suite: str) -> Session:
-        """Return the session of the machine as it was before the first test."""
-        if self._live is not None and self._suite == suite and suite not in _FROM_CACHE:
-            try:
-                self._live.restore()
-                return self._live
-            except HarnessError as error:
-                _say(f"booting anew: {error}")
-        self._close()
-        self._suite = suite
-        self._live = self._up(suite not in _FROM_CACHE)
-        return self._live
-
-    def _up(self, snapshot: bool) -> Session:
-        """Bring the host up; one more try if it does not come."""
+    def _ready(self, suite: str, number: int) -> Session:
+        """Return the session of the machine as it was before the first test, with mutant ``number``
+        on.  If that fails, it is booted anew, once."""
         for attempt in range(2):
             try:
-                return self._booted(snapshot)
+                live = self._fresh(suite)
+                switch.turn_on(live, number)
+                return live
             except LabError as error:
                 self._close()
                 if attempt:
                     raise
-                _say(f"the host did not come up, once more: {error}")
+                _say(f"booting anew: {error}")
         raise AssertionError
+
+    def _fresh(self, suite: str) -> Session:
+        if self._live is not None and self._suite == suite and suite not in _FROM_CACHE:
+            self._live.restore()
+            return self._live
+        self._close()
+        self._suite = suite
+        self._live = self._booted(suite not in _FROM_CACHE)
+        return self._live
 
     def _booted(self, snapshot: bool) -> Session:
         self._boots += 1

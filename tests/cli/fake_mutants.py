@@ -17,6 +17,7 @@ from harness.cli import mutants
 from harness.config.host import BUILT_IN
 from harness.config.options import RunOptions
 from harness.corpus.mutants import switch
+from harness.corpus.mutants.schema import WATCH
 from harness.run.plan import make_plan
 from harness.verdict import LabError
 from tests.hypervisor.tree import make_tree
@@ -47,7 +48,7 @@ def session(plan: Any, host: Any, recorder: Any, questions: object = None) -> An
 def main(tests: Path, out: Path) -> None:
     def turn_on(live: Any, number: int) -> None:
         live.on = number
-        SEEN.append(f"on {number}")
+        SEEN.append("watch" if number == WATCH else f"on {number}")
 
     def met(live: Any, count: int) -> frozenset[int]:
         return frozenset({1})
@@ -55,7 +56,6 @@ def main(tests: Path, out: Path) -> None:
     setattr(mutants, "session", session)  # noqa: B010
     setattr(mutants, "tests_of", lambda suite, given: [str(tests)])  # noqa: B010
     setattr(switch, "turn_on", turn_on)  # noqa: B010
-    setattr(switch, "watch", lambda live: turn_on(live, 99))  # noqa: B010
     setattr(switch, "met", met)  # noqa: B010
     tree = make_tree(out.parent / "xen")
     plan = make_plan(RunOptions(xen_src=tree, flavour="rwlock", seed=1, host=("qemu-arm64",)))

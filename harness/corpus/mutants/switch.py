@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
-from harness.corpus.mutants.schema import MET_AT, ON_AT, SIGN, VARIABLE, WATCH
+from harness.corpus.mutants.schema import MET_AT, ON_AT, SIGN, VARIABLE
 from harness.hypervisor.symbols import symbols
 from harness.run.session import Session
 
 
 def turn_on(live: Session, number: int) -> None:
-    """Turn mutant ``number`` on in the Xen of ``live``, 0: none; LabError if that fails."""
+    """Turn mutant ``number`` on in the Xen of ``live``; LabError if that fails.
+
+    0: none; WATCH: none either, but Xen notes which ones it comes by.
+    """
     address = _address(live)
     with live.machine.halted(_sign(address)) as xen:
         xen.write(address + ON_AT, number.to_bytes(4, "little"))
-
-
-def watch(live: Session) -> None:
-    """Let Xen note which mutants it comes by; none is on."""
-    turn_on(live, WATCH)
 
 
 def met(live: Session, count: int) -> frozenset[int]:
