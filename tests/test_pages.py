@@ -24,6 +24,11 @@ from harness.conformance.report import CellCoverage, Coverage
 from harness.conformance.report import render as render_coverage
 from harness.corpus import loop as corpus
 from harness.corpus.judge import Cell
+from harness.corpus.mutants import report as mutants_report
+from harness.corpus.mutants.choose import Mutant
+from harness.corpus.mutants.journal import MutantJournal
+from harness.corpus.mutants.operators import Fault
+from harness.corpus.mutants.outcome import Outcome
 from harness.history.explain.picture import picture
 from harness.history.format.record import Op, Via
 from harness.interleave.force_orders import TriedOrder
@@ -144,6 +149,15 @@ def _corpus(name: str, text: str, folder: Path) -> str:
     return (folder / corpus.PAGE).read_text()
 
 
+def _mutants(name: str, text: str, folder: Path) -> str:
+    fault = Fault("lock-moved", text, 0, 1, text, "statement")
+    journal = MutantJournal(folder, {})
+    journal.add(Outcome(1, text, "survived", name, text, text, tests=1))
+    told = mutants_report.Told(name, text, text, 1)
+    mutants_report.write(told, [Mutant(1, name, 1, fault, f"+{text}")], {}, journal, folder)
+    return (folder / mutants_report.PAGE).read_text()
+
+
 def _coverage(name: str, text: str, folder: Path) -> str:
     cells = list(catalogue())[:2]
     found = [
@@ -189,6 +203,7 @@ PAGES: dict[str, Callable[[str, str, Path], str]] = {
     "report.html.j2": _report,
     "dashboard.html.j2": _dashboard,
     "corpus.html.j2": _corpus,
+    "mutants.html.j2": _mutants,
     "coverage.html.j2": _coverage,
     "scenario.html.j2": _scenario,
     "model.html.j2": _model,

@@ -19,7 +19,7 @@ from harness.cli.tables import print_table
 from harness.config.host import BUILT_IN
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab, write_without_domus
-from harness.config.options import RunOptions
+from harness.config.options import SUITES, RunOptions
 from harness.corpus.entry import Entry, entries_for
 from harness.corpus.judge import Cell, exit_code
 from harness.corpus.loop import PAGE, run_corpus
@@ -27,7 +27,7 @@ from harness.data import TESTCASES
 from harness.hypervisor.build import build
 from harness.results import directory
 from harness.run import child
-from harness.run.plan import open_hypervisor, open_source
+from harness.run.plan import Plan, make_plan, open_hypervisor, open_source
 from harness.verdict import ConfigError, Verdict
 
 
@@ -50,6 +50,27 @@ from harness.verdict import ConfigError, Verdict
     is_flag=True,
     help="Do not restore the machine before each test: all tests share one boot.",
 )
+@click.option(
+    "--generate",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Instead: make N mutants of Xen's event channels, and see which of them the tests kill.",
+)
+@option("seed", unset="1", help="With --generate: which mutants, of all that can be made.")
+@click.option(
+    "--alone",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="With --generate: build this mutant alone, and run the tests with it.",
+)
+@click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    type=click.Choice(SUITES),
+    help="With --generate: tests to run; give the option again for further ones.  [default: all]",
+)
+@option("flavour", unset="with --generate: as of run; else all")
 @option("xen_release")
 @option("xen_src")
 @option("xen_git")
@@ -62,6 +83,11 @@ def command(
     host: tuple[str, ...],
     repeat: int,
     no_snapshot: bool,
+    generate: int | None,
+    seed: int | None,
+    alone: int | None,
+    suites: tuple[str, ...],
+    flavour: str | None,
     lab: Path | None,
     out: Path | None,
     as_json: bool,
@@ -70,7 +96,14 @@ def command(
     """Test every flavour of a Xen: the good ones must pass, the known-bad ones must fail.
 
     Exit code 1: a good one failed, or a bad one passed on a machine that can show its fault.
+
+    With --generate, single faults are made by rule instead (docs/mutants.md): exit code 1 if one
+    of them was not killed.  An interrupted run goes on with the same --out.
     """
+    if generate is not None:
+        asked = RunOptions(host=host, seed=seed or 1, lab=lab, flavour=flavour, **xen)
+        return _generate(make_plan(asked), generate, alone, suites or SUITES, out, as_json)
+    _only_generated({"--seed": seed, "--alone": alone, "--suite": suites, "--flavour": flavour})
     options = RunOptions(
         repeat=repeat,
         lab=lab,
@@ -118,6 +151,29 @@ def command(
         _print(cells)
         echo(str(place / PAGE))
     return exit_code(cells)
+
+
+def _generate(
+    plan: Plan,
+    count: int,
+    alone: int | None,
+    suites: Sequence[str],
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    from harness.cli import mutants  # its plugin of pytest is slow to import
+
+    if len(plan.hosts) > 1:
+        raise ConfigError("mutants run on one host", where="--host", hint="give only one")
+    if alone is not None:
+        return mutants.alone(plan, count, alone, suites, out, as_json)
+    return mutants.generate(plan, count, suites, out, as_json)
+
+
+def _only_generated(given: dict[str, object]) -> None:
+    wrong = [name for name, value in given.items() if value not in (None, ())]
+    if wrong:
+        raise ConfigError(f"{wrong[0]} needs --generate", where=wrong[0])
 
 
 def _forced(scenario: str, asked: RunOptions) -> list[dict[str, Any]]:

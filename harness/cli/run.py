@@ -28,7 +28,7 @@ SUITES = {"lock": TESTCASES, "conformance": TESTCASES / "conformance"}
 # Which of pytest's own parts run beside ours: none that print, none that a file of the user's or
 # another package of the environment would bring.  (labgrid's is there for power, and wants a
 # terminal.)  What the run is to do is in its plan.
-_PYTEST = [
+PYTEST = [
     *("-p", "xen-evtchn-harness", "-s", "-c", "/dev/null", f"--rootdir={TESTCASES}"),
     *(word for name in ("terminal", "cacheprovider", "timeout", "xdist", "labgrid")
       for word in ("-p", f"no:{name}")),
@@ -105,7 +105,7 @@ def _run_each(options: RunOptions, tests: Sequence[Path], as_json: bool) -> int:
     """Run after every patch; print a line for each, or the document."""
     from harness.run.each import run_each
 
-    _tests(options.suite, tests)  # a test file that is not there is told before anything is built
+    tests_of(options.suite, tests)  # a test file that is not there is told before anything is built
     document = run_each(options, [str(test) for test in tests], lambda text: echo(text, err=True))
     if as_json:
         print_json(document)
@@ -127,7 +127,7 @@ def _run(plan: Plan, suite: str, tests: Sequence[Path], as_json: bool) -> HostRu
     from harness.results.document import run_document
     from harness.results.store import load
 
-    words = [*_PYTEST, *_tests(suite, tests)]
+    words = [*PYTEST, *tests_of(suite, tests)]
     run = HostRun(plan, Progress())
     # What a test prints belongs to the person, not to the program that reads the document.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
@@ -144,7 +144,7 @@ def _run(plan: Plan, suite: str, tests: Sequence[Path], as_json: bool) -> HostRu
     return run
 
 
-def _tests(suite: str, tests: Sequence[Path]) -> list[str]:
+def tests_of(suite: str, tests: Sequence[Path]) -> list[str]:
     """Return what pytest shall collect."""
     for test in tests:
         if not Path(str(test).partition("::")[0]).exists():

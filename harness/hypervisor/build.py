@@ -150,16 +150,11 @@ def _make(
 ) -> None:
     """Fill the cache entry ``folder``."""
     tree = folder / "tree"
-    _copy(source, tree)
-    flavours.apply(chosen, tree)
     log = cache.shelf(f"{_SHELF}-logs") / f"{digest}.log"
     log.unlink(missing_ok=True)
     xen = tree / "xen"
     with counted(xen, progress):
-        step(way.make(tree, ["distclean"]), xen, tree, log)
-        (tree / ".scmversion").write_text(f"{source.digest}\n")  # Xen shows it as changeset
-        (xen / ".config").write_text(way.config)
-        step(way.make(tree, ["olddefconfig"]), xen, tree, log)
+        lay(source, chosen, way, tree, log)
         jobs = f"-j{os.cpu_count() or 1}"
         step(way.make(tree, [jobs], vendor=f"-{chosen.name}"), xen, tree, log)
     shutil.move(xen / "xen", folder / _IMAGE)
@@ -175,6 +170,20 @@ def _make(
         "build_id": build_id(folder / _SYMS),
     }
     (folder / "build.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def lay(source: Source, flavour: Flavour, way: Recipe, tree: Path, log: Path) -> None:
+    """Lay ``source`` with the patches of ``flavour`` into ``tree``, configured and ready to make.
+
+    Errors as of ``build``; what make says is added to ``log``.
+    """
+    _copy(source, tree)
+    flavours.apply(flavour, tree)
+    xen = tree / "xen"
+    step(way.make(tree, ["distclean"]), xen, tree, log)
+    (tree / ".scmversion").write_text(f"{source.digest}\n")  # Xen shows it as changeset
+    (xen / ".config").write_text(way.config)
+    step(way.make(tree, ["olddefconfig"]), xen, tree, log)
 
 
 def _copy(source: Source, tree: Path) -> None:

@@ -81,7 +81,7 @@ def _astray(text: str, before: dict[str, list[str]], said: str) -> str:
         grown = 0
         for number, at in _APPLIED.findall(said[start:end]):
             growth, function = hunks[int(number) - 1]
-            found = _function(before[name], int(at) - grown)
+            found = function_at(before[name], int(at) - grown)
             grown += growth
             if found != function and _has(before[name], function):
                 return f"Hunk #{number} would change {found} instead of {function} ({name})"
@@ -98,9 +98,9 @@ def _hunks(text: str, name: str) -> list[tuple[int, str]]:
     ]
 
 
-def _function(lines: Sequence[str], at: int) -> str:
+def function_at(lines: Sequence[str], at: int) -> str:
     """Return the function in which line ``at`` (from 1) is, by git's rule: the last line before it
-    that begins like a name."""
+    that begins like a name; "" if there is none."""
     heads = (line for line in reversed(lines[: at - 1]) if _is_head(line))
     return _identity(next(heads, ""))
 

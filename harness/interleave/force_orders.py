@@ -16,12 +16,12 @@ from harness.agent.wire import AgentLost
 from harness.hypervisor.layout import fields
 from harness.interleave import stop_points
 from harness.interleave.order_runner import OrderOutcome, OrderResult, OrderRunner, SpareInterrupt
-from harness.interleave.rsp import Stub
 from harness.interleave.scenarios import Scenario
 from harness.interleave.stop_points import Access, Labels, StopPoint
 from harness.interleave.target import ARRIVE_SECONDS, Target
 from harness.interleave.xen_memory import ChannelMemory
 from harness.machine.qemu import QemuMachine
+from harness.machine.rsp import Stub
 from harness.model.explore.interleavings import Interleaving
 from harness.run.session import Session
 from harness.verdict import ConfigError, HypervisorError, LabError

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from harness.arch import Arch
 from harness.hypervisor.symbols import symbols
-from harness.interleave.rsp import Stub
 from harness.interleave.stop_points import TICKET, Access, StopPoint
 from harness.interleave.xen_memory import LockWords
+from harness.machine.rsp import Stub
 from harness.verdict import LabError
 
 STEP_SECONDS = 2.0  # a CPU that runs alone and needs longer waits for another CPU

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from harness.hypervisor.cpu import Cpu
 from harness.machine.console import Console
+from harness.machine.halted import Halted
 from harness.machine.kept import Kept
 from harness.machine.line import Line
 from harness.machine.patience import Clock
@@ -102,6 +103,13 @@ class Machine(Protocol):
 
     def memory(self, cpu: int, address: int, size: int, /) -> bytes:
         """Return ``size`` bytes at virtual ``address`` of ``cpu``; LabError if that fails."""
+        ...
+
+    def halted(self, sign: tuple[int, bytes]) -> AbstractContextManager[Halted]:
+        """Halt every CPU in the block, in which Xen's memory can be read and written.
+
+        ``sign``: an address in Xen, and what is there.  LabError if the machine cannot do that.
+        """
         ...
 
     def dump(self) -> Path:

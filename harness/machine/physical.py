@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from harness.config.physical import PhysicalHost
 from harness.hypervisor.cpu import Cpu
@@ -217,6 +218,10 @@ class PhysicalMachine:
     def memory(self, cpu: int, address: int, size: int) -> bytes:
         """LabError: nobody looks into a server's memory from outside."""
         raise LabError("a server's memory cannot be read", where=f"CPU{cpu} {address:#x}")
+
+    def halted(self, sign: tuple[int, bytes]) -> NoReturn:
+        """LabError: nobody writes into a server's memory from outside."""
+        raise LabError("a server's memory cannot be written", where=self.host.name)
 
     def dump(self) -> Path:
         """LabError: nobody looks into a server's memory from outside."""

@@ -29,6 +29,7 @@ from harness.machine import cpu_model, cpus, device_tree, emulator
 from harness.machine.accel import Choice
 from harness.machine.connection import connect, mend
 from harness.machine.console import Console
+from harness.machine.halted import Halted, halted
 from harness.machine.kept import Kept, copied
 from harness.machine.line import Line, connect_socket
 from harness.machine.patience import MachineClock
@@ -254,6 +255,15 @@ class QemuMachine:
     def memory(self, cpu: int, address: int, size: int) -> bytes:
         """Return ``size`` bytes at virtual ``address`` of ``cpu``; LabError if it is not mapped."""
         return cpus.memory(self._running(), cpu, address, size)
+
+    def halted(self, sign: tuple[int, bytes]) -> AbstractContextManager[Halted]:
+        """Halt every CPU in the block; see harness.machine.Machine.
+
+        LabError if QEMU's gdbstub is in use already, or does not answer.
+        """
+        if self.stub:
+            raise LabError("QEMU's gdbstub is in use", where=self.name)
+        return halted(self._running(), self._folder / "halted", self.host.cpus, sign)
 
     def dump(self) -> Path:
         """Write the physical memory into a file of the scratch directory; return its path.

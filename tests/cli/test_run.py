@@ -98,7 +98,7 @@ def test_a_test_file_is_never_an_option_of_pytest(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "--co").write_text("")
-    assert run._tests("lock", [Path("--co")]) == ["./--co"]
+    assert run.tests_of("lock", [Path("--co")]) == ["./--co"]
 
 
 def test_a_conftest_that_cannot_be_read_is_a_mistake_of_the_user(

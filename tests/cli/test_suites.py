@@ -20,7 +20,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     words: list[str] = []
 
     def instead(_plan: object, suite: str, tests: Sequence[Path], *_: object) -> SimpleNamespace:
-        words.extend(run._tests(suite, tests))
+        words.extend(run.tests_of(suite, tests))
         return SimpleNamespace(exit_code=0)
 
     monkeypatch.setattr(run, "make_plan", lambda options: options)

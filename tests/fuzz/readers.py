@@ -27,9 +27,9 @@ from harness.evidence import Disallowed
 from harness.history.checker import check
 from harness.history.format import parquet
 from harness.hypervisor import debug_keys, series
-from harness.interleave.rsp import StubLost, frame, unframe
 from harness.interleave.schedule_file import read_file
 from harness.machine.console import Console
+from harness.machine.rsp import StubLost, frame, unframe
 from harness.machine.wires.tcp import Telnet
 from harness.nightly.outcome import RunOutcome
 from harness.nightly.store import FILE, Store

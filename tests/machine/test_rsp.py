@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.interleave.rsp import Stub, StubLost, frame, unframe
+from harness.machine.rsp import Stub, StubLost, frame, unframe
 
 QEMU = shutil.which("qemu-system-x86_64")
 RESET = 0xFFF0  # where an x86 begins; the stub shows it without the segment's base
@@ -52,7 +52,7 @@ def test_a_garbled_packet_is_an_error() -> None:
 
 
 def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.interleave.rsp._CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("harness.machine.rsp._CONNECT_SECONDS", 0.1)
     with pytest.raises(StubLost, match="nobody listens"):
         Stub(tmp_path / "stub")
 

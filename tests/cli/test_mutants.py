@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``corpus --generate``: its options, and its bench on a host that is not booted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import corpus
+from harness.verdict import ConfigError
+from tests.hypervisor.tree import make_tree
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = """\
+import pytest
+
+def test_slow(xen):
+    assert xen.on in (2, 0xFFFFFFFF), "a wrong answer"
+
+def test_quick(xen):
+    if xen.on == 3:
+        from harness.verdict import LabError
+        xen.trouble = LabError("QEMU is gone")
+        raise xen.trouble
+
+def test_not_here(xen):
+    pytest.skip("not on this host")
+"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a bench has said after a few mutants."""
+    folder = tmp_path_factory.mktemp("mutants")
+    (folder / "test_toy.py").write_text(TESTS)
+    words = [sys.executable, "-m", "tests.cli.fake_mutants"]
+    words += [str(folder / "test_toy.py"), str(folder / "out")]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ran = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    document: dict[str, Any] = json.loads(ran.stdout)
+    return document
+
+
+def test_what_each_test_comes_by_is_seen_with_no_mutant_on(said: dict[str, Any]) -> None:
+    reaches = {node.split("::")[1].partition("[")[0]: rest for node, *rest in said["reaches"]}
+    assert reaches == {
+        "test_slow": ["PASS", [1]],
+        "test_quick": ["PASS", [1]],
+        "test_not_here": ["SKIP", [1]],
+    }
+
+
+def test_the_tests_run_in_the_order_that_is_asked_for_until_one_fails(said: dict[str, Any]) -> None:
+    assert said["1"] == [
+        ["boot", "PASS"],
+        ["not-here", "SKIP"],
+        ["quick", "PASS"],
+        ["slow", "FAIL"],
+    ]
+    assert said["3"] == [["boot", "PASS"], ["not-here", "SKIP"], ["quick", "MISS"]]
+
+
+def test_the_machine_goes_back_and_boots_only_where_it_must(said: dict[str, Any]) -> None:
+    lock = "boot snapshot=True keep=True mutants=True"
+    conformance = "boot snapshot=False keep=True mutants=True"
+    assert said["seen"] == [
+        *(lock, "watch"),
+        *("restore", "on 1"),
+        *("restore", "on 3"),  # with which it dies
+        *("off", lock, "on 2"),
+        *("off", conformance, "on 1"),
+        *("off", conformance, "on 2", "off"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--alone=3"], "--alone needs --generate"),
+        (["--suite=lock"], "--suite needs --generate"),
+        (["--generate=3", "--host=qemu-arm64", "--host=qemu-x86_64"], "on one host"),
+        (["--generate=3"], "no xen/common/event_channel.c"),
+    ],
+)
+def test_what_cannot_be_is_told(words: list[str], told: str, tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "xen")
+    with pytest.raises(ConfigError, match=told):
+        CliRunner().invoke(
+            corpus.command,
+            [*words, f"--xen-src={tree}", f"--out={tmp_path / 'out'}"],
+            catch_exceptions=False,
+        )
+    assert not (tmp_path / "out").exists()
