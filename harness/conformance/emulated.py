@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one guest of QEMU's emulation from test to test, and what QEMU does otherwise than Xen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from harness.conformance.bare import Bare
+from harness.conformance.guest import Domains
+from harness.conformance.hypercalls import call
+from harness.conformance.reference_model import Disagreement, ReferenceModel, told
+from harness.model.evtchn import qemu
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.domain import World
+from harness.model.evtchn.operations import Operation, Result
+from harness.model.evtchn.predict import predict
+from harness.model.evtchn.releases import Release
+from harness.model.evtchn.rules import by_version
+from harness.run.emulation import Emulation
+
+TYPE = "hvm"  # as which its guests run
+# The Xen that it is compared with: the one that it says it is, and that its documentation names.
+XEN = by_version(Release(4, 17))
+
+
+class EmulatedDomains:
+    """What HostDomains is for a host with Xen."""
+
+    bare_types = (TYPE,)
+
+    def __init__(self, live: Emulation) -> None:
+        self._live = live
+
+    def is_of(self, live: object) -> bool:
+        """Say whether this is the guest of ``live``: a process may have been started anew."""
+        return self._live is live
+
+    def begin(self) -> Domains:
+        """Return the domains for a test.  QEMU remembers nothing of a guest that has reset, so for
+        each test it is a new one."""
+        world = qemu.new_world(XEN, self._live.agent.info.vcpus)
+        found = Domains(ReferenceModel(world, others=(XEN,)))
+        found.before = world
+        return found
+
+    def bare(self, domains: Domains, _type: str = TYPE) -> Bare:
+        """Add the guest to ``domains``, reset."""
+        bare = Bare(domains, self._live.agent, TYPE, linux=False)
+        domains.add(bare)
+        bare.begin()
+        return bare
+
+    def end(self, domains: Domains, *, well: bool) -> None:
+        """A test has ended, ``well`` or not: the next one begins with a reset."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A divergence that QEMU has just shown."""
+
+    divergence: qemu.Divergence
+    hypercalls: tuple[str, ...]  # each with QEMU's answer
+    xen: tuple[str, ...]  # the answers that Xen may give to the last one
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """The divergence in two lines: who does what, and the hypercalls of a new guest."""
+        each = self.divergence
+        before = "no port is left; " if each.full else ""
+        return (
+            f"{each.name}: {each.says} [{each.function}]",
+            f"{before}{'; '.join(self.hypercalls)} (Xen: {' or '.join(self.xen)})",
+        )
+
+
+def show(bare: Bare, each: qemu.Divergence) -> Shown:
+    """Have the guest, which is reset, make the hypercalls that show ``each``.
+
+    Raises Disagreement if QEMU does not do as recorded.
+    """
+    model = bare.domains.model
+    if each.full:
+        bare.fill(qemu.PORTS)
+    hypercalls: list[str] = []
+    xen: tuple[str, ...] = ()
+    for operation in each.shown_by:
+        xen = tuple(_answer(o.result) for o in predict(as_xen(model.world), operation))
+        try:
+            taken = bare.domains.do(bare, operation)
+        except Disagreement as error:
+            error.after(f"recorded of QEMU: {each.says} [{each.function}]")
+            raise
+        hypercalls.append(f"{_hypercall(operation)} = {_answer(taken.result)}")
+    return Shown(each, tuple(hypercalls), tuple(dict.fromkeys(xen)))
+
+
+def as_xen(world: World) -> World:
+    """Return ``world`` with the rules of the Xen that QEMU is compared with."""
+    return replace(world, rules=qemu.xen_of(world.rules))
+
+
+def _hypercall(operation: Operation) -> str:
+    verb, arguments = call(operation)
+    words = (f"{name}={_value(value)}" for name, value in arguments.items())
+    return f"{verb}({', '.join(words)})"
+
+
+def _answer(result: Result) -> str:
+    state = "" if result.status is None else f", state {result.status.status}"
+    return told(replace(result, status=None)) + state
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "DOMID_SELF" if value == DOMID_SELF else str(value)

@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU's emulation of Xen's event channels (for guests of KVM), as what it does otherwise than Xen.
+
+QEMU has 2L only, one guest, and itself in place of dom0.  What is not in ``TABLE`` it does as Xen's
+model says.  Each line of the table names the function of QEMU that does it
+(hw/i386/kvm/xen_evtchn.c; those whose names begin with kvm_xen are in target/i386/kvm/xen-emu.c),
+says when, and gives the hypercalls of a new guest of which the last one shows it.
+
+To add a divergence: a line of the table, its two functions, and a line in docs/emulation.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.model.evtchn import alloc_bind, delivery, port_ops
+from harness.model.evtchn.abi import DOMID_SELF, Errno
+from harness.model.evtchn.domain import Domain, GuestKind, State, Vcpu, World
+from harness.model.evtchn.operations import (
+    AllocUnbound,
+    BindInterdomain,
+    BindPirq,
+    BindVcpu,
+    BindVirq,
+    Close,
+    ExpandArray,
+    InitControl,
+    Operation,
+    Poll,
+    Reset,
+    Send,
+    SetPriority,
+    Status,
+    Unmask,
+)
+from harness.model.evtchn.outcome import AllowedOutcome, error, existing_domain, ok
+from harness.model.evtchn.rules import Implementation, Rules
+
+ROW = "QEMU: "  # with a divergence's name behind it: the row of an answer that is QEMU's own
+DOMID_QEMU = 0
+GUEST = 1  # the guest's domid (QEMU's xen_domid)
+PORTS = 4096  # of 2L: QEMU knows them all from the beginning, but for port 0
+_NOBODY = 0x7FEF
+_PER_VCPU_VIRQ = 7
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """One thing that QEMU does otherwise than Xen."""
+
+    name: str
+    function: str  # QEMU's
+    says: str  # one line: what QEMU does; what Xen does
+    shown_by: tuple[Operation, ...]  # by a new guest; the last one shows it
+    applies: Callable[[World, Any], bool]
+    outcome: Callable[[World, Any], AllowedOutcome]
+    full: bool = False  # the guest has used up its ports before
+    reads_argument: bool = True  # False: QEMU answers before it has copied the argument
+
+    @property
+    def row(self) -> str:
+        """The row of the answers that rest on it."""
+        return ROW + self.name
+
+    @property
+    def operation(self) -> type[Operation]:
+        """The operation that it is about."""
+        return type(self.shown_by[-1])
+
+
+def rules_of(xen: Rules) -> Rules:
+    """Return the rules of QEMU's emulation: those of ``xen``, but for what it does otherwise."""
+    return replace(xen, implementation=Implementation.QEMU)
+
+
+def xen_of(rules: Rules) -> Rules:
+    """Return the rules of the Xen that QEMU's ``rules`` are compared with."""
+    return replace(rules, implementation=Implementation.XEN)
+
+
+def told_ports(rules: Rules, domain: Domain) -> range:
+    """Return the ports of ``domain`` of which EVTCHNOP_status tells."""
+    return range(1, PORTS) if rules.implementation is Implementation.QEMU else range(domain.valid)
+
+
+def new_world(xen: Rules, vcpus: int) -> World:
+    """Return the world of a new guest with ``vcpus`` vCPUs; ``xen``: what QEMU is compared with."""
+    guest = Domain(GUEST, kind=GuestKind.HVM, vcpus=(Vcpu(),) * vcpus, max_port=PORTS - 1)
+    return World((Domain(DOMID_QEMU, privileged=True), guest), rules_of(xen))
+
+
+def divergence(world: World, operation: Operation, *, fault: bool = False) -> Divergence | None:
+    """Return what QEMU does otherwise in ``operation``, made now; None: it does what Xen does.
+
+    ``fault``: the argument cannot be read.
+    """
+    for each in _BY_OPERATION.get(type(operation), ()):
+        if (not fault or not each.reads_argument) and each.applies(world, operation):
+            return each
+    return None
+
+
+# -- when, and what -------------------------------------------------------------------------
+
+
+def _caller(world: World, op: Any) -> Domain:
+    return existing_domain(world, op.caller)
+
+
+def _exists(port: int) -> bool:
+    """valid_port()."""
+    return 0 < port < PORTS
+
+
+def _is_free(world: World, op: Any) -> bool:
+    """Whether QEMU has the port, and it is closed."""
+    return _exists(op.port) and _caller(world, op).port(op.port).state is State.FREE
+
+
+def _is_full(world: World, op: Any) -> bool:
+    return not alloc_bind.allocate(world, _caller(world, op))[0]
+
+
+def _is_port_0(_world: World, op: Any) -> bool:
+    return bool(op.port == 0)
+
+
+def _is_foreign(world: World, op: Any) -> bool:
+    return op.dom not in (DOMID_SELF, op.caller) and world.domain(op.dom) is not None
+
+
+def _always(_world: World, _op: Any) -> bool:
+    return True
+
+
+def _refused(name: str, errno: Errno) -> Callable[[World, Any], AllowedOutcome]:
+    return lambda world, _op: error(world, ROW + name, errno)
+
+
+def _unknown_port(world: World, op: Status) -> bool:
+    own = op.dom in (DOMID_SELF, op.caller)
+    return own and _is_free(world, op) and op.port >= _caller(world, op).valid
+
+
+def _closed(world: World, op: Status) -> AllowedOutcome:
+    grown = replace(_caller(world, op), valid=PORTS)
+    (told,) = port_ops.status(world.with_domain(grown), op)
+    return replace(told, world=world, rows=(ROW + "status-of-every-port",))
+
+
+def _raises(world: World, op: BindVcpu) -> bool:
+    domain = _caller(world, op)
+    (found,) = port_ops.bind_vcpu(world, op)
+    return found.result.rc == 0 and domain.pending(op.port) and not domain.masked(op.port)
+
+
+def _raised(world: World, op: BindVcpu) -> AllowedOutcome:
+    (moved,) = port_ops.bind_vcpu(world, op)
+    after = delivery.select(_caller(moved.world, op), op.port, op.vcpu)
+    return ok(moved.world.with_domain(after), ROW + "bind-vcpu-raises-again")
+
+
+def _bound_pirq(world: World, op: BindPirq) -> bool:
+    channels = (channel for _, channel in _caller(world, op).ports)
+    return any(c.state is State.PIRQ and c.number == op.pirq for c in channels)
+
+
+def _valid_virq(world: World, op: BindVirq) -> bool:
+    """Whether the VIRQ is bound already, and Xen finds nothing else to refuse."""
+    return alloc_bind.bind_virq(world, op)[0].result.rc == -Errno.EEXIST
+
+
+def _loopback(world: World, op: BindInterdomain) -> bool:
+    return alloc_bind.bind_interdomain(world, op)[0].result.rc == 0
+
+
+def _quiet(world: World, op: BindInterdomain) -> AllowedOutcome:
+    (bound,) = alloc_bind.bind_interdomain(world, op)
+    local = existing_domain(bound.world, op.caller)
+    before = _caller(world, op)
+    port = bound.result.code
+    channel = replace(local.port(port), bits=before.port(port).bits)
+    local = replace(local.with_port(port, channel), vcpus=before.vcpus)
+    row = ROW + "bind-interdomain-sends-nothing"
+    return ok(bound.world.with_domain(local), row, port)
+
+
+def _strange_remote(_world: World, op: AllocUnbound) -> bool:
+    own = op.dom in (DOMID_SELF, op.caller)
+    return own and op.remote_dom not in (DOMID_SELF, op.caller, DOMID_QEMU)
+
+
+_ALLOC = AllocUnbound(GUEST, DOMID_SELF, DOMID_SELF)
+_PAIR = (_ALLOC, BindInterdomain(GUEST, GUEST, 1))
+_FREE = (_ALLOC, Close(GUEST, 1))
+
+TABLE: tuple[Divergence, ...] = (
+    Divergence(
+        "close-of-a-closed-port",
+        "close_port",
+        "close of a port that is closed: ENOENT; Xen: EINVAL",
+        (*_FREE, Close(GUEST, 1)),
+        _is_free,
+        _refused("close-of-a-closed-port", Errno.ENOENT),
+    ),
+    Divergence(
+        "status-of-port-0",
+        "valid_port",
+        "status of port 0: EINVAL; Xen: closed",
+        (Status(GUEST, DOMID_SELF, 0),),
+        lambda world, op: op.dom in (DOMID_SELF, op.caller) and op.port == 0,
+        _refused("status-of-port-0", Errno.EINVAL),
+    ),
+    Divergence(
+        "status-of-every-port",
+        "valid_port",
+        "status of a port for which nothing was ever allocated: closed; Xen: EINVAL",
+        (Status(GUEST, DOMID_SELF, 64),),
+        _unknown_port,
+        _closed,
+    ),
+    Divergence(
+        "status-of-another-domain",
+        "xen_evtchn_status_op",
+        "status of a port of another domain: ESRCH; Xen: EPERM, or EINVAL if there is no such port",
+        (Status(GUEST, DOMID_QEMU, 1),),
+        _is_foreign,
+        _refused("status-of-another-domain", Errno.ESRCH),
+    ),
+    Divergence(
+        "unmask-of-port-0",
+        "valid_port",
+        "unmask of port 0: EINVAL; Xen: 0",
+        (Unmask(GUEST, 0),),
+        _is_port_0,
+        _refused("unmask-of-port-0", Errno.EINVAL),
+    ),
+    Divergence(
+        "unmask-of-a-closed-port",
+        "unmask_port",
+        "unmask of a port that is closed: EINVAL; Xen: 0",
+        (*_FREE, Unmask(GUEST, 1)),
+        lambda world, op: _is_free(world, op) and op.port < _caller(world, op).valid,
+        _refused("unmask-of-a-closed-port", Errno.EINVAL),
+    ),
+    Divergence(
+        "bind-vcpu-port-before-vcpu",
+        "xen_evtchn_bind_vcpu_op",
+        "bind_vcpu with neither such a port nor such a vCPU: EINVAL; Xen: ENOENT",
+        (BindVcpu(GUEST, PORTS, 2),),
+        lambda world, op: not _exists(op.port) and op.vcpu >= len(_caller(world, op).vcpus),
+        _refused("bind-vcpu-port-before-vcpu", Errno.EINVAL),
+    ),
+    Divergence(
+        "bind-vcpu-raises-again",
+        "unmask_port",
+        "bind_vcpu of a port that is pending and not masked: an upcall on the new vCPU; Xen: none",
+        (*_PAIR, Send(GUEST, 2), BindVcpu(GUEST, 1, 1)),
+        _raises,
+        _raised,
+    ),
+    Divergence(
+        "bind-virq-of-a-full-guest",
+        "xen_evtchn_bind_virq_op",
+        "bind_virq of a VIRQ that is bound, with no port left: ENOSPC; Xen: EEXIST",
+        (Close(GUEST, 1), BindVirq(GUEST, _PER_VCPU_VIRQ), BindVirq(GUEST, _PER_VCPU_VIRQ)),
+        lambda world, op: _is_full(world, op) and _valid_virq(world, op),
+        _refused("bind-virq-of-a-full-guest", Errno.ENOSPC),
+        full=True,
+    ),
+    Divergence(
+        "bind-pirq-twice",
+        "xen_evtchn_bind_pirq_op",
+        "bind_pirq of a PIRQ that is bound: EBUSY; Xen: EEXIST",
+        (BindPirq(GUEST, 17), BindPirq(GUEST, 17)),
+        _bound_pirq,
+        _refused("bind-pirq-twice", Errno.EBUSY),
+    ),
+    Divergence(
+        "bind-interdomain-of-a-full-guest",
+        "xen_evtchn_bind_interdomain_op",
+        "bind_interdomain to a port that cannot be, with no port left: EINVAL; Xen: ENOSPC",
+        (BindInterdomain(GUEST, GUEST, PORTS),),
+        lambda world, op: (
+            world.domain(GUEST if op.remote_dom == DOMID_SELF else op.remote_dom) is not None
+            and not _exists(op.remote_port)
+            and _is_full(world, op)
+        ),
+        _refused("bind-interdomain-of-a-full-guest", Errno.EINVAL),
+        full=True,
+    ),
+    Divergence(
+        "bind-interdomain-to-dom0",
+        "xen_evtchn_bind_interdomain_op",
+        "bind_interdomain to a port of domain 0 (QEMU) that nobody has: ENOENT; Xen: EINVAL",
+        (BindInterdomain(GUEST, DOMID_QEMU, 1),),
+        lambda world, op: (
+            op.remote_dom == DOMID_QEMU and _exists(op.remote_port) and not _is_full(world, op)
+        ),
+        _refused("bind-interdomain-to-dom0", Errno.ENOENT),
+    ),
+    Divergence(
+        "bind-interdomain-sends-nothing",
+        "xen_evtchn_bind_interdomain_op",
+        "bind_interdomain leaves the new local port without an event; Xen: it is pending",
+        _PAIR,
+        _loopback,
+        _quiet,
+    ),
+    Divergence(
+        "alloc-unbound-in-another-domain",
+        "xen_evtchn_alloc_unbound_op",
+        "alloc_unbound in another domain: ESRCH; Xen: EPERM",
+        (AllocUnbound(GUEST, DOMID_QEMU, DOMID_SELF),),
+        _is_foreign,
+        _refused("alloc-unbound-in-another-domain", Errno.ESRCH),
+    ),
+    Divergence(
+        "alloc-unbound-for-a-third-domain",
+        "xen_evtchn_alloc_unbound_op",
+        "alloc_unbound for a domain other than the guest and domain 0: EPERM; Xen: a port",
+        (AllocUnbound(GUEST, DOMID_SELF, _NOBODY),),
+        _strange_remote,
+        _refused("alloc-unbound-for-a-third-domain", Errno.EPERM),
+    ),
+    Divergence(
+        "no-init-control",
+        "kvm_xen_hcall_evtchn_op",
+        "init_control: ENOSYS, and the guest stays at 2L; Xen: FIFO",
+        (InitControl(GUEST, 0),),
+        _always,
+        _refused("no-init-control", Errno.ENOSYS),
+        reads_argument=False,
+    ),
+    Divergence(
+        "no-expand-array",
+        "kvm_xen_hcall_evtchn_op",
+        "expand_array: ENOSYS; Xen, for a guest at 2L: EOPNOTSUPP",
+        (ExpandArray(GUEST),),
+        _always,
+        _refused("no-expand-array", Errno.ENOSYS),
+        reads_argument=False,
+    ),
+    Divergence(
+        "set-priority-looks-at-nothing",
+        "kvm_xen_hcall_evtchn_op",
+        "set_priority: ENOSYS whatever the port is; Xen, at 2L: EINVAL where it is not valid",
+        (SetPriority(GUEST, PORTS, 7),),
+        _always,
+        _refused("set-priority-looks-at-nothing", Errno.ENOSYS),
+        reads_argument=False,
+    ),
+    Divergence(
+        "reset-of-another-domain",
+        "xen_evtchn_reset_op",
+        "reset of another domain: ESRCH; Xen: EPERM",
+        (Reset(GUEST, DOMID_QEMU),),
+        lambda world, op: not op.resume and _is_foreign(world, op),
+        _refused("reset-of-another-domain", Errno.ESRCH),
+    ),
+    Divergence(
+        "no-reset-cont",
+        "kvm_xen_hcall_evtchn_op",
+        "reset_cont: ENOSYS; Xen, while no reset is under way: EBUSY",
+        (Reset(GUEST, DOMID_SELF, resume=True),),
+        lambda _world, op: op.resume,
+        _refused("no-reset-cont", Errno.ENOSYS),
+        reads_argument=False,
+    ),
+    Divergence(
+        "poll-never-sleeps",
+        "kvm_xen_hcall_sched_op",
+        "SCHEDOP_poll only yields and answers 0, whatever it is asked; Xen: sleeps, or EINVAL",
+        (_ALLOC, Poll(GUEST, (1,))),
+        _always,
+        lambda world, _op: ok(world, ROW + "poll-never-sleeps"),
+        reads_argument=False,
+    ),
+)
+
+_BY_OPERATION: dict[type[Operation], tuple[Divergence, ...]] = {
+    operation: tuple(each for each in TABLE if each.operation is operation)
+    for operation in {each.operation for each in TABLE}
+}
