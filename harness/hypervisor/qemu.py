@@ -12,7 +12,7 @@ from harness.verdict import ConfigError, LabError
 
 EVENT_CHANNELS = Path("hw/i386/kvm/xen_evtchn.c")  # from QEMU 8.0 on
 FIRST = 8  # the first major version that has it
-# Debian's release whose QEMU is taken where the computer's own is too old.
+# Debian's release whose QEMU is taken where that of the computer's own is too old, or gone.
 _NEWER = "trixie"
 
 
@@ -44,19 +44,23 @@ def from_dir(tree: Path) -> QemuSource:
 def from_apt(notice: apt.Notice = lambda _: None) -> QemuSource:
     """Return the distribution's source package of QEMU, fetched into the cache.
 
-    On a Debian whose own is older than 8.0, that of Debian 13.  LabError when apt offers none.
+    On a Debian whose own is older than 8.0, or is in the index only, that of Debian 13.  LabError
+    when apt offers none.
     """
     debian = apt.machine_release().distribution == "debian"
-    offered = []
+    tried = []
     for codename in ("", _NEWER) if debian else ("",):
-        versions = apt.source_versions("qemu", codename=codename, notice=notice)
-        offered += versions
-        if versions and _major(versions[0]) >= FIRST:
-            package = apt.source_package("qemu", codename=codename, notice=notice)
-            return QemuSource(package.tree, package.version, "the distribution's source package")
+        try:
+            versions = apt.source_versions("qemu", codename=codename, notice=notice)
+            if versions and _major(versions[0]) >= FIRST:
+                package = apt.source_package("qemu", codename=codename, notice=notice)
+                where = f"the source package of {codename or 'this release'}"
+                return QemuSource(package.tree, package.version, where)
+            tried += versions
+        except LabError as error:
+            tried.append(error.what)
     raise LabError(
-        f"no source package of QEMU {FIRST}.0 or later: the archive has "
-        f"{', '.join(offered) or 'none'}",
+        f"no source package of QEMU {FIRST}.0 or later: {'; '.join(tried) or 'the index has none'}",
         where="apt",
         hint="give a tree of your own with --qemu-src",
     )

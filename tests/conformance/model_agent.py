@@ -11,6 +11,7 @@ from harness.agent.client import AgentClient
 from harness.conformance.bare import after_upcall, cleared, expected_events
 from harness.conformance.changes import settled
 from harness.model.evtchn import operations as ops
+from harness.model.evtchn import qemu
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import Domain, State, World
@@ -37,6 +38,7 @@ class ModelHost:
     made: list[Operation] = field(default_factory=list)
     busy: float = 0.0
     chance: Random = field(default_factory=lambda: Random(1))
+    linux: frozenset[int] = LINUX
 
     def agent(self, domid: int, name: str) -> AgentClient:
         """Return a client of domain ``domid``'s agent."""
@@ -46,7 +48,7 @@ class ModelHost:
         """Let ``operation`` happen."""
         self.made.append(operation)
         outcome = self.lie(operation, predict(self.world, operation)[-1])
-        self.world = settled(outcome.world, LINUX)
+        self.world = settled(outcome.world, self.linux)
         return outcome.result
 
     def domain(self, domid: int) -> Domain:
@@ -112,7 +114,8 @@ class _Channel:
                 detail = channel.remote_port or channel.number
                 listed += [port, _STATUS[channel.state], channel.vcpu, channel.remote_dom, detail]
         ports = ",".join(map(str, listed))
-        return f"ok result={domain.valid} call=1 ret=2 cpu=0 more=0 ports={ports}"
+        told = qemu.told_ports(self._host.world.rules, domain)
+        return f"ok result={told.stop} call=1 ret=2 cpu=0 more=0 ports={ports}"
 
     def _fill(self, words: dict[str, str]) -> str:
         errno, ports = 0, []
