@@ -119,8 +119,10 @@ def booted(request: pytest.FixtureRequest) -> Iterator[Booted]:
 
 
 @pytest.fixture
-def xen(booted: Booted) -> Session | Emulation:
+def xen(booted: Booted, request: pytest.FixtureRequest) -> Session | Emulation:
     """A booted host, checked to be alive; with --snapshot, restored to before the first test."""
+    if booted.is_emulation and "bare" not in request.fixturenames:
+        pytest.skip("QEMU's emulation has nothing but the bare guest")
     return booted.ready()
 
 
@@ -397,6 +399,13 @@ class Booted:
         self.close()
         self._boot()
         return self._run._live[self._name]
+
+    @property
+    def is_emulation(self) -> bool:
+        """Whether there is no machine, but QEMU's emulation of event channels."""
+        from harness.run.plan import EmulationPlan
+
+        return isinstance(self._run.plan, EmulationPlan)
 
     def close(self) -> None:
         """Switch the host off, unless that was done."""

@@ -131,6 +131,7 @@ def _run_each(options: RunOptions, tests: Sequence[Path], as_json: bool) -> int:
 
 def _run(plan: Plan | EmulationPlan, suite: str, tests: Sequence[Path], as_json: bool) -> HostRun:
     """Run ``tests``, or the suite, as ``plan`` says; print where the report is, or the document."""
+    from harness.conformance.emulated import summary as emulation_summary
     from harness.conformance.report import coverage
     from harness.conformance.report import write as write_coverage
     from harness.results.document import run_document
@@ -146,7 +147,9 @@ def _run(plan: Plan | EmulationPlan, suite: str, tests: Sequence[Path], as_json:
         pytest.main(words, plugins=[run])
     run.finish("pytest could not begin: see above")  # unless it did
     place = run.directory.path
-    if suite == "conformance" and not tests and not emulated:
+    if emulated:
+        run.recorder.progress.note(emulation_summary(run.directory))
+    elif suite == "conformance" and not tests:
         page = write_coverage(coverage([place]), place)
         run.recorder.progress.note(f"cells of the catalogue: {page}")
     if as_json:

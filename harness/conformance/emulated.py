@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains
@@ -16,11 +17,15 @@ from harness.model.evtchn.operations import Operation, Result
 from harness.model.evtchn.predict import predict
 from harness.model.evtchn.releases import Release
 from harness.model.evtchn.rules import by_version
+from harness.results import records
+from harness.results.directory import RunDirectory
+from harness.results.journal import read
 from harness.run.emulation import Emulation
 
 TYPE = "hvm"  # as which its guests run
 # The Xen that it is compared with: the one that it says it is, and that its documentation names.
 XEN = by_version(Release(4, 17))
+_GUEST = f"QEMU {TYPE}"  # none of the catalogue's, which is of Xen
 
 
 class EmulatedDomains:
@@ -52,6 +57,33 @@ class EmulatedDomains:
 
     def end(self, domains: Domains, *, well: bool) -> None:
         """A test has ended, ``well`` or not: the next one begins with a reset."""
+
+
+def scopes(domains: Domains) -> list[dict[str, Any]]:
+    """Return the rows that the guest has met, as a record of kind "cells" for the journal."""
+    model = domains.model
+    return [
+        {
+            "guest": _GUEST,
+            "abi": "2L",
+            "release": str(XEN.release),
+            "rows": tuple(sorted({each.row for each in model.exercised})),
+            "differs": tuple(f"{xen}: {row}" for xen, row in model.sorted_differences()),
+        }
+    ]
+
+
+def summary(directory: RunDirectory) -> str:
+    """Return a line about a run: how many rows were tried, and how many divergences seen."""
+    found = [entry.record for entry in read(directory.journal).entries]
+    cells = [record for record in found if isinstance(record, records.Cells)]
+    rows = {row for each in cells for row in each.rows}
+    own = {row for row in rows if row.startswith(qemu.ROW)}
+    seen = {row.partition(": ")[2] for each in cells for row in each.differs} & own
+    return (
+        f"{len(rows - own)} rows of the specification met as by Xen {XEN}, "
+        f"{len(seen)} of {len(qemu.TABLE)} divergences from it"
+    )
 
 
 @dataclass(frozen=True)

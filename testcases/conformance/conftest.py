@@ -8,12 +8,14 @@ fails if it has not met one of them.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.conformance.bare import Bare
 from harness.conformance.emulated import EmulatedDomains
+from harness.conformance.emulated import scopes as emulated_scopes
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.host import HostDomains, declared_but_unseen, impossible, scopes
 from harness.pytest_plugin import RUN, HostRun
@@ -23,6 +25,7 @@ from harness.run.plan import EmulationPlan
 from harness.run.session import Session
 from harness.wanted import dom0_is_enough
 
+_HERE = Path(__file__).parent
 _WELL = pytest.StashKey[bool]()
 _AnyDomains = HostDomains | EmulatedDomains
 # What QEMU's emulation, which has one guest and nothing else, cannot give a test.
@@ -41,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """On QEMU's emulation, leave out the tests that want more than its one guest, at 2L; else those
     of the emulation."""
     emulated = _is_emulation(config.stash.get(RUN, None))
-    items[:] = [item for item in items if _fits(item, emulated)]
+    items[:] = [i for i in items if _HERE not in i.path.parents or _fits(i, emulated)]
 
 
 def _is_emulation(run: HostRun | None) -> bool:
@@ -54,7 +57,8 @@ def _fits(item: pytest.Item, emulated: bool) -> bool:
         return "divergence" not in wanted
     spec = getattr(item, "callspec", None)
     fifo = spec is not None and spec.params.get("abi") == "FIFO"
-    return not fifo and not wanted & _NOT_EMULATED and item.get_closest_marker("xen_only") is None
+    only_guest = "bare" in wanted and not wanted & _NOT_EMULATED
+    return only_guest and not fifo and item.get_closest_marker("xen_only") is None
 
 
 @pytest.fixture(scope="session")
@@ -172,6 +176,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         assert domains.model.unlisted() == [], (
             "harness/model/evtchn/changed_rules.py does not say so"
         )
-        if not emulated:  # its cells are none of the catalogue's
-            pyfuncitem.user_properties.append(("cells", scopes(domains)))
+        met = emulated_scopes(domains) if emulated else scopes(domains)
+        pyfuncitem.user_properties.append(("cells", met))
     return result
