@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness import cache
@@ -91,21 +91,32 @@ def _files(source: QemuSource) -> list[Path]:
 def _compile(gcc: str, source: QemuSource, folder: Path) -> None:
     headers = folder / "include"
     _lay_out(source, headers)
-    units = [
-        (_OURS + _GUEST_FLAGS, [BARE_SOURCES / name for name in _GUEST]),
-        (_OURS, [EMULATION / "guest.c", EMULATION / "qemu.c"]),
-        (_THEIRS, [headers / EVENT_CHANNELS.name]),
-    ]
-    objects: list[Path] = []
-    for flags, files in units:
-        for file in files:
-            objects.append(folder / f"{file.stem}.o")
-            paths = ("-I", headers, "-I", EMULATION)
-            run([gcc, *_FLAGS, *flags, *paths, "-c", "-o", objects[-1], file])
-    run([gcc, *_FLAGS, "-o", folder / "emulated", *objects])
+    theirs = folder / "qemu.o"
+    paths = ("-I", headers, "-I", EMULATION)
+    run([gcc, *_FLAGS, *_THEIRS, *paths, "-c", "-o", theirs, headers / EVENT_CHANNELS.name])
+    compile_guest(gcc, folder, [EMULATION / "qemu.c", theirs], headers)
+    theirs.unlink()
+    shutil.rmtree(headers)
+
+
+def compile_guest(
+    gcc: str, folder: Path, emulation: Sequence[Path], headers: Path | None = None
+) -> Path:
+    """Compile the bare guest with the C sources and objects of an ``emulation``
+    (guests/emulation/emulation.h); return the program, in ``folder``.  CommandFailed if it does
+    not compile.
+    """
+    objects = [folder / f"{Path(name).stem}.o" for name in _GUEST]
+    for name, compiled in zip(_GUEST, objects, strict=True):
+        flags = (*_FLAGS, *_OURS, *_GUEST_FLAGS)
+        run([gcc, *flags, "-c", "-o", compiled, BARE_SOURCES / name])
+    paths = [word for path in (headers, EMULATION) if path for word in ("-I", path)]
+    program = folder / "emulated"
+    units = [*objects, EMULATION / "guest.c", *emulation]
+    run([gcc, *_FLAGS, *_OURS, *paths, "-o", program, *units])
     for each in objects:
         each.unlink()
-    shutil.rmtree(headers)
+    return program
 
 
 def _lay_out(source: QemuSource, headers: Path) -> None:

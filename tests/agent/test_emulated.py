@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.agent import emulated
-from harness.agent.emulated import emulated_guest
+from harness.agent.build import compiler
+from harness.agent.client import AgentClient
+from harness.agent.emulated import compile_guest, emulated_guest
+from harness.agent.wire import Arguments
+from harness.arch import Arch
 from harness.hypervisor.qemu import EVENT_CHANNELS, QemuSource
+from harness.machine.line import Line
 from harness.verdict import BuildError
 
 _HYPERCALLS = """
@@ -69,3 +77,49 @@ def test_a_file_that_is_not_there_is_named(source: QemuSource) -> None:
     (source.tree / "target/i386/kvm/xen-emu.c").unlink()
     with pytest.raises(BuildError, match=r"xen-emu.c: not there"):
         emulated_guest(source)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bare guest on an emulation that is not QEMU's."""
+    folder = tmp_path_factory.mktemp("emulated")
+    fake = Path(__file__).with_name("fake_emulation.c")
+    return compile_guest(compiler(Arch.X86_64), folder, [fake])
+
+
+@pytest.fixture
+def agent(program: Path) -> Iterator[AgentClient]:
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            end = theirs.fileno()
+            child = subprocess.Popen([program], stdin=end, stdout=end)
+        yield AgentClient(Line(ours, "guest"), "guest")
+    assert child.wait(10) == 0, "it ends when nobody asks any more"
+
+
+def test_the_guest_is_a_process(agent: AgentClient) -> None:
+    assert (agent.domid, agent.info.vcpus, agent.info.xen) == (1, 2, (4, 17))
+
+
+def test_either_vcpu_makes_hypercalls(agent: AgentClient) -> None:
+    made = [agent.connection.ask("alloc_unbound", {"on": vcpu}) for vcpu in (0, 1, 0)]
+    assert [answer.integer("result") for answer in made] == [10, 11, 10]
+
+
+def test_arguments_that_cannot_be_read_or_written(agent: AgentClient) -> None:
+    for fault in ("in", "out"):
+        answer = agent.connection.attempt("alloc_unbound", {"fault": fault})
+        assert answer.integer("errno") == 14
+
+
+def test_the_guest_sees_what_is_written_to_its_memory(agent: AgentClient) -> None:
+    agent.connection.ask("send", {"port": 12})
+    assert agent.connection.ask("look", {"ports": [11, 12]}).integers("bits") == [0, 0, 0, 1, 0, 0]
+
+
+def test_many_commands_in_one_message_with_long_answers(agent: AgentClient) -> None:
+    """More than fits into the rings: 16 KiB of commands, 256 KiB of answers."""
+    looks: list[tuple[str, Arguments]] = [("look", {"ports": list(range(32))})] * 200
+    answers = list(agent.connection.stream(looks * 8))
+    assert len(answers) == 1600 and all(answer.ok for answer in answers)
