@@ -8,6 +8,7 @@ that they use is ``guests/emulation``.  Nothing of QEMU is kept with the harness
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,11 @@ from pathlib import Path
 
 from harness import cache
 from harness.agent.build import BARE_SOURCES, SOURCES, compiler, first_error
-from harness.arch import Arch
+from harness.arch import NAMES, Arch
 from harness.command import CommandFailed, run
 from harness.data import GUESTS
 from harness.hypervisor.qemu import EVENT_CHANNELS, QemuSource
-from harness.verdict import BuildError
+from harness.verdict import BuildError, LabError
 
 EMULATION = GUESTS / "emulation"
 
@@ -45,8 +46,13 @@ def emulated_guest(source: QemuSource) -> Path:
     the cache.
 
     BuildError with the compiler's first error, or with what is not in QEMU's source; LabError when
-    there is no compiler.
+    there is no compiler, or this computer is none of x86-64.
     """
+    if platform.machine() != NAMES[Arch.X86_64].qemu:
+        raise LabError(
+            f"QEMU's emulation is code for x86-64, and this computer is {platform.machine()}",
+            hint="run it on an x86-64 computer",
+        )
     gcc = compiler(Arch.X86_64)
     ours = [
         *sorted(EMULATION.iterdir()),

@@ -18,7 +18,7 @@ from harness.agent.wire import Arguments
 from harness.arch import Arch
 from harness.hypervisor.qemu import EVENT_CHANNELS, QemuSource
 from harness.machine.line import Line
-from harness.verdict import BuildError
+from harness.verdict import BuildError, LabError
 
 _HYPERCALLS = """
 static int other(void)
@@ -76,6 +76,12 @@ def test_a_function_that_is_not_there_is_named(source: QemuSource) -> None:
 def test_a_file_that_is_not_there_is_named(source: QemuSource) -> None:
     (source.tree / "target/i386/kvm/xen-emu.c").unlink()
     with pytest.raises(BuildError, match=r"xen-emu.c: not there"):
+        emulated_guest(source)
+
+
+def test_another_architecture_is_told(source: QemuSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(LabError, match="this computer is aarch64"):
         emulated_guest(source)
 
 
