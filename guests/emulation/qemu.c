@@ -80,12 +80,14 @@ static int schedop_shutdown(CPUState *cs, uint64_t argument)
 
 void emulation_start(void *shared_info, void *const vcpu_info[EMULATED_VCPUS])
 {
+    void (*create)(unsigned gsis, qemu_irq *) = (void *)xen_evtchn_create; /* 8.0's has no argument */
+
     shinfo = shared_info;
     for (unsigned i = 0; i < EMULATED_VCPUS; i++) {
         cpus[i].parent.number = i;
         cpus[i].env.xen_vcpu_info_hva = vcpu_info[i];
     }
-    xen_evtchn_create(0, NULL);
+    create(0, NULL);
 }
 
 int64_t emulation_hypercall(unsigned vcpu, unsigned number, uint64_t a, uint64_t b,

@@ -226,7 +226,7 @@ typedef struct {
 /* --- the monitor, messages --- */
 
 typedef struct Error Error;
-typedef struct Monitor Monitor;
+typedef struct Monitor Monitor, MonitorHMP; /* a later version of QEMU has two types of it */
 typedef struct QDict QDict;
 enum {
     EVTCHN_PORT_TYPE_CLOSED,
@@ -247,6 +247,7 @@ struct EvtchnInfoList {
     EvtchnInfo *value;
 };
 
+#define MONITOR(hmp) (hmp)
 #define EvtchnPortType_str(type) ""
 #define qapi_free_EvtchnInfoList(list) ((void)(list))
 #define qdict_get_int(dict, key) ((void)(dict), 0)

@@ -8,9 +8,12 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import psutil
 
 from harness import cache
 from harness.agent.client import AgentClient
@@ -26,6 +29,8 @@ from harness.verdict import HypervisorError, LabError
 
 GUEST = "guest"  # its name
 _END_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
+_SPINS_SECONDS = 0.02  # of CPU time while we look; a process that waits for a command uses none
 _LAST_WORDS = 300  # bytes
 
 
@@ -48,18 +53,30 @@ class Emulation:
             raise LabError("QEMU's emulation has ended", where=self.host.name)
 
     def cause(self, error: BaseException) -> BaseException:
-        """Return the cause of ``error``, with which a test ended: that the process has died."""
+        """Return the cause of ``error``, with which a test ended: that QEMU's code has ended the
+        process, or does not return.  A process that does not answer is ended."""
         if not isinstance(error, AgentLost) or self.lost is not None:
             return error
+        what = self._dead() or self._spinning()
+        if self.program.poll() is None:
+            self.program.kill()
+        if what:
+            self.lost = HypervisorError(what, where=self.host.name, story=error.story)
+        return self.lost or error
+
+    def _dead(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self.program.wait(_END_SECONDS)
-            self.lost = HypervisorError(
-                f"QEMU's code ended the process ({_ending(code)}): {self._last_words()}",
-                where=self.host.name,
-                story=error.story,
-            )
-            return self.lost
-        return error
+            return f"QEMU's code ended the process ({_ending(code)}): {self._last_words()}"
+        return ""
+
+    def _spinning(self) -> str:
+        """Say whether the process computes, although it has had no new command for long."""
+        process = psutil.Process(self.program.pid)
+        used = -sum(process.cpu_times()[:2])
+        time.sleep(_LOOK_SECONDS)
+        used += sum(process.cpu_times()[:2])
+        return "QEMU's code does not return from a hypercall" if used > _SPINS_SECONDS else ""
 
     def restore(self) -> None:
         """There is no machine, and so no snapshot (the plan has refused it)."""

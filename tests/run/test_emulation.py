@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,23 @@ from harness.hypervisor.qemu import EVENT_CHANNELS, QemuSource
 from harness.progress import Progress
 from harness.results import directory
 from harness.run import emulation
+from harness.run.emulation import Emulation
 from harness.run.plan import EmulationPlan, plan_of
 from harness.run.recorder import Recorder
 from harness.verdict import ConfigError, HypervisorError, LabError
 
 # As much of the protocol as a session begins with; then QEMU's assertion fails.
-_PROGRAM = """#!/bin/sh
+_GREETING = """#!/bin/sh
 read -r hello
 echo "ok protocol=2 arch=x86_64 domid=1 vcpus=2 tick_hz=1000000000 page=4096 xen=4.17"
 read -r operation
+"""
+_ASSERTS = """
 echo "emulated: xen_evtchn.c:1: close_port: Assertion \\`bql_locked()' failed." >&2
 kill -ABRT $$
 """
+_SPINS = "while :; do :; done\n"
+_SLEEPS = "exec sleep 60\n"
 
 
 @pytest.fixture
@@ -59,23 +66,51 @@ def test_what_does_not_go_together(options: dict[str, Any], said: str) -> None:
         plan_of(RunOptions(**options))
 
 
-def test_an_assertion_of_qemus_is_the_cause(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> Iterator[Emulation]:
+    """A session whose program ``does`` that instead of its first operation."""
     program = tmp_path / "emulated"
-    program.write_text(_PROGRAM)
+    program.write_text(_GREETING + does)
     program.chmod(0o755)
     monkeypatch.setattr(emulation, "emulated_guest", lambda _: program)
+    monkeypatch.setattr(emulation, "_END_SECONDS", 1.0)
     plan = EmulationPlan(qemu=QemuSource(tmp_path, "10.0.2", "a test"), out=tmp_path / "out")
     recorder = Recorder(plan, directory.create(plan.out), Progress())
     with emulation.emulation(plan, recorder) as live:
         live.ready()
-        with pytest.raises(AgentLost) as lost:
-            live.agent.connection.ask("close", {"port": 1})
-        cause = live.cause(lost.value)
+        yield live
+    recorder.close()
+
+
+def cause_of_silence(live: Emulation) -> BaseException:
+    with pytest.raises(AgentLost) as lost:
+        live.agent.connection.ask("close", {"port": 1}, timeout=0.5)
+    return live.cause(lost.value)
+
+
+def test_an_assertion_of_qemus_is_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path, monkeypatch, _ASSERTS) as live:
+        cause = cause_of_silence(live)
         assert isinstance(cause, HypervisorError)
         assert "SIGABRT" in str(cause) and "Assertion `bql_locked()' failed" in str(cause)
         assert live.cause(AssertionError("a test's own")) != cause
         with pytest.raises(LabError, match="has ended"):
             live.ready()
-    recorder.close()
+
+
+def test_a_hypercall_that_never_returns_is_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path, monkeypatch, _SPINS) as live:
+        cause = cause_of_silence(live)
+        assert isinstance(cause, HypervisorError) and "does not return" in str(cause)
+        assert live.program.wait(5) != 0
+
+
+def test_silence_without_a_reason_is_the_labs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path, monkeypatch, _SLEEPS) as live:
+        assert isinstance(cause_of_silence(live), AgentLost) and live.lost is None
