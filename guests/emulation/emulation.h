@@ -21,4 +21,14 @@ void emulation_start(void *shared_info, void *const vcpu_info[EMULATED_VCPUS]);
 int64_t emulation_hypercall(unsigned vcpu, unsigned number, uint64_t a, uint64_t b,
                             uint64_t unmapped);
 
+/*
+ * QEMU is in the place of dom0: bind one of its ports to that port of the guest, send from it, close
+ * it, take its event.  Returns the new port, 0, for the last one whether there was an event; or
+ * -errno.
+ */
+int emulation_dom0_bind(uint32_t guest_port);
+int emulation_dom0_send(uint32_t port);
+int emulation_dom0_close(uint32_t port);
+int emulation_dom0_take(uint32_t port);
+
 #endif

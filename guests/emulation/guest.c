@@ -5,6 +5,7 @@
  * go to stdout.  Its two vCPUs take turns: a hypercall returns before another one is made.
  */
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,8 +33,46 @@ int64_t hypercall(enum hypercall number, uint64_t a, const volatile void *b, con
     return emulation_hypercall(running, number, a, (uintptr_t)b, (uintptr_t)NOT_MAPPED);
 }
 
+static int dom0_release(uint32_t unused)
+{
+    (void)unused;
+    for (uint32_t port = 0; port < BITMAP_PORTS; port++)
+        emulation_dom0_close(port);
+    return 0;
+}
+
+/* What QEMU does as dom0: no operation of the guest.  Returns whether there is such a verb. */
+static int dom0_operation(struct job *job)
+{
+    static const struct {
+        const char *verb;
+        int (*run)(uint32_t port);
+    } operations[] = {
+        {"dom0_bind_interdomain", emulation_dom0_bind},
+        {"dom0_send", emulation_dom0_send},
+        {"dom0_close", emulation_dom0_close},
+        {"dom0_take", emulation_dom0_take},
+        {"dom0_release", dom0_release},
+    };
+
+    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
+        if (strcmp(operations[i].verb, job->command->verb) == 0) {
+            int result = operations[i].run((uint32_t)optional(job->command, "port", 0));
+            if (result < 0) {
+                answer_error((unsigned)-result, job->command->verb);
+            } else {
+                answer_ok();
+                answer_number("result", (unsigned)result);
+            }
+            return 1;
+        }
+    return 0;
+}
+
 void run_job(struct job *job)
 {
+    if (dom0_operation(job))
+        return;
     running = job->vcpu;
     make_operation(job);
     running = 0;

@@ -9,6 +9,8 @@
 
 #include "emulation.h"
 
+#include <poll.h>
+
 #include "xen_evtchn.h"
 #include "xen_overlay.h"
 
@@ -88,6 +90,54 @@ void emulation_start(void *shared_info, void *const vcpu_info[EMULATED_VCPUS])
         cpus[i].env.xen_vcpu_info_hva = vcpu_info[i];
     }
     create(0, NULL);
+}
+
+/* --- QEMU's own ends: a handle of its backends has one port --- */
+
+static struct xenevtchn_handle *handles[EVTCHN_2L_NR_CHANNELS];
+
+static struct xenevtchn_handle *handle(uint32_t port)
+{
+    return port < EVTCHN_2L_NR_CHANNELS ? handles[port] : NULL;
+}
+
+int emulation_dom0_bind(uint32_t guest_port)
+{
+    struct xenevtchn_handle *made = xen_evtchn_ops->open();
+    int port = xen_evtchn_ops->bind_interdomain(made, xen_domid, guest_port);
+
+    if (port < 0)
+        xen_evtchn_ops->close(made);
+    else
+        handles[port] = made;
+    return port;
+}
+
+int emulation_dom0_send(uint32_t port)
+{
+    return handle(port) ? xen_evtchn_ops->notify(handle(port), port) : -EINVAL;
+}
+
+int emulation_dom0_close(uint32_t port)
+{
+    struct xenevtchn_handle *open = handle(port);
+
+    if (!open)
+        return -EINVAL;
+    handles[port] = NULL;
+    return xen_evtchn_ops->close(open);
+}
+
+int emulation_dom0_take(uint32_t port)
+{
+    struct pollfd events = {.events = POLLIN};
+
+    if (!handle(port))
+        return -EINVAL;
+    events.fd = xen_evtchn_ops->get_fd(handle(port));
+    if (poll(&events, 1, 0) != 1)
+        return 0; /* to ask for an event where there is none would wait for one */
+    return xen_evtchn_ops->pending(handle(port)) == (int)port;
 }
 
 int64_t emulation_hypercall(unsigned vcpu, unsigned number, uint64_t a, uint64_t b,

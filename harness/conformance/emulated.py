@@ -8,13 +8,21 @@ from typing import Any
 
 from harness.conformance.bare import Bare
 from harness.conformance.guest import Domains
-from harness.conformance.hypercalls import call
+from harness.conformance.hypercalls import Observed, call, observed
 from harness.conformance.reference_model import Disagreement, ReferenceModel, told
 from harness.model.evtchn import qemu
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import World
-from harness.model.evtchn.operations import Operation, Result
+from harness.model.evtchn.operations import (
+    BindInterdomain,
+    Close,
+    Consume,
+    Operation,
+    Result,
+    Send,
+)
 from harness.model.evtchn.predict import predict
+from harness.model.evtchn.qemu_cases import DOMID_QEMU, GUEST, PORTS
 from harness.model.evtchn.releases import Release
 from harness.model.evtchn.rules import by_version
 from harness.results import records
@@ -52,11 +60,62 @@ class EmulatedDomains:
         """Add the guest to ``domains``, reset."""
         bare = Bare(domains, self._live.agent, TYPE, linux=False)
         domains.add(bare)
+        bare.agent.connection.ask("dom0_release")
         bare.begin()
         return bare
 
     def end(self, domains: Domains, *, well: bool) -> None:
         """A test has ended, ``well`` or not: the next one begins with a reset."""
+
+
+@dataclass(frozen=True)
+class Dom0:
+    """QEMU in the place of dom0 (xen_be_evtchn_*): its ends of channels to the guest.
+
+    Each method is judged as the hypercall that a dom0 would make.
+    """
+
+    bare: Bare
+
+    def bind_interdomain(self, port: int) -> int:
+        """Bind a port to ``port`` of the guest; return it, or -errno."""
+        return self.make(BindInterdomain(DOMID_QEMU, GUEST, port)).code
+
+    def send(self, port: int) -> int:
+        """Send an event from ``port`` of domain 0."""
+        return self.make(Send(DOMID_QEMU, port)).code
+
+    def close(self, port: int) -> int:
+        """Close ``port`` of domain 0."""
+        return self.make(Close(DOMID_QEMU, port)).code
+
+    def take(self, port: int) -> bool:
+        """Say whether ``port`` of domain 0 has an event, and take it; AssertionError if the model
+        says otherwise."""
+        model = self.bare.domains.model
+        answer = self.bare.agent.connection.ask("dom0_take", {"port": port})
+        there = bool(answer.integer("result"))
+        assert model.domain(DOMID_QEMU).pending(port) == there, f"port {port} of domain 0"
+        model.judge(Consume(DOMID_QEMU, port), Observed(0))
+        return there
+
+    def make(self, operation: BindInterdomain | Send | Close) -> Result:
+        """Make ``operation`` of domain 0; judge its answer, and compare what the guest sees."""
+        domains = self.bare.domains
+        before = domains.model.world
+        port = operation.remote_port if isinstance(operation, BindInterdomain) else operation.port
+        answer = self.bare.agent.connection.attempt(_DOM0[type(operation)], {"port": port})
+        taken = domains.judge(operation, observed(operation, answer))
+        with domains.model.effect_of(operation):
+            domains.compare_changes(before)
+        return taken.result
+
+
+_DOM0: dict[type[Operation], str] = {
+    BindInterdomain: "dom0_bind_interdomain",
+    Send: "dom0_send",
+    Close: "dom0_close",
+}
 
 
 def scopes(domains: Domains) -> list[dict[str, Any]]:
@@ -112,18 +171,24 @@ def show(bare: Bare, each: qemu.Divergence) -> Shown:
     """
     model = bare.domains.model
     if each.full:
-        bare.fill(qemu.PORTS)
+        bare.fill(PORTS)
     hypercalls: list[str] = []
     xen: tuple[str, ...] = ()
     for operation in each.shown_by:
         xen = tuple(_answer(o.result) for o in predict(as_xen(model.world), operation))
         try:
-            taken = bare.domains.do(bare, operation)
+            taken = _made(bare, operation)
         except Disagreement as error:
             error.after(f"recorded of QEMU: {each.says} [{each.function}]")
             raise
-        hypercalls.append(f"{_hypercall(operation)} = {_answer(taken.result)}")
+        hypercalls.append(f"{_hypercall(operation)} = {_answer(taken)}")
     return Shown(each, tuple(hypercalls), tuple(dict.fromkeys(xen)))
+
+
+def _made(bare: Bare, operation: Operation) -> Result:
+    if isinstance(operation, BindInterdomain) and operation.caller == DOMID_QEMU:
+        return Dom0(bare).make(operation)
+    return bare.domains.do(bare, operation).result
 
 
 def as_xen(world: World) -> World:
@@ -133,8 +198,9 @@ def as_xen(world: World) -> World:
 
 def _hypercall(operation: Operation) -> str:
     verb, arguments = call(operation)
+    who = "dom0: " if getattr(operation, "caller", None) == DOMID_QEMU else ""
     words = (f"{name}={_value(value)}" for name, value in arguments.items())
-    return f"{verb}({', '.join(words)})"
+    return f"{who}{verb}({', '.join(words)})"
 
 
 def _answer(result: Result) -> str:

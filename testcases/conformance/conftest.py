@@ -30,6 +30,7 @@ _WELL = pytest.StashKey[bool]()
 _AnyDomains = HostDomains | EmulatedDomains
 # What QEMU's emulation, which has one guest and nothing else, cannot give a test.
 _NOT_EMULATED = {"dom0", "domu", "other", "domus", "guest"}
+_EMULATED_ONLY = {"divergence", "qemu"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,7 +55,7 @@ def _is_emulation(run: HostRun | None) -> bool:
 def _fits(item: pytest.Item, emulated: bool) -> bool:
     wanted = set(getattr(item, "fixturenames", ()))
     if not emulated:
-        return "divergence" not in wanted
+        return not wanted & _EMULATED_ONLY
     spec = getattr(item, "callspec", None)
     fifo = spec is not None and spec.params.get("abi") == "FIFO"
     only_guest = "bare" in wanted and not wanted & _NOT_EMULATED

@@ -19,6 +19,26 @@ void emulation_start(void *shared_info, void *const vcpu_info[EMULATED_VCPUS])
     info = shared_info;
 }
 
+int emulation_dom0_bind(uint32_t guest_port)
+{
+    return (int)guest_port + 20;
+}
+
+int emulation_dom0_send(uint32_t port)
+{
+    return port ? 0 : -EINVAL;
+}
+
+int emulation_dom0_close(uint32_t port)
+{
+    return emulation_dom0_send(port);
+}
+
+int emulation_dom0_take(uint32_t port)
+{
+    return port == 21;
+}
+
 int64_t emulation_hypercall(unsigned vcpu, unsigned number, uint64_t a, uint64_t b,
                             uint64_t unmapped)
 {

@@ -124,6 +124,13 @@ def test_the_guest_sees_what_is_written_to_its_memory(agent: AgentClient) -> Non
     assert agent.connection.ask("look", {"ports": [11, 12]}).integers("bits") == [0, 0, 0, 1, 0, 0]
 
 
+def test_what_qemu_does_as_dom0(agent: AgentClient) -> None:
+    assert agent.connection.ask("dom0_bind_interdomain", {"port": 1}).integer("result") == 21
+    assert agent.connection.ask("dom0_take", {"port": 21}).integer("result") == 1
+    assert agent.connection.attempt("dom0_send", {"port": 0}).integer("errno") == 22
+    assert agent.connection.ask("dom0_release").ok
+
+
 def test_many_commands_in_one_message_with_long_answers(agent: AgentClient) -> None:
     """More than fits into the rings: 16 KiB of commands, 256 KiB of answers."""
     looks: list[tuple[str, Arguments]] = [("look", {"ports": list(range(32))})] * 200

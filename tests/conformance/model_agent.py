@@ -18,6 +18,7 @@ from harness.model.evtchn.domain import Domain, State, World
 from harness.model.evtchn.operations import Operation, Result
 from harness.model.evtchn.outcome import AllowedOutcome
 from harness.model.evtchn.predict import predict
+from harness.model.evtchn.qemu_cases import DOMID_QEMU
 
 LINUX = frozenset({0, 1})  # domids
 HZ = 1_000_000_000
@@ -126,6 +127,14 @@ class _Channel:
                 break
             ports.append(result.code)
         return f"ok result={len(ports)} ports={ports[0]},{ports[-1]},{errno}"
+
+    def _dom0_release(self, _: dict[str, str]) -> str:
+        return "ok result=0"
+
+    def _dom0_bind_interdomain(self, words: dict[str, str]) -> str:
+        bind = ops.BindInterdomain(DOMID_QEMU, self._domid, int(words["port"]))
+        result = self._host.make(bind)
+        return f"ok result={result.code}" if result.rc == 0 else f"err errno={-result.rc} what=bind"
 
     def _release(self, _: dict[str, str]) -> str:
         return "ok asked=0 open="

@@ -17,6 +17,7 @@ from harness.model.evtchn import qemu
 from harness.model.evtchn.operations import BindInterdomain, Operation, Result
 from harness.model.evtchn.outcome import AllowedOutcome
 from harness.model.evtchn.predict import predict
+from harness.model.evtchn.qemu_cases import GUEST
 
 from .model_agent import Lie, ModelHost
 
@@ -27,7 +28,7 @@ def guest(lie: Lie | None = None) -> Bare:
     """The guest of a QEMU that is the model, in a test that has just begun."""
     host = ModelHost(qemu.new_world(XEN, vcpus=2), linux=frozenset())
     host.lie = lie or host.lie
-    live: Any = SimpleNamespace(agent=host.agent(qemu.GUEST, "guest"))
+    live: Any = SimpleNamespace(agent=host.agent(GUEST, "guest"))
     domains = EmulatedDomains(live)
     return domains.bare(domains.begin())
 

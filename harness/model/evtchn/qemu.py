@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.model.evtchn import alloc_bind, delivery, port_ops
+from harness.model.evtchn import qemu_cases as cases
 from harness.model.evtchn.abi import DOMID_SELF, Errno
 from harness.model.evtchn.domain import Domain, GuestKind, State, Vcpu, World
 from harness.model.evtchn.operations import (
@@ -35,13 +35,11 @@ from harness.model.evtchn.operations import (
     Status,
     Unmask,
 )
-from harness.model.evtchn.outcome import AllowedOutcome, error, existing_domain, ok
+from harness.model.evtchn.outcome import AllowedOutcome, ok
+from harness.model.evtchn.qemu_cases import DOMID_QEMU, GUEST, PORTS
 from harness.model.evtchn.rules import Implementation, Rules
 
 ROW = "QEMU: "  # with a divergence's name behind it: the row of an answer that is QEMU's own
-DOMID_QEMU = 0
-GUEST = 1  # the guest's domid (QEMU's xen_domid)
-PORTS = 4096  # of 2L: QEMU knows them all from the beginning, but for port 0
 _NOBODY = 0x7FEF
 _PER_VCPU_VIRQ = 7
 
@@ -106,95 +104,6 @@ def divergence(world: World, operation: Operation, *, fault: bool = False) -> Di
     return None
 
 
-# -- when, and what -------------------------------------------------------------------------
-
-
-def _caller(world: World, op: Any) -> Domain:
-    return existing_domain(world, op.caller)
-
-
-def _exists(port: int) -> bool:
-    """valid_port()."""
-    return 0 < port < PORTS
-
-
-def _is_free(world: World, op: Any) -> bool:
-    """Whether QEMU has the port, and it is closed."""
-    return _exists(op.port) and _caller(world, op).port(op.port).state is State.FREE
-
-
-def _is_full(world: World, op: Any) -> bool:
-    return not alloc_bind.allocate(world, _caller(world, op))[0]
-
-
-def _is_port_0(_world: World, op: Any) -> bool:
-    return bool(op.port == 0)
-
-
-def _is_foreign(world: World, op: Any) -> bool:
-    return op.dom not in (DOMID_SELF, op.caller) and world.domain(op.dom) is not None
-
-
-def _always(_world: World, _op: Any) -> bool:
-    return True
-
-
-def _refused(errno: Errno) -> Callable[[World, Any], AllowedOutcome]:
-    return lambda world, _op: error(world, "", errno)
-
-
-def _unknown_port(world: World, op: Status) -> bool:
-    own = op.dom in (DOMID_SELF, op.caller)
-    return own and _is_free(world, op) and op.port >= _caller(world, op).valid
-
-
-def _closed(world: World, op: Status) -> AllowedOutcome:
-    grown = replace(_caller(world, op), valid=PORTS)
-    (told,) = port_ops.status(world.with_domain(grown), op)
-    return replace(told, world=world)
-
-
-def _raises(world: World, op: BindVcpu) -> bool:
-    domain = _caller(world, op)
-    (found,) = port_ops.bind_vcpu(world, op)
-    return found.result.rc == 0 and domain.pending(op.port) and not domain.masked(op.port)
-
-
-def _raised(world: World, op: BindVcpu) -> AllowedOutcome:
-    (moved,) = port_ops.bind_vcpu(world, op)
-    after = delivery.select(_caller(moved.world, op), op.port, op.vcpu)
-    return ok(moved.world.with_domain(after), "")
-
-
-def _bound_pirq(world: World, op: BindPirq) -> bool:
-    channels = (channel for _, channel in _caller(world, op).ports)
-    return any(c.state is State.PIRQ and c.number == op.pirq for c in channels)
-
-
-def _valid_virq(world: World, op: BindVirq) -> bool:
-    """Whether the VIRQ is bound already, and Xen finds nothing else to refuse."""
-    return alloc_bind.bind_virq(world, op)[0].result.rc == -Errno.EEXIST
-
-
-def _loopback(world: World, op: BindInterdomain) -> bool:
-    return alloc_bind.bind_interdomain(world, op)[0].result.rc == 0
-
-
-def _quiet(world: World, op: BindInterdomain) -> AllowedOutcome:
-    (bound,) = alloc_bind.bind_interdomain(world, op)
-    local = existing_domain(bound.world, op.caller)
-    before = _caller(world, op)
-    port = bound.result.code
-    channel = replace(local.port(port), bits=before.port(port).bits)
-    local = replace(local.with_port(port, channel), vcpus=before.vcpus)
-    return ok(bound.world.with_domain(local), "", port)
-
-
-def _strange_remote(_world: World, op: AllocUnbound) -> bool:
-    own = op.dom in (DOMID_SELF, op.caller)
-    return own and op.remote_dom not in (DOMID_SELF, op.caller, DOMID_QEMU)
-
-
 _ALLOC = AllocUnbound(GUEST, DOMID_SELF, DOMID_SELF)
 _PAIR = (_ALLOC, BindInterdomain(GUEST, GUEST, 1))
 _FREE = (_ALLOC, Close(GUEST, 1))
@@ -205,8 +114,8 @@ TABLE: tuple[Divergence, ...] = (
         "close_port",
         "close of a port that is closed: ENOENT; Xen: EINVAL",
         (*_FREE, Close(GUEST, 1)),
-        _is_free,
-        _refused(Errno.ENOENT),
+        cases.is_free,
+        cases.refused(Errno.ENOENT),
     ),
     Divergence(
         "status-of-port-0",
@@ -214,63 +123,65 @@ TABLE: tuple[Divergence, ...] = (
         "status of port 0: EINVAL; Xen: closed",
         (Status(GUEST, DOMID_SELF, 0),),
         lambda world, op: op.dom in (DOMID_SELF, op.caller) and op.port == 0,
-        _refused(Errno.EINVAL),
+        cases.refused(Errno.EINVAL),
     ),
     Divergence(
         "status-of-every-port",
         "valid_port",
         "status of a port for which nothing was ever allocated: closed; Xen: EINVAL",
         (Status(GUEST, DOMID_SELF, 64),),
-        _unknown_port,
-        _closed,
+        cases.unknown_port,
+        cases.closed,
     ),
     Divergence(
         "status-of-another-domain",
         "xen_evtchn_status_op",
         "status of a port of another domain: ESRCH; Xen: EPERM, or EINVAL if there is no such port",
         (Status(GUEST, DOMID_QEMU, 1),),
-        _is_foreign,
-        _refused(Errno.ESRCH),
+        cases.is_foreign,
+        cases.refused(Errno.ESRCH),
     ),
     Divergence(
         "unmask-of-port-0",
         "valid_port",
         "unmask of port 0: EINVAL; Xen: 0",
         (Unmask(GUEST, 0),),
-        _is_port_0,
-        _refused(Errno.EINVAL),
+        cases.is_port_0,
+        cases.refused(Errno.EINVAL),
     ),
     Divergence(
         "unmask-of-a-closed-port",
         "unmask_port",
         "unmask of a port that is closed: EINVAL; Xen: 0",
         (*_FREE, Unmask(GUEST, 1)),
-        lambda world, op: _is_free(world, op) and op.port < _caller(world, op).valid,
-        _refused(Errno.EINVAL),
+        lambda world, op: cases.is_free(world, op) and op.port < cases.caller(world, op).valid,
+        cases.refused(Errno.EINVAL),
     ),
     Divergence(
         "bind-vcpu-port-before-vcpu",
         "xen_evtchn_bind_vcpu_op",
         "bind_vcpu with neither such a port nor such a vCPU: EINVAL; Xen: ENOENT",
         (BindVcpu(GUEST, PORTS, 2),),
-        lambda world, op: not _exists(op.port) and op.vcpu >= len(_caller(world, op).vcpus),
-        _refused(Errno.EINVAL),
+        lambda world, op: (
+            not cases.exists(op.port) and op.vcpu >= len(cases.caller(world, op).vcpus)
+        ),
+        cases.refused(Errno.EINVAL),
     ),
     Divergence(
         "bind-vcpu-raises-again",
         "unmask_port",
         "bind_vcpu of a port that is pending and not masked: an upcall on the new vCPU; Xen: none",
         (*_PAIR, Send(GUEST, 2), BindVcpu(GUEST, 1, 1)),
-        _raises,
-        _raised,
+        cases.raises,
+        cases.raised,
     ),
     Divergence(
         "bind-virq-of-a-full-guest",
         "xen_evtchn_bind_virq_op",
         "bind_virq of a VIRQ that is bound, with no port left: ENOSPC; Xen: EEXIST",
         (Close(GUEST, 1), BindVirq(GUEST, _PER_VCPU_VIRQ), BindVirq(GUEST, _PER_VCPU_VIRQ)),
-        lambda world, op: _is_full(world, op) and _valid_virq(world, op),
-        _refused(Errno.ENOSPC),
+        lambda world, op: cases.is_full(world, op) and cases.bound_virq(world, op),
+        cases.refused(Errno.ENOSPC),
         full=True,
     ),
     Divergence(
@@ -278,8 +189,8 @@ TABLE: tuple[Divergence, ...] = (
         "xen_evtchn_bind_pirq_op",
         "bind_pirq of a PIRQ that is bound: EBUSY; Xen: EEXIST",
         (BindPirq(GUEST, 17), BindPirq(GUEST, 17)),
-        _bound_pirq,
-        _refused(Errno.EBUSY),
+        cases.bound_pirq,
+        cases.refused(Errno.EBUSY),
     ),
     Divergence(
         "bind-interdomain-of-a-full-guest",
@@ -288,53 +199,71 @@ TABLE: tuple[Divergence, ...] = (
         (BindInterdomain(GUEST, GUEST, PORTS),),
         lambda world, op: (
             world.domain(GUEST if op.remote_dom == DOMID_SELF else op.remote_dom) is not None
-            and not _exists(op.remote_port)
-            and _is_full(world, op)
+            and not cases.exists(op.remote_port)
+            and cases.is_full(world, op)
         ),
-        _refused(Errno.EINVAL),
+        cases.refused(Errno.EINVAL),
         full=True,
     ),
     Divergence(
         "bind-interdomain-to-dom0",
         "xen_evtchn_bind_interdomain_op",
-        "bind_interdomain to a port of domain 0 (QEMU) that nobody has: ENOENT; Xen: EINVAL",
+        "bind_interdomain to a port of domain 0 (QEMU) that is closed: ENOENT; Xen: EINVAL",
         (BindInterdomain(GUEST, DOMID_QEMU, 1),),
-        lambda world, op: (
-            op.remote_dom == DOMID_QEMU and _exists(op.remote_port) and not _is_full(world, op)
+        lambda world, op: cases.to_dom0(world, op) is State.FREE,
+        cases.refused(Errno.ENOENT),
+    ),
+    Divergence(
+        "bind-interdomain-to-dom0-twice",
+        "xen_evtchn_bind_interdomain_op",
+        "bind_interdomain to a port of domain 0 (QEMU) that is bound: EBUSY; Xen: EINVAL",
+        (
+            AllocUnbound(GUEST, DOMID_SELF, DOMID_QEMU),
+            BindInterdomain(DOMID_QEMU, GUEST, 1),
+            BindInterdomain(GUEST, DOMID_QEMU, 1),
         ),
-        _refused(Errno.ENOENT),
+        lambda world, op: cases.to_dom0(world, op) is State.INTERDOMAIN,
+        cases.refused(Errno.EBUSY),
+    ),
+    Divergence(
+        "dom0-binds-any-unbound-port",
+        "xen_be_evtchn_bind_interdomain",
+        "domain 0 (QEMU) binds to a port that is unbound for the guest itself; Xen: EINVAL",
+        (_ALLOC, BindInterdomain(DOMID_QEMU, GUEST, 1)),
+        lambda world, op: op.caller == DOMID_QEMU and cases.unbound_for(world, op) == GUEST,
+        lambda world, op: cases.quiet(cases.for_dom0(world, op), op),
     ),
     Divergence(
         "bind-interdomain-sends-nothing",
         "xen_evtchn_bind_interdomain_op",
         "bind_interdomain leaves the new local port without an event; Xen: it is pending",
         _PAIR,
-        _loopback,
-        _quiet,
+        cases.loopback,
+        cases.quiet,
     ),
     Divergence(
         "alloc-unbound-in-another-domain",
         "xen_evtchn_alloc_unbound_op",
         "alloc_unbound in another domain: ESRCH; Xen: EPERM",
         (AllocUnbound(GUEST, DOMID_QEMU, DOMID_SELF),),
-        _is_foreign,
-        _refused(Errno.ESRCH),
+        cases.is_foreign,
+        cases.refused(Errno.ESRCH),
     ),
     Divergence(
         "alloc-unbound-for-a-third-domain",
         "xen_evtchn_alloc_unbound_op",
         "alloc_unbound for a domain other than the guest and domain 0: EPERM; Xen: a port",
         (AllocUnbound(GUEST, DOMID_SELF, _NOBODY),),
-        _strange_remote,
-        _refused(Errno.EPERM),
+        cases.strange_remote,
+        cases.refused(Errno.EPERM),
     ),
     Divergence(
         "no-init-control",
         "kvm_xen_hcall_evtchn_op",
         "init_control: ENOSYS, and the guest stays at 2L; Xen: FIFO",
         (InitControl(GUEST, 0),),
-        _always,
-        _refused(Errno.ENOSYS),
+        cases.always,
+        cases.refused(Errno.ENOSYS),
         reads_argument=False,
     ),
     Divergence(
@@ -342,8 +271,8 @@ TABLE: tuple[Divergence, ...] = (
         "kvm_xen_hcall_evtchn_op",
         "expand_array: ENOSYS; Xen, for a guest at 2L: EOPNOTSUPP",
         (ExpandArray(GUEST),),
-        _always,
-        _refused(Errno.ENOSYS),
+        cases.always,
+        cases.refused(Errno.ENOSYS),
         reads_argument=False,
     ),
     Divergence(
@@ -351,8 +280,8 @@ TABLE: tuple[Divergence, ...] = (
         "kvm_xen_hcall_evtchn_op",
         "set_priority: ENOSYS whatever the port is; Xen, at 2L: EINVAL where it is not valid",
         (SetPriority(GUEST, PORTS, 7),),
-        _always,
-        _refused(Errno.ENOSYS),
+        cases.always,
+        cases.refused(Errno.ENOSYS),
         reads_argument=False,
     ),
     Divergence(
@@ -360,8 +289,8 @@ TABLE: tuple[Divergence, ...] = (
         "xen_evtchn_reset_op",
         "reset of another domain: ESRCH; Xen: EPERM",
         (Reset(GUEST, DOMID_QEMU),),
-        lambda world, op: not op.resume and _is_foreign(world, op),
-        _refused(Errno.ESRCH),
+        lambda world, op: not op.resume and cases.is_foreign(world, op),
+        cases.refused(Errno.ESRCH),
     ),
     Divergence(
         "no-reset-cont",
@@ -369,7 +298,7 @@ TABLE: tuple[Divergence, ...] = (
         "reset_cont: ENOSYS; Xen, while no reset is under way: EBUSY",
         (Reset(GUEST, DOMID_SELF, resume=True),),
         lambda _world, op: op.resume,
-        _refused(Errno.ENOSYS),
+        cases.refused(Errno.ENOSYS),
         reads_argument=False,
     ),
     Divergence(
@@ -377,7 +306,7 @@ TABLE: tuple[Divergence, ...] = (
         "kvm_xen_hcall_sched_op",
         "SCHEDOP_poll only yields and answers 0, whatever it is asked; Xen: sleeps, or EINVAL",
         (_ALLOC, Poll(GUEST, (1,))),
-        _always,
+        cases.always,
         lambda world, _op: ok(world, ""),
         reads_argument=False,
     ),

@@ -15,7 +15,8 @@ from harness.model.evtchn.domain import Channel, State, World
 from harness.model.evtchn.operations import Close, Fault, InitControl, Operation, Send
 from harness.model.evtchn.outcome import AllowedOutcome, existing_domain
 from harness.model.evtchn.predict import predict
-from harness.model.evtchn.qemu import GUEST, PORTS, TABLE, Divergence
+from harness.model.evtchn.qemu import TABLE, Divergence
+from harness.model.evtchn.qemu_cases import GUEST, PORTS
 from harness.model.evtchn.releases import Release
 from harness.model.evtchn.rules import by_version
 
