@@ -12,6 +12,7 @@ import pytest
 
 from harness.agent.wire import AgentLost
 from harness.config.host import EMULATION
+from harness.config.lab import host, load_lab
 from harness.config.options import RunOptions
 from harness.hypervisor.qemu import EVENT_CHANNELS, QemuSource
 from harness.progress import Progress
@@ -64,6 +65,11 @@ def test_the_plan_has_the_users_tree_and_no_xen(tree: Path) -> None:
 def test_what_does_not_go_together(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         plan_of(RunOptions(**options))
+
+
+def test_only_a_run_has_it() -> None:
+    with pytest.raises(ConfigError, match=r"has no machine; only `run` and pytest"):
+        host(load_lab(), EMULATION.name)
 
 
 @contextmanager
