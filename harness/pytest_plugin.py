@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from harness.evidence import Evidence
     from harness.progress import Progress
     from harness.results.store import Run
+    from harness.run.emulation import Emulation
     from harness.run.load import Load
-    from harness.run.plan import Plan
+    from harness.run.plan import EmulationPlan, Plan
     from harness.run.recorder import Recorder
     from harness.run.session import Session
 
@@ -70,10 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--host") or config.option.collectonly:
         return
     from harness.progress import Progress
-    from harness.run.plan import make_plan
+    from harness.run.plan import plan_of
 
     try:
-        plan = make_plan(_asked(config))
+        plan = plan_of(_asked(config))
         config.pluginmanager.register(HostRun(plan, Progress(_uncaptured(config))))
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from error
@@ -118,8 +119,10 @@ def booted(request: pytest.FixtureRequest) -> Iterator[Booted]:
 
 
 @pytest.fixture
-def xen(booted: Booted) -> Session:
+def xen(booted: Booted, request: pytest.FixtureRequest) -> Session | Emulation:
     """A booted host, checked to be alive; with --snapshot, restored to before the first test."""
+    if booted.is_emulation and "bare" not in request.fixturenames:
+        pytest.skip("QEMU's emulation has nothing but the bare guest")
     return booted.ready()
 
 
@@ -150,7 +153,7 @@ class HostRun:
     It owns the run directory, and writes everything down as it happens.
     """
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(self, plan: Plan | EmulationPlan, progress: Progress) -> None:
         """Make the run directory; ConfigError when ``plan.out`` holds something already."""
         from harness import __version__
         from harness.results import directory, records
@@ -160,7 +163,7 @@ class HostRun:
         self.verdict = Verdict.MISS
         self._names = {host.name: host for host in plan.hosts}
         self._broken: dict[str, str] = {}
-        self._live: dict[str, Session] = {}
+        self._live: dict[str, Session | Emulation] = {}
         self._booted: dict[str, Booted] = {}
         self._last: dict[str, pytest.Item] = {}  # of each host's tests
         self._beyond_dom0: set[str] = set()  # hosts with a test that dom0 alone is not enough for
@@ -374,7 +377,7 @@ class Booted:
         self._name = name
         self._stack = ExitStack()
 
-    def ready(self) -> Session:
+    def ready(self) -> Session | Emulation:
         """Return the session, for the next test: alive, and pristine with ``--snapshot``.
 
         A machine that died or got stuck with an earlier test, or that cannot be restored, is
@@ -398,6 +401,13 @@ class Booted:
         self.close()
         self._boot()
         return self._run._live[self._name]
+
+    @property
+    def is_emulation(self) -> bool:
+        """Whether there is no machine, but QEMU's emulation of event channels."""
+        from harness.run.plan import EmulationPlan
+
+        return isinstance(self._run.plan, EmulationPlan)
 
     def close(self) -> None:
         """Switch the host off, unless that was done."""
@@ -437,12 +447,18 @@ class Booted:
 
     def _up(self) -> None:
         from harness.conformance.own_domain import ask_own_domain
+        from harness.run.emulation import emulation
+        from harness.run.plan import EmulationPlan
         from harness.run.up import session
 
-        run = self._run
-        plan = replace(run.plan, dom0_alone=self._name not in run._beyond_dom0)
-        context = session(plan, run._names[self._name], run.recorder, ask_own_domain)
-        run._live[self._name] = self._stack.enter_context(context)
+        run, name = self._run, self._name
+        if isinstance(run.plan, EmulationPlan):
+            run._live[name] = self._stack.enter_context(emulation(run.plan, run.recorder))
+            return
+        plan = replace(run.plan, dom0_alone=name not in run._beyond_dom0)
+        (host,) = (host for host in plan.hosts if host.name == name)
+        context = session(plan, host, run.recorder, ask_own_domain)
+        run._live[name] = self._stack.enter_context(context)
 
 
 def _uncaptured(config: pytest.Config) -> TextIO:

@@ -10,6 +10,7 @@
 #include "ops.h"
 #include "platform.h"
 #include "protocol.h"
+#include "second_vcpu.h"
 #include "xen.h"
 
 #if defined(__x86_64__)
@@ -17,26 +18,6 @@
 #else
 #define ARCH "arm64"
 #endif
-
-#define IDLE_NS 500000ull
-
-/* What vCPU 1 is to do; it sets this to NULL when it has done it. */
-static struct job *second_vcpu_job;
-
-void second_vcpu_main(void); /* start-*.S calls it */
-
-void second_vcpu_main(void)
-{
-    for (;;) {
-        struct job *job = __atomic_load_n(&second_vcpu_job, __ATOMIC_ACQUIRE);
-        if (job) {
-            make_operation(job);
-            __atomic_store_n(&second_vcpu_job, NULL, __ATOMIC_RELEASE);
-        } else {
-            sleep_ns(IDLE_NS);
-        }
-    }
-}
 
 /* There is no printf(): "4.17", from two numbers of at most two digits. */
 static void answer_version(int version)
@@ -64,17 +45,6 @@ static void hello(void)
     answer_number("tick_hz", ticks_hz());
     answer_number("page", PAGE_BYTES);
     answer_version(xen_version());
-}
-
-static void run_job(struct job *job)
-{
-    if (job->vcpu == 0) {
-        make_operation(job);
-        return;
-    }
-    __atomic_store_n(&second_vcpu_job, job, __ATOMIC_RELEASE);
-    while (__atomic_load_n(&second_vcpu_job, __ATOMIC_ACQUIRE))
-        sleep_ns(0);
 }
 
 static void run_command(struct command *c)

@@ -61,7 +61,7 @@ def agent_binary(arch: Arch, sources: Path = SOURCES) -> Path:
             run([gcc, *FLAGS, "-o", folder / "agent", *units], timeout=_TIMEOUT)
         except CommandFailed as error:
             raise BuildError(
-                f"the guest agent does not compile for {arch}: {_first_error(error.output)}",
+                f"the guest agent does not compile for {arch}: {first_error(error.output)}",
                 where=str(sources),
             ) from error
 
@@ -95,14 +95,15 @@ def bare_guest(arch: Arch) -> Path:
                 run([gcc.removesuffix("gcc") + "objcopy", keep, "-O", "binary", elf])
         except CommandFailed as error:
             raise BuildError(
-                f"the bare guest does not compile for {arch}: {_first_error(error.output)}",
+                f"the bare guest does not compile for {arch}: {first_error(error.output)}",
                 where=str(BARE_SOURCES),
             ) from error
 
     return cache.entry("bare", name, compile_into) / "bare"
 
 
-def _first_error(output: str) -> str:
+def first_error(output: str) -> str:
+    """Return the first line of a compiler's or linker's ``output`` that is an error."""
     lines = output.strip().splitlines()
     errors = (line for line in lines if "error:" in line or "undefined reference" in line)
     return next(errors, lines[-1] if lines else "the compiler said nothing").strip()

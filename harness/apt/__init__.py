@@ -6,7 +6,15 @@ proxies) at run time.  With it, apt itself finds, verifies and downloads package
 architecture and source packages, and does not read or change the computer's package state.
 """
 
-from harness.apt.packages import Deb, Source, download, fetch, resolve, source_package
+from harness.apt.packages import (
+    Deb,
+    Source,
+    download,
+    fetch,
+    resolve,
+    source_package,
+    source_versions,
+)
 from harness.apt.root import Notice, machine_release
 
 __all__ = [
@@ -18,4 +26,5 @@ __all__ = [
     "machine_release",
     "resolve",
     "source_package",
+    "source_versions",
 ]

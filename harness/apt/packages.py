@@ -67,8 +67,7 @@ def source_package(
     archive no longer has, the next older version is tried, with a notice.  If the archive has
     no version completely, upstream's tarball alone is used.
     """
-    native = command.run([command.which("dpkg", "dpkg"), "--print-architecture"]).strip()
-    root = open_root(native, types="deb-src", notice=notice, codename=codename)
+    root = _source_root(codename, notice)
     versions = _source_versions(root, name, version_prefix)
     for version in versions:
         tree = _source_tree(root, name, version, _WHOLE)
@@ -87,6 +86,12 @@ def source_package(
         where="apt",
         hint="give a tree of your own",
     )
+
+
+def source_versions(name: str, *, codename: str = "", notice: Notice = _quiet) -> list[str]:
+    """Return the Debian versions of source package ``name`` in the index of release ``codename``
+    (default: that of this computer), the newest first."""
+    return _source_versions(_source_root(codename, notice), name, "")
 
 
 def resolve(
@@ -251,6 +256,11 @@ def _give_up_suites(root: AptRoot, debs: Sequence[Deb], notice: Notice) -> None:
             raise _not_there(root, debs)
         root.drop(extra)
     notice(f"{root.what}: {', '.join(sorted(extra))} lists files that it does not have; not used")
+
+
+def _source_root(codename: str, notice: Notice) -> AptRoot:
+    native = command.run([command.which("dpkg", "dpkg"), "--print-architecture"]).strip()
+    return open_root(native, types="deb-src", notice=notice, codename=codename)
 
 
 def _source_versions(root: AptRoot, name: str, prefix: str) -> list[str]:

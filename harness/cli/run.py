@@ -20,7 +20,16 @@ from harness.data import BOOT_TEST, TESTCASES
 from harness.progress import Progress
 from harness.pytest_plugin import HostRun
 from harness.results import directory
-from harness.run.plan import Hypervisor, Plan, find_hosts, how_to_build, make_plan, open_source
+from harness.run.plan import (
+    EmulationPlan,
+    Hypervisor,
+    Plan,
+    find_hosts,
+    how_to_build,
+    make_plan,
+    open_source,
+    plan_of,
+)
 from harness.verdict import EXIT_INTERRUPTED, ConfigError, HarnessError, exit_code
 
 SUITES = {"lock": TESTCASES, "conformance": TESTCASES / "conformance"}
@@ -66,7 +75,7 @@ def command(
         return _run_each(options, tests, as_json)
     if bisect_run:
         return _bisect_run(replace(options, no_snapshot=True), tests, as_json)
-    return _run(make_plan(options), options.suite, tests, as_json).exit_code
+    return _run(plan_of(options), options.suite, tests, as_json).exit_code
 
 
 def _bisect_run(options: RunOptions, tests: Sequence[Path], as_json: bool) -> int:
@@ -120,13 +129,17 @@ def _run_each(options: RunOptions, tests: Sequence[Path], as_json: bool) -> int:
     return exit_code(document["verdict"])
 
 
-def _run(plan: Plan, suite: str, tests: Sequence[Path], as_json: bool) -> HostRun:
+def _run(plan: Plan | EmulationPlan, suite: str, tests: Sequence[Path], as_json: bool) -> HostRun:
     """Run ``tests``, or the suite, as ``plan`` says; print where the report is, or the document."""
+    from harness.conformance.emulated import summary as emulation_summary
     from harness.conformance.report import coverage
     from harness.conformance.report import write as write_coverage
     from harness.results.document import run_document
     from harness.results.store import load
 
+    emulated = isinstance(plan, EmulationPlan)
+    if emulated:
+        suite = "conformance"  # the only one that needs no machine
     words = [*PYTEST, *tests_of(suite, tests)]
     run = HostRun(plan, Progress())
     # What a test prints belongs to the person, not to the program that reads the document.
@@ -134,7 +147,9 @@ def _run(plan: Plan, suite: str, tests: Sequence[Path], as_json: bool) -> HostRu
         pytest.main(words, plugins=[run])
     run.finish("pytest could not begin: see above")  # unless it did
     place = run.directory.path
-    if suite == "conformance" and not tests:
+    if emulated:
+        run.recorder.progress.note(emulation_summary(run.directory))
+    elif suite == "conformance" and not tests:
         page = write_coverage(coverage([place]), place)
         run.recorder.progress.note(f"cells of the catalogue: {page}")
     if as_json:

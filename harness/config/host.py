@@ -70,3 +70,17 @@ BUILT_IN: dict[str, QemuHost] = {
     "qemu-x86_64": QemuHost(name="qemu-x86_64", arch=Arch.X86_64),
     "qemu-arm64": QemuHost(name="qemu-arm64", arch=Arch.ARM64),
 }
+
+
+class EmulationHost(Domains):
+    """QEMU's emulation of Xen's event channels, in a process of this computer: no machine, no dom0.
+
+    Only ``run`` has such a host, and no lab file: there is nothing to say about it.
+    """
+
+    kind: Literal["qemu-xen-emulation"] = "qemu-xen-emulation"
+    arch: Arch = Arch.X86_64
+    domus: int = 0
+
+
+EMULATION = EmulationHost(name="qemu-xen-emulation")

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from harness.config.document import Document, did_you_mean, shown
-from harness.config.host import BUILT_IN, is_host_name
+from harness.config.host import BUILT_IN, EMULATION, is_host_name
 from harness.config.physical import KINDS, Host
 from harness.verdict import ConfigError
 
@@ -43,6 +43,8 @@ def host(lab: Mapping[str, Host], name: str) -> Host:
     """Return host ``name`` of ``lab``; ConfigError lists the known ones."""
     if name in lab:
         return lab[name]
+    if name == EMULATION.name:
+        raise ConfigError(f"{name} has no machine", hint="only `run` and pytest take this host")
     raise ConfigError(
         f"unknown host {name!r}",
         hint=f"{did_you_mean(name, lab)}known hosts: {', '.join(sorted(lab))}",

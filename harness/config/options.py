@@ -119,7 +119,18 @@ class RunOptions(XenOptions):
     host: tuple[str, ...] = field(
         default=(),
         metadata=_says(
-            "Host to test; repeat the option to test several hosts.", "NAME", unset=DEFAULT_HOST
+            "Host to test; repeat the option to test several hosts.  qemu-xen-emulation: QEMU's "
+            "emulation of event channels instead of a Xen.",
+            "NAME",
+            unset=DEFAULT_HOST,
+        ),
+    )
+    qemu_src: Path | None = field(
+        default=None,
+        metadata=_says(
+            "With --host qemu-xen-emulation: QEMU's source, 8.0 or later, in this directory.",
+            "DIR",
+            unset="the distribution's source package",
         ),
     )
     duration: float = field(default=5.0, metadata=_says("Seconds of load on each host.", "SECONDS"))

@@ -24,6 +24,7 @@ from harness.conformance.hypercalls import Observed, call, observed
 from harness.conformance.initial_state import list_ports
 from harness.conformance.polls import observe_poll
 from harness.conformance.reference_model import ReferenceModel
+from harness.model.evtchn import qemu
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.alloc_bind import allocatable
 from harness.model.evtchn.changed_rules import Rule
@@ -286,10 +287,11 @@ class Domains:
 
     def agree(self, guest: Guest) -> None:
         """Compare every port of ``guest`` with the model; AssertionError for one that differs."""
-        found = list_ports(guest.agent)
         now = guest.now
-        assert found.valid == now.valid, (
-            f"{guest.name} has {found.valid} ports, the model says {now.valid}"
+        expected = qemu.told_ports(self.model.world.rules, now)
+        found = list_ports(guest.agent, first=expected.start)
+        assert found.valid == expected.stop, (
+            f"{guest.name} has {found.valid} ports, the model says {expected.stop}"
         )
         hides = self.model.world.rules.holds(Rule.STATUS_HIDES_XEN_BOUND)
         believed = {port: visible(channel, hides) for port, channel in now.ports if channel.state}

@@ -49,7 +49,7 @@ class HostDomains:
         self._bare: BareGuest | None = None
         self._bare_state: Domain | None = None
 
-    def is_of(self, live: Session) -> bool:
+    def is_of(self, live: object) -> bool:
         """Say whether these are the domains of ``live``: a host may have been booted anew."""
         return self._live is live
 

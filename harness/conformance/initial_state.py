@@ -33,9 +33,9 @@ class PortList:
     ports: dict[int, Channel]  # those that are not closed
 
 
-def list_ports(agent: AgentClient, owner: int = DOMID_SELF) -> PortList:
-    """Have ``agent`` ask Xen about every port of domain ``owner``."""
-    first, ports = 0, {0: Channel(State.RESERVED)}
+def list_ports(agent: AgentClient, owner: int = DOMID_SELF, first: int = 0) -> PortList:
+    """Have ``agent`` ask Xen about every port of domain ``owner``, from ``first`` on."""
+    ports = {0: Channel(State.RESERVED)}
     while True:
         answer = agent.connection.ask("list_ports", {"first": first, "owner": owner})
         words = answer.integers("ports")

@@ -50,7 +50,8 @@ def message(evidence: Evidence) -> str:
             allowed = "; ".join(evidence.allowed)
             after = f"after {_call(evidence.after)}: " if evidence.after else ""
             return (
-                f"{after}{_call(evidence.operation)}: Xen answered {evidence.seen}, "
+                f"{after}{_call(evidence.operation)}: {_who(evidence.release)} answered "
+                f"{evidence.seen}, "
                 f"the model of {evidence.release} allows {allowed}"
             )
         case WrongState():
@@ -204,6 +205,10 @@ def _in_flight(seen: InFlight) -> str:
         return f"{_command(seen.verb, seen.arguments)!r} has not come back from Xen"
     what = f"{seen.verb.upper()} of port {seen.arguments.get('port')}"
     return f"thread {seen.thread}: {what} not back after {seen.milliseconds} ms"
+
+
+def _who(release: str) -> str:
+    return "QEMU" if release == "QEMU" else "Xen"
 
 
 def _call(seen: Operation) -> str:

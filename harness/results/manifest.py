@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 import harness
 from harness import bounded, git
 from harness.command import run
-from harness.config.physical import Host
+from harness.config.host import Domains
 from harness.data import CHECKOUT
 from harness.results.directory import RunDirectory, write_whole
 from harness.results.seal import checksum
@@ -59,7 +59,7 @@ def write_manifest(
     *,
     seed: int,
     argv: Sequence[str],
-    hosts: Sequence[Host],
+    hosts: Sequence[Domains],
     ingredients: Sequence[Ingredient],
 ) -> None:
     """Write manifest.json, again whenever more ingredients are known; LabError if it fails."""

@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import ClassVar
 
+from harness.config.host import EMULATION, Domains, EmulationHost
 from harness.config.lab import host, load_lab
 from harness.config.options import DEFAULT_HOST, RunOptions, XenOptions
 from harness.config.physical import Host, PhysicalHost
 from harness.config.releases import DEFAULT_RELEASE
 from harness.hypervisor import flavour as flavours
-from harness.hypervisor import series
+from harness.hypervisor import qemu, series
 from harness.hypervisor import source as sources
 from harness.hypervisor.flavour import Flavour
+from harness.hypervisor.qemu import QemuSource
 from harness.hypervisor.recipe import How
 from harness.hypervisor.source import Source
 from harness.verdict import ConfigError
+
+_ALONE = "give it a run of its own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +35,35 @@ class Hypervisor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A run: which hosts, which hypervisor, which seed, how long the load."""
+class TestPlan:
+    """What every run of tests has, whatever they are run on."""
 
-    hosts: tuple[Host, ...]
-    hypervisor: Hypervisor
+    __test__: ClassVar[bool] = False  # pytest: this is a value, not a test class
+    hosts: tuple[Domains, ...]
     seed: int = 0
     duration: float = RunOptions.duration  # seconds of load per host
     out: Path | None = None
-    keep: bool = False  # go on from a booted machine in the cache; if there is none, keep one
     snapshot: bool = False  # restore the machine before each test
     repeat: int = 1  # how many times each test runs
     keep_going: bool = False  # continue after a test that did not pass
     strict: bool = False  # MISS where more than a third of a host's tests was skipped
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmulationPlan(TestPlan):
+    """A run on QEMU's emulation."""
+
+    hosts: tuple[EmulationHost, ...] = (EMULATION,)
+    qemu: QemuSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(TestPlan):
+    """A run: which hosts, which hypervisor, which seed, how long the load."""
+
+    hosts: tuple[Host, ...]
+    hypervisor: Hypervisor
+    keep: bool = False  # go on from a booted machine in the cache; if there is none, keep one
     dom0_alone: bool = False  # bring up no toolstack and no domU: no test needs them
     stub: bool = False  # start QEMU's gdbstub, which can hold single CPUs; pin vCPUs
     mutants: bool = False  # a Xen with many faults, any of which can be turned on in its memory
@@ -63,6 +84,52 @@ class Plan:
         return self.stub or self.delays
 
 
+def plan_of(options: RunOptions) -> Plan | EmulationPlan:
+    """Return the plan for ``options``: of the emulation, if that is the host, else ``make_plan``.
+
+    ConfigError if an option does not go with the host.
+    """
+    if EMULATION.name in options.host:
+        return _emulation_plan(options)
+    if options.qemu_src is not None:
+        raise ConfigError(
+            "only QEMU's emulation has that source",
+            where="--qemu-src",
+            hint=f"give --host {EMULATION.name} as well",
+        )
+    return make_plan(options)
+
+
+def _emulation_plan(options: RunOptions) -> EmulationPlan:
+    if len(set(options.host)) > 1:
+        raise ConfigError(
+            "it is tested alone: there is no Xen to build", where=EMULATION.name, hint=_ALONE
+        )
+    plain = type(options)()
+    of_xen = [each.name for each in fields(XenOptions)]
+    for name in (*of_xen, "snapshot", "no_snapshot"):
+        if getattr(options, name) != getattr(plain, name):
+            raise ConfigError(
+                "there is no Xen, and no machine",
+                where=f"--{name.replace('_', '-')}",
+                hint=f"leave the option out with --host {EMULATION.name}",
+            )
+    source = options.qemu_src
+    return EmulationPlan(
+        qemu=qemu.from_apt() if source is None else qemu.from_dir(source),
+        seed=_seed(options),
+        duration=options.duration,
+        out=options.out,
+        repeat=options.repeat,
+        keep_going=options.keep_going,
+        strict=options.strict,
+    )
+
+
+def _seed(options: RunOptions) -> int:
+    return secrets.randbits(32) if options.seed is None else options.seed
+
+
 def make_plan(options: RunOptions, hypervisor: Hypervisor | None = None) -> Plan:
     """Return the plan for ``options``: look up the hosts, open the source tree (unless it is given
     as ``hypervisor``), choose a seed.
@@ -72,7 +139,7 @@ def make_plan(options: RunOptions, hypervisor: Hypervisor | None = None) -> Plan
     return Plan(
         hosts=find_hosts(options),
         hypervisor=hypervisor or open_hypervisor(options),
-        seed=secrets.randbits(32) if options.seed is None else options.seed,
+        seed=_seed(options),
         duration=options.duration,
         out=options.out,
         keep=not options.no_snapshot,

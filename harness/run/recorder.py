@@ -15,14 +15,14 @@ from harness.results.directory import RunDirectory
 from harness.results.journal import Journal
 from harness.results.manifest import Ingredient, write_manifest
 from harness.results.records import Record
-from harness.run.plan import Plan
+from harness.run.plan import TestPlan
 from harness.verdict import Verdict, combine
 
 
 class Recorder:
     """The journal of one run and the progress on the terminal."""
 
-    def __init__(self, plan: Plan, directory: RunDirectory, progress: Progress) -> None:
+    def __init__(self, plan: TestPlan, directory: RunDirectory, progress: Progress) -> None:
         self._plan = plan
         self._ingredients: list[Ingredient] = []
         self.directory = directory

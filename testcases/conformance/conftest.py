@@ -8,19 +8,29 @@ fails if it has not met one of them.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.conformance.bare import Bare
+from harness.conformance.emulated import EmulatedDomains
+from harness.conformance.emulated import scopes as emulated_scopes
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.host import HostDomains, declared_but_unseen, impossible, scopes
-from harness.pytest_plugin import RUN
+from harness.pytest_plugin import RUN, HostRun
 from harness.run.bare import TYPES
+from harness.run.emulation import Emulation
+from harness.run.plan import EmulationPlan
 from harness.run.session import Session
 from harness.wanted import dom0_is_enough
 
+_HERE = Path(__file__).parent
 _WELL = pytest.StashKey[bool]()
+_AnyDomains = HostDomains | EmulatedDomains
+# What QEMU's emulation, which has one guest and nothing else, cannot give a test.
+_NOT_EMULATED = {"dom0", "domu", "other", "domus", "guest"}
+_EMULATED_ONLY = {"divergence", "qemu"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,25 +38,49 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "cells(*rows): rows of the specification a test is there for"
     )
+    config.addinivalue_line("markers", "xen_only(why): QEMU's emulation cannot be tested so")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On QEMU's emulation, leave out the tests that want more than its one guest, at 2L; else those
+    of the emulation."""
+    emulated = _is_emulation(config.stash.get(RUN, None))
+    items[:] = [i for i in items if _HERE not in i.path.parents or _fits(i, emulated)]
+
+
+def _is_emulation(run: HostRun | None) -> bool:
+    return run is not None and isinstance(run.plan, EmulationPlan)
+
+
+def _fits(item: pytest.Item, emulated: bool) -> bool:
+    wanted = set(getattr(item, "fixturenames", ()))
+    if not emulated:
+        return not wanted & _EMULATED_ONLY
+    spec = getattr(item, "callspec", None)
+    fifo = spec is not None and spec.params.get("abi") == "FIFO"
+    only_guest = "bare" in wanted and not wanted & _NOT_EMULATED
+    return only_guest and not fifo and item.get_closest_marker("xen_only") is None
 
 
 @pytest.fixture(scope="session")
-def hosts() -> dict[str, HostDomains]:
+def hosts() -> dict[str, _AnyDomains]:
     """The domains of each host, from test to test."""
     return {}
 
 
 @pytest.fixture
-def host_domains(xen: Session, hosts: dict[str, HostDomains]) -> HostDomains:
+def host_domains(xen: Session | Emulation, hosts: dict[str, _AnyDomains]) -> _AnyDomains:
     """The domains of this test's host, from test to test; of a fresh machine, fresh ones."""
     if xen.host.name not in hosts or not hosts[xen.host.name].is_of(xen):
-        hosts[xen.host.name] = HostDomains(xen)
+        hosts[xen.host.name] = (
+            EmulatedDomains(xen) if isinstance(xen, Emulation) else HostDomains(xen)
+        )
     return hosts[xen.host.name]
 
 
 @pytest.fixture
 def domains(
-    request: pytest.FixtureRequest, xen: Session, host_domains: HostDomains
+    request: pytest.FixtureRequest, xen: Session | Emulation, host_domains: _AnyDomains
 ) -> Iterator[Domains]:
     """The domains of the host that run Linux.  Ports that the test leaves open are closed."""
     found = host_domains.begin()
@@ -95,6 +129,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         run = metafunc.config.stash.get(RUN, None)
         archs = [host.arch for host in run.plan.hosts] if run is not None else []
         types = dict.fromkeys(type_ for arch in archs for type_ in TYPES[arch])
+        if _is_emulation(run):
+            types = dict.fromkeys(EmulatedDomains.bare_types)
         metafunc.parametrize("bare_type", list(types) or ["pvh"], indirect=True, scope="module")
 
 
@@ -107,13 +143,15 @@ def bare_type(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def bare(
     request: pytest.FixtureRequest,
-    xen: Session,
+    xen: Session | Emulation,
     domains: Domains,
-    host_domains: HostDomains,
+    host_domains: _AnyDomains,
     bare_type: str,
 ) -> Bare:
     """The bare guest, in 2L and without a port."""
-    if xen.tools is None:
+    if isinstance(host_domains, EmulatedDomains):
+        return host_domains.bare(domains, bare_type)
+    if isinstance(xen, Session) and xen.tools is None:
         pytest.skip(xen.why_no_tools)
     if why := host_domains.obstacles.get(bare_type):
         request.node.user_properties.append(("cells", impossible(domains, bare_type, why)))
@@ -132,11 +170,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     pyfuncitem.stash[_WELL] = True
     domains = pyfuncitem.funcargs.get("domains")
     if isinstance(domains, Domains):
+        emulated = _is_emulation(pyfuncitem.config.stash.get(RUN, None))
         wanted = [row for mark in pyfuncitem.iter_markers("cells") for row in mark.args]
-        unseen = declared_but_unseen(domains, wanted)
+        unseen = [] if emulated else declared_but_unseen(domains, wanted)
         assert not unseen, f"the test is there for {unseen[0]!r}, and did not meet it"
         assert domains.model.unlisted() == [], (
             "harness/model/evtchn/changed_rules.py does not say so"
         )
-        pyfuncitem.user_properties.append(("cells", scopes(domains)))
+        met = emulated_scopes(domains) if emulated else scopes(domains)
+        pyfuncitem.user_properties.append(("cells", met))
     return result

@@ -75,6 +75,7 @@ def test_events_come_up_where_they_are_sent_to(bare: Bare, abi: str) -> None:
     bare.take(0)
 
 
+@pytest.mark.xen_only("its SCHEDOP_poll never sleeps")
 def test_the_other_vcpu_makes_hypercalls_too(bare: Bare, abi: str) -> None:
     far, near = pair(bare)
     assert not bare.poll(far, vcpu=1)
@@ -145,6 +146,7 @@ def test_init_control_whose_answer_is_lost(bare: Bare) -> None:
     "expand_array: EINVAL bad page",
     "expand_array: 1024 more words, saved events raised",
 )
+@pytest.mark.xen_only("it has no FIFO")
 def test_events_before_the_array_is_there(bare: Bare) -> None:
     """Xen saves them, and raises them when the page with their words is added.
 
@@ -182,6 +184,7 @@ def test_an_event_for_a_vcpu_without_control_block(bare: Bare) -> None:
 
 
 @pytest.mark.cells("set_priority: priority for future events")
+@pytest.mark.xen_only("it has no FIFO")
 def test_priorities(bare: Bare) -> None:
     """The highest priority comes first, whatever was sent first; each queue is in order."""
     bare.to_fifo()
@@ -194,6 +197,7 @@ def test_priorities(bare: Bare) -> None:
 
 
 @pytest.mark.cells("alloc: busy port skipped")
+@pytest.mark.xen_only("it has no FIFO")
 def test_a_port_that_is_still_linked_is_not_given_out(bare: Bare) -> None:
     bare.to_fifo()
     port = bare.bind_ipi(0)

@@ -8,18 +8,19 @@ import json
 import pytest
 
 from harness.conformance.bare import Bare
-from harness.conformance.guest import Domains, Guest
+from harness.conformance.emulated import EmulatedDomains
+from harness.conformance.guest import Domains
 from harness.conformance.host import HostDomains
 from harness.conformance.sequences import SequenceCounts, run_random
 from harness.results.directory import write_whole
+from harness.run.emulation import Emulation
 from harness.run.session import Session
 
 
 def test_random_sequences(
-    xen: Session,
+    xen: Session | Emulation,
     domains: Domains,
-    host_domains: HostDomains,
-    dom0: Guest,
+    host_domains: HostDomains | EmulatedDomains,
     bare: Bare,
     request: pytest.FixtureRequest,
 ) -> None:
@@ -44,6 +45,7 @@ def test_random_sequences(
         )
 
     seconds = xen.plan.duration / len(host_domains.bare_types)  # for each type of guest
-    counts = run_random([bare, dom0], domains.close_opened, seconds, xen.plan.seed, report)
+    guests = [bare, *(guest for guest in [domains.guests.get("dom0")] if guest is not None)]
+    counts = run_random(guests, domains.close_opened, seconds, xen.plan.seed, report)
     if counts.disagreements:
         raise counts.disagreements[0]

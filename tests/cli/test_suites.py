@@ -23,7 +23,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         words.extend(run.tests_of(suite, tests))
         return SimpleNamespace(exit_code=0)
 
-    monkeypatch.setattr(run, "make_plan", lambda options: options)
+    monkeypatch.setattr(run, "plan_of", lambda options: options)
     monkeypatch.setattr(run, "_run", instead)
     return words
 

@@ -11,12 +11,14 @@ from harness.agent.client import AgentClient
 from harness.conformance.bare import after_upcall, cleared, expected_events
 from harness.conformance.changes import settled
 from harness.model.evtchn import operations as ops
+from harness.model.evtchn import qemu
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import Domain, State, World
 from harness.model.evtchn.operations import Operation, Result
 from harness.model.evtchn.outcome import AllowedOutcome
 from harness.model.evtchn.predict import predict
+from harness.model.evtchn.qemu_cases import DOMID_QEMU
 
 LINUX = frozenset({0, 1})  # domids
 HZ = 1_000_000_000
@@ -37,6 +39,7 @@ class ModelHost:
     made: list[Operation] = field(default_factory=list)
     busy: float = 0.0
     chance: Random = field(default_factory=lambda: Random(1))
+    linux: frozenset[int] = LINUX
 
     def agent(self, domid: int, name: str) -> AgentClient:
         """Return a client of domain ``domid``'s agent."""
@@ -46,7 +49,7 @@ class ModelHost:
         """Let ``operation`` happen."""
         self.made.append(operation)
         outcome = self.lie(operation, predict(self.world, operation)[-1])
-        self.world = settled(outcome.world, LINUX)
+        self.world = settled(outcome.world, self.linux)
         return outcome.result
 
     def domain(self, domid: int) -> Domain:
@@ -112,7 +115,8 @@ class _Channel:
                 detail = channel.remote_port or channel.number
                 listed += [port, _STATUS[channel.state], channel.vcpu, channel.remote_dom, detail]
         ports = ",".join(map(str, listed))
-        return f"ok result={domain.valid} call=1 ret=2 cpu=0 more=0 ports={ports}"
+        told = qemu.told_ports(self._host.world.rules, domain)
+        return f"ok result={told.stop} call=1 ret=2 cpu=0 more=0 ports={ports}"
 
     def _fill(self, words: dict[str, str]) -> str:
         errno, ports = 0, []
@@ -123,6 +127,14 @@ class _Channel:
                 break
             ports.append(result.code)
         return f"ok result={len(ports)} ports={ports[0]},{ports[-1]},{errno}"
+
+    def _dom0_release(self, _: dict[str, str]) -> str:
+        return "ok result=0"
+
+    def _dom0_bind_interdomain(self, words: dict[str, str]) -> str:
+        bind = ops.BindInterdomain(DOMID_QEMU, self._domid, int(words["port"]))
+        result = self._host.make(bind)
+        return f"ok result={result.code}" if result.rc == 0 else f"err errno={-result.rc} what=bind"
 
     def _release(self, _: dict[str, str]) -> str:
         return "ok asked=0 open="

@@ -70,7 +70,10 @@ def allocate(world: World, domain: Domain) -> tuple[list[_Allocated], list[Allow
 
 def allocatable(domain: Domain, port: int) -> bool:
     """evtchn_allocate_port(): the port is FREE, and under FIFO not busy, that is still linked."""
-    channel = domain.port(port)
+    return _may_be_given(domain, domain.port(port))
+
+
+def _may_be_given(domain: Domain, channel: Channel) -> bool:
     return channel.state is State.FREE and not (domain.fifo and channel.word.linked)
 
 
@@ -78,7 +81,7 @@ def _first_free(domain: Domain) -> int | None:
     top = min(domain.limit, domain.max_port + 1)
     taken = dict(domain.ports)
     for port in range(top):
-        if port not in taken or allocatable(domain, port):
+        if port not in taken or _may_be_given(domain, taken[port]):
             return port
     return None
 

@@ -43,7 +43,7 @@ def unmask(domain: Domain, port: int, rules: Rules) -> Domain:
     channel = replace(channel, bits=replace(channel.bits, masked=False))
     domain = domain.with_port(port, channel)
     if was_masked and channel.bits.pending:
-        return _select(domain, port, channel.vcpu)
+        return select(domain, port, channel.vcpu)
     return domain
 
 
@@ -70,11 +70,12 @@ def _set_pending_2l(domain: Domain, port: int, vcpu: int) -> Domain:
         return domain
     domain = domain.with_port(port, replace(channel, bits=replace(channel.bits, pending=True)))
     if not channel.bits.masked:
-        domain = _select(domain, port, vcpu)
+        domain = select(domain, port, vcpu)
     return _wake_pollers(domain, port)
 
 
-def _select(domain: Domain, port: int, number: int) -> Domain:
+def select(domain: Domain, port: int, number: int) -> Domain:
+    """2L: set the port's selector bit of vCPU ``number``, with an upcall if it was clear."""
     vcpu = domain.vcpus[number]
     if domain.partial or port // _SELECTOR in vcpu.selectors:
         return domain

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.model.evtchn import alloc_bind, close_reset, fifo, port_ops, xen_internal
+from harness.model.evtchn import alloc_bind, close_reset, fifo, port_ops, qemu, xen_internal
 from harness.model.evtchn.abi import Errno
 from harness.model.evtchn.domain import World
 from harness.model.evtchn.operations import (
@@ -48,6 +48,7 @@ from harness.model.evtchn.operations import (
     XenNotify,
 )
 from harness.model.evtchn.outcome import AllowedOutcome, error
+from harness.model.evtchn.rules import Implementation
 from harness.model.lock.flavours import Flavour, Site
 
 
@@ -64,6 +65,12 @@ def predict(
     whose call site only tries to get the lock in ``flavour`` may also do nothing and return 0.
     """
     fault = getattr(operation, "fault", Fault.NONE)
+    if world.rules.implementation is Implementation.QEMU:
+        found = qemu.divergence(world, operation, fault=fault is Fault.IN)
+        if found is not None:
+            outcome = found.outcome(world, operation)
+            lost = fault is Fault.OUT and type(operation) in _COPIES_OUT
+            return (_fault_out(outcome) if lost else outcome,)
     if fault is Fault.IN:
         return (error(world, "any: EFAULT copy-in", Errno.EFAULT),)
     site = CALL_SITE.get(type(operation))

@@ -5,17 +5,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from harness.model.evtchn.changed_rules import TABLE, Rule
 from harness.model.evtchn.releases import BASE, Release
 
 
+class Implementation(StrEnum):
+    """Whose event channels they are."""
+
+    XEN = "Xen"
+    QEMU = "QEMU"  # its emulation of Xen for guests of KVM: see harness.model.evtchn.qemu
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Rules:
-    """The rules that hold in a Xen; ``release`` only names it."""
+    """The rules that hold in a Xen; ``release`` only names it.
+
+    Those of another implementation are the rules of the Xen with which it is compared.
+    """
 
     release: Release
     held: frozenset[Rule]
+    implementation: Implementation = Implementation.XEN
 
     def holds(self, rule: Rule) -> bool:
         """Say whether ``rule`` holds."""
@@ -35,7 +47,8 @@ class Rules:
             for word, names in (("with", more), ("without", less))
             if names
         ]
-        return " ".join([str(self.release), *words])
+        name = "QEMU" if self.implementation is Implementation.QEMU else str(self.release)
+        return " ".join([name, *words])
 
 
 @dataclass(frozen=True, slots=True, repr=False)
