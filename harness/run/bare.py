@@ -29,6 +29,7 @@ _NO_RESERVED_BITS = (
     "HVM guests need shadow paging here, and that of this Xen, older than its commit 60c0444fae21, "
     "marks their devices' pages by reserved bits: faults that QEMU's TCG reports without the bit P"
 )
+_TELLS_PAGING = (4, 13)  # `xl info` of older ones has neither word; their default is shadow paging
 _SHADOW = Path("xen/arch/x86/mm/shadow/types.h")
 _LOOKS_FIRST = "sh_have_pte_rsvd_bits"  # since that commit; a hypervisor underneath is enough
 
@@ -44,7 +45,7 @@ def obstacles(live: Session) -> dict[str, str]:
     caps = found[0].split() if found else []
     if "hap" in caps:
         return {}
-    if "shadow" not in caps:
+    if "shadow" not in caps and live.build.source.release >= _TELLS_PAGING:
         return dict.fromkeys(("pvh", "hvm"), _NO_PAGING)
     emulated = isinstance(live.machine, QemuMachine) and live.machine.accel.accel == "tcg"
     shadow = live.build.source.tree / _SHADOW
