@@ -38,6 +38,7 @@ def test_a_refused_virq_hides_no_death(bare: Bare, host_domains: HostDomains, xe
     threw that away when any domain had no port left for a VIRQ."""
     bare.fill(2000)
     bare.bind_virq(DEBUG)
+    assert _ports_towards(xen, bare.domid), "xenstored and xenconsoled have channels to each domain"
     host_domains.destroy(bare)
     host_domains.end_bare()
     deadline = Deadline(xen.machine.clock, _CLEANED_UP_SECONDS)
