@@ -12,6 +12,7 @@
 #include "load_commands.h"
 #include "operation_commands.h"
 #include "race_stress.h"
+#include "port_list.h"
 #include "relay.h"
 
 #define RELAY_WAIT_S 60u
@@ -74,7 +75,8 @@ static int usage(void)
 {
     fputs("usage: agent serve\n"
           "       agent domu\n"
-          "       agent relay --domid N [--wait SECONDS]\n",
+          "       agent relay --domid N [--wait SECONDS]\n"
+          "       agent ports DOMID\n",
           stderr);
     return 2;
 }
@@ -102,6 +104,13 @@ static int relay(int count, char **words)
     return count % 2 || !domid ? usage() : relay_main(domid, wait_s);
 }
 
+static int ports(const char *word)
+{
+    unsigned domid;
+
+    return number(word, &domid) < 0 ? usage() : port_list_main((uint16_t)domid);
+}
+
 int main(int count, char **words)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -111,5 +120,7 @@ int main(int count, char **words)
         return run_agent(true);
     if (count > 2 && strcmp(words[1], "relay") == 0)
         return relay(count - 2, words + 2);
+    if (count == 3 && strcmp(words[1], "ports") == 0)
+        return ports(words[2]);
     return usage();
 }

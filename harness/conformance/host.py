@@ -94,6 +94,7 @@ class HostDomains:
         self._world = replace(world, domains=tuple(d for d in world.domains if d.domid in linux))
         if destroyed:
             self.end_bare()
+            self._world = None  # also if the test itself has ended it
 
     @property
     def bare_types(self) -> tuple[str, ...]:

@@ -13,14 +13,16 @@ from harness.domains.toolstack import Toolstack
 from harness.evidence import Change, Leak, words
 from harness.machine.patience import WALL, Clock, Deadline
 from harness.results import records
+from harness.run.agents import PAYLOAD
 from harness.verdict import LabError, Verdict
 
 _SETTLE_SECONDS = 8.0  # how long libxl and xenstored may clean up after a destroyed domain
 _SHOWN = 12
 
 # All in one command, to save round trips; each section of the output follows a line "== NAME".
-_LOOK = r"""
-echo == event channels; /usr/lib/xen-*/bin/lsevtchn 0
+# (Not Xen's lsevtchn: Debian has none for arm64.)
+_LOOK = rf"""
+echo == event channels; {PAYLOAD}/agent ports 0
 echo == xenstore; [ -e /run/harness/dom0-alone ] || xenstore-ls -f / | cut -d= -f1
 echo == processes; for p in /proc/[0-9]*; do [ -e $p/exe ] && readlink $p/exe; done 2>/dev/null
 echo == temporary files; find /tmp /run/harness /var/lib/xen -xdev ! -type d 2>/dev/null
@@ -34,10 +36,11 @@ State = dict[str, Counter[str]]
 def observe(dom0: Dom0, toolstack: Toolstack | None) -> State:
     """Return what exists in dom0 now."""
     answer = dom0.run(_LOOK, timeout=30)
-    if "== temporary files" not in answer.stdout:
+    state = parse(answer.stdout)
+    if "temporary files" not in state or not state["event channels"]:  # dom0 always has ports
         raise LabError(f"cannot inspect dom0: {answer.stderr.strip()}", where="dom0")
     domains = toolstack.domains() if toolstack is not None else []
-    return parse(answer.stdout) | {"libvirt domains": Counter(domains)}
+    return state | {"libvirt domains": Counter(domains)}
 
 
 def parse(text: str) -> State:

@@ -12,6 +12,7 @@ from harness.conformance.bare import Bare
 from harness.conformance.guest import Guest
 from harness.conformance.host import HostDomains
 from harness.machine.patience import Deadline
+from harness.run.agents import PAYLOAD
 from harness.run.session import Session
 
 DEBUG = 1
@@ -48,6 +49,6 @@ def test_a_refused_virq_hides_no_death(bare: Bare, host_domains: HostDomains, xe
 
 
 def _ports_towards(xen: Session, domid: int) -> list[str]:
-    """Return dom0's ports whose other end is, or was, in ``domid``, as lsevtchn prints them."""
-    said = xen.dom0.run("/usr/lib/xen-*/bin/lsevtchn 0").stdout
-    return re.findall(rf"^.*Remote Domain {domid}\b.*$", said, re.M)
+    """Return dom0's ports whose other end is, or may only come to be, in ``domid``."""
+    said = xen.dom0.run(f"{PAYLOAD}/agent ports 0").stdout
+    return re.findall(rf"^.*domain {domid}\b.*$", said, re.M)
