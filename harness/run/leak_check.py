@@ -37,8 +37,10 @@ def observe(dom0: Dom0, toolstack: Toolstack | None) -> State:
     """Return what exists in dom0 now."""
     answer = dom0.run(_LOOK, timeout=30)
     state = parse(answer.stdout)
-    if "temporary files" not in state or not state["event channels"]:  # dom0 always has ports
-        raise LabError(f"cannot inspect dom0: {answer.stderr.strip()}", where="dom0")
+    never_empty = {"event channels", "processes"} | ({"xenstore"} if toolstack else set())
+    if empty := sorted(what for what in never_empty if not state.get(what)):
+        why = answer.stderr.strip() or f"{', '.join(empty)}: nothing"
+        raise LabError(f"cannot inspect dom0: {why}", where="dom0")
     domains = toolstack.domains() if toolstack is not None else []
     return state | {"libvirt domains": Counter(domains)}
 

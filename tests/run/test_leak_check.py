@@ -35,12 +35,27 @@ def test_sections_become_counters() -> None:
     assert state["temporary files"] == Counter()
 
 
-@pytest.mark.parametrize("ports", ["", "sh: /run/harness/agent: not found\n"])
-def test_dom0_without_a_port_has_not_been_looked_at(ports: str) -> None:
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        (r"\d+: .*\n", "event channels: nothing"),
+        (r"/usr.*\n", "processes: nothing"),
+        (r"/local.*\n", "xenstore: nothing"),
+    ],
+)
+def test_what_is_never_empty_and_is_has_not_been_looked_at(lost: str, said: str) -> None:
     """On arm64 no port was ever seen: Debian has no lsevtchn there."""
-    said = SimpleNamespace(stdout=re.sub(r"\d+: .*\n", "", TEXT), stderr=ports)
-    dom0: Any = SimpleNamespace(run=lambda *_, **__: said)
-    with pytest.raises(LabError, match="cannot inspect dom0"):
+    answer = SimpleNamespace(stdout=re.sub(lost, "", TEXT), stderr="")
+    dom0: Any = SimpleNamespace(run=lambda *_, **__: answer)
+    toolstack: Any = SimpleNamespace(domains=lambda: [])
+    with pytest.raises(LabError, match=f"cannot inspect dom0: {said}"):
+        observe(dom0, toolstack)
+
+
+def test_why_dom0_could_not_be_inspected_is_told() -> None:
+    answer = SimpleNamespace(stdout="", stderr="sh: /run/harness/agent: not found\n")
+    dom0: Any = SimpleNamespace(run=lambda *_, **__: answer)
+    with pytest.raises(LabError, match="agent: not found"):
         observe(dom0, None)
 
 
