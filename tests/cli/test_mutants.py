@@ -86,6 +86,7 @@ def test_the_machine_goes_back_and_boots_only_where_it_must(said: dict[str, Any]
     [
         (["--alone=3"], "--alone needs --generate"),
         (["--suite=lock"], "--suite needs --generate"),
+        (["--generate=3", "--entry=poll-leak"], "--entry excludes --generate"),
         (["--generate=3", "--host=qemu-arm64", "--host=qemu-x86_64"], "on one host"),
         (["--generate=3"], "no xen/common/event_channel.c"),
     ],
