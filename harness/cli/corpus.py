@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,7 @@ def _generate(
     return mutants.generate(plan, count, suites, out, as_json)
 
 
-def _absent(options: dict[str, object], why: str) -> None:
+def _absent(options: Mapping[str, object], why: str) -> None:
     """ConfigError with ``why`` if one of ``options`` was given."""
     given = [name for name, value in options.items() if value not in (None, ())]
     if given:
