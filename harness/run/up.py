@@ -56,9 +56,8 @@ def session(
         progress.note(f"{host.name:12} judged as {built.model.name}: {built.model.source}")
     for note in find_rules(built.source).notes:
         progress.note(f"{host.name:12} {note}")
-    if not plan.mutants:  # the machine code has the faults of all of them
-        progress.update("the lock in its machine code is held against the model")
-        judge_lock_code(built, host.name, recorder)
+    progress.update("the lock in its machine code is held against the model")
+    judge_lock_code(built, host.name, recorder)
     with recorder.phase(host.name, "images"):
         fit = bring_up.toolstack_choice(plan, built, host, progress.update)
         if fit.why_not:
