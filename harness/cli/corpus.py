@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,11 @@ def command(
     of them was not killed.  An interrupted run goes on with the same --out.
     """
     if generate is not None:
+        _absent({"--entry": names, "--no-snapshot": no_snapshot or None}, "excludes --generate")
         asked = RunOptions(host=host, seed=seed or 1, lab=lab, flavour=flavour, **xen)
         return _generate(make_plan(asked), generate, alone, suites or SUITES, out, as_json)
-    _only_generated({"--seed": seed, "--alone": alone, "--suite": suites, "--flavour": flavour})
+    generated = {"--seed": seed, "--alone": alone, "--suite": suites, "--flavour": flavour}
+    _absent(generated, "needs --generate")
     options = RunOptions(
         repeat=repeat,
         lab=lab,
@@ -170,10 +172,11 @@ def _generate(
     return mutants.generate(plan, count, suites, out, as_json)
 
 
-def _only_generated(given: dict[str, object]) -> None:
-    wrong = [name for name, value in given.items() if value not in (None, ())]
-    if wrong:
-        raise ConfigError(f"{wrong[0]} needs --generate", where=wrong[0])
+def _absent(options: Mapping[str, object], why: str) -> None:
+    """ConfigError with ``why`` if one of ``options`` was given."""
+    given = [name for name, value in options.items() if value not in (None, ())]
+    if given:
+        raise ConfigError(f"{given[0]} {why}", where=given[0])
 
 
 def _forced(scenario: str, asked: RunOptions) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from harness.evidence import codec
 from harness.stats import share
 from harness.verdict import EXIT_FAIL, EXIT_LAB, EXIT_PASS, Verdict
 
-_FRAME_TESTS = ("boot", "teardown", "nothing-leaked", "lock-code")  # around the tests
+FRAME_TESTS = ("boot", "teardown", "nothing-leaked", "lock-code")  # around the tests
 _CONCLUSIVE = (Verdict.PASS, Verdict.FAIL)  # only these two say something about Xen
 
 
@@ -47,9 +47,7 @@ def cannot_show_cell(entry: Entry, host: str) -> Cell:
 def judge(entry: Entry, host: str, tests: Sequence[dict[str, Any]]) -> Cell:
     """Return the result of ``entry`` on ``host``, after ``tests`` (of the document of
     ``run --json``)."""
-    own_tests = [
-        test for test in tests if test["name"] not in _FRAME_TESTS and _is_conclusive(test)
-    ]
+    own_tests = [test for test in tests if test["name"] not in FRAME_TESTS and _is_conclusive(test)]
     tries = [test for test in tests if _is_conclusive(test)] if entry.good else own_tests
     failed = [test for test in tries if test["verdict"] == Verdict.FAIL]
     hits = [test for test in failed if entry.good or _shows(entry, test)]

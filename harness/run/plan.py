@@ -66,7 +66,6 @@ class Plan(TestPlan):
     keep: bool = False  # go on from a booted machine in the cache; if there is none, keep one
     dom0_alone: bool = False  # bring up no toolstack and no domU: no test needs them
     stub: bool = False  # start QEMU's gdbstub, which can hold single CPUs; pin vCPUs
-    mutants: bool = False  # a Xen with many faults, any of which can be turned on in its memory
     delays: bool = False  # a test build that delays CPUs where they use a channel's lock
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,10 +56,7 @@ def session(
         progress.note(f"{host.name:12} judged as {built.model.name}: {built.model.source}")
     for note in find_rules(built.source).notes:
         progress.note(f"{host.name:12} {note}")
-    # Of a Xen with mutants the machine code has the faults of all of them.
-    nothing: contextlib.AbstractContextManager[Callable[[], None]]
-    nothing = contextlib.nullcontext(lambda: None)
-    with nothing if plan.mutants else judging(built, host.name, recorder) as judge:
+    with judging(built, host.name, recorder) as judge:
         with recorder.phase(host.name, "images"):
             fit = bring_up.toolstack_choice(plan, built, host, progress.update)
             if fit.why_not:

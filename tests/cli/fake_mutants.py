@@ -40,7 +40,8 @@ class Session(fake_session.FakeSession):
 
 @contextmanager
 def session(plan: Any, host: Any, recorder: Any, questions: object = None) -> Any:
-    SEEN.append(f"boot snapshot={plan.snapshot} keep={plan.keep} mutants={plan.mutants}")
+    assert recorder.has_lock_code(host.name), "it would be refuted for faults that are not on"
+    SEEN.append(f"boot snapshot={plan.snapshot} keep={plan.keep}")
     yield Session(host, recorder)
     SEEN.append("off")
 

@@ -69,8 +69,8 @@ def test_the_tests_run_in_the_order_that_is_asked_for_until_one_fails(said: dict
 
 
 def test_the_machine_goes_back_and_boots_only_where_it_must(said: dict[str, Any]) -> None:
-    lock = "boot snapshot=True keep=True mutants=True"
-    conformance = "boot snapshot=False keep=True mutants=True"
+    lock = "boot snapshot=True keep=True"
+    conformance = "boot snapshot=False keep=True"
     assert said["seen"] == [
         *(lock, "watch"),
         *("restore", "on 1"),
@@ -86,6 +86,7 @@ def test_the_machine_goes_back_and_boots_only_where_it_must(said: dict[str, Any]
     [
         (["--alone=3"], "--alone needs --generate"),
         (["--suite=lock"], "--suite needs --generate"),
+        (["--generate=3", "--entry=poll-leak"], "--entry excludes --generate"),
         (["--generate=3", "--host=qemu-arm64", "--host=qemu-x86_64"], "on one host"),
         (["--generate=3"], "no xen/common/event_channel.c"),
     ],

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from harness.corpus.mutants.choose import Mutant
 from harness.corpus.mutants.journal import MutantJournal, Reach
-from harness.corpus.mutants.outcome import Outcome, judged
+from harness.corpus.mutants.outcome import Outcome, judged, tried_again
 from harness.verdict import LabError, Verdict
 
 _USABLE = Verdict.PASS
@@ -82,12 +82,12 @@ def _outcome(
     if not by:
         return Outcome(mutant.number, suite, "not-reached")
     nodes = [each.node for each in by]
-    for attempt in ("", "-again"):
+
+    def tried(attempt: str) -> Outcome:
         began = time.monotonic()
         folder = out / "runs" / f"{suite}-{mutant.number}{attempt}"
         tests = bench.run(suite, mutant.number, nodes, folder)
-        took = time.monotonic() - began
-        outcome = judged(mutant.number, suite, tests, took, len(nodes))
-        if outcome.fate != "unclear":
-            break
-    return outcome
+        return judged(mutant.number, suite, tests, time.monotonic() - began, len(nodes))
+
+    first = tried("")
+    return first if first.fate != "unclear" else tried_again(first, tried("-again"))

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from harness.corpus.judge import FRAME_TESTS
 from harness.stats import share
 from harness.verdict import Verdict
 
 Fate = Literal["killed", "survived", "unclear", "not-reached", "same-code"]
+ERROR = "error"  # the kind of what a test shows that does not fail, but cannot go on
 FATES: tuple[Fate, ...] = ("killed", "survived", "unclear", "not-reached", "same-code")
 
 _Tests = Sequence[Mapping[str, Any]]
@@ -20,8 +22,9 @@ _Tests = Sequence[Mapping[str, Any]]
 class Outcome:
     """The outcome of one mutant in one suite.
 
-    killed: a test failed.  survived: every test that comes by the mutant passed.  unclear: none
-    failed, and the machine or a guest did not answer, twice.  not-reached: no test comes by it.
+    killed: a test failed, or ended twice with an error that it does not have without the mutant:
+    an operation is refused that it needs.  survived: every test that comes by the mutant passed.
+    unclear: the machine or a guest did not answer, twice.  not-reached: no test comes by it.
     same-code: it survived or was not reached, and the compiler makes the original's code of it.
     """
 
@@ -38,23 +41,24 @@ class Outcome:
 def judged(number: int, suite: str, tests: _Tests, seconds: float, asked: int) -> Outcome:
     """Return the outcome of mutant ``number`` after ``tests`` (as in the document of a run)."""
     seconds = round(seconds, 3)
-    for verdict, fate in ((Verdict.FAIL, "killed"), (Verdict.ERROR, "unclear"),
-                          (Verdict.MISS, "unclear")):  # fmt: skip
+    for verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.MISS):
         for test in tests:
             if test["verdict"] == verdict:
-                evidence = test.get("evidence") or {}
-                return Outcome(
-                    number, suite, _fate(fate), test["name"], test["message"],
-                    str(evidence.get("kind", "")), seconds, asked,
-                )  # fmt: skip
-    ran = [test for test in tests if test["verdict"] == Verdict.PASS]
-    fate = "survived" if ran else "unclear"
-    reason = "" if ran else "no test ran"
-    return Outcome(number, suite, _fate(fate), reason=reason, seconds=seconds, tests=asked)
+                fate: Fate = "killed" if verdict is Verdict.FAIL else "unclear"
+                kind = str((test.get("evidence") or {}).get("kind", ""))
+                kind = kind or (ERROR if verdict is Verdict.ERROR else "")
+                name, reason = test["name"], test["message"]
+                return Outcome(number, suite, fate, name, reason, kind, seconds, asked)
+    passed = {test["name"] for test in tests if test["verdict"] == Verdict.PASS}
+    if not passed.difference(FRAME_TESTS):
+        return Outcome(number, suite, "unclear", "", "no test ran", "", seconds, asked)
+    return Outcome(number, suite, "survived", seconds=seconds, tests=asked)
 
 
-def _fate(name: str) -> Fate:
-    return next(fate for fate in FATES if fate == name)
+def tried_again(first: Outcome, second: Outcome) -> Outcome:
+    """Return the outcome of a mutant that was unclear at first: the same error twice kills it."""
+    same = first.kind == second.kind == ERROR and first.test == second.test
+    return replace(second, fate="killed") if same and second.fate == "unclear" else second
 
 
 @dataclass(frozen=True)

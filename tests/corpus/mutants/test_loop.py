@@ -85,6 +85,15 @@ def test_a_mutant_gets_the_tests_that_come_by_it_the_quickest_first(tmp_path: Pa
     assert told[3].reason == "it is ERROR"
 
 
+def test_an_error_that_comes_again_kills_and_a_machine_that_is_silent_does_not(
+    tmp_path: Path,
+) -> None:
+    tables = {1: ["ERROR", "ERROR"], 2: ["ERROR", "PASS"], 3: ["MISS", "MISS"], 4: ["SKIP", "FAIL"]}
+    told = run(Bench(REACHES, tables), MutantJournal(tmp_path, ABOUT), tmp_path)
+    assert [one.fate for one in told[:4]] == ["killed", "survived", "unclear", "killed"]
+    assert told[0].kind == "error"
+
+
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     tables = {1: ["FAIL"], 2: ["stop"], 3: ["PASS"], 4: ["FAIL"]}
     with pytest.raises(KeyboardInterrupt):
