@@ -67,8 +67,7 @@ class _Code:
 
     def flow(self, whole: Copy) -> Flow:
         if whole not in self.flows:
-            entries = [c.ranges[0][0] for c in self.copies if _is_in(c, whole)]
-            self.flows[whole] = flow(self.text, whole, entries, self.table)
+            self.flows[whole] = flow(self.text, whole, self.table)
         return self.flows[whole]
 
 
