@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.arch import Arch
 from harness.binary.copies import Text
 from harness.binary.judge import MEMORY, document, judge
+from harness.binary.publish import verdict
+from harness.binary.publish.rows import PUBLICATIONS
 from harness.binary.publish.verdict import Publishing, published
 from harness.binary.tables import table_of
 from harness.hypervisor.symbols import symbols
@@ -157,6 +161,16 @@ def test_who_only_says_that_a_port_is_valid_is_not_covered() -> None:
     ones = found(Arch.ARM64, "-DOUT_OF_LINE")
     bad = {one.caller for one in ones if one.verdict == "not covered"}
     assert bad == {"port_is_valid"}
+
+
+def test_a_member_that_has_another_name_is_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [replace(row, data=replace(row.data, member="other")) for row in PUBLICATIONS]
+    monkeypatch.setattr(verdict, "PUBLICATIONS", rows)
+    ones = found(Arch.ARM64)
+    assert {one.verdict for one in ones} == {"not covered"}
+    assert "common/event_channel.c has not domain.valid_evtchns and domain.other" in {
+        gap.why for one in ones for gap in one.not_covered
+    }
 
 
 @pytest.mark.parametrize("arch", ARCHES)
