@@ -103,10 +103,12 @@ def test_a_flag_that_is_written_first_is_refuted_everywhere(
     assert (
         departure.binary == "the queue's head is written behind control_block, which publishes it"
     )
-    first, second, third = departure.trace
+    first, second, third, late = departure.trace
     assert first.endswith(")") and ": writes control_block (event_fifo.c:" in first
     assert second == "another CPU reads control_block: it is set"
     assert third == "another CPU reads the queue's head: it is not there yet"
+    assert late.startswith(f"{departure.address:#x} {departure.instruction}: ")
+    assert late.endswith(": too late")
 
 
 def test_who_does_what_is_told_in_the_order_of_events() -> None:

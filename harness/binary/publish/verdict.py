@@ -171,7 +171,8 @@ class _Function:
         order = ("flag", "data") if pair.flag_first else ("data", "flag")
         told = dict(zip(order, (first, self._told(pair.second)), strict=True))
         names = {"flag": self.row.flag_name, "data": self.row.data_name}
-        trace = lines(example, writes, told, names)
+        late = (f"{told['data']}: too late",) if writes else ()
+        trace = (*lines(example, writes, told, names), *late)
         line, code, step = self.text.line(address), self._code(address), self.row.flag_name
         self.found.departures.append(
             Departure("order", address, code, line, step, binary, model, trace)
