@@ -20,6 +20,7 @@ from harness.binary import arm64, findings, x86
 from harness.binary.copies import Text, branch_target
 from harness.binary.events import Barrier, Effect, Kind, Location
 from harness.binary.findings import Departure, NotCovered, Refinement
+from harness.binary.goes_on import alike
 from harness.binary.inherited import inherited, prelude
 from harness.binary.machine import NotUnderstoodError, Outcome, State, successors
 from harness.binary.modelled import SECTION, Function, ModelledLock, Written
@@ -98,6 +99,7 @@ class _Walk:
         self.parents: dict[_Node, tuple[_Node | None, tuple[Effect, ...]]] = {}
         self.place: Location | None = None
         self.going_on: dict[int, int | None] = {}
+        self.ended: dict[int, dict[State, _Node]] = {}  # of an inlined try, by what it returns
 
     def run(self) -> None:
         """Walk from each entry, until one shows that the copy is not as modelled."""
@@ -156,7 +158,7 @@ class _Walk:
     # -- running the copy ------------------------------------------------------------------
 
     def _walk(self, first: _Node) -> None:
-        self.parents = {first: (None, ())}
+        self.parents, self.ended = {first: (None, ())}, {}
         waiting = deque([first])  # breadth first: the shortest trace is told
         while waiting:
             node = waiting.popleft()
@@ -167,6 +169,7 @@ class _Walk:
             if len(self.parents) > _MOST:
                 self._not_covered(node.state.pc, f"more than {_MOST} places")
                 return
+        self._tells()
 
     def _after(self, node: _Node) -> Iterator[tuple[_Node, tuple[Effect, ...]]]:
         pc = node.state.pc
@@ -482,6 +485,8 @@ class _Walk:
         if node.owed is not Fence.NONE:
             self._owes(node, effect, f"no barrier between {node.owed_by} and the end")
         wanted = self.function.ends[node.step]
+        if wanted is not None and not self.out_of_line:
+            self.ended.setdefault(wanted, {}).setdefault(replace(node.state, pc=pc), node)
         if wanted is None or not returned or not self.out_of_line:
             return
         result = dict(node.state.registers).get(self.names.RESULT, UNKNOWN).low(8)
@@ -489,6 +494,15 @@ class _Walk:
             self._not_covered(pc, "what it returns is not known")
         elif result != wanted:
             self._depart(node, effect, "value", f"returns {result}", f"returns {wanted}")
+
+    def _tells(self) -> None:
+        """Judge what an inlined try tells its caller: who was let in goes on otherwise."""
+        if set(self.ended) != {0, 1} or self.found.verdict != "as modelled":
+            return
+        refused, node = next(iter(self.ended[0].items()))
+        if alike(self.text, self.table, self.copy, self.ended[1], self.ended[0]):
+            told = "the caller goes on alike, whether it was let in or not"
+            self._depart(node, Effect(Kind.CALL, refused.pc), "value", told, "returns 1 or 0")
 
     # -- what is told ----------------------------------------------------------------------
 

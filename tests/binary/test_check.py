@@ -78,6 +78,16 @@ def test_one_that_does_not_step_back_before_it_tries_again_is_refuted(arch: Arch
     assert found.verdict == "refuted"
 
 
+@pytest.mark.parametrize("level", ["-O1", "-O2", "-Os"])
+@pytest.mark.parametrize("arch", ARCHES)
+def test_an_inlined_try_that_lets_everybody_in_is_refuted(arch: Arch, level: str) -> None:
+    found = check_binary(toy(arch, "rwlock", level, "-DFAULT_SAYS_YES"))
+    assert {copy.function for copy in found.copies if copy.departures} == {"_read_trylock"}
+    (departure,) = departures(found)
+    assert departure.kind == "value"
+    assert departure.binary == "the caller goes on alike, whether it was let in or not"
+
+
 def test_atomic_instructions_of_arm_81_are_understood() -> None:
     found = check_binary(toy(Arch.ARM64, "counter", "-march=armv8.1-a"))
     assert found.verdict == "as modelled"

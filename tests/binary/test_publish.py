@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.arch import Arch
 from harness.binary.copies import Text
 from harness.binary.judge import MEMORY, document, judge
+from harness.binary.publish import verdict
+from harness.binary.publish.rows import PUBLICATIONS
 from harness.binary.publish.verdict import Publishing, published
 from harness.binary.tables import table_of
 from harness.hypervisor.symbols import symbols
@@ -99,10 +103,12 @@ def test_a_flag_that_is_written_first_is_refuted_everywhere(
     assert (
         departure.binary == "the queue's head is written behind control_block, which publishes it"
     )
-    first, second, third = departure.trace
+    first, second, third, late = departure.trace
     assert first.endswith(")") and ": writes control_block (event_fifo.c:" in first
     assert second == "another CPU reads control_block: it is set"
     assert third == "another CPU reads the queue's head: it is not there yet"
+    assert late.startswith(f"{departure.address:#x} {departure.instruction}: ")
+    assert late.endswith(": too late")
 
 
 def test_who_does_what_is_told_in_the_order_of_events() -> None:
@@ -157,6 +163,16 @@ def test_who_only_says_that_a_port_is_valid_is_not_covered() -> None:
     ones = found(Arch.ARM64, "-DOUT_OF_LINE")
     bad = {one.caller for one in ones if one.verdict == "not covered"}
     assert bad == {"port_is_valid"}
+
+
+def test_a_member_that_has_another_name_is_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [replace(row, data=replace(row.data, member="other")) for row in PUBLICATIONS]
+    monkeypatch.setattr(verdict, "PUBLICATIONS", rows)
+    ones = found(Arch.ARM64)
+    assert {one.verdict for one in ones} == {"not covered"}
+    assert "common/event_channel.c has not domain.valid_evtchns and domain.other" in {
+        gap.why for one in ones for gap in one.not_covered
+    }
 
 
 @pytest.mark.parametrize("arch", ARCHES)

@@ -127,6 +127,23 @@ def test_units_are_found_without_aranges(xen: Toy) -> None:
     assert found is not None and found.attributes["DW_AT_name"].value == b"do_event_channel_op"
 
 
+def test_units_are_found_where_only_others_have_aranges(xen: Toy) -> None:
+    """What is written in assembly has them, beside clang's."""
+    table, address = units(xen.elf), xen.address("here_channel")
+    own, index = table.unit(address), table._aranges
+    assert own is not None
+    kept = [(index.starts[0] - 16, (index.starts[0] - 8, own.cu_offset + 1))]
+    kept += [
+        (low, span)
+        for low, span in zip(index.starts, index.spans, strict=True)
+        if span[1] != own.cu_offset
+    ]
+    bare = type(table)(xen.elf)
+    bare.__dict__["_aranges"] = type(index)([low for low, _ in kept], [span for _, span in kept])
+    found = bare.function(address)
+    assert found is not None and found.attributes["DW_AT_name"].value == b"do_event_channel_op"
+
+
 @pytest.mark.parametrize(
     ("label", "level", "variable"),
     [("here_channel", 1, "chn"), ("here_rwlock", 0, "lock"), ("here_spinlock", 0, "lock")],

@@ -94,7 +94,8 @@ class Fields:
         """Return the type of what is called ``pointer``: "domain *"; "": it is not known."""
         if pointer not in self.types:
             self.types[pointer] = _NOT_KNOWN  # a pointer that is made from itself, in a loop
-            self.types[pointer] = self._type(self.origins.sources.get(pointer, Source()))
+            found = self._type(self.origins.sources.get(pointer, Source()))
+            self.types[pointer] = _NOT_KNOWN if found == "void *" else found
         return self.types[pointer]
 
     def _type(self, source: Source) -> str:

@@ -8,7 +8,7 @@ looked at a few times, however many ways there are.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import capstone
@@ -49,22 +49,17 @@ class Flow:
     done: dict[int, Done] = field(default_factory=dict)
     gaps: dict[int, str] = field(default_factory=dict)  # instructions not understood, and why
     harmless: set[int] = field(default_factory=set)  # of them, those that access no memory
-    roots: list[int] = field(default_factory=list)  # where it was started; the entry is the first
 
     def accesses(self) -> Iterator[Access]:
         for one in self.done.values():
             yield from (what for what in one.what if isinstance(what, Access))
 
 
-def flow(text: Text, function: Copy, entries: Sequence[int], table: Table) -> Flow:
-    """Run ``function``, which is one out of line, from its entry, and from ``entries`` if no way
-    that is understood leads there."""
+def flow(text: Text, function: Copy, table: Table) -> Flow:
+    """Run ``function``, which is one out of line, from its entry on all its ways."""
     start = text.entries(function)[0]
     walk = _Walk(text, function, table, Flow(start, Origins()))
     walk.run(start)
-    for entry in entries:
-        if entry not in walk.states:
-            walk.run(entry)
     return walk.found
 
 
@@ -78,7 +73,6 @@ class _Walk:
         self.noted: list[Access | Barrier | str] = []
 
     def run(self, entry: int) -> None:
-        self.found.roots.append(entry)
         self._arrives(State(entry))
         count = 0
         while self.waiting:

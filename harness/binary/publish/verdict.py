@@ -33,19 +33,13 @@ class Publishing(Refinement):
 def published(text: Text, table: Table, memory: MemoryModel) -> tuple[Publishing, ...]:
     """Return what was found of each function that writes or reads what ``PUBLICATIONS`` lists.
 
-    A hypervisor that has not the structures of a row has nothing of it.
+    A hypervisor that has neither the structures nor the functions of a row has nothing of it.
     """
     names = {name for row in PUBLICATIONS for name in (*row.writers, *row.readers)}
     copies = text.copies(frozenset(names))
     wholes = text.copies(frozenset(copy.caller for copy in copies))
     code = _Code(text, table, copies, tuple(w for w in wholes if w.function == w.caller))
-    return tuple(
-        one
-        for row in PUBLICATIONS
-        if (memories := found(text.elf, row)) is not None
-        for writes in (True, False)
-        for one in _side(code, memory, row, memories, writes)
-    )
+    return tuple(one for row in PUBLICATIONS for one in _row(code, memory, row))
 
 
 @dataclass(frozen=True)
@@ -67,14 +61,28 @@ class _Code:
 
     def flow(self, whole: Copy) -> Flow:
         if whole not in self.flows:
-            entries = [c.ranges[0][0] for c in self.copies if _is_in(c, whole)]
-            self.flows[whole] = flow(self.text, whole, entries, self.table)
+            self.flows[whole] = flow(self.text, whole, self.table)
         return self.flows[whole]
 
 
 def _is_in(copy: Copy, whole: Copy) -> bool:
-    address = copy.ranges[0][0]
+    address = next(low for low, high in copy.ranges if low < high)
     return any(low <= address < high for low, high in whole.ranges)
+
+
+def _row(code: _Code, memory: MemoryModel, row: Publication) -> Iterator[Publishing]:
+    memories = found(code.text.elf, row)
+    if memories is not None:
+        yield from _side(code, memory, row, memories, writes=True)
+        yield from _side(code, memory, row, memories, writes=False)
+    elif any(copy.function in (*row.writers, *row.readers) for copy in code.copies):
+        parts = " and ".join(str(part) for part in (row.flag, row.data) if part is not None)
+        yield _nothing(row, row.readers[0], f"{row.unit} has not {parts}")
+
+
+def _nothing(row: Publication, function: str, why: str) -> Publishing:
+    gap = NotCovered(0, why)
+    return Publishing(function, function, 0, not_covered=[gap], flag=row.flag_name)
 
 
 def _side(
@@ -92,8 +100,7 @@ def _side(
     if names and not any(one.accesses for one in judged):
         does = "writes" if writes else "reads"
         what = f"no function that {does} {row.flag_name} and {row.data_name} was found"
-        gap = NotCovered(0, what)
-        yield Publishing(names[0], names[0], 0, not_covered=[gap], flag=row.flag_name)
+        yield _nothing(row, names[0], what)
 
 
 class _Function:
@@ -164,7 +171,8 @@ class _Function:
         order = ("flag", "data") if pair.flag_first else ("data", "flag")
         told = dict(zip(order, (first, self._told(pair.second)), strict=True))
         names = {"flag": self.row.flag_name, "data": self.row.data_name}
-        trace = lines(example, writes, told, names)
+        late = (f"{told['data']}: too late",) if writes else ()
+        trace = (*lines(example, writes, told, names), *late)
         line, code, step = self.text.line(address), self._code(address), self.row.flag_name
         self.found.departures.append(
             Departure("order", address, code, line, step, binary, model, trace)

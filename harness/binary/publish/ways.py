@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import capstone
 
@@ -26,7 +26,6 @@ class Pair:
 
     first: Access | None  # None: the flag was read before the function was called
     second: Access
-    way: tuple[int, ...]  # the instructions from the first to the second
     flag_first: bool
     ordered: bool  # a barrier is between them, or one of them orders itself
 
@@ -62,29 +61,24 @@ class Search:
         ``at_entry``: the flag was read when the function is entered.
         """
         found, seen = list[Pair](), set[_Reading]()
-        first = _Reading(self.flow.entry, flag=at_entry)
-        waiting: deque[tuple[_Reading, tuple[int, ...]]] = deque([(first, ())])
-        waiting.extend((_Reading(pc), ()) for pc in self.flow.roots[1:])
+        waiting = deque([_Reading(self.flow.entry, flag=at_entry)])
         met = set[tuple[int, bool]]()
         while waiting:
-            node, way = waiting.popleft()
+            node = waiting.popleft()
             if node in seen:
                 continue
             seen.add(node)
-            node, way = self._through(node, way, copies, found, met)
-            for then in self.flow.done[node.pc].then:
-                step = _Reading(then, node.flag, node.ordered, node.by, node.copy)
-                waiting.append((step, (*way, then) if node.flag else ()))
+            after = self._through(node, copies, found, met)
+            waiting.extend(replace(after, pc=then) for then in self.flow.done[node.pc].then)
         return found
 
     def _through(
         self,
         node: _Reading,
-        way: tuple[int, ...],
         copies: Collection[Copy],
         found: list[Pair],
         met: set[tuple[int, bool]],
-    ) -> tuple[_Reading, tuple[int, ...]]:
+    ) -> _Reading:
         """Return ``node`` after its instruction; note the data that the instruction reads."""
         for what in self.flow.done[node.pc].what:
             read = self._read(what, node.pc)
@@ -92,16 +86,16 @@ class Search:
                 if self.is_data(read) or isinstance(what, str):
                     if node.flag and (read.address, node.ordered) not in met:
                         met.add((read.address, node.ordered))
-                        found.append(Pair(node.by, read, way, True, node.ordered))
+                        found.append(Pair(node.by, read, True, node.ordered))
                 elif self.is_flag(read):
                     copy = _copy_at(copies, node.pc)
                     again = node.flag and node.ordered and copy is not None and copy == node.copy
                     ordered = again or read.after in (Barrier.ACQUIRE, Barrier.FULL)
-                    node, way = _Reading(node.pc, True, ordered, read, copy), (node.pc,)
+                    node = _Reading(node.pc, True, ordered, read, copy)
                     continue
             if node.flag and self.orders.reads(what):
-                node = _Reading(node.pc, True, True, node.by, node.copy)
-        return node, way
+                node = replace(node, ordered=True)
+        return node
 
     def _read(self, what: Access | Barrier | str, pc: int) -> Access | None:
         """Return the access that reads, which a call of a function may stand for."""
@@ -113,29 +107,24 @@ class Search:
         )
 
     def _to_flag(self, store: Access) -> Iterator[Pair]:
-        told = set[bool]()
-        for flag, way, ordered in self._ways_from(store):
-            ordered = ordered or flag.before in (Barrier.RELEASE, Barrier.FULL)
-            if ordered not in told:
-                told.add(ordered)
-                yield Pair(store, flag, way, False, ordered)
-
-    def _ways_from(self, store: Access) -> Iterator[tuple[Access, tuple[int, ...], bool]]:
-        """Yield each flag that is written after ``store``, the way, and if a barrier is on it."""
-        seen = set[tuple[int, bool]]()
-        start: tuple[int, tuple[int, ...], bool] = (store.address, (store.address,), False)
-        waiting = deque([start])
+        """Yield ``store`` with the first flag that is written after it, once for each answer to
+        whether a barrier is on the way."""
+        seen, told = set[tuple[int, bool]](), set[bool]()
+        waiting, behind = deque([(store.address, False)]), [store]
         while waiting:
-            pc, way, ordered = waiting.popleft()
+            pc, ordered = waiting.popleft()
             if (pc, ordered) in seen:
                 continue
             seen.add((pc, ordered))
-            behind = store if len(way) == 1 else None
-            flag, ordered = self._flag_in(self.flow.done[pc], behind, ordered)
-            if flag is not None:
-                yield flag, way, ordered
+            done = self.flow.done[pc]
+            flag, ordered = self._flag_in(done, behind.pop() if behind else None, ordered)
+            if flag is None:
+                waiting.extend((then, ordered) for then in done.then)
                 continue
-            waiting.extend((then, (*way, then), ordered) for then in self.flow.done[pc].then)
+            ordered = ordered or flag.before in (Barrier.RELEASE, Barrier.FULL)
+            if ordered not in told:
+                told.add(ordered)
+                yield Pair(store, flag, False, ordered)
 
     def _flag_in(
         self, done: Done, behind: Access | None, ordered: bool
@@ -153,24 +142,18 @@ class Search:
 
     def _after_flag(self, store: Access, stores: list[Access]) -> Iterator[Pair]:
         for flag in stores:
-            if self.is_flag(flag):
-                way = self._way(flag.address, store.address)
-                if way:
-                    yield Pair(flag, store, way, True, False)
-                    return
+            if self.is_flag(flag) and self._comes(flag.address, store.address):
+                yield Pair(flag, store, True, False)
+                return
 
-    def _way(self, start: int, end: int) -> tuple[int, ...]:
-        first: tuple[int, ...] = (start,)
-        seen, waiting = {start}, deque([first])
+    def _comes(self, start: int, end: int) -> bool:
+        """Say whether a way leads from the instruction at ``start`` to that at ``end``."""
+        seen, waiting = {start}, [start]
         while waiting:
-            way = waiting.popleft()
-            if way[-1] == end:
-                return way
-            for then in self.flow.done[way[-1]].then:
-                if then not in seen:
-                    seen.add(then)
-                    waiting.append((*way, then))
-        return ()
+            then = set(self.flow.done[waiting.pop()].then) - seen
+            seen |= then
+            waiting += then
+        return end in seen
 
 
 @dataclass(frozen=True)

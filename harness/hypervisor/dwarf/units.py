@@ -42,7 +42,7 @@ class Units:
     def unit(self, address: int) -> CompileUnit | None:
         """Return the unit whose code is at ``address``."""
         found = _at(self._aranges, address)
-        if found is None and not self._aranges.starts:
+        if found is None:
             found = _at(self._tops, address)
         return None if found is None else self.info.get_CU_at(found)
 
@@ -80,10 +80,13 @@ class Units:
 
     @functools.cached_property
     def _tops(self) -> _Index:
-        """The same from the units themselves: clang writes no .debug_aranges.  Takes seconds."""
+        """The same from the units that are not in there: clang writes no .debug_aranges, but what
+        is written in assembly has them.  Takes seconds."""
+        listed = {unit for _, unit in self._aranges.spans}
         return _index(
             (low, high, unit.cu_offset)
             for unit in self.info.iter_CUs()
+            if unit.cu_offset not in listed
             for low, high in ranges(unit, unit.get_top_DIE())
         )
 
