@@ -58,7 +58,15 @@ def _places(
             continue
         try:
             ways = list(
-                successors(table, instruction, state, lambda *_: False, (), text.function_at, False)
+                successors(
+                    table,
+                    instruction,
+                    state,
+                    lambda *_: False,
+                    lambda _: (),
+                    text.function_at,
+                    names_values=False,
+                )
             )
         except NotUnderstoodError:
             complete = False
