@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Questions = Callable[["Session"], int]
 
 _CPUS_SECONDS = 10.0
-_LOGS = "/var/log/libvirt/libvirtd.log /var/log/xen/*.log"
+_LOGS = "/var/log/libvirt/libvirtd.log /var/log/libvirt/libxl/*.log /var/log/xen/*.log"
 _DAEMONS = "xenstored oxenstored xen-init-dom0 xenconsoled libvirtd virsh qemu-system-i386"
 # What brings dom0 up is stopped meanwhile, so that no port comes or goes but the agent's.  The
 # pid file is written by guests/dom0/init.

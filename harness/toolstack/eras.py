@@ -49,6 +49,12 @@ FIXES = (
         "include/libxl_json.h: include/_libxl_types_json.h",
         _MOVED,
     ),
+    Fix(
+        "tools/libs/light/libxl_create.c",
+        r'LOGE\(ERROR, "qemu-xen access error"\);\n\s*return ERROR_FAIL;',
+        'LOGE(INFO, "no device model, and so no HVM guest");',
+        "between 4.20 and 4.21 (19ab8356abe4 to 3c8fccd30d7e) no guest started without QEMU in dom0",
+    ),
     *(
         Fix(path, find, replace, _PYTHON_2)
         for path in _GENERATORS

@@ -46,3 +46,13 @@ def test_make_is_told_what_moved_libraries_need(
 def test_what_a_later_tree_says_stays(tmp_path: Path) -> None:
     text = "$(XEN_INCLUDE)/libxl.h: $(XEN_INCLUDE)/_libxl_types.h $(XEN_INCLUDE)/_libxl_list.h\n"
     assert changed(tmp_path, "tools/libs/light/Makefile", text) == text
+
+
+def test_libxl_starts_guests_that_need_no_qemu_without_one(tmp_path: Path) -> None:
+    """From 19ab8356abe4 to 3c8fccd30d7e no domU came up in arm64's dom0, which has no QEMU."""
+    name = "tools/libs/light/libxl_create.c"
+    before = 'if (rc < 0) {\n    LOGE(ERROR, "qemu-xen access error");\n    return ERROR_FAIL;\n}\n'
+    after = changed(tmp_path, name, before)
+    assert after == 'if (rc < 0) {\n    LOGE(INFO, "no device model, and so no HVM guest");\n}\n'
+    later = 'if (rc < 0) {\n    LOGE(INFO, "qemu-xen is unavailable");\n    x = UNKNOWN;\n}\n'
+    assert changed(tmp_path, name, later) == later
