@@ -53,7 +53,7 @@ FIXES = (
         "tools/libs/light/libxl_create.c",
         r'LOGE\(ERROR, "qemu-xen access error"\);\n\s*return ERROR_FAIL;',
         'LOGE(INFO, "no device model, and so no HVM guest");',
-        "between 4.20 and 4.21 (19ab8356abe4 to 3c8fccd30d7e) no guest started without QEMU in dom0",
+        "from 19ab8356abe4 to 3c8fccd30d7e (4.21) no guest started without QEMU in dom0",
     ),
     *(
         Fix(path, find, replace, _PYTHON_2)
