@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -51,8 +52,12 @@ def code_that_judges() -> list[Path]:
 
 
 def _name(build_id: str, model: str) -> str:
-    code = cache.digest_files(code_that_judges(), base=_HARNESS)
-    return cache.key(build_id, model, code)
+    return cache.key(build_id, model, _code())
+
+
+@functools.cache  # what this process judges by is what it has loaded
+def _code() -> str:
+    return cache.digest_files(code_that_judges(), base=_HARNESS)
 
 
 if __name__ == "__main__":
