@@ -8,7 +8,6 @@ there.  So it is also noted, and who begins something long looks at the note.
 from __future__ import annotations
 
 import signal
-import sys
 from types import FrameType
 
 _seen = False
@@ -30,5 +29,4 @@ def check() -> None:
 def _note(_signal: int, _frame: FrameType | None) -> None:
     global _seen
     _seen = True
-    sys.stderr.flush()
     raise KeyboardInterrupt

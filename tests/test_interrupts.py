@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -42,6 +46,21 @@ def test_one_in_a_destructor_is_found_at_the_next_look() -> None:
     del closed
     with pytest.raises(KeyboardInterrupt):
         interrupts.check()
+
+
+@pytest.mark.usefixtures("handled")
+def test_one_while_nobody_reads_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The person's pager stands still: the handler comes in the middle of a write to stderr."""
+    reader, writer = os.pipe()
+    stderr = io.TextIOWrapper(io.BufferedWriter(io.FileIO(writer, "w")))
+    monkeypatch.setattr(sys, "stderr", stderr)
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        stderr.write("x" * (1 << 20))
+    monkeypatch.undo()
+    os.close(reader)
+    with contextlib.suppress(BrokenPipeError):
+        stderr.close()
 
 
 @pytest.mark.usefixtures("handled")

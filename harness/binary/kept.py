@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from harness import cache
 from harness.binary.judge import document, judge
 
 _HARNESS = Path(__file__).resolve().parents[1]
-_DECIDES = ("binary", "model", "hypervisor/dwarf")  # folders whose code makes the verdict
+_DECIDES = ("arch.py", "binary", "model", "hypervisor")  # whose code makes the verdict
 _SHELF = "verdicts"
 _FILE = "verdict.json"
 
@@ -41,9 +42,22 @@ def words_to_keep(elf: Path, build_id: str, model: str) -> list[str]:
     return [sys.executable, "-P", "-m", "harness.binary.kept", str(elf), build_id, model]
 
 
+def code_that_judges() -> list[Path]:
+    """Return the files of the harness that a verdict depends on."""
+    return [
+        file
+        for place in map(_HARNESS.joinpath, _DECIDES)
+        for file in ([place] if place.is_file() else place.rglob("*.py"))
+    ]
+
+
 def _name(build_id: str, model: str) -> str:
-    code = [file for folder in _DECIDES for file in (_HARNESS / folder).rglob("*.py")]
-    return cache.key(build_id, model, cache.digest_files(code, base=_HARNESS))
+    return cache.key(build_id, model, _code())
+
+
+@functools.cache  # what this process judges by is what it has loaded
+def _code() -> str:
+    return cache.digest_files(code_that_judges(), base=_HARNESS)
 
 
 if __name__ == "__main__":
