@@ -165,6 +165,18 @@ def test_events_before_the_array_is_there(bare: Bare) -> None:
     assert set(bare.take(0)) == {far, other} | earlier
 
 
+@pytest.mark.xen_only("it has no FIFO")
+def test_a_closed_port_keeps_its_priority(bare: Bare) -> None:
+    """Until it is allocated anew: so an event that was saved is raised there, on a free port."""
+    bare.init_control(0)
+    port = bare.bind_ipi(0)
+    bare.send(port)
+    bare.set_priority(port, 2)
+    bare.close(port)
+    bare.expand_array()
+    assert port in bare.take(0)
+
+
 @pytest.mark.cells("expand_array: ENOSPC")
 def test_the_array_is_full_after_128_pages(bare: Bare) -> None:
     bare.init_control(0)

@@ -37,7 +37,8 @@ def close(world: World, op: Close) -> list[AllowedOutcome]:
 
 
 def closed(world: World, domid: int, port: int) -> World:
-    """evtchn_close() after its checks: pending is cleared, vCPU is 0, the mask stays as it is."""
+    """evtchn_close() after its checks: pending is cleared, vCPU is 0; the mask and the priority
+    stay as they are."""
     channel = existing_domain(world, domid).port(port)
     if channel.state is State.INTERDOMAIN:
         remote = world.domain(channel.remote_dom)
@@ -47,7 +48,14 @@ def closed(world: World, domid: int, port: int) -> World:
             world = world.with_domain(remote.with_port(channel.remote_port, peer))
     domain = delivery.clear_pending(existing_domain(world, domid), port)
     left = domain.port(port)
-    freed = replace(FREE, saved=left.saved, bits=left.bits, word=left.word, queue=left.queue)
+    freed = replace(
+        FREE,
+        priority=left.priority,
+        saved=left.saved,
+        bits=left.bits,
+        word=left.word,
+        queue=left.queue,
+    )
     return world.with_domain(domain.with_port(port, freed))
 
 

@@ -7,7 +7,13 @@ from dataclasses import replace
 
 from harness.model.evtchn import delivery
 from harness.model.evtchn.abi import Errno
-from harness.model.evtchn.domain import MAX_ARRAY_PAGES, WORDS_PER_PAGE, Domain, World
+from harness.model.evtchn.domain import (
+    DEFAULT_PRIORITY,
+    MAX_ARRAY_PAGES,
+    WORDS_PER_PAGE,
+    Domain,
+    World,
+)
 from harness.model.evtchn.operations import ExpandArray, InitControl
 from harness.model.evtchn.outcome import AllowedOutcome, error, existing_domain, ok
 
@@ -41,11 +47,12 @@ def init_control(world: World, op: InitControl) -> list[AllowedOutcome]:
 
 
 def _switched_to_fifo(domain: Domain) -> Domain:
-    """setup_ports(): the pending bits of 2L are saved, and they stay in shared_info."""
+    """setup_ports(): the pending bits of 2L are saved and stay in shared_info; priorities are 7."""
     for port, channel in domain.ports:
         if port != 0:
-            saved = replace(channel, saved=channel.saved or channel.bits.pending)
-            domain = domain.with_port(port, saved)
+            saved = channel.saved or channel.bits.pending
+            after = replace(channel, saved=saved, priority=DEFAULT_PRIORITY)
+            domain = domain.with_port(port, after)
     return replace(domain, fifo=True, array_pages=0)
 
 

@@ -164,6 +164,27 @@ def test_saved_is_never_cleared_so_expand_array_may_raise_an_event_on_a_free_por
     assert pending(world, 1, 1)
 
 
+def test_a_closed_port_keeps_its_priority_until_it_is_allocated_anew() -> None:
+    """evtchn_free() leaves it, evtchn_fifo_init() sets it: seen on Xen by random sequences."""
+    waiting = (*PAIR, InitControl(1, 0), Send(0, 1), SetPriority(1, 1, 0))
+    world = after(*waiting, Close(1, 1), ExpandArray(1))
+    guest = world.domain(1)
+    assert guest is not None
+    assert guest.vcpus[0].ready == {0}
+    world = after(*waiting, Close(1, 1), AllocUnbound(1, DOMID_SELF, 0), ExpandArray(1))
+    guest = world.domain(1)
+    assert guest is not None
+    assert guest.vcpus[0].ready == {7}
+
+
+def test_the_switch_to_fifo_gives_every_port_the_default_priority() -> None:
+    earlier = (InitControl(1, 0), Send(0, 1), SetPriority(1, 1, 0), Close(1, 1))
+    world = after(*PAIR, *earlier, Reset(1, DOMID_SELF), InitControl(1, 0), ExpandArray(1))
+    guest = world.domain(1)
+    assert guest is not None
+    assert guest.vcpus[0].ready == {7}
+
+
 def test_fifo_priority_chooses_the_queue_and_only_a_new_head_makes_an_upcall() -> None:
     fifo = (InitControl(1, 0), ExpandArray(1))
     world = after(*fifo, *PAIR, SetPriority(1, 1, 3), Send(0, 1))
