@@ -32,6 +32,8 @@ _END_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
 _SPINS_SECONDS = 0.02  # of CPU time while we look; a process that waits for a command uses none
 _LAST_WORDS = 300  # bytes
+# What the kernel where memory is short, a person or a terminal sends: no code sends it to itself.
+_OF_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass
@@ -57,18 +59,22 @@ class Emulation:
         process, or does not return.  A process that does not answer is ended."""
         if not isinstance(error, AgentLost) or self.lost is not None:
             return error
-        what = self._dead() or self._spinning()
-        if self.program.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.program.wait(_END_SECONDS)
+        if self.program.returncode is None:
+            what = self._spinning()
             self.program.kill()
+        else:
+            what = self._dead(self.program.returncode)
         if what:
             self.lost = HypervisorError(what, where=self.host.name, story=error.story)
         return self.lost or error
 
-    def _dead(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self.program.wait(_END_SECONDS)
-            return f"QEMU's code ended the process ({_ending(code)}): {self._last_words()}"
-        return ""
+    def _dead(self, code: int) -> str:
+        """Say how QEMU's code has ended the process; "" if somebody else has."""
+        if -code in _OF_OTHERS:
+            return ""
+        return f"QEMU's code ended the process ({_ending(code)}): {self._last_words()}"
 
     def _spinning(self) -> str:
         """Say whether the process computes, although it has had no new command for long."""
@@ -108,7 +114,9 @@ def emulation(plan: EmulationPlan, recorder: Recorder) -> Iterator[Emulation]:
         ours, theirs = socket.socketpair()
         with theirs:
             end = theirs.fileno()
-            child = subprocess.Popen([program], stdin=end, stdout=end, stderr=said.fileno())
+            child = subprocess.Popen(
+                [program], stdin=end, stdout=end, stderr=said.fileno(), start_new_session=True
+            )
         stack.callback(_end, child)
         stack.enter_context(ours)
         agent = AgentClient(Line(ours, GUEST), GUEST)

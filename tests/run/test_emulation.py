@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ _ASSERTS = """
 echo "emulated: xen_evtchn.c:1: close_port: Assertion \\`bql_locked()' failed." >&2
 kill -ABRT $$
 """
+_KILLED = "kill -{signal} $$\n"
 _SPINS = "while :; do :; done\n"
 _SLEEPS = "exec sleep 60\n"
 
@@ -104,6 +106,23 @@ def test_an_assertion_of_qemus_is_the_cause(
         assert live.cause(AssertionError("a test's own")) != cause
         with pytest.raises(LabError, match="has ended"):
             live.ready()
+
+
+@pytest.mark.parametrize("signal", ["KILL", "TERM", "INT", "HUP"])
+def test_a_process_that_somebody_has_ended_says_nothing_of_qemu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal: str
+) -> None:
+    """The kernel where memory is short, or a person: QEMU's code sends itself none of these."""
+    with running(tmp_path, monkeypatch, _KILLED.format(signal=signal)) as live:
+        cause = cause_of_silence(live)
+        assert isinstance(cause, AgentLost) and live.lost is None
+
+
+def test_ctrl_c_at_the_terminal_goes_to_the_harness_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path, monkeypatch, _SLEEPS) as live:
+        assert os.getpgid(live.program.pid) != os.getpgid(0)
 
 
 def test_a_hypercall_that_never_returns_is_the_cause(
