@@ -207,7 +207,11 @@ _TAKES_APART = {
 _READS_OTHERS = {
     "nightly/kcidb.py",  # names of ours, made fit for KCIDB
     "compare/companions.py",  # sources of Xen and Linux
-    "interleave/rsp.py",  # gdb's wire
+    # Sources of Xen, diffs of them, and what the compiler says.
+    *(
+        f"corpus/mutants/{name}.py"
+        for name in ("c_source", "choose", "compiled", "operators", "schema")
+    ),
 }
 
 

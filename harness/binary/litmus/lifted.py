@@ -277,7 +277,7 @@ class _Lift:
                 )
             )  # fmt: skip
         except NotUnderstoodError as error:
-            raise OutsideError(f"not in the table: {str(error).split()[0]}") from error
+            raise OutsideError(f"not in the table: {instruction.mnemonic}") from error
         exclusive = {outcome.state.exclusive for outcome in outcomes if outcome.state is not None}
         if len(outcomes) > 1 and len(exclusive) == 1 and not outcomes[0].effects:
             raise OutsideError("a branch on what is not known")
