@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from harness.cli import corpus
+from harness.cli import corpus, mutants
+from harness.config.options import RunOptions
+from harness.corpus.mutants.choose import FILES
+from harness.corpus.mutants.compiled import Fitted
+from harness.run.plan import make_plan
 from harness.verdict import ConfigError
 from tests.hypervisor.tree import make_tree
 
@@ -87,6 +91,9 @@ def test_the_machine_goes_back_and_boots_only_where_it_must(said: dict[str, Any]
         (["--alone=3"], "--alone needs --generate"),
         (["--suite=lock"], "--suite needs --generate"),
         (["--generate=3", "--host=qemu-arm64", "--host=qemu-x86_64"], "on one host"),
+        (["--generate=3", "--entry=poll-leak"], "--entry: does not go with --generate"),
+        (["--generate=3", "--repeat=2"], "--repeat: does not go with --generate"),
+        (["--generate=3", "--no-snapshot"], "--no-snapshot: does not go with --generate"),
         (["--generate=3"], "no xen/common/event_channel.c"),
     ],
 )
@@ -99,3 +106,36 @@ def test_what_cannot_be_is_told(words: list[str], told: str, tmp_path: Path) -> 
             catch_exceptions=False,
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_the_seed_is_the_one_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+    monkeypatch.setattr(corpus, "_generate", lambda plan, *_: seeds.append(plan.seed))
+    tree = make_tree(tmp_path / "xen")
+    for words in ([], ["--seed=0"], ["--seed=7"]):
+        CliRunner().invoke(
+            corpus.command, ["--generate=3", *words, f"--xen-src={tree}"], catch_exceptions=False
+        )
+    assert seeds == [1, 0, 7]
+
+
+def test_results_of_other_mutants_are_left_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "out"
+    (place / "diffs").mkdir(parents=True)
+    (place / "diffs" / "1.patch").write_text("of another seed")
+    (place / "mutants.jsonl").write_text('{"about": {"seed": 2}}\n')
+    plan = make_plan(
+        RunOptions(
+            xen_src=make_tree(tmp_path / "xen"), flavour="rwlock", seed=1, host=("qemu-arm64",)
+        )
+    )
+    texts = {FILES[0]: b"void f(int a)\n{\n    if ( a )\n        g();\n}\n"}
+    monkeypatch.setattr(mutants, "flavoured", lambda *_: texts)
+    monkeypatch.setattr(mutants, "fitted", lambda target, *_: Fitted((), {}, target.flavour))
+    with pytest.raises(ConfigError, match="results of other mutants"):
+        mutants.generate(plan, 1, ["lock"], place, False)
+    assert (place / "diffs" / "1.patch").read_text() == "of another seed"
