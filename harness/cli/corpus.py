@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from harness.arch import Arch
 from harness.binary.judge import judge
@@ -102,11 +101,7 @@ def command(
     of them was not killed.  An interrupted run goes on with the same --out.
     """
     if generate is not None:
-        _not_with_generate(
-            {"names": "--entry", "repeat": "--repeat", "no_snapshot": "--no-snapshot"}
-        )
-        seed = 1 if seed is None else seed
-        asked = RunOptions(host=host, seed=seed, lab=lab, flavour=flavour, **xen)
+        asked = RunOptions(host=host, seed=seed or 1, lab=lab, flavour=flavour, **xen)
         return _generate(make_plan(asked), generate, alone, suites or SUITES, out, as_json)
     _only_generated({"--seed": seed, "--alone": alone, "--suite": suites, "--flavour": flavour})
     options = RunOptions(
@@ -173,14 +168,6 @@ def _generate(
     if alone is not None:
         return mutants.alone(plan, count, alone, suites, out, as_json)
     return mutants.generate(plan, count, suites, out, as_json)
-
-
-def _not_with_generate(options: Mapping[str, str]) -> None:
-    """ConfigError if one of ``options``, by the name of its parameter, was given."""
-    source = click.get_current_context().get_parameter_source
-    for parameter, name in options.items():
-        if source(parameter) is ParameterSource.COMMANDLINE:
-            raise ConfigError("does not go with --generate", where=name, hint="leave it out")
 
 
 def _only_generated(given: dict[str, object]) -> None:

@@ -91,9 +91,6 @@ def test_the_machine_goes_back_and_boots_only_where_it_must(said: dict[str, Any]
         (["--alone=3"], "--alone needs --generate"),
         (["--suite=lock"], "--suite needs --generate"),
         (["--generate=3", "--host=qemu-arm64", "--host=qemu-x86_64"], "on one host"),
-        (["--generate=3", "--entry=poll-leak"], "--entry: does not go with --generate"),
-        (["--generate=3", "--repeat=2"], "--repeat: does not go with --generate"),
-        (["--generate=3", "--no-snapshot"], "--no-snapshot: does not go with --generate"),
         (["--generate=3"], "no xen/common/event_channel.c"),
     ],
 )
@@ -106,19 +103,6 @@ def test_what_cannot_be_is_told(words: list[str], told: str, tmp_path: Path) -> 
             catch_exceptions=False,
         )
     assert not (tmp_path / "out").exists()
-
-
-def test_the_seed_is_the_one_that_was_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seeds = []
-    monkeypatch.setattr(corpus, "_generate", lambda plan, *_: seeds.append(plan.seed))
-    tree = make_tree(tmp_path / "xen")
-    for words in ([], ["--seed=0"], ["--seed=7"]):
-        CliRunner().invoke(
-            corpus.command, ["--generate=3", *words, f"--xen-src={tree}"], catch_exceptions=False
-        )
-    assert seeds == [1, 0, 7]
 
 
 def test_results_of_other_mutants_are_left_as_they_are(
