@@ -25,8 +25,8 @@ def command(path: Path) -> int:
     PATH is a checkout of herdtools7, whose published answers are compared, or one .litmus file:
     can its outcome be observed?
 
-    Exit code: 0 all agree (of one file: it could be run), 1 one does not, 3 the file is not
-    covered.
+    Exit code: 0 all that are covered agree (of one file: it could be run), 1 one does not, 3 none
+    is covered.
     """
     return _checkout(path) if path.is_dir() else _file(path)
 
@@ -44,6 +44,8 @@ def _checkout(path: Path) -> int:
     echo(f"{len(done)} tests, {len(covered)} covered, {disagree} disagree, {seconds:.0f} s")
     for reason, count in Counter(one.outside for one in done if one.outside).most_common():
         echo(f"  {count} not covered: {reason}")
+    if not covered:
+        return EXIT_LAB
     return EXIT_FAIL if disagree else EXIT_PASS
 
 

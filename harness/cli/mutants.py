@@ -63,9 +63,9 @@ def generate(plan: Plan, count: int, suites: Sequence[str], out: Path | None, as
     target, texts = _target(plan)
     mutants = choose(texts, count, plan.seed)
     place = _place(out)
-    _write_diffs(mutants, place)
     fit = fitted(target, texts, mutants, _say)
-    journal = MutantJournal(place, _about(plan, target, fit, count))
+    journal = MutantJournal(place, _about(plan, target, fit, count))  # if it is this run's
+    _write_diffs(mutants, place)
     told = report.Told(plan.hosts[0].name, target.source.version, target.flavour.name, plan.seed)
 
     def written() -> dict[str, Any]:

@@ -107,9 +107,7 @@ class Toolstack:
         self._lock = threading.Lock()
         self._ended: dict[str, str] = {}
         self._expected: set[str] = set()
-        self._callback = connection.domainEventRegisterAny(
-            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle, None
-        )
+        self._callback = _asked(_WHERE, self._register, dom0.clock)
 
     @classmethod
     def connect(
@@ -143,6 +141,9 @@ class Toolstack:
                         hint="see the dom0 console log",
                     ) from error
                 time.sleep(0.3)
+            except BaseException:  # Xen has died, or Ctrl-C
+                tunnel.close()
+                raise
 
     def start(
         self, name: str, arch: Arch, boot: DomUBoot, console: Console, first_cpu: int = 0
@@ -253,6 +254,12 @@ class Toolstack:
         with contextlib.suppress(Overdue):
             within(_CLOSE_SECONDS, "closing the connection", _WHERE, close)
         self._tunnel.close()
+
+    def _register(self) -> int:
+        number: int = self._connection.domainEventRegisterAny(
+            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle, None
+        )
+        return number
 
     def _lifecycle(
         self, _connection: object, domain: libvirt.virDomain, event: int, detail: int, _data: object

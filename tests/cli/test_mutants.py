@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from harness.cli import corpus
+from harness.cli import corpus, mutants
+from harness.config.options import RunOptions
+from harness.corpus.mutants.choose import FILES
+from harness.corpus.mutants.compiled import Fitted
+from harness.run.plan import make_plan
 from harness.verdict import ConfigError
 from tests.hypervisor.tree import make_tree
 
@@ -100,3 +104,23 @@ def test_what_cannot_be_is_told(words: list[str], told: str, tmp_path: Path) -> 
             catch_exceptions=False,
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_results_of_other_mutants_are_left_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "out"
+    (place / "diffs").mkdir(parents=True)
+    (place / "diffs" / "1.patch").write_text("of another seed")
+    (place / "mutants.jsonl").write_text('{"about": {"seed": 2}}\n')
+    plan = make_plan(
+        RunOptions(
+            xen_src=make_tree(tmp_path / "xen"), flavour="rwlock", seed=1, host=("qemu-arm64",)
+        )
+    )
+    texts = {FILES[0]: b"void f(int a)\n{\n    if ( a )\n        g();\n}\n"}
+    monkeypatch.setattr(mutants, "flavoured", lambda *_: texts)
+    monkeypatch.setattr(mutants, "fitted", lambda target, *_: Fitted((), {}, target.flavour))
+    with pytest.raises(ConfigError, match="results of other mutants"):
+        mutants.generate(plan, 1, ["lock"], place, False)
+    assert (place / "diffs" / "1.patch").read_text() == "of another seed"

@@ -7,6 +7,7 @@ import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -91,6 +92,33 @@ def test_a_xen_that_dies_when_a_domu_begins_to_run_is_told_at_once() -> None:
         toolstack.start("bare", Arch.X86_64, BOOT, cast(Any, console))
     assert time.monotonic() - began < 10
     ended.set()
+
+
+def test_xen_dies_before_libvirtd_answers_and_no_tunnel_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, ended = Console(), threading.Event()
+
+    def connect(address: str) -> None:
+        console.crashed.set()
+        ended.wait(60)  # no answer ever comes
+
+    monkeypatch.setattr(libvirt, "open", connect)
+    dom0 = cast(Any, SimpleNamespace(clock=WALL))
+    with pytest.raises(HypervisorError, match="an assertion of Xen failed"):
+        Toolstack.connect(dom0, tmp_path, timeout=60, check=console.check)
+    ended.set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_events_are_asked_for_in_a_thread_that_holds_up_no_ctrl_c() -> None:
+    threads = []
+    connection = Connection()
+    connection.domainEventRegisterAny = (  # type: ignore[method-assign]
+        lambda *_: threads.append(threading.current_thread()) or 0  # type: ignore[func-returns-value]
+    )
+    Toolstack(cast(Any, DOM0), cast(Any, connection), cast(Any, None))
+    assert threads and threads[0] is not threading.main_thread()
 
 
 @pytest.mark.parametrize("template", ["domu", "bare"])

@@ -71,7 +71,7 @@ def read_kinds(path: Path) -> Mapping[str, bool]:
     Lines as "MP+dmb.sys Forbidden"; Required (of a forall) counts as allowed.
     """
     found = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         fields = line.split()
         if len(fields) == 2 and not line.startswith("#"):
             found[fields[0]] = not fields[1].startswith("Forbid")
@@ -80,7 +80,7 @@ def read_kinds(path: Path) -> Mapping[str, bool]:
 
 def read_expected(path: Path) -> tuple[Formula, ...]:
     """Return the final states that herd's output lists, each as a condition."""
-    lines = path.read_text().splitlines()
+    lines = path.read_text(errors="replace").splitlines()
     start = next((n for n, line in enumerate(lines) if line.startswith("States ")), None)
     if start is None:
         raise OutsideError("an expected output without states")

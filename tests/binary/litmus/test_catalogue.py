@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from harness.binary.litmus.catalogue import Compared, compare
-from harness.verdict import ConfigError
+from harness.cli import litmus
+from harness.verdict import EXIT_LAB, ConfigError
 
 HERDTOOLS7 = "HERDTOOLS7"  # names a checkout of https://github.com/herd/herdtools7
 
@@ -50,3 +52,13 @@ def test_a_wrong_answer_is_a_disagreement(tmp_path: Path) -> None:
     (folder / "kinds.txt").write_text("one Forbidden\ngone Allowed\n")
     (found,) = compare(tmp_path)
     assert (found.published, found.found, found.agrees) == ("Forbidden", "Allowed", False)
+
+
+def test_a_catalogue_of_which_nothing_is_covered_does_not_agree(tmp_path: Path) -> None:
+    folder = tmp_path / "catalogue" / "aarch64" / "tests"
+    folder.mkdir(parents=True)
+    (folder / "one.litmus").write_text("X86 one\n{}\n")
+    (folder / "kinds.txt").write_bytes(b"one Forbidden\n\xff\xfe Allowed\n")
+    ran = CliRunner().invoke(litmus.command, [str(tmp_path)], standalone_mode=False)
+    assert "1 tests, 0 covered" in ran.stdout
+    assert ran.return_value == EXIT_LAB
