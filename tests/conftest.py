@@ -7,6 +7,8 @@ import signal
 
 import pytest
 
+from harness import interrupts
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -24,3 +26,9 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def no_interrupt_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal in one test is none in the next, as each command has a process of its own."""
+    monkeypatch.setattr(interrupts, "_seen", False)
