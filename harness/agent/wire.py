@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from harness.agent.channel import AgentChannel
 from harness.evidence import InFlight
 from harness.machine.patience import WALL, Clock, Deadline
-from harness.verdict import HarnessError, HypervisorError, LabError
+from harness.verdict import EXIT_FAIL, HarnessError, HypervisorError, LabError, Verdict
 
 ANSWER_TIMEOUT = 9.0  # seconds; the agent itself waits at most 7 for Xen
 _CHUNK = 1 << 18
@@ -41,12 +41,16 @@ class AgentGarbled(AgentLost):
 class AgentRefused(HarnessError):
     """Xen, Linux or the agent has answered a command with an error number.
 
-    ``errno`` is that number, positive; ``answer`` has the ticks of the attempt.
+    ``errno`` is that number, positive; ``answer`` has the ticks of the attempt.  FAIL if the
+    operation was made: then whoever does not catch this error expected Xen to allow it.
     """
 
     def __init__(self, name: str, command: str, answer: Answer) -> None:
         self.errno = answer.integer("errno", 0)
         self.answer = answer
+        # "call" is when the operation began; EBADF says that there is no Xen to ask.
+        if "call" in answer.fields and self.errno != errno.EBADF:
+            self.verdict, self.exit_code = Verdict.FAIL, EXIT_FAIL
         code = errno.errorcode.get(self.errno, str(self.errno))
         super().__init__(f"{command}: {code} ({answer.fields.get('what', '?')})", where=name)
 

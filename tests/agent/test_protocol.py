@@ -14,8 +14,9 @@ import pytest
 from harness.agent import workload
 from harness.agent.build import agent_binary
 from harness.agent.client import AgentClient
-from harness.agent.wire import AgentLost, AgentRefused, OperationInFlight
+from harness.agent.wire import AgentLost, AgentRefused, Answer, OperationInFlight
 from harness.arch import Arch
+from harness.verdict import Verdict
 
 from .channels import ProcessChannel
 
@@ -48,9 +49,18 @@ def test_without_xen_operations_are_refused_with_the_reason(agent: AgentClient) 
     with pytest.raises(AgentRefused) as refused:
         agent.raw.send(1)
     assert refused.value.errno == errno.EBADF
+    assert refused.value.verdict is Verdict.ERROR  # nobody was asked
     with pytest.raises(AgentRefused) as refused:
         agent.device.read()
     assert refused.value.errno == errno.ENOENT
+
+
+def test_an_operation_that_xen_refuses_is_a_fail_where_nobody_expects_it() -> None:
+    """A mutant of get_free_port, which stopped at a busy port, was an ERROR in the lock suite."""
+    made = {"errno": "16", "what": "alloc_unbound", "call": "1", "ret": "2", "cpu": "0"}
+    assert AgentRefused("dom0", "alloc_unbound", Answer(False, made)).verdict is Verdict.FAIL
+    syntax = {"errno": "22", "what": "syntax"}
+    assert AgentRefused("dom0", "x", Answer(False, syntax)).verdict is Verdict.ERROR
 
 
 def test_commands_in_a_row_are_each_answered_and_the_first_refusal_is_told(
@@ -198,6 +208,7 @@ def test_an_operation_that_does_not_return_is_told_from_a_dead_agent(agent: Agen
     with pytest.raises(AgentRefused) as refused:
         flight.join()
     assert refused.value.errno == errno.EBADF
+    assert refused.value.verdict is Verdict.ERROR  # nobody was asked
     with pytest.raises(AgentRefused, match="ENOENT"):
         flight.join()
 
