@@ -33,6 +33,7 @@ _FUNCTIONS = (
 )
 _HEADERS = ("xen_evtchn.h", "xen_overlay.h", "xen_xenstore.h")  # beside xen_evtchn.c
 _INTERFACE = Path("hw/xen/interface")  # Xen's public headers, below QEMU's include/
+_COPY = "include"  # the folder in which QEMU's files are compiled
 _GUEST = ("events.c", "look.c", "main.c", "ops.c", "protocol.c")  # of the bare guest
 
 _FLAGS = ("-std=gnu11", "-O2", "-g", "-pthread")
@@ -73,8 +74,9 @@ def emulated_guest(source: QemuSource) -> Path:
         try:
             _compile(gcc, source, folder)
         except CommandFailed as error:
+            said = first_error(error.output).replace(f"{folder / _COPY}/", "")
             raise BuildError(
-                f"QEMU's emulation does not compile: {first_error(error.output)}",
+                f"QEMU's emulation does not compile: {said}",
                 where=f"QEMU {source.version}",
                 hint="guests/emulation/qemu.h has what it is compiled with",
             ) from error
@@ -95,7 +97,7 @@ def _files(source: QemuSource) -> list[Path]:
 
 
 def _compile(gcc: str, source: QemuSource, folder: Path) -> None:
-    headers = folder / "include"
+    headers = folder / _COPY
     _lay_out(source, headers)
     theirs = folder / "qemu.o"
     paths = ("-I", headers, "-I", EMULATION)

@@ -30,6 +30,8 @@ _FENCES = {
     Barrier.STORES: Fence.STORES,
     Barrier.WRITE: Fence.WRITE,
 }
+_ACQUIRES = frozenset({Barrier.FULL, Barrier.ACQUIRE})
+_ACQUIRES_PC = _ACQUIRES | {Barrier.ACQUIRE_PC}
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,10 @@ def _step(
     if after and step.after is not Fence.NONE:
         fence = _weakest(after)
         step = replace(step, after=fence)
-        if fence is Fence.NONE and all(Barrier.ACQUIRE in found for found in after):
+        if fence is Fence.NONE and all(found & _ACQUIRES for found in after):
             tags.append("acquire")
+        elif fence is Fence.NONE and all(found & _ACQUIRES_PC for found in after):
+            tags.append("acquire-pc")
     return replace(step, tags=tuple(tags))
 
 

@@ -12,7 +12,8 @@ from harness.hypervisor.build import build
 from harness.hypervisor.recipe import How
 from harness.hypervisor.source import Source
 from harness.results.store import Run
-from harness.verdict import BuildError, ConfigError, Verdict
+from harness.run.lock_code import TEST as LOCK_CODE
+from harness.verdict import BuildError, ConfigError, Verdict, combine
 
 GOOD = 0
 BAD = 1
@@ -35,10 +36,17 @@ def unbuildable(source: Source, flavour: str | None, archs: Sequence[Arch], how:
 
 
 def exit_code(run: Run) -> int:
-    """Return the exit code for ``run``: SKIP where Xen died while it booted, as no test ran."""
+    """Return the exit code for ``run``: SKIP where Xen died while it booted, as no test ran.
+
+    As for ``bisect``, what is wrong in the machine code is not what is searched for.
+    """
     if run.verdict is Verdict.PASS:
         return GOOD
-    failed = [t.name for host in run.hosts for t in host.tests if t.verdict is Verdict.FAIL]
+    tests = [test for host in run.hosts for test in host.tests if test.name != LOCK_CODE]
+    failed = [test.name for test in tests if test.verdict is Verdict.FAIL]
     if any(name != BOOT for name in failed):
         return BAD
-    return SKIP if failed else STOP
+    if failed:
+        return SKIP
+    only_that = run.verdict is Verdict.FAIL and combine(t.verdict for t in tests) is Verdict.PASS
+    return GOOD if only_that else STOP

@@ -44,7 +44,7 @@ from harness.verdict import ConfigError, Verdict
     help="Host to try them on; give the option again for each further one.",
     unset="all that are built in",
 )
-@option("repeat", default=3)
+@option("repeat", default=None, unset="3")
 @click.option(
     "--no-snapshot",
     is_flag=True,
@@ -81,7 +81,7 @@ from harness.verdict import ConfigError, Verdict
 def command(
     names: tuple[str, ...],
     host: tuple[str, ...],
-    repeat: int,
+    repeat: int | None,
     no_snapshot: bool,
     generate: int | None,
     seed: int | None,
@@ -101,11 +101,14 @@ def command(
     of them was not killed.  An interrupted run goes on with the same --out.
     """
     if generate is not None:
-        _absent({"--entry": names, "--no-snapshot": no_snapshot or None}, "excludes --generate")
-        asked = RunOptions(host=host, seed=seed or 1, lab=lab, flavour=flavour, **xen)
+        other = {"--entry": names, "--repeat": repeat, "--no-snapshot": no_snapshot or None}
+        _absent(other, "excludes --generate")
+        seed = 1 if seed is None else seed
+        asked = RunOptions(host=host, seed=seed, lab=lab, flavour=flavour, **xen)
         return _generate(make_plan(asked), generate, alone, suites or SUITES, out, as_json)
     generated = {"--seed": seed, "--alone": alone, "--suite": suites, "--flavour": flavour}
     _absent(generated, "needs --generate")
+    repeat = 3 if repeat is None else repeat
     options = RunOptions(
         repeat=repeat,
         lab=lab,

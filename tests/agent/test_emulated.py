@@ -73,6 +73,21 @@ def test_a_function_that_is_not_there_is_named(source: QemuSource) -> None:
         emulated_guest(source)
 
 
+def test_an_error_of_the_compiler_names_qemus_own_file(
+    source: QemuSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compiled from a copy, which is gone when the error is read."""
+    monkeypatch.setattr(emulated, "_FUNCTIONS", ())
+    monkeypatch.setattr(emulated, "_lay_out", _broken)
+    with pytest.raises(BuildError, match=r"does not compile: xen_evtchn\.c:1:\d+: error: "):
+        emulated_guest(source)
+
+
+def _broken(_source: QemuSource, headers: Path) -> None:
+    headers.mkdir()
+    (headers / EVENT_CHANNELS.name).write_text("int broken(;\n")
+
+
 def test_a_file_that_is_not_there_is_named(source: QemuSource) -> None:
     (source.tree / "target/i386/kvm/xen-emu.c").unlink()
     with pytest.raises(BuildError, match=r"xen-emu.c: not there"):

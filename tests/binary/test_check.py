@@ -12,6 +12,7 @@ from harness.arch import Arch
 from harness.binary.check import BinaryCheck, check_binary
 from harness.binary.copies import Text, branch_target
 from harness.binary.findings import Departure
+from harness.binary.judge import judge
 from harness.binary.prove import prove
 from harness.binary.tables import table_of
 from harness.hypervisor.symbols import symbols
@@ -170,6 +171,12 @@ def test_what_a_missing_barrier_allows_is_shown(lock: str, fault: str) -> None:
     assert "EARLY" in told or "LATE" in told
     in_order = prove(found.model, found.copies, MemoryModel.SC)
     assert {proof.verdict for proof in in_order} == {"proved"}
+
+
+@pytest.mark.parametrize("flags", [(), ("-DFAULT_EARLY_LOAD",)])
+def test_a_writer_that_spins_with_load_acquires_needs_no_barrier(flags: tuple[str, ...]) -> None:
+    """ldapr, which a compiler takes for Armv8.3."""
+    assert judge(toy(Arch.ARM64, "counter", "-DBY_LDAPR", *flags)).verdict == "as modelled"
 
 
 def test_a_store_release_made_plain_by_hand_is_refuted(tmp_path: Path) -> None:

@@ -36,6 +36,12 @@ ROOT = Path(__file__).resolve().parents[2]
         ([("boot", "MISS"), ("race", "MISS")], 255),
         ([("boot", "PASS"), ("race", "ERROR")], 255),
         ([], 255),
+        # What is wrong in the machine code is no answer to what is searched for.
+        ([("lock-code", "FAIL"), ("boot", "PASS"), ("closes", "PASS")], 0),
+        ([("lock-code", "FAIL"), ("boot", "PASS"), ("closes", "FAIL")], 1),
+        ([("lock-code", "FAIL"), ("boot", "FAIL")], 125),
+        ([("lock-code", "FAIL"), ("boot", "PASS"), ("closes", "MISS")], 255),
+        ([("lock-code", "FAIL")], 255),
     ],
 )
 def test_exit_codes_of_runs(tmp_path: Path, tests: list[tuple[str, str]], code: int) -> None:

@@ -85,12 +85,26 @@ def test_the_machine_goes_back_and_boots_only_where_it_must(said: dict[str, Any]
     ]
 
 
+def test_the_seed_is_the_one_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+    monkeypatch.setattr(corpus, "_generate", lambda plan, *_: seeds.append(plan.seed))
+    tree = make_tree(tmp_path / "xen")
+    for words in ([], ["--seed=0"], ["--seed=7"]):
+        CliRunner().invoke(
+            corpus.command, ["--generate=3", *words, f"--xen-src={tree}"], catch_exceptions=False
+        )
+    assert seeds == [1, 0, 7]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--alone=3"], "--alone needs --generate"),
         (["--suite=lock"], "--suite needs --generate"),
         (["--generate=3", "--entry=poll-leak"], "--entry excludes --generate"),
+        (["--generate=3", "--repeat=3"], "--repeat excludes --generate"),
         (["--generate=3", "--host=qemu-arm64", "--host=qemu-x86_64"], "on one host"),
         (["--generate=3"], "no xen/common/event_channel.c"),
     ],

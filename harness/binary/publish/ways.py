@@ -18,6 +18,11 @@ from harness.hypervisor.symbols import symbols
 
 _DEPTH = 3  # calls that are followed for a barrier
 _MOST = 2000  # instructions of a function that is called
+_SUFFICIENT = {
+    Barrier.READ: (Barrier.READ, Barrier.FULL),
+    Barrier.WRITE: (Barrier.WRITE, Barrier.STORES, Barrier.FULL),
+}
+_ORDERED_READ = (Barrier.ACQUIRE, Barrier.ACQUIRE_PC, Barrier.FULL)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Search:
                 elif self.is_flag(read):
                     copy = _copy_at(copies, node.pc)
                     again = node.flag and node.ordered and copy is not None and copy == node.copy
-                    ordered = again or read.after in (Barrier.ACQUIRE, Barrier.FULL)
+                    ordered = again or read.after in _ORDERED_READ
                     node = _Reading(node.pc, True, ordered, read, copy)
                     continue
             if node.flag and self.orders.reads(what):
@@ -189,7 +194,7 @@ class Orders:
         if isinstance(what, Access):
             return Barrier.FULL in (what.before, what.after)
         if isinstance(what, Barrier):
-            return what in (Barrier.FULL, wanted)
+            return what in _SUFFICIENT[wanted]
         return self._called(what, wanted, 0)
 
     def _called(self, function: str, wanted: Barrier, depth: int) -> bool:

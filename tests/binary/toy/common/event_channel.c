@@ -32,6 +32,12 @@ typedef struct { atomic_t cnts; spinlock_t lock; } rwlock_t;
 
 inlined int atomic_read(const atomic_t *v)
 {
+#ifdef BY_LDAPR
+    int n;
+
+    asm volatile ( ".arch armv8.3-a; ldapr %w0, %1" : "=r" (n) : "Q" (v->counter) : "memory" );
+    return n;
+#endif
     return *(const volatile int *)&v->counter;
 }
 

@@ -3,7 +3,10 @@
  * What the toy's two files share of channels that are published by a flag, with the barriers that
  * -DFAULT_... takes away.  Structures and functions have the names that Xen gives them.
  */
-#ifdef __aarch64__
+#if defined(__aarch64__) && defined(BY_DSB)
+#define wmb_() asm volatile ( "dsb ishst" : : : "memory" )
+#define rmb_() asm volatile ( "dsb ishld" : : : "memory" )
+#elif defined(__aarch64__)
 #define wmb_() asm volatile ( "dmb ishst" : : : "memory" )
 #define rmb_() asm volatile ( "dmb ishld" : : : "memory" )
 #else
@@ -27,7 +30,12 @@ struct domain {
     struct evtchn_fifo_domain *evtchn_fifo;
 };
 
-#ifdef BY_ACQUIRE
+#ifdef BY_LDAPR
+#define read_flag(p) \
+    ({ unsigned int n_; \
+       asm volatile ( ".arch armv8.3-a; ldapr %w0, %1" : "=r" (n_) : "Q" (*(p)) : "memory" ); n_; })
+#define after_flag()
+#elif defined(BY_ACQUIRE)
 #define read_flag(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define after_flag()
 #else
