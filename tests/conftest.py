@@ -20,12 +20,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C, as a person's shell would.
+    """Take Ctrl-C and a hang-up, as a person's shell would.
 
-    A shell's background jobs ignore SIGINT, and so would all that the tests start.
+    A shell's background jobs ignore SIGINT, nohup's SIGHUP, and so would all that the tests start.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
