@@ -12,7 +12,6 @@ from harness.conformance.hypercalls import Observed, call, observed
 from harness.conformance.reference_model import Disagreement, ReferenceModel, told
 from harness.model.evtchn import qemu
 from harness.model.evtchn.abi import DOMID_SELF
-from harness.model.evtchn.domain import World
 from harness.model.evtchn.operations import (
     BindInterdomain,
     Close,
@@ -175,7 +174,7 @@ def show(bare: Bare, each: qemu.Divergence) -> Shown:
     hypercalls: list[str] = []
     xen: tuple[str, ...] = ()
     for operation in each.shown_by:
-        xen = tuple(_answer(o.result) for o in predict(as_xen(model.world), operation))
+        xen = tuple(_answer(o.result) for o in predict(qemu.as_xen(model.world), operation))
         try:
             taken = _made(bare, operation)
         except Disagreement as error:
@@ -189,11 +188,6 @@ def _made(bare: Bare, operation: Operation) -> Result:
     if isinstance(operation, BindInterdomain) and operation.caller == DOMID_QEMU:
         return Dom0(bare).make(operation)
     return bare.domains.do(bare, operation).result
-
-
-def as_xen(world: World) -> World:
-    """Return ``world`` with the rules of the Xen that QEMU is compared with."""
-    return replace(world, rules=qemu.xen_of(world.rules))
 
 
 def _hypercall(operation: Operation) -> str:

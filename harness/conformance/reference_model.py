@@ -151,7 +151,7 @@ class ReferenceModel:
         """Yield a line if QEMU does what Xen does, where it was recorded that it does not."""
         fault = getattr(operation, "fault", Fault.NONE) is Fault.IN
         found = qemu.divergence(self.world, operation, fault=fault)
-        outcomes = predict(replace(self.world, rules=qemu.xen_of(self.world.rules)), operation)
+        outcomes = predict(qemu.as_xen(self.world), operation)
         if found is not None and any(seen.fits(outcome.result) for outcome in outcomes):
             yield f"Xen answers the same: {found.name} of harness/model/evtchn/qemu.py is no more"
 

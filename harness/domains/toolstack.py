@@ -118,7 +118,7 @@ class Toolstack:
         deadline = Deadline(dom0.clock, timeout)
         while True:
             check()
-            tunnel = Tunnel(dom0, ["virt-ssh-helper", "xen:///system"], folder / "xen")
+            tunnel = Tunnel(dom0, ["virt-ssh-helper", _WHERE], folder / "xen")
             address = f"xen+unix:///system?socket={tunnel.path}"
             try:
                 connection = within(
@@ -155,7 +155,6 @@ class Toolstack:
         what ``console.check`` raises if Xen or dom0 dies meanwhile: then no call ends.
         """
         clock = self._dom0.clock
-
         cpus = self._cpu_count()
         xml = (
             _environment()

@@ -23,9 +23,9 @@ _SHOWN = 12
 # (Not Xen's lsevtchn: Debian has none for arm64.)
 _LOOK = rf"""
 echo == event channels; {PAYLOAD}/agent ports 0
-echo == xenstore; [ -e /run/harness/dom0-alone ] || xenstore-ls -f / | cut -d= -f1
+echo == xenstore; [ -e {PAYLOAD}/dom0-alone ] || xenstore-ls -f / | cut -d= -f1
 echo == processes; for p in /proc/[0-9]*; do [ -e $p/exe ] && readlink $p/exe; done 2>/dev/null
-echo == temporary files; find /tmp /run/harness /var/lib/xen -xdev ! -type d 2>/dev/null
+echo == temporary files; find /tmp {PAYLOAD} /var/lib/xen -xdev ! -type d 2>/dev/null
 """
 
 

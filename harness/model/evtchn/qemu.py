@@ -82,6 +82,11 @@ def xen_of(rules: Rules) -> Rules:
     return replace(rules, implementation=Implementation.XEN)
 
 
+def as_xen(world: World) -> World:
+    """Return ``world`` with the rules of the Xen that QEMU is compared with."""
+    return replace(world, rules=xen_of(world.rules))
+
+
 def told_ports(rules: Rules, domain: Domain) -> range:
     """Return the ports of ``domain`` of which EVTCHNOP_status tells."""
     return range(1, PORTS) if rules.implementation is Implementation.QEMU else range(domain.valid)

@@ -43,7 +43,7 @@ def before_last(each: Divergence) -> World:
 
 def by_xen(world: World, operation: Operation) -> list[AllowedOutcome]:
     """What Xen would do, as QEMU's worlds."""
-    outcomes = predict(replace(world, rules=qemu.xen_of(world.rules)), operation)
+    outcomes = predict(qemu.as_xen(world), operation)
     return [replace(o, world=replace(o.world, rules=world.rules)) for o in outcomes]
 
 
