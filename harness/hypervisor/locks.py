@@ -276,6 +276,19 @@ def _read_by(elf: Path, arch: Arch, loop: Sequence[Cpu]) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
+def loaded(elf: Path, arch: Arch, loop: Sequence[Cpu]) -> frozenset[str]:
+    """Return the registers that the loop in which a CPU was found loads from memory, as QEMU names
+    them.  Any other may still hold what a guest, or the code before the loop, left in it."""
+    low, high = min(cpu.pc for cpu in loop), max(cpu.pc for cpu in loop)
+    return frozenset(
+        _qemu(instruction.reg_name(instruction.operands[0].reg))
+        for instruction in _around(elf, arch, low, high)
+        if _address(arch, instruction, loop[-1]) is not None
+        and (arch is Arch.ARM64 or instruction.mnemonic.startswith("mov"))
+        and instruction.operands[0].type in (arm64_const.ARM64_OP_REG, x86_const.X86_OP_REG)
+    )
+
+
 def _around(elf: Path, arch: Arch, low: int, high: int) -> list[capstone.CsInsn]:
     """Return the instructions of the innermost loop that has ``low`` and ``high`` in it: up to a
     branch that goes back; none if there is no such branch nearby."""
@@ -311,8 +324,10 @@ def _address(arch: Arch, instruction: capstone.CsInsn, cpu: Cpu) -> int | None:
 
 
 def _qemu(name: str) -> str:
-    """Return QEMU's name of capstone's register: x1 is X01, rdi is RDI."""
-    return f"X{int(name[1:]):02}" if name[0] == "x" and name[1:].isdigit() else name.upper()
+    """Return QEMU's name of capstone's register, or its half: x1 and w1 are X01, edi is RDI."""
+    if name[0] in "xw" and name[1:].isdigit():
+        return f"X{int(name[1:]):02}"
+    return re.sub(r"^E|(?<=\d)D$", lambda half: "R" if half[0] == "E" else "", name.upper())
 
 
 def _signed(value: int) -> int:

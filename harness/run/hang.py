@@ -157,7 +157,7 @@ def _explained(
         if wanted[number] is not None or cpu.ran_ns is not None
     ]
     scene = _Scene(arch, build, objects, tuple(waiting))
-    found = [_spin(scene, one) for one in waiting]
+    found = [_spin(scene, one, loops[one.cpu.number]) for one in waiting]
     return sorted(found, key=lambda spin: (not spin.cause, spin.fault is None, spin.cpu))
 
 
@@ -191,14 +191,14 @@ def _inside(other: Stack, channel: int) -> bool:
     )
 
 
-def _spin(scene: _Scene, one: _Waiting) -> Spin:
+def _spin(scene: _Scene, one: _Waiting, loop: Sequence[Cpu]) -> Spin:
     cpu, wanted = one.cpu, one.operation
     where = symbols(scene.build.syms).describe(cpu.pc)
     cause = scene.is_cause(one)
     if wanted is None:
         function = where.partition("+")[0]
         return Spin(cpu=cpu.number, function=function, where=where, cause=cause)
-    word = wanted.word or _held(scene.arch, wanted, cpu)
+    word = wanted.word or _held(scene, wanted, loop)
     return Spin(
         cpu=cpu.number,
         function=wanted.function,
@@ -252,17 +252,19 @@ def _holds(scene: _Scene, cpu: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _held(arch: Arch, wanted: Operation, cpu: Cpu) -> Word | None:
-    """Return the lock word that ``cpu`` has just read, if one register alone can be it.
+def _held(scene: _Scene, wanted: Operation, loop: Sequence[Cpu]) -> Word | None:
+    """Return the lock word that a CPU has just read in its ``loop``, if one register can be it.
 
     A counter's writer waits for the word to become one writer's; so while it waits, the
     register with what it read holds one writer and something more.
     """
     if wanted.function != "evtchn_write_lock" or wanted.kind not in (Kind.COUNTER, None):
         return None
-    writer = locks.WRITER[arch]
-    found = {value for value in cpu.registers.values() if writer < value < 3 * writer}
-    return locks.counted(arch, found.pop()) if len(found) == 1 else None
+    writer = locks.WRITER[scene.arch]
+    registers = loop[-1].registers
+    names = locks.loaded(scene.build.syms, scene.arch, loop) or registers.keys()
+    found = {value for name in names if writer < (value := registers.get(name, 0)) < 3 * writer}
+    return locks.counted(scene.arch, found.pop()) if len(found) == 1 else None
 
 
 def _is_certain(spin: Spin) -> bool:
