@@ -50,6 +50,10 @@ if TYPE_CHECKING:
 RUN = pytest.StashKey["HostRun"]()  # in the stash of a pytest that has hosts to test
 # pytest has its own ways to say which tests there are and when to stop.
 _NOT_HERE = ("suite", "keep_going", "strict")
+_NO_SNAPSHOT = (
+    "no snapshot before each test: one wants the bare guest, which is started by dom0's libvirt, "
+    "and no connection to dom0 outlives a restore"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -202,6 +206,9 @@ class HostRun:
         hosts = [(host, item) for item in session.items if (host := _host_of(item)) is not None]
         self._last = dict(hosts)
         self._beyond_dom0 = {host for host, item in hosts if wants_more_than_dom0(item)}
+        if self.plan.snapshot and any(_wants_bare(item) for _, item in hosts):
+            self.plan = replace(self.plan, snapshot=False)
+            self.recorder.progress.note(_NO_SNAPSHOT)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -459,6 +466,10 @@ class Booted:
         (host,) = (host for host in plan.hosts if host.name == name)
         context = session(plan, host, run.recorder, ask_own_domain)
         run._live[name] = self._stack.enter_context(context)
+
+
+def _wants_bare(item: pytest.Item) -> bool:
+    return "bare" in getattr(item, "fixturenames", ())
 
 
 def _uncaptured(config: pytest.Config) -> TextIO:

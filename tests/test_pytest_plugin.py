@@ -360,6 +360,22 @@ def test_every_option_is_there_with_the_default_of_our_command_line(
             assert config.getoption(option.name) == ([] if option.several else option.default)
 
 
+@pytest.mark.parametrize(("fixtures", "saved"), [("xen", True), ("xen, bare", False)])
+def test_a_bare_guest_is_had_without_snapshots(
+    fixtures: str, saved: bool, pytester: pytest.Pytester, lab: Lab
+) -> None:
+    """``bisect`` asks for snapshots whatever the tests want."""
+    body = f"""
+        import pytest
+        @pytest.fixture
+        def bare(): pass
+        def test_it({fixtures}): pass
+    """
+    code, _ = run(pytester, body, "--snapshot")
+    (booted,) = lab.plans
+    assert (code, booted.snapshot) == (0, saved)
+
+
 def test_without_a_host_the_plugin_is_silent(pytester: pytest.Pytester) -> None:
     """Every pytest of the environment loads it."""
     pytester.makepyfile("def test_a(): pass")
