@@ -27,7 +27,7 @@ class FakeSession:
         if self.trouble is not None:
             raise self.trouble
 
-    ready = check
+    ready = restore = check
 
     def cause(self, error: BaseException) -> BaseException:
         return self.trouble or error
