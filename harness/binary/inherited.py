@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Constants that a caller has in a register when it comes to the copy of a lock function.
+"""What the copy of a lock function has from its caller: constants in registers, and barriers.
 
-Compilers load a constant once for several copies.  A register has it at an address if each way
-back from there, through the caller's code, comes to an instruction that loads it.
+Compilers load a constant once for several copies, and make their common barrier before the branch
+to either of them.  A register has a constant at an address if each way back from there, through
+the caller's code, comes to an instruction that loads it; so with a barrier, if each way back comes
+to one before it comes to an access of memory.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Mapping
 
 import capstone
 
 from harness.binary.copies import Text, branch_target
+from harness.binary.events import Barrier, Kind
 from harness.binary.machine import NotUnderstoodError, State, successors
 from harness.binary.tables import Table
 from harness.binary.values import Value
@@ -24,9 +28,14 @@ _ENDS = ("ret", "b", "jmp", "brk", "ud2")
 
 def inherited(text: Text, copy: Copy, entry: int, table: Table) -> tuple[tuple[str, Value], ...]:
     """Return the registers that hold a known number at ``entry``, and the number."""
-    caller = _Caller(text, text.whole(copy, entry), table)
+    caller = _caller(text, copy, entry, table)
     found = {name: caller.at(entry, name) for name in caller.constants()}
     return tuple(sorted((name, value) for name, value in found.items() if value is not None))
+
+
+def barriers(text: Text, copy: Copy, entry: int, table: Table) -> frozenset[Barrier]:
+    """Return the barriers that always come between the caller's last access and ``entry``."""
+    return _caller(text, copy, entry, table).barriers(entry)
 
 
 def prelude(text: Text, copy: Copy, entry: int, table: Table) -> State:
@@ -59,11 +68,24 @@ def prelude(text: Text, copy: Copy, entry: int, table: Table) -> State:
     return State(state.pc, state.registers)
 
 
+def _caller(text: Text, copy: Copy, entry: int, table: Table) -> _Caller:
+    return _kept(text, text.elf.stat().st_mtime_ns, text.whole(copy, entry), table)
+
+
+@functools.lru_cache(maxsize=8)  # a function often has several copies, one after the other
+def _kept(text: Text, _mtime: int, span: tuple[int, int], table: Table) -> _Caller:
+    return _Caller(text, span, table)
+
+
 class _Caller:
     def __init__(self, text: Text, span: tuple[int, int], table: Table) -> None:
         self.start = span[0]
         self.before: dict[int, list[int]] = {}
         self.written: dict[int, Mapping[str, Value]] = {}
+        self.unknown: set[int] = set()  # instructions that may do anything
+        self.fences: dict[int, frozenset[Barrier]] = {}
+        self.accesses: set[int] = set()
+        self.jumps_anywhere = False
         for instruction in text.between(*span):
             after, address = instruction.address + instruction.size, instruction.address
             if instruction.mnemonic not in _ENDS:
@@ -71,6 +93,8 @@ class _Caller:
             target = branch_target(instruction)
             if target is not None:
                 self.before.setdefault(target, []).append(address)
+            elif instruction.mnemonic in ("br", "jmp"):
+                self.jumps_anywhere = True
             state = State(address)
             try:
                 ways = list(
@@ -79,9 +103,12 @@ class _Caller:
                     )
                 )
             except NotUnderstoodError:
-                self.written[address] = {}
-                self.before.pop(after, None)  # it may write any register: no way back
+                self.unknown.add(address)
                 continue
+            effects = [effect for way in ways for effect in way.effects]
+            self.fences[address] = frozenset(e.barrier for e in effects if e.barrier is not None)
+            if any(effect.kind is not Kind.FENCE for effect in effects):
+                self.accesses.add(address)
             registers = [dict(way.state.registers) for way in ways if way.state is not None]
             self.written[address] = {
                 name: value for found in registers for name, value in found.items()
@@ -106,6 +133,8 @@ class _Caller:
             if not ways or place == self.start:
                 return None
             for earlier in ways:
+                if earlier in self.unknown:
+                    return None
                 value = self.written.get(earlier, {}).get(register)
                 if value is not None:
                     found.add(value)
@@ -114,3 +143,22 @@ class _Caller:
                     waiting.append(earlier)
         (only,) = found if len(found) == 1 else (None,)
         return only if only is not None and only.number is not None else None
+
+    def barriers(self, address: int) -> frozenset[Barrier]:
+        """Return the barriers that come after the last access before ``address`` on every way."""
+        if self.jumps_anywhere:
+            return frozenset()
+        found: frozenset[Barrier] | None = None
+        seen, waiting = set[tuple[int, frozenset[Barrier]]](), [(address, frozenset[Barrier]())]
+        while waiting:
+            place, since = waiting.pop()
+            ways = self.before.get(place, [])
+            if not ways or place == self.start:
+                found = since if found is None else found & since
+            for earlier in ways:
+                if earlier in self.unknown or earlier in self.accesses:
+                    found = since if found is None else found & since
+                elif (way := (earlier, since | self.fences[earlier])) not in seen:
+                    seen.add(way)
+                    waiting.append(way)
+        return found or frozenset()

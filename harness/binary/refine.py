@@ -21,7 +21,7 @@ from harness.binary.copies import Text, branch_target
 from harness.binary.events import Barrier, Effect, Kind, Location
 from harness.binary.findings import Departure, NotCovered, Refinement
 from harness.binary.goes_on import alike
-from harness.binary.inherited import inherited, prelude
+from harness.binary.inherited import barriers, inherited, prelude
 from harness.binary.machine import NotUnderstoodError, Outcome, State, successors
 from harness.binary.modelled import SECTION, Function, ModelledLock, Written
 from harness.binary.order import WORDS, is_after, is_before
@@ -117,7 +117,7 @@ class _Walk:
                     continue
                 self.place = places[0]
             entered = True
-            self._walk(_Node(first, self.function.start))
+            self._walk(self._start(first))
             if self.found.not_covered and not self.out_of_line:
                 self._again(first)
         if not entered:
@@ -129,12 +129,19 @@ class _Walk:
         null = ((self.names.SECOND, constant(0)),)
         return State(entry, null if self.function.without_callback else ())
 
+    def _start(self, first: State) -> _Node:
+        """Return where the walk begins; an inlined copy may have its barrier from its caller."""
+        if self.out_of_line:
+            return _Node(first, self.function.start)
+        since = barriers(self.text, self.copy, first.pc, self.table)
+        return _Node(first, self.function.start, since=since)
+
     def _tried(self, first: State, stored: Sequence[Location]) -> bool:
         """Take each place that is written for the lock word; say whether it fits one of them."""
         for self.place in (*stored, None):
             self.found.departures, self.found.not_covered = [], []
             self.found.before, self.found.after = {}, {}
-            self._walk(_Node(first, self.function.start))
+            self._walk(self._start(first))
             if self.found.verdict == "as modelled":
                 return True
         self.found.departures, self.found.not_covered = [], []
@@ -153,7 +160,7 @@ class _Walk:
             return
         self.found.not_covered, self.found.departures = [], []
         registers = tuple(sorted({**known, **dict(first.registers)}.items()))
-        self._walk(_Node(replace(first, registers=registers), self.function.start))
+        self._walk(self._start(replace(first, registers=registers)))
 
     # -- running the copy ------------------------------------------------------------------
 

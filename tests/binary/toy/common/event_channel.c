@@ -250,8 +250,18 @@ inlined void _read_unlock(rwlock_t *lock)
 
 inlined void _write_lock(rwlock_t *lock)
 {
+#ifdef HOISTED_BARRIER
+    int old = 0;
+
+    __atomic_compare_exchange_n(&lock->cnts.counter, &old, LOCKED | cpu_number(), 0,
+                                __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    smp_mb();
+    if ( !old )
+        return;
+#else
     if ( !atomic_cmpxchg(&lock->cnts, 0, LOCKED | cpu_number()) )
         return;
+#endif
     queue_write_lock_slowpath(lock);
 }
 
@@ -289,6 +299,19 @@ noinline u32 send_guest_vcpu_virq(struct evtchn *evtchn)
 
 noinline void evtchn_close(struct evtchn *evtchn)
 {
+#ifdef HOISTED_BARRIER
+    /* As clang does it: one barrier before the branch to either copy, and none in the copies. */
+    smp_mb();
+#ifdef FAULT_ACCESS_BEHIND_IT
+    *(volatile u32 *)&evtchn->port = 0;
+#endif
+    if ( (unsigned long)evtchn & 64 )
+    {
+        _write_lock(&evtchn->lock);
+        evtchn->port = 1;
+    }
+    else
+#endif
     _write_lock(&evtchn->lock);
     evtchn->state = 0;
     _write_unlock(&evtchn->lock);
