@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import capstone
 
 from harness.arch import Arch
-from harness.binary import arm64, x86
+from harness.binary import arm64, x86, x86_operands
 from harness.binary.copies import Text
 from harness.binary.events import Barrier
 from harness.binary.machine import NotUnderstoodError, State, successors
@@ -178,7 +178,7 @@ class _Walk:
         if self.text.arch is Arch.ARM64:
             return f"x{name[1:]}" if name[0] == "w" and name[1:].isdigit() else name
         try:
-            return x86.whole_register(name)
+            return x86_operands.whole_register(name)
         except NotUnderstoodError:
             return ""
 
