@@ -41,6 +41,13 @@ uint64_t cpu_ticks_hz(const struct vcpu_info *info)
     return hz;
 }
 
+bool cpu_xen_time(const struct vcpu_info *info, uint64_t *now)
+{
+    (void)info;
+    (void)now;
+    return false;
+}
+
 int cpu_start_second_vcpu(void)
 {
     register uint64_t x0 __asm__("x0") = PSCI_CPU_ON;

@@ -85,6 +85,32 @@ uint64_t cpu_ticks_hz(const struct vcpu_info *info)
     return shift < 0 ? hz << -shift : hz >> shift;
 }
 
+/*
+ * Xen writes there, whenever it gives the vCPU a CPU and again each second, what its time was at a
+ * count of the TSC.  It is odd while it writes.  How long a tick is changes a little each time: so
+ * nothing may be concluded from the counts since the start.
+ */
+bool cpu_xen_time(const struct vcpu_info *info, uint64_t *now)
+{
+    volatile const uint64_t *time = info->time;
+    uint32_t version, multiplier;
+    uint64_t count, then;
+    int8_t shift;
+
+    do {
+        version = (uint32_t)time[0];
+        __asm__ volatile("" ::: "memory");
+        count = ticks() - time[1];
+        then = time[2];
+        multiplier = (uint32_t)time[3];
+        shift = (int8_t)(time[3] >> 32);
+        __asm__ volatile("" ::: "memory");
+    } while (version % 2 != 0 || version != (uint32_t)time[0]);
+    count = shift < 0 ? count >> -shift : count << shift;
+    *now = then + (uint64_t)((unsigned __int128)count * multiplier >> 32);
+    return version != 0;
+}
+
 int cpu_start_second_vcpu(void)
 {
     struct {

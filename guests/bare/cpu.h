@@ -3,6 +3,7 @@
 #ifndef BARE_CPU_H
 #define BARE_CPU_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,7 +27,7 @@ struct vcpu_info {
     uint8_t upcall_mask;
     uint64_t pending_sel; /* 2L: a bit for each word of the pending bitmap that has events */
     uint64_t arch[2];
-    uint64_t time[4]; /* x86: how Xen's time follows from the CPU's counter */
+    uint64_t time[4]; /* x86: Xen's struct vcpu_time_info, read by cpu_xen_time() */
 };
 
 /* Where in the shared info page 2L's two bitmaps begin. */
@@ -35,6 +36,9 @@ extern const size_t bitmaps_offset;
 /* The CPU's counter, and how often it counts in a second. */
 uint64_t ticks(void);
 uint64_t cpu_ticks_hz(const struct vcpu_info *info);
+
+/* Stores Xen's time, in ns, as Xen tells it in info (x86); returns false where it does not. */
+bool cpu_xen_time(const struct vcpu_info *info, uint64_t *now);
 
 /* What a guest of hvm.c needs: see platform.h. */
 void cpu_start(void);

@@ -57,7 +57,9 @@ static uint64_t ns_of(uint64_t count)
 
 uint64_t xen_time(void)
 {
-    return time_at_tick_0 + ns_of(ticks());
+    uint64_t now;
+
+    return cpu_xen_time(vcpu_info[0], &now) ? now : time_at_tick_0 + ns_of(ticks());
 }
 
 /* Returns how long that took, in ns. */
@@ -84,10 +86,10 @@ static bool naps_last(uint64_t *shortest)
 }
 
 /*
- * Find out Xen's time.  There is no way to read it that is the same on both architectures, but a
- * poll with a time-out that is already past returns at once, and one that sleeps ends exactly at
- * its time-out.  So poll with ever later time-outs until one sleeps: now it is that time.  A poll
- * may also take long because another had the CPU; then the naps that follow are too short.
+ * Find out Xen's time where nothing tells it (arm64).  A poll with a time-out that is already past
+ * returns at once, and one that sleeps ends exactly at its time-out.  So poll with ever later
+ * time-outs until one sleeps: now it is that time.  A poll may also take long because another had
+ * the CPU; then the naps that follow are too short.
  */
 static void learn_time(void)
 {
@@ -119,9 +121,12 @@ int xen_version(void)
 
 void xen_start(void)
 {
+    uint64_t now;
+
     platform()->start();
     platform()->map_shared_info(shared_info);
     for (unsigned vcpu = 0; vcpu < VCPUS; vcpu++)
         register_vcpu_info(vcpu);
-    learn_time();
+    if (!cpu_xen_time(vcpu_info[0], &now))
+        learn_time();
 }
