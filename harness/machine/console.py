@@ -36,6 +36,8 @@ _KEPT_LINES = 2000  # per console, kept for expect() and excerpts
 _KEPT_SYMPTOMS = 20  # of each kind and stream: a WARN in a loop says the same every time
 _MOST_EVENTS = 200  # crashes that are told; a guest may print "Panic" without end
 _MOST_HEARD = 10_000  # lines that wait for a listener; those that come then are lost to it
+_SERIAL = "console-serial"  # the thread that reads the serial line
+_LAST_SECONDS = 2.0  # until all that came before the machine's end is read
 _REASON_SECONDS = 1.0  # between "Panic on CPU 0:" and the line that says why
 
 
@@ -104,11 +106,11 @@ class Console:
             self.booting()
         self._began = time.monotonic()
         self._serial = line
-        self._start("serial", lambda: self._read_serial(line, up=up))
+        self._start(_SERIAL, lambda: self._read_serial(line, up=up))
 
     def follow(self, stream: str, chunks: Iterator[bytes]) -> None:
         """Start a thread that records another console (a domU's) as ``stream`` until it ends."""
-        self._start(stream, lambda: self._read_plain(stream, chunks))
+        self._start(f"console-{stream}", lambda: self._read_plain(stream, chunks))
 
     def expect(
         self,
@@ -170,6 +172,23 @@ class Console:
         """Expect firmware and Xen to begin anew, from now on: the machine is told to reboot."""
         with self._changed:
             self._resets.asked()
+
+    def ended(self) -> str:
+        """Note that the machine reset itself or switched itself off; return in words why.
+
+        That is a crash of Xen, which ``check`` raises, unless the serial line tells who wanted it.
+        """
+        for reader in self._readers:
+            if reader.name == _SERIAL:  # its end comes with the machine's
+                reader.join(_LAST_SECONDS)
+        with self._changed:
+            event, why = self._resets.gone()
+            if event is not None:
+                now = time.monotonic() - self._began
+                line = Line("xen", datetime.now(UTC), now, event.text)
+                self._events.append(ConsoleEvent(line, event))
+                self._changed.notify_all()
+        return why
 
     def ignore(self, stream: str) -> None:
         """Do not report crashes on ``stream``, for example of a domU that a test kills."""
@@ -247,7 +266,7 @@ class Console:
             except Exception as error:  # check() tells it
                 self._failed = error
 
-        thread = threading.Thread(target=record, name=f"console-{name}", daemon=True)
+        thread = threading.Thread(target=record, name=name, daemon=True)
         self._readers.append(thread)
         thread.start()
 

@@ -29,6 +29,7 @@ from harness.machine import cpu_model, cpus, device_tree, emulator
 from harness.machine.accel import Choice
 from harness.machine.connection import connect, mend
 from harness.machine.console import Console
+from harness.machine.ending import Ending
 from harness.machine.halted import Halted, halted
 from harness.machine.kept import Kept, copied
 from harness.machine.line import Line, connect_socket
@@ -93,6 +94,7 @@ class QemuMachine:
         self._disk = folder / "root.qcow2"
         self._connection: libvirt.virConnect | None = None
         self._domain: libvirt.virDomain | None = None
+        self._ending: Ending | None = None
         self._port = 0
         self._process = 0
         self.clock = MachineClock(self.pid)
@@ -149,6 +151,7 @@ class QemuMachine:
             Line(_connect_unix(path), path.name, self.clock) for path in self._line_paths()
         ]
         assert self._domain is not None
+        self._ending = Ending(self._connection, self._domain)
         if self.kept is not None:
             _obey(self._domain, f"loadvm {_SNAPSHOT}", "cannot restore the machine")
         self._domain.resume()
@@ -166,6 +169,9 @@ class QemuMachine:
             with contextlib.suppress(libvirt.libvirtError):
                 self._domain.destroy()
             self._domain = None
+        if self._ending is not None:
+            self._ending.close()
+            self._ending = None
         if self._connection is not None:
             with contextlib.suppress(libvirt.libvirtError):
                 self._connection.close()
@@ -175,14 +181,20 @@ class QemuMachine:
         self._console.close()
 
     def check(self) -> None:
-        """Raise if a console showed a crash, or else if QEMU has ended."""
+        """Raise if a console showed a crash, or else if QEMU has ended.
+
+        libvirt ends QEMU when the machine resets itself (on_reboot in its XML).  Unless the console
+        says who wanted that, it is a crash of Xen.
+        """
         self._console.check()
         try:
             state, reason = self._running().state()
         except libvirt.libvirtError as error:
-            raise LabError(
-                f"QEMU is gone: {error.get_error_message()}", where=f"host {self.host.name}"
-            ) from error
+            why = error.get_error_message()
+            if self._ending is not None and self._ending.from_inside():
+                why = self._console.ended() or why
+                self._console.check()
+            raise LabError(f"QEMU is gone: {why}", where=f"host {self.host.name}") from error
         well = [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED]
         if self.stub:  # libvirt learns a little late that the stub stopped the machine
             well.append(libvirt.VIR_DOMAIN_PAUSED)

@@ -73,3 +73,21 @@ def test_a_restored_machine_is_up_again() -> None:
     assert follow(resets, XEN, PANIC) == []
     resets.restored()
     assert follow(resets, LINUX, BIOS) == [BIOS[1]]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_reset", "why"),
+    [
+        ([XEN, LINUX], True, "by itself, and nobody asked for it"),
+        ([XEN, LINUX, REBOOT], False, "Hardware Dom0 shutdown: rebooting machine"),
+        ([XEN, LINUX, ("xen", "'R' pressed -> rebooting machine")], False, "'R' pressed"),
+        ([XEN, LINUX, PANIC], False, "Panic on CPU 1:"),
+        ([], False, "before Xen said anything"),
+    ],
+)
+def test_a_machine_that_is_gone_needs_no_banner(said: list[Said], is_reset: bool, why: str) -> None:
+    resets = Resets()
+    assert follow(resets, *said) == []
+    event, told = resets.gone()
+    assert (event is not None, why in told) == (is_reset, True), told
+    assert resets.gone() == (None, told)  # told once

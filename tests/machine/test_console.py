@@ -245,3 +245,26 @@ def test_a_restored_machine_that_boots_is_a_reset(
     line.sendall(b"(XEN) Xen version 4.17.5 (root@localhost)\r\n")
     with pytest.raises(HypervisorError, match="nobody asked for it"):
         console.expect("never", 5)
+
+
+def test_a_machine_that_ended_by_itself_is_a_reset_of_xen(
+    wired: tuple[Console, socket.socket],
+) -> None:
+    """Once all is read that came before its end, which may tell who wanted it."""
+    console, line = wired
+    line.sendall(b"(XEN) Xen version 4.17\r\n[    0.1] Linux version 6.1\r\n")
+    line.close()
+    assert "nobody asked for it" in console.ended()
+    with pytest.raises(HypervisorError, match="reset: the machine was reset or switched off by it"):
+        console.check()
+    assert [seen.event.kind for seen in console.events] == ["reset"]
+
+
+def test_a_machine_that_dom0_switched_off_is_no_crash(
+    wired: tuple[Console, socket.socket],
+) -> None:
+    console, line = wired
+    line.sendall(b"(XEN) Xen version 4.17\r\n(XEN) Hardware Dom0 halted: halting machine\r\n")
+    line.close()
+    assert "Hardware Dom0 halted" in console.ended()
+    console.check()

@@ -55,6 +55,35 @@ def test_a_broken_machine_is_no_fail(
     assert scratch_directories() <= before
 
 
+@pytest.mark.parametrize("host", ["qemu-x86_64", "qemu-arm64"])
+def test_a_reset_that_nobody_asked_for_is_a_fail(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Xen itself does it here, and says nothing; the machine is not booted again to see it."""
+    monkeypatch.setenv(faults.STRUCK, str(tmp_path / "struck"))
+    test = f"{faults.__file__}::test_xen_resets_the_machine"
+    ran = harness("run", "--host", host, "--out", str(tmp_path / "out"), "--json", test)
+    assert ran.code == 1, ran.stderr
+    (told,) = [one for one in ran.document["hosts"][0]["tests"] if one["verdict"] == "FAIL"]
+    assert told["name"] == "xen-resets-the-machine"
+    cause = "reset: the machine was reset or switched off by itself, and nobody asked for it"
+    assert cause in told["message"]
+    assert cause in (tmp_path / "out/report.html").read_text()
+    assert machines(host) == []
+
+
+def test_a_reset_that_dom0_asked_for_is_no_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = "qemu-arm64"
+    monkeypatch.setenv(faults.STRUCK, str(tmp_path / "struck"))
+    test = f"{faults.__file__}::test_dom0_reboots_the_machine"
+    ran = harness("run", "--host", host, "--out", str(tmp_path / "out"), "--json", test)
+    assert ran.code == 3, ran.stderr
+    said = [one["message"] for one in ran.document["hosts"][0]["tests"]]
+    assert any("'R' pressed -> rebooting machine" in each for each in said), said
+
+
 def test_a_hang_under_load_is_xens_fault_and_loses_no_record(tmp_path: Path) -> None:
     out = tmp_path / "out"
     load = str(TESTCASES / "test_load.py")

@@ -200,10 +200,12 @@ class Chain:
                 time.sleep(min(_AGAIN_SECONDS, self._seconds))
                 continue
             seen = self._wait(switch, wanted, self._seconds)
-            if seen in (wanted, "unknown"):
+            if seen == wanted or not switch.tells_state:
                 return ""
-            seconds = f"{self._seconds:.0f} s"
-            return f"it took the order, but {seconds} later the server is still {seen}"
+            state = "it does not say whether the server has power"
+            if seen != "unknown":
+                state = f"the server is still {seen}"
+            return f"it took the order, but {self._seconds:.0f} s later {state}"
 
     def _wait(self, switch: Power, wanted: State, seconds: float) -> State:
         """Ask for the state until it is ``wanted``, or for ``seconds``; return the last answer.

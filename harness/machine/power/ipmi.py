@@ -14,6 +14,10 @@ from harness.verdict import LabError
 _SECONDS = 40.0  # of one command
 # Seconds for an answer and how often to ask anew (then 1 s longer): silence shows in about 10 s.
 PATIENCE = ("-N", "1", "-R", "3", "-v")  # and it says why there is no session
+# Of the order itself: with -v ipmitool also tells what else the BMC refused before it.
+_NO_BUTTON = re.compile(
+    r"chassis power control to \S+ failed: .*(not supported|invalid (command|data field))"
+)
 
 
 class Ipmi:
@@ -62,7 +66,7 @@ class Ipmi:
             if "present state" in said:  # completion code 0xD5
                 what = f"the BMC refuses `power {word}` in the server's present state"
                 raise LabError(what, where=self.name) from None
-            if re.search("failed: .*(not supported|invalid (command|data field))", said):
+            if _NO_BUTTON.search(said):
                 raise Unsupported(f"the BMC has no `power {word}`", where=self.name) from None
             raise LabError(explained(error, self._section), where=self.name) from None
 
