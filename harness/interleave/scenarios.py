@@ -26,6 +26,7 @@ from harness.interleave.threads import (
     bind_pirq,
     close,
     close_peer,
+    dump,
     is_masked,
     new_bound,
     new_unbound,
@@ -70,6 +71,12 @@ class Scenario:
     def vcpus(self) -> int:
         """How many vCPUs dom0 needs; a domU has one."""
         return sum(thread.call.domain == DOM0 for thread in self.threads)
+
+    @property
+    def is_raised(self) -> bool:
+        """Whether the spare interrupt's line is raised before the threads start: it must have come
+        before Xen asks whether its port is masked, and not come unasked in other scenarios."""
+        return any(thread.site is Site.MASKED for thread in self.threads)
 
     def vcpu(self, thread: int) -> int:
         """Return the number of the vCPU, in its domain, that makes the call of ``thread``."""
@@ -208,6 +215,16 @@ _ALL = (
         masked=True,
         arches=(Arch.X86_64,),
         arrives_last=0,
+    ),
+    Scenario(
+        "dump-bind",
+        "debug key i, which looks at an interrupt's port, while it is being bound",
+        (new_unbound("v"), Call("close", (("port", "v"),))),
+        "v",
+        (bind_pirq("v"), dump()),
+        FREE,
+        arches=(Arch.X86_64,),
+        arrives_last=1,
     ),
     Scenario(
         "bind-interrupt",

@@ -20,6 +20,7 @@ XEN_FUNCTION: dict[Site, str] = {
     Site.SET_PRIORITY: "evtchn_set_priority",
     Site.MASKED: "evtchn_port_is_masked",
     Site.POLL: "evtchn_port_poll",
+    Site.DUMP: "dump_irqs",
 }
 
 

@@ -54,7 +54,9 @@ def _steps(step: AtomicStep, lock: str, tickets: int) -> Iterator[AtomicStep]:
         yield step
         return
     branch = step.branches[0]
-    if dict(branch.adds).get(lock) == 1:
+    if len(step.branches) > 1:
+        yield _try(step, lock, tickets)
+    elif dict(branch.adds).get(lock) == 1:
         yield from _lock(step, branch, lock, tickets)
     else:
         yield _unlock(step, branch, f"{lock}_head", tickets)
@@ -76,6 +78,26 @@ def _lock(step: AtomicStep, branch: Branch, lock: str, tickets: int) -> Iterator
         served = (replace(branch, when=f"{head} == {n}", adds=()),)
         name = f"{step.name} {n}"
         yield replace(step, name=name, kind=AccessKind.LOAD, word=head, branches=served)
+
+
+def _try(step: AtomicStep, lock: str, tickets: int) -> AtomicStep:
+    """Return the step that draws a ticket if it is served at once, and else gives up."""
+    tail, head = f"{lock}_tail", f"{lock}_head"
+    taken, refused = step.branches
+    # if ( old.tail != old.head )
+    #     return 0;
+    # new.tail++;
+    # if ( cmpxchg(&lock->tickets.head_tail, old.head_tail, new.head_tail) != old.head_tail )
+    draws = tuple(
+        replace(
+            taken,
+            when=f"{head} == {tail} and {tail} == {n}",
+            adds=(),
+            sets=((tail, (n + 1) % tickets),),
+        )
+        for n in range(tickets)
+    )
+    return replace(step, word=tail, branches=(*draws, replace(refused, when=f"{head} != {tail}")))
 
 
 def _unlock(step: AtomicStep, branch: Branch, head: str, tickets: int) -> AtomicStep:
