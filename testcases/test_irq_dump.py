@@ -18,6 +18,7 @@ from harness.hypervisor.debug_keys import DUMP_INTERRUPTS, Interrupts, interrupt
 from harness.machine.keys import printed
 from harness.model.evtchn.domain import State
 from harness.run.session import Session
+from harness.verdict import LabError
 from harness.wanted import dom0_is_enough
 
 SECONDS = 0.4  # one answer has some 60 lines, and takes a hundredth of a second under QEMU
@@ -44,8 +45,16 @@ def dump(xen: Session, dom0: AgentClient) -> Interrupts:
     """Press the key; return what Xen prints."""
     with printed(xen.console) as lines:
         dom0.debug_key(DUMP_INTERRUPTS)
-    (seen,) = interrupts(lines)
+    (seen,) = answers(lines, 1)
     return seen
+
+
+def answers(lines: list[str], count: int) -> list[Interrupts]:
+    """Return the ``count`` answers in ``lines``.  The key returns when Xen has printed all."""
+    found = interrupts(lines)
+    if len(found) != count:
+        raise LabError(f"of {count} answers, {len(found)} came whole", where="console")
+    return found
 
 
 def test_the_dump_shows_each_channel_as_it_is(xen: Session, dom0: AgentClient, spare: int) -> None:
@@ -73,13 +82,12 @@ def test_the_dump_under_a_writer(xen: Session, dom0: AgentClient, spare: int) ->
     with printed(xen.console) as lines:
         seen = dom0.race("dump", SECONDS, pirq=spare)
     assert seen.rounds and seen.checked
-    answers = interrupts(lines)
-    assert len(answers) == seen.checked, "Xen did not print each answer to its end"
-    shown = [one for one in (each.of(spare) for each in answers) if one is not None]
+    told = answers(lines, seen.checked)
+    shown = [one for one in (each.of(spare) for each in told) if one is not None]
     assert all(one.pending is not True for one in shown), "an event that no interrupt has raised"
     assert all((one.pending is None) == (one.masked is None) for one in shown)
     assert all(one.masked is not False for one in shown), "a mask that nobody has cleared is gone"
     if xen.build.design != "spinlock":  # there, a CPU that delivers an interrupt keeps others out
-        others = [each for answer in answers for each in answer.bound if each.pirq != spare]
+        others = [each for answer in told for each in answer.bound if each.pirq != spare]
         assert all(one.pending is not None for one in others), "no writer, and yet no lock"
     assert dump(xen, dom0).of(spare) is None, "a closed channel is shown"

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.hypervisor.cpu import Cpu
+from harness.verdict import LabError
 
 DUMP_REGISTERS = "d"
 DUMP_INTERRUPTS = "i"
@@ -68,7 +69,7 @@ class Interrupts:
 def interrupts(lines: Iterable[str]) -> list[Interrupts]:
     """Return the answers to ``i`` in ``lines`` of Xen's console, one for each time it was pressed.
 
-    ValueError for a line of an interrupt with a channel in no state that Xen prints.
+    LabError for a line that Xen cannot have printed: the console has lost or mixed letters.
     """
     found: list[Interrupts] = []
     bound: list[BoundInterrupt] = []
@@ -91,7 +92,7 @@ def _channels(irq: int, use: str) -> list[BoundInterrupt]:
     _, _, guests = use.partition(" ")
     named = [_GUEST.fullmatch(guest.strip()) for guest in guests.split(",") if guest]
     if None in named:
-        raise ValueError(f"IRQ {irq} is bound to a channel in no state that Xen prints: {use!r}")
+        raise LabError(f"IRQ {irq} in no state that Xen prints: {use[:80]!r}", where="console")
     return [
         BoundInterrupt(
             irq,
