@@ -59,7 +59,7 @@ def _steps(step: AtomicStep, lock: str, tickets: int) -> Iterator[AtomicStep]:
     elif dict(branch.adds).get(lock) == 1:
         yield from _lock(step, branch, lock, tickets)
     else:
-        yield _unlock(step, branch, f"{lock}_head", tickets)
+        yield _unlock(step, branch, lock, tickets)
 
 
 def _lock(step: AtomicStep, branch: Branch, lock: str, tickets: int) -> Iterator[AtomicStep]:
@@ -100,10 +100,18 @@ def _try(step: AtomicStep, lock: str, tickets: int) -> AtomicStep:
     return replace(step, word=tail, branches=(*draws, replace(refused, when=f"{head} != {tail}")))
 
 
-def _unlock(step: AtomicStep, branch: Branch, head: str, tickets: int) -> AtomicStep:
+def _unlock(step: AtomicStep, branch: Branch, lock: str, tickets: int) -> AtomicStep:
+    head = f"{lock}_head"
     # add_sized(&lock->tickets.head, 1);
+    also = f"({branch.when}) and " if branch.when else ""
+    others = tuple(add for add in branch.adds if add[0] != lock)
     branches = tuple(
-        replace(branch, when=f"{head} == {n}", adds=(), sets=((head, (n + 1) % tickets),))
+        replace(
+            branch,
+            when=f"{also}{head} == {n}",
+            adds=others,
+            sets=((head, (n + 1) % tickets),),
+        )
         for n in range(tickets)
     )
     return replace(step, word=head, branches=branches)
