@@ -173,6 +173,7 @@ static const struct operation {
     {"poll", "raw", do_raw_poll, "timeout", "times", IN_THE_PAST, 1, "took"},
     {"bind_pirq", "raw", probe_bind_pirq, "pirq", "flags", REQUIRED, 0, NULL},
     {"irq_unmask_notify", "raw", probe_irq_unmask_notify, NULL, NULL, 0, 0, NULL},
+    {"dump_irqs", "raw", probe_dump_irqs, NULL, NULL, 0, 0, NULL},
     {"reset", "raw", probe_reset, "owner", NULL, REQUIRED, 0, NULL},
     {"reset_cont", "raw", probe_reset_cont, "owner", NULL, REQUIRED, 0, NULL},
     {"init_control", "raw", probe_init_control, "vcpu", "offset", REQUIRED, 0, NULL},

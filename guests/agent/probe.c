@@ -33,6 +33,12 @@ int probe_irq_unmask_notify(struct actor *a, struct job *job)
     return actor_hypercall(a, HYPERCALL_PHYSDEV_OP, PHYSDEVOP_IRQ_UNMASK_NOTIFY);
 }
 
+int probe_dump_irqs(struct actor *a, struct job *job)
+{
+    (void)job;
+    return raw_debug_key(a, 'i');
+}
+
 static int reset(struct actor *a, uint32_t domain, unsigned command)
 {
     if (domain == DOMID_SELF || (int)domain == own_domid(a))

@@ -13,6 +13,7 @@
 
 int probe_bind_pirq(struct actor *a, struct job *job); /* job->a: pirq, job->b: flags */
 int probe_irq_unmask_notify(struct actor *a, struct job *job);
+int probe_dump_irqs(struct actor *a, struct job *job); /* debug key i */
 
 /* job->a: another domain.  -EPERM for our own. */
 int probe_reset(struct actor *a, struct job *job);

@@ -18,6 +18,12 @@
  *     read the event
  *   Whether Xen unmasks P before or after the close, it finds P pending and delivers the event.
  *   Nobody asks Xen a second time: if the event does not come now, it is "lost".
+ *
+ * dump, in dom0, where nobody else uses the physical interrupt:
+ *     vCPU 0, the writer                            vCPU 1, the reader
+ *     bind to the interrupt: the new port is Q      debug key i: Xen asks each port with an
+ *     close Q                                       interrupt whether it is pending and masked
+ *   Only Xen's console tells what it has seen; "checked" is how often it was asked.
  */
 #include "race_stress.h"
 
@@ -25,6 +31,7 @@
 #include <string.h>
 
 #include "device.h"
+#include "probe.h"
 #include "ticks.h"
 #include "vcpu_worker.h"
 
@@ -37,6 +44,7 @@
 static struct {
     uint32_t port; /* P, in the comment above; 0: not there yet */
     unsigned ms;
+    uint32_t pirq; /* of dump */
     uint64_t random; /* state of the generator */
     uint32_t round_begun; /* of unmask: vCPU 0 counts up, and vCPU 1 does its part of the round */
     uint32_t round_ended; /* vCPU 1 has done it */
@@ -206,6 +214,36 @@ static int close_under_unmask(struct actor *a, struct job *job)
     return error == -ETIME && race.lost ? 0 : error;
 }
 
+static int dump_without_pause(struct actor *a, struct job *job)
+{
+    int error = 0;
+
+    while (!error && !stopped()) {
+        error = probe_dump_irqs(a, job);
+        race.checked++;
+    }
+    return error;
+}
+
+static int bind_under_dump(struct actor *a, struct job *job)
+{
+    uint64_t end = ticks() + ticks_hz() / 1000 * race.ms;
+    int error;
+
+    do {
+        int port;
+        job->a = race.pirq;
+        job->b = 0;
+        port = probe_bind_pirq(a, job);
+        if (port < 0)
+            return port;
+        spin(random_below(PAUSE));
+        error = raw_close(a, (uint32_t)port);
+        race.rounds++;
+    } while (!error && ticks() < end);
+    return error;
+}
+
 static const struct {
     const char *name;
     job_function writer; /* on vCPU 0 */
@@ -213,6 +251,7 @@ static const struct {
 } kinds[] = {
     {"close", close_under_sender, send_without_pause},
     {"unmask", close_under_unmask, unmask_each_round},
+    {"dump", bind_under_dump, dump_without_pause},
 };
 
 static void run_race(struct session *s, size_t kind)
@@ -231,7 +270,7 @@ static void run_race(struct session *s, size_t kind)
             error = worker_wait(1, JOIN_MS, &reader);
         }
         if (!error)
-            error = writer.result;
+            error = writer.result < 0 ? writer.result : reader.result;
     }
     if (error)
         answer(s, -error, "what=%s on=%u", error == -ETIME ? "in-flight" : "race", overdue);
@@ -249,6 +288,7 @@ static void race_command(struct session *s, struct command *c)
 
     memset(&race, 0, sizeof(race));
     race.ms = (unsigned)required(c, "ms", 600000);
+    race.pirq = (uint32_t)optional(c, "pirq", UINT32_MAX, 0);
     race.random = optional(c, "seed", UINT32_MAX, 1) + 0x9e3779b97f4a7c15u;
     while (kind < sizeof(kinds) / sizeof(kinds[0]) && strcmp(kinds[kind].name, name) != 0)
         kind++;

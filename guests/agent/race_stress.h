@@ -8,7 +8,7 @@
 
 #include "session.h"
 
-/* race kind=close|unmask ms=N [seed=S] */
+/* race kind=close|unmask|dump ms=N [seed=S] [pirq=P] */
 bool race_commands(struct session *s, struct command *c);
 
 #endif

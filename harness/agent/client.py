@@ -215,15 +215,18 @@ class AgentClient:
         """Return the domain's CPU counter as it is now, in ticks."""
         return self.connection.ask("ticks").integer("ticks")
 
-    def race(self, kind: str, seconds: float, seed: int = 1) -> RaceCounts:
+    def race(self, kind: str, seconds: float, seed: int = 1, pirq: int = 0) -> RaceCounts:
         """Have two vCPUs race for one channel's lock for so long: vCPU 0 writes, vCPU 1 reads.
 
-        ``kind`` is "close" (vCPU 1 sends while vCPU 0 closes) or "unmask" (vCPU 1 unmasks a
-        pending port while vCPU 0 closes the other end); guests/agent/race_stress.c shows the
+        ``kind`` is "close" (vCPU 1 sends while vCPU 0 closes), "unmask" (vCPU 1 unmasks a
+        pending port while vCPU 0 closes the other end) or "dump" (in dom0: vCPU 1 presses debug
+        key i while vCPU 0 binds ``pirq`` and closes it); guests/agent/race_stress.c shows the
         steps.  Raises OperationInFlight when an operation does not return from Xen, LabError when
         the machine is too slow for a race.
         """
         arguments: dict[str, int | str] = {"kind": kind, "ms": int(seconds * 1000), "seed": seed}
+        if kind == "dump":
+            arguments["pirq"] = pirq
         try:
             answer = self.connection.ask("race", arguments, timeout=seconds + _RACE_TIMEOUT)
         except AgentRefused as error:

@@ -81,6 +81,10 @@ class RawOperations(_Operations):
 
     via = "raw"
 
+    def bind_pirq(self, pirq: int) -> int:
+        """Bind a physical interrupt; return the local port."""
+        return self._value("bind_pirq", pirq=pirq)
+
     def alloc_unbound(self, remote: int = DOMID_SELF, owner: int = DOMID_SELF) -> int:
         """Allocate a port in domain ``owner`` that domain ``remote`` may bind to; return it."""
         return self._value("alloc_unbound", remote=remote, owner=owner)

@@ -6,16 +6,25 @@ lock of event channels, so a Xen that hangs with interrupts on still answers it:
 the console at once, the others when an IPI reaches them (an NMI on x86-64).  The keys that
 run in a tasklet (``0``, ``q``, ``e``) say nothing then, and ``e`` and ``*`` would take the
 stuck lock (seen on Xen 4.17).
+
+``i`` (dump_irqs, xen/arch/x86/irq.c; Arm has none) shows every interrupt, and of those that are
+bound to an event channel whether it is pending and masked.  It tries the channel's lock for that:
+
+    IRQ:   3 vec:38 IO-APIC-edge    status=010 aff:{0}/{0} in-flight=0 d0:  3(-M-)
+    IRQ:   5 vec:40 IO-APIC-level   status=002 aff:{0}/{0} mapped, unbound
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from harness.hypervisor.cpu import Cpu
+from harness.verdict import LabError
 
 DUMP_REGISTERS = "d"
+DUMP_INTERRUPTS = "i"
 ANSWER = re.compile(r"'d' pressed")
 INPUT = re.compile(r"\*\*\* Serial input (?:to|->) (?P<to>\S+)")  # "->": up to 4.11
 SWITCH = b"\x01" * 3  # Ctrl-A three times: the next reader of the console (conswitch=a)
@@ -27,6 +36,75 @@ _REGISTER = re.compile(r"\b(r[a-z0-9]{1,2}|X\d{1,2}|FP|LR|SP):\s*([0-9a-f]{16})"
 _END = re.compile(r"(Xen|Guest) (stack|code)")  # after it come words of memory
 _STACK = re.compile(r"Xen stack trace from (?:sp|rsp)=([0-9a-f]+):")
 _WORDS = re.compile(r"^\s+([0-9a-f]{16}(?: [0-9a-f]{16})*)\s*$")
+_IRQ = re.compile(r"^\s*IRQ:\s*(\d{1,5}) vec:\S+ .*? status=\S+ aff:\S+ (?:Z=\S+\s+)?(?P<use>.+)$")
+_GUEST = re.compile(r"d(\d{1,5}):\s*(\d{1,5})\(([-P?])([-M?])([-M])\)")
+_UNBOUND = "mapped, unbound"
+
+
+@dataclass(frozen=True)
+class BoundInterrupt:
+    """An interrupt that is bound to an event channel of a domain, as ``i`` shows it."""
+
+    irq: int
+    domid: int
+    pirq: int  # the domain's own number of it
+    pending: bool | None  # the channel; None: Xen did not get its lock
+    masked: bool | None
+    held: bool  # the interrupt waits for the domain's EOI
+
+
+@dataclass(frozen=True)
+class Interrupts:
+    """One answer to ``i``."""
+
+    bound: tuple[BoundInterrupt, ...]
+    unbound: frozenset[int]  # mapped to a domain, and bound to no channel
+
+    def of(self, pirq: int, domid: int = 0) -> BoundInterrupt | None:
+        """Return the interrupt that the domain knows as ``pirq``; None if it is not bound."""
+        named = (each for each in self.bound if (each.domid, each.pirq) == (domid, pirq))
+        return next(named, None)
+
+
+def interrupts(lines: Iterable[str]) -> list[Interrupts]:
+    """Return the answers to ``i`` in ``lines`` of Xen's console, one for each time it was pressed.
+
+    LabError for a line that Xen cannot have printed: the console has lost or mixed letters.
+    """
+    found: list[Interrupts] = []
+    bound: list[BoundInterrupt] = []
+    unbound: set[int] = set()
+    for line in lines:
+        if line.startswith("IRQ information:"):
+            bound, unbound = [], set()
+        elif line.startswith("Direct vector information:"):
+            found.append(Interrupts(tuple(bound), frozenset(unbound)))
+        elif shown := _IRQ.match(line):
+            if shown["use"] == _UNBOUND:
+                unbound.add(int(shown[1]))
+            elif shown["use"].startswith("in-flight="):
+                bound += _channels(int(shown[1]), shown["use"])
+    return found
+
+
+def _channels(irq: int, use: str) -> list[BoundInterrupt]:
+    """Return the channels in ``use``: "in-flight=0 d0:  3(-M-),d1: 17(PM-)"."""
+    _, _, guests = use.partition(" ")
+    named = [_GUEST.fullmatch(guest.strip()) for guest in guests.split(",") if guest]
+    if None in named:
+        raise LabError(f"IRQ {irq} in no state that Xen prints: {use[:80]!r}", where="console")
+    return [
+        BoundInterrupt(
+            irq,
+            int(guest[1]),
+            int(guest[2]),
+            None if guest[3] == "?" else guest[3] == "P",
+            None if guest[4] == "?" else guest[4] == "M",
+            guest[5] == "M",
+        )
+        for guest in named
+        if guest is not None
+    ]
 
 
 def registers(lines: Iterable[str]) -> list[Cpu]:

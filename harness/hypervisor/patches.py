@@ -93,7 +93,7 @@ def _hunks(text: str, name: str) -> list[tuple[int, str]]:
     sections = _SECTION.split(text)  # what is before the first file; then name, text, name, text...
     part = dict(zip(sections[1::2], sections[2::2], strict=True)).get(name, "")
     return [
-        (int(new or 1) - int(old or 1), _identity(function))
+        (int(new or 1) - int(old or 1), identity(function))
         for old, new, function in _HUNK.findall(part)
     ]
 
@@ -101,20 +101,20 @@ def _hunks(text: str, name: str) -> list[tuple[int, str]]:
 def function_at(lines: Sequence[str], at: int) -> str:
     """Return the function in which line ``at`` (from 1) is, by git's rule: the last line before it
     that begins like a name; "" if there is none."""
-    heads = (line for line in reversed(lines[: at - 1]) if _is_head(line))
-    return _identity(next(heads, ""))
+    heads = (line for line in reversed(lines[: at - 1]) if is_head(line))
+    return identity(next(heads, ""))
 
 
 def _has(lines: Sequence[str], function: str) -> bool:
-    return any(_is_head(line) and _identity(line) == function for line in lines)
+    return any(is_head(line) and identity(line) == function for line in lines)
 
 
-def _is_head(line: str) -> bool:
+def is_head(line: str) -> bool:
     """Say whether a function begins at ``line``; a declaration does not count."""
     return (line[:1].isalpha() or line[:1] in ("_", "$")) and not line.endswith(";")
 
 
-def _identity(head: str) -> str:
+def identity(head: str) -> str:
     """Return what stays of a function's first line when its arguments or attributes change."""
     named = _NAMED.search(head)
     return named[1] if named else head.strip()

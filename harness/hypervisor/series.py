@@ -43,6 +43,7 @@ class Mail:
     where: str  # that, and which mail of several it is
     subject: str
     content: bytes
+    patch: bytes  # as git reads it: decoded
 
 
 class DoesNotApply(ConfigError):
@@ -98,7 +99,7 @@ def _mails(file: Path) -> list[Mail]:
             where = f"{file}, mail {number} of {len(parts)}" if several else str(file)
             subject, patch = _look(part, folder)
             if patch and subject:
-                found.append(Mail(file, where, subject, part))
+                found.append(Mail(file, where, subject, part, patch))
             elif patch or not (
                 several and (_COVER_LETTER.search(subject) or _ANSWER.match(subject))
             ):

@@ -136,7 +136,7 @@ class OrderRunner:
         outcome, why, avoided = OrderOutcome.WALKED, "", set[int]()
         departure: Departure | None = None
         self._ports.prepare()
-        if self.scenario.interrupt is not None:
+        if not self.scenario.is_raised:
             self._spare.set_line(False)
         try:
             self._start(timeout)

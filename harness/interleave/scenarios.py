@@ -26,6 +26,7 @@ from harness.interleave.threads import (
     bind_pirq,
     close,
     close_peer,
+    dump,
     is_masked,
     new_bound,
     new_unbound,
@@ -34,7 +35,7 @@ from harness.interleave.threads import (
     unmask,
 )
 from harness.model.explore.program import Role, System, Variable
-from harness.model.lock.call_sites import interruptible
+from harness.model.lock.call_sites import after, ending, interruptible
 from harness.model.lock.flavours import MAX_VIRT_CPUS, Site
 from harness.model.lock.lock_functions import TAGS
 from harness.model.lock.locks import LOCKS
@@ -57,6 +58,9 @@ class Scenario:
     # This thread enters Xen's function only when all others stand at the lock: if it ran first,
     # their calls would return before they take the lock.
     arrives_last: int | None = None
+    # Xen's calls of the others wait, after their last step, for something that this thread holds
+    # until its own last step: they can take their last steps only after it.
+    returns_first: int | None = None
     # Comes once, on the first thread's CPU, at any moment; in the orders it is the last thread.
     interrupt: Interrupt | None = None
 
@@ -70,6 +74,12 @@ class Scenario:
     def vcpus(self) -> int:
         """How many vCPUs dom0 needs; a domU has one."""
         return sum(thread.call.domain == DOM0 for thread in self.threads)
+
+    @property
+    def is_raised(self) -> bool:
+        """Whether the spare interrupt's line is raised before the threads start: it must have come
+        before Xen asks whether its port is masked, and not come unasked in other scenarios."""
+        return any(thread.site is Site.MASKED for thread in self.threads)
 
     def vcpu(self, thread: int) -> int:
         """Return the number of the vCPU, in its domain, that makes the call of ``thread``."""
@@ -93,6 +103,11 @@ class Scenario:
         programs = [
             thread.program(design, number, several) for number, thread in enumerate(self.threads)
         ]
+        if self.returns_first is not None:
+            programs = [
+                ending(program, "held") if number == self.returns_first else after(program, "held")
+                for number, program in enumerate(programs)
+            ]
         if self.interrupt is not None:
             programs = [interruptible(programs[0]), *programs[1:], self.interrupt.program(design)]
         roles = tuple(Role(program, 1) for program in programs)
@@ -103,6 +118,8 @@ class Scenario:
             watched.append(Variable("mask", 1))
         if self.interrupt is not None:
             watched.append(Variable("irq"))
+        if self.returns_first is not None:
+            watched.append(Variable("held", 1))
         results = [Variable(f"rc{number}", 0, EINVAL, 0) for number in range(len(self.threads))]
         words = [v for v in lock.variables if several or v.name != "elock"]
         constants = (("W", MAX_VIRT_CPUS[arch.value]),)
@@ -208,6 +225,17 @@ _ALL = (
         masked=True,
         arches=(Arch.X86_64,),
         arrives_last=0,
+    ),
+    Scenario(
+        "dump-bind",
+        "debug key i, which looks at an interrupt's port, while it is being bound",
+        (new_unbound("v"), Call("close", (("port", "v"),))),
+        "v",
+        (bind_pirq("v"), dump()),
+        FREE,
+        arches=(Arch.X86_64,),
+        arrives_last=1,
+        returns_first=1,  # it holds desc->lock, which evtchn_bind_pirq takes again at its end
     ),
     Scenario(
         "bind-interrupt",

@@ -71,6 +71,7 @@ RWLOCK: Labels = {
 }
 SPINLOCK: Labels = {
     "_spin_lock_cb": {Access.RMW: ("take",), Access.LOAD: (TICKET, TICKET)},
+    "evtchn_trylock": {Access.CALL: ("try",)},
     "evtchn_unlock": {Access.CALL: ("leave",)},
 }
 EVENT_LOCK: Labels = {
@@ -84,9 +85,10 @@ _TAKES_LOCK = {
     "evtchn_write_lock": "claim",
     "evtchn_tryread_lock": "read",
     "evtchn_lock": "take",
+    "evtchn_trylock": "try",
     "evtchn_lock_change": "take",
 }
-_FIRST_STEPS = ("claim", "read", "take", "lock")
+_FIRST_STEPS = ("claim", "read", "take", "try", "lock")
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,14 @@ _FUNCTIONS = {
     "poll": ("do_poll", "do_sched_op"),
     "bind_pirq": ("evtchn_bind_pirq", "do_event_channel_op"),
     "irq_unmask_notify": ("pirq_guest_unmask", "do_physdev_op"),
+    "dump_irqs": ("dump_irqs",),
 }
-_WITH_OUTER_FUNCTION = ("close", "bind_interdomain", "alloc_unbound")
+_OUTER_FUNCTIONS = {
+    "close": "evtchn_close",
+    "bind_interdomain": "evtchn_bind_interdomain",
+    "alloc_unbound": "evtchn_alloc_unbound",
+    "dump_irqs": "dump_irqs",
+}
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,12 @@ class Thread:
 
     @property
     def outer_function(self) -> str:
-        """The function of Xen around all of a writer's call; "" for readers.
+        """The function of Xen around all of the call; "" for most readers.
 
         Once it has returned, the call will not take the lock any more.  This is so because nobody
         but the scenario makes such calls.
         """
-        return f"evtchn_{self.call.verb}" if self.call.verb in _WITH_OUTER_FUNCTION else ""
+        return _OUTER_FUNCTIONS.get(self.call.verb, "")
 
     def program(self, design: str, number: int, event_lock: bool) -> Program:
         """Return the thread as a program of the model of lock ``design``, which runs once."""
@@ -251,6 +257,16 @@ def is_masked() -> Thread:
         )
 
     return Thread(Call("irq_unmask_notify"), Site.MASKED, section)
+
+
+def dump() -> Thread:
+    """Debug key i, which looks whether the port under test, with its interrupt, is pending."""
+
+    def section(_: str) -> CriticalSection:
+        look = (Branch("", ""),)
+        return (AtomicStep("look", AccessKind.RMW, "state", look, "dump_irqs: evtchn_is_pending"),)
+
+    return Thread(Call("dump_irqs"), Site.DUMP, section)
 
 
 def bind_pirq(port: str) -> Thread:

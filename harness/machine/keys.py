@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Xen's debug keys over the console: the way to see a server's CPUs, whose memory is closed."""
+"""Xen's debug keys and the console: the way to see a server's CPUs, whose memory is closed, and
+what a key prints that a guest has pressed."""
 
 from __future__ import annotations
 
 import queue
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from harness.hypervisor import debug_keys
 from harness.hypervisor.cpu import Cpu
@@ -32,6 +35,15 @@ def registers(console: Console) -> list[Cpu]:
         finally:
             _turn_to(console, lines, "DOM0")
     return found
+
+
+@contextmanager
+def printed(console: Console) -> Iterator[list[str]]:
+    """Yield a list, which has after the block what Xen has printed in it, line by line."""
+    lines: list[str] = []
+    with console.listen("xen") as heard:
+        yield lines
+        lines += _until_quiet(heard)
 
 
 def _turn_to(console: Console, lines: queue.Queue[str], reader: str) -> None:

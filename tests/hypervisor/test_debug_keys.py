@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What Xen prints when a key is pressed, recorded from a real Xen that hung (poll-leak)."""
+"""What Xen prints when a key is pressed, recorded from a real Xen: d from one that hung
+(poll-leak), i from one whose interrupt 3 was bound and closed without pause."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.hypervisor.debug_keys import ANSWER, registers
+from harness.hypervisor.debug_keys import ANSWER, BoundInterrupt, interrupts, registers
+from harness.verdict import LabError
 
 GOLDEN = Path(__file__).parent / "golden" / "keys"
 
@@ -76,3 +78,43 @@ def test_a_dump_cut_short_tells_of_the_cpus_that_it_has() -> None:
 
 def test_the_answer_is_known() -> None:
     assert ANSWER.search(lines("arm64")[0])
+
+
+def lines_of_i() -> list[str]:
+    text = (GOLDEN / "i-x86_64.log").read_text()
+    return [line.removeprefix("(XEN) ") for line in text.splitlines()]
+
+
+def test_every_interrupt_is_as_xen_has_printed_it() -> None:
+    (seen,) = interrupts(lines_of_i())
+    assert [each.pirq for each in seen.bound] == [1, 3, 8, 9, 12, *range(415, 407, -1)]
+    assert seen.unbound == {5, 6, 7, 10, 11, 13, 14, 15}, "0 and 4 are Xen's own"
+    assert seen.of(9) == BoundInterrupt(9, 0, 9, pending=False, masked=False, held=False)
+    assert seen.of(3) == BoundInterrupt(3, 0, 3, pending=None, masked=None, held=False)
+    assert seen.of(415) == BoundInterrupt(24, 0, 415, pending=False, masked=False, held=False)
+    assert seen.of(5) is None and seen.of(9, domid=1) is None
+
+
+def test_an_interrupt_of_several_domains_with_a_security_label() -> None:
+    line = (
+        "   IRQ:  16 vec:c0 IO-APIC-level   status=010 aff:{0-3,8}/{1} "
+        "Z=system_u:object_r:irq_t  in-flight=1 d0: 16(PMM),d32751:  7(?--)"
+    )
+    (seen,) = interrupts(["IRQ information:", line, "Direct vector information:"])
+    assert seen.bound == (
+        BoundInterrupt(16, 0, 16, pending=True, masked=True, held=True),
+        BoundInterrupt(16, 32751, 7, pending=None, masked=False, held=False),
+    )
+
+
+def test_an_answer_that_was_cut_short_is_none() -> None:
+    text = lines_of_i()
+    assert interrupts(text[:-1]) == []
+    assert len(interrupts(text[:9] + text + text)) == 2, "the first began, and was not ended"
+
+
+@pytest.mark.parametrize("letters", ["(X--)", "(-X-)", "(--?)", "(--", "()"])
+def test_a_state_that_xen_never_prints_is_an_error(letters: str) -> None:
+    text = [line.replace("(??-)", letters) for line in lines_of_i()]
+    with pytest.raises(LabError, match="IRQ 3 in no state that Xen prints"):
+        interrupts(text)

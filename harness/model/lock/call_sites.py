@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from harness.model.explore.program import AtomicStep, Branch, Program, local, on
+from harness.model.explore.program import DONE, AtomicStep, Branch, Program, local, on
 from harness.model.lock.flavours import FLAVOURS, Acquire, Site
 from harness.model.lock.lock_functions import DROPPED_WITHOUT_WRITER, CriticalSection
 from harness.model.lock.locks import LOCKS
@@ -20,6 +20,7 @@ XEN_FUNCTION: dict[Site, str] = {
     Site.SET_PRIORITY: "evtchn_set_priority",
     Site.MASKED: "evtchn_port_is_masked",
     Site.POLL: "evtchn_port_poll",
+    Site.DUMP: "dump_irqs",
 }
 
 
@@ -102,6 +103,27 @@ def interruptible(program: Program) -> Program:
 
     def waits(branch: Branch) -> Branch:
         return replace(branch, when=f"({branch.when}) and irq == 0" if branch.when else "irq == 0")
+
+    return _each_branch(program, waits)
+
+
+def ending(program: Program, held: str) -> Program:
+    """Return ``program``, which runs once, as it releases ``held`` with its last step."""
+
+    def releases(branch: Branch) -> Branch:
+        return replace(branch, adds=(*branch.adds, (held, -1))) if branch.then == DONE else branch
+
+    return _each_branch(program, releases)
+
+
+def after(program: Program, held: str) -> Program:
+    """Return ``program``, which runs once, as it takes its last step only when ``held`` is 0."""
+
+    def waits(branch: Branch) -> Branch:
+        if branch.then != DONE:
+            return branch
+        when = f"({branch.when}) and {held} == 0" if branch.when else f"{held} == 0"
+        return replace(branch, when=when)
 
     return _each_branch(program, waits)
 

@@ -26,6 +26,7 @@ class Site(StrEnum):
     SET_PRIORITY = "set-priority"
     MASKED = "masked"  # evtchn_is_masked, PHYSDEVOP_IRQ_UNMASK_NOTIFY
     POLL = "poll"  # SCHEDOP_poll
+    DUMP = "dump"  # dump_irqs, debug key i
 
 
 class Acquire(Enum):
@@ -53,7 +54,7 @@ def _table(default: Acquire, **others: Acquire) -> dict[Site, Acquire]:
     return {site: named.get(site, default) for site in Site}
 
 
-SPINLOCK = Flavour("spinlock", _table(Acquire.EXCLUSIVE))
+SPINLOCK = Flavour("spinlock", _table(Acquire.EXCLUSIVE, DUMP=Acquire.TRY))
 # In counter-v2 an unmask that meets a writer does nothing.  In counter it tries until it is in,
 # and set_priority uses the event_lock: neither may do nothing.
 COUNTER_V2 = Flavour("counter-v2", _table(Acquire.TRY, WRITER=Acquire.EXCLUSIVE))
@@ -74,6 +75,7 @@ RWLOCK = Flavour(
         VIRQ=Acquire.TRY,
         PIRQ=Acquire.TRY,
         XEN_NOTIFY=Acquire.TRY,
+        DUMP=Acquire.TRY,
     ),
 )
 

@@ -15,6 +15,7 @@ from harness.model.lock.lock_functions import (
     MUTUAL_EXCLUSION,
     CriticalSection,
     Lock,
+    drop,
     first_step,
     splice,
     with_event_lock,
@@ -53,6 +54,14 @@ def _read(name: str, section: CriticalSection, xen: str) -> Program:
     return Program(name, _around(section, xen, "take", "reading"), tags=("reader",))
 
 
+def _tryread(name: str, section: CriticalSection, xen: str) -> Program:
+    take, *rest = _around(section, xen, "try", "reading")
+    # if ( spin_trylock_irqsave(&chn->lock, flags) )
+    refused = drop("lock != 0", "try")
+    steps = (replace(take, name="try", branches=(*take.branches, refused)), *rest)
+    return Program(name, steps, tags=("reader",))
+
+
 SPINLOCK_LOCK = Lock(
     "spinlock",
     (Variable("lock", 0, -1, 3), Variable("elock")),
@@ -63,5 +72,5 @@ SPINLOCK_LOCK = Lock(
     ),
     _write,
     _read,
-    _read,  # nobody tries: a reader waits
+    _tryread,
 )

@@ -54,10 +54,12 @@ def _steps(step: AtomicStep, lock: str, tickets: int) -> Iterator[AtomicStep]:
         yield step
         return
     branch = step.branches[0]
-    if dict(branch.adds).get(lock) == 1:
+    if len(step.branches) > 1:
+        yield _try(step, lock, tickets)
+    elif dict(branch.adds).get(lock) == 1:
         yield from _lock(step, branch, lock, tickets)
     else:
-        yield _unlock(step, branch, f"{lock}_head", tickets)
+        yield _unlock(step, branch, lock, tickets)
 
 
 def _lock(step: AtomicStep, branch: Branch, lock: str, tickets: int) -> Iterator[AtomicStep]:
@@ -78,10 +80,38 @@ def _lock(step: AtomicStep, branch: Branch, lock: str, tickets: int) -> Iterator
         yield replace(step, name=name, kind=AccessKind.LOAD, word=head, branches=served)
 
 
-def _unlock(step: AtomicStep, branch: Branch, head: str, tickets: int) -> AtomicStep:
+def _try(step: AtomicStep, lock: str, tickets: int) -> AtomicStep:
+    """Return the step that draws a ticket if it is served at once, and else gives up."""
+    tail, head = f"{lock}_tail", f"{lock}_head"
+    taken, refused = step.branches
+    # if ( old.tail != old.head )
+    #     return 0;
+    # new.tail++;
+    # if ( cmpxchg(&lock->tickets.head_tail, old.head_tail, new.head_tail) != old.head_tail )
+    draws = tuple(
+        replace(
+            taken,
+            when=f"{head} == {tail} and {tail} == {n}",
+            adds=(),
+            sets=((tail, (n + 1) % tickets),),
+        )
+        for n in range(tickets)
+    )
+    return replace(step, word=tail, branches=(*draws, replace(refused, when=f"{head} != {tail}")))
+
+
+def _unlock(step: AtomicStep, branch: Branch, lock: str, tickets: int) -> AtomicStep:
+    head = f"{lock}_head"
     # add_sized(&lock->tickets.head, 1);
+    also = f"({branch.when}) and " if branch.when else ""
+    others = tuple(add for add in branch.adds if add[0] != lock)
     branches = tuple(
-        replace(branch, when=f"{head} == {n}", adds=(), sets=((head, (n + 1) % tickets),))
+        replace(
+            branch,
+            when=f"{also}{head} == {n}",
+            adds=others,
+            sets=((head, (n + 1) % tickets),),
+        )
         for n in range(tickets)
     )
     return replace(step, word=head, branches=branches)
