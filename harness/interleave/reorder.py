@@ -63,6 +63,7 @@ SEND_ALLOC = Scenario(
 _FIRST, _SECOND = 0, 1  # the scenarios' threads; each has the CPU of its number
 _MOST_INSTRUCTIONS = 2000  # of a critical section
 _MOST_PORTS = 4096  # to fill buckets with
+_MEET_SECONDS = 20.0
 _CRASH_SECONDS = 20.0  # until Xen has printed why it dies
 _LOOK_SECONDS = 0.2
 _BUCKET, _POINTER = 64, 8  # channels of a bucket; bytes
@@ -106,8 +107,8 @@ class Forcer:
     def force(self) -> Forced:
         """Force the order once.  The machine runs before and after.
 
-        If Xen has crashed, the machine is restored.  Stuck if the CPUs did not come together or
-        one of them went another way; LabError if the machine is lost.
+        It is restored if Xen has crashed or has got a new bucket.  Stuck if the CPUs did not come
+        together or one of them went another way; LabError if the machine is lost.
         """
         began, evidence, shows = time.monotonic(), None, ""
         self._aimed = self._aimed or aim(self.debugged, self.scenario, False)
@@ -118,13 +119,18 @@ class Forcer:
                 self._late = self._late or section.in_order()
                 evidence = section.leave_early(*self._late)
             else:
-                _publish(cpus, self.reordering)
+                try:
+                    _publish(cpus, self.reordering)
+                finally:
+                    self._restore()
         except HypervisorError as seen:
-            self._aimed = None
-            self.debugged.live.restore(self.debugged.stub.halted())
             shows, evidence = seen.what, seen.evidence
         seconds = time.monotonic() - began
         return Forced(seconds, shows or _told(evidence), tuple(cpus.steps), evidence)
+
+    def _restore(self) -> None:
+        self._aimed = None
+        self.debugged.live.restore(self.debugged.stub.halted())
 
 
 def _told(evidence: Departure | None) -> str:
@@ -209,6 +215,10 @@ class _Cpus:
             for address in places:
                 stub.remove(address)
 
+    def stand(self, cpu: int, address: int) -> None:
+        """Let ``cpu`` alone run until it stands at ``address``."""
+        self.meet({cpu: (address, _anyhow)}, alone=True)
+
     @contextmanager
     def started(self) -> Iterator[None]:
         """Start both calls, and halt the machine; in the end, let it run and close the ports."""
@@ -232,6 +242,10 @@ class _Cpus:
         if None in results:
             raise LabError(f"a call of {self.scenario.name} does not return: {results}")
         self.ports.close()
+
+
+def _anyhow(_: _Registers) -> bool:
+    return True
 
 
 # -- a reader that leaves before its last access ---------------------------------------------
@@ -274,7 +288,7 @@ class _Section:
         """
         cpus, target = self._cpus, self._target
         with self._at_the_lock() as (_, writer):
-            cpus.meet({_FIRST: (late, lambda _: True)}, alone=True)
+            cpus.stand(_FIRST, late)
             instruction = cpus.executed(target.registers(_FIRST)).instruction
             self._put(self._word() + change)
             cpus.note(
@@ -335,51 +349,58 @@ class _Section:
 def _publish(cpus: _Cpus, reordering: Reordering) -> None:
     """Let the second CPU allocate a port's bucket and the first one send to the port: it sees that
     the port is valid, and misses the bucket.  Raise what Xen dies of."""
-    target = cpus.target
+    target, late = cpus.target, reordering.moved is Moved.STORE_LATE
     port = _next_bucket(cpus)
     cpus.ports.numbers["p"] = port
 
     def is_port(registers: _Registers) -> bool:
         return registers["x1"] & 0xFFFFFFFF == port  # the functions' second argument
 
+    allocates = cpus.symbols["evtchn_allocate_port"].address, is_port  # asked for every port
     starts = {
         _FIRST: (cpus.symbols["evtchn_send"].address, is_port),
-        _SECOND: (cpus.symbols["evtchn_allocate_port"].address, is_port),
+        _SECOND: (reordering.address, _anyhow) if late else allocates,
     }
     with cpus.started():
-        cpus.meet(starts, alone=False, seconds=ARRIVE_SECONDS)
-        target.enter_lock_functions({})  # stop before the return to the guest
-        target.reader = _SECOND
-        cell = cpus.memory.bucket(port)
-        old = target.read(cell, _POINTER)
-        if reordering.moved is Moved.STORE_LATE:
-            _stand(cpus, _SECOND, reordering.passes)
-            cpus.step(_SECOND)
-            new = target.read(cell, _POINTER)
-            target.write(cell, old)
-            cpus.note(
-                _SECOND, f"writes {reordering.flag} (port {port} is valid), not yet the bucket"
-            )
+        cpus.meet(starts, alone=False, seconds=_MEET_SECONDS)
+        target.watch_returns()
+        if late:
+            _store_late(cpus, reordering)
         else:
-            _stand(cpus, _FIRST, reordering.passes)
-            target.advance(_SECOND)
-            cpus.note(_SECOND, f"writes the bucket, then {reordering.flag}: port {port} is valid")
-            _stand(cpus, _FIRST, reordering.address)
-            if cpus.executed(target.registers(_FIRST)).memory != cell:
-                raise Stuck(f"CPU0 does not read the bucket of port {port}")
-            target.reader = _FIRST
-            new = target.read(cell, _POINTER)
-            target.write(cell, old)
-            cpus.step(_FIRST)
-            target.write(cell, new)
-            cpus.note(_FIRST, f"has read the bucket before it read {reordering.flag}: none")
-        _run_into(cpus)
-        if reordering.moved is Moved.STORE_LATE:
-            target.write(cell, new)
+            _load_early(cpus, reordering, cpus.memory.group(port))
 
 
-def _stand(cpus: _Cpus, cpu: int, address: int) -> None:
-    cpus.meet({cpu: (address, lambda _: True)}, alone=True)
+def _store_late(cpus: _Cpus, reordering: Reordering) -> None:
+    target = cpus.target
+    target.reader = _SECOND
+    cell = cpus.executed(target.registers(_SECOND)).memory
+    assert cell is not None
+    old = target.read(cell, _POINTER)
+    cpus.stand(_SECOND, reordering.passes)
+    cpus.step(_SECOND)
+    new = target.read(cell, _POINTER)
+    target.write(cell, old)
+    cpus.note(_SECOND, f"has written {reordering.flag}, what it wrote before is not there yet")
+    _run_into(cpus)
+    target.write(cell, new)
+
+
+def _load_early(cpus: _Cpus, reordering: Reordering, cell: int) -> None:
+    target = cpus.target
+    cpus.stand(_FIRST, reordering.passes)
+    target.reader = _FIRST
+    old = target.read(cell, _POINTER)
+    target.advance(_SECOND)
+    cpus.note(_SECOND, f"writes the data, then {reordering.flag}, and returns to the guest")
+    cpus.stand(_FIRST, reordering.address)
+    if cpus.executed(target.registers(_FIRST)).memory != cell:
+        raise Stuck(f"CPU0 does not read {cell:#x} at {reordering.address:#x}")
+    new = target.read(cell, _POINTER)
+    target.write(cell, old)
+    cpus.step(_FIRST)
+    target.write(cell, new)
+    cpus.note(_FIRST, f"has read the data before it read {reordering.flag}")
+    _run_into(cpus)
 
 
 def _next_bucket(cpus: _Cpus) -> int:

@@ -80,13 +80,13 @@ class ChannelMemory:
     def _channel(self, port: int) -> int:
         if port < _BUCKET:
             return self._pointer(self._member("evtchn")) + port * _CHANNEL
-        return self._pointer(self.bucket(port)) + port % _BUCKET * _CHANNEL
+        bucket = port // _BUCKET % _GROUP
+        buckets = self._pointer(self.group(port))
+        return self._pointer(buckets + bucket * _POINTER) + port % _BUCKET * _CHANNEL
 
-    def bucket(self, port: int) -> int:
-        """Return the address of the pointer to the bucket of ``port``, which is at least 64."""
-        group, bucket = divmod(port // _BUCKET, _GROUP)
-        buckets = self._pointer(self._member("evtchn_group") + group * _POINTER)
-        return buckets + bucket * _POINTER
+    def group(self, port: int) -> int:
+        """Return the address of the pointer to the group of buckets of ``port``."""
+        return self._member("evtchn_group") + port // _BUCKET // _GROUP * _POINTER
 
     def valid_ports(self) -> int:
         """Return the domain's ``valid_evtchns``: ports below it have a ``struct evtchn``."""
