@@ -23,6 +23,9 @@ class Departure:
     model: str  # what the model has there
     trace: tuple[str, ...]
     before: bool = False  # of "order": the barrier is missing before the step, not after it
+    # Of publication: the access before ``address`` in the program, which the machine may make
+    # behind it.  0: it is a call, or the program itself has the wrong order.
+    first: int = 0
 
 
 @dataclass(frozen=True)

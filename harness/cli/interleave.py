@@ -255,6 +255,32 @@ def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
     return exit_code(Verdict(document["verdict"]))
 
 
+@command.command("reorder")
+@takes(XenOptions, "xen")
+@_times(20, "How many times each order is forced.")
+@host_option("Run on this host, which is arm64 under QEMU.", default="qemu-arm64")
+@option("lab")
+@option("out")
+@json_option
+def reorder(xen: XenOptions, as_json: bool, **options: Any) -> int:
+    """Make Xen on arm64 take the orders that Armv8 allows and its machine code leaves open.
+
+    They are the traces of `model binary`.  Where barriers are, there are none, and nothing is
+    booted.  Exit code 1: an order showed in what Xen then did.
+    """
+    from harness.interleave.reorder_run import machine_of, run_reorder
+
+    host = find_host(load_lab(options["lab"]), options["host"])
+    bare = machine_of(host) if isinstance(host, QemuHost) else host
+    plan = _plan(bare, open_hypervisor(xen), options["out"])
+    document = run_reorder(plan, options["repeat"])
+    if as_json:
+        print_json(document)
+    else:
+        _print_reorder(document)
+    return exit_code(document["verdict"])
+
+
 @command.command("suggest")
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @json_option
@@ -299,6 +325,18 @@ def suggest(run: Path, as_json: bool) -> int:
     if not found:
         echo("no scenario makes two calls that overlapped in a failure of this run")
     return 0
+
+
+def _print_reorder(document: dict[str, Any]) -> None:
+    if not document["left_open"]:
+        echo(f"the machine code leaves no such order open ({document['binary']}): nothing to force")
+    for what in document["without_scenario"]:
+        echo(f"no scenario yet for {what}")
+    for part in document["scenarios"]:
+        echo(f"{part['verdict']}  {part['scenario']}: {part['moved']}: {part['what']}")
+        echo(f"      {part['shown']} of {part['tried']}: {part['message'] or 'nothing was seen'}")
+        for step in part["steps"]:
+            echo(f"      {step}")
 
 
 def _plan(bare: Host, xen: Hypervisor, out: Path | None) -> Plan:

@@ -140,9 +140,24 @@ def _symbols(live: Session) -> pathlib.Path:
 
 
 def _runner(debugged: DebuggedMachine, scenario: Scenario) -> OrderRunner:
-    live, stub, host = debugged.live, debugged.stub, debugged.qemu.host
+    live, host = debugged.live, debugged.qemu.host
     system = scenario.system(live.build.design, live.host.arch)
     several = any(variable.name == "elock" for variable in system.variables)
+    target, memory = aim(debugged, scenario, several)
+    vcpus = host.cpus - host.domus * host.domu_vcpus
+    return OrderRunner(
+        scenario, system, target, memory, live.agents, vcpus, _spare(debugged.qemu, scenario)
+    )
+
+
+def aim(
+    debugged: DebuggedMachine, scenario: Scenario, several: bool
+) -> tuple[Target, ChannelMemory]:
+    """Return the machine as ``scenario`` needs it, and its channels in memory; the machine runs.
+
+    ``several``: the CPUs stop at the event_lock as well.
+    """
+    live, stub, host = debugged.live, debugged.stub, debugged.qemu.host
     points = {word: p for word, p in debugged.points.items() if several or word != "elock"}
     syms, arch = _symbols(live), live.host.arch
     callers = {name for thread in scenario.threads for name in thread.functions}
@@ -159,10 +174,7 @@ def _runner(debugged: DebuggedMachine, scenario: Scenario) -> OrderRunner:
     domid = live.agents[scenario.owner(scenario.lock)].domid
     memory = ChannelMemory(syms, live.build.design, target.read, target.write, domid)
     stub.go()
-    vcpus = host.cpus - host.domus * host.domu_vcpus
-    return OrderRunner(
-        scenario, system, target, memory, live.agents, vcpus, _spare(debugged.qemu, scenario)
-    )
+    return target, memory
 
 
 def _spare(machine: QemuMachine, scenario: Scenario) -> SpareInterrupt:

@@ -125,6 +125,10 @@ class Target:
         for address in (*self._inner, self._exit):
             self._insert(address)
 
+    def watch_returns(self) -> None:
+        """Stop before the return to the guest.  The machine must be halted."""
+        self._insert(self._exit)
+
     def unwatch(self) -> None:
         """Remove every stop point.  The machine must be halted."""
         for address in tuple(self._set):

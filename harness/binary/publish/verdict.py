@@ -174,8 +174,10 @@ class _Function:
         late = (f"{told['data']}: too late",) if writes else ()
         trace = (*lines(example, writes, told, names), *late)
         line, code, step = self.text.line(address), self._code(address), self.row.flag_name
+        wrong_as_written = writes and pair.flag_first
+        before = pair.first.address if pair.first is not None and not wrong_as_written else 0
         self.found.departures.append(
-            Departure("order", address, code, line, step, binary, model, trace)
+            Departure("order", address, code, line, step, binary, model, trace, first=before)
         )
 
     def _words(self, pair: Pair, writes: bool) -> tuple[str, str]:

@@ -1,0 +1,433 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Makes an unmodified Xen on arm64 take an order that Armv8 allows and QEMU's TCG never takes.
+
+TCG executes one instruction after the other, and all CPUs see each at once.  But while CPUs are
+halted, the debugger can give memory the value that another CPU would find there:
+
+- A read-modify-write done early: the word gets its new value before the CPU's last access, and its
+  old one again just before the CPU executes the instruction itself.
+- A store done late: the other CPU finds the old value, until it has gone on.
+- A load satisfied early: the load alone finds the value from before the other CPU's store.
+
+One CPU runs at a time, and no instruction of Xen is changed or left out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from capstone import arm64_const
+
+from harness.evidence import Departure, Difference, Evidence
+from harness.hypervisor.code import code
+from harness.hypervisor.symbols import symbols
+from harness.interleave.force_orders import DebuggedMachine, aim
+from harness.interleave.ports import ScenarioPorts
+from harness.interleave.reorderings import Executed, Moved, Reordering, may_be_late
+from harness.interleave.scenarios import Scenario
+from harness.interleave.target import ARRIVE_SECONDS, STEP_SECONDS, Place, Stuck, Target
+from harness.interleave.threads import (
+    DOM0,
+    INTERDOMAIN,
+    UNBOUND,
+    Call,
+    alloc,
+    close,
+    new_bound,
+    new_unbound,
+    poll,
+    send,
+)
+from harness.interleave.xen_memory import ChannelMemory
+from harness.verdict import HypervisorError, LabError
+
+POLL_CLOSE = Scenario(
+    "poll-close",
+    "a poll of a port with a pending event that is being closed",
+    (new_unbound("p"), new_bound("p", "q"), Call("send", (("port", "q"),))),
+    "p",
+    (poll("p"), close("p")),
+    INTERDOMAIN,
+)
+SEND_ALLOC = Scenario(
+    "send-alloc",
+    "a send on the first port of a bucket that is being allocated",
+    (),
+    "p",
+    (send("p"), alloc("p")),
+    UNBOUND,
+)
+_FIRST, _SECOND = 0, 1  # the scenarios' threads; each has the CPU of its number
+_MOST_INSTRUCTIONS = 2000  # of a critical section
+_MOST_PORTS = 4096  # to fill buckets with
+_MEET_SECONDS = 20.0
+_CRASH_SECONDS = 20.0  # until Xen has printed why it dies
+_LOOK_SECONDS = 0.2
+_BUCKET, _POINTER = 64, 8  # channels of a bucket; bytes
+_OWN_STACK = (arm64_const.ARM64_REG_SP, arm64_const.ARM64_REG_X29)
+
+_Registers = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Forced:
+    """One forced order, and what it showed."""
+
+    seconds: float
+    shows: str  # "" if nothing was seen
+    steps: tuple[str, ...]  # who did what
+    evidence: Evidence | None = None
+
+
+def scenario_of(reordering: Reordering) -> Scenario | None:
+    """Return the scenario in which ``reordering`` shows; None if there is none yet."""
+    match reordering.moved, reordering.flag:
+        case Moved.LEAVE_EARLY, _:
+            return POLL_CLOSE
+        case Moved.STORE_LATE, "valid_evtchns":
+            return SEND_ALLOC
+        case Moved.LOAD_EARLY, "valid_evtchns" if reordering.function == "evtchn_send":
+            return SEND_ALLOC
+    return None
+
+
+@dataclass
+class Forcer:
+    """Forces one reordering on one machine, again and again."""
+
+    debugged: DebuggedMachine
+    reordering: Reordering
+    scenario: Scenario
+    _aimed: tuple[Target, ChannelMemory] | None = None
+    _late: tuple[int, int] | None = None  # what _Section.in_order returns
+
+    def force(self) -> Forced:
+        """Force the order once.  The machine runs before and after.
+
+        It is restored if Xen has crashed or has got a new bucket.  Stuck if the CPUs did not come
+        together or one of them went another way; LabError if the machine is lost.
+        """
+        began, evidence, shows = time.monotonic(), None, ""
+        self._aimed = self._aimed or aim(self.debugged, self.scenario, False)
+        cpus = _Cpus(self.debugged, *self._aimed, self.scenario)
+        try:
+            if self.reordering.moved is Moved.LEAVE_EARLY:
+                section = _Section(cpus)
+                self._late = self._late or section.in_order()
+                evidence = section.leave_early(*self._late)
+            else:
+                try:
+                    _publish(cpus, self.reordering)
+                finally:
+                    self._restore()
+        except HypervisorError as seen:
+            shows, evidence = seen.what, seen.evidence
+        seconds = time.monotonic() - began
+        return Forced(seconds, shows or _told(evidence), tuple(cpus.steps), evidence)
+
+    def _restore(self) -> None:
+        self._aimed = None
+        self.debugged.live.restore(self.debugged.stub.halted())
+
+
+def _told(evidence: Departure | None) -> str:
+    if evidence is None:
+        return ""
+    (one,) = evidence.differences
+    return (
+        f"lost event: dom0's vCPU 0 goes to sleep in its poll of port {one.seen}, where an event "
+        f"was pending until the port was closed"
+    )
+
+
+@dataclass
+class _Cpus:
+    """The machine's CPUs, one of which runs at a time."""
+
+    debugged: DebuggedMachine
+    target: Target
+    memory: ChannelMemory
+    scenario: Scenario
+    steps: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.ports = ScenarioPorts(self.scenario, self.debugged.live.agents, 0)
+        syms = self.debugged.live.build.syms
+        self.symbols = symbols(syms)
+        self._code = code(syms, self.debugged.live.host.arch)
+
+    def note(self, cpu: int, what: str) -> None:
+        self.steps.append(f"CPU{cpu}: {what}")
+
+    def executed(self, registers: _Registers) -> Executed:
+        """Return the instruction that a CPU with ``registers`` is about to execute."""
+        pc = registers["pc"]
+        (instruction,) = self._code.instructions(pc, pc + 4)
+        memory = None
+        for operand in instruction.operands:
+            if operand.type == arm64_const.ARM64_OP_MEM and operand.mem.base not in _OWN_STACK:
+                name = instruction.reg_name(operand.mem.base)
+                memory = registers.get("x30" if name == "lr" else name, 0) + operand.mem.disp
+                if operand.mem.index:
+                    index = instruction.reg_name(operand.mem.index)
+                    memory += registers.get(f"x{index[1:]}", 0) << operand.shift.value
+        return Executed(instruction, memory)
+
+    def step(self, cpu: int) -> None:
+        """Let ``cpu`` execute one instruction."""
+        before = self.target.pc(cpu)
+        for _ in range(3):  # one step in some thousands executes nothing
+            self.debugged.stub.step(cpu)
+            if self.target.pc(cpu) != before:
+                return
+        raise Stuck(f"CPU{cpu} does not leave {self.target.describe(cpu)}")
+
+    def meet(
+        self,
+        wanted: Mapping[int, tuple[int, Callable[[_Registers], bool]]],
+        alone: bool,
+        seconds: float = STEP_SECONDS,
+    ) -> None:
+        """Let the machine run until each CPU of ``wanted`` stands at its address, and what goes
+        with it holds; a CPU that is there stays halted.  ``alone``: nobody else runs."""
+        stub, deadline = self.debugged.stub, time.monotonic() + seconds
+        places = {address for address, _ in wanted.values()}
+        for address in places:
+            stub.insert(address)
+        missing = set(wanted)
+        try:
+            while missing:
+                stub.go_only(missing if alone else {0, 1} - (set(wanted) - missing))
+                stop = stub.wait(max(0.0, deadline - time.monotonic()))
+                if stop is None:
+                    stub.halt()
+                    raise Stuck(f"CPUs {sorted(missing)} did not come to their place")
+                registers = self.target.registers(stop.cpu)
+                address, holds = wanted.get(stop.cpu, (0, bool))
+                if stop.cpu in missing and registers["pc"] == address and holds(registers):
+                    missing.discard(stop.cpu)
+                else:
+                    self.debugged.stub.step(stop.cpu)
+        finally:
+            for address in places:
+                stub.remove(address)
+
+    def stand(self, cpu: int, address: int) -> None:
+        """Let ``cpu`` alone run until it stands at ``address``."""
+        self.meet({cpu: (address, _anyhow)}, alone=True)
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """Start both calls, and halt the machine; in the end, let it run and close the ports."""
+        self.debugged.stub.halt()
+        try:
+            self.ports.start(DOM0)
+            yield
+        except HypervisorError:
+            raise
+        except LabError:
+            self._finish()
+            raise
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.target.unwatch()
+        self.debugged.stub.go()
+        self.ports.collect_started()
+        results = self.ports.join()
+        if None in results:
+            raise LabError(f"a call of {self.scenario.name} does not return: {results}")
+        self.ports.close()
+
+
+def _anyhow(_: _Registers) -> bool:
+    return True
+
+
+# -- a reader that leaves before its last access ---------------------------------------------
+
+
+class _Section:
+    """The first CPU reads under the lock, the second one wants to write."""
+
+    def __init__(self, cpus: _Cpus) -> None:
+        self._cpus, self._target, self._memory = cpus, cpus.target, cpus.memory
+
+    def in_order(self) -> tuple[int, int]:
+        """Let the reader go through its section, in the order of its program.
+
+        Return the address of the last access that may come behind its leave, and what leaving adds
+        to the lock word.  LabError if there is no such access, or the event is lost all the same.
+        """
+        with self._at_the_lock() as (place, _):
+            executed = []
+            while (found := self._target.place(_FIRST)) is None or found.label != "leave":
+                executed.append(self._cpus.executed(self._target.registers(_FIRST)))
+                self._cpus.step(_FIRST)
+                if len(executed) > _MOST_INSTRUCTIONS:
+                    raise Stuck(f"CPU0 does not leave the section that it entered at {place.where}")
+            before = self._word()
+            self._target.make_access(_FIRST, found)
+            change = self._word() - before
+            late = may_be_late(executed, self._lock)
+            self._to_guest(_FIRST)
+            if self._memory.polled_port(0):
+                raise LabError("the poll sleeps though nothing is out of order")
+            if late is None:
+                raise LabError("no access of the poll's section may come behind its leave")
+            return executed[late].instruction.address, change
+
+    def leave_early(self, late: int, change: int) -> Departure | None:
+        """Let the reader leave before its access at ``late``, and the writer run meanwhile.
+
+        Return what differs from every order of whole sections; None if nothing does.
+        """
+        cpus, target = self._cpus, self._target
+        with self._at_the_lock() as (_, writer):
+            cpus.stand(_FIRST, late)
+            instruction = cpus.executed(target.registers(_FIRST)).instruction
+            self._put(self._word() + change)
+            cpus.note(
+                _FIRST, f"leaves, before {late:#x} {instruction.mnemonic} {instruction.op_str}"
+            )
+            while writer.point is not None:
+                target.make_access(_SECOND, writer)
+                writer = target.advance(_SECOND)
+            cpus.note(_SECOND, "takes the lock, closes the port, and returns to the guest")
+            cpus.step(_FIRST)
+            cpus.note(_FIRST, f"makes its access at {late:#x}")
+            leave = target.advance(_FIRST)
+            if leave.label != "leave":
+                raise Stuck(f"CPU0 went another way, to {leave.where}")
+            self._put(self._word() - change)
+            target.make_access(_FIRST, leave)
+            self._to_guest(_FIRST)
+            port = self._memory.polled_port(0)
+            cpus.note(_FIRST, f"is about to sleep: poll_evtchn = {port}" if port else "returns")
+        if not port:
+            return None
+        return Departure(differences=(Difference(name="poll_evtchn", seen=port, expected=0),))
+
+    @contextmanager
+    def _at_the_lock(self) -> Iterator[tuple[Place, Place]]:
+        """Start the calls, and bring both CPUs before their first access of the lock."""
+        ports, target = self._cpus.ports, self._target
+        ports.prepare()
+        port = ports.numbers["p"]
+        if not self._memory.knows(port):
+            target.reader = target.halt_in_xen()
+            words = self._memory.words(port)
+            self._cpus.debugged.stub.go()
+        words = self._memory.words(port)
+        (self._lock,) = (at for name, at in words.addresses.items() if name in ("L", "cnts"))
+        with self._cpus.started():
+            target.watch(words)
+            closing = {_SECOND: self._cpus.scenario.threads[_SECOND].outer_function}
+            places = target.arrive((_FIRST, _SECOND), (), closing, None, ARRIVE_SECONDS)
+            places = target.enter_lock_functions(places)
+            target.reader = _FIRST
+            yield places[_FIRST], places[_SECOND]
+
+    def _to_guest(self, cpu: int) -> None:
+        while self._target.advance(cpu).point is not None:
+            self._cpus.step(cpu)
+
+    def _word(self) -> int:
+        return int.from_bytes(self._target.read(self._lock, 4), "little")
+
+    def _put(self, word: int) -> None:
+        self._target.write(self._lock, (word & 0xFFFFFFFF).to_bytes(4, "little"))
+
+
+# -- data behind the flag that publishes it --------------------------------------------------
+
+
+def _publish(cpus: _Cpus, reordering: Reordering) -> None:
+    """Let the second CPU allocate a port's bucket and the first one send to the port: it sees that
+    the port is valid, and misses the bucket.  Raise what Xen dies of."""
+    target, late = cpus.target, reordering.moved is Moved.STORE_LATE
+    port = _next_bucket(cpus)
+    cpus.ports.numbers["p"] = port
+
+    def is_port(registers: _Registers) -> bool:
+        return registers["x1"] & 0xFFFFFFFF == port  # the functions' second argument
+
+    allocates = cpus.symbols["evtchn_allocate_port"].address, is_port  # asked for every port
+    starts = {
+        _FIRST: (cpus.symbols["evtchn_send"].address, is_port),
+        _SECOND: (reordering.address, _anyhow) if late else allocates,
+    }
+    with cpus.started():
+        cpus.meet(starts, alone=False, seconds=_MEET_SECONDS)
+        target.watch_returns()
+        if late:
+            _store_late(cpus, reordering)
+        else:
+            _load_early(cpus, reordering, cpus.memory.group(port))
+
+
+def _store_late(cpus: _Cpus, reordering: Reordering) -> None:
+    target = cpus.target
+    target.reader = _SECOND
+    cell = cpus.executed(target.registers(_SECOND)).memory
+    assert cell is not None
+    old = target.read(cell, _POINTER)
+    cpus.stand(_SECOND, reordering.passes)
+    cpus.step(_SECOND)
+    new = target.read(cell, _POINTER)
+    target.write(cell, old)
+    cpus.note(_SECOND, f"has written {reordering.flag}, what it wrote before is not there yet")
+    _run_into(cpus)
+    target.write(cell, new)
+
+
+def _load_early(cpus: _Cpus, reordering: Reordering, cell: int) -> None:
+    target = cpus.target
+    cpus.stand(_FIRST, reordering.passes)
+    target.reader = _FIRST
+    old = target.read(cell, _POINTER)
+    target.advance(_SECOND)
+    cpus.note(_SECOND, f"writes the data, then {reordering.flag}, and returns to the guest")
+    cpus.stand(_FIRST, reordering.address)
+    if cpus.executed(target.registers(_FIRST)).memory != cell:
+        raise Stuck(f"CPU0 does not read {cell:#x} at {reordering.address:#x}")
+    new = target.read(cell, _POINTER)
+    target.write(cell, old)
+    cpus.step(_FIRST)
+    target.write(cell, new)
+    cpus.note(_FIRST, f"has read the data before it read {reordering.flag}")
+    _run_into(cpus)
+
+
+def _next_bucket(cpus: _Cpus) -> int:
+    """Allocate ports until the next one is the first of a new bucket; return that."""
+    target, stub = cpus.target, cpus.debugged.stub
+    target.reader = target.halt_in_xen()
+    valid = cpus.memory.valid_ports()
+    stub.go()
+    raw = cpus.debugged.live.agents[DOM0].raw
+    for _ in range(_MOST_PORTS):  # Xen gives the lowest free one
+        port = raw.alloc_unbound()
+        if port >= valid:
+            valid += _BUCKET
+        if port == valid - 1:
+            return valid
+    raise LabError(f"{_MOST_PORTS} ports of dom0 fill no bucket")
+
+
+def _run_into(cpus: _Cpus) -> None:
+    """Let the first CPU run alone until it is back in the guest; raise what Xen dies of."""
+    stub, deadline = cpus.debugged.stub, time.monotonic() + _CRASH_SECONDS
+    stub.go_only([_FIRST])
+    while time.monotonic() < deadline:
+        stop = stub.wait(_LOOK_SECONDS)
+        if stop is not None:
+            cpus.note(_FIRST, "is back in the guest")
+            return
+        cpus.debugged.live.check()
+    stub.halt()
+    raise Stuck(f"CPU0 is in {cpus.target.describe(_FIRST)}")

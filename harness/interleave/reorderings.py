@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Orders that Armv8 allows and the compiler left open: the traces that ``model binary`` found.
+
+Where a barrier is, the binary's verdict has no trace, and there is nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import capstone
+
+from harness.binary.findings import Departure, Refinement
+from harness.binary.judge import Judged
+from harness.binary.publish.rows import PUBLICATIONS
+from harness.binary.publish.verdict import Publishing
+
+READ_UNLOCKS = ("evtchn_read_unlock", "_read_unlock")
+
+
+class Moved(StrEnum):
+    """What a CPU does in another order than its program has it."""
+
+    LEAVE_EARLY = "a read-modify-write done early"  # a reader leaves before its last access
+    STORE_LATE = "a store done late"
+    LOAD_EARLY = "a load satisfied early"
+
+
+@dataclass(frozen=True)
+class Reordering:
+    """One access that may be made before, or behind, another one of its CPU."""
+
+    moved: Moved
+    function: str  # of Xen, that makes the access: out of line
+    flag: str  # what publishes the data; "" of a lock function
+    address: int  # of the instruction that is moved
+    passes: int  # of the one that it passes; 0 if that is a call, or depends on the way there
+    what: str  # for people
+    trace: tuple[str, ...]
+
+
+def reorderings(judged: Judged) -> tuple[Reordering, ...]:
+    """Return what the machine code that was ``judged`` leaves open.
+
+    Of a lock's read side only what the exploration found harm in, for that is the trace.
+    """
+    harmful = any(proof.counterexamples for proof in judged.proofs)
+    return tuple(
+        _reordering(copy, departure, moved)
+        for copy in judged.functions
+        for departure in copy.departures
+        if (moved := _moved(copy, departure)) is not None
+        and (harmful or isinstance(copy, Publishing))
+    )
+
+
+def _moved(copy: Refinement, departure: Departure) -> Moved | None:
+    if departure.kind != "order":
+        return None
+    if not isinstance(copy, Publishing):
+        early = copy.function in READ_UNLOCKS and departure.step == "leave" and departure.before
+        return Moved.LEAVE_EARLY if early else None
+    if copy.function not in {name for row in PUBLICATIONS for name in row.writers}:
+        return Moved.LOAD_EARLY
+    return Moved.STORE_LATE if departure.first else None  # else the program has it so
+
+
+def _reordering(copy: Refinement, departure: Departure, moved: Moved) -> Reordering:
+    address, passes = departure.address, departure.first
+    if moved is Moved.STORE_LATE:  # the departure is told at the second access, the late one first
+        address, passes = passes, address
+    return Reordering(
+        moved,
+        copy.caller,
+        copy.flag if isinstance(copy, Publishing) else "",
+        address,
+        passes,
+        f"{copy.caller} at {departure.address:#x} {departure.instruction} ({departure.line}): "
+        f"{departure.binary}",
+        departure.trace,
+    )
+
+
+# -- which access a reader may make behind its leave -----------------------------------------
+
+
+@dataclass(frozen=True)
+class Executed:
+    """An instruction that a CPU has executed, and the address of the memory that it accessed."""
+
+    instruction: capstone.CsInsn
+    memory: int | None  # None: it accesses none, or its own stack
+
+
+_BARRIERS = ("dmb", "dsb", "isb")
+_ORDERED = ("ldar", "ldapr", "stlr", "ldx", "ldax", "stx", "stlx", "cas", "swp", "ldadd", "ldclr")
+_LINE = 16  # bytes: no access is longer, so accesses further apart do not overlap
+
+
+def may_be_late(executed: Sequence[Executed], leave: int) -> int | None:
+    """Return the index of the last access in ``executed`` that Armv8 lets a CPU make behind a
+    store to the address ``leave`` at the end; None if there is none.
+
+    Not an access before a barrier or an ordered access; not a load on whose value a branch, an
+    address or a store depends (Arm's "dependency-ordered-before"); not one at the address of a
+    later access (coherence).
+    """
+    for index in range(len(executed) - 1, -1, -1):
+        name = executed[index].instruction.mnemonic
+        if name.startswith(_BARRIERS + _ORDERED):
+            return None
+        here = executed[index].memory
+        if here is None or abs(here - leave) < _LINE:
+            continue
+        behind = executed[index + 1 :]
+        if any(abs(each.memory - here) < _LINE for each in behind if each.memory is not None):
+            continue
+        if name.startswith("st") or not _is_needed(executed[index], behind):
+            return index
+    return None
+
+
+def _is_needed(load: Executed, behind: Sequence[Executed]) -> bool:
+    """Say whether an address, a store or a branch ``behind`` is made of what ``load`` reads."""
+    made = _registers(load.instruction, written=True)
+    for each in behind:
+        reads = _registers(each.instruction, written=False)
+        writes = _registers(each.instruction, written=True)
+        if not reads & made:
+            made -= writes
+            continue
+        groups = each.instruction.groups
+        branches = capstone.CS_GRP_JUMP in groups or each.instruction.mnemonic in ("ret", "blr")
+        if branches or each.instruction.mnemonic.startswith(("ld", "st", "msr")):
+            return True
+        made |= writes
+    return False
+
+
+def _registers(instruction: capstone.CsInsn, *, written: bool) -> set[str]:
+    """Return the registers that are read or ``written``; a 32-bit one by its 64-bit name."""
+    read, wrote = instruction.regs_access()
+    names = {str(instruction.reg_name(number)) for number in (wrote if written else read)}
+    return {f"x{name[1:]}" if name[0] == "w" and name[1:].isdigit() else name for name in names}
