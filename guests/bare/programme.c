@@ -168,9 +168,9 @@ static int meet(struct run *run)
 
 /* --- one step --- */
 
-static int make(struct run *run, const struct step *s, uint32_t port, struct seen *seen)
+static int make(struct run *run, const struct step *s, uint32_t port, uint32_t value,
+                struct seen *seen)
 {
-    uint32_t value = operand(s->value, s->flags & STEP_VALUE_OF_SLOT);
     enum fault fault = s->flags & STEP_FAULT_IN    ? FAULT_IN
                        : s->flags & STEP_FAULT_OUT ? FAULT_OUT
                                                    : FAULT_NONE;
@@ -259,11 +259,12 @@ static void run_steps(void *argument)
     for (unsigned i = 0; i < run->count; i++) {
         const struct step *s = &steps[run->vcpu][i];
         uint32_t port = operand(s->port, s->flags & STEP_PORT_OF_SLOT);
-        struct timed_seen now = {0};
+        uint32_t value = operand(s->value, s->flags & STEP_VALUE_OF_SLOT);
+        struct timed_seen now = {.port = port, .value = value};
         progress.at[run->vcpu] = i;
         if (run->timed)
             now.call = ticks();
-        now.seen.result = make(run, s, port, &now.seen);
+        now.seen.result = make(run, s, port, value, &now.seen);
         if (run->timed)
             now.ret = ticks();
         look_after(s, port, &now.seen);

@@ -63,10 +63,11 @@ struct seen {
     uint32_t detail; /* status: its detail; events taken: the sum of their ports' marks */
 };
 
-/* The same with the time, where vCPUs run at once. */
+/* The same with the time and with what was in the slots, where vCPUs run at once. */
 struct timed_seen {
     struct seen seen;
-    uint64_t call, ret; /* ticks; of a step that was not made: 0 */
+    uint64_t call, ret; /* ticks */
+    uint32_t port, value;
 };
 
 /* The steps of that vCPU, to be filled in by the caller. */

@@ -30,6 +30,9 @@ class Hung:
 
     def found(self, world: World, domid: int, *, seen_again: bool) -> Found:
         """Return it as a Found: up to its last step, the answers are those of the model."""
+        if self.batch.second:
+            what = f"{len(self.batch.steps)} steps of vCPU 0 and {len(self.batch.second)} of vCPU 1"
+            return Found(self.batch, Wrong(self.evidence, 0, (what,)), seen_again)
         follower = Follower(world, domid, self.batch.vcpu)
         calls = []
         for step in self.batch.steps:
@@ -37,7 +40,7 @@ class Hung:
             calls.append(f"{text} = {answer(step, follower.follow(step).seen)}")
         calls[-1] = f"{calls[-1].rpartition(' = ')[0]} does not return"
         wrong = Wrong(self.evidence, len(self.batch.steps) - 1, tuple(calls))
-        return Found(self.batch.steps, self.batch.vcpu, wrong, seen_again)
+        return Found(self.batch, wrong, seen_again)
 
 
 def shorter_hang(
@@ -46,8 +49,11 @@ def shorter_hang(
     """Return ``hung`` with as few steps as hang the machine of ``subject`` in the same way, which
     was saved and is restored before each try; the search ends when there has been ``enough``.
 
-    If it does not hang again, it is returned as it is.
+    If it does not hang again, it is returned as it is; so is a programme of both vCPUs.
     """
+    if hung.batch.second:
+        subject.restore()
+        return hung.found(subject.world, subject.domid, seen_again=False)
     same = identity(hung.evidence)
     best: Hung | None = None
     vcpu = hung.batch.vcpu

@@ -15,24 +15,33 @@ from random import Random
 
 from harness.conformance.shortest import shortest
 from harness.evidence.identity import identity
+from harness.fuzz.concurrent import BUCKETS, concurrent_programme
 from harness.fuzz.generate import programme
 from harness.fuzz.guest import ProgrammeGuest
-from harness.fuzz.judge import Followed, Wrong, explain, slept_only
-from harness.fuzz.programme import NO_OPERATION, Flag, Step, What, decode_seen
+from harness.fuzz.judge import Followed, Wrong, explain, explain_round, slept_only
+from harness.fuzz.orders import grown, judge_rounds, rounds
+from harness.fuzz.programme import NO_OPERATION, Flag, Step, What, decode_seen, decode_timed
 from harness.model.evtchn.domain import World
+from harness.model.lock.flavours import COUNTER, Flavour
 
 SHORTER_SECONDS = 300.0  # so long a shorter programme is looked for, at the most
 _BATCH = 2500  # steps
+_CONCURRENT_ONES = 3  # one batch of so many is for both vCPUs at once
 _PATIENT_TRIES = 3
 _TRIES = 3  # to see it again, before anything is left out
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Programmes that go to the guest in one message, for one of its vCPUs."""
+    """Programmes that go to the guest in one message.
+
+    They are for its vCPU ``vcpu``; with ``second`` they are one programme: ``steps`` for vCPU 0,
+    and at the same time ``second`` for vCPU 1.
+    """
 
     steps: tuple[Step, ...]
     vcpu: int
+    second: tuple[Step, ...] = ()
 
     def one(self, at: int) -> tuple[int, list[Step]]:
         """Return where the programme that has step ``at`` begins, and its steps up to that one."""
@@ -44,6 +53,10 @@ def batches(seed: int) -> Iterator[Batch]:
     """Yield random batches; the same for the same ``seed``."""
     chance = Random(seed)
     while True:
+        if chance.randrange(_CONCURRENT_ONES) == 0:
+            first, second = concurrent_programme(chance)
+            yield Batch(first, 0, second)
+            continue
         steps: list[Step] = []
         while len(steps) < _BATCH:
             steps += programme(chance)
@@ -56,7 +69,8 @@ class Counts:
 
     programmes: int = 0
     operations: int = 0  # judged
-    undecided: int = 0  # programmes of which a poll's time did not tell whether it had slept
+    concurrent: int = 0  # of them: of two vCPUs at once
+    undecided: int = 0  # operations of which nothing could be said
     seconds: float = 0.0
 
     def add(self, steps: Sequence[Step]) -> None:
@@ -69,19 +83,22 @@ class Counts:
 class Found:
     """A programme in which Xen has done what the model does not allow."""
 
-    steps: tuple[Step, ...]
-    vcpu: int
+    batch: Batch
     wrong: Wrong
     seen_again: bool  # when its steps alone were made again
 
 
 class Hunt:
-    """Programmes for one guest, which is domain ``domid`` of ``world``."""
+    """Programmes for one guest, which is domain ``domid`` of ``world``, on a Xen with the lock
+    ``flavour``."""
 
-    def __init__(self, guest: ProgrammeGuest, world: World, domid: int) -> None:
+    def __init__(
+        self, guest: ProgrammeGuest, world: World, domid: int, flavour: Flavour = COUNTER
+    ) -> None:
         self.guest = guest
         self._world = world
         self._domid = domid
+        self._flavour = flavour
         self.counts = Counts()
         self.found_after = 0.0  # seconds, until the disagreement was seen; 0: there is none
         self._began = time.monotonic()
@@ -107,6 +124,8 @@ class Hunt:
 
         Raises as ``run`` does.
         """
+        if batch.second:
+            return self._concurrent(batch)
         followed, seen = self._made(batch)
         at = followed.wrong(seen)
         if at is None:
@@ -118,11 +137,30 @@ class Hunt:
         one = Followed(steps, before, self._domid, batch.vcpu)
         results = decode_seen(seen)[begin : at + 1]
         if slept_only(one.expected[-1], results[-1]) and not self._sleeps_again(steps, batch.vcpu):
-            self.counts.undecided += 1
+            self.counts.undecided += sum(s.what not in NO_OPERATION for s in batch.steps[begin:])
             return None
         wrong = explain(one, results, at - begin)
         self.found_after = time.monotonic() - self._began
-        return self._shorter(Found(tuple(steps), batch.vcpu, wrong, False))
+        return self._shorter(Found(Batch(tuple(steps), batch.vcpu), wrong, False))
+
+    def _concurrent(self, batch: Batch) -> Found | None:
+        """Run a programme of both vCPUs; return it if no order explains the answers."""
+        self.running = batch
+        timed = self.guest.run_timed((batch.steps, batch.second))
+        first, second = (decode_timed(each) for each in timed.seen)
+        alone = next(i for i, step in enumerate(batch.steps) if step.what == What.MEET)
+        before = Followed(batch.steps[:alone], self._world, self._domid, 0).after
+        found = rounds((batch.steps[alone:], batch.second), (first[alone:], second), self._domid)
+        judged = judge_rounds(found, before, self._flavour, timed.tick_hz)
+        self._world = grown(before, first[-len(BUCKETS) :])
+        self.counts.programmes += 1
+        self.counts.operations += judged.operations
+        self.counts.concurrent += judged.operations
+        self.counts.undecided += judged.undecided
+        if not judged.wrong:
+            return None
+        self.found_after = time.monotonic() - self._began
+        return Found(batch, explain_round(judged, self._domid), False)
 
     def shows(self, steps: Sequence[Step], vcpu: int) -> Wrong | None:
         """Run ``steps`` alone; return what is wrong then, or None."""
@@ -151,20 +189,21 @@ class Hunt:
     def _shorter(self, found: Found) -> Found:
         """Return ``found`` with as few steps as show the same."""
         best, ends = found, time.monotonic() + SHORTER_SECONDS
+        vcpu = found.batch.vcpu
         same = identity(found.wrong.evidence)
 
         def shows(steps: Sequence[Step]) -> bool:
             nonlocal best
             if not steps or steps[0].what != What.BEGIN:
                 return False
-            wrong = self.shows(steps, found.vcpu)
+            wrong = self.shows(steps, vcpu)
             if wrong is None or identity(wrong.evidence) != same:
                 return False
-            best = Found(tuple(steps[: wrong.step + 1]), found.vcpu, wrong, True)
+            best = Found(Batch(tuple(steps[: wrong.step + 1]), vcpu), wrong, True)
             return True
 
-        if any(shows(found.steps) for _ in range(_TRIES)):
-            shortest(best.steps, shows, simpler, lambda: time.monotonic() > ends)
+        if any(shows(found.batch.steps) for _ in range(_TRIES)):
+            shortest(best.batch.steps, shows, simpler, lambda: time.monotonic() > ends)
         return best
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from harness.conformance.bare import expected_events
 from harness.conformance.hypercalls import Observed
 from harness.conformance.reference_model import Disagreement, ReferenceModel
-from harness.evidence import Difference, Evidence, WrongAnswer, WrongState
+from harness.evidence import Difference, Disallowed, Evidence, WrongAnswer, WrongState
 from harness.evidence import Operation as Call
 from harness.fuzz.follow import Expected, Follower
+from harness.fuzz.orders import RoundsJudged
 from harness.fuzz.programme import SEEN, Bit, Flag, Seen, SeenBits, Step, What, decode_seen
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import World
@@ -149,6 +150,31 @@ def _state_is_wrong(follower: Follower, step: Step, seen: Seen, expected: Expect
         differences=tuple(differ),
         release=str(follower.world.rules),
     )
+
+
+def explain_round(judged: RoundsJudged, domid: int) -> Wrong:
+    """Return what is wrong with a round of two vCPUs that no order explains."""
+    assert judged.before is not None
+    follower = Follower(judged.before, domid)
+    begin = min(made.seen.call for made in judged.wrong)
+    calls, made_in_it = [], []
+    for made in judged.wrong:
+        text = f"{told(follower, made.step)} = {answer(made.step, made.seen.seen)}"
+        since, until = made.seen.call - begin, made.seen.ret - begin
+        calls.append(f"vCPU {made.vcpu} [{since}..{until}] {text}")
+        made_in_it.append(
+            Call(
+                domain=_DOMAIN,
+                vcpu=made.vcpu,
+                verb=What(made.step.what).name.lower(),
+                arguments={"port": made.seen.port, "value": made.seen.value},
+                result=made.seen.seen.result,
+                begin=since,
+                end=until,
+            )
+        )
+    evidence = Disallowed(property="order", operations=tuple(made_in_it))
+    return Wrong(evidence, len(calls) - 1, tuple(calls))
 
 
 # -- a programme for people --------------------------------------------------------------------

@@ -17,7 +17,7 @@ SLOTS = 256
 
 STEP = struct.Struct("<BBBBII")
 SEEN = struct.Struct("<iIII")
-TIMED = struct.Struct("<iIIIQQ")
+TIMED = struct.Struct("<iIIIQQII")
 
 
 class What(IntEnum):
@@ -99,11 +99,13 @@ class Seen(NamedTuple):
 
 
 class TimedSeen(NamedTuple):
-    """The same with the times, in ticks."""
+    """The same with the times, in ticks, and with what was in the slots."""
 
     seen: Seen
     call: int
     ret: int
+    port: int
+    value: int
 
 
 NEW_PORT = frozenset(
@@ -135,7 +137,7 @@ def decode_seen(data: bytes) -> list[Seen]:
 
 def decode_timed(data: bytes) -> list[TimedSeen]:
     """Return what the guest has seen and when, from its answer to a timed programme."""
-    return [TimedSeen(Seen(*rest), call, ret) for *rest, call, ret in TIMED.iter_unpack(data)]
+    return [TimedSeen(Seen(*each[:4]), *each[4:]) for each in TIMED.iter_unpack(data)]
 
 
 def mark(port: int) -> int:

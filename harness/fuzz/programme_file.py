@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from harness import bounded
+from harness.fuzz.hunt import Batch
 from harness.fuzz.programme import MAX_STEPS, SLOTS, Flag, Step, What
 from harness.verdict import ConfigError
 
@@ -59,11 +60,14 @@ class ProgrammeFile(BaseModel):
     message: str  # what Xen did that the model does not allow
     calls: tuple[str, ...] = ()  # the steps with their answers, for people
     vcpu: Annotated[int, Field(ge=0, le=1)]  # that makes the steps
-    steps: Annotated[tuple[StepInFile, ...], Field(max_length=MAX_STEPS)]
+    steps: Annotated[tuple[StepInFile, ...], Field(max_length=MAX_STEPS, min_length=1)]
+    # Those of vCPU 1, if both run at once; ``steps`` are vCPU 0's then.
+    second: Annotated[tuple[StepInFile, ...], Field(max_length=MAX_STEPS)] = ()
 
-    def programme(self) -> tuple[Step, ...]:
-        """Return the steps."""
-        return tuple(each.step() for each in self.steps)
+    def batch(self) -> Batch:
+        """Return the programme for a Hunt."""
+        steps, second = (tuple(each.step() for each in part) for part in (self.steps, self.second))
+        return Batch(steps, self.vcpu, second)
 
 
 def in_file(steps: Sequence[Step]) -> tuple[StepInFile, ...]:
@@ -83,10 +87,12 @@ def in_file(steps: Sequence[Step]) -> tuple[StepInFile, ...]:
 
 def write_file(path: Path, programme: ProgrammeFile) -> None:
     """Write ``programme`` to ``path``: a line for each step."""
-    known = programme.model_dump(mode="json", exclude={"steps"})
-    lines = [json.dumps(each.model_dump(exclude_defaults=True)) for each in programme.steps]
-    head = json.dumps(known, indent=1).removesuffix("\n}")
-    path.write_text(f'{head},\n "steps": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n")
+    known = programme.model_dump(mode="json", exclude={"steps", "second"})
+    text = json.dumps(known, indent=1).removesuffix("\n}")
+    for name, steps in (("steps", programme.steps), ("second", programme.second)):
+        lines = [json.dumps(each.model_dump(exclude_defaults=True)) for each in steps]
+        text += f',\n "{name}": [\n  ' + ",\n  ".join(lines) + "\n ]"
+    path.write_text(f"{text}\n}}\n")
 
 
 def read_file(path: Path) -> ProgrammeFile:

@@ -18,6 +18,7 @@ from harness.fuzz.programme import digest
 from harness.fuzz.programme_file import ProgrammeFile, in_file, read_file, write_file
 from harness.fuzz.progress import steps_begun
 from harness.fuzz.subject import Subject, subject
+from harness.model.lock.flavours import FLAVOURS
 from harness.progress import Progress
 from harness.results import directory, records
 from harness.results.report import write_reports
@@ -97,25 +98,26 @@ def _hunted(
     random: bool,
 ) -> _Hunted:
     """Boot the plan's host; run the programmes ``first``, and then ``random`` ones, if wanted."""
-    hung: Hung | None = None
     with subject(plan, guest, recorder) as one:
-        hunt = Hunt(one.guest, one.world, one.domid)
+        hunt = Hunt(one.guest, one.world, one.domid, FLAVOURS[one.live.build.design])
         hunted = _Hunted(one.type, hunt.counts)
         began = time.monotonic()
         try:
             with recorder.phase(one.live.host.name, "load"):
-                batches = (Batch(each.programme(), each.vcpu) for each in first)
+                batches = (each.batch() for each in first)
                 hunted.found = next(filter(None, map(hunt.batch, batches)), None)
                 if hunted.found is None and random:
                     hunted.found = hunt.run(
                         plan.seed, plan.duration, lambda: _report(recorder, one, hunt.counts)
                     )
+            hunted.seconds = hunt.found_after or time.monotonic() - began
         except HarnessError as error:
             hunted.seconds = time.monotonic() - began
             hung = _hung(one, hunt, error)
-        hunted.seconds = hunted.seconds or hunt.found_after or time.monotonic() - began
-    if hung is not None:
-        hunted.found = _shorter(plan, hunted.guest, recorder, hung)
+            if random:
+                hunted.found = _shorter(one, hung)
+            else:
+                hunted.found = hung.found(one.world, one.domid, seen_again=True)
     return hunted
 
 
@@ -135,38 +137,34 @@ def _hung(one: Subject, hunt: Hunt, error: HarnessError) -> Hung:
     note, name = one.live.recorder.progress.note, one.live.host.name
     note(f"{name:12} FAIL      {cause}")
     batch = hunt.running
-    at = len(batch.steps) - 1
+    at = (len(batch.steps) - 1, len(batch.second) - 1)
     try:
         image = one.live.machine.dump()
         try:
             begun = steps_begun(image, hunt.guest.number)
         finally:
             image.unlink(missing_ok=True)
-        at = at if begun is None else min(at, begun[batch.vcpu])
+        if begun is not None:
+            own = begun if batch.second else (begun[batch.vcpu], 0)
+            at = min(at[0], own[0]), min(at[1], own[1])
     except (LabError, OSError) as missed:
         note(f"{name:12} in which step is not known: {missed}")
-    return Hung(Batch(batch.steps[: at + 1], batch.vcpu), cause.evidence)
+    steps, second = batch.steps[: at[0] + 1], batch.second[: at[1] + 1]
+    return Hung(Batch(steps, batch.vcpu, second), cause.evidence)
 
 
-def _shorter(plan: Plan, guest: str, recorder: Recorder, hung: Hung) -> Found:
-    """Return ``hung`` with fewer steps, found on a machine of its own; as it is if that fails."""
-    note, name = recorder.progress.note, plan.hosts[0].name
-    note(f"{name:12} looking for a shorter programme that hangs Xen, on a machine that is restored")
+def _shorter(one: Subject, hung: Hung) -> Found:
+    """Return ``hung`` with fewer steps, if the machine can be restored; else as it is."""
+    recorder, name = one.live.recorder, one.live.host.name
     ends = time.monotonic() + SHORTER_SECONDS
-    with subject(plan, guest, recorder) as one:
-        world, domid = one.world, one.domid
-        try:
-            one.save()
-            with recorder.phase(name, "check"):
-                return shorter_hang(
-                    hung,
-                    one,
-                    lambda: time.monotonic() > ends,
-                    lambda text: recorder.progress.update(text),
-                )
-        except LabError as error:
-            note(f"{name:12} no shorter programme: {error}")
-            return hung.found(world, domid, seen_again=False)
+    try:
+        with recorder.phase(name, "check"):
+            return shorter_hang(
+                hung, one, lambda: time.monotonic() > ends, recorder.progress.update
+            )
+    except LabError as error:
+        recorder.progress.note(f"{name:12} no shorter programme: {error}")
+        return hung.found(one.world, one.domid, seen_again=False)
 
 
 def _kept(plan: Plan, hunted: _Hunted, places: Sequence[Path]) -> Path | None:
@@ -183,10 +181,11 @@ def _kept(plan: Plan, hunted: _Hunted, places: Sequence[Path]) -> Path | None:
         seed=plan.seed,
         message=found.wrong.lines[0],
         calls=found.wrong.calls,
-        vcpu=found.vcpu,
-        steps=in_file(found.steps),
+        vcpu=found.batch.vcpu,
+        steps=in_file(found.batch.steps),
+        second=in_file(found.batch.second),
     )
-    name = f"{_FILE}{digest(found.steps)}.json"
+    name = f"{_FILE}{digest((*found.batch.steps, *found.batch.second))}.json"
     for place in places:
         write_file(place / name, file)
     return places[0] / name
@@ -202,6 +201,7 @@ def _told(
     if not counts.operations and found is None:
         verdict = Verdict.MISS
     message, calls = ("", "") if found is None else found.wrong.lines
+    steps = 0 if found is None else len(found.batch.steps) + len(found.batch.second)
     artifacts = () if programme is None else (programme.name,)
     recorder.add(
         records.Test(
@@ -218,7 +218,8 @@ def _told(
     rate = counts.operations / max(counts.seconds, 0.001)
     note(
         f"{name:12} {hunted.guest}: {counts.programmes:,} programmes, {counts.operations:,} "
-        f"operations judged, {rate:,.0f}/s, {counts.undecided} undecided"
+        f"operations judged, {rate:,.0f}/s, {counts.concurrent:,} of them concurrent, "
+        f"{counts.undecided:,} undecided"
     )
     document = {
         "verdict": str(verdict),
@@ -229,16 +230,17 @@ def _told(
         "seed": plan.seed,
         "programmes": counts.programmes,
         "operations": counts.operations,
+        "concurrent": counts.concurrent,
         "undecided": counts.undecided,
         "operations_per_second": round(rate, 1),
         "seconds": round(hunted.seconds, 3),
         "message": message,
         "calls": [] if found is None else list(found.wrong.calls),
-        "steps": None if found is None else len(found.steps),
+        "steps": None if found is None else steps,
         "seen_again": None if found is None else found.seen_again,
         "programme": None if programme is None else str(programme),
         "report": str(recorder.directory.report),
     }
     if found is not None:
-        note(f"{name:12} in {len(found.steps)} steps: {calls}")
+        note(f"{name:12} in {steps} steps: {calls}")
     return document

@@ -15,7 +15,7 @@ from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.run.session import Session
 from harness.run.up import session
-from harness.verdict import ConfigError
+from harness.verdict import ConfigError, LabError
 
 
 @dataclass
@@ -33,12 +33,13 @@ class Subject:
         """The guest's end for programmes."""
         return ProgrammeGuest(self.agent.connection)
 
-    def save(self) -> None:
-        """Save the machine as it is now, with the guest, for ``restore``."""
-        self.live.save()
-
     def restore(self) -> None:
-        """Restore the machine that was saved, whatever has become of it since."""
+        """Restore the machine as it was with the guest just started, whatever has become of it.
+
+        LabError on a server, which cannot be restored.
+        """
+        if not self.live.saved:
+            raise LabError("the machine cannot be restored", where=self.live.host.name)
         self.live.restore()
         line = self.live.machine.lines[1 + self.live.host.domus]
         self.live.listen(line)
@@ -61,7 +62,8 @@ def subject(plan: Plan, type_: str | None, recorder: Recorder) -> Iterator[Subje
             raise ConfigError(f"no bare guest {type_ or ''}: {why}", where=host.name)
         with recorder.phase(host.name, "domains"):
             bare = domains.bare(domains.begin(), type_ or types[0])
-        if live.machine.lines:
-            live.listen(live.machine.lines[1 + host.domus])
+            if live.machine.lines:  # no server
+                live.listen(live.machine.lines[1 + host.domus])
+                live.save()
         world = World((bare.now,), bare.domains.model.world.rules)
         yield Subject(live, bare.agent, bare.domid, world, bare.type)

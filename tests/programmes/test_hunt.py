@@ -47,7 +47,7 @@ def test_a_wrong_answer_is_shown_in_the_fewest_steps() -> None:
         return seen._replace(result=0) if virq else seen
 
     found = _first(_hunt(lie))
-    assert [What(step.what).name for step in found.steps] == ["BEGIN", "BIND_VIRQ", "SEND"]
+    assert [What(step.what).name for step in found.batch.steps] == ["BEGIN", "BIND_VIRQ", "SEND"]
     assert found.seen_again and isinstance(found.wrong.evidence, WrongAnswer)
     message, calls = found.wrong.lines
     assert "answered 0" in message and "send: EINVAL state has no peer" in message
@@ -63,7 +63,7 @@ def test_a_wrong_bit_is_shown_in_the_fewest_steps() -> None:
         return seen._replace(bits=seen.bits & ~SeenBits.PENDING) if looked else seen
 
     found = _first(_hunt(lie))
-    assert found.steps[-1].what == What.STATUS and len(found.steps) <= 5
+    assert found.batch.steps[-1].what == What.STATUS and len(found.batch.steps) <= 5
     assert isinstance(found.wrong.evidence, WrongState)
     assert found.wrong.lines[0].startswith("bare: port 2, vCPU")
 
@@ -75,7 +75,7 @@ def test_wrong_events_are_told() -> None:
 
     found = _first(_hunt(lie))
     assert "0 events" in found.wrong.lines[0] and "1 events, of ports [" in found.wrong.lines[0]
-    assert found.steps[-1].what == What.TAKE and len(found.steps) <= 4
+    assert found.batch.steps[-1].what == What.TAKE and len(found.batch.steps) <= 4
 
 
 def test_what_is_not_seen_again_is_told_all_the_same() -> None:
@@ -86,7 +86,7 @@ def test_what_is_not_seen_again_is_told_all_the_same() -> None:
         return seen._replace(result=-1) if once else seen
 
     found = _first(_hunt(lie))
-    assert not found.seen_again and found.steps[-1].what == What.SEND
+    assert not found.seen_again and found.batch.steps[-1].what == What.SEND
 
 
 def test_a_poll_that_took_long_once_decides_nothing() -> None:
