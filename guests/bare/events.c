@@ -114,6 +114,24 @@ void events_mask(uint32_t port)
         __atomic_fetch_or(&bitmap(MASK_BITMAP)[port / 64], 1ull << port % 64, __ATOMIC_SEQ_CST);
 }
 
+bool events_set_bit(uint32_t port, enum port_bit which, bool value)
+{
+    uint32_t in_word = which == BIT_PENDING ? FIFO_PENDING : FIFO_MASKED;
+    enum bitmap in_2l = which == BIT_PENDING ? PENDING_BITMAP : MASK_BITMAP;
+
+    if (fifo ? !has_word(port) : port >= BITMAP_PORTS)
+        return false;
+    if (fifo && value)
+        __atomic_fetch_or(&array[port], in_word, __ATOMIC_SEQ_CST);
+    else if (fifo)
+        __atomic_fetch_and(&array[port], ~in_word, __ATOMIC_SEQ_CST);
+    else if (value)
+        __atomic_fetch_or(&bitmap(in_2l)[port / 64], 1ull << port % 64, __ATOMIC_SEQ_CST);
+    else
+        __atomic_fetch_and(&bitmap(in_2l)[port / 64], ~(1ull << port % 64), __ATOMIC_SEQ_CST);
+    return true;
+}
+
 void events_clear_2l(void)
 {
     for (unsigned word = 0; word < BITMAP_WORDS; word++)

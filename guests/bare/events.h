@@ -42,6 +42,10 @@ struct port_bits {
 struct port_bits events_port_bits(uint32_t port);
 void events_mask(uint32_t port);
 
+/* Write one of a port's bits in memory.  Returns whether the ABI has a place for that port. */
+enum port_bit { BIT_PENDING, BIT_MASKED };
+bool events_set_bit(uint32_t port, enum port_bit which, bool value);
+
 /* 2L: clear both bitmaps, and what every vCPU was told of events. */
 void events_clear_2l(void);
 

@@ -9,6 +9,7 @@
 #include "memory.h"
 #include "ops.h"
 #include "platform.h"
+#include "programme.h"
 #include "protocol.h"
 #include "second_vcpu.h"
 #include "xen.h"
@@ -47,7 +48,31 @@ static void hello(void)
     answer_version(xen_version());
 }
 
-static void run_command(struct command *c)
+/* The bytes of the steps follow the command, vCPU 0's first. */
+static void run_programme(struct control *control, struct command *c)
+{
+    uint64_t given[VCPUS] = {optional(c, "steps", 0), optional(c, "second", 0)};
+    bool timed = optional(c, "timed", 0), fits = true;
+    size_t each = timed ? sizeof(struct timed_seen) : sizeof(struct seen);
+    unsigned counts[VCPUS];
+
+    for (unsigned vcpu = 0; vcpu < VCPUS; vcpu++) {
+        bool here = given[vcpu] <= MAX_STEPS;
+        next_bytes(control, here ? programme_steps(vcpu) : NULL,
+                   given[vcpu] * sizeof(struct step));
+        counts[vcpu] = (unsigned)given[vcpu];
+        fits = fits && here;
+    }
+    if (!fits || c->bad) {
+        answer_error(EINVAL, "argument-steps");
+        return;
+    }
+    answer_ok();
+    answer_number("tick_hz", ticks_hz());
+    answer_bytes(programme_run(optional(c, "number", 0), counts, timed), (counts[0] + counts[1]) * each);
+}
+
+static void run_command(struct control *control, struct command *c)
 {
     static struct job job;
 
@@ -58,6 +83,8 @@ static void run_command(struct command *c)
         answer_ok();
         answer_number("ticks", ticks());
         answer_number("tick_hz", ticks_hz());
+    } else if (strcmp(c->verb, "programme") == 0) {
+        run_programme(control, c);
     } else if (strcmp(c->verb, "release") == 0) {
         close_all();
         answer_ok();
@@ -79,7 +106,7 @@ void main(void)
         struct command *c = next_command(control);
         if (relay_is_new())
             close_all();
-        run_command(c);
+        run_command(control, c);
         answer_send(control);
     }
 }

@@ -9,6 +9,8 @@
 
 static char line[LINE_BYTES], reply[LINE_BYTES];
 static unsigned reply_bytes;
+static const char *payload;
+static size_t payload_bytes;
 static bool new_relay;
 
 bool relay_is_new(void)
@@ -51,6 +53,26 @@ static char next_byte(struct control *control, struct patience *patience)
     char byte = ring_bytes(control, 0)[at];
     ring_consume(&control->to_domu, 1);
     return byte;
+}
+
+void next_bytes(struct control *control, void *to, size_t count)
+{
+    struct patience patience = {0};
+
+    for (size_t done = 0; done < count;) {
+        size_t at, filled = ring_filled(&control->to_domu, PAGES_TO_DOMU * PAGE_BYTES, &at);
+        if (filled == 0) {
+            wait(control, &patience);
+            continue;
+        }
+        patience.idle = 0;
+        if (filled > count - done)
+            filled = count - done;
+        if (to)
+            memcpy((char *)to + done, ring_bytes(control, 0) + at, filled);
+        ring_consume(&control->to_domu, filled);
+        done += filled;
+    }
 }
 
 static void parse(struct command *c, char *words)
@@ -170,12 +192,14 @@ static void put_key(const char *key)
 void answer_ok(void)
 {
     reply_bytes = 0;
+    payload_bytes = 0;
     put_text("ok");
 }
 
 void answer_error(unsigned error, const char *what)
 {
     reply_bytes = 0;
+    payload_bytes = 0;
     put_text("err");
     answer_number("errno", error);
     answer_word("what", what);
@@ -209,21 +233,35 @@ void answer_numbers(const char *key, const uint32_t *values, unsigned count)
     }
 }
 
-void answer_send(struct control *control)
+void answer_bytes(const void *bytes, size_t count)
+{
+    answer_number("bytes", count);
+    payload = bytes;
+    payload_bytes = count;
+}
+
+static void send_all(struct control *control, const char *bytes, size_t count)
 {
     struct patience patience = {0};
 
-    put('\n');
-    for (unsigned done = 0; done < reply_bytes;) {
+    for (size_t done = 0; done < count;) {
         size_t at, room = ring_room(&control->to_dom0, PAGES_TO_DOM0 * PAGE_BYTES, &at);
         if (room == 0) {
             wait(control, &patience);
             continue;
         }
-        if (room > reply_bytes - done)
-            room = reply_bytes - done;
-        memcpy(ring_bytes(control, PAGES_TO_DOMU) + at, reply + done, room);
+        patience.idle = 0;
+        if (room > count - done)
+            room = count - done;
+        memcpy(ring_bytes(control, PAGES_TO_DOMU) + at, bytes + done, room);
         ring_produce(&control->to_dom0, room);
-        done += (unsigned)room;
+        done += room;
     }
+}
+
+void answer_send(struct control *control)
+{
+    put('\n');
+    send_all(control, reply, reply_bytes);
+    send_all(control, payload, payload_bytes);
 }

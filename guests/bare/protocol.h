@@ -25,6 +25,9 @@ struct command {
 /* Wait for the next command of whichever relay is there.  It is good until the next call. */
 struct command *next_command(struct control *control);
 
+/* Read the `count` bytes that follow the command into `to`; NULL: drop them. */
+void next_bytes(struct control *control, void *to, size_t count);
+
 /* Whether another relay has come since this was last asked: the one before may have left ports. */
 bool relay_is_new(void);
 
@@ -43,6 +46,7 @@ void answer_number(const char *key, uint64_t value);
 void answer_more(uint64_t value); /* another number of the same word */
 void answer_word(const char *key, const char *value);
 void answer_numbers(const char *key, const uint32_t *values, unsigned count);
+void answer_bytes(const void *bytes, size_t count); /* that follow the answer; not copied */
 void answer_send(struct control *control);
 
 #endif

@@ -34,7 +34,7 @@ _FUNCTIONS = (
 _HEADERS = ("xen_evtchn.h", "xen_overlay.h", "xen_xenstore.h")  # beside xen_evtchn.c
 _INTERFACE = Path("hw/xen/interface")  # Xen's public headers, below QEMU's include/
 _COPY = "include"  # the folder in which QEMU's files are compiled
-_GUEST = ("events.c", "look.c", "main.c", "ops.c", "protocol.c")  # of the bare guest
+_GUEST = ("events.c", "look.c", "main.c", "ops.c", "programme.c", "protocol.c")  # of the bare guest
 
 _FLAGS = ("-std=gnu11", "-O2", "-g", "-pthread")
 _OURS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion")

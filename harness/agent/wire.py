@@ -185,8 +185,9 @@ class Connection:
             InFlight(domain=self.name, verb=verb, arguments=told), where=self.name
         )
 
-    def post(self, commands: Sequence[tuple[str, Arguments]]) -> None:
-        """Send ``commands`` and return at once.  Next, ``collect`` has to be called."""
+    def post(self, commands: Sequence[tuple[str, Arguments]], payload: bytes = b"") -> None:
+        """Send ``commands``, then ``payload``, which belongs to the last one, and return at once.
+        Next, ``collect`` has to be called."""
         if not self._turn.acquire(timeout=ANSWER_TIMEOUT):
             raise AgentLost("an earlier answer is overdue", where=self.name)
         if self._lost:
@@ -194,17 +195,21 @@ class Connection:
             raise self._lost
         self._lost = AgentLost("a posted command was never answered", where=self.name)
         self._posted = True
-        self._channel.write("".join(f"{_command(*each)}\n" for each in commands).encode("ascii"))
+        lines = "".join(f"{_command(*each)}\n" for each in commands)
+        self._channel.write(lines.encode("ascii") + payload)
 
     @property
     def posted(self) -> bool:
         """Whether ``post`` has been called, and ``collect`` has not yet."""
         return self._posted
 
-    def collect(self, count: int, timeout: float = ANSWER_TIMEOUT) -> list[Answer]:
-        """Return the answers to the ``count`` posted commands, ``ok`` or ``err``."""
+    def collect(
+        self, count: int, timeout: float = ANSWER_TIMEOUT, largest: int = 0
+    ) -> list[Answer]:
+        """Return the answers to the ``count`` posted commands, ``ok`` or ``err``, each with at most
+        ``largest`` bytes of payload."""
         try:
-            answers = [self._answer(timeout) for _ in range(count)]
+            answers = [self._answer(timeout, largest) for _ in range(count)]
             self._lost = None
         except AgentGarbled as error:
             self._lost = error

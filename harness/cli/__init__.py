@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "coverage": "harness.cli.coverage",
     "model": "harness.cli.model",
     "corpus": "harness.cli.corpus",
+    "fuzz": "harness.cli.fuzz",
     "bisect": "harness.cli.bisect",
     "compare": "harness.cli.compare",
     "check": "harness.cli.check",

@@ -14,7 +14,7 @@ model: pending, masked, linked, the selectors, the ready priorities, the upcall.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness.agent.wire import AgentGarbled, Answer, Arguments
 from harness.conformance.changes import changed_ports, visibly_changed
@@ -23,6 +23,7 @@ from harness.conformance.hypercalls import Observed
 from harness.conformance.reference_model import Disagreement
 from harness.evidence import Difference, WrongEvents, WrongState
 from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.changed import replace
 from harness.model.evtchn.domain import Channel, Domain, GuestKind, SharedBits, Vcpu
 from harness.model.evtchn.operations import (
     Consume,

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
+from harness.model.evtchn.changed import replace
 from harness.model.evtchn.domain import Channel, Domain, World
 
 

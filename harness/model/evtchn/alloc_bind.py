@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from harness.model.evtchn import delivery
 from harness.model.evtchn.abi import DOMID_SELF, Errno
+from harness.model.evtchn.changed import replace
 from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import (
     BUCKET,

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from harness.model.evtchn.changed import replace
 from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import Domain, Vcpu
 from harness.model.evtchn.rules import Rules

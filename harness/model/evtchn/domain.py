@@ -8,9 +8,11 @@ known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, IntEnum
+from operator import itemgetter
 
+from harness.model.evtchn.changed import replace
 from harness.model.evtchn.rules import BASE_RULES, Rules
 
 BUCKET = 64  # ports by which valid_evtchns grows (EVTCHNS_PER_BUCKET)
@@ -24,6 +26,7 @@ VIRQ_ARGO = 11
 DEFAULT_PRIORITY = 7
 LOWEST_PRIORITY = 15
 INT_MAX = (1 << 31) - 1
+_BY_PORT = itemgetter(0)
 
 
 class State(IntEnum):
@@ -117,14 +120,18 @@ class Domain:
 
     def port(self, port: int) -> Channel:
         """Return the channel of ``port``; ``untouched`` if it is not in ``ports``."""
-        return next((channel for number, channel in self.ports if number == port), self.untouched)
+        for number, channel in self.ports:
+            if number == port:
+                return channel
+        return self.untouched
 
     def with_port(self, port: int, channel: Channel) -> Domain:
         """Return a copy in which ``port`` is ``channel``."""
-        rest = [(number, old) for number, old in self.ports if number != port]
+        rest = [known for known in self.ports if known[0] != port]
         if channel != self.untouched:
             rest.append((port, channel))
-        return replace(self, ports=tuple(sorted(rest, key=lambda item: item[0])))
+        rest.sort(key=_BY_PORT)
+        return replace(self, ports=tuple(rest))
 
     def with_vcpu(self, number: int, vcpu: Vcpu) -> Domain:
         """Return a copy in which vCPU ``number`` is ``vcpu``."""
@@ -165,7 +172,10 @@ class World:
 
     def domain(self, domid: int) -> Domain | None:
         """Return the domain, or None (ESRCH)."""
-        return next((d for d in self.domains if d.domid == domid), None)
+        for domain in self.domains:
+            if domain.domid == domid:
+                return domain
+        return None
 
     def with_domain(self, changed: Domain) -> World:
         """Return a copy in which the domain of that domid is ``changed``."""

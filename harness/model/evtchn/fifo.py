@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from harness.model.evtchn import delivery
 from harness.model.evtchn.abi import Errno
+from harness.model.evtchn.changed import replace
 from harness.model.evtchn.domain import (
     DEFAULT_PRIORITY,
     MAX_ARRAY_PAGES,
@@ -47,9 +46,12 @@ def init_control(world: World, op: InitControl) -> list[AllowedOutcome]:
 
 
 def _switched_to_fifo(domain: Domain) -> Domain:
-    """setup_ports(): the pending bits of 2L are saved and stay in shared_info; priorities are 7."""
+    """setup_ports(): the pending bits of 2L are saved and stay in shared_info; priorities are 7.
+
+    Xen looks at the ports that there are (valid_evtchns).  A guest can have set other bits itself.
+    """
     for port, channel in domain.ports:
-        if port != 0:
+        if 0 < port < domain.valid:
             saved = channel.saved or channel.bits.pending
             after = replace(channel, saved=saved, priority=DEFAULT_PRIORITY)
             domain = domain.with_port(port, after)

@@ -6,10 +6,9 @@ And the guest's own writes to the bits in shared memory, which need no hypercall
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from harness.model.evtchn import delivery
 from harness.model.evtchn.abi import ChannelState, Errno
+from harness.model.evtchn.changed import replace
 from harness.model.evtchn.changed_rules import Rule
 from harness.model.evtchn.domain import (
     LOWEST_PRIORITY,

@@ -12,11 +12,12 @@ To add a divergence: a line of the table, its two functions, and a line in docs/
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from harness.model.evtchn import qemu_cases as cases
 from harness.model.evtchn.abi import DOMID_SELF, Errno
+from harness.model.evtchn.changed import replace
 from harness.model.evtchn.domain import Domain, GuestKind, State, Vcpu, World
 from harness.model.evtchn.operations import (
     AllocUnbound,

@@ -7,11 +7,11 @@ The row of an outcome is left empty: it is the divergence's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from harness.model.evtchn import alloc_bind, delivery, port_ops
 from harness.model.evtchn.abi import DOMID_SELF, Errno
+from harness.model.evtchn.changed import replace
 from harness.model.evtchn.domain import Domain, State, World
 from harness.model.evtchn.operations import (
     AllocUnbound,

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from harness.model.evtchn import delivery
 from harness.model.evtchn.alloc_bind import bind, virq_port
+from harness.model.evtchn.changed import replace
 from harness.model.evtchn.close_reset import closed
 from harness.model.evtchn.domain import Channel, State, World
 from harness.model.evtchn.operations import RaisePirq, RaiseVirq, XenAlloc, XenFree, XenNotify

@@ -280,3 +280,12 @@ def test_outcomes_are_in_a_fixed_order_without_duplicates() -> None:
     found = [o.result.code for o in predict(world, BindPirq(0, 5))]
     assert found == [1, -12, -22, -16, -12]
     assert len({(o.result, o.world, o.rows) for o in predict(world, BindPirq(0, 5))}) == 5
+
+
+def test_only_ports_that_there_are_keep_their_pending_bit_in_the_switch_to_fifo() -> None:
+    """A guest may set bits in the shared page itself, far behind its last port."""
+    pending = Channel(bits=SharedBits(pending=True))
+    domain = Domain(1, valid=64, ports=((0, Channel(State.RESERVED)), (63, pending), (64, pending)))
+    (switched,) = predict(World((domain,)), InitControl(1, 0))
+    after = switched.world.domains[0]
+    assert (after.port(63).saved, after.port(64).saved) == (True, False)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs programmes in one guest and judges them; a disagreement is made as short as it can be.
+
+A batch is many programmes, each of which begins with a reset: so what one of them shows does not
+depend on the others, but for what Xen itself remembers of a domain (its buckets of channels, events
+that it has saved), which the model remembers as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from harness.conformance.shortest import shortest
+from harness.evidence.identity import identity
+from harness.fuzz.concurrent import BUCKETS, concurrent_programme
+from harness.fuzz.generate import programme
+from harness.fuzz.guest import ProgrammeGuest
+from harness.fuzz.judge import Followed, Wrong, explain, explain_round, slept_only
+from harness.fuzz.orders import grown, judge_rounds, rounds
+from harness.fuzz.programme import NO_OPERATION, Flag, Step, What, decode_seen, decode_timed
+from harness.model.evtchn.domain import World
+from harness.model.lock.flavours import COUNTER, Flavour
+
+SHORTER_SECONDS = 300.0  # so long a shorter programme is looked for, at the most
+_BATCH = 2500  # steps
+_CONCURRENT_ONES = 3  # one batch of so many is for both vCPUs at once
+_PATIENT_TRIES = 3
+_TRIES = 3  # to see it again, before anything is left out
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Programmes that go to the guest in one message.
+
+    They are for its vCPU ``vcpu``; with ``second`` they are one programme: ``steps`` for vCPU 0,
+    and at the same time ``second`` for vCPU 1.
+    """
+
+    steps: tuple[Step, ...]
+    vcpu: int
+    second: tuple[Step, ...] = ()
+
+    def one(self, at: int) -> tuple[int, list[Step]]:
+        """Return where the programme that has step ``at`` begins, and its steps up to that one."""
+        begin = max(i for i in range(at + 1) if self.steps[i].what == What.BEGIN)
+        return begin, list(self.steps[begin : at + 1])
+
+
+def batches(seed: int) -> Iterator[Batch]:
+    """Yield random batches; the same for the same ``seed``."""
+    chance = Random(seed)
+    while True:
+        if chance.randrange(_CONCURRENT_ONES) == 0:
+            first, second = concurrent_programme(chance)
+            yield Batch(first, 0, second)
+            continue
+        steps: list[Step] = []
+        while len(steps) < _BATCH:
+            steps += programme(chance)
+        yield Batch(tuple(steps), chance.getrandbits(1))
+
+
+@dataclass
+class Counts:
+    """How much was run, and with what result."""
+
+    programmes: int = 0
+    operations: int = 0  # judged
+    concurrent: int = 0  # of them: of two vCPUs at once
+    undecided: int = 0  # operations of which nothing could be said
+    seconds: float = 0.0
+
+    def add(self, steps: Sequence[Step]) -> None:
+        """Count ``steps``, which have been judged."""
+        self.programmes += sum(step.what == What.BEGIN for step in steps)
+        self.operations += sum(step.what not in NO_OPERATION for step in steps)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A programme in which Xen has done what the model does not allow."""
+
+    batch: Batch
+    wrong: Wrong
+    seen_again: bool  # when its steps alone were made again
+
+
+class Hunt:
+    """Programmes for one guest, which is domain ``domid`` of ``world``, on a Xen with the lock
+    ``flavour``."""
+
+    def __init__(
+        self, guest: ProgrammeGuest, world: World, domid: int, flavour: Flavour = COUNTER
+    ) -> None:
+        self.guest = guest
+        self._world = world
+        self._domid = domid
+        self._flavour = flavour
+        self.counts = Counts()
+        self.found_after = 0.0  # seconds, until the disagreement was seen; 0: there is none
+        self._began = time.monotonic()
+        self.running = Batch((), 0)  # what the guest was last told to make
+
+    def run(self, seed: int, seconds: float, report: Callable[[], None]) -> Found | None:
+        """Run random batches for ``seconds``; return the first disagreement, or None.
+
+        ``report`` is called after each batch.  Raises what the guest raises when it does not
+        answer; ``running`` is the batch then.
+        """
+        began = time.monotonic()
+        for batch in batches(seed):
+            found = self.batch(batch)
+            self.counts.seconds = time.monotonic() - began
+            report()
+            if found is not None or self.counts.seconds > seconds:
+                return found
+        return None
+
+    def batch(self, batch: Batch) -> Found | None:
+        """Run one batch; return the first disagreement, made shorter.
+
+        Raises as ``run`` does.
+        """
+        if batch.second:
+            return self._concurrent(batch)
+        followed, seen = self._made(batch)
+        at = followed.wrong(seen)
+        if at is None:
+            self.counts.add(batch.steps)
+            return None
+        begin, steps = batch.one(at)
+        self.counts.add(batch.steps[:begin])
+        before = Followed(batch.steps[:begin], followed.before, self._domid, batch.vcpu).after
+        one = Followed(steps, before, self._domid, batch.vcpu)
+        results = decode_seen(seen)[begin : at + 1]
+        if slept_only(one.expected[-1], results[-1]) and not self._sleeps_again(steps, batch.vcpu):
+            self.counts.undecided += sum(s.what not in NO_OPERATION for s in batch.steps[begin:])
+            return None
+        wrong = explain(one, results, at - begin)
+        self.found_after = time.monotonic() - self._began
+        return self._shorter(Found(Batch(tuple(steps), batch.vcpu), wrong, False))
+
+    def _concurrent(self, batch: Batch) -> Found | None:
+        """Run a programme of both vCPUs; return it if no order explains the answers."""
+        self.running = batch
+        timed = self.guest.run_timed((batch.steps, batch.second))
+        first, second = (decode_timed(each) for each in timed.seen)
+        alone = next(i for i, step in enumerate(batch.steps) if step.what == What.MEET)
+        before = Followed(batch.steps[:alone], self._world, self._domid, 0).after
+        found = rounds((batch.steps[alone:], batch.second), (first[alone:], second), self._domid)
+        judged = judge_rounds(found, before, self._flavour, timed.tick_hz)
+        self._world = grown(before, first[-len(BUCKETS) :])
+        self.counts.programmes += 1
+        self.counts.operations += judged.operations
+        self.counts.concurrent += judged.operations
+        self.counts.undecided += judged.undecided
+        if not judged.wrong:
+            return None
+        self.found_after = time.monotonic() - self._began
+        return Found(batch, explain_round(judged, self._domid), False)
+
+    def shows(self, steps: Sequence[Step], vcpu: int) -> Wrong | None:
+        """Run ``steps`` alone; return what is wrong then, or None."""
+        followed, seen = self._made(Batch(tuple(steps), vcpu))
+        at = followed.wrong(seen)
+        return None if at is None else explain(followed, decode_seen(seen), at)
+
+    def _made(self, batch: Batch) -> tuple[Followed, bytes]:
+        """Have the guest make ``batch``; meanwhile the model follows it."""
+        self.running = batch
+        self.guest.begin(batch.steps, batch.vcpu)
+        followed = Followed(batch.steps, self._world, self._domid, batch.vcpu)
+        seen = self.guest.end()
+        self._world = followed.after
+        return followed, seen
+
+    def _sleeps_again(self, steps: Sequence[Step], vcpu: int) -> bool:
+        """Say whether a poll is wrong each time, also with a time-out that no busy machine makes a
+        poll wait for."""
+        patient = [
+            step._replace(flags=step.flags | Flag.PATIENT) if step.what == What.POLL else step
+            for step in steps
+        ]
+        return all(self.shows(patient, vcpu) for _ in range(_PATIENT_TRIES))
+
+    def _shorter(self, found: Found) -> Found:
+        """Return ``found`` with as few steps as show the same."""
+        best, ends = found, time.monotonic() + SHORTER_SECONDS
+        vcpu = found.batch.vcpu
+        same = identity(found.wrong.evidence)
+
+        def shows(steps: Sequence[Step]) -> bool:
+            nonlocal best
+            if not steps or steps[0].what != What.BEGIN:
+                return False
+            wrong = self.shows(steps, vcpu)
+            if wrong is None or identity(wrong.evidence) != same:
+                return False
+            best = Found(Batch(tuple(steps[: wrong.step + 1]), vcpu), wrong, True)
+            return True
+
+        if any(shows(found.batch.steps) for _ in range(_TRIES)):
+            shortest(best.batch.steps, shows, simpler, lambda: time.monotonic() > ends)
+        return best
+
+
+def simpler(step: Step) -> list[Step]:
+    """Return ``step`` with less about it, the simplest first."""
+    found = []
+    for flag in (Flag.FAULT_IN, Flag.FAULT_OUT, Flag.BAD_FRAME):
+        if step.flags & flag:
+            found.append(step._replace(flags=step.flags & ~flag))
+    if step.what == What.POLL and step.number > 1:
+        found.append(step._replace(number=1, value=0, flags=step.flags & ~Flag.VALUE_OF_SLOT))
+    if step.what in _FREE_VALUES and step.value and not step.flags & Flag.VALUE_OF_SLOT:
+        found.append(step._replace(value=0))
+    return found
+
+
+_FREE_VALUES = frozenset({What.BIND_VCPU, What.SET_PRIORITY, What.BIND_IPI, What.INIT_CONTROL})

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Judges what a guest has seen in a programme, and says in evidence what is wrong.
+
+The model has followed the programme already, so in the good case bytes are compared.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.conformance.bare import expected_events
+from harness.conformance.hypercalls import Observed
+from harness.conformance.reference_model import Disagreement, ReferenceModel
+from harness.evidence import Difference, Disallowed, Evidence, WrongAnswer, WrongState
+from harness.evidence import Operation as Call
+from harness.fuzz.follow import Expected, Follower
+from harness.fuzz.orders import RoundsJudged
+from harness.fuzz.programme import SEEN, Bit, Flag, Seen, SeenBits, Step, What, decode_seen
+from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.domain import World
+from harness.model.evtchn.operations import Poll, StatusReply
+
+_DOMAIN = "bare"
+_NOTICES = 0xFFFF
+
+
+class Followed:
+    """A programme, and what must be seen after each of its steps."""
+
+    def __init__(self, steps: Sequence[Step], world: World, domid: int, vcpu: int) -> None:
+        self.steps = steps
+        self.before = world
+        self.domid = domid
+        self.vcpu = vcpu
+        follower = Follower(world, domid, vcpu)
+        self.expected = [follower.follow(step) for step in steps]
+        self.after = follower.world
+        pack = SEEN.pack
+        self._bytes = b"".join([pack(*each.seen) for each in self.expected])
+
+    def wrong(self, seen: bytes) -> int | None:
+        """Return the number of the first step after which something else was ``seen`` than is
+        allowed; None: there is none."""
+        if seen == self._bytes:
+            return None
+        for at, (expected, now) in enumerate(zip(self.expected, decode_seen(seen), strict=True)):
+            if not expected.allows(now):
+                return at
+        return None
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """What a real Xen has done in a programme that the model does not allow."""
+
+    evidence: Evidence
+    step: int  # its number
+    calls: tuple[str, ...]  # the steps until then, in the programme's order, with their results
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """It in two lines: what is wrong, and the calls that show it."""
+        from harness.evidence import words
+
+        return words.message(self.evidence), "; ".join(self.calls)
+
+
+def explain(followed: Followed, seen: Sequence[Seen], at: int) -> Wrong:
+    """Return what is wrong with what was ``seen`` after step ``at``, the first wrong one."""
+    follower = Follower(followed.before, followed.domid, followed.vcpu)
+    calls = []
+    for step, now in zip(followed.steps[:at], seen, strict=False):
+        calls.append(f"{told(follower, step)} = {answer(step, now)}")
+        follower.follow(step)
+    step, now = followed.steps[at], seen[at]
+    calls.append(f"{told(follower, step)} = {answer(step, now)}")
+    evidence = _answer_is_wrong(follower, step, now) or _state_is_wrong(
+        follower, step, now, followed.expected[at]
+    )
+    return Wrong(evidence, at, tuple(calls))
+
+
+def slept_only(expected: Expected, seen: Seen) -> bool:
+    """Say whether all that is wrong is that a poll has slept, or has not: on a busy machine one
+    that returned at once may have taken as long."""
+    return (expected.seen.bits ^ seen.bits) == SeenBits.SLEPT and (
+        expected.seen._replace(bits=0) == seen._replace(bits=0)
+    )
+
+
+def _answer_is_wrong(follower: Follower, step: Step, seen: Seen) -> Evidence | None:
+    operation = follower.operation(step)
+    if operation is None:
+        return _wrong_take(follower, step, seen) if step.what == What.TAKE else None
+    model = ReferenceModel(follower.world, {follower.domid: _DOMAIN})
+    try:
+        model.judge(operation, _observed(operation, step, seen))
+    except Disagreement as error:
+        return error.evidence
+    return None
+
+
+def _observed(operation: object, step: Step, seen: Seen) -> Observed:
+    status = None
+    if step.what == What.STATUS and seen.result == 0:
+        told = seen.told
+        status = StatusReply(told & 0xFF, told >> 8 & 0xFF, told >> 16, seen.detail)
+    blocked = None
+    if isinstance(operation, Poll) and seen.result == 0 and not step.flags & Flag.PAST:
+        blocked = bool(seen.bits & SeenBits.SLEPT)
+    return Observed(seen.result, status, blocked)
+
+
+def _wrong_take(follower: Follower, step: Step, seen: Seen) -> Evidence | None:
+    vcpu = step.number % len(follower.domain.vcpus)
+    ports = expected_events(follower.domain, vcpu)
+    expected = Follower(follower.world, follower.domid).follow(step).seen
+    if (seen.result, seen.detail) == (expected.result, expected.detail):
+        return None
+    return WrongAnswer(
+        operation=Call(domain=_DOMAIN, verb="take", arguments={"vcpu": vcpu}, result=seen.result),
+        seen=f"{seen.result} events",
+        allowed=(f"{len(ports)} events, of ports {ports}",),
+        release=str(follower.world.rules),
+    )
+
+
+def _state_is_wrong(follower: Follower, step: Step, seen: Seen, expected: Expected) -> WrongState:
+    port = follower.port(step)
+    pairs: list[tuple[str, int, int]] = []
+    for bit in (SeenBits.PENDING, SeenBits.MASKED, SeenBits.LINKED):
+        names = (str(bit.name).lower(), int(bool(seen.bits & bit)))
+        pairs.append((*names, int(bool(expected.seen.bits & bit))))
+    for vcpu in range(2):
+        mask = int(SeenBits.UPCALL) << vcpu
+        there = int(bool(seen.bits & mask)), int(bool(expected.seen.bits & mask))
+        pairs.append((f"upcall of vCPU {vcpu}", *there))
+        if step.what != What.STATUS or seen.result:
+            told = [each.told >> 16 * vcpu & _NOTICES for each in (seen, expected.seen)]
+            pairs.append((f"notices of vCPU {vcpu}", told[0], told[1]))
+    differ = [Difference(name=name, seen=s, expected=e) for name, s, e in pairs if s != e]
+    if not differ:
+        differ = [Difference(name="result", seen=seen.result, expected=expected.seen.result)]
+    return WrongState(
+        domain=_DOMAIN,
+        port=port,
+        vcpu=follower.vcpu,
+        differences=tuple(differ),
+        release=str(follower.world.rules),
+    )
+
+
+def explain_round(judged: RoundsJudged, domid: int) -> Wrong:
+    """Return what is wrong with a round of two vCPUs that no order explains."""
+    assert judged.before is not None
+    follower = Follower(judged.before, domid)
+    begin = min(made.seen.call for made in judged.wrong)
+    calls, made_in_it = [], []
+    for made in judged.wrong:
+        text = f"{told(follower, made.step)} = {answer(made.step, made.seen.seen)}"
+        since, until = made.seen.call - begin, made.seen.ret - begin
+        calls.append(f"vCPU {made.vcpu} [{since}..{until}] {text}")
+        made_in_it.append(
+            Call(
+                domain=_DOMAIN,
+                vcpu=made.vcpu,
+                verb=What(made.step.what).name.lower(),
+                arguments={"port": made.seen.port, "value": made.seen.value},
+                result=made.seen.seen.result,
+                begin=since,
+                end=until,
+            )
+        )
+    evidence = Disallowed(property="order", operations=tuple(made_in_it))
+    return Wrong(evidence, len(calls) - 1, tuple(calls))
+
+
+# -- a programme for people --------------------------------------------------------------------
+
+
+def told(follower: Follower, step: Step) -> str:
+    """Return ``step`` as a person would write it, in the state in which ``follower`` is."""
+    what = What(step.what)
+    words = _WORDS[what](follower, step)
+    for flag in (Flag.FAULT_IN, Flag.FAULT_OUT, Flag.BAD_FRAME):
+        if step.flags & flag:
+            words.append(str(flag.name).lower().replace("_", "-"))
+    return f"{what.name.lower()}({', '.join(words)})"
+
+
+def answer(step: Step, seen: Seen) -> str:
+    """Return what ``seen`` says of the answer to ``step``."""
+    if seen.result < 0:
+        return f"-{errno.errorcode.get(-seen.result, -seen.result)}"
+    if step.what == What.STATUS:
+        return f"state {seen.told & 0xFF}"
+    if step.what == What.POLL:
+        slept = "slept" if seen.bits & SeenBits.SLEPT else "0"
+        return slept
+    return str(seen.result)
+
+
+def _domid(value: int) -> str:
+    return "DOMID_SELF" if value == DOMID_SELF else str(value)
+
+
+def _port(f: Follower, s: Step) -> list[str]:
+    return [f"port={f.port(s)}"]
+
+
+def _bit(f: Follower, s: Step) -> list[str]:
+    return [f"port={f.port(s)}", Bit(s.number).name.lower()]
+
+
+def _poll(f: Follower, s: Step) -> list[str]:
+    ports = [] if s.number == 0 else [str(f.port(s)), *([str(f.value(s))] if s.number > 1 else [])]
+    times = [f"{s.number} ports"] if s.number > 2 else []
+    past = ["time-out in the past"] if s.flags & Flag.PAST else []
+    return [f"ports={','.join(ports)}", *times, *past]
+
+
+def _nothing(f: Follower, s: Step) -> list[str]:
+    return []
+
+
+_WORDS = {
+    What.ALLOC_UNBOUND: lambda f, s: [f"dom={_domid(s.port)}", f"remote={_domid(f.value(s))}"],
+    What.BIND_INTERDOMAIN: lambda f, s: [f"dom={_domid(f.value(s))}", f"port={f.port(s)}"],
+    What.BIND_VIRQ: lambda f, s: [f"virq={s.port}", f"vcpu={f.value(s)}"],
+    What.BIND_PIRQ: lambda f, s: [f"pirq={s.port}"],
+    What.BIND_IPI: lambda f, s: [f"vcpu={f.value(s)}"],
+    What.CLOSE: _port,
+    What.SEND: _port,
+    What.UNMASK: _port,
+    What.LOOK: _port,
+    What.STATUS: lambda f, s: [f"dom={_domid(f.value(s))}", f"port={f.port(s)}"],
+    What.BIND_VCPU: lambda f, s: [f"port={f.port(s)}", f"vcpu={f.value(s)}"],
+    What.SET_PRIORITY: lambda f, s: [f"port={f.port(s)}", f"priority={f.value(s)}"],
+    What.INIT_CONTROL: lambda f, s: [f"vcpu={s.number}", f"offset={s.value}"],
+    What.UNKNOWN_COMMAND: lambda f, s: [str(s.value)],
+    What.TAKE: lambda f, s: [f"vcpu={s.number}"],
+    What.SET_BIT: _bit,
+    What.CLEAR_BIT: _bit,
+    What.POLL: _poll,
+    What.DELAY: lambda f, s: [f"ns={s.value}"],
+    What.RESET: _nothing,
+    What.RESET_CONT: _nothing,
+    What.BEGIN: _nothing,
+    What.EXPAND_ARRAY: _nothing,
+    What.MEET: _nothing,
+}

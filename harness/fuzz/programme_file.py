@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Programmes in files: ``programme-*.json``, to be run again by ``fuzz --replay``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from harness import bounded
+from harness.fuzz.hunt import Batch
+from harness.fuzz.programme import MAX_STEPS, SLOTS, Flag, Step, What
+from harness.verdict import ConfigError
+
+VERSION = 1
+_WORD = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
+_BYTE = Annotated[int, Field(ge=0, le=0xFF)]
+
+
+def _one_of(kind: type[Enum]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if name not in kind.__members__:
+            raise ValueError(f"there is no {name}")
+        return name
+
+    return check
+
+
+class StepInFile(BaseModel):
+    """One step; what is left out is 0."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    what: Annotated[str, AfterValidator(_one_of(What))]
+    flags: tuple[Annotated[str, AfterValidator(_one_of(Flag))], ...] = ()
+    slot: Annotated[int, Field(ge=0, lt=SLOTS)] = 0
+    number: _BYTE = 0
+    port: _WORD = 0
+    value: _WORD = 0
+
+    def step(self) -> Step:
+        """Return the step."""
+        flags = sum(Flag[name] for name in self.flags)
+        return Step(What[self.what], flags, self.slot, self.number, self.port, self.value)
+
+
+class ProgrammeFile(BaseModel):
+    """``programme-*.json``: see docs/fuzz.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    version: Annotated[int, Field(ge=VERSION, le=VERSION)] = VERSION
+    host: str
+    guest: str  # the type as which the bare guest ran: arm, pvh, hvm, pv
+    flavour: str
+    xen: str  # its version, or its commit
+    seed: int
+    message: str  # what Xen did that the model does not allow
+    calls: tuple[str, ...] = ()  # the steps with their answers, for people
+    vcpu: Annotated[int, Field(ge=0, le=1)]  # that makes the steps
+    steps: Annotated[tuple[StepInFile, ...], Field(max_length=MAX_STEPS, min_length=1)]
+    # Those of vCPU 1, if both run at once; ``steps`` are vCPU 0's then.
+    second: Annotated[tuple[StepInFile, ...], Field(max_length=MAX_STEPS)] = ()
+
+    def batch(self) -> Batch:
+        """Return the programme for a Hunt."""
+        steps, second = (tuple(each.step() for each in part) for part in (self.steps, self.second))
+        return Batch(steps, self.vcpu, second)
+
+
+def in_file(steps: Sequence[Step]) -> tuple[StepInFile, ...]:
+    """Return ``steps`` as they are in a file."""
+    return tuple(
+        StepInFile(
+            what=What(step.what).name,
+            flags=tuple(str(flag.name) for flag in Flag if step.flags & flag),
+            slot=step.slot,
+            number=step.number,
+            port=step.port,
+            value=step.value,
+        )
+        for step in steps
+    )
+
+
+def write_file(path: Path, programme: ProgrammeFile) -> None:
+    """Write ``programme`` to ``path``: a line for each step."""
+    known = programme.model_dump(mode="json", exclude={"steps", "second"})
+    text = json.dumps(known, indent=1).removesuffix("\n}")
+    for name, steps in (("steps", programme.steps), ("second", programme.second)):
+        lines = [json.dumps(each.model_dump(exclude_defaults=True)) for each in steps]
+        text += f',\n "{name}": [\n  ' + ",\n  ".join(lines) + "\n ]"
+    path.write_text(f"{text}\n}}\n")
+
+
+def read_file(path: Path) -> ProgrammeFile:
+    """Return the programme in ``path``; ConfigError says what is wrong with it, and where."""
+    try:
+        document = bounded.json_value(bounded.content(path))
+        return ProgrammeFile.model_validate_json(json.dumps(document))
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part)[:80] for part in first["loc"])
+        raise ConfigError(
+            f"not a programme: {first['msg']}",
+            where=f"{path}: {field}" if field else str(path),
+            hint="give a programme-*.json that `fuzz` has written",
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"not a programme: {error}", where=str(path)) from error

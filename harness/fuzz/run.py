@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``fuzz`` on one host: boots it, hunts, keeps what was found; and replays what was kept."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.fuzz.hangs import Hung, shorter_hang
+from harness.fuzz.hunt import SHORTER_SECONDS, Batch, Counts, Found, Hunt
+from harness.fuzz.programme import digest
+from harness.fuzz.programme_file import ProgrammeFile, in_file, read_file, write_file
+from harness.fuzz.progress import steps_begun
+from harness.fuzz.subject import Subject, subject
+from harness.model.lock.flavours import FLAVOURS
+from harness.progress import Progress
+from harness.results import directory, records
+from harness.results.report import write_reports
+from harness.run.plan import Plan
+from harness.run.recorder import Recorder
+from harness.verdict import HarnessError, HypervisorError, LabError, Verdict
+
+_FILE = "programme-"  # what is found is in a file of that name
+_TEST = "programmes"  # the name of the hunt in the journal
+_REPLAYS = 3
+
+
+def run_fuzz(plan: Plan, guest: str | None, corpus: Path | None) -> dict[str, Any]:
+    """Hunt for the plan's duration on its host; return the document of ``fuzz --json``.
+
+    ``guest``: the type as which the bare guest runs; None: the first one that the host has.  The
+    programmes in the directory ``corpus`` are run first; what is found is kept there, too.
+    """
+    known = sorted(corpus.glob(f"{_FILE}*.json")) if corpus is not None else []
+    first = [read_file(path) for path in known]
+    with _recorded(plan) as recorder:
+        hunted = _hunted(plan, guest, recorder, first, random=True)
+        places = [recorder.directory.path]
+        if corpus is not None:
+            corpus.mkdir(parents=True, exist_ok=True)
+            places.insert(0, corpus)
+        return _told(plan, recorder, hunted, _kept(plan, hunted, places))
+
+
+def replay(plan: Plan, path: Path) -> dict[str, Any]:
+    """Run the programme in ``path`` again, a few times; return a document as ``run_fuzz`` does."""
+    known = read_file(path)
+    with _recorded(plan) as recorder:
+        hunted = _hunted(plan, known.guest, recorder, [known] * _REPLAYS, random=False)
+        return _told(plan, recorder, hunted, path)
+
+
+@contextmanager
+def _recorded(plan: Plan) -> Iterator[Recorder]:
+    """Open a run directory with its journal; when the block ends, also by an exception, close the
+    journal and write the reports."""
+    place = directory.create(plan.out)
+    recorder = Recorder(plan, place, Progress())
+    name = plan.hosts[0].name
+    recorder.add(records.RunStart(plan.seed, tuple(sys.argv), __version__, (name,)))
+    interrupted = True
+    try:
+        yield recorder
+        interrupted = False
+    except HarnessError as error:
+        interrupted = False
+        recorder.add(records.Test(name, _TEST, error.verdict, 0.0, str(error), error.story))
+        raise
+    finally:
+        recorder.end_host(name)
+        recorder.end_run("interrupted" if interrupted else "")
+        recorder.close()
+        write_reports(place.path)
+
+
+@dataclass
+class _Hunted:
+    """What came of a hunt."""
+
+    guest: str  # type of the bare guest
+    counts: Counts
+    found: Found | None = None
+    seconds: float = 0.0  # until it was found, or to the end
+
+
+def _hunted(
+    plan: Plan,
+    guest: str | None,
+    recorder: Recorder,
+    first: Sequence[ProgrammeFile],
+    *,
+    random: bool,
+) -> _Hunted:
+    """Boot the plan's host; run the programmes ``first``, and then ``random`` ones, if wanted."""
+    with subject(plan, guest, recorder) as one:
+        hunt = Hunt(one.guest, one.world, one.domid, FLAVOURS[one.live.build.design])
+        hunted = _Hunted(one.type, hunt.counts)
+        began = time.monotonic()
+        try:
+            with recorder.phase(one.live.host.name, "load"):
+                batches = (each.batch() for each in first)
+                hunted.found = next(filter(None, map(hunt.batch, batches)), None)
+                if hunted.found is None and random:
+                    hunted.found = hunt.run(
+                        plan.seed, plan.duration, lambda: _report(recorder, one, hunt.counts)
+                    )
+            hunted.seconds = hunt.found_after or time.monotonic() - began
+        except HarnessError as error:
+            hunted.seconds = time.monotonic() - began
+            hung = _hung(one, hunt, error)
+            if random:
+                hunted.found = _shorter(one, hung)
+            else:
+                hunted.found = hung.found(one.world, one.domid, seen_again=True)
+    return hunted
+
+
+def _report(recorder: Recorder, one: Subject, counts: Counts) -> None:
+    name, rate = one.live.host.name, counts.operations / max(counts.seconds, 0.001)
+    recorder.progress.update(
+        f"{counts.programmes:,} programmes, {counts.operations:,} operations, {rate:,.0f}/s"
+    )
+    recorder.add(records.Sample(name, round(counts.seconds, 2), round(rate, 1)))
+
+
+def _hung(one: Subject, hunt: Hunt, error: HarnessError) -> Hung:
+    """Return in which programme Xen hung, and how; raise what is no fault of Xen's."""
+    cause = one.live.cause(error)
+    if not isinstance(cause, HypervisorError) or cause.evidence is None:
+        raise cause from error
+    note, name = one.live.recorder.progress.note, one.live.host.name
+    note(f"{name:12} FAIL      {cause}")
+    batch = hunt.running
+    at = (len(batch.steps) - 1, len(batch.second) - 1)
+    try:
+        image = one.live.machine.dump()
+        try:
+            begun = steps_begun(image, hunt.guest.number)
+        finally:
+            image.unlink(missing_ok=True)
+        if begun is not None:
+            own = begun if batch.second else (begun[batch.vcpu], 0)
+            at = min(at[0], own[0]), min(at[1], own[1])
+    except (LabError, OSError) as missed:
+        note(f"{name:12} in which step is not known: {missed}")
+    steps, second = batch.steps[: at[0] + 1], batch.second[: at[1] + 1]
+    return Hung(Batch(steps, batch.vcpu, second), cause.evidence)
+
+
+def _shorter(one: Subject, hung: Hung) -> Found:
+    """Return ``hung`` with fewer steps, if the machine can be restored; else as it is."""
+    recorder, name = one.live.recorder, one.live.host.name
+    ends = time.monotonic() + SHORTER_SECONDS
+    try:
+        with recorder.phase(name, "check"):
+            return shorter_hang(
+                hung, one, lambda: time.monotonic() > ends, recorder.progress.update
+            )
+    except LabError as error:
+        recorder.progress.note(f"{name:12} no shorter programme: {error}")
+        return hung.found(one.world, one.domid, seen_again=False)
+
+
+def _kept(plan: Plan, hunted: _Hunted, places: Sequence[Path]) -> Path | None:
+    """Write what was found into each of ``places``; return the first path, None if nothing was."""
+    found = hunted.found
+    if found is None:
+        return None
+    xen = plan.hypervisor
+    file = ProgrammeFile(
+        host=plan.hosts[0].name,
+        guest=hunted.guest,
+        flavour=xen.flavour.name,
+        xen=xen.source.version,
+        seed=plan.seed,
+        message=found.wrong.lines[0],
+        calls=found.wrong.calls,
+        vcpu=found.batch.vcpu,
+        steps=in_file(found.batch.steps),
+        second=in_file(found.batch.second),
+    )
+    name = f"{_FILE}{digest((*found.batch.steps, *found.batch.second))}.json"
+    for place in places:
+        write_file(place / name, file)
+    return places[0] / name
+
+
+def _told(
+    plan: Plan, recorder: Recorder, hunted: _Hunted, programme: Path | None
+) -> dict[str, Any]:
+    """Write the outcome into the journal; return the document."""
+    counts, found, name = hunted.counts, hunted.found, plan.hosts[0].name
+    note = recorder.progress.note
+    verdict = Verdict.PASS if found is None else Verdict.FAIL
+    if not counts.operations and found is None:
+        verdict = Verdict.MISS
+    message, calls = ("", "") if found is None else found.wrong.lines
+    steps = 0 if found is None else len(found.batch.steps) + len(found.batch.second)
+    artifacts = () if programme is None else (programme.name,)
+    recorder.add(
+        records.Test(
+            name,
+            _TEST,
+            verdict,
+            round(hunted.seconds, 3),
+            message,
+            "" if found is None else "\n".join(found.wrong.calls),
+            artifacts if programme and recorder.directory.holds(programme) else (),
+            evidence=None if found is None else found.wrong.evidence,
+        )
+    )
+    rate = counts.operations / max(counts.seconds, 0.001)
+    note(
+        f"{name:12} {hunted.guest}: {counts.programmes:,} programmes, {counts.operations:,} "
+        f"operations judged, {rate:,.0f}/s, {counts.concurrent:,} of them concurrent, "
+        f"{counts.undecided:,} undecided"
+    )
+    document = {
+        "verdict": str(verdict),
+        "host": name,
+        "guest": hunted.guest,
+        "flavour": plan.hypervisor.flavour.name,
+        "xen": plan.hypervisor.source.version,
+        "seed": plan.seed,
+        "programmes": counts.programmes,
+        "operations": counts.operations,
+        "concurrent": counts.concurrent,
+        "undecided": counts.undecided,
+        "operations_per_second": round(rate, 1),
+        "seconds": round(hunted.seconds, 3),
+        "message": message,
+        "calls": [] if found is None else list(found.wrong.calls),
+        "steps": None if found is None else steps,
+        "seen_again": None if found is None else found.seen_again,
+        "programme": None if programme is None else str(programme),
+        "report": str(recorder.directory.report),
+    }
+    if found is not None:
+        note(f"{name:12} in {steps} steps: {calls}")
+    return document

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The booted host of a hunt, and the bare guest on it that makes the programmes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from harness.agent.client import AgentClient
+from harness.conformance.host import HostDomains
+from harness.fuzz.guest import ProgrammeGuest
+from harness.model.evtchn.domain import World
+from harness.run.plan import Plan
+from harness.run.recorder import Recorder
+from harness.run.session import Session
+from harness.run.up import session
+from harness.verdict import ConfigError, LabError
+
+
+@dataclass
+class Subject:
+    """A guest that has just been reset, and what the model knows of it."""
+
+    live: Session
+    agent: AgentClient
+    domid: int
+    world: World  # of the guest alone
+    type: str  # as which it runs: arm, pvh, hvm, pv
+
+    @property
+    def guest(self) -> ProgrammeGuest:
+        """The guest's end for programmes."""
+        return ProgrammeGuest(self.agent.connection)
+
+    def restore(self) -> None:
+        """Restore the machine as it was with the guest just started, whatever has become of it.
+
+        LabError on a server, which cannot be restored.
+        """
+        if not self.live.saved:
+            raise LabError("the machine cannot be restored", where=self.live.host.name)
+        self.live.restore()
+        line = self.live.machine.lines[1 + self.live.host.domus]
+        self.live.listen(line)
+        self.agent = AgentClient(line, self.agent.name, line.clock)
+
+
+@contextmanager
+def subject(plan: Plan, type_: str | None, recorder: Recorder) -> Iterator[Subject]:
+    """Boot the plan's host without domUs and start the bare guest there, as ``type_``.
+
+    None: the first type that the host can run.  ConfigError if it can run none so; raises what
+    ``session`` raises.
+    """
+    host = plan.hosts[0].model_copy(update={"domus": 0})
+    with session(plan, host, recorder) as live:
+        domains = HostDomains(live)
+        types = domains.bare_types
+        if not types or (type_ or types[0]) not in types:
+            why = domains.obstacles.get(type_ or "", f"there are {', '.join(types) or 'none'}")
+            raise ConfigError(f"no bare guest {type_ or ''}: {why}", where=host.name)
+        with recorder.phase(host.name, "domains"):
+            bare = domains.bare(domains.begin(), type_ or types[0])
+            if live.machine.lines:  # no server
+                live.listen(live.machine.lines[1 + host.domus])
+                live.save()
+        world = World((bare.now,), bare.domains.model.world.rules)
+        yield Subject(live, bare.agent, bare.domid, world, bare.type)

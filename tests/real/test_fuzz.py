@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Random programmes on real Xen: a known bug is found from nothing, and told in a few steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.real.conftest import harness
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+
+
+def test_a_wrong_answer_is_found(tmp_path: Path) -> None:
+    """A send on a port that has no peer is not refused."""
+    corpus = tmp_path / "corpus"
+    options = ["--flavour", "send-unusable-ok", "--seed", "1", "--duration", "20", "--json"]
+    ran = harness("fuzz", "--host", "qemu-arm64", *options, "--corpus", str(corpus))
+    assert ran.code == 1, ran.stderr
+    found = ran.document
+    assert found["verdict"] == "FAIL" and found["seen_again"] and found["steps"] <= 6
+    assert "send(" in found["calls"][-1]
+    (file,) = corpus.glob("programme-*.json")
+    assert found["programme"] == str(file)
+    assert json.loads(file.read_text())["message"] == found["message"]
