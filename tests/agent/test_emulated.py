@@ -16,6 +16,18 @@ from harness.agent.client import AgentClient
 from harness.agent.emulated import compile_guest, emulated_guest
 from harness.agent.wire import Arguments
 from harness.arch import Arch
+from harness.fuzz.guest import ProgrammeGuest
+from harness.fuzz.programme import (
+    MAX_STEPS,
+    Bit,
+    Flag,
+    Seen,
+    SeenBits,
+    Step,
+    What,
+    decode_seen,
+    decode_timed,
+)
 from harness.hypervisor.qemu import EVENT_CHANNELS, QemuSource
 from harness.machine.line import Line
 from harness.verdict import BuildError, LabError
@@ -151,3 +163,38 @@ def test_many_commands_in_one_message_with_long_answers(agent: AgentClient) -> N
     looks: list[tuple[str, Arguments]] = [("look", {"ports": list(range(32))})] * 200
     answers = list(agent.connection.stream(looks * 8))
     assert len(answers) == 1600 and all(answer.ok for answer in answers)
+
+
+def test_programmes_are_run_without_a_word(agent: AgentClient) -> None:
+    """More steps than fit into the ring, then what each has come to; and both vCPUs' with times."""
+    guest = ProgrammeGuest(agent.connection)
+    alloc = Step(What.ALLOC_UNBOUND, slot=1, port=0x7FF0)
+    send = Step(What.SEND, int(Flag.PORT_OF_SLOT), port=1)
+    bad = Step(What.SEND, int(Flag.FAULT_IN), port=1)
+    mask = Step(What.SET_BIT, int(Flag.PORT_OF_SLOT), number=Bit.MASKED, port=1)
+    steps = [alloc, send, bad, mask, Step(What.STATUS, port=3)] * 600
+    pending, masked = SeenBits.PENDING, SeenBits.MASKED
+    seen = decode_seen(guest.run(steps, 0))
+    assert seen[:5] == [
+        Seen(10, 0),
+        Seen(0, pending),
+        Seen(-14, 0),
+        Seen(0, pending | masked),
+        Seen(0, 0, 1 | 1 << 16),
+    ]
+    assert len(seen) == len(steps) and seen[-4] == Seen(0, pending | masked)
+
+    timed = guest.run_timed(([alloc, send], [alloc]))
+    first, second = (decode_timed(each) for each in timed.seen)
+    assert [(each.seen.result, each.port) for each in first] == [(10, 0x7FF0), (0, 10)]
+    assert [each.seen.result for each in second] == [11]
+    assert all(each.call <= each.ret for each in (*first, *second))
+
+
+def test_a_programme_that_is_too_long_is_refused(agent: AgentClient) -> None:
+    """And its bytes are not taken for commands."""
+    connection = agent.connection
+    connection.post([("programme", {"steps": MAX_STEPS + 1})], bytes(12 * (MAX_STEPS + 1)))
+    (answer,) = connection.collect(1)
+    assert answer.integer("errno") == 22 and answer.fields["what"] == "argument-steps"
+    assert connection.ask("alloc_unbound").ok

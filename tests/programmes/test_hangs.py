@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A hang is made shorter on a machine that is restored before each try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import cast
+
+import pytest
+
+from harness.agent.wire import AgentLost
+from harness.evidence import Hang, Spin
+from harness.evidence.kinds import LockFault
+from harness.fuzz.follow import Follower
+from harness.fuzz.generate import programme
+from harness.fuzz.guest import ProgrammeGuest
+from harness.fuzz.hangs import Hung, shorter_hang
+from harness.fuzz.hunt import Batch
+from harness.fuzz.programme import SEEN, Step, What
+from harness.fuzz.subject import Subject
+from harness.model.evtchn.domain import World
+from harness.verdict import HypervisorError
+
+from .model_guest import DOMID, WORLD
+
+HANG = Hang(
+    cpus=(Spin(cpu=0, function="evtchn_write_lock", where="", fault=LockFault.LEAKED_READER),)
+)
+
+
+class LeakingGuest(ProgrammeGuest):
+    """Xen keeps a read side of a port's lock when it refuses a poll of it: poll-leak."""
+
+    def __init__(self) -> None:
+        self.number = 1
+        self._leaked: set[int] = set()
+        self._said: list[bytes] = []
+        self.hangs_at: int | None = None
+
+    def begin(self, steps: Sequence[Step], vcpu: int) -> None:
+        follower = Follower(WORLD, DOMID, vcpu)
+        self._said, self.hangs_at = [], None
+        for at, step in enumerate(steps):
+            port = follower.port(step)
+            seen = follower.follow(step).seen
+            polled = follower.domain.valid > port > 0 and step.number == 1
+            if step.what == What.POLL and seen.result == -22 and polled:
+                self._leaked.add(port)
+            made = step.what == What.ALLOC_UNBOUND and seen.result in self._leaked
+            if made and self.hangs_at is None:
+                self.hangs_at = at
+            self._said.append(SEEN.pack(*seen))
+
+    def end(self) -> bytes:
+        if self.hangs_at is not None:
+            raise AgentLost("no answer")
+        return b"".join(self._said)
+
+
+class _Live:
+    def __init__(self, hang: Hang) -> None:
+        self._hang = hang
+
+    def cause(self, error: BaseException) -> BaseException:
+        return HypervisorError(self._hang)
+
+
+class _Subject:
+    """A machine that is restored at once."""
+
+    world: World = WORLD
+    domid = DOMID
+
+    def __init__(self, hang: Hang = HANG) -> None:
+        self.live = _Live(hang)
+        self.restored = 0
+        self.guest: ProgrammeGuest = LeakingGuest()
+
+    def restore(self) -> None:
+        self.restored += 1
+        self.guest = LeakingGuest()
+
+
+def _hanging() -> tuple[Step, ...]:
+    """Return random programmes up to the step that does not return."""
+    chance = Random(7)
+    guest, steps = LeakingGuest(), list[Step]()
+    while True:
+        steps += programme(chance)
+        guest.begin(steps, 0)
+        if guest.hangs_at is not None:
+            return tuple(steps[: guest.hangs_at + 1])
+
+
+def _shorter(
+    hung: Hung, subject: _Subject, enough: Callable[[], bool] = lambda: False
+) -> list[str]:
+    found = shorter_hang(hung, cast(Subject, subject), enough, lambda text: None)
+    assert found.seen_again is (subject.live._hang == HANG)
+    return list(found.wrong.calls)
+
+
+@pytest.fixture(scope="module")
+def hung() -> Hung:
+    return Hung(Batch(_hanging(), 0), HANG)
+
+
+def test_few_steps_are_left(hung: Hung) -> None:
+    subject = _Subject()
+    calls = _shorter(hung, subject)
+    assert len(hung.batch.steps) > 20 and len(calls) <= 5
+    assert calls[0] == "begin() = 0" and calls[-1].startswith("alloc_unbound(")
+    assert calls[-1].endswith(" does not return") and any("poll(" in call for call in calls)
+    assert subject.restored > len(calls), "before each try, and for whoever comes next"
+
+
+def test_another_hang_is_not_the_same(hung: Hung) -> None:
+    other = _Subject(Hang(cpus=(Spin(cpu=0, function="read_lock", where=""),)))
+    assert len(_shorter(hung, other)) == len(hung.batch.steps)
+
+
+def test_there_is_an_end(hung: Hung) -> None:
+    calls = _shorter(hung, _Subject(), lambda: True)
+    assert calls[-1].endswith(" does not return")
