@@ -110,14 +110,16 @@ class Forcer:
         It is restored if Xen has crashed or has got a new bucket.  Stuck if the CPUs did not come
         together or one of them went another way; LabError if the machine is lost.
         """
-        began, evidence, shows = time.monotonic(), None, ""
+        began, shows = time.monotonic(), ""
+        evidence: Evidence | None = None
         self._aimed = self._aimed or aim(self.debugged, self.scenario, False)
         cpus = _Cpus(self.debugged, *self._aimed, self.scenario)
         try:
             if self.reordering.moved is Moved.LEAVE_EARLY:
                 section = _Section(cpus)
                 self._late = self._late or section.in_order()
-                evidence = section.leave_early(*self._late)
+                evidence = departed = section.leave_early(*self._late)
+                shows = _told(departed)
             else:
                 try:
                     _publish(cpus, self.reordering)
@@ -126,7 +128,7 @@ class Forcer:
         except HypervisorError as seen:
             shows, evidence = seen.what, seen.evidence
         seconds = time.monotonic() - began
-        return Forced(seconds, shows or _told(evidence), tuple(cpus.steps), evidence)
+        return Forced(seconds, shows, tuple(cpus.steps), evidence)
 
     def _restore(self) -> None:
         self._aimed = None
