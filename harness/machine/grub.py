@@ -101,6 +101,13 @@ class System:
     uuid: str  # of the file system that the files go to
     path: str  # of the folder of these files, in that file system
     modules: tuple[str, ...] = ()  # of GRUB, that it needs to see that file system
+    vlan: int = 0  # of dom0's network; 0: none
+
+    @property
+    def network(self) -> str:
+        """Return dom0's network as guests/dom0/init reads it."""
+        tag = f" vlan={self.vlan}" if self.vlan else ""
+        return f"mac={self.mac} address={self.address} gateway={self.gateway}{tag}\n"
 
 
 def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = ()) -> System:
@@ -158,6 +165,7 @@ def inspect(shell: Shell, section: Booting, arch: Arch, extra: Sequence[str] = (
         uuid=said["uuid"],
         path=said["path"],
         modules=_modules(said),
+        vlan=found.vlan,
     )
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which of a server's network cards dom0 takes over, and how it is set up there.
 
-dom0 brings one card up with one IPv4 address and a default route.  A default system may have a
-bridge, a bond or a VLAN above its cards, several routes or none.  From the interface that has the
-address which we reached by SSH, the way goes down to the card; what dom0 cannot do is refused.
+dom0 brings one card up, or one VLAN on it, with one IPv4 address and a default route.  A default
+system may have a bridge, a bond or a VLAN above its cards, several routes or none.  From the
+interface that has the address which we reached by SSH, the way goes down to the card; what dom0
+cannot do is refused.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ for nic in /sys/class/net/*; do
     [ ! -d "$nic/bridge" ] || echo kind=bridge
     [ ! -d "$nic/bonding" ] || echo kind=bond
     [ ! -e "/proc/net/vlan/$name" ] || echo kind=VLAN
+    ip -d -o link show dev "$name" 2>/dev/null |
+        sed -n 's/.* vlan protocol \([0-9.A-Za-z]*\) id \([0-9]*\).*/vlan=\2 \1/p'
     [ ! -r "$nic/bonding/mode" ] || echo "mode=$(cat "$nic/bonding/mode")"
     [ ! -r "$nic/bonding/active_slave" ] || echo "active=$(cat "$nic/bonding/active_slave")"
     echo "state=$(cat "$nic/operstate" 2>/dev/null)"
@@ -63,6 +66,7 @@ class Interface:
     mode: str = ""  # of a bond: "active-backup 1"
     active: str = ""  # of a bond: which of those below it carries its traffic
     is_up: bool = False
+    vlan: str = ""  # of a VLAN: its number and its sort of tags: "7 802.1Q"
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,14 @@ class Network:
     driver: str
     address: str
     gateway: str  # "": dom0 has no route beyond its network
+    vlan: int = 0  # number of the VLAN on that card; 0: its frames have no tags
 
 
 def read(said: Iterable[str], where: str) -> Network:
     """Return dom0's network from the lines that LOOK printed; LabError when there is none."""
     interfaces, routes, answer, others, ssh = _facts(said)
     carrier, address = _carrier(interfaces, routes, ssh, where)
-    card = _card(carrier, interfaces, where)
+    card, vlan = _card(carrier, interfaces, where)
     gateways = (_via(each, carrier.name) for each in (answer, routes, others))
     gateway = next(filter(None, gateways), "")
     if not gateway and "via inet6" in answer + routes:
@@ -89,7 +94,7 @@ def read(said: Iterable[str], where: str) -> Network:
             where=where,
             hint=_NOTHING_ELSE,
         )
-    return Network(card.mac, card.driver, address, gateway)
+    return Network(card.mac, card.driver, address, gateway, vlan)
 
 
 def _facts(said: Iterable[str]) -> tuple[dict[str, Interface], str, str, str, str]:
@@ -136,6 +141,7 @@ def _interface(one: Mapping[str, list[str]], below: Iterable[str]) -> Interface:
         mode=first("mode"),
         active=first("active"),
         is_up=first("state") == "up",
+        vlan=first("vlan"),
     )
 
 
@@ -172,17 +178,18 @@ def _carrier(
     return chosen, chosen.addresses[0]
 
 
-def _card(interface: Interface, interfaces: Mapping[str, Interface], where: str) -> Interface:
-    """Return the card below ``interface``; LabError if dom0 cannot take its place."""
+def _card(
+    interface: Interface, interfaces: Mapping[str, Interface], where: str, vlan: int = 0
+) -> tuple[Interface, int]:
+    """Return the card below ``interface``, and the number of the VLAN on it that leads there.
+
+    ``vlan`` is that of a VLAN above ``interface``.  LabError if dom0 cannot take the card's place.
+    """
     if interface.driver:
-        return interface
+        return interface, vlan
     name = interface.name
     if interface.kind == "VLAN":
-        raise LabError(
-            f"the server's network {name} is a VLAN: dom0 cannot send tagged frames",
-            where=where,
-            hint=f"make it the switch port's untagged VLAN, or {_NOTHING_ELSE}",
-        )
+        vlan = _tag(interface, vlan, where)
     if interface.mode.startswith("802.3ad"):
         raise LabError(
             f"the server's network {name} is a bond with LACP (802.3ad): a switch does not talk to "
@@ -204,7 +211,28 @@ def _card(interface: Interface, interfaces: Mapping[str, Interface], where: str)
             hint=_NOTHING_ELSE,
         )
     chosen = min(below, key=lambda one: (one.name != interface.active, not one.is_up))
-    return _card(chosen, interfaces, where)
+    return _card(chosen, interfaces, where, vlan)
+
+
+def _tag(interface: Interface, above: int, where: str) -> int:
+    """Return the number of the VLAN ``interface``; LabError if dom0 cannot send its frames."""
+    number, _, protocol = interface.vlan.partition(" ")
+    why = (
+        "its number is not told (`ip -d link`)"
+        if not number
+        else f"its tags are {protocol}, and dom0 has 802.1Q only"
+        if protocol != "802.1Q"
+        else f"VLAN {above} is inside of it, and dom0 sends one tag"
+        if above
+        else ""
+    )
+    if why:
+        raise LabError(
+            f"the server's network {interface.name} is a VLAN: {why}",
+            where=where,
+            hint=f"make it the switch port's untagged VLAN, or {_NOTHING_ELSE}",
+        )
+    return int(number)
 
 
 def _switched(interface: Interface, interfaces: Mapping[str, Interface]) -> list[Interface]:

@@ -257,12 +257,11 @@ class PhysicalMachine:
         host, boot = self.host, self.boot
         system = grub.inspect(session, host.boot, host.arch, host.boot.modules)
         self._boot_id = system.boot_id
-        network = f"mac={system.mac} address={system.address} gateway={system.gateway}\n"
         files = {
             "xen": boot.xen,
             "kernel": boot.kernel,
             "root.cpio.gz": boot.root,
-            "run.cpio": boot.initramfs(network),
+            "run.cpio": boot.initramfs(system.network),
         }
         try:
             self._held.confirm()

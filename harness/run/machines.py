@@ -58,6 +58,7 @@ _QEMU_ARGS = {
 }
 _SERVER_CONSOLE = {Arch.X86_64: "console=com1 com1=115200,8n1", Arch.ARM64: "console=dtuart"}
 _SERVER_ARGS = {Arch.X86_64: "noreboot", Arch.ARM64: ""}
+_VLANS = "8021q"  # a server's network may be one; that is known when its image is made already
 # guest_loglvl: else a debug build logs every EVTCHNOP that fails, on a slow serial line.
 # One run queue per CPU: else two emulated CPUs contend for the lock of a shared one all the time.
 _XEN_COMMON = (
@@ -225,7 +226,7 @@ def _server_boot(host: PhysicalHost, parts: Parts, notice: Callable[[str], None]
     return ServerBoot(
         xen=_whole(parts.built.image, parts.folder),
         kernel=parts.image.kernel,
-        root=server_root(parts.image, host.boot.modules, notice=notice),
+        root=server_root(parts.image, (*host.boot.modules, _VLANS), notice=notice),
         initramfs=initramfs,
         xen_args=f"{console} {_SERVER_ARGS[host.arch]} {common} {_DOM0_VCPUS}",
         dom0_args=linux_args(host, snapshot=False),

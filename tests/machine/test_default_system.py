@@ -194,9 +194,32 @@ def test_the_card_below_the_address_is_taken(
     assert system.mac.startswith("52:54:00:")
 
 
+def test_a_vlan_is_made_in_dom0(look: Look) -> None:
+    def tagged(server: ToyDefaultSystem) -> None:
+        _vlan(server)
+        server.links = {"eth0.7": "x vlan protocol 802.1Q id 7 <REORDER_HDR>"}
+
+    system = look(tagged)
+    assert (system.driver, system.gateway, system.vlan) == ("igb", "192.0.2.1", 7)
+    assert system.network.endswith("address=192.0.2.9/24 gateway=192.0.2.1 vlan=7\n")
+
+
 def _vlan(server: ToyDefaultSystem) -> None:
     server.interfaces |= {"eth0": "driver igb, lower of eth0.7", "eth0.7": "no device"}
     server.routes = "default via 192.0.2.1 dev eth0.7"
+
+
+def _provider(server: ToyDefaultSystem) -> None:
+    _vlan(server)
+    server.links = {"eth0.7": "x vlan protocol 802.1ad id 7 <REORDER_HDR>"}
+
+
+def _stacked(server: ToyDefaultSystem) -> None:
+    server.interfaces |= {"eth0": "driver igb, lower of eth0.7"}
+    server.interfaces |= {"eth0.7": "no device, lower of eth0.7.9", "eth0.7.9": "no device"}
+    server.links = {"eth0.7.9": "x vlan protocol 802.1Q id 9 <REORDER_HDR>"}
+    server.links |= {"eth0.7": "x vlan protocol 802.1Q id 7 <REORDER_HDR>"}
+    server.routes = "default via 192.0.2.1 dev eth0.7.9"
 
 
 def _lacp(server: ToyDefaultSystem) -> None:
@@ -227,7 +250,9 @@ def _v6_only(server: ToyDefaultSystem) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (_vlan, "network eth0.7 is a VLAN: dom0 cannot send tagged frames; make it"),
+        (_vlan, r"network eth0.7 is a VLAN: its number is not told .*; make it"),
+        (_stacked, "network eth0.7 is a VLAN: VLAN 9 is inside of it, and dom0 sends one tag"),
+        (_provider, "network eth0.7 is a VLAN: its tags are 802.1ad, and dom0 has 802.1Q only"),
         (_lacp, r"network bond0 is a bond with LACP \(802.3ad\).*; give the address of a card"),
         (_two_cards, r"network br0 is a bridge of several cards \(eth0, eth1\)"),
         (_tunnel, "network wg0 is no network card"),
