@@ -71,3 +71,15 @@ def test_a_xen_that_does_not_answer(line: tuple[Console, socket.socket]) -> None
     Xen(line[1], ["DOM0", "Xen"], "").start()
     with pytest.raises(LabError, match="does not react to its debug keys"):
         keys.registers(line[0])
+
+
+def test_what_xen_prints_in_a_block_is_there_after_it(
+    line: tuple[Console, socket.socket],
+) -> None:
+    console, theirs = line
+    theirs.sendall(b"(XEN) Xen version 4.17\n")
+    console.expect("Xen version", 5, "xen")
+    with keys.printed(console) as lines:
+        theirs.sendall(b"(XEN) IRQ information:\ndom0 says something\n")
+        threading.Timer(0.1, theirs.sendall, [b"(XEN)    IRQ:   0\n"]).start()
+    assert [text.strip() for text in lines] == ["IRQ information:", "IRQ:   0"]

@@ -15,12 +15,12 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 def test_every_order_of_a_good_lock_is_walked_on_x86(tmp_path: Path) -> None:
     host, out = "qemu-x86_64", tmp_path / "run"
-    names = ["send-close", "unmask-bind", "close-bind"]
+    names = ["send-close", "unmask-bind", "close-bind", "dump-bind"]
     ran = harness("interleave", "run", *names, "--host", host, "--out", str(out), "--json")
     document = ran.document
     assert (ran.code, document["verdict"]) == (0, "PASS"), ran.stdout + ran.stderr
     assert document["mismatches"] == [] and document["infeasible"] == []
-    assert document["walked"] == document["schedules"] == 16 + 22 + 2
+    assert document["walked"] == document["schedules"] == 16 + 22 + 2 + 11
     for part in document["scenarios"]:
         page = Path(part["page"]).read_text()
         assert f"{part['schedules']} walked (every step as the model has it)" in page
