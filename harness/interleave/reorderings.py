@@ -17,13 +17,11 @@ from harness.binary.judge import Judged
 from harness.binary.publish.rows import PUBLICATIONS
 from harness.binary.publish.verdict import Publishing
 
-READ_UNLOCKS = ("evtchn_read_unlock", "_read_unlock")
-
 
 class Moved(StrEnum):
     """What a CPU does in another order than its program has it."""
 
-    LEAVE_EARLY = "a read-modify-write done early"  # a reader leaves before its last access
+    CHANGE_EARLY = "a read-modify-write done early"
     STORE_LATE = "a store done late"
     LOAD_EARLY = "a load satisfied early"
 
@@ -44,7 +42,7 @@ class Reordering:
 def reorderings(judged: Judged) -> tuple[Reordering, ...]:
     """Return what the machine code that was ``judged`` leaves open.
 
-    Of a lock's read side only what the exploration found harm in, for that is the trace.
+    Of a lock only if the exploration found harm, for that is the trace.
     """
     harmful = any(proof.counterexamples for proof in judged.proofs)
     return tuple(
@@ -60,8 +58,7 @@ def _moved(copy: Refinement, departure: Departure) -> Moved | None:
     if departure.kind != "order":
         return None
     if not isinstance(copy, Publishing):
-        early = copy.function in READ_UNLOCKS and departure.step == "leave" and departure.before
-        return Moved.LEAVE_EARLY if early else None
+        return Moved.CHANGE_EARLY if departure.before else Moved.LOAD_EARLY
     if copy.function not in {name for row in PUBLICATIONS for name in row.writers}:
         return Moved.LOAD_EARLY
     return Moved.STORE_LATE if departure.first else None  # else the program has it so
