@@ -329,7 +329,7 @@ def suggest(run: Path, as_json: bool) -> int:
 
 def _print_reorder(document: dict[str, Any]) -> None:
     if not document["left_open"]:
-        echo(f"the machine code leaves no such order open ({document['binary']}): nothing to force")
+        echo(f"`model binary` says {document['binary']} and has no such order: nothing is forced")
     for what in document["without_scenario"]:
         echo(f"no scenario yet for {what}")
     for part in document["scenarios"]:

@@ -60,6 +60,7 @@ SEND_ALLOC = Scenario(
     (send("p"), alloc("p")),
     UNBOUND,
 )
+_READ_UNLOCKS = ("evtchn_read_unlock", "_read_unlock")
 _FIRST, _SECOND = 0, 1  # the scenarios' threads; each has the CPU of its number
 _MOST_INSTRUCTIONS = 2000  # of a critical section
 _MOST_PORTS = 4096  # to fill buckets with
@@ -85,7 +86,7 @@ class Forced:
 def scenario_of(reordering: Reordering) -> Scenario | None:
     """Return the scenario in which ``reordering`` shows; None if there is none yet."""
     match reordering.moved, reordering.flag:
-        case Moved.LEAVE_EARLY, _:
+        case Moved.CHANGE_EARLY, "" if reordering.function in _READ_UNLOCKS:
             return POLL_CLOSE
         case Moved.STORE_LATE, "valid_evtchns":
             return SEND_ALLOC
@@ -115,7 +116,7 @@ class Forcer:
         self._aimed = self._aimed or aim(self.debugged, self.scenario, False)
         cpus = _Cpus(self.debugged, *self._aimed, self.scenario)
         try:
-            if self.reordering.moved is Moved.LEAVE_EARLY:
+            if self.reordering.moved is Moved.CHANGE_EARLY:
                 section = _Section(cpus)
                 self._late = self._late or section.in_order()
                 evidence = departed = section.leave_early(*self._late)

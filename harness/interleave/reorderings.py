@@ -11,19 +11,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import capstone
+from capstone import arm64_const
 
 from harness.binary.findings import Departure, Refinement
 from harness.binary.judge import Judged
 from harness.binary.publish.rows import PUBLICATIONS
 from harness.binary.publish.verdict import Publishing
 
-READ_UNLOCKS = ("evtchn_read_unlock", "_read_unlock")
-
 
 class Moved(StrEnum):
     """What a CPU does in another order than its program has it."""
 
-    LEAVE_EARLY = "a read-modify-write done early"  # a reader leaves before its last access
+    CHANGE_EARLY = "a read-modify-write done early"
     STORE_LATE = "a store done late"
     LOAD_EARLY = "a load satisfied early"
 
@@ -44,7 +43,7 @@ class Reordering:
 def reorderings(judged: Judged) -> tuple[Reordering, ...]:
     """Return what the machine code that was ``judged`` leaves open.
 
-    Of a lock's read side only what the exploration found harm in, for that is the trace.
+    Of a lock only if the exploration found harm, for that is the trace.
     """
     harmful = any(proof.counterexamples for proof in judged.proofs)
     return tuple(
@@ -60,8 +59,7 @@ def _moved(copy: Refinement, departure: Departure) -> Moved | None:
     if departure.kind != "order":
         return None
     if not isinstance(copy, Publishing):
-        early = copy.function in READ_UNLOCKS and departure.step == "leave" and departure.before
-        return Moved.LEAVE_EARLY if early else None
+        return Moved.CHANGE_EARLY if departure.before else Moved.LOAD_EARLY
     if copy.function not in {name for row in PUBLICATIONS for name in row.writers}:
         return Moved.LOAD_EARLY
     return Moved.STORE_LATE if departure.first else None  # else the program has it so
@@ -96,6 +94,10 @@ class Executed:
 
 _BARRIERS = ("dmb", "dsb", "isb")
 _ORDERED = ("ldar", "ldapr", "stlr", "ldx", "ldax", "stx", "stlx", "cas", "swp", "ldadd", "ldclr")
+_SETS_FLAGS = ("cmp", "cmn", "tst", "ccm", "adds", "subs", "ands", "bics", "adcs", "sbcs", "negs")
+_READS_FLAGS = ("b.", "cs", "cinc", "cinv", "cneg", "ccm", "adc", "sbc", "ngc")
+_NO_RESULT = ("cmp", "cmn", "tst", "ccm", "cb", "tb", "b.", "bl", "br", "ret", "st", "msr", "prfm")
+_KEEPS = ("movk", "bf")  # part of what their result was
 _LINE = 16  # bytes: no access is longer, so accesses further apart do not overlap
 
 
@@ -140,7 +142,28 @@ def _is_needed(load: Executed, behind: Sequence[Executed]) -> bool:
 
 
 def _registers(instruction: capstone.CsInsn, *, written: bool) -> set[str]:
-    """Return the registers that are read or ``written``; a 32-bit one by its 64-bit name."""
-    read, wrote = instruction.regs_access()
-    names = {str(instruction.reg_name(number)) for number in (wrote if written else read)}
-    return {f"x{name[1:]}" if name[0] == "w" and name[1:].isdigit() else name for name in names}
+    """Return the registers that are read or ``written``, flags included.
+
+    By the mnemonic: capstone says that ``cmp`` writes its register, and does not read it.
+    """
+    mnemonic = instruction.mnemonic
+    results = 2 if mnemonic.startswith("ldp") else 0 if mnemonic.startswith(_NO_RESULT) else 1
+    names: list[int] = []
+    for number, operand in enumerate(instruction.operands):
+        if operand.type == arm64_const.ARM64_OP_REG:
+            is_result = number < results
+            if is_result if written else not is_result or mnemonic.startswith(_KEEPS):
+                names.append(operand.reg)
+        elif operand.type == arm64_const.ARM64_OP_MEM and not written:
+            names += [register for register in (operand.mem.base, operand.mem.index) if register]
+    found = {_whole(instruction.reg_name(name)) for name in names} - {"xzr"}
+    if mnemonic.startswith(_SETS_FLAGS if written else _READS_FLAGS):
+        found.add("nzcv")
+    return found
+
+
+def _whole(name: str) -> str:
+    """Return the name of the whole register of which ``name`` may be a part."""
+    if name[0] in "bhsdq" and name[1:].isdigit():
+        return f"v{name[1:]}"
+    return f"x{name[1:]}" if name[0] == "w" else {"lr": "x30", "fp": "x29"}.get(name, name)

@@ -42,6 +42,7 @@ def test_the_list_counts_orders(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "send-close", "--host", "nowhere"], "nowhere"),
         (["expose", "send-close", "--flavour", "counter", "--stress", "sun"], "no stress sun"),
         (["replay", "/nonexistent.json"], "cannot be read"),
+        (["reorder", "--host", "qemu-x86_64"], "qemu-x86_64 is no QEMU host with arm64"),
         (["run"], "Missing argument"),
     ],
 )
