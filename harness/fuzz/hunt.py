@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from random import Random
 
 from harness.conformance.shortest import shortest
@@ -27,6 +28,7 @@ from harness.model.lock.flavours import COUNTER, Flavour
 SHORTER_SECONDS = 300.0  # so long a shorter programme is looked for, at the most
 _BATCH = 2500  # steps
 _CONCURRENT_ONES = 3  # one batch of so many is for both vCPUs at once
+_FIRST_ALONE = 4  # batches
 _PATIENT_TRIES = 3
 _TRIES = 3  # to see it again, before anything is left out
 
@@ -50,10 +52,13 @@ class Batch:
 
 
 def batches(seed: int) -> Iterator[Batch]:
-    """Yield random batches; the same for the same ``seed``."""
+    """Yield random batches; the same for the same ``seed``.
+
+    The first ones are of one vCPU: what these show can be told in few steps.
+    """
     chance = Random(seed)
-    while True:
-        if chance.randrange(_CONCURRENT_ONES) == 0:
+    for number in count():
+        if number >= _FIRST_ALONE and chance.randrange(_CONCURRENT_ONES) == 0:
             first, second = concurrent_programme(chance)
             yield Batch(first, 0, second)
             continue

@@ -107,15 +107,19 @@ def judge_rounds(
     judged = RoundsJudged()
     worlds = [plain(world)]
     for first, second, unjudged in found:
+        count = len(first) + len(second)
+        judged.undecided += unjudged
+        if not worlds:
+            judged.undecided += count
+            continue
         search = _Search((first, second), flavour, _SLACK_NS * tick_hz // 1_000_000_000)
         after: list[World] = []
         for before in worlds:
             search.from_world(before, after)
-        count = len(first) + len(second)
-        judged.undecided += unjudged
         if search.tried > _MOST_TRIED:
             judged.undecided += count
-            return judged  # the world is not known any more
+            worlds = []  # it is not known any more
+            continue
         if not after:
             judged.wrong = tuple(sorted((*first, *second), key=lambda made: made.seen.call))
             judged.before = worlds[0]

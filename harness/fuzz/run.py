@@ -215,7 +215,7 @@ def _told(
             evidence=None if found is None else found.wrong.evidence,
         )
     )
-    rate = counts.operations / max(counts.seconds, 0.001)
+    rate = counts.operations / max(counts.seconds or hunted.seconds, 0.001)
     note(
         f"{name:12} {hunted.guest}: {counts.programmes:,} programmes, {counts.operations:,} "
         f"operations judged, {rate:,.0f}/s, {counts.concurrent:,} of them concurrent, "

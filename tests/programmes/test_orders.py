@@ -159,3 +159,15 @@ def test_times_come_back() -> None:
     timed = TwoVcpus(chance).run_timed((first, second))
     assert len(decode_timed(timed.seen[0])) == len(first)
     assert len(decode_timed(timed.seen[1])) == len(second)
+
+
+def test_after_a_round_with_too_many_orders_nothing_is_decided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("harness.fuzz.orders._MOST_TRIED", 2)
+    meet = (Step(What.MEET), 0, 9000, 9100)
+    judged = _judged(
+        [(_ALLOC, 1, 0, 9000), meet, (_ALLOC, 99, 9200, 9300)],
+        [(_ALLOC, 2, 0, 9000), meet, (_ALLOC, 98, 9200, 9300)],
+    )
+    assert (judged.operations, judged.undecided, judged.wrong) == (0, 4, ())
