@@ -10,6 +10,7 @@ from harness.model.explore.program import DONE, AtomicStep, Branch, Program, loc
 from harness.model.lock.flavours import FLAVOURS, Acquire, Site
 from harness.model.lock.lock_functions import DROPPED_WITHOUT_WRITER, CriticalSection
 from harness.model.lock.locks import LOCKS
+from harness.model.lock.spinlock import try_spinlock
 
 XEN_FUNCTION: dict[Site, str] = {
     Site.SEND: "evtchn_send",
@@ -33,6 +34,8 @@ def reader_program(
     """
     lock, how = LOCKS[flavour], FLAVOURS[flavour].sites[site]
     acquire = lock.tryread if how is Acquire.TRY else lock.read
+    if flavour == "spinlock" and how is Acquire.TRY:
+        acquire = try_spinlock
     return acquire(name or site.value, section, XEN_FUNCTION[site])
 
 

@@ -54,7 +54,8 @@ def _read(name: str, section: CriticalSection, xen: str) -> Program:
     return Program(name, _around(section, xen, "take", "reading"), tags=("reader",))
 
 
-def _tryread(name: str, section: CriticalSection, xen: str) -> Program:
+def try_spinlock(name: str, section: CriticalSection, xen: str) -> Program:
+    """Return a caller of spin_trylock_irqsave(), which gives up: only debug key i is one."""
     take, *rest = _around(section, xen, "try", "reading")
     # if ( spin_trylock_irqsave(&chn->lock, flags) )
     refused = drop("lock != 0", "try")
@@ -72,5 +73,5 @@ SPINLOCK_LOCK = Lock(
     ),
     _write,
     _read,
-    _tryread,
+    _read,  # nobody whose event could be lost tries: a reader waits
 )
