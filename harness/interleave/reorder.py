@@ -108,26 +108,29 @@ class Forcer:
     def force(self) -> Forced:
         """Force the order once.  The machine runs before and after.
 
-        It is restored if Xen has crashed or has got a new bucket.  Stuck if the CPUs did not come
-        together or one of them went another way; LabError if the machine is lost.
+        It is restored unless it is as before.  Stuck if the CPUs did not come together or one of
+        them went another way; LabError if the machine is lost.
         """
-        began, evidence, shows = time.monotonic(), None, ""
+        began = time.monotonic()
         self._aimed = self._aimed or aim(self.debugged, self.scenario, False)
         cpus = _Cpus(self.debugged, *self._aimed, self.scenario)
+        evidence: Evidence | None = None
+        as_before = False
         try:
             if self.reordering.moved is Moved.CHANGE_EARLY:
                 section = _Section(cpus)
                 self._late = self._late or section.in_order()
-                evidence = section.leave_early(*self._late)
+                departure = section.leave_early(*self._late)
+                evidence, shows, as_before = departure, _told(departure), True
             else:
-                try:
-                    _publish(cpus, self.reordering)
-                finally:
-                    self._restore()
+                _publish(cpus, self.reordering)
+                shows = ""
         except HypervisorError as seen:
             shows, evidence = seen.what, seen.evidence
-        seconds = time.monotonic() - began
-        return Forced(seconds, shows or _told(evidence), tuple(cpus.steps), evidence)
+        finally:
+            if not as_before:
+                self._restore()
+        return Forced(time.monotonic() - began, shows, tuple(cpus.steps), evidence)
 
     def _restore(self) -> None:
         self._aimed = None
@@ -222,22 +225,21 @@ class _Cpus:
 
     @contextmanager
     def started(self) -> Iterator[None]:
-        """Start both calls, and halt the machine; in the end, let it run and close the ports."""
-        self.debugged.stub.halt()
+        """Start both calls, and halt the machine; in the end let it run.
+
+        Without an error, wait for the calls and close the ports.
+        """
+        stub = self.debugged.stub
+        stub.halt()
         try:
             self.ports.start(DOM0)
             yield
-        except HypervisorError:
-            raise
-        except LabError:
-            self._finish()
-            raise
-        else:
-            self._finish()
+        finally:
+            with stub.halted():
+                self.target.unwatch()
+        self._finish()
 
     def _finish(self) -> None:
-        self.target.unwatch()
-        self.debugged.stub.go()
         self.ports.collect_started()
         results = self.ports.join()
         if None in results:
