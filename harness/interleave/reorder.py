@@ -15,20 +15,16 @@ One CPU runs at a time, and no instruction of Xen is changed or left out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-
-from capstone import arm64_const
+from dataclasses import dataclass
 
 from harness.evidence import Departure, Difference, Evidence
-from harness.hypervisor.code import code
-from harness.hypervisor.symbols import symbols
 from harness.interleave.force_orders import DebuggedMachine, aim
-from harness.interleave.ports import ScenarioPorts
+from harness.interleave.reorder_cpus import Cpus, Registers, anyhow
 from harness.interleave.reorderings import Executed, Moved, Reordering, may_be_late
 from harness.interleave.scenarios import Scenario
-from harness.interleave.target import ARRIVE_SECONDS, STEP_SECONDS, Place, Stuck, Target
+from harness.interleave.target import ARRIVE_SECONDS, Place, Stuck, Target
 from harness.interleave.threads import (
     DOM0,
     INTERDOMAIN,
@@ -68,9 +64,6 @@ _MEET_SECONDS = 20.0
 _CRASH_SECONDS = 20.0  # until Xen has printed why it dies
 _LOOK_SECONDS = 0.2
 _BUCKET, _POINTER = 64, 8  # channels of a bucket; bytes
-_OWN_STACK = (arm64_const.ARM64_REG_SP, arm64_const.ARM64_REG_X29)
-
-_Registers = Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -108,28 +101,35 @@ class Forcer:
     def force(self) -> Forced:
         """Force the order once.  The machine runs before and after.
 
-        It is restored if Xen has crashed or has got a new bucket.  Stuck if the CPUs did not come
-        together or one of them went another way; LabError if the machine is lost.
+        It is restored unless it is as before.  Stuck if the CPUs did not come together or one of
+        them went another way; LabError if the machine is lost.
         """
         began, shows = time.monotonic(), ""
         evidence: Evidence | None = None
+        began = time.monotonic()
         self._aimed = self._aimed or aim(self.debugged, self.scenario, False)
-        cpus = _Cpus(self.debugged, *self._aimed, self.scenario)
+        cpus = Cpus(self.debugged, *self._aimed, self.scenario)
+        evidence: Evidence | None = None
+        as_before = False
         try:
             if self.reordering.moved is Moved.CHANGE_EARLY:
                 section = _Section(cpus)
                 self._late = self._late or section.in_order()
                 evidence = departed = section.leave_early(*self._late)
                 shows = _told(departed)
+                departure = section.leave_early(*self._late)
+                evidence, shows, as_before = departure, _told(departure), True
             else:
-                try:
-                    _publish(cpus, self.reordering)
-                finally:
-                    self._restore()
+                _publish(cpus, self.reordering)
+                shows = ""
         except HypervisorError as seen:
             shows, evidence = seen.what, seen.evidence
         seconds = time.monotonic() - began
         return Forced(seconds, shows, tuple(cpus.steps), evidence)
+        finally:
+            if not as_before:
+                self._restore()
+        return Forced(time.monotonic() - began, shows, tuple(cpus.steps), evidence)
 
     def _restore(self) -> None:
         self._aimed = None
@@ -146,118 +146,13 @@ def _told(evidence: Departure | None) -> str:
     )
 
 
-@dataclass
-class _Cpus:
-    """The machine's CPUs, one of which runs at a time."""
-
-    debugged: DebuggedMachine
-    target: Target
-    memory: ChannelMemory
-    scenario: Scenario
-    steps: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.ports = ScenarioPorts(self.scenario, self.debugged.live.agents, 0)
-        syms = self.debugged.live.build.syms
-        self.symbols = symbols(syms)
-        self._code = code(syms, self.debugged.live.host.arch)
-
-    def note(self, cpu: int, what: str) -> None:
-        self.steps.append(f"CPU{cpu}: {what}")
-
-    def executed(self, registers: _Registers) -> Executed:
-        """Return the instruction that a CPU with ``registers`` is about to execute."""
-        pc = registers["pc"]
-        (instruction,) = self._code.instructions(pc, pc + 4)
-        memory = None
-        for operand in instruction.operands:
-            if operand.type == arm64_const.ARM64_OP_MEM and operand.mem.base not in _OWN_STACK:
-                name = instruction.reg_name(operand.mem.base)
-                memory = registers.get("x30" if name == "lr" else name, 0) + operand.mem.disp
-                if operand.mem.index:
-                    index = instruction.reg_name(operand.mem.index)
-                    memory += registers.get(f"x{index[1:]}", 0) << operand.shift.value
-        return Executed(instruction, memory)
-
-    def step(self, cpu: int) -> None:
-        """Let ``cpu`` execute one instruction."""
-        before = self.target.pc(cpu)
-        for _ in range(3):  # one step in some thousands executes nothing
-            self.debugged.stub.step(cpu)
-            if self.target.pc(cpu) != before:
-                return
-        raise Stuck(f"CPU{cpu} does not leave {self.target.describe(cpu)}")
-
-    def meet(
-        self,
-        wanted: Mapping[int, tuple[int, Callable[[_Registers], bool]]],
-        alone: bool,
-        seconds: float = STEP_SECONDS,
-    ) -> None:
-        """Let the machine run until each CPU of ``wanted`` stands at its address, and what goes
-        with it holds; a CPU that is there stays halted.  ``alone``: nobody else runs."""
-        stub, deadline = self.debugged.stub, time.monotonic() + seconds
-        places = {address for address, _ in wanted.values()}
-        for address in places:
-            stub.insert(address)
-        missing = set(wanted)
-        try:
-            while missing:
-                stub.go_only(missing if alone else {0, 1} - (set(wanted) - missing))
-                stop = stub.wait(max(0.0, deadline - time.monotonic()))
-                if stop is None:
-                    stub.halt()
-                    raise Stuck(f"CPUs {sorted(missing)} did not come to their place")
-                registers = self.target.registers(stop.cpu)
-                address, holds = wanted.get(stop.cpu, (0, bool))
-                if stop.cpu in missing and registers["pc"] == address and holds(registers):
-                    missing.discard(stop.cpu)
-                else:
-                    self.debugged.stub.step(stop.cpu)
-        finally:
-            for address in places:
-                stub.remove(address)
-
-    def stand(self, cpu: int, address: int) -> None:
-        """Let ``cpu`` alone run until it stands at ``address``."""
-        self.meet({cpu: (address, _anyhow)}, alone=True)
-
-    @contextmanager
-    def started(self) -> Iterator[None]:
-        """Start both calls, and halt the machine; in the end, let it run and close the ports."""
-        self.debugged.stub.halt()
-        try:
-            self.ports.start(DOM0)
-            yield
-        except HypervisorError:
-            raise
-        except LabError:
-            self._finish()
-            raise
-        else:
-            self._finish()
-
-    def _finish(self) -> None:
-        self.target.unwatch()
-        self.debugged.stub.go()
-        self.ports.collect_started()
-        results = self.ports.join()
-        if None in results:
-            raise LabError(f"a call of {self.scenario.name} does not return: {results}")
-        self.ports.close()
-
-
-def _anyhow(_: _Registers) -> bool:
-    return True
-
-
 # -- a reader that leaves before its last access ---------------------------------------------
 
 
 class _Section:
     """The first CPU reads under the lock, the second one wants to write."""
 
-    def __init__(self, cpus: _Cpus) -> None:
+    def __init__(self, cpus: Cpus) -> None:
         self._cpus, self._target, self._memory = cpus, cpus.target, cpus.memory
 
     def in_order(self) -> tuple[int, int]:
@@ -267,7 +162,7 @@ class _Section:
         to the lock word.  LabError if there is no such access, or the event is lost all the same.
         """
         with self._at_the_lock() as (place, _):
-            executed = []
+            executed: list[Executed] = []
             while (found := self._target.place(_FIRST)) is None or found.label != "leave":
                 executed.append(self._cpus.executed(self._target.registers(_FIRST)))
                 self._cpus.step(_FIRST)
@@ -280,9 +175,10 @@ class _Section:
             self._to_guest(_FIRST)
             if self._memory.polled_port(0):
                 raise LabError("the poll sleeps though nothing is out of order")
-            if late is None:
+            addresses = [each.instruction.address for each in executed]
+            if late is None or addresses.count(addresses[late]) > 1:
                 raise LabError("no access of the poll's section may come behind its leave")
-            return executed[late].instruction.address, change
+            return addresses[late], change
 
     def leave_early(self, late: int, change: int) -> Departure | None:
         """Let the reader leave before its access at ``late``, and the writer run meanwhile.
@@ -323,7 +219,7 @@ class _Section:
         port = ports.numbers["p"]
         if not self._memory.knows(port):
             target.reader = target.halt_in_xen()
-            words = self._memory.words(port)
+            self._memory.channel(port)
             self._cpus.debugged.stub.go()
         words = self._memory.words(port)
         (self._lock,) = (at for name, at in words.addresses.items() if name in ("L", "cnts"))
@@ -349,20 +245,20 @@ class _Section:
 # -- data behind the flag that publishes it --------------------------------------------------
 
 
-def _publish(cpus: _Cpus, reordering: Reordering) -> None:
+def _publish(cpus: Cpus, reordering: Reordering) -> None:
     """Let the second CPU allocate a port's bucket and the first one send to the port: it sees that
     the port is valid, and misses the bucket.  Raise what Xen dies of."""
     target, late = cpus.target, reordering.moved is Moved.STORE_LATE
     port = _next_bucket(cpus)
     cpus.ports.numbers["p"] = port
 
-    def is_port(registers: _Registers) -> bool:
+    def is_port(registers: Registers) -> bool:
         return registers["x1"] & 0xFFFFFFFF == port  # the functions' second argument
 
     allocates = cpus.symbols["evtchn_allocate_port"].address, is_port  # asked for every port
     starts = {
         _FIRST: (cpus.symbols["evtchn_send"].address, is_port),
-        _SECOND: (reordering.address, _anyhow) if late else allocates,
+        _SECOND: (reordering.address, anyhow) if late else allocates,
     }
     with cpus.started():
         cpus.meet(starts, alone=False, seconds=_MEET_SECONDS)
@@ -373,7 +269,7 @@ def _publish(cpus: _Cpus, reordering: Reordering) -> None:
             _load_early(cpus, reordering, cpus.memory.group(port))
 
 
-def _store_late(cpus: _Cpus, reordering: Reordering) -> None:
+def _store_late(cpus: Cpus, reordering: Reordering) -> None:
     target = cpus.target
     target.reader = _SECOND
     cell = cpus.executed(target.registers(_SECOND)).memory
@@ -388,7 +284,7 @@ def _store_late(cpus: _Cpus, reordering: Reordering) -> None:
     target.write(cell, new)
 
 
-def _load_early(cpus: _Cpus, reordering: Reordering, cell: int) -> None:
+def _load_early(cpus: Cpus, reordering: Reordering, cell: int) -> None:
     target = cpus.target
     cpus.stand(_FIRST, reordering.passes)
     target.reader = _FIRST
@@ -406,7 +302,7 @@ def _load_early(cpus: _Cpus, reordering: Reordering, cell: int) -> None:
     _run_into(cpus)
 
 
-def _next_bucket(cpus: _Cpus) -> int:
+def _next_bucket(cpus: Cpus) -> int:
     """Allocate ports until the next one is the first of a new bucket; return that."""
     target, stub = cpus.target, cpus.debugged.stub
     target.reader = target.halt_in_xen()
@@ -422,7 +318,7 @@ def _next_bucket(cpus: _Cpus) -> int:
     raise LabError(f"{_MOST_PORTS} ports of dom0 fill no bucket")
 
 
-def _run_into(cpus: _Cpus) -> None:
+def _run_into(cpus: Cpus) -> None:
     """Let the first CPU run alone until it is back in the guest; raise what Xen dies of."""
     stub, deadline = cpus.debugged.stub, time.monotonic() + _CRASH_SECONDS
     stub.go_only([_FIRST])
