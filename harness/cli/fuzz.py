@@ -85,6 +85,6 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
         return
     if document["message"]:
         echo(document["message"])
-        echo("; ".join(document["calls"]))
+        echo(document["told"])
         echo(document["programme"])
     echo(document["report"])

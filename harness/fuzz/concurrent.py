@@ -45,7 +45,8 @@ def concurrent_programme(chance: Random) -> tuple[tuple[Step, ...], tuple[Step, 
 
 
 def _slot(chance: Random) -> int:
-    return 1 + chance.randrange(_SLOTS)
+    """Return a slot, the lower ones more often: the more often both vCPUs are at one port."""
+    return 1 + min(chance.randrange(_SLOTS), chance.randrange(_SLOTS))
 
 
 def _on_port(what: What, chance: Random, value: int = 0) -> Step:

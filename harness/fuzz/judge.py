@@ -23,6 +23,7 @@ from harness.model.evtchn.domain import World
 from harness.model.evtchn.operations import Poll, StatusReply
 
 _DOMAIN = "bare"
+_MOST_TOLD = 24  # calls in one line
 _NOTICES = 0xFFFF
 
 
@@ -61,10 +62,12 @@ class Wrong:
 
     @property
     def lines(self) -> tuple[str, str]:
-        """It in two lines: what is wrong, and the calls that show it."""
+        """It in two lines: what is wrong, and the calls that show it; of very many, the last."""
         from harness.evidence import words
 
-        return words.message(self.evidence), "; ".join(self.calls)
+        left_out = len(self.calls) - _MOST_TOLD
+        first = [f"({left_out} before)"] if left_out > 0 else []
+        return words.message(self.evidence), "; ".join([*first, *self.calls[-_MOST_TOLD:]])
 
 
 def explain(followed: Followed, seen: Sequence[Seen], at: int) -> Wrong:

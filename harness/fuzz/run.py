@@ -221,7 +221,7 @@ def _told(
         f"operations judged, {rate:,.0f}/s, {counts.concurrent:,} of them concurrent, "
         f"{counts.undecided:,} undecided"
     )
-    document = {
+    document: dict[str, Any] = {
         "verdict": str(verdict),
         "host": name,
         "guest": hunted.guest,
@@ -236,6 +236,7 @@ def _told(
         "seconds": round(hunted.seconds, 3),
         "message": message,
         "calls": [] if found is None else list(found.wrong.calls),
+        "told": calls,
         "steps": None if found is None else steps,
         "seen_again": None if found is None else found.seen_again,
         "programme": None if programme is None else str(programme),

@@ -8,6 +8,7 @@ import pytest
 from harness.evidence import WrongAnswer, WrongState
 from harness.fuzz.follow import Follower
 from harness.fuzz.hunt import Batch, Found, Hunt, batches
+from harness.fuzz.judge import Wrong
 from harness.fuzz.programme import Flag, Seen, SeenBits, Step, What
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import State
@@ -103,7 +104,7 @@ def test_a_poll_that_took_long_once_decides_nothing() -> None:
     mask = Step(What.SET_BIT, Flag.PORT_OF_SLOT, number=1, port=1)
     hunt = _hunt(lie)
     assert hunt.batch(Batch((_BEGIN, ipi, mask, send, poll), 0)) is None
-    assert hunt.counts.undecided == 1
+    assert hunt.counts.undecided == 5, "operations: all of that programme"
     hunt = _hunt(
         lambda _f, step, seen: (
             seen._replace(bits=seen.bits ^ SeenBits.SLEPT) if step.what == What.POLL else seen
@@ -112,6 +113,12 @@ def test_a_poll_that_took_long_once_decides_nothing() -> None:
     found = hunt.batch(Batch((_BEGIN, ipi, mask, send, poll), 0))
     assert found is not None and "after a sleep" in found.wrong.lines[0]
     assert any(step.flags & Flag.PATIENT for steps in hunt.guest.made for step in steps)  # type: ignore[attr-defined]
+
+
+def test_of_very_many_calls_the_last_are_told() -> None:
+    evidence = WrongState(domain="bare", port=1, vcpu=0, differences=(), release="4.17")
+    told = Wrong(evidence, 99, tuple(f"call {number}" for number in range(100))).lines[1]
+    assert told.startswith("(76 before); call 76; ") and told.endswith("; call 99")
 
 
 def test_a_programme_depends_on_no_other_one() -> None:
