@@ -86,5 +86,6 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     if document["message"]:
         echo(document["message"])
         echo("; ".join(document["calls"]))
-        echo(document["programme"])
+        if document["programme"]:
+            echo(document["programme"])
     echo(document["report"])
