@@ -88,7 +88,8 @@ uint64_t cpu_ticks_hz(const struct vcpu_info *info)
 /*
  * Xen writes there, whenever it gives the vCPU a CPU and again each second, what its time was at a
  * count of the TSC.  It is odd while it writes.  How long a tick is changes a little each time: so
- * nothing may be concluded from the counts since the start.
+ * nothing may be concluded from the counts since the start.  Where vCPU 1 asks, the CPU that it is on
+ * may count a little behind the one whose count Xen has written: then it is that time.
  */
 bool cpu_xen_time(const struct vcpu_info *info, uint64_t *now)
 {
@@ -100,7 +101,8 @@ bool cpu_xen_time(const struct vcpu_info *info, uint64_t *now)
     do {
         version = (uint32_t)time[0];
         __asm__ volatile("" ::: "memory");
-        count = ticks() - time[1];
+        count = ticks();
+        count = count > time[1] ? count - time[1] : 0;
         then = time[2];
         multiplier = (uint32_t)time[3];
         shift = (int8_t)(time[3] >> 32);

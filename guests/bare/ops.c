@@ -238,7 +238,7 @@ static void poll(struct job *job)
         job->ret = ticks();
         /* No interrupt ever comes: only a time-out ends a sleep.  What we take for Xen's time is not
          * exact. */
-        woken[n] = xen_time() - begun >= give_up_ns / 2;
+        woken[n] = ns_since(begun) >= give_up_ns / 2;
         took[n++] = (uint32_t)(job->ret - job->call);
     }
     answer_numbers("took", took, n);

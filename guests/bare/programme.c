@@ -112,7 +112,7 @@ static int poll(const struct step *s, uint32_t port, uint32_t value, struct seen
         arg.poll.timeout = begun + give_up;
     result = hypercall(HYPERCALL_SCHED_OP, SCHEDOP_POLL,
                        s->flags & STEP_FAULT_IN ? NOT_MAPPED : &arg, NULL);
-    if (result == 0 && !(s->flags & STEP_PAST) && xen_time() - begun >= give_up / 2)
+    if (result == 0 && !(s->flags & STEP_PAST) && ns_since(begun) >= give_up / 2)
         seen->bits |= SEEN_SLEPT;
     return (int)result;
 }
@@ -161,7 +161,7 @@ static int meet(struct run *run)
 
     __atomic_store_n(&meetings[run->vcpu], ++run->met, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(other, __ATOMIC_SEQ_CST) < run->met)
-        if (xen_time() - begun > LONGEST_MEETING_NS)
+        if (ns_since(begun) > LONGEST_MEETING_NS)
             return -ETIMEDOUT;
     return 0;
 }
@@ -285,9 +285,11 @@ const void *programme_run(uint64_t number, const unsigned counts[VCPUS], bool ti
         {1, counts[1], timed, seen_memory + counts[0] * each, 0},
     };
 
-    progress.number = number;
-    for (unsigned vcpu = 0; vcpu < VCPUS; vcpu++)
+    for (unsigned vcpu = 0; vcpu < VCPUS; vcpu++) {
         meetings[vcpu] = counts[vcpu] ? 0 : UINT32_MAX;
+        progress.at[vcpu] = 0;
+    }
+    progress.number = number;
     if (counts[1])
         second_vcpu_begin(run_steps, &runs[1]);
     run_steps(&runs[0]);

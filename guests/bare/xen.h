@@ -25,6 +25,14 @@ uint64_t ticks_hz(void);
 /* Xen's system time, in ns. */
 uint64_t xen_time(void);
 
+/* How many ns ago that was.  Xen may correct its time a little back meanwhile: then it is 0. */
+static inline uint64_t ns_since(uint64_t begun)
+{
+    uint64_t now = xen_time();
+
+    return now > begun ? now - begun : 0;
+}
+
 /* Sleep without any event channel; 0 ns only lets others run. */
 void sleep_ns(uint64_t ns);
 

@@ -87,4 +87,7 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
         echo(document["message"])
         echo(document["told"])
         echo(document["programme"])
+        echo("; ".join(document["calls"]))
+        if document["programme"]:
+            echo(document["programme"])
     echo(document["report"])

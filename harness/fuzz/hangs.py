@@ -49,11 +49,9 @@ def shorter_hang(
     """Return ``hung`` with as few steps as hang the machine of ``subject`` in the same way, which
     was saved and is restored before each try; the search ends when there has been ``enough``.
 
-    If it does not hang again, it is returned as it is; so is a programme of both vCPUs.
+    If it does not hang again, it is returned as it is; so is a programme of both vCPUs.  What has
+    hung stays found: if the machine fails, or a person has waited long enough, the search ends.
     """
-    if hung.batch.second:
-        subject.restore()
-        return hung.found(subject.world, subject.domid, seen_again=False)
     same = identity(hung.evidence)
     best: Hung | None = None
     vcpu = hung.batch.vcpu
@@ -77,10 +75,14 @@ def shorter_hang(
         notice(f"{len(steps)} steps hang it")
         return True
 
-    if any(shows(_last(hung.batch.steps, count)) for count in (*_PROGRAMMES, 1 << 30)):
-        assert best is not None
-        shortest(best.batch.steps, shows, simpler, enough)
-    subject.restore()
+    try:
+        tries = () if hung.batch.second else (*_PROGRAMMES, 1 << 30)
+        if any(shows(_last(hung.batch.steps, count)) for count in tries):
+            assert best is not None
+            shortest(best.batch.steps, shows, simpler, enough)
+        subject.restore()
+    except (HarnessError, KeyboardInterrupt) as error:
+        notice(f"no shorter programme: {error or 'interrupted'}")
     return (best or hung).found(subject.world, subject.domid, seen_again=best is not None)
 
 

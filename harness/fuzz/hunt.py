@@ -10,20 +10,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from random import Random
 
 from harness.conformance.shortest import shortest
 from harness.evidence.identity import identity
-from harness.fuzz.concurrent import BUCKETS, concurrent_programme
+from harness.fuzz.concurrent import concurrent_programme
 from harness.fuzz.generate import programme
 from harness.fuzz.guest import ProgrammeGuest
 from harness.fuzz.judge import Followed, Wrong, explain, explain_round, slept_only
 from harness.fuzz.orders import grown, judge_rounds, rounds
-from harness.fuzz.programme import NO_OPERATION, Flag, Step, What, decode_seen, decode_timed
+from harness.fuzz.programme import (
+    NO_OPERATION,
+    SEEN,
+    Flag,
+    Seen,
+    Step,
+    What,
+    decode_seen,
+    decode_timed,
+)
 from harness.model.evtchn.domain import World
 from harness.model.lock.flavours import COUNTER, Flavour
+from harness.verdict import HarnessError
 
 SHORTER_SECONDS = 300.0  # so long a shorter programme is looked for, at the most
 _BATCH = 2500  # steps
@@ -118,9 +129,8 @@ class Hunt:
         began = time.monotonic()
         for batch in batches(seed):
             found = self.batch(batch)
-            self.counts.seconds = time.monotonic() - began
             report()
-            if found is not None or self.counts.seconds > seconds:
+            if found is not None or time.monotonic() - began > seconds:
                 return found
         return None
 
@@ -129,36 +139,43 @@ class Hunt:
 
         Raises as ``run`` does.
         """
-        if batch.second:
-            return self._concurrent(batch)
+        try:
+            return self._concurrent(batch) if batch.second else self._alone(batch)
+        finally:
+            self.counts.seconds = time.monotonic() - self._began
+
+    def _alone(self, batch: Batch) -> Found | None:
+        """Run programmes of one vCPU."""
         followed, seen = self._made(batch)
         at = followed.wrong(seen)
         if at is None:
             self.counts.add(batch.steps)
             return None
-        begin, steps = batch.one(at)
+        begin = batch.one(at)[0]
         self.counts.add(batch.steps[:begin])
-        before = Followed(batch.steps[:begin], followed.before, self._domid, batch.vcpu).after
-        one = Followed(steps, before, self._domid, batch.vcpu)
-        results = decode_seen(seen)[begin : at + 1]
-        if slept_only(one.expected[-1], results[-1]) and not self._sleeps_again(steps, batch.vcpu):
-            self.counts.undecided += sum(s.what not in NO_OPERATION for s in batch.steps[begin:])
-            return None
-        wrong = explain(one, results, at - begin)
-        self.found_after = time.monotonic() - self._began
-        return self._shorter(Found(Batch(tuple(steps), batch.vcpu), wrong, False))
+        return self._disagrees(batch, followed, decode_seen(seen), at)
 
     def _concurrent(self, batch: Batch) -> Found | None:
-        """Run a programme of both vCPUs; return it if no order explains the answers."""
+        """Run a programme of both vCPUs; return it if no order explains the answers.
+
+        Until the first meeting vCPU 0 is alone.
+        """
         self.running = batch
         timed = self.guest.run_timed((batch.steps, batch.second))
         first, second = (decode_timed(each) for each in timed.seen)
-        alone = next(i for i, step in enumerate(batch.steps) if step.what == What.MEET)
-        before = Followed(batch.steps[:alone], self._world, self._domid, 0).after
-        found = rounds((batch.steps[alone:], batch.second), (first[alone:], second), self._domid)
-        judged = judge_rounds(found, before, self._flavour, timed.tick_hz)
-        self._world = grown(before, first[-len(BUCKETS) :])
+        meets = (i for i, step in enumerate(batch.steps) if step.what == What.MEET)
+        alone = next(meets, len(batch.steps))
+        begin = Batch(batch.steps[:alone], 0)
+        followed = Followed(begin.steps, self._world, self._domid, 0)
+        made = zip((*batch.steps[alone:], *batch.second), (*first[alone:], *second), strict=True)
+        self._world = grown(followed.after, made)
+        seen = [each.seen for each in first[:alone]]
+        at = followed.wrong(b"".join([SEEN.pack(*each) for each in seen]))
+        if at is not None:
+            return self._disagrees(begin, followed, seen, at)
         self.counts.programmes += 1
+        found = rounds((batch.steps[alone:], batch.second), (first[alone:], second), self._domid)
+        judged = judge_rounds(found, followed.after, self._flavour, timed.tick_hz)
         self.counts.operations += judged.operations
         self.counts.concurrent += judged.operations
         self.counts.undecided += judged.undecided
@@ -166,6 +183,23 @@ class Hunt:
             return None
         self.found_after = time.monotonic() - self._began
         return Found(batch, explain_round(judged, self._domid), False)
+
+    def _disagrees(
+        self, batch: Batch, followed: Followed, seen: Sequence[Seen], at: int
+    ) -> Found | None:
+        """Return what was ``seen`` wrong after step ``at``, made shorter; None if it tells nothing,
+        because it is only a poll that took long."""
+        begin, steps = batch.one(at)
+        before = Followed(batch.steps[:begin], followed.before, self._domid, batch.vcpu).after
+        one = Followed(steps, before, self._domid, batch.vcpu)
+        results = seen[begin : at + 1]
+        if slept_only(one.expected[-1], results[-1]) and not self._sleeps_again(steps, batch.vcpu):
+            self.counts.add(batch.steps[begin:at])
+            self.counts.undecided += sum(s.what not in NO_OPERATION for s in batch.steps[at:])
+            return None
+        wrong = explain(one, results, at - begin)
+        self.found_after = time.monotonic() - self._began
+        return self._shorter(Found(Batch(tuple(steps), batch.vcpu), wrong, False))
 
     def shows(self, steps: Sequence[Step], vcpu: int) -> Wrong | None:
         """Run ``steps`` alone; return what is wrong then, or None."""
@@ -192,7 +226,11 @@ class Hunt:
         return all(self.shows(patient, vcpu) for _ in range(_PATIENT_TRIES))
 
     def _shorter(self, found: Found) -> Found:
-        """Return ``found`` with as few steps as show the same."""
+        """Return ``found`` with as few steps as show the same.
+
+        What is found stays found: if the guest does not answer any more, or a person has waited
+        long enough, the search ends.
+        """
         best, ends = found, time.monotonic() + SHORTER_SECONDS
         vcpu = found.batch.vcpu
         same = identity(found.wrong.evidence)
@@ -207,8 +245,9 @@ class Hunt:
             best = Found(Batch(tuple(steps[: wrong.step + 1]), vcpu), wrong, True)
             return True
 
-        if any(shows(found.batch.steps) for _ in range(_TRIES)):
-            shortest(best.batch.steps, shows, simpler, lambda: time.monotonic() > ends)
+        with suppress(HarnessError, KeyboardInterrupt):
+            if any(shows(found.batch.steps) for _ in range(_TRIES)):
+                shortest(best.batch.steps, shows, simpler, lambda: time.monotonic() > ends)
         return best
 
 

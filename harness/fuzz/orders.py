@@ -14,12 +14,13 @@ skipped).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
 from harness.fuzz.follow import Follower
-from harness.fuzz.programme import NEW_PORT, Step, TimedSeen, What
+from harness.fuzz.programme import NEW_PORT, Flag, Step, TimedSeen, What
+from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.changed import replace
 from harness.model.evtchn.domain import BUCKET, Channel, Domain, SharedBits, Vcpu, World
 from harness.model.evtchn.operations import CALL_SITE, Operation, StatusReply
@@ -31,6 +32,7 @@ _SLACK_NS = 2000  # by how much the counters of two vCPUs of a machine may diffe
 _MOST_TRIED = 4000  # predictions for one round; a round that takes more is undecided
 _UNJUDGED = frozenset({What.POLL, What.TAKE, What.LOOK, What.SET_BIT, What.CLEAR_BIT})
 _ALONE = frozenset({What.MEET, What.DELAY})
+_OF_SLOT = int(Flag.PORT_OF_SLOT | Flag.VALUE_OF_SLOT)
 _LINKED = SharedBits(linked=True)
 _BY_PORT = itemgetter(0)
 
@@ -60,45 +62,62 @@ class RoundsJudged:
     before: World | None = None  # a world in which that round began
 
 
+@dataclass(frozen=True)
+class Round:
+    """What both vCPUs have made between two meetings."""
+
+    made: tuple[Sequence[Made], Sequence[Made]]
+    unjudged: int  # more operations, of which nothing can be said
+    met: bool  # both have come to the meeting after it; else it runs into the next round
+
+
 def rounds(
     steps: tuple[Sequence[Step], Sequence[Step]],
     seen: tuple[Sequence[TimedSeen], Sequence[TimedSeen]],
     domid: int,
-) -> Iterator[tuple[list[Made], list[Made], int]]:
-    """Yield, from meeting to meeting, what both vCPUs have made, and how many operations of it
-    nothing can be said of."""
+) -> Iterator[Round]:
+    """Yield, from meeting to meeting, what both vCPUs have made."""
     parts = [_parts(steps[v], seen[v], domid, v) for v in range(2)]
+    nothing = _Part()
     while True:
         first, second = (next(part, None) for part in parts)
         if first is None and second is None:
             return
-        made = [part[0] if part else [] for part in (first, second)]
-        unjudged = sum(part[1] for part in (first, second) if part)
-        yield made[0], made[1], unjudged
+        one, other = first or nothing, second or nothing
+        yield Round((one.made, other.made), one.unjudged + other.unjudged, one.met and other.met)
+
+
+@dataclass
+class _Part:
+    """One vCPU's part of a round."""
+
+    made: list[Made] = field(default_factory=list)
+    unjudged: int = 0
+    met: bool = True
 
 
 def _parts(
     steps: Sequence[Step], seen: Sequence[TimedSeen], domid: int, vcpu: int
-) -> Iterator[tuple[list[Made], int]]:
+) -> Iterator[_Part]:
     follower = Follower(World((Domain(domid),)), domid, vcpu)  # it only reads a step's operands
-    made: list[Made] = []
-    unjudged = 0
+    part = _Part()
     for step, now in zip(steps, seen, strict=True):
         if step.what == What.MEET:
-            yield made, unjudged
-            made, unjudged = [], 0
+            part.met = now.seen.result == 0
+            yield part
+            part = _Part()
         elif step.what in _UNJUDGED:
-            unjudged += 1
+            part.unjudged += 1
         elif step.what not in _ALONE:
-            plain = step._replace(flags=0, port=now.port, value=now.value)
+            plain = step._replace(flags=step.flags & ~_OF_SLOT, port=now.port, value=now.value)
             operation = follower.operation(plain)
             assert operation is not None
-            made.append(Made(plain, operation, now, vcpu))
-    yield made, unjudged
+            part.made.append(Made(plain, operation, now, vcpu))
+    yield part
 
 
 def judge_rounds(
-    found: Iterator[tuple[list[Made], list[Made], int]],
+    found: Iterable[Round],
     world: World,
     flavour: Flavour,
     tick_hz: int,
@@ -119,14 +138,39 @@ def judge_rounds(
         if search.tried > _MOST_TRIED:
             judged.undecided += count
             worlds = []  # it is not known any more
+    for each in found:
+        judged.undecided += each.unjudged
+        count = sum(map(len, each.made))
+        after = _worlds_after(each, worlds, flavour, _SLACK_NS * tick_hz // 1_000_000_000)
+        if after is None:  # the world is not known any more, so nothing is said of what follows
+            judged.undecided += count
+            worlds = []
             continue
         if not after:
+            first, second = each.made
             judged.wrong = tuple(sorted((*first, *second), key=lambda made: made.seen.call))
             judged.before = worlds[0]
             return judged
         judged.operations += count
         worlds = after
     return judged
+
+
+def _worlds_after(
+    each: Round, worlds: Sequence[World], flavour: Flavour, slack: int
+) -> list[World] | None:
+    """Return every world in which a round may end that began in one of ``worlds``.
+
+    None: it cannot be told, because the world before it is not known, because a vCPU did not wait
+    at a meeting until the other had come, or because there are too many orders.
+    """
+    if not worlds or not each.met:
+        return None
+    search = _Search(each.made, flavour, slack)
+    after: list[World] = []
+    for before in worlds:
+        search.from_world(before, after)
+    return None if search.tried > _MOST_TRIED else after
 
 
 def plain(world: World) -> World:
@@ -142,14 +186,17 @@ def _plain(channel: Channel) -> Channel:
     return Channel(c.state, c.remote_dom, c.remote_port, c.number, c.vcpu, consumer=c.consumer)
 
 
-def grown(world: World, buckets: Sequence[TimedSeen]) -> World:
-    """Return ``world`` with as many ports as the answers of EVTCHNOP_status for the first port of
-    each of ``buckets`` tell."""
+def grown(world: World, made: Iterable[tuple[Step, TimedSeen]]) -> World:
+    """Return ``world`` with as many ports as the answers to the steps ``made`` tell: a new port,
+    and EVTCHNOP_status of a port that there is."""
     (domain,) = world.domains
     valid = domain.valid
-    for asked in buckets:
-        if asked.seen.result == 0:
-            valid = max(valid, asked.port + BUCKET)
+    for step, now in made:
+        result = now.seen.result
+        if step.what in NEW_PORT and result > 0:
+            valid = max(valid, (result // BUCKET + 1) * BUCKET)
+        elif step.what == What.STATUS and result == 0 and now.value == DOMID_SELF:
+            valid = max(valid, (now.port // BUCKET + 1) * BUCKET)
     return world.with_domain(replace(domain, valid=valid))
 
 
@@ -193,7 +240,7 @@ class _Search:
     def _after(self, world: World, made: Made) -> Iterator[World]:
         """Yield every world after ``made``, if it is made in ``world`` with the answer seen."""
         self.tried += 1
-        begin = _allocating(world, made) if made.step.what in NEW_PORT else world
+        begin = _begin(world, made)
         outcomes = predict(
             begin, made.operation, flavour=self.flavour, writer_inside=self._writer_inside(made)
         )
@@ -211,11 +258,23 @@ class _Search:
         )
 
 
+def _begin(world: World, made: Made) -> World:
+    """Return ``world`` with what with FIFO is only known by the answer that ``made`` has got."""
+    (domain,) = world.domains
+    if not domain.fifo:
+        return world
+    if made.step.what in NEW_PORT:
+        return _allocating(world, made)
+    # A bind that fails has found a port all the same.  Where linked ones had to be skipped, that
+    # can have been the first one of a new bucket.
+    return grown(world, [(made.step, made.seen)])
+
+
 def _allocating(world: World, made: Made) -> World:
-    """Return ``world`` so that Xen gives the port that it has given, if with FIFO it may."""
+    """Return ``world`` so that Xen gives the port that it has given, if it may."""
     (domain,) = world.domains
     given = made.seen.seen.result
-    if not domain.fifo or given <= 0:
+    if given <= 0:
         return world
     taken = {number for number, _ in domain.ports}
     linked = [(n, Channel(word=_LINKED)) for n in range(1, given) if n not in taken]

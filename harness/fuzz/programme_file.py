@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from harness import bounded
 from harness.fuzz.hunt import Batch
-from harness.fuzz.programme import MAX_STEPS, SLOTS, Flag, Step, What
+from harness.fuzz.programme import MAX_STEPS, SLOTS, Bit, Flag, Step, What
 from harness.verdict import ConfigError
 
 VERSION = 1
@@ -43,7 +43,9 @@ class StepInFile(BaseModel):
 
     def step(self) -> Step:
         """Return the step."""
-        flags = sum(Flag[name] for name in self.flags)
+        flags = 0
+        for name in self.flags:
+            flags |= Flag[name]
         return Step(What[self.what], flags, self.slot, self.number, self.port, self.value)
 
 
@@ -68,6 +70,39 @@ class ProgrammeFile(BaseModel):
         """Return the programme for a Hunt."""
         steps, second = (tuple(each.step() for each in part) for part in (self.steps, self.second))
         return Batch(steps, self.vcpu, second)
+
+
+# Between two meetings an operation is judged as one step; these are none.
+_NOT_AT_ONCE = frozenset({"BEGIN", "RESET", "RESET_CONT", "INIT_CONTROL", "EXPAND_ARRAY"})
+
+
+def _check(programme: ProgrammeFile) -> None:
+    """ValueError if ``programme`` has steps of which the model cannot say what must be seen."""
+    steps, second = programme.steps, programme.second
+    if steps[0].what != "BEGIN":
+        raise ValueError("the first of its steps has to be BEGIN")
+    for step in (*steps, *second):
+        if step.what == "BIND_PIRQ":
+            raise ValueError("BIND_PIRQ: the bare guest's are not followed")
+        if step.what == "BEGIN" and step.flags:
+            raise ValueError("BEGIN has no flags")
+        if step.what in ("SET_BIT", "CLEAR_BIT") and step.number not in list(Bit):
+            raise ValueError(f"{step.what}: there is no bit {step.number}")
+        if step.what == "UNKNOWN_COMMAND" and step.value < What.UNKNOWN_COMMAND:
+            raise ValueError(f"UNKNOWN_COMMAND: Xen knows EVTCHNOP {step.value}")
+        if step.what == "UNKNOWN_COMMAND" and "VALUE_OF_SLOT" in step.flags:
+            raise ValueError("UNKNOWN_COMMAND: its value is no slot's")
+    if not second:
+        return
+    if programme.vcpu != 0:
+        raise ValueError("with second, vcpu has to be 0")
+    if second[0].what != "MEET":
+        raise ValueError("the first step of second has to be MEET")
+    names = [step.what for step in steps]
+    alone = names.index("MEET") if "MEET" in names else len(names)
+    wrong = _NOT_AT_ONCE.intersection([*names[alone:], *(step.what for step in second)])
+    if wrong:
+        raise ValueError(f"{min(wrong)} has to be before the first MEET of steps")
 
 
 def in_file(steps: Sequence[Step]) -> tuple[StepInFile, ...]:
@@ -99,7 +134,9 @@ def read_file(path: Path) -> ProgrammeFile:
     """Return the programme in ``path``; ConfigError says what is wrong with it, and where."""
     try:
         document = bounded.json_value(bounded.content(path))
-        return ProgrammeFile.model_validate_json(json.dumps(document))
+        programme = ProgrammeFile.model_validate_json(json.dumps(document))
+        _check(programme)
+        return programme
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValidationError as error:

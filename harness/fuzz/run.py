@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +26,7 @@ from harness.results import directory, records
 from harness.results.report import write_reports
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
-from harness.verdict import HarnessError, HypervisorError, LabError, Verdict
+from harness.verdict import ConfigError, HarnessError, HypervisorError, LabError, Verdict
 
 _FILE = "programme-"  # what is found is in a file of that name
 _TEST = "programmes"  # the name of the hunt in the journal
@@ -37,15 +39,13 @@ def run_fuzz(plan: Plan, guest: str | None, corpus: Path | None) -> dict[str, An
     ``guest``: the type as which the bare guest runs; None: the first one that the host has.  The
     programmes in the directory ``corpus`` are run first; what is found is kept there, too.
     """
-    known = sorted(corpus.glob(f"{_FILE}*.json")) if corpus is not None else []
-    first = [read_file(path) for path in known]
+    first = [read_file(path) for path in _corpus(corpus)] if corpus is not None else []
     with _recorded(plan) as recorder:
         hunted = _hunted(plan, guest, recorder, first, random=True)
         places = [recorder.directory.path]
         if corpus is not None:
-            corpus.mkdir(parents=True, exist_ok=True)
             places.insert(0, corpus)
-        return _told(plan, recorder, hunted, _kept(plan, hunted, places))
+        return _told(plan, recorder, hunted, _kept(plan, recorder, hunted, places))
 
 
 def replay(plan: Plan, path: Path) -> dict[str, Any]:
@@ -54,6 +54,24 @@ def replay(plan: Plan, path: Path) -> dict[str, Any]:
     with _recorded(plan) as recorder:
         hunted = _hunted(plan, known.guest, recorder, [known] * _REPLAYS, random=False)
         return _told(plan, recorder, hunted, path)
+
+
+def _corpus(place: Path) -> list[Path]:
+    """Make the directory ``place`` if it is not there; return its programmes.
+
+    ConfigError if nothing could be kept there: better known before the hunt than after it.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return sorted(place.glob(f"{_FILE}*.json"))
+    except OSError as error:
+        raise ConfigError(
+            f"nothing can be kept here: {error.strerror}",
+            where=str(place),
+            hint="give a directory that can be written to with --corpus",
+        ) from error
 
 
 @contextmanager
@@ -157,18 +175,18 @@ def _shorter(one: Subject, hung: Hung) -> Found:
     """Return ``hung`` with fewer steps, if the machine can be restored; else as it is."""
     recorder, name = one.live.recorder, one.live.host.name
     ends = time.monotonic() + SHORTER_SECONDS
-    try:
-        with recorder.phase(name, "check"):
-            return shorter_hang(
-                hung, one, lambda: time.monotonic() > ends, recorder.progress.update
-            )
-    except LabError as error:
-        recorder.progress.note(f"{name:12} no shorter programme: {error}")
-        return hung.found(one.world, one.domid, seen_again=False)
+    with recorder.phase(name, "check"):
+        return shorter_hang(
+            hung,
+            one,
+            lambda: time.monotonic() > ends,
+            lambda text: recorder.progress.note(f"{name:12} {text}"),
+        )
 
 
-def _kept(plan: Plan, hunted: _Hunted, places: Sequence[Path]) -> Path | None:
-    """Write what was found into each of ``places``; return the first path, None if nothing was."""
+def _kept(plan: Plan, recorder: Recorder, hunted: _Hunted, places: Sequence[Path]) -> Path | None:
+    """Write what was found into each of ``places``; return the first path, None if nothing was
+    found, or no place could be written to: what is found is told all the same."""
     found = hunted.found
     if found is None:
         return None
@@ -186,9 +204,14 @@ def _kept(plan: Plan, hunted: _Hunted, places: Sequence[Path]) -> Path | None:
         second=in_file(found.batch.second),
     )
     name = f"{_FILE}{digest((*found.batch.steps, *found.batch.second))}.json"
+    written = []
     for place in places:
-        write_file(place / name, file)
-    return places[0] / name
+        try:
+            write_file(place / name, file)
+            written.append(place / name)
+        except OSError as error:
+            recorder.progress.note(f"{plan.hosts[0].name:12} {place / name}: {error.strerror}")
+    return written[0] if written else None
 
 
 def _told(

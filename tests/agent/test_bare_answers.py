@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from platform import machine
 
 import pytest
 
@@ -91,3 +92,16 @@ def test_a_poll_of_a_pending_port_returns_at_once(guest: Path) -> None:
 def test_a_word_that_is_no_number_is_an_error_and_the_next_command_is_not(guest: Path) -> None:
     bad, good = _answers(guest, "look ports=x", "look")
     assert bad.startswith("err errno=22 what=argument-missing") and good.startswith("ok bits= ")
+
+
+@pytest.mark.skipif(machine() != "x86_64", reason="Xen tells its time on x86-64")
+def test_xens_time_never_jumps_where_a_cpu_counts_behind(tmp_path: Path) -> None:
+    """vCPU 1 reads what Xen has written for vCPU 0: a difference below 0 is no huge one."""
+    gcc = which("gcc", "gcc libc6-dev")
+    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", f"-I{BARE_SOURCES}"]
+    units = [Path(__file__).with_name("xen_time.c"), BARE_SOURCES / "cpu-x86_64.c"]
+    run([gcc, *flags, "-o", tmp_path / "xen_time", *units])
+    ran = subprocess.run([tmp_path / "xen_time"], capture_output=True, text=True, timeout=10)
+    ahead, behind = map(int, ran.stdout.split())
+    assert ran.returncode == 0 and ahead == 5_000_000_000
+    assert 5_001_000_000 <= behind < 6_000_000_000

@@ -48,3 +48,14 @@ def test_a_programme_that_is_none_is_refused(
     (tmp_path / "programme-1.json").write_text('{"version": 1}')
     assert run("--corpus", str(tmp_path)) == 2
     assert "programme-1.json: host: not a programme" in capsys.readouterr().err
+
+
+def test_a_corpus_that_nothing_can_be_kept_in_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the hunt, not when something has been found."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert run("--corpus", "file/corpus") == 2
+    assert "file/corpus: nothing can be kept here: Not a directory" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["file"], "no run was begun"

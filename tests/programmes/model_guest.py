@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from random import Random
 
 from harness.fuzz.follow import Follower
-from harness.fuzz.guest import ProgrammeGuest
-from harness.fuzz.programme import SEEN, Seen, Step
+from harness.fuzz.guest import ProgrammeGuest, Timed
+from harness.fuzz.programme import SEEN, TIMED, Seen, Step, What
 from harness.model.evtchn.domain import Domain, GuestKind, Vcpu, World
 from harness.model.evtchn.releases import Release
 from harness.model.evtchn.rules import by_version
@@ -16,6 +17,8 @@ DOMID = 3
 WORLD = World(
     (Domain(DOMID, kind=GuestKind.ARM, vcpus=(Vcpu(), Vcpu())),), by_version(Release(4, 17))
 )
+HZ = 1_000_000_000
+_SPAN = 10_000  # ns of an operation: longer than the slack of the clocks
 
 # What is seen instead, after that step in a world; the follower has made it already.
 Lie = Callable[[Follower, Step, Seen], Seen]
@@ -43,3 +46,46 @@ class ModelGuest(ProgrammeGuest):
 
     def end(self) -> bytes:
         return self._said
+
+    def run_timed(self, both: tuple[Sequence[Step], Sequence[Step]]) -> Timed:
+        two = TwoVcpus(Random(len(self.made)), self.lie)
+        two.world = self._world
+        timed = two.run_timed(both)
+        self._world = two.world
+        return timed
+
+
+class TwoVcpus(ProgrammeGuest):
+    """Makes the steps of two vCPUs in a random order that keeps to the meetings, by the model;
+    ``lie`` changes what is seen."""
+
+    def __init__(self, chance: Random, lie: Lie = lambda _f, _step, seen: seen) -> None:
+        self.number = 1
+        self.chance = chance
+        self.lie = lie
+        self.world = WORLD
+
+    def run_timed(self, both: tuple[Sequence[Step], Sequence[Step]]) -> Timed:
+        follower = Follower(self.world, DOMID)
+        seen: tuple[list[bytes], list[bytes]] = ([], [])
+        at, met, now = [0, 0], [0, 0], 0
+        while any(at[v] < len(both[v]) for v in range(2)):
+            vcpu = self.chance.choice([v for v in range(2) if _ready(both, at, met, v)])
+            step = both[vcpu][at[vcpu]]
+            met[vcpu] += step.what == What.MEET
+            port, value = follower.port(step), follower.value(step)
+            told = self.lie(follower, step, follower.follow(step).seen)
+            seen[vcpu].append(TIMED.pack(*told, now, now + _SPAN, port, value))
+            at[vcpu] += 1
+            now += self.chance.choice((_SPAN, _SPAN + 5000))
+        self.world = follower.world
+        return Timed((b"".join(seen[0]), b"".join(seen[1])), HZ)
+
+
+def _ready(
+    both: tuple[Sequence[Step], Sequence[Step]], at: list[int], met: list[int], vcpu: int
+) -> bool:
+    if at[vcpu] == len(both[vcpu]):
+        return False
+    other = 1 - vcpu
+    return met[vcpu] <= met[other] or at[other] == len(both[other])

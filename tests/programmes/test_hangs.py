@@ -20,7 +20,7 @@ from harness.fuzz.hunt import Batch
 from harness.fuzz.programme import SEEN, Step, What
 from harness.fuzz.subject import Subject
 from harness.model.evtchn.domain import World
-from harness.verdict import HypervisorError
+from harness.verdict import HarnessError, HypervisorError, LabError
 
 from .model_guest import DOMID, WORLD
 
@@ -123,3 +123,26 @@ def test_another_hang_is_not_the_same(hung: Hung) -> None:
 def test_there_is_an_end(hung: Hung) -> None:
     calls = _shorter(hung, _Subject(), lambda: True)
     assert calls[-1].endswith(" does not return")
+
+
+@pytest.mark.parametrize("error", [LabError("no power"), HarnessError("odd"), KeyboardInterrupt()])
+def test_a_hang_stays_found_if_the_machine_fails_then(hung: Hung, error: BaseException) -> None:
+    noticed: list[str] = []
+
+    class Failing(_Subject):
+        def restore(self) -> None:
+            if noticed:
+                raise error
+            super().restore()
+
+    subject = cast(Subject, Failing())
+    found = shorter_hang(hung, subject, lambda: False, noticed.append)
+    assert found.seen_again and found.wrong.evidence == HANG
+    assert noticed[-1].startswith("no shorter programme: ")
+
+
+def test_what_is_no_hang_of_xens_ends_the_search(hung: Hung) -> None:
+    subject = _Subject()
+    subject.live.cause = lambda error: error  # type: ignore[method-assign]
+    found = shorter_hang(hung, cast(Subject, subject), lambda: False, lambda text: None)
+    assert not found.seen_again and len(found.batch.steps) == len(hung.batch.steps)

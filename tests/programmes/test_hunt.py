@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.agent.wire import AgentLost
 from harness.evidence import WrongAnswer, WrongState
 from harness.fuzz.follow import Follower
 from harness.fuzz.hunt import Batch, Found, Hunt, batches
@@ -12,6 +13,7 @@ from harness.fuzz.judge import Wrong
 from harness.fuzz.programme import Flag, Seen, SeenBits, Step, What
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import State
+from harness.verdict import HypervisorError
 
 from .model_guest import DOMID, WORLD, Lie, ModelGuest
 
@@ -25,7 +27,7 @@ def _hunt(lie: Lie = lambda _follower, _step, seen: seen) -> Hunt:
 
 def _first(hunt: Hunt, most: int = 40) -> Found:
     for _, batch in zip(range(most), batches(1), strict=False):
-        found = hunt.batch(batch)
+        found = None if batch.second else hunt.batch(batch)
         if found is not None:
             return found
     raise AssertionError("nothing was found")
@@ -34,9 +36,12 @@ def _first(hunt: Hunt, most: int = 40) -> Found:
 def test_a_good_xen_passes() -> None:
     hunt = _hunt()
     reported: list[int] = []
-    assert hunt.run(1, 0.5, lambda: reported.append(hunt.counts.operations)) is None
+    assert hunt.run(1, 4.0, lambda: reported.append(hunt.counts.operations)) is None
     assert hunt.counts.operations > 1000 and hunt.counts.programmes > 10
-    assert reported == sorted(reported) and hunt.counts.undecided == 0
+    assert reported == sorted(reported) and hunt.counts.undecided < hunt.counts.concurrent / 5
+    hunt = _hunt()
+    alone = [batch for _, batch in zip(range(3), batches(1), strict=False) if not batch.second]
+    assert [hunt.batch(batch) for batch in alone] == [None, None] and hunt.counts.undecided == 0
 
 
 def test_a_wrong_answer_is_shown_in_the_fewest_steps() -> None:
@@ -88,6 +93,31 @@ def test_what_is_not_seen_again_is_told_all_the_same() -> None:
 
     found = _first(_hunt(lie))
     assert not found.seen_again and found.batch.steps[-1].what == What.SEND
+
+
+@pytest.mark.parametrize(
+    "error", [AgentLost("gone"), HypervisorError("hangs"), KeyboardInterrupt()]
+)
+def test_what_was_found_stays_found_if_the_guest_is_lost_then(error: BaseException) -> None:
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        return seen._replace(result=-1) if step.what == What.SEND else seen
+
+    class Mortal(ModelGuest):
+        def end(self) -> bytes:
+            if len(self.made) > 1:
+                raise error
+            return super().end()
+
+    hunt = Hunt(Mortal(lie), WORLD, DOMID)
+    found = hunt.batch(Batch((_BEGIN, _ALLOC, Step(What.SEND, port=1)), 0))
+    assert found is not None and not found.seen_again
+    assert len(found.batch.steps) == 3
+
+
+def test_it_takes_time_without_random_programmes_as_well() -> None:
+    hunt = _hunt()
+    assert hunt.batch(Batch((_BEGIN, _ALLOC), 0)) is None
+    assert hunt.counts.operations == 2 and hunt.counts.seconds > 0
 
 
 def test_a_poll_that_took_long_once_decides_nothing() -> None:

@@ -9,56 +9,18 @@ import pytest
 
 from harness.fuzz.concurrent import BUCKETS, concurrent_programme
 from harness.fuzz.follow import Follower
-from harness.fuzz.guest import ProgrammeGuest, Timed
 from harness.fuzz.hunt import Batch, Hunt
 from harness.fuzz.judge import explain_round
 from harness.fuzz.orders import RoundsJudged, grown, judge_rounds, rounds
-from harness.fuzz.programme import TIMED, Seen, Step, TimedSeen, What, decode_timed
+from harness.fuzz.programme import Flag, Seen, Step, TimedSeen, What, decode_timed
 from harness.model.evtchn.abi import DOMID_SELF
+from harness.model.evtchn.changed import replace
 from harness.model.evtchn.domain import World
 from harness.model.lock.flavours import COUNTER, RWLOCK, Flavour
 
-from .model_guest import DOMID, WORLD, Lie
+from .model_guest import DOMID, HZ, WORLD, TwoVcpus
 
-HZ = 1_000_000_000
-_SPAN = 10_000  # ns of an operation: longer than the slack of the clocks
 _ALLOC = Step(What.ALLOC_UNBOUND, port=DOMID_SELF, value=DOMID_SELF)
-
-
-class TwoVcpus(ProgrammeGuest):
-    """Makes the steps of two vCPUs in a random order that keeps to the meetings, by the model;
-    ``lie`` changes what is seen."""
-
-    def __init__(self, chance: Random, lie: Lie = lambda _f, _step, seen: seen) -> None:
-        self.number = 1
-        self.chance = chance
-        self.lie = lie
-        self._world = WORLD
-
-    def run_timed(self, both: tuple[tuple[Step, ...], tuple[Step, ...]]) -> Timed:  # type: ignore[override]
-        follower = Follower(self._world, DOMID)
-        seen: tuple[list[bytes], list[bytes]] = ([], [])
-        at, met, now = [0, 0], [0, 0], 0
-        while any(at[v] < len(both[v]) for v in range(2)):
-            vcpu = self.chance.choice([v for v in range(2) if _ready(both, at, met, v)])
-            step = both[vcpu][at[vcpu]]
-            met[vcpu] += step.what == What.MEET
-            port, value = follower.port(step), follower.value(step)
-            told = self.lie(follower, step, follower.follow(step).seen)
-            seen[vcpu].append(TIMED.pack(*told, now, now + _SPAN, port, value))
-            at[vcpu] += 1
-            now += self.chance.choice((_SPAN, _SPAN + 5000))
-        self._world = follower.world
-        return Timed((b"".join(seen[0]), b"".join(seen[1])), HZ)
-
-
-def _ready(
-    both: tuple[tuple[Step, ...], tuple[Step, ...]], at: list[int], met: list[int], vcpu: int
-) -> bool:
-    if at[vcpu] == len(both[vcpu]):
-        return False
-    other = 1 - vcpu
-    return met[vcpu] <= met[other] or at[other] == len(both[other])
 
 
 def _seen(step: Step, result: int, call: int, ret: int) -> TimedSeen:
@@ -150,9 +112,75 @@ def test_what_is_not_judged_is_counted() -> None:
 
 
 def test_how_many_ports_there_are_is_learnt_at_the_end() -> None:
-    asked = [_seen(Step(What.STATUS, port=port), 0 if port < 150 else -22, 0, 1)
-             for port in BUCKETS]  # fmt: skip
-    assert grown(WORLD, asked).domains[0].valid == 192
+    asked = [Step(What.STATUS, port=port, value=DOMID_SELF) for port in BUCKETS]
+    made = [(step, _seen(step, 0 if step.port < 150 else -22, 0, 1)) for step in asked]
+    assert grown(WORLD, made).domains[0].valid == 192
+
+
+def test_or_by_the_ports_that_were_given_if_nobody_asks() -> None:
+    """As in a programme that was cut off where Xen hung, or that a person has edited."""
+    close = Step(What.CLOSE, port=5)
+    made = [(close, _seen(close, 0, 0, 1)), (_ALLOC, _seen(_ALLOC, 3, 0, 1))]
+    assert grown(WORLD, made).domains[0].valid == 64
+    made += [(_ALLOC, _seen(_ALLOC, 64, 0, 1))]
+    assert grown(WORLD, made).domains[0].valid == 128
+
+
+def test_a_failed_bind_may_have_made_a_bucket_with_fifo() -> None:
+    """All of the first bucket were linked; only the answer about port 64 tells that."""
+    (domain,) = WORLD.domains
+    fifo = WORLD.with_domain(replace(domain, fifo=True, array_pages=1))
+    bind = Step(What.BIND_INTERDOMAIN, port=9, value=DOMID_SELF)
+    ask = Step(What.STATUS, port=64, value=DOMID_SELF)
+    for answer in (0, -22):
+        made = [(bind, -22, 0, 10), (ask, answer, 20, 30)]
+        assert not _judged(made, [], world=fifo).wrong
+    assert _judged([(ask, 0, 20, 30)], [], world=WORLD).wrong, "2L skips no port"
+
+
+_MEET = Step(What.MEET)
+
+
+def test_a_meeting_that_nobody_came_to_makes_the_rest_undecided() -> None:
+    """vCPU 0 has waited long enough: its allocation was made before vCPU 1's, of an earlier round,
+    which no order of the rounds allows."""
+    late = _judged(
+        [(_MEET, -110, 0, 10), (_ALLOC, 1, 20, 30), (_MEET, 0, 40, 50), (_ALLOC, 3, 60, 70)],
+        [(_ALLOC, 2, 40, 50), (_MEET, 0, 60, 70), (_MEET, 0, 71, 72)],
+    )
+    assert (late.wrong, late.operations, late.undecided) == ((), 0, 3)
+    both = _judged(
+        [(_MEET, 0, 0, 10), (_ALLOC, 1, 20, 30)], [(_ALLOC, 2, 40, 50), (_MEET, 0, 0, 1)]
+    )
+    assert both.wrong
+
+
+def test_what_comes_after_a_round_with_too_many_orders_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("harness.fuzz.orders._MOST_TRIED", 0)
+    judged = _judged([(_ALLOC, 1, 0, 10), (_MEET, 0, 20, 30), (_ALLOC, 2, 40, 50)], [])
+    assert (judged.wrong, judged.operations, judged.undecided) == ((), 0, 2)
+
+
+def test_an_argument_that_cannot_be_read_is_none_in_a_round_either() -> None:
+    bad = Step(What.SEND, int(Flag.FAULT_IN), port=1)
+    assert not _judged([(bad, -14, 0, 10)], [(_ALLOC, 1, 0, 10)]).wrong
+
+
+def test_a_programme_without_a_meeting_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was cut off where Xen hung.  What vCPU 0 makes before it meets vCPU 1 is judged, too."""
+    steps = (Step(What.BEGIN), _ALLOC)
+    hunt = Hunt(TwoVcpus(Random(1)), WORLD, DOMID)
+    assert hunt.batch(Batch(steps, 0, (_MEET,))) is None
+
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        return seen._replace(result=7) if step.what == What.ALLOC_UNBOUND else seen
+
+    hunt = Hunt(TwoVcpus(Random(1), lie), WORLD, DOMID)
+    monkeypatch.setattr(hunt, "shows", lambda _steps, _vcpu: None)
+    found = hunt.batch(Batch((*steps, _MEET), 0, (_MEET,)))
+    assert found is not None and found.batch == Batch(steps, 0) and not found.seen_again
 
 
 def test_times_come_back() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.fuzz.concurrent import concurrent_programme
+from harness.fuzz.generate import programme
 from harness.fuzz.programme import Flag, Step
 from harness.fuzz.programme_file import ProgrammeFile, in_file, read_file, write_file
 from harness.verdict import ConfigError
@@ -63,6 +66,66 @@ def test_what_is_none_is_told(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_file(path)
     assert all(each in str(caught.value) for each in ("not a programme", str(path), said))
+
+
+_BEGIN, _MEET = {"what": "BEGIN"}, {"what": "MEET"}
+
+
+@pytest.mark.parametrize(
+    ("edited", "said"),
+    [
+        ({"steps": [{"what": "LOOK"}]}, "the first of its steps has to be BEGIN"),
+        ({"steps": [{"what": "BEGIN", "flags": ["FAULT_IN"]}]}, "BEGIN has no flags"),
+        (
+            {"steps": [_BEGIN, {"what": "BIND_PIRQ"}]},
+            "BIND_PIRQ: the bare guest's are not followed",
+        ),
+        ({"steps": [_BEGIN, {"what": "SET_BIT", "number": 2}]}, "SET_BIT: there is no bit 2"),
+        ({"steps": [_BEGIN, {"what": "UNKNOWN_COMMAND", "value": 4}]}, "Xen knows EVTCHNOP 4"),
+        (
+            {
+                "steps": [
+                    _BEGIN,
+                    {"what": "UNKNOWN_COMMAND", "flags": ["VALUE_OF_SLOT"], "value": 15},
+                ]
+            },
+            "its value is no slot's",
+        ),
+        ({"steps": [_BEGIN, _MEET], "second": [_MEET], "vcpu": 1}, "vcpu has to be 0"),
+        ({"steps": [_BEGIN, _MEET], "second": [_BEGIN]}, "first step of second has to be MEET"),
+        (
+            {"steps": [_BEGIN, _MEET, _BEGIN], "second": [_MEET]},
+            "BEGIN has to be before the first MEET",
+        ),
+        ({"steps": [_BEGIN], "second": [_MEET, {"what": "RESET"}]}, "RESET has to be before"),
+    ],
+)
+def test_what_cannot_be_judged_is_told(
+    tmp_path: Path, edited: dict[str, object], said: str
+) -> None:
+    """A person may edit a programme; one that the model cannot follow is refused, not misjudged."""
+    path = tmp_path / "programme-1.json"
+    path.write_text(json.dumps({**_KNOWN, **edited}))
+    with pytest.raises(ConfigError, match=said):
+        read_file(path)
+
+
+def test_a_flag_that_is_there_twice_is_one_flag(tmp_path: Path) -> None:
+    path = tmp_path / "programme-1.json"
+    poll = {"what": "POLL", "flags": ["PAST", "PAST"]}
+    path.write_text(json.dumps({**_KNOWN, "steps": [_BEGIN, poll]}))
+    assert read_file(path).batch().steps[1].flags == Flag.PAST
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_found_can_be_read_again(tmp_path: Path, seed: int) -> None:
+    """Also up to the first step, where Xen hung."""
+    path = tmp_path / "programme-1.json"
+    chance = Random(seed)
+    first, second = concurrent_programme(chance)
+    for steps, others in ((programme(chance), ()), (first, second), (first[:1], second[:1])):
+        write_file(path, ProgrammeFile(**_KNOWN, steps=in_file(steps), second=in_file(others)))  # type: ignore[arg-type]
+        assert read_file(path).batch().steps == tuple(steps)
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
