@@ -12,6 +12,8 @@ bound to an event channel whether it is pending and masked.  It tries the channe
 
     IRQ:   3 vec:38 IO-APIC-edge    status=010 aff:{0}/{0} in-flight=0 d0:  3(-M-)
     IRQ:   5 vec:40 IO-APIC-level   status=002 aff:{0}/{0} mapped, unbound
+
+Up to 4.12 it shows the same in other words ("affinity:1 vec:38 ... domain-list=0:  3(-M-),").
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from harness.hypervisor.console_bodies import xen_bodies
 from harness.hypervisor.cpu import Cpu
 from harness.verdict import LabError
 
@@ -36,8 +39,12 @@ _REGISTER = re.compile(r"\b(r[a-z0-9]{1,2}|X\d{1,2}|FP|LR|SP):\s*([0-9a-f]{16})"
 _END = re.compile(r"(Xen|Guest) (stack|code)")  # after it come words of memory
 _STACK = re.compile(r"Xen stack trace from (?:sp|rsp)=([0-9a-f]+):")
 _WORDS = re.compile(r"^\s+([0-9a-f]{16}(?: [0-9a-f]{16})*)\s*$")
-_IRQ = re.compile(r"^\s*IRQ:\s*(\d{1,5}) vec:\S+ .*? status=\S+ aff:\S+ (?:Z=\S+\s+)?(?P<use>.+)$")
-_GUEST = re.compile(r"d(\d{1,5}):\s*(\d{1,5})\(([-P?])([-M?])([-M])\)")
+_IRQ = re.compile(
+    r"\s*IRQ:\s*(\d{1,5}) (?:affinity:\S+ )?vec:\S+ .*? status=\S+ (?:aff:\S+ )?(?:Z=\S+\s+)?"
+    r"(?P<use>mapped, unbound|in-flight=\d+(?: (?:domain-list=)?(?P<guests>.*))?|\S+\(\))\s*"
+)
+_PART_OF_IRQ = re.compile(r"\bIRQ:|\bvec:|\bstatus=|\bin-flight=|mapped, unbound")
+_GUEST = re.compile(r"d?(\d{1,5}):\s*(\d{1,5})\(([-P?])([-M?])([-M])\)")
 _UNBOUND = "mapped, unbound"
 
 
@@ -74,25 +81,30 @@ def interrupts(lines: Iterable[str]) -> list[Interrupts]:
     found: list[Interrupts] = []
     bound: list[BoundInterrupt] = []
     unbound: set[int] = set()
-    for line in lines:
-        if line.startswith("IRQ information:"):
-            bound, unbound = [], set()
-        elif line.startswith("Direct vector information:"):
+    inside = False
+    for text in (body.text for line in lines for body in xen_bodies(line)):
+        if text.startswith("IRQ information:"):
+            bound, unbound, inside = [], set(), True
+        elif inside and text.startswith("Direct vector information:"):
             found.append(Interrupts(tuple(bound), frozenset(unbound)))
-        elif shown := _IRQ.match(line):
+            inside = False
+        elif inside and (shown := _IRQ.fullmatch(text)):
             if shown["use"] == _UNBOUND:
                 unbound.add(int(shown[1]))
-            elif shown["use"].startswith("in-flight="):
-                bound += _channels(int(shown[1]), shown["use"])
+            bound += _channels(int(shown[1]), shown["guests"] or "")
+        elif inside and _PART_OF_IRQ.search(text):  # else Xen printed it between two of these lines
+            raise LabError(
+                f"a line of debug key i is cut or mixed with another: {text[:80]!r}",
+                where="console",
+            )
     return found
 
 
-def _channels(irq: int, use: str) -> list[BoundInterrupt]:
-    """Return the channels in ``use``: "in-flight=0 d0:  3(-M-),d1: 17(PM-)"."""
-    _, _, guests = use.partition(" ")
-    named = [_GUEST.fullmatch(guest.strip()) for guest in guests.split(",") if guest]
+def _channels(irq: int, guests: str) -> list[BoundInterrupt]:
+    """Return the channels in ``guests``: "d0:  3(-M-),d1: 17(PM-)"."""
+    named = [_GUEST.fullmatch(guest.strip()) for guest in guests.split(",") if guest.strip()]
     if None in named:
-        raise LabError(f"IRQ {irq} in no state that Xen prints: {use[:80]!r}", where="console")
+        raise LabError(f"IRQ {irq} in no state that Xen prints: {guests[:80]!r}", where="console")
     return [
         BoundInterrupt(
             irq,

@@ -23,8 +23,12 @@ _FIRMWARE = re.compile(
     r"|coreboot-\S+ .*(bootblock|romstage|starting)|Tianocore/EDK2 firmware "
     r"|HPE? ProLiant System BIOS|UEFI Interactive Shell v"
 )
-# Xen says so whoever asked for it: common/shutdown.c, and its debug key R.
-_GOES_DOWN = re.compile(r"(Hardware Dom\d+|Domain 0) (halted|shutdown)|'R' pressed -> rebooting")
+# Xen says so whoever asked for it: common/shutdown.c, its debug key R, and arch/x86/acpi/power.c,
+# by which Linux in dom0 switches a PC off.
+_GOES_DOWN = re.compile(
+    r"(Hardware Dom\d+|Domain 0) (halted|shutdown)|'R' pressed -> rebooting"
+    r"|(Preparing system for|Entering) ACPI S5 state"
+)
 # The line was lost and is there again: some BMCs and console servers repeat their last lines then.
 _GAP = re.compile(r"harness: the console was lost for ")
 _REPEAT_SECONDS = 5.0

@@ -190,11 +190,9 @@ class QemuMachine:
         try:
             state, reason = self._running().state()
         except libvirt.libvirtError as error:
-            why = error.get_error_message()
-            if self._ending is not None and self._ending.from_inside():
-                why = self._console.ended() or why
-                self._console.check()
-            raise LabError(f"QEMU is gone: {why}", where=f"host {self.host.name}") from error
+            raise self._gone(error.get_error_message()) from error
+        if state in (libvirt.VIR_DOMAIN_SHUTDOWN, libvirt.VIR_DOMAIN_SHUTOFF):  # not yet forgotten
+            raise self._gone(f"libvirt state {state}, reason {reason}")
         well = [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED]
         if self.stub:  # libvirt learns a little late that the stub stopped the machine
             well.append(libvirt.VIR_DOMAIN_PAUSED)
@@ -203,6 +201,13 @@ class QemuMachine:
                 f"QEMU does not run (libvirt state {state}, reason {reason})",
                 where=f"host {self.host.name}",
             )
+
+    def _gone(self, why: str) -> LabError:
+        """Return that QEMU has ended and ``why``; raise if that is a crash of Xen."""
+        if self._ending is not None and self._ending.from_inside():
+            why = self._console.ended() or why
+            self._console.check()
+        return LabError(f"QEMU is gone: {why}", where=f"host {self.host.name}")
 
     def up(self) -> None:
         """Do nothing: a machine under QEMU has no time limit for booting."""

@@ -118,3 +118,49 @@ def test_a_state_that_xen_never_prints_is_an_error(letters: str) -> None:
     text = [line.replace("(??-)", letters) for line in lines_of_i()]
     with pytest.raises(LabError, match="IRQ 3 in no state that Xen prints"):
         interrupts(text)
+
+
+def test_an_answer_in_the_words_of_4_11_and_4_12() -> None:
+    lines = [
+        "IRQ information:",
+        "   IRQ:   0 affinity:1 vec:f0 type=IO-APIC-edge    status=00000000 timer_interrupt()",
+        "   IRQ:   3 affinity:3 vec:38 type=IO-APIC-edge    status=00000010 in-flight=0 "
+        "domain-list=0:  3(-M-),",
+        "   IRQ:   5 affinity:1 vec:40 type=IO-APIC-level   status=00000002 mapped, unbound",
+        "   IRQ:  16 affinity:f vec:c0 type=IO-APIC-level   status=00000010 in-flight=1 "
+        "domain-list=0: 16(PMM),32751:  7(---),",
+        "   IRQ:  17 affinity:f vec:c8 type=IO-APIC-level   status=00000010 in-flight=0 "
+        "domain-list=",
+        "Direct vector information:",
+    ]
+    (seen,) = interrupts(lines)
+    assert [(each.irq, each.domid, each.pirq) for each in seen.bound] == [
+        (3, 0, 3),
+        (16, 0, 16),
+        (16, 32751, 7),
+    ]
+    assert seen.of(3) == BoundInterrupt(3, 0, 3, pending=False, masked=True, held=False)
+    assert seen.unbound == {5}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "   IRQ:   1 vec:a8 IO-APIC-edge    status=030 aff:{1}/{0-1} d1v0 takes page fault",
+        "   IRQ:   1 vec:a8 IO-APIC-edge    status=030 aff:{1}/{0-1} in-fli",
+        "   IRQ:   1 vec:a8 IO-APd0:  1(---)",
+        "Q:   1 vec:a8 IO-APIC-edge    status=030 aff:{1}/{0-1} in-flight=0 d0:  1(---)",
+        "in-flight=0 d0:  1(---)",
+    ],
+)
+def test_a_line_that_is_cut_or_mixed_is_an_error_and_no_missing_interrupt(broken: str) -> None:
+    text = lines_of_i()
+    text[2] = broken
+    with pytest.raises(LabError, match="a line of debug key i is cut or mixed with another"):
+        interrupts(text)
+
+
+def test_what_xen_prints_between_the_lines_of_an_answer_is_left_out() -> None:
+    text = lines_of_i()
+    text.insert(5, "d1v0 Unhandled: vec 13, #GP[0000]")
+    assert interrupts(text) == interrupts(lines_of_i())

@@ -81,6 +81,8 @@ def test_a_restored_machine_is_up_again() -> None:
         ([XEN, LINUX], True, "by itself, and nobody asked for it"),
         ([XEN, LINUX, REBOOT], False, "Hardware Dom0 shutdown: rebooting machine"),
         ([XEN, LINUX, ("xen", "'R' pressed -> rebooting machine")], False, "'R' pressed"),
+        ([XEN, LINUX, ("xen", "Entering ACPI S5 state.")], False, "ACPI S5"),  # `poweroff`, on x86
+        ([XEN, LINUX, ("xen", "Entering ACPI S3 state.")], True, "nobody asked for it"),
         ([XEN, LINUX, PANIC], False, "Panic on CPU 1:"),
         ([], False, "before Xen said anything"),
     ],
