@@ -86,8 +86,6 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     if document["message"]:
         echo(document["message"])
         echo(document["told"])
-        echo(document["programme"])
-        echo("; ".join(document["calls"]))
         if document["programme"]:
             echo(document["programme"])
     echo(document["report"])

@@ -125,19 +125,6 @@ def judge_rounds(
     """Judge rounds, of which the first begins in ``world``."""
     judged = RoundsJudged()
     worlds = [plain(world)]
-    for first, second, unjudged in found:
-        count = len(first) + len(second)
-        judged.undecided += unjudged
-        if not worlds:
-            judged.undecided += count
-            continue
-        search = _Search((first, second), flavour, _SLACK_NS * tick_hz // 1_000_000_000)
-        after: list[World] = []
-        for before in worlds:
-            search.from_world(before, after)
-        if search.tried > _MOST_TRIED:
-            judged.undecided += count
-            worlds = []  # it is not known any more
     for each in found:
         judged.undecided += each.unjudged
         count = sum(map(len, each.made))

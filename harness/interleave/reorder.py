@@ -104,8 +104,6 @@ class Forcer:
         It is restored unless it is as before.  Stuck if the CPUs did not come together or one of
         them went another way; LabError if the machine is lost.
         """
-        began, shows = time.monotonic(), ""
-        evidence: Evidence | None = None
         began = time.monotonic()
         self._aimed = self._aimed or aim(self.debugged, self.scenario, False)
         cpus = Cpus(self.debugged, *self._aimed, self.scenario)
@@ -115,8 +113,6 @@ class Forcer:
             if self.reordering.moved is Moved.CHANGE_EARLY:
                 section = _Section(cpus)
                 self._late = self._late or section.in_order()
-                evidence = departed = section.leave_early(*self._late)
-                shows = _told(departed)
                 departure = section.leave_early(*self._late)
                 evidence, shows, as_before = departure, _told(departure), True
             else:
@@ -124,8 +120,6 @@ class Forcer:
                 shows = ""
         except HypervisorError as seen:
             shows, evidence = seen.what, seen.evidence
-        seconds = time.monotonic() - began
-        return Forced(seconds, shows, tuple(cpus.steps), evidence)
         finally:
             if not as_before:
                 self._restore()
