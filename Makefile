@@ -53,7 +53,7 @@ upstream: setup
 rack: LISTS += tests/real/rack/host-packages.txt
 rack: setup
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,rack]'
-	$(BIN)/pytest -v tests/real/rack -m rack
+	$(BIN)/pytest -v tests/real/rack tests/real/test_default_systems.py -m rack
 
 # Where man looks for it if $(BIN) is in the PATH.
 man: $(VENV)/.done
