@@ -84,8 +84,7 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
         print_json(document)
         return
     if document["message"]:
-        echo(document["message"])
-        echo("; ".join(document["calls"]))
-        if document["programme"]:
-            echo(document["programme"])
+        calls = "; ".join(document["calls"])
+        for line in filter(None, (document["message"], calls, document["programme"])):
+            echo(line)
     echo(document["report"])
