@@ -84,8 +84,6 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
         print_json(document)
         return
     if document["message"]:
-        echo(document["message"])
-        echo(document["told"])
-        if document["programme"]:
-            echo(document["programme"])
+        for line in filter(None, (document["message"], document["told"], document["programme"])):
+            echo(line)
     echo(document["report"])

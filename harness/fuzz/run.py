@@ -45,7 +45,8 @@ def run_fuzz(plan: Plan, guest: str | None, corpus: Path | None) -> dict[str, An
         places = [recorder.directory.path]
         if corpus is not None:
             places.insert(0, corpus)
-        return _told(plan, recorder, hunted, _kept(plan, recorder, hunted, places))
+        document = _told(plan, recorder, hunted, _kept(plan, recorder, hunted, places))
+    return _with_whole_run(document, recorder)
 
 
 def replay(plan: Plan, path: Path) -> dict[str, Any]:
@@ -53,7 +54,17 @@ def replay(plan: Plan, path: Path) -> dict[str, Any]:
     known = read_file(path)
     with _recorded(plan) as recorder:
         hunted = _hunted(plan, known.guest, recorder, [known] * _REPLAYS, random=False)
-        return _told(plan, recorder, hunted, path)
+        document = _told(plan, recorder, hunted, path)
+    return _with_whole_run(document, recorder)
+
+
+def _with_whole_run(document: dict[str, Any], recorder: Recorder) -> dict[str, Any]:
+    """Return ``document``, a FAIL if anything else of the run is one: Xen's lock code is judged,
+    too, before the hunt."""
+    if recorder.verdict is not Verdict.FAIL or document["verdict"] == str(Verdict.FAIL):
+        return document
+    message = "no programme shows anything, but Xen's machine code is wrong: see the report"
+    return {**document, "verdict": str(Verdict.FAIL), "message": message}
 
 
 def _corpus(place: Path) -> list[Path]:

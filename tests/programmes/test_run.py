@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is told and kept after a hunt; the hunt itself is made up, the rest of the run is real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.options import RunOptions
+from harness.fuzz import run
+from harness.fuzz.hunt import Batch, Counts, Found, Hunt
+from harness.fuzz.programme import Seen, Step, What
+from harness.fuzz.programme_file import read_file
+from harness.results import records
+from harness.run.plan import Plan, make_plan
+from harness.run.recorder import Recorder
+from harness.verdict import Verdict
+
+from .model_guest import DOMID, WORLD, ModelGuest
+
+
+def _found() -> Found:
+    def lie(_follower: object, step: Step, seen: Seen) -> Seen:
+        return seen._replace(result=-1) if step.what == What.SEND else seen
+
+    steps = (Step(What.BEGIN), Step(What.SEND, port=1))
+    found = Hunt(ModelGuest(lie), WORLD, DOMID).batch(Batch(steps, 0))
+    assert found is not None
+    return found
+
+
+def _hunted(
+    monkeypatch: pytest.MonkeyPatch, found: Found | None, *, lock_code: Verdict | None = None
+) -> None:
+    def hunted(plan: Plan, _guest: object, recorder: Recorder, *_: object, **__: object) -> Any:
+        if lock_code is not None:
+            name = plan.hosts[0].name
+            recorder.add(records.Test(name, "lock code", lock_code, 0.1, "refuted"))
+        return run._Hunted("arm", Counts(programmes=1, operations=2, seconds=0.5), found, 0.5)
+
+    monkeypatch.setattr(run, "_hunted", hunted)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return make_plan(RunOptions(host=("qemu-arm64",), seed=1, out=tmp_path / "out"))
+
+
+def test_what_is_found_is_kept_in_both_places(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _found()
+    _hunted(monkeypatch, found)
+    document = run.run_fuzz(plan, None, tmp_path / "new" / "corpus")
+    assert document["verdict"] == "FAIL" and document["operations_per_second"] == 4.0
+    (kept,) = (tmp_path / "new" / "corpus").iterdir()
+    assert document["programme"] == str(kept)
+    assert (tmp_path / "out" / kept.name).read_text() == kept.read_text()
+    assert read_file(kept).batch() == found.batch
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_what_cannot_be_written_down_is_a_fail_all_the_same(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The disk is full: the verdict, the message and the calls are told."""
+
+    def full(_path: Path, _file: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "write_file", full)
+    _hunted(monkeypatch, _found())
+    document = run.run_fuzz(plan, None, tmp_path / "corpus")
+    assert (document["verdict"], document["programme"]) == ("FAIL", None)
+    assert document["message"] and document["calls"][-1] == "send(port=1) = -EPERM"
+    assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lock_code, verdict", [(None, "PASS"), (Verdict.FAIL, "FAIL")])
+def test_lock_code_that_is_refuted_is_a_fail(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, lock_code: Verdict | None, verdict: str
+) -> None:
+    """The report says so as well."""
+    _hunted(monkeypatch, None, lock_code=lock_code)
+    document = run.run_fuzz(plan, None, None)
+    assert document["verdict"] == verdict
+    assert bool(document["message"]) is (verdict == "FAIL")
+    last = (plan.out or Path()).joinpath("results.jsonl").read_text().splitlines()[-1]
+    assert f'"{verdict}"' in last
