@@ -41,7 +41,7 @@ def test_a_good_xen_passes() -> None:
     assert reported == sorted(reported) and hunt.counts.undecided < hunt.counts.concurrent / 5
     hunt = _hunt()
     alone = [batch for _, batch in zip(range(3), batches(1), strict=False) if not batch.second]
-    assert [hunt.batch(batch) for batch in alone] == [None, None] and hunt.counts.undecided == 0
+    assert alone and not any(map(hunt.batch, alone)) and hunt.counts.undecided == 0
 
 
 def test_a_wrong_answer_is_shown_in_the_fewest_steps() -> None:
@@ -134,7 +134,7 @@ def test_a_poll_that_took_long_once_decides_nothing() -> None:
     mask = Step(What.SET_BIT, Flag.PORT_OF_SLOT, number=1, port=1)
     hunt = _hunt(lie)
     assert hunt.batch(Batch((_BEGIN, ipi, mask, send, poll), 0)) is None
-    assert hunt.counts.undecided == 5, "operations: all of that programme"
+    assert (hunt.counts.operations, hunt.counts.undecided) == (4, 1), "judged up to that poll"
     hunt = _hunt(
         lambda _f, step, seen: (
             seen._replace(bits=seen.bits ^ SeenBits.SLEPT) if step.what == What.POLL else seen
