@@ -100,9 +100,12 @@ def _check(programme: ProgrammeFile) -> None:
         raise ValueError("the first step of second has to be MEET")
     names = [step.what for step in steps]
     alone = names.index("MEET") if "MEET" in names else len(names)
-    wrong = _NOT_AT_ONCE.intersection([*names[alone:], *(step.what for step in second)])
+    at_once = [*steps[alone:], *second]
+    wrong = _NOT_AT_ONCE.intersection(step.what for step in at_once)
     if wrong:
         raise ValueError(f"{min(wrong)} has to be before the first MEET of steps")
+    if any("FAULT_OUT" in step.flags for step in at_once):  # PV: both would use the same page
+        raise ValueError("FAULT_OUT has to be before the first MEET of steps")
 
 
 def in_file(steps: Sequence[Step]) -> tuple[StepInFile, ...]:

@@ -236,7 +236,7 @@ def _told(
         verdict = Verdict.MISS
     message, calls = ("", "") if found is None else found.wrong.lines
     steps = 0 if found is None else len(found.batch.steps) + len(found.batch.second)
-    artifacts = () if programme is None else (programme.name,)
+    copy = None if programme is None else recorder.directory.path / programme.name
     recorder.add(
         records.Test(
             name,
@@ -245,7 +245,7 @@ def _told(
             round(hunted.seconds, 3),
             message,
             "" if found is None else "\n".join(found.wrong.calls),
-            artifacts if programme and recorder.directory.holds(programme) else (),
+            (copy.name,) if copy is not None and copy.is_file() else (),
             evidence=None if found is None else found.wrong.evidence,
         )
     )

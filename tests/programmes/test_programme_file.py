@@ -98,6 +98,10 @@ _BEGIN, _MEET = {"what": "BEGIN"}, {"what": "MEET"}
             "BEGIN has to be before the first MEET",
         ),
         ({"steps": [_BEGIN], "second": [_MEET, {"what": "RESET"}]}, "RESET has to be before"),
+        (
+            {"steps": [_BEGIN], "second": [_MEET, {"what": "STATUS", "flags": ["FAULT_OUT"]}]},
+            "FAULT_OUT has to be before",
+        ),
     ],
 )
 def test_what_cannot_be_judged_is_told(

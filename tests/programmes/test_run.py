@@ -61,6 +61,7 @@ def test_what_is_found_is_kept_in_both_places(
     assert (tmp_path / "out" / kept.name).read_text() == kept.read_text()
     assert read_file(kept).batch() == found.batch
     assert json.loads(json.dumps(document)) == document
+    assert f'"artifacts":["{kept.name}"]' in _journal(plan).replace(" ", ""), "the report links it"
 
 
 def test_what_cannot_be_written_down_is_a_fail_all_the_same(
@@ -88,5 +89,9 @@ def test_lock_code_that_is_refuted_is_a_fail(
     document = run.run_fuzz(plan, None, None)
     assert document["verdict"] == verdict
     assert bool(document["message"]) is (verdict == "FAIL")
-    last = (plan.out or Path()).joinpath("results.jsonl").read_text().splitlines()[-1]
-    assert f'"{verdict}"' in last
+    assert f'"{verdict}"' in _journal(plan).splitlines()[-1]
+
+
+def _journal(plan: Plan) -> str:
+    assert plan.out is not None
+    return (plan.out / "results.jsonl").read_text()
