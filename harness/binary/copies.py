@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from elftools.elf.elffile import ELFFile
 from harness.arch import Arch
 from harness.hypervisor.code import Code, code
 from harness.hypervisor.dwarf.inlined import Copy, chain, copies
-from harness.hypervisor.symbols import Symbols, symbols
+from harness.hypervisor.symbols import Symbol, Symbols, symbols
 from harness.verdict import ConfigError
 
 _UNITS = (
@@ -31,6 +32,7 @@ _MACHINES = {"EM_X86_64": Arch.X86_64, "EM_AARCH64": Arch.ARM64}
 _MASK = (1 << 64) - 1
 _SCHEDULED = 12  # instructions of the caller that a compiler puts between those of a copy
 _NEVER_GOES_ON = ("ret", "b", "jmp", "brk", "ud2")
+_COLD = re.compile(r"\.cold(\.\d+)?$")
 _LEAVES = ("ret", "bl", "call", "b", "jmp", "brk", "ud2")
 
 
@@ -102,6 +104,18 @@ class Text:
             return copy.ranges[0]
         return symbol.address, symbol.address + symbol.size
 
+    def parts(self, copy: Copy, address: int) -> tuple[tuple[int, int], ...]:
+        """Return ``whole``, and the other parts of that function: GCC moves away what seldom runs
+        ("evtchn_close.cold"), and both parts jump into the middle of the other."""
+        own = self._symbols.at(address)
+        named = self._parts.get(_COLD.sub("", own.name), ()) if own is not None else ()
+        others = {(part.address, part.address + part.size) for part in named}
+        return tuple(sorted(others | {self.whole(copy, address)}))
+
+    def begins(self, address: int) -> bool:
+        """Say whether a function begins at ``address``, and not only a part of one."""
+        return not any(_COLD.search(symbol.name) for symbol in self._starts.get(address, ()))
+
     def function_at(self, address: int) -> str:
         """Return the function that begins at ``address``; "" if none does."""
         found = [s.name for s in self._starts.get(address, ()) if not s.name.startswith("$")]
@@ -171,6 +185,13 @@ class Text:
         for symbol in self._symbols:
             starts.setdefault(symbol.address, []).append(symbol)
         return starts
+
+    @cached_property
+    def _parts(self) -> dict[str, list[Symbol]]:
+        parts: dict[str, list[Symbol]] = {}
+        for symbol in self._symbols:
+            parts.setdefault(_COLD.sub("", symbol.name), []).append(symbol)
+        return parts
 
     @property
     def _symbols(self) -> Symbols:

@@ -24,6 +24,7 @@ from harness.hypervisor.dwarf.inlined import Copy
 
 _BREAKS = ("call", "bl", "blr", "br", "jmp", "ret", "brk", "ud2")
 _ENDS = ("ret", "b", "jmp", "brk", "ud2")
+_TRAPS = ("brk", "ud2")
 
 
 def inherited(text: Text, copy: Copy, entry: int, table: Table) -> tuple[tuple[str, Value], ...]:
@@ -69,31 +70,35 @@ def prelude(text: Text, copy: Copy, entry: int, table: Table) -> State:
 
 
 def _caller(text: Text, copy: Copy, entry: int, table: Table) -> _Caller:
-    return _kept(text, text.elf.stat().st_mtime_ns, text.whole(copy, entry), table)
+    return _kept(text, text.elf.stat().st_mtime_ns, text.parts(copy, entry), table)
 
 
 @functools.lru_cache(maxsize=8)  # a function often has several copies, one after the other
-def _kept(text: Text, _mtime: int, span: tuple[int, int], table: Table) -> _Caller:
-    return _Caller(text, span, table)
+def _kept(text: Text, _mtime: int, parts: tuple[tuple[int, int], ...], table: Table) -> _Caller:
+    return _Caller(text, parts, table)
 
 
 class _Caller:
-    def __init__(self, text: Text, span: tuple[int, int], table: Table) -> None:
-        self.start = span[0]
+    def __init__(self, text: Text, parts: tuple[tuple[int, int], ...], table: Table) -> None:
+        self.starts = {low for low, _ in parts if text.begins(low)}
         self.before: dict[int, list[int]] = {}
         self.written: dict[int, Mapping[str, Value]] = {}
         self.unknown: set[int] = set()  # instructions that may do anything
         self.fences: dict[int, frozenset[Barrier]] = {}
         self.accesses: set[int] = set()
+        self.behind_traps: set[int] = set()  # WARN() goes on there
         self.jumps_anywhere = False
-        for instruction in text.between(*span):
+        for instruction in (one for part in parts for one in text.between(*part)):
             after, address = instruction.address + instruction.size, instruction.address
-            if instruction.mnemonic not in _ENDS:
+            mnemonic = instruction.mnemonic.split()[-1]  # "notrack jmp"
+            if mnemonic not in _ENDS:
                 self.before.setdefault(after, []).append(address)
+            elif mnemonic in _TRAPS:
+                self.behind_traps.add(after)
             target = branch_target(instruction)
             if target is not None:
                 self.before.setdefault(target, []).append(address)
-            elif instruction.mnemonic in ("br", "jmp"):
+            elif mnemonic in ("br", "jmp"):
                 self.jumps_anywhere = True
             state = State(address)
             try:
@@ -130,7 +135,7 @@ class _Caller:
         while waiting:
             place = waiting.popleft()
             ways = self.before.get(place, [])
-            if not ways or place == self.start:
+            if not ways or place in self.starts:
                 return None
             for earlier in ways:
                 if earlier in self.unknown:
@@ -153,7 +158,7 @@ class _Caller:
         while waiting:
             place, since = waiting.pop()
             ways = self.before.get(place, [])
-            if not ways or place == self.start:
+            if not ways or place in self.starts or place in self.behind_traps:
                 found = since if found is None else found & since
             for earlier in ways:
                 if earlier in self.unknown or earlier in self.accesses:
