@@ -49,7 +49,7 @@ def test_a_broken_machine_is_no_fail(
     (told,) = [entry for entry in entries if isinstance(entry.record, Broken)]
     assert isinstance(told.record, Broken)
     assert told.record.verdict == broken["verdict"] and cause in told.record.message
-    # At most 6 s of the machine's time, which are many more of the wall's under a load (decision 18).
+    # At most 6 s of the machine's time: many more of the wall's under a load (decision 18).
     assert (told.time - datetime.fromisoformat(struck.read_text())).total_seconds() < 40
     assert machines(HOST) == []
     assert scratch_directories() <= before
