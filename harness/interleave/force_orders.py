@@ -169,7 +169,8 @@ def aim(
         lock_entries = {
             "elock": tuple(p for p in lock_entries["elock"] if p.access is not Access.CALL)
         }
-    target = Target(stub, arch, syms, host.cpus, points, lock_entries)
+    clock = debugged.qemu.clock
+    target = Target(stub, arch, syms, host.cpus, points, lock_entries, clock)
     target.reader = target.halt_in_xen()
     domid = live.agents[scenario.owner(scenario.lock)].domid
     memory = ChannelMemory(syms, live.build.design, target.read, target.write, domid)

@@ -38,6 +38,7 @@ from harness.interleave.threads import (
     send,
 )
 from harness.interleave.xen_memory import ChannelMemory
+from harness.machine.patience import Deadline
 from harness.verdict import HypervisorError, LabError
 
 POLL_CLOSE = Scenario(
@@ -314,9 +315,9 @@ def _next_bucket(cpus: Cpus) -> int:
 
 def _run_into(cpus: Cpus) -> None:
     """Let the first CPU run alone until it is back in the guest; raise what Xen dies of."""
-    stub, deadline = cpus.debugged.stub, time.monotonic() + _CRASH_SECONDS
+    stub, deadline = cpus.debugged.stub, Deadline(cpus.debugged.qemu.clock, _CRASH_SECONDS)
     stub.go_only([_FIRST])
-    while time.monotonic() < deadline:
+    while not deadline.over:
         stop = stub.wait(_LOOK_SECONDS)
         if stop is not None:
             cpus.note(_FIRST, "is back in the guest")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ from harness.interleave.force_orders import DebuggedMachine
 from harness.interleave.ports import ScenarioPorts
 from harness.interleave.reorderings import Executed
 from harness.interleave.scenarios import Scenario
-from harness.interleave.target import STEP_SECONDS, Stuck, Target
+from harness.interleave.target import STEP_SECONDS, Stuck, Target, stopped
 from harness.interleave.threads import DOM0
 from harness.interleave.xen_memory import ChannelMemory
+from harness.machine.patience import Deadline
 from harness.verdict import LabError
 
 _OWN_STACK = (arm64_const.ARM64_REG_SP, arm64_const.ARM64_REG_X29)
@@ -82,7 +82,7 @@ class Cpus:
     ) -> None:
         """Let the machine run until each CPU of ``wanted`` stands at its address, and what goes
         with it holds; a CPU that is there stays halted.  ``alone``: nobody else runs."""
-        stub, deadline = self.debugged.stub, time.monotonic() + seconds
+        stub, deadline = self.debugged.stub, Deadline(self.debugged.qemu.clock, seconds)
         places = {address for address, _ in wanted.values()}
         for address in places:
             stub.insert(address)
@@ -90,7 +90,7 @@ class Cpus:
         try:
             while missing:
                 stub.go_only(missing if alone else {0, 1} - (set(wanted) - missing))
-                stop = stub.wait(max(0.0, deadline - time.monotonic()))
+                stop = stopped(stub, deadline)
                 if stop is None:
                     stub.halt()
                     raise Stuck(f"CPUs {sorted(missing)} did not come to their place")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ from harness.arch import Arch
 from harness.hypervisor.symbols import symbols
 from harness.interleave.stop_points import TICKET, Access, StopPoint
 from harness.interleave.xen_memory import LockWords
-from harness.machine.rsp import Stub
+from harness.machine.patience import Clock, Deadline
+from harness.machine.rsp import Stop, Stub
 from harness.verdict import LabError
 
+# Seconds of the machine's time, as those below.
 STEP_SECONDS = 2.0  # a CPU that runs alone and needs longer waits for another CPU
 ARRIVE_SECONDS = 2.0  # from the agent's command to the lock; nearly always 0.1 are enough
 _LATE_SECONDS = 1.0  # after that: CPUs that still come are late, the others never come
@@ -90,10 +91,12 @@ class Target:
         cpus: int,
         points: Mapping[str, tuple[StopPoint, ...]],
         lock_entries: Mapping[str, tuple[StopPoint, ...]],
+        clock: Clock,
     ) -> None:
         """``points``: stop points by lock word; ``lock_entries``: those where the functions of the
-        threads' calls are about to take the lock."""
+        threads' calls are about to take the lock; ``clock``: the machine's."""
         self.stub = stub
+        self._clock = clock
         self._arch = arch
         self._symbols = symbols(syms)
         self._cpus = cpus
@@ -164,8 +167,8 @@ class Target:
 
     def halt_in_xen(self) -> int:
         """Halt the machine while a CPU is in Xen; return this CPU: it can read Xen's memory."""
-        deadline = time.monotonic() + _HALT_SECONDS
-        while time.monotonic() < deadline:
+        deadline = Deadline(self._clock, _HALT_SECONDS)
+        while not deadline.over:
             self.stub.halt()
             for cpu in range(self._cpus):
                 if self._in_xen(cpu):
@@ -225,7 +228,7 @@ class Target:
         }
         for address in functions.values():
             self._insert(address)
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(self._clock, timeout)
         waits = False  # whether ``last`` waits at its function
         while missing:
             halted = {*places, *frozen, *([last] if waits else [])}
@@ -274,7 +277,7 @@ class Target:
 
     def run_freely(self) -> set[int]:
         """Let all CPUs run for 1 s; return those that came to the lock after all."""
-        came, deadline = set[int](), time.monotonic() + _LATE_SECONDS
+        came, deadline = set[int](), Deadline(self._clock, _LATE_SECONDS)
         while True:
             self.stub.go()
             stop = self._wait(deadline)
@@ -318,7 +321,7 @@ class Target:
         fresh = point.end not in self._set
         self._insert(point.end)
         try:
-            deadline = time.monotonic() + STEP_SECONDS
+            deadline = Deadline(self._clock, STEP_SECONDS)
             while self.pc(cpu) != point.end:
                 self.stub.go_only([cpu])
                 if self._wait(deadline) is None:
@@ -351,7 +354,7 @@ class Target:
                 self._set.discard(until)
 
     def _advance(self, cpu: int, until: int | None) -> Place:
-        deadline = time.monotonic() + STEP_SECONDS
+        deadline = Deadline(self._clock, STEP_SECONDS)
         while True:
             self.stub.go_only([cpu])
             if self._wait(deadline) is None:
@@ -366,14 +369,22 @@ class Target:
                 return place
             self.stub.step(cpu)  # another channel's lock
 
-    def _wait(self, deadline: float) -> int | None:
+    def _wait(self, deadline: Deadline) -> int | None:
         """Return the CPU that stopped; at the deadline, halt the machine and return None."""
-        stop = self.stub.wait(max(0.0, deadline - time.monotonic()))
+        stop = stopped(self.stub, deadline)
         self.stops += 1
         if stop is not None:
             return stop.cpu
         self.stub.halt()
         return None
+
+
+def stopped(stub: Stub, deadline: Deadline) -> Stop | None:
+    """Wait until a CPU stops, and return where; None when the deadline is over before."""
+    while True:
+        stop = stub.wait(max(0.0, deadline.left))
+        if stop is not None or deadline.over:
+            return stop
 
 
 def _pairs(*many: Mapping[str, tuple[StopPoint, ...]]) -> Iterator[tuple[str, StopPoint]]:
