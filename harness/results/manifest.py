@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -146,6 +147,7 @@ def _commit() -> dict[str, Any]:
     return {"commit": head, "modified": bool(changed.strip())}
 
 
+@functools.cache
 def _packages() -> dict[str, str]:
     installed = importlib.metadata.distributions()
     found = (
