@@ -38,12 +38,15 @@ def registers(console: Console) -> list[Cpu]:
 
 
 @contextmanager
-def printed(console: Console) -> Iterator[list[str]]:
-    """Yield a list, which has after the block what Xen has printed in it, line by line."""
+def printed(console: Console, quiet: float = _QUIET_SECONDS) -> Iterator[list[str]]:
+    """Yield a list, which has after the block what Xen has printed in it, line by line.
+
+    ``quiet``: for so many seconds after the block no line must have come.
+    """
     lines: list[str] = []
     with console.listen("xen") as heard:
         yield lines
-        lines += _until_quiet(heard)
+        lines += _until_quiet(heard, quiet)
 
 
 def _turn_to(console: Console, lines: queue.Queue[str], reader: str) -> None:
@@ -68,13 +71,13 @@ def _comes(lines: queue.Queue[str], pattern: re.Pattern[str], seconds: float) ->
     return ""
 
 
-def _until_quiet(lines: queue.Queue[str]) -> list[str]:
-    """Return the lines that come, until there is none for _QUIET_SECONDS."""
+def _until_quiet(lines: queue.Queue[str], quiet: float = _QUIET_SECONDS) -> list[str]:
+    """Return the lines that come, until there is none for ``quiet`` seconds."""
     deadline = time.monotonic() + _WHOLE_SECONDS
     seen = []
     while time.monotonic() < deadline:
         try:
-            seen.append(lines.get(timeout=_QUIET_SECONDS))
+            seen.append(lines.get(timeout=quiet))
         except queue.Empty:
             break
     return seen

@@ -238,9 +238,8 @@ def test_a_stopped_run_loses_the_server_and_notices() -> None:
             assert 2.0 < time.monotonic() - began < 5.0
             child.send_signal(signal.SIGCONT)
             assert child.stdout is not None
-            said = [child.stdout.readline(), child.stdout.readline()]
-        assert "called\n" in said
-        (why,) = (line for line in said if line != "called\n")
+            why = child.stdout.readline() + child.stdout.readline()
+        assert "called" in why  # by another thread: it may be in the middle of a line
         assert "rack-1: the lease is lost: it was not renewed for" in why
         assert "stopped or suspended" in why
 
