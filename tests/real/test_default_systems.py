@@ -50,7 +50,11 @@ LAYOUTS = {
         "diskfilter, mdraid1x",
     ),
 }
-_EXT4 = "{ mkfs.ext4 -q -F /dev/vda1; mount /dev/vda1 /mnt/ext4; }"
+# The folder of the first layout, where GRUB may write; made once.
+_EXT4 = (
+    "mkdir -p /mnt/ext4; grep -q ' /mnt/ext4 ' /proc/mounts || "
+    "{ mkfs.ext4 -q -F /dev/vda1; mount /dev/vda1 /mnt/ext4; }"
+)
 # What of grub-mkconfig's is looked for.
 _CFG = """\
 if [ -s $prefix/grubenv ]; then
@@ -100,7 +104,7 @@ def _disks(name: str) -> list[str]:
 def test_grubs_folder_is_refused_where_grub_cannot_write(server: Serial, name: str) -> None:
     layout = LAYOUTS[name]
     partitions = [f"{disk}1" for disk in _disks(name)]
-    server.run("mkdir -p /mnt/ext4; mountpoint -q /mnt/ext4 || " + _EXT4)
+    server.run(_EXT4)
     if name != "ext4":
         made = server.run(layout.make.format(*partitions), timeout=120).split()[-1]
         server.run(f"mkdir -p /mnt/{name}; mount {made} /mnt/{name}")
@@ -145,7 +149,7 @@ def _address(server: Serial, make: str, interface: str) -> None:
 @pytest.fixture
 def section(server: Serial) -> Booting:
     """GRUB's folder where it may lie."""
-    server.run(f"mkdir -p /mnt/ext4; mountpoint -q /mnt/ext4 || {_EXT4}; mkdir -p /mnt/ext4/grub")
+    server.run(f"{_EXT4}; mkdir -p /mnt/ext4/grub")
     server.put(_CFG.encode(), "/mnt/ext4/grub/grub.cfg")
     return Booting(folder="/mnt/ext4/ours", grub="/mnt/ext4/grub")
 
