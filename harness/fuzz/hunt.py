@@ -109,9 +109,16 @@ class Hunt:
     ``flavour``."""
 
     def __init__(
-        self, guest: ProgrammeGuest, world: World, domid: int, flavour: Flavour = COUNTER
+        self,
+        guest: ProgrammeGuest,
+        world: World,
+        domid: int,
+        flavour: Flavour = COUNTER,
+        fresh: Callable[[], tuple[ProgrammeGuest, World]] | None = None,
     ) -> None:
+        """``fresh`` brings the guest back to its start, if that can be done."""
         self.guest = guest
+        self._fresh = fresh
         self._world = world
         self._domid = domid
         self._flavour = flavour
@@ -199,7 +206,8 @@ class Hunt:
             return None
         wrong = explain(one, results, at - begin)
         self.found_after = time.monotonic() - self._began
-        return self._shorter(Found(Batch(tuple(steps), batch.vcpu), wrong, False))
+        found = Found(Batch(tuple(steps), batch.vcpu), wrong, False)
+        return self._shorter(found, batch.steps[:begin])
 
     def shows(self, steps: Sequence[Step], vcpu: int) -> Wrong | None:
         """Run ``steps`` alone; return what is wrong then, or None."""
@@ -225,9 +233,12 @@ class Hunt:
         ]
         return all(self.shows(patient, vcpu) for _ in range(_PATIENT_TRIES))
 
-    def _shorter(self, found: Found) -> Found:
-        """Return ``found`` with as few steps as show the same.
+    def _shorter(self, found: Found, before: Sequence[Step]) -> Found:
+        """Return ``found`` with as few steps as show the same; ``before``: the programmes that were
+        made before it, which may be needed.
 
+        Each try begins with a fresh guest, where there is one: what Xen has done wrong, and the
+        model does not know of, outlives a reset.
         What is found stays found: if the guest does not answer any more, or a person has waited
         long enough, the search ends.
         """
@@ -239,6 +250,8 @@ class Hunt:
             nonlocal best
             if not steps or steps[0].what != What.BEGIN:
                 return False
+            if self._fresh is not None:
+                self.guest, self._world = self._fresh()
             wrong = self.shows(steps, vcpu)
             if wrong is None or identity(wrong.evidence) != same:
                 return False
@@ -246,7 +259,8 @@ class Hunt:
             return True
 
         with suppress(HarnessError, KeyboardInterrupt):
-            if any(shows(found.batch.steps) for _ in range(_TRIES)):
+            tries = [found.batch.steps] * _TRIES + [(*before, *found.batch.steps)] * bool(before)
+            if any(map(shows, tries)):
                 shortest(best.batch.steps, shows, simpler, lambda: time.monotonic() > ends)
         return best
 

@@ -128,7 +128,9 @@ def _hunted(
 ) -> _Hunted:
     """Boot the plan's host; run the programmes ``first``, and then ``random`` ones, if wanted."""
     with subject(plan, guest, recorder) as one:
-        hunt = Hunt(one.guest, one.world, one.domid, FLAVOURS[one.live.build.design])
+        flavour = FLAVOURS[one.live.build.design]
+        fresh = one.fresh if one.live.saved else None
+        hunt = Hunt(one.guest, one.world, one.domid, flavour, fresh)
         hunted = _Hunted(one.type, hunt.counts)
         began = time.monotonic()
         try:

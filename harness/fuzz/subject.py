@@ -45,6 +45,11 @@ class Subject:
         self.live.listen(line)
         self.agent = AgentClient(line, self.agent.name, line.clock)
 
+    def fresh(self) -> tuple[ProgrammeGuest, World]:
+        """Restore the machine; return the guest's end for programmes, and what it knows then."""
+        self.restore()
+        return self.guest, self.world
+
 
 @contextmanager
 def subject(plan: Plan, type_: str | None, recorder: Recorder) -> Iterator[Subject]:

@@ -114,6 +114,27 @@ def test_what_was_found_stays_found_if_the_guest_is_lost_then(error: BaseExcepti
     assert len(found.batch.steps) == 3
 
 
+@pytest.mark.parametrize("restored", [True, False])
+def test_each_try_to_make_it_shorter_begins_with_a_fresh_guest(restored: bool) -> None:
+    """What a bad Xen has done, and the model does not know of, outlives the guest's reset."""
+
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        return seen._replace(result=-1) if step.what == What.SEND and len(made[-1]) == 1 else seen
+
+    made: list[list[tuple[Step, ...]]] = []
+
+    def fresh() -> tuple[ModelGuest, World]:
+        guest = ModelGuest(lie)
+        made.append(guest.made)
+        return guest, WORLD
+
+    hunt = Hunt(*fresh(), DOMID, fresh=fresh if restored else None)
+    needless = Step(What.SET_BIT, number=1, port=1)
+    found = hunt.batch(Batch((_BEGIN, _ALLOC, needless, Step(What.SEND, port=1)), 0))
+    assert found is not None and found.seen_again == restored
+    assert len(found.batch.steps) == (2 if restored else 4)
+
+
 def test_it_takes_time_without_random_programmes_as_well() -> None:
     hunt = _hunt()
     assert hunt.batch(Batch((_BEGIN, _ALLOC), 0)) is None
