@@ -12,7 +12,7 @@ from harness.fuzz.hunt import Batch, Found, Hunt, batches
 from harness.fuzz.judge import Wrong
 from harness.fuzz.programme import Flag, Seen, SeenBits, Step, What
 from harness.model.evtchn.abi import DOMID_SELF
-from harness.model.evtchn.domain import State
+from harness.model.evtchn.domain import State, World
 from harness.verdict import HypervisorError
 
 from .model_guest import DOMID, WORLD, Lie, ModelGuest
@@ -38,7 +38,7 @@ def test_a_good_xen_passes() -> None:
     reported: list[int] = []
     assert hunt.run(1, 4.0, lambda: reported.append(hunt.counts.operations)) is None
     assert hunt.counts.operations > 1000 and hunt.counts.programmes > 10
-    assert reported == sorted(reported) and hunt.counts.undecided < hunt.counts.concurrent / 5
+    assert reported == sorted(reported) and hunt.counts.undecided <= hunt.counts.concurrent / 5
     hunt = _hunt()
     alone = [batch for _, batch in zip(range(3), batches(1), strict=False) if not batch.second]
     assert alone and not any(map(hunt.batch, alone)) and hunt.counts.undecided == 0
