@@ -99,7 +99,9 @@ def _recorded(plan: Plan) -> Iterator[Recorder]:
         interrupted = False
     except HarnessError as error:
         interrupted = False
-        recorder.add(records.Test(name, _TEST, error.verdict, 0.0, str(error), error.story))
+        told, evidence = str(error), error.evidence
+        test = records.Test(name, _TEST, error.verdict, 0.0, told, error.story, evidence=evidence)
+        recorder.add(test)
         raise
     finally:
         recorder.end_host(name)

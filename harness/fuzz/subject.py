@@ -15,7 +15,7 @@ from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.run.session import Session
 from harness.run.up import session
-from harness.verdict import ConfigError, LabError
+from harness.verdict import ConfigError, HarnessError, LabError
 
 
 @dataclass
@@ -52,6 +52,18 @@ class Subject:
 
 
 @contextmanager
+def _explained(live: Session) -> Iterator[None]:
+    """Raise the cause of what goes wrong in the block: Xen may die of the guest's first calls."""
+    try:
+        yield
+    except HarnessError as error:
+        cause = live.cause(error)
+        if cause is error:
+            raise
+        raise cause from error
+
+
+@contextmanager
 def subject(plan: Plan, type_: str | None, recorder: Recorder) -> Iterator[Subject]:
     """Boot the plan's host without domUs and start the bare guest there, as ``type_``.
 
@@ -65,7 +77,7 @@ def subject(plan: Plan, type_: str | None, recorder: Recorder) -> Iterator[Subje
         if not types or (type_ or types[0]) not in types:
             why = domains.obstacles.get(type_ or "", f"there are {', '.join(types) or 'none'}")
             raise ConfigError(f"no bare guest {type_ or ''}: {why}", where=host.name)
-        with recorder.phase(host.name, "domains"):
+        with recorder.phase(host.name, "domains"), _explained(live):
             bare = domains.bare(domains.begin(), type_ or types[0])
             if live.machine.lines:  # no server
                 live.listen(live.machine.lines[1 + host.domus])
