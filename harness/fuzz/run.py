@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
 from harness.fuzz.hangs import Hung, shorter_hang
 from harness.fuzz.hunt import SHORTER_SECONDS, Batch, Counts, Found, Hunt
 from harness.fuzz.programme import digest
@@ -21,9 +18,8 @@ from harness.fuzz.programme_file import ProgrammeFile, in_file, read_file, write
 from harness.fuzz.progress import steps_begun
 from harness.fuzz.subject import Subject, subject
 from harness.model.lock.flavours import FLAVOURS
-from harness.progress import Progress
-from harness.results import directory, records
-from harness.results.report import write_reports
+from harness.results import records
+from harness.run.opened import open_recorder
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.verdict import ConfigError, HarnessError, HypervisorError, LabError, Verdict
@@ -40,7 +36,7 @@ def run_fuzz(plan: Plan, guest: str | None, corpus: Path | None) -> dict[str, An
     programmes in the directory ``corpus`` are run first; what is found is kept there, too.
     """
     first = [read_file(path) for path in _corpus(corpus)] if corpus is not None else []
-    with _recorded(plan) as recorder:
+    with open_recorder(plan, _TEST) as recorder:
         hunted = _hunted(plan, guest, recorder, first, random=True)
         places = [recorder.directory.path]
         if corpus is not None:
@@ -52,7 +48,7 @@ def run_fuzz(plan: Plan, guest: str | None, corpus: Path | None) -> dict[str, An
 def replay(plan: Plan, path: Path) -> dict[str, Any]:
     """Run the programme in ``path`` again, a few times; return a document as ``run_fuzz`` does."""
     known = read_file(path)
-    with _recorded(plan) as recorder:
+    with open_recorder(plan, _TEST) as recorder:
         hunted = _hunted(plan, known.guest, recorder, [known] * _REPLAYS, random=False)
         document = _told(plan, recorder, hunted, path)
     return _with_whole_run(document, recorder)
@@ -83,31 +79,6 @@ def _corpus(place: Path) -> list[Path]:
             where=str(place),
             hint="give a directory that can be written to with --corpus",
         ) from error
-
-
-@contextmanager
-def _recorded(plan: Plan) -> Iterator[Recorder]:
-    """Open a run directory with its journal; when the block ends, also by an exception, close the
-    journal and write the reports."""
-    place = directory.create(plan.out)
-    recorder = Recorder(plan, place, Progress())
-    name = plan.hosts[0].name
-    recorder.add(records.RunStart(plan.seed, tuple(sys.argv), __version__, (name,)))
-    interrupted = True
-    try:
-        yield recorder
-        interrupted = False
-    except HarnessError as error:
-        interrupted = False
-        told, evidence = str(error), error.evidence
-        test = records.Test(name, _TEST, error.verdict, 0.0, told, error.story, evidence=evidence)
-        recorder.add(test)
-        raise
-    finally:
-        recorder.end_host(name)
-        recorder.end_run("interrupted" if interrupted else "")
-        recorder.close()
-        write_reports(place.path)
 
 
 @dataclass

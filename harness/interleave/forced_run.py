@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.config.host import QemuHost
 from harness.config.options import XenOptions
-from harness.interleave.booted import booted, open_recorder
+from harness.interleave.booted import TEST, booted
 from harness.interleave.document import ScenarioResult, run_document
 from harness.interleave.force_orders import (
     DebuggedMachine,
@@ -26,6 +26,7 @@ from harness.interleave.selection import OrderSelection
 from harness.model.explore.interleavings import Interleaving
 from harness.results import records
 from harness.results.directory import write_whole
+from harness.run.opened import open_recorder
 from harness.run.plan import Plan, open_hypervisor
 from harness.run.up import session
 from harness.verdict import LabError, Verdict
@@ -41,7 +42,7 @@ def run_scenarios(
     A machine is booted for each plan, and the scenarios beside the plan are run on it.
     """
     results, document = list[ScenarioResult](), dict[str, Any]()
-    with open_recorder(machines[0][0]) as recorder:
+    with open_recorder(machines[0][0], TEST) as recorder:
         for plan, scenarios in machines:
             with (
                 session(plan, plan.hosts[0], recorder) as live,
