@@ -9,7 +9,6 @@ import http.server
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from harness.apt.deb import files
 from harness.apt.root import machine_archives, machine_release
 from harness.arch import Arch
 from harness.verdict import LabError
+from tests.served import serve
 
 SUITE = machine_release().codename
 SECURITY = f"{SUITE}-security"
@@ -250,9 +250,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     """An archive served on loopback that the machine's apt is configured for, and a cache."""
     made = Mirror(tmp_path / "mirror")
     handler = functools.partial(_Quiet, directory=str(made.root))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        uri = f"http://127.0.0.1:{server.server_address[1]}"
+    with serve(handler) as uri:
         sources = tmp_path / "sources"
         sources.mkdir()
         line = f"deb [trusted=yes] {uri} {{}} main\n"
@@ -266,7 +264,6 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
         monkeypatch.setenv("APT_CONFIG", str(conf))
         monkeypatch.setenv(cache.ENVIRONMENT, str(tmp_path / "cache"))
         yield made
-        server.shutdown()
 
 
 def _age_index(folder: Path, seconds: float) -> None:

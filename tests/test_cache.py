@@ -312,10 +312,10 @@ def test_nobody_else_can_write_what_we_make_whatever_the_umask(own_cache: Path) 
 def test_the_examination_costs_next_to_nothing(own_cache: Path) -> None:
     for number in range(20):
         cache.entry("kind", str(number), lambda folder: (folder / "file").touch())
-    began = time.process_time()  # other programs of the computer do not count
+    began = time.thread_time()  # other threads and programs do not count
     for number in range(20):
         cache.entry("kind", str(number), lambda folder: None)
-    assert time.process_time() - began < 0.1  # measured: 3 ms
+    assert time.thread_time() - began < 0.1  # measured: 3 ms
 
 
 def test_the_doctor_says_whether_the_cache_is_safe(own_cache: Path) -> None:

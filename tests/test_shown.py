@@ -168,6 +168,6 @@ def test_an_error_on_the_terminal_has_no_escapes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["a.", "a", "://", "a://", "http://x", "a+b-c.", "@", "\x1b["])
 def test_a_million_characters_take_no_time(part: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     shown(part * (1_000_000 // len(part)))
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2

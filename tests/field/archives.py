@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import functools
-import http.server
 import re
-import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from harness.apt import archives
 from harness.apt.archives import Archive, Release
 from harness.apt.root import open_root
 from tests.field.case import Case
+from tests.served import serve
 from tests.test_apt import SUITE, Mirror, _Quiet
 
 _BOOKWORM, _TRIXIE = Release("debian", "bookworm"), Release("debian", "trixie")
@@ -50,9 +49,7 @@ def _opens(text: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
     mirror.binary(SUITE, "tool", "1.0", "amd64")
     mirror.index()
     handler = functools.partial(_Quiet, directory=str(mirror.root))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        ours = f"http://127.0.0.1:{server.server_address[1]}"
+    with serve(handler) as ours:
         text = re.sub(r"http://mirror\.example/debian(-security)?", ours, text)
         text = re.sub(r"http://(?!127)[\w.]+", "http://127.0.0.2:1", text).replace(
             "bookworm", SUITE
@@ -70,4 +67,3 @@ def _opens(text: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
         root = open_root("amd64", types="deb", notice=notices.append)
         assert "tool" in root.apt("apt-cache", "show", "tool")
         assert any("127.0.0.2:1" in notice for notice in notices), notices
-        server.shutdown()

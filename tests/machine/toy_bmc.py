@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests import served
 
 _ROOT = "/redfish/v1/"
 _SYSTEM = "/redfish/v1/Systems/1"
@@ -121,7 +122,5 @@ def serve(bmc: Bmc) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Keep requests out of the test's output."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with served.serve(Handler) as url:
+        yield url

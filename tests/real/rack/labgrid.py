@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import yaml
@@ -17,6 +16,7 @@ from harness import command
 from harness.command import CommandFailed
 from tests.real.rack.program import program
 from tests.real.rack.server import press
+from tests.served import serve
 
 
 @contextmanager
@@ -68,13 +68,8 @@ def _pdu(folder: Path, port: int) -> Iterator[None]:
         def log_message(self, format: str, *arguments: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Relay)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serve(Relay, port):
         yield
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _program(folder: Path, name: str, *words: str) -> AbstractContextManager[object]:
