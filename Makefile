@@ -13,6 +13,9 @@ PACKAGES  = $(shell sed -n -e 's/^\([a-z0-9.+-]*\) \[$(ARCH)\]:.*/\1/p' -e 's/^\
 MISSING   = $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null | \
 	awk '$$2 == "installed" {have[$$1] = 1} END {split("$(PACKAGES)", want, " "); for (i in want) if (!have[want[i]]) print want[i]}' | sort)
 
+# A test of these waits as often as it computes: one process more than there are CPUs.
+SHARED := -n $(shell expr $$(nproc) + 1) --dist worksteal
+
 .PHONY: run test quick short fast coverage real rack upstream hosts lint man setup packages clean
 
 run: setup
@@ -31,10 +34,10 @@ quick:
 	@$(MAKE) --no-print-directory -j2 lint short
 
 short:
-	$(BIN)/pytest -q tests -m 'not real and not slow'
+	$(BIN)/pytest -q tests -m 'not real and not slow' $(SHARED)
 
 fast:
-	$(BIN)/pytest -q tests -m 'not real'
+	$(BIN)/pytest -q tests -m 'not real' $(SHARED)
 
 # `fast`, with a table of the lines and branches that it ran: to be looked at, no gate.
 coverage:
