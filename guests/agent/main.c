@@ -15,8 +15,6 @@
 #include "port_list.h"
 #include "relay.h"
 
-#define RELAY_WAIT_S 60u
-
 /* Every command of docs/agent-protocol.md belongs to one of these. */
 static const command_group groups[] = {
     agent_commands, operation_commands, load_commands, race_commands, NULL,
@@ -75,7 +73,7 @@ static int usage(void)
 {
     fputs("usage: agent serve\n"
           "       agent domu\n"
-          "       agent relay --domid N [--wait SECONDS]\n"
+          "       agent relay --domid N\n"
           "       agent ports DOMID\n",
           stderr);
     return 2;
@@ -92,16 +90,11 @@ static int number(const char *word, unsigned *value)
 
 static int relay(int count, char **words)
 {
-    unsigned domid = 0, wait_s = RELAY_WAIT_S;
+    unsigned domid = 0;
 
-    for (int i = 0; i + 1 < count; i += 2) {
-        unsigned *value = strcmp(words[i], "--domid") == 0  ? &domid
-                          : strcmp(words[i], "--wait") == 0 ? &wait_s
-                                                            : NULL;
-        if (!value || number(words[i + 1], value) < 0)
-            return usage();
-    }
-    return count % 2 || !domid ? usage() : relay_main(domid, wait_s);
+    if (count != 2 || strcmp(words[0], "--domid") != 0 || number(words[1], &domid) < 0 || !domid)
+        return usage();
+    return relay_main(domid);
 }
 
 static int ports(const char *word)
