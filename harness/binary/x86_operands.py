@@ -6,6 +6,7 @@ Intel SDM, volume 1, 3.4 and 3.7.  They come from capstone.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 
@@ -26,6 +27,15 @@ Operation = Callable[[Machine, capstone.CsInsn], None]
 def whole_register(name: str) -> str:
     """Return the register of 64 bits that ``name`` is a part of; NotUnderstoodError if none is."""
     return _register(name)[0]
+
+
+def written(i: capstone.CsInsn) -> frozenset[str]:
+    """Return the whole registers that ``i`` writes, or a part of which, by capstone's list."""
+    found = set[str]()
+    for one in i.regs_access()[1]:
+        with contextlib.suppress(NotUnderstoodError):  # the flags
+            found.add(whole_register(i.reg_name(one)))
+    return frozenset(found)
 
 
 def _register(name: str) -> tuple[str, int, int]:
