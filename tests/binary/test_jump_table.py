@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness.agent.build import compiler
 from harness.arch import Arch
 from harness.binary.copies import Text
 from harness.binary.publish.flow import Flow, flow
 from harness.binary.tables import table_of
 from harness.hypervisor.dwarf.inlined import Copy
 from harness.hypervisor.symbols import symbols
+from tests.binary.assembled import assembled, function
 
 LOADS = "lea table(%rip), %rcx; movslq (%rcx,%rax,4), %rax; add %rcx, %rax"
 JUMPS = f"{LOADS}; jmp *%rax"
@@ -23,20 +22,14 @@ JUMPS = f"{LOADS}; jmp *%rax"
 def ran(folder: Path, code: str, section: str = ".rodata") -> tuple[Flow, set[int]]:
     """Return what the function ``code`` does, and the addresses of its three cases; 9 is the way of
     all other numbers."""
-    source, elf = folder / "f.S", folder / "xen-syms"
     cases = [line for case in "123" for line in (f"case{case}:", f"nop; mov ${case}, %eax; ret")]
-    lines = [
-        *(".text", ".globl f", ".type f, %function", "f:", *code.split(";"), *cases, "9: ret"),
-        *(".size f, .-f", f".section {section}", ".balign 4", "table:"),
-        *(f".long case{case} - table" for case in "123"),
-    ]
-    source.write_text("\n".join([*lines, ""]))
-    words = ["-nostdlib", "-static", "-Wl,-ef", source, "-o", elf]
-    subprocess.run([compiler(Arch.X86_64), *words], check=True)
+    table = [f".section {section}", ".balign 4", "table:"]
+    table += [f".long case{case} - table" for case in "123"]
+    elf = assembled(folder, Arch.X86_64, [*function("f", code, *cases, "9: ret"), *table])
     known, text = symbols(elf), Text(elf, Arch.X86_64)
     start = known["f"]
-    function = Copy("f", "f", ((start.address, start.address + start.size),))
-    found = flow(text, function, table_of(Arch.X86_64))
+    whole = Copy("f", "f", ((start.address, start.address + start.size),))
+    found = flow(text, whole, table_of(Arch.X86_64))
     return found, {known[f"case{case}"].address for case in "123"}
 
 

@@ -36,9 +36,8 @@ Number = Callable[[int, str], int | None]  # what a register holds at an instruc
 def is_jump(instruction: capstone.CsInsn) -> bool:
     """Say whether ``instruction`` jumps to where a register or memory tells it."""
     mnemonic = instruction.mnemonic.split()[-1]  # "notrack jmp"
-    return mnemonic == "br" or (
-        mnemonic == "jmp" and instruction.operands[0].type != x86.X86_OP_IMM
-    )
+    told = mnemonic == "jmp" and instruction.operands[0].type != x86.X86_OP_IMM
+    return bool(mnemonic == "br" or told)
 
 
 def targets(text: Text, function: Copy, jump: capstone.CsInsn, number: Number) -> tuple[int, ...]:
