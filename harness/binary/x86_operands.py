@@ -15,7 +15,7 @@ from capstone import x86_const
 
 from harness.binary import values
 from harness.binary.machine import Machine, NotUnderstoodError
-from harness.binary.values import Value
+from harness.binary.values import MASK, Value
 
 _LEGACY = ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp")
 _NUMBERED = re.compile(r"(r\d+)([dwb]?)")
@@ -105,3 +105,11 @@ def put(m: Machine, name: str, value: Value) -> None:
 
 def width(i: capstone.CsInsn) -> int:
     return int(i.operands[0].size) * 8
+
+
+def target(i: capstone.CsInsn) -> int:
+    """Return where a jump or a call goes; NotUnderstoodError if a register or memory tells it."""
+    operand = i.operands[0]
+    if operand.type != x86_const.X86_OP_IMM:
+        raise NotUnderstoodError(f"{i.mnemonic} {i.op_str}: goes where it is told")
+    return int(operand.imm) & MASK
