@@ -27,6 +27,12 @@ def register(i: capstone.CsInsn, number: int) -> str:
     return _NAMES.get(found, found)
 
 
+def written(i: capstone.CsInsn) -> frozenset[str]:
+    """Return the whole registers that ``i`` writes, or a part of which, by capstone's list."""
+    names = (register(i, one) for one in i.regs_access()[1])
+    return frozenset(f"x{n[1:]}" if n[0] == "w" and n[1:].isdigit() else n for n in names)
+
+
 def get(m: Machine, name: str) -> Value:
     if name in ("wzr", "xzr"):
         return values.constant(0)

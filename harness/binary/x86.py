@@ -8,16 +8,16 @@ from capstone; which of them an instruction reads and writes is said here, by th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import capstone
 from capstone import x86_const
 
 from harness.binary import values
+from harness.binary import x86_conditions as conditions
 from harness.binary import x86_operands as operands
 from harness.binary.events import Barrier
 from harness.binary.machine import Machine, NotUnderstoodError
-from harness.binary.values import MASK, Flags, Value
+from harness.binary.values import Flags, Value
 from harness.binary.x86_operands import Operation
 
 ARGUMENT, SECOND, RESULT = "rdi", "rsi", "rax"
@@ -273,18 +273,11 @@ def _fence(barrier: Barrier | None) -> Operation:
 
 
 def _jump(m: Machine, i: capstone.CsInsn) -> None:
-    m.jump(_target(i))
+    m.jump(operands.target(i))
 
 
 def _call(m: Machine, i: capstone.CsInsn) -> None:
-    m.call(_target(i), _CLOBBERED)
-
-
-def _target(i: capstone.CsInsn) -> int:
-    operand = i.operands[0]
-    if operand.type != x86_const.X86_OP_IMM:
-        raise NotUnderstoodError(f"{i.mnemonic} {i.op_str}: goes where it is told")
-    return int(operand.imm) & MASK
+    m.call(operands.target(i), _CLOBBERED)
 
 
 def _return(m: Machine, _i: capstone.CsInsn) -> None:
@@ -293,69 +286,6 @@ def _return(m: Machine, _i: capstone.CsInsn) -> None:
 
 def _trap(m: Machine, _i: capstone.CsInsn) -> None:
     m.trapped = True
-
-
-def _condition(m: Machine, name: str) -> bool | None:
-    flags = m.flags
-    if flags is None:
-        return None
-    if name in _OPPOSITE:
-        answer = _condition(m, _OPPOSITE[name])
-        return None if answer is None else not answer
-    match name:
-        case "e":
-            return flags.zero()
-        case "s":
-            return flags.negative()
-        case "b":
-            return flags.carry()
-        case "o":
-            return flags.overflow()
-        case "be":
-            return values.either(flags.carry(), flags.zero())
-        case "l":
-            return values.differ(flags.negative(), flags.overflow())
-        case "le":
-            return values.either(flags.zero(), values.differ(flags.negative(), flags.overflow()))
-        case _:
-            return None
-
-
-_OPPOSITE = {
-    "ne": "e", "ns": "s", "ae": "b", "no": "o", "a": "be", "ge": "l", "g": "le",
-}  # fmt: skip
-_CONDITIONS = (*_OPPOSITE, *_OPPOSITE.values())
-
-
-def _conditional(name: str) -> Operation:
-    def run(m: Machine, i: capstone.CsInsn) -> None:
-        m.branch(_condition(m, name), _taint(m), _target(i))
-
-    return run
-
-
-def _set(name: str) -> Operation:
-    def run(m: Machine, i: capstone.CsInsn) -> None:
-        answer = values.constant(m.decide(_condition(m, name)))
-        operands.write(m, i, 0, replace(answer, taint=_taint(m)))
-
-    return run
-
-
-def _move_if(name: str) -> Operation:
-    def run(m: Machine, i: capstone.CsInsn) -> None:
-        condition = _condition(m, name)
-        if condition is None and operands.read(m, i, 0).base and operands.read(m, i, 1).base:
-            value = values.UNKNOWN  # one address or the other
-        else:
-            value = operands.read(m, i, 1 if m.decide(condition) else 0)
-        operands.write(m, i, 0, replace(value, taint=value.taint | _taint(m)))
-
-    return run
-
-
-def _taint(m: Machine) -> values.Taint:
-    return m.flags.taint if m.flags is not None else frozenset()
 
 
 _MEANINGS: dict[str, Operation] = {
@@ -410,7 +340,7 @@ _MEANINGS: dict[str, Operation] = {
     "ret": _return,
     "ud2": _trap,
     "int3": _trap,
-    **{f"j{name}": _conditional(name) for name in _CONDITIONS},
-    **{f"set{name}": _set(name) for name in _CONDITIONS},
-    **{f"cmov{name}": _move_if(name) for name in _CONDITIONS},
+    **{f"j{name}": conditions.jump(name) for name in conditions.NAMES},
+    **{f"set{name}": conditions.set_to(name) for name in conditions.NAMES},
+    **{f"cmov{name}": conditions.move(name) for name in conditions.NAMES},
 }

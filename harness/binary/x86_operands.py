@@ -6,6 +6,7 @@ Intel SDM, volume 1, 3.4 and 3.7.  They come from capstone.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ from capstone import x86_const
 
 from harness.binary import values
 from harness.binary.machine import Machine, NotUnderstoodError
-from harness.binary.values import Value
+from harness.binary.values import MASK, Value
 
 _LEGACY = ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp")
 _NUMBERED = re.compile(r"(r\d+)([dwb]?)")
@@ -26,6 +27,15 @@ Operation = Callable[[Machine, capstone.CsInsn], None]
 def whole_register(name: str) -> str:
     """Return the register of 64 bits that ``name`` is a part of; NotUnderstoodError if none is."""
     return _register(name)[0]
+
+
+def written(i: capstone.CsInsn) -> frozenset[str]:
+    """Return the whole registers that ``i`` writes, or a part of which, by capstone's list."""
+    found = set[str]()
+    for one in i.regs_access()[1]:
+        with contextlib.suppress(NotUnderstoodError):  # the flags
+            found.add(whole_register(i.reg_name(one)))
+    return frozenset(found)
 
 
 def _register(name: str) -> tuple[str, int, int]:
@@ -95,3 +105,11 @@ def put(m: Machine, name: str, value: Value) -> None:
 
 def width(i: capstone.CsInsn) -> int:
     return int(i.operands[0].size) * 8
+
+
+def target(i: capstone.CsInsn) -> int:
+    """Return where a jump or a call goes; NotUnderstoodError if a register or memory tells it."""
+    operand = i.operands[0]
+    if operand.type != x86_const.X86_OP_IMM:
+        raise NotUnderstoodError(f"{i.mnemonic} {i.op_str}: goes where it is told")
+    return int(operand.imm) & MASK

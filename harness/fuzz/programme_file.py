@@ -9,9 +9,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from harness import bounded
+from harness.config import json_file
 from harness.fuzz.hunt import Batch
 from harness.fuzz.programme import MAX_STEPS, SLOTS, Bit, Flag, Step, What
 from harness.verdict import ConfigError
@@ -135,20 +135,10 @@ def write_file(path: Path, programme: ProgrammeFile) -> None:
 
 def read_file(path: Path) -> ProgrammeFile:
     """Return the programme in ``path``; ConfigError says what is wrong with it, and where."""
+    hint = "give a programme-*.json that `fuzz` has written"
+    programme, _ = json_file.read(path, ProgrammeFile, kind="a programme", hint=hint)
     try:
-        document = bounded.json_value(bounded.content(path))
-        programme = ProgrammeFile.model_validate_json(json.dumps(document))
         _check(programme)
-        return programme
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part)[:80] for part in first["loc"])
-        raise ConfigError(
-            f"not a programme: {first['msg']}",
-            where=f"{path}: {field}" if field else str(path),
-            hint="give a programme-*.json that `fuzz` has written",
-        ) from error
     except ValueError as error:
-        raise ConfigError(f"not a programme: {error}", where=str(path)) from error
+        raise ConfigError(f"not a programme: {error}", where=str(path), hint=hint) from error
+    return programme

@@ -6,14 +6,13 @@ A file has a checksum of all its other values, so that damage is noticed.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from harness import bounded
 from harness.arch import Arch
+from harness.config import json_file
 from harness.interleave.order_runner import OrderOutcome, OrderResult
 from harness.interleave.scenarios import SCENARIOS
 from harness.model.explore.interleavings import Interleaving as Order
@@ -103,19 +102,12 @@ def to_file(
 
 def read_file(path: Path) -> ScheduleFile:
     """Read a replay file; ConfigError says what is wrong with it, and where."""
-    try:
-        document = bounded.json_value(bounded.content(path))
-        found = ScheduleFile.model_validate_json(json.dumps(document))
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part)[:80] for part in first["loc"])
-        raise ConfigError(
-            f"not a replay file: {first['msg']}", where=f"{path}: {field}" if field else str(path)
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"not a replay file: {error}", where=str(path)) from error
+    found, document = json_file.read(
+        path,
+        ScheduleFile,
+        kind="a replay file",
+        hint="give a schedule-*.json that `interleave run` has written",
+    )
     if found.scenario not in SCENARIOS:
         raise ConfigError(
             f"no scenario {found.scenario!r}",

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
-from typing import Any
 
 import libvirt
-import libvirt_qemu
 
 from harness.hypervisor.cpu import Cpu
+from harness.machine import monitor
 from harness.verdict import LabError
 
 _BYTE = re.compile(r"\b0x[0-9a-f]{2}\b")
@@ -33,7 +31,7 @@ def parse(text: str) -> list[Cpu]:
 
 def look(domain: libvirt.virDomain) -> list[Cpu]:
     """Return the state of every CPU of ``domain`` now, without stopping it."""
-    seen = parse(human(domain, "info registers -a"))
+    seen = parse(monitor.ask(domain, "info registers -a"))
     try:
         times = {number: nanoseconds for number, _, nanoseconds, _ in domain.vcpus()[0]}
     except libvirt.libvirtError as error:
@@ -43,7 +41,7 @@ def look(domain: libvirt.virDomain) -> list[Cpu]:
 
 def memory(domain: libvirt.virDomain, cpu: int, address: int, size: int) -> bytes:
     """Return ``size`` bytes at virtual ``address`` of ``cpu``; LabError if it is not mapped."""
-    found = dumped(human(domain, f"x /{size}xb {address:#x}", cpu))
+    found = dumped(monitor.ask(domain, f"x /{size}xb {address:#x}", cpu))
     if len(found) != size:
         raise LabError(f"cannot read memory at {address:#x}", where=f"CPU{cpu}")
     return found
@@ -53,18 +51,3 @@ def dumped(text: str) -> bytes:
     """Return the bytes that the monitor's ``x`` printed up to the first that is not mapped."""
     rows = (line.rpartition(":")[2] for line in text.splitlines())
     return bytes(int(word, 16) for row in rows for word in _BYTE.findall(row))
-
-
-def human(domain: libvirt.virDomain, line: str, cpu: int = 0) -> str:
-    """Return what QEMU's monitor answers to ``line``; LabError when it does not answer."""
-    words = {
-        "execute": "human-monitor-command",
-        "arguments": {"command-line": line, "cpu-index": cpu},
-    }
-    try:
-        answer: dict[str, Any] = json.loads(
-            libvirt_qemu.qemuMonitorCommand(domain, json.dumps(words), 0)
-        )
-    except (libvirt.libvirtError, ValueError) as error:
-        raise LabError(f"QEMU's monitor does not answer: {error}", where=domain.name()) from error
-    return str(answer.get("return", ""))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import libvirt
 
-from harness.machine import cpus
+from harness.machine import monitor
 from harness.machine.rsp import Stub, StubLost
 from harness.verdict import LabError
 
@@ -50,7 +50,7 @@ def halted(
     for a moment.  LabError if there is still none after some seconds.  The stub listens at
     ``socket``.
     """
-    said = cpus.human(domain, f"gdbserver unix:{socket},server=on,wait=off")
+    said = monitor.ask(domain, f"gdbserver unix:{socket},server=on,wait=off")
     if not socket.exists():
         raise LabError(f"QEMU opens no gdbstub: {said.strip()}", where=domain.name())
     try:
@@ -60,7 +60,7 @@ def halted(
         finally:
             stub.close()
     finally:
-        cpus.human(domain, "gdbserver none")
+        monitor.ask(domain, "gdbserver none")
         socket.unlink(missing_ok=True)
         _await(lambda: domain.state()[0] in _WELL)
 

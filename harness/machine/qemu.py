@@ -9,23 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import libvirt
 
-from harness import command
 from harness.arch import Arch
 from harness.config.host import QemuHost
-from harness.data import IMAGES
 from harness.hypervisor.cpu import Cpu
-from harness.machine import cpu_model, cpus, device_tree, emulator
+from harness.machine import cpus, monitor, qemu_disk, spare_port
 from harness.machine.accel import Choice
 from harness.machine.connection import connect, mend
 from harness.machine.console import Console
@@ -34,30 +29,13 @@ from harness.machine.halted import Halted, halted
 from harness.machine.kept import Kept, copied
 from harness.machine.line import Line, connect_socket
 from harness.machine.patience import MachineClock
+from harness.machine.qemu_xml import Asked, Boot
 from harness.verdict import LabError
 
 _CONNECT_SECONDS = 20.0
 _MENDED_SECONDS = 0.5  # a daemon just started needs a moment
 _SNAPSHOT = "pristine"
-SPARE, _SPARE_AT = "spare-serial", "0x1c"
-# In the output of the monitor's "info pci": what the BIOS assigned to the device in that slot.
-_SPARE_PORT = re.compile(
-    r"device\s+28, function 0:(?:(?!\n\s*Bus).)*?IRQ (?P<irq>\d+),.*?I/O at (?P<io>0x[0-9a-f]+)",
-    re.DOTALL,
-)
 _MEMORY_AT = {Arch.X86_64: 0, Arch.ARM64: 0x4000_0000}  # QEMU's pc (below 3 GiB) and virt
-
-
-@dataclass(frozen=True)
-class Boot:
-    """What to boot: local files, and the command lines of Xen and of dom0."""
-
-    xen: Path
-    kernel: Path
-    initramfs: Path
-    root: Path | None  # raw image; every machine writes into an overlay of its own
-    xen_args: str
-    dom0_args: str
 
 
 class QemuMachine:
@@ -86,12 +64,13 @@ class QemuMachine:
         self.host = host
         self.boot = boot
         self.accel = accel
+        name = f"{host.name}-{folder.name.rpartition('-')[2]}"
+        self._asked = Asked(name, host, boot, accel, folder, stub)
         self._folder = folder
         self._console = console
-        self.stub = folder / "stub" if stub else None
+        self.stub = self._asked.stub if stub else None
         self.entry = entry
         self.kept = kept
-        self._disk = folder / "root.qcow2"
         self._connection: libvirt.virConnect | None = None
         self._domain: libvirt.virDomain | None = None
         self._ending: Ending | None = None
@@ -114,17 +93,20 @@ class QemuMachine:
     @property
     def name(self) -> str:
         """The name of the libvirt domain; every run has another one."""
-        return f"{self.host.name}-{self._folder.name.rpartition('-')[2]}"
+        return self._asked.name
 
     def power_on(self) -> None:
         """Start QEMU paused, attach the recorder, restore what was kept, let it run."""
         self._connection = connect(self.host.libvirt_uri)
-        self._make_disk()
+        if self.kept is not None:
+            self.kept.copy(self._asked.disk)
+        else:
+            qemu_disk.make(self._asked.disk, self.boot.root)
         for attempt in range(5):
             self._port = self.host.ssh_port or _free_port()
             try:
                 self._domain = self._connection.createXML(
-                    self._xml(),
+                    self._asked.xml(self._connection, self._port),
                     libvirt.VIR_DOMAIN_START_AUTODESTROY | libvirt.VIR_DOMAIN_START_PAUSED,
                 )
                 break
@@ -146,14 +128,14 @@ class QemuMachine:
                     f"QEMU did not start: {_last_line(message)}", where=self.name
                 ) from error
         self._console.clock = self.clock
-        self._console.attach(_connect_unix(self._folder / "serial"), up=self.kept is not None)
+        self._console.attach(_connect_unix(self._asked.serial), up=self.kept is not None)
         self.lines = [
-            Line(_connect_unix(path), path.name, self.clock) for path in self._line_paths()
+            Line(_connect_unix(path), path.name, self.clock) for path in self._asked.lines
         ]
         assert self._domain is not None
         self._ending = Ending(self._connection, self._domain)
         if self.kept is not None:
-            _obey(self._domain, f"loadvm {_SNAPSHOT}", "cannot restore the machine")
+            monitor.obey(self._domain, f"loadvm {_SNAPSHOT}", "cannot restore the machine")
         self._domain.resume()
 
     def connected(self) -> bool:
@@ -217,7 +199,7 @@ class QemuMachine:
         domain = self._running()
         domain.suspend()
         try:
-            _obey(domain, f"savevm {_SNAPSHOT}", "cannot save the machine")
+            monitor.obey(domain, f"savevm {_SNAPSHOT}", "cannot save the machine")
         finally:
             domain.resume()
 
@@ -229,9 +211,11 @@ class QemuMachine:
         domain = self._running()
         domain.suspend()
         try:
-            _obey(domain, f"savevm {_SNAPSHOT}", "cannot save the machine")
-            _obey(domain, "stop", "cannot save the machine")  # which writes what QEMU has in memory
-            return copied(self._disk, disk)
+            monitor.obey(domain, f"savevm {_SNAPSHOT}", "cannot save the machine")
+            monitor.obey(
+                domain, "stop", "cannot save the machine"
+            )  # which writes what QEMU has in memory
+            return copied(self._asked.disk, disk)
         finally:
             domain.resume()
 
@@ -243,7 +227,7 @@ class QemuMachine:
         ``held`` instead, in which the stub holds it.
         """
         with held or self._suspended():
-            _obey(self._running(), f"loadvm {_SNAPSHOT}", "cannot restore the machine")
+            monitor.obey(self._running(), f"loadvm {_SNAPSHOT}", "cannot restore the machine")
             for line in self.lines:
                 line.empty()
             self._console.forget()
@@ -291,19 +275,13 @@ class QemuMachine:
         image.unlink(missing_ok=True)
         size = self.host.memory_mib << 20
         line = f'pmemsave {_MEMORY_AT[self.host.arch]:#x} {size:#x} "{image}"'
-        _obey(self._running(), line, "cannot read the machine's memory")
+        monitor.obey(self._running(), line, "cannot read the machine's memory")
         return image
 
     def spare_interrupt(self, raised: bool) -> int:
         """Raise or lower the interrupt of the spare serial port (x86-64 with a stub); return its
-        number.  It is level-triggered: while raised, it is delivered whenever it is not masked."""
-        found = _SPARE_PORT.search(cpus.human(self._running(), "info pci"))
-        if found is None:
-            raise LabError("the machine has no spare serial port", where=self.name)
-        enable = int(found["io"], 16) + 1  # IER: bit 1 enables the interrupt "transmitter empty"
-        for value in (0, 2) if raised else (0,):
-            _obey(self._running(), f"o /b {enable:#x} {value}", "cannot reach the serial port")
-        return int(found["irq"])
+        number; see spare_port."""
+        return spare_port.set_interrupt(self._running(), raised)
 
     def pid(self) -> int:
         """Return QEMU's process id; 0 if it is not known."""
@@ -322,156 +300,10 @@ class QemuMachine:
         except (OSError, ValueError):
             return 0
 
-    def _line_paths(self) -> list[Path]:
-        return [self._folder / f"agent.{number}" for number in range(2 + self.host.domus)]
-
     def _running(self) -> libvirt.virDomain:
         if self._domain is None:
             raise LabError("the machine is powered off", where=self.name)
         return self._domain
-
-    def _make_disk(self) -> None:
-        if self.kept is not None:
-            self.kept.copy(self._disk)
-            return
-        root = self.boot.root
-        words = [_qemu_img(), "create", "-q", "-f", "qcow2"]
-        words += (
-            ["-b", str(root), "-F", "raw", str(self._disk)] if root else [str(self._disk), "1M"]
-        )
-        command.run(words, timeout=30)
-
-    def _xml(self) -> str:
-        arch = self.host.arch
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(IMAGES / "libvirt"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        return environment.get_template(f"machine-{arch}.xml.j2").render(
-            name=self.name,
-            accel=self.accel.accel,
-            memory_mib=self.host.memory_mib,
-            cpus=self.host.cpus,
-            emulator=emulator.emulator(arch, self.accel.accel),
-            serial=self._folder / "serial",
-            disk=self._disk,
-            aio=disk_io(_qemu_img(), self._disk),
-            lines=self._line_paths(),
-            seclabels=_seclabels(self._connection),
-            extra=self._extra(),
-        )
-
-    def _stub_arguments(self) -> list[str]:
-        """The gdbstub, and (x86-64) a spare serial port with which we can raise an interrupt."""
-        words = ["-gdb", f"unix:{self.stub},server=on,wait=off"]
-        if self.host.arch is Arch.X86_64:
-            words += ["-chardev", "null,id=spare"]
-            words += ["-device", f"pci-serial,chardev=spare,id={SPARE},addr={_SPARE_AT}"]
-        return words
-
-    def _tcg_cpu(self) -> list[str]:
-        """The CPU of an x86-64 machine under TCG, as QEMU arguments: libvirt does not choose it."""
-        if self.accel.accel != "tcg":
-            return []
-        assert self._connection is not None
-        program = emulator.emulator(self.host.arch, "tcg")
-        try:
-            said = self._connection.getDomainCapabilities(program, "x86_64", "pc", "qemu")
-        except libvirt.libvirtError as error:
-            message = error.get_error_message()
-            raise LabError(f"libvirt cannot list the CPU models of {program}: {message}") from error
-        return ["-cpu", cpu_model.tcg_cpu(said), *cpu_model.ARGUMENTS]
-
-    def _extra(self) -> list[str]:
-        """QEMU arguments that libvirt's XML cannot express."""
-        stub = self._stub_arguments() if self.stub else []
-        forward = f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-10.0.2.15:22"
-        boot = self.boot
-        if self.host.arch is Arch.X86_64:
-            module = f"{boot.kernel} {boot.dom0_args}".replace(",", ",,")
-            modules = f"{module},{str(boot.initramfs).replace(',', ',,')}"
-            return [
-                *stub,
-                *self._tcg_cpu(),
-                *("-netdev", forward, "-device", "virtio-net-pci,netdev=net0,addr=0x1d,romfile="),
-                *("-kernel", str(boot.xen), "-append", boot.xen_args, "-initrd", modules),
-            ]
-        tree = self._folder / "machine.dtb"
-        device_tree.write(
-            tree,
-            emulator=emulator.qemu(self.host.arch),
-            machine=[
-                *("-machine", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a57"),
-                *("-smp", str(self.host.cpus), "-m", str(self.host.memory_mib)),
-            ],
-            xen_args=boot.xen_args,
-            dom0_args=boot.dom0_args,
-            kernel_size=boot.kernel.stat().st_size,
-            ramdisk_size=boot.initramfs.stat().st_size,
-        )
-        loader = "loader,force-raw=on,addr={:#x},file={}"
-        return [
-            *stub,
-            *("-machine", "virtualization=on"),
-            *("-netdev", forward, "-device", "virtio-net-device,netdev=net0"),
-            *("-kernel", str(boot.xen), "-dtb", str(tree)),
-            *("-device", loader.format(device_tree.KERNEL_AT, boot.kernel)),
-            *("-device", loader.format(device_tree.RAMDISK_AT, boot.initramfs)),
-        ]
-
-
-def _qemu_img() -> str:
-    return command.which("qemu-img", "qemu-utils")
-
-
-def disk_io(qemu_img: str, disk: Path) -> str:
-    """Return how QEMU must read ``disk``: by io_uring if kernel and QEMU support it.
-
-    QEMU reads a snapshot in small pieces; with io_uring a restore is three times as fast.
-    """
-    try:
-        words = [qemu_img, "bench", "-f", "qcow2", "-t", "unsafe", "-i", "io_uring", "-c", "1"]
-        command.run([*words, disk], timeout=30)
-    except command.CommandFailed:
-        return "threads"
-    return "io_uring"
-
-
-def user() -> str:
-    """Return as which user QEMU runs, in words for people, and what that means for a bad Xen.
-
-    Xen's images lie in our cache, its sockets and disk in a scratch directory that is ours alone:
-    libvirt's own user could read neither.  So QEMU runs as we do.
-    """
-    if os.geteuid() == 0:
-        return (
-            "as root, not confined by AppArmor or SELinux: a Xen that breaks out of QEMU is root "
-            "here; run as an ordinary user to avoid that (docs/security.md)"
-        )
-    return "as you: a Xen that breaks out of QEMU can do here what you can (docs/security.md)"
-
-
-def _seclabels(connection: libvirt.virConnect | None) -> list[tuple[str, str]]:
-    """Return (model, label) pairs with which QEMU runs as our user, so that it may read our cache.
-
-    The full capabilities of libvirt name the models too; but if /dev/kvm exists and cannot be
-    used, libvirt probes every QEMU again to make them (seen: 15 s).
-    """
-    assert connection is not None
-    if os.geteuid() != 0:
-        return []
-    labels = {"apparmor": "", "selinux": ""}
-    primary = connection.getSecurityModel()[0]
-    own = [(primary, labels[primary])] if primary in labels else []
-    return [("dac", f"+{os.getuid()}:+{os.getgid()}"), *own]
-
-
-def _obey(domain: libvirt.virDomain, line: str, problem: str) -> None:
-    """Send a command to QEMU's monitor; LabError if it prints anything, which means it failed."""
-    said = cpus.human(domain, line).strip()
-    if said:
-        raise LabError(f"{problem}: {_last_line(said)}", where=domain.name())
 
 
 def _free_port() -> int:

@@ -20,6 +20,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from harness import bounded
+from harness.config.json_file import first_problem
 from harness.results.directory import cannot_write
 from harness.results.records import Record, from_json, to_json
 from harness.results.seal import Seals, seal
@@ -179,9 +180,8 @@ def _parse(line: bytes | None) -> Entry:
 
 def _reason(error: ValueError) -> str:
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part)[:80] for part in first["loc"])
-        return f"field {field}: {first['msg']}"
+        field, what = first_problem(error)
+        return f"field {field}: {what}"
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return "damaged"
     return str(error)

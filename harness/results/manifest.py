@@ -22,6 +22,7 @@ import harness
 from harness import bounded, git
 from harness.command import run
 from harness.config.host import Domains
+from harness.config.json_file import first_problem
 from harness.data import CHECKOUT
 from harness.results.directory import RunDirectory, write_whole
 from harness.results.seal import checksum
@@ -110,9 +111,8 @@ def _read_manifest(directory: RunDirectory) -> tuple[dict[str, Any], str]:
     except OSError as error:
         return {}, error.strerror or "cannot be read"
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part)[:80] for part in first["loc"])
-        return {}, f"{place}: {first['msg']}" if place else "not a JSON object"
+        place, what = first_problem(error)
+        return {}, f"{place}: {what}" if place else "not a JSON object"
     except ValueError:
         return {}, "damaged"
 

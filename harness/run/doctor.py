@@ -17,7 +17,7 @@ import psutil
 
 from harness import cache, command, data
 from harness.arch import Arch
-from harness.machine import accel, qemu
+from harness.machine import accel, qemu_user
 from harness.machine.connection import connect, default_uri
 from harness.verdict import LabError
 
@@ -41,7 +41,7 @@ class Check:
 def examine() -> list[Check]:
     """Check everything that a run needs."""
     found = [_data(), *_programs(), _libvirt(), *_accelerators()]
-    return [*found, Check("QEMU's user", True, qemu.user()), _cache(), *_space(), _memory()]
+    return [*found, Check("QEMU's user", True, qemu_user.user()), _cache(), *_space(), _memory()]
 
 
 def requirements(path: Path = PACKAGES, machine: str | None = None) -> list[tuple[str, str]]:

@@ -30,13 +30,14 @@ from harness.images.dom0 import (
     write_initramfs,
 )
 from harness.images.server import server_root
-from harness.machine import Machine, accel, kept, qemu
+from harness.machine import Machine, accel, kept, qemu_user
 from harness.machine.console import Console
 from harness.machine.cpu_slots import slot
 from harness.machine.lease import Held, lease
 from harness.machine.physical import PhysicalMachine, ServerBoot
 from harness.machine.power.labgrid import places
-from harness.machine.qemu import Boot, QemuMachine
+from harness.machine.qemu import QemuMachine
+from harness.machine.qemu_xml import Boot
 from harness.results import records
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
@@ -133,7 +134,7 @@ def machine(
         recorder.add(replace(_host_start(host, parts, choice), restored=since))
         recorder.progress.note(f"{host.name}: {choice.accel.upper()} ({choice.reason})")
         if os.geteuid() == 0:
-            recorder.progress.note(f"{host.name}: QEMU runs {qemu.user()}")
+            recorder.progress.note(f"{host.name}: QEMU runs {qemu_user.user()}")
         emulated = QemuMachine(
             host,
             boot,

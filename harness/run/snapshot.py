@@ -34,7 +34,7 @@ from harness.machine.accel import Choice as Accel
 from harness.machine.console import Console
 from harness.machine.kept import Kept
 from harness.machine.line import Line
-from harness.machine.qemu import Boot
+from harness.machine.qemu_xml import Boot
 from harness.run import agents, leak_check
 from harness.run.came_up import CameUp
 from harness.verdict import LabError

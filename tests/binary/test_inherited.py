@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness.agent.build import compiler
 from harness.arch import Arch
 from harness.binary.copies import Text
 from harness.binary.events import Barrier
@@ -16,6 +14,7 @@ from harness.binary.inherited import barriers
 from harness.binary.tables import table_of
 from harness.hypervisor.dwarf.inlined import Copy
 from harness.hypervisor.symbols import symbols
+from tests.binary.assembled import assembled, function
 
 
 def before_nop(folder: Path, arch: Arch, code: str) -> frozenset[Barrier]:
@@ -23,19 +22,8 @@ def before_nop(folder: Path, arch: Arch, code: str) -> frozenset[Barrier]:
     in ``code`` "COLD" begins the part that the compiler has moved away."""
     hot, _, cold = code.partition("COLD")
     parts = {"f": hot, "f.cold": cold} if cold else {"f": hot}
-    source, elf = folder / "f.S", folder / "xen-syms"
-    lines = []
-    for name, body in parts.items():
-        lines += [
-            f".type {name}, %function",
-            f"{name}:",
-            *body.split(";"),
-            f".size {name}, .-{name}",
-        ]
-    source.write_text("\n".join([".text", ".globl f", *lines, ""]))
-    subprocess.run(
-        [compiler(arch), "-nostdlib", "-static", "-Wl,-ef", source, "-o", elf], check=True
-    )
+    lines = [line for name, body in parts.items() for line in function(name, body)]
+    elf = assembled(folder, arch, lines)
     text = Text(elf, arch)
     found = [
         instruction.address

@@ -11,6 +11,7 @@ from harness.arch import Arch
 from harness.binary.copies import Text
 from harness.binary.judge import MEMORY, document, judge
 from harness.binary.publish import verdict
+from harness.binary.publish.jump_table import is_jump
 from harness.binary.publish.rows import PUBLICATIONS
 from harness.binary.publish.verdict import Publishing, published
 from harness.binary.tables import table_of
@@ -138,18 +139,20 @@ def test_an_access_that_is_not_understood_is_not_passed(arch: Arch, mnemonic: st
 
 
 @pytest.mark.parametrize("size", ["-O2", "-Os"])
-def test_a_jump_through_a_table_is_followed(size: str) -> None:
-    flags = (*_SWITCH, size)
-    elf = toy(Arch.ARM64, "counter", "-DPUBLISHES", *flags)
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_jump_through_a_table_is_followed(arch: Arch, size: str) -> None:
+    flags = (*_SWITCH, *(("-fpie",) if arch is Arch.X86_64 else ()), size)
+    elf = toy(arch, "counter", "-DPUBLISHES", *flags)
     symbol = symbols(elf)["do_event_channel_op"]
-    code = Text(elf, Arch.ARM64).between(symbol.address, symbol.address + symbol.size)
-    assert "br" in {instruction.mnemonic for instruction in code}
-    good = found(Arch.ARM64, *flags)
+    code = Text(elf, arch).between(symbol.address, symbol.address + symbol.size)
+    assert [instruction for instruction in code if is_jump(instruction)]
+    good = found(arch, *flags)
     assert {one.verdict for one in good} == {"as modelled"}
     reads = next(one for one in good if one.caller == "do_event_channel_op")
     assert {step for _, step in reads.accesses} >= {"reads the bucket of the port"}
-    bad = found(Arch.ARM64, *flags, "-DFAULT_NO_RMB")
-    assert ("valid_evtchns", "do_event_channel_op") in refuted(bad)
+    if arch is Arch.ARM64:  # x86-64 keeps the order of loads
+        bad = found(arch, *flags, "-DFAULT_NO_RMB")
+        assert ("valid_evtchns", "do_event_channel_op") in refuted(bad)
 
 
 def test_a_jump_to_nobody_knows_where_is_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:

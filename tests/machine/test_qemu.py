@@ -18,7 +18,10 @@ from harness.config.host import QemuHost
 from harness.machine import ending
 from harness.machine.accel import Choice
 from harness.machine.console import Console
-from harness.machine.qemu import Boot, QemuMachine, disk_io, user
+from harness.machine.qemu import QemuMachine
+from harness.machine.qemu_disk import disk_io
+from harness.machine.qemu_user import user
+from harness.machine.qemu_xml import Boot
 from harness.verdict import HypervisorError, LabError
 
 

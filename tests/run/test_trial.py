@@ -14,7 +14,7 @@ from harness.arch import Arch
 from harness.config.host import QemuHost
 from harness.evidence import Crash
 from harness.machine import accel
-from harness.machine.qemu import Boot
+from harness.machine.qemu_xml import Boot
 from harness.run import machines
 from harness.verdict import HypervisorError, LabError
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import capstone
 
 from harness.arch import Arch
-from harness.binary import arm64, x86, x86_operands
+from harness.binary import arm64, arm64_operands, x86, x86_operands
 from harness.binary.copies import Text
 from harness.binary.events import Barrier
 from harness.binary.machine import NotUnderstoodError, State, successors
-from harness.binary.publish.jump_table import targets
+from harness.binary.publish.jump_table import is_jump, targets
 from harness.binary.publish.traced import Access, Origins, TracedMachine, join
 from harness.binary.tables import Table
 from harness.binary.values import UNKNOWN
@@ -116,7 +116,7 @@ class _Walk:
     def _ran(self, instruction: capstone.CsInsn, state: State) -> list[State]:
         if _calls_pointer(instruction):
             return self._called_pointer(instruction, state)
-        if instruction.mnemonic == "br":
+        if is_jump(instruction):
             return self._jumped(instruction, state)
         ways = successors(
             self.table,
@@ -148,7 +148,7 @@ class _Walk:
         return [State(after, tuple(sorted(machine.registers.items())))]
 
     def _jumped(self, instruction: capstone.CsInsn, state: State) -> list[State]:
-        places = targets(self.text, instruction, self._number)
+        places = targets(self.text, self.function, instruction, self._number)
         if not places or not all(self.text.contains(self.function, one) for one in places):
             raise NotUnderstoodError(f"{instruction.mnemonic} {instruction.op_str}: goes anywhere")
         return [State(place, state.registers, state.flags) for place in places]
@@ -165,22 +165,19 @@ class _Walk:
         if _goes_elsewhere(instruction):
             return []
         registers = dict(state.registers)
-        written = {self._whole(instruction.reg_name(one)) for one in instruction.regs_access()[1]}
+        written = set(self._written(instruction))
         if _has_memory(instruction):
             written |= {name for name in registers if " " not in name and name not in _KEPT}
         else:
             self.found.harmless.add(state.pc)
-        registers.update({name: UNKNOWN for name in written if name})
+        registers.update({name: UNKNOWN for name in written})
         return [State(instruction.address + instruction.size, tuple(sorted(registers.items())))]
 
-    def _whole(self, name: str) -> str:
-        """Return the whole register that ``name`` is a part of; "": it is none of ours."""
-        if self.text.arch is Arch.ARM64:
-            return f"x{name[1:]}" if name[0] == "w" and name[1:].isdigit() else name
-        try:
-            return x86_operands.whole_register(name)
-        except NotUnderstoodError:
-            return ""
+    def _written(self, instruction: capstone.CsInsn) -> frozenset[str]:
+        """Return the whole registers that ``instruction`` writes."""
+        if self.text.arch is Arch.X86_64:
+            return x86_operands.written(instruction)
+        return arm64_operands.written(instruction)
 
 
 def _calls_pointer(instruction: capstone.CsInsn) -> bool:

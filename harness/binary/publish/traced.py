@@ -97,7 +97,8 @@ class TracedMachine(Machine):
             self._note(address, size, Did.WRITES, Barrier.RELEASE if release else None, None)
         elif place.base == STACK:
             self._forget(place, size)
-            if value.base and size == 8:  # a callee may change a number; pointers are only spilled
+            # A callee may change a number; pointers, and what is made of them, are only spilled.
+            if (value.base or value.taint) and size == 8:
                 self.registers[_slot(place)] = value
 
     def atomic(

@@ -16,7 +16,7 @@ import libvirt
 from harness.arch import NAMES, Arch
 from harness.machine import emulator
 from harness.machine.connection import connect, default_uri, mend
-from harness.machine.qemu import _seclabels
+from harness.machine.qemu_user import seclabels
 from tests.real.rack.firmware import firmware as firmware_of
 
 _XML = """\
@@ -80,7 +80,7 @@ def _defined(folder: Path, name: str, firmware: str, ssh: int) -> Iterator[Domai
     labels = "".join(
         f'<seclabel type="{"static" if label else "none"}" model="{model}"'
         + (f' relabel="no"><label>{label}</label></seclabel>' if label else "/>")
-        for model, label in _seclabels(connection)
+        for model, label in seclabels(connection)
     )
     code = firmware_of(Arch.X86_64) if firmware == "uefi" else ""
     loader = f'<loader readonly="yes" type="pflash">{code}</loader>' if firmware == "uefi" else ""
