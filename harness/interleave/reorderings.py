@@ -127,10 +127,10 @@ def may_be_late(executed: Sequence[Executed], leave: int) -> int | None:
 
 def _is_needed(load: Executed, behind: Sequence[Executed]) -> bool:
     """Say whether an address, a store or a branch ``behind`` is made of what ``load`` reads."""
-    made = _registers(load.instruction, written=True)
+    made = registers_of(load.instruction, written=True)
     for each in behind:
-        reads = _registers(each.instruction, written=False)
-        writes = _registers(each.instruction, written=True)
+        reads = registers_of(each.instruction, written=False)
+        writes = registers_of(each.instruction, written=True)
         if not reads & made:
             made -= writes
             continue
@@ -142,7 +142,7 @@ def _is_needed(load: Executed, behind: Sequence[Executed]) -> bool:
     return False
 
 
-def _registers(instruction: capstone.CsInsn, *, written: bool) -> set[str]:
+def registers_of(instruction: capstone.CsInsn, *, written: bool) -> set[str]:
     """Return the registers that are read or ``written``, flags included.
 
     By the mnemonic: capstone says that ``cmp`` writes its register, and does not read it.

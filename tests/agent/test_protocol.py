@@ -56,18 +56,17 @@ def test_without_xen_operations_are_refused_with_the_reason(agent: AgentClient) 
 
 
 @pytest.mark.skipif(not NO_XEN, reason="there is a Xen")
-@pytest.mark.parametrize("verb", ["init_control vcpu=0", "expand_array"])
+@pytest.mark.parametrize(("verb", "vcpu"), [("init_control", {"vcpu": 0}), ("expand_array", {})])
 def test_a_frame_of_the_agents_own_is_taken_only_when_asked_for(
-    agent: AgentClient, verb: str
+    agent: AgentClient, verb: str, vcpu: dict[str, int]
 ) -> None:
-    name, *words = verb.split()
-    given = dict(word.split("=") for word in words)
-    for frame in ({}, {"frame": 0}, {"frame": 1}):
+    asked: list[dict[str, int]] = [{}, {"frame": 0}, {"frame": 1}]
+    for frame in asked:
         with pytest.raises(AgentRefused) as refused:
-            agent.connection.ask(name, given | frame)
+            agent.connection.ask(verb, {**vcpu, **frame})
         assert refused.value.errno == errno.EBADF  # of the hypercall
     with pytest.raises(AgentRefused) as refused:
-        agent.connection.ask(name, given | {"frame": 2})
+        agent.connection.ask(verb, {**vcpu, "frame": 2})
     assert (refused.value.errno, "frame" in str(refused.value)) == (errno.EINVAL, True)
 
 

@@ -34,9 +34,9 @@ def test_with_the_barrier_nothing_is_offered_and_nothing_is_booted() -> None:
     assert ran.document["path"] == ""
 
 
-def forced(tmp_path: Path, ref: str, repeat: int = 3) -> dict[str, Any]:
-    """Force what the machine code of upstream's ``ref`` leaves open; return by scenario and flag
-    what each of the tries showed."""
+def forced(tmp_path: Path, ref: str, repeat: int = 3) -> dict[tuple[str, str], Any]:
+    """Force what the machine code of upstream's ``ref`` leaves open; return by scenario and by
+    what is moved what the document has of it."""
     tree = ["--xen-git", str(repository()), "--xen-ref", ref]
     words = [*tree, "--repeat", str(repeat), "--out", str(tmp_path / "run"), "--json"]
     ran = harness("interleave", "reorder", *words)
