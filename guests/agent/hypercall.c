@@ -10,6 +10,10 @@
 #include "linux_abi.h"
 #include "record.h"
 
+/* An entry of /proc/self/pagemap, one for each page of ours. */
+#define PAGEMAP_PRESENT (1ull << 63)
+#define PAGEMAP_FRAME ((1ull << 55) - 1)
+
 static int privcmd = -1;
 
 int hypercall_open(void)
@@ -50,4 +54,19 @@ void *hypercall_page(void)
         return NULL;
     memset(page, 0, PAGE_BYTES);
     return page;
+}
+
+/* In a PV guest Linux and Xen number frames differently: there this is not Xen's number. */
+uint64_t hypercall_frame(const void *page)
+{
+    uint64_t entry = 0;
+    off_t at = (off_t)((uintptr_t)page / PAGE_BYTES * sizeof(entry));
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return 0;
+    if (pread(fd, &entry, sizeof(entry), at) != (ssize_t)sizeof(entry))
+        entry = 0;
+    close(fd);
+    return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_FRAME : 0;
 }

@@ -290,6 +290,9 @@ static void begin(struct session *s, struct command *c, const struct operation *
         job.prepare = count_interrupts;
     if (o->run == do_device_enable || o->run == do_raw_poll)
         job.count = (unsigned)numbers(c, "ports", job.numbers, MAX_NUMBERS);
+    if ((o->run == probe_init_control || o->run == probe_expand_array) &&
+        optional(c, "frame", 1, 0))
+        job.prepare = probe_take_frame;
     if (refuse(s, c))
         return;
     error = worker_begin(on, &job);

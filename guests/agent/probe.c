@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "hypercall.h"
 #include "ports.h"
 
 #define NO_FRAME 0xfffffffffull
@@ -57,9 +58,22 @@ int probe_reset_cont(struct actor *a, struct job *job)
     return reset(a, job->a, EVTCHNOP_RESET_CONT);
 }
 
+void probe_take_frame(struct actor *a, struct job *job)
+{
+    const void *page = hypercall_page();
+
+    (void)a;
+    job->frame = page ? hypercall_frame(page) : 0;
+}
+
+static uint64_t frame(const struct job *job)
+{
+    return job->frame ? job->frame : NO_FRAME;
+}
+
 int probe_init_control(struct actor *a, struct job *job)
 {
-    a->arg->init_control.frame = NO_FRAME;
+    a->arg->init_control.frame = frame(job);
     a->arg->init_control.offset = job->b;
     a->arg->init_control.vcpu = job->a;
     return event_channel_op(a, EVTCHNOP_INIT_CONTROL);
@@ -67,8 +81,7 @@ int probe_init_control(struct actor *a, struct job *job)
 
 int probe_expand_array(struct actor *a, struct job *job)
 {
-    (void)job;
-    a->arg->expand_array.frame = NO_FRAME;
+    a->arg->expand_array.frame = frame(job);
     return event_channel_op(a, EVTCHNOP_EXPAND_ARRAY);
 }
 

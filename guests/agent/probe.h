@@ -4,7 +4,7 @@
  * recorded.  All functions return Xen's value >= 0, or -errno.
  *
  * Linux would not survive it if reset, init_control or expand_array succeeded: they are made such
- * that Xen refuses them.
+ * that Xen refuses them.  Where nobody needs Linux's events any more, a frame can be given.
  */
 #ifndef AGENT_PROBE_H
 #define AGENT_PROBE_H
@@ -19,10 +19,13 @@ int probe_dump_irqs(struct actor *a, struct job *job); /* debug key i */
 int probe_reset(struct actor *a, struct job *job);
 int probe_reset_cont(struct actor *a, struct job *job);
 
-/* job->a: vCPU, job->b: offset in a frame that does not exist. */
+/* Give the job a frame of ours.  Nobody frees it, because Xen may use it from now on. */
+void probe_take_frame(struct actor *a, struct job *job);
+
+/* job->a: vCPU, job->b: offset in the frame job->frame; without one, in one that does not exist. */
 int probe_init_control(struct actor *a, struct job *job);
 
-/* With a frame that does not exist. */
+/* With the frame job->frame; without one, with one that does not exist. */
 int probe_expand_array(struct actor *a, struct job *job);
 
 /* job->a: the number of an EVTCHNOP_* that Xen does not know (-EPERM for one that it knows). */

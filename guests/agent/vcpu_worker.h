@@ -36,6 +36,7 @@ struct job {
     struct channel_status status;
     uint64_t rates[2]; /* of a bench */
     uint64_t interrupts; /* of a poll: of its vCPU, before */
+    uint64_t frame; /* of init_control and expand_array; 0: one that does not exist */
     struct record record; /* the last one that it made */
 };
 

@@ -40,7 +40,7 @@ class ScenarioPorts:
         if call.remote:
             remote = {"remote": self._agents[call.remote].domid}
         irq = {call.irq: self._irq} if call.irq else {}
-        return remote | irq | ports
+        return dict(call.numbers) | remote | irq | ports
 
     def prepare(self) -> None:
         """Make the calls of the scenario's setup, unless ``join_and_renew`` has made them."""

@@ -9,7 +9,9 @@ halted, the debugger can give memory the value that another CPU would find there
 - A store done late: the other CPU finds the old value, until it has gone on.
 - A load satisfied early: the load alone finds the value from before the other CPU's store.
 
-One CPU runs at a time, and no instruction of Xen is changed or left out.
+Where the program itself has the wrong order, CPUs are only halted.  One CPU runs at a time, and no
+instruction of Xen is changed or left out.  The control comes first: the CPUs meet in the same way,
+each keeps the order of its program, and nothing may show.
 """
 
 from __future__ import annotations
@@ -21,50 +23,16 @@ from dataclasses import dataclass
 
 from harness.evidence import Departure, Difference, Evidence
 from harness.interleave.force_orders import DebuggedMachine, aim
-from harness.interleave.reorder_cpus import Cpus, Registers, anyhow
+from harness.interleave.reorder_cpus import Cpus
+from harness.interleave.reorder_publish import publish
 from harness.interleave.reorderings import Executed, Moved, Reordering, may_be_late
 from harness.interleave.scenarios import Scenario
 from harness.interleave.target import ARRIVE_SECONDS, Place, Stuck, Target
-from harness.interleave.threads import (
-    DOM0,
-    INTERDOMAIN,
-    UNBOUND,
-    Call,
-    alloc,
-    close,
-    new_bound,
-    new_unbound,
-    poll,
-    send,
-)
 from harness.interleave.xen_memory import ChannelMemory
-from harness.machine.patience import Deadline
 from harness.verdict import HypervisorError, LabError
 
-POLL_CLOSE = Scenario(
-    "poll-close",
-    "a poll of a port with a pending event that is being closed",
-    (new_unbound("p"), new_bound("p", "q"), Call("send", (("port", "q"),))),
-    "p",
-    (poll("p"), close("p")),
-    INTERDOMAIN,
-)
-SEND_ALLOC = Scenario(
-    "send-alloc",
-    "a send on the first port of a bucket that is being allocated",
-    (),
-    "p",
-    (send("p"), alloc("p")),
-    UNBOUND,
-)
-_READ_UNLOCKS = ("evtchn_read_unlock", "_read_unlock")
 _FIRST, _SECOND = 0, 1  # the scenarios' threads; each has the CPU of its number
 _MOST_INSTRUCTIONS = 2000  # of a critical section
-_MOST_PORTS = 4096  # to fill buckets with
-_MEET_SECONDS = 20.0
-_CRASH_SECONDS = 20.0  # until Xen has printed why it dies
-_LOOK_SECONDS = 0.2
-_BUCKET, _POINTER = 64, 8  # channels of a bucket; bytes
 
 
 @dataclass(frozen=True)
@@ -77,18 +45,6 @@ class Forced:
     evidence: Evidence | None = None
 
 
-def scenario_of(reordering: Reordering) -> Scenario | None:
-    """Return the scenario in which ``reordering`` shows; None if there is none yet."""
-    match reordering.moved, reordering.flag:
-        case Moved.CHANGE_EARLY, "" if reordering.function in _READ_UNLOCKS:
-            return POLL_CLOSE
-        case Moved.STORE_LATE, "valid_evtchns":
-            return SEND_ALLOC
-        case Moved.LOAD_EARLY, "valid_evtchns" if reordering.function == "evtchn_send":
-            return SEND_ALLOC
-    return None
-
-
 @dataclass
 class Forcer:
     """Forces one reordering on one machine, again and again."""
@@ -98,6 +54,7 @@ class Forcer:
     scenario: Scenario
     _aimed: tuple[Target, ChannelMemory] | None = None
     _late: tuple[int, int] | None = None  # what _Section.in_order returns
+    _kept_order: bool = False  # whether the data was published in order, and nothing showed
 
     def force(self) -> Forced:
         """Force the order once.  The machine runs before and after.
@@ -105,19 +62,21 @@ class Forcer:
         It is restored unless it is as before.  Stuck if the CPUs did not come together or one of
         them went another way; LabError if the machine is lost.
         """
+        leaves = self.reordering.moved is Moved.CHANGE_EARLY
+        if not leaves and not self._kept_order:
+            self._keep_order()
         began = time.monotonic()
-        self._aimed = self._aimed or aim(self.debugged, self.scenario, False)
-        cpus = Cpus(self.debugged, *self._aimed, self.scenario)
+        cpus = self._cpus()
         evidence: Evidence | None = None
         as_before = False
         try:
-            if self.reordering.moved is Moved.CHANGE_EARLY:
+            if leaves:
                 section = _Section(cpus)
                 self._late = self._late or section.in_order()
                 departure = section.leave_early(*self._late)
                 evidence, shows, as_before = departure, _told(departure), True
             else:
-                _publish(cpus, self.reordering)
+                publish(cpus, self.reordering, in_order=False)
                 shows = ""
         except HypervisorError as seen:
             shows, evidence = seen.what, seen.evidence
@@ -125,6 +84,20 @@ class Forcer:
             if not as_before:
                 self._restore()
         return Forced(time.monotonic() - began, shows, tuple(cpus.steps), evidence)
+
+    def _keep_order(self) -> None:
+        """Let the data be published in order.  LabError if Xen dies all the same."""
+        try:
+            publish(self._cpus(), self.reordering, in_order=True)
+        except HypervisorError as seen:
+            raise LabError(f"Xen dies though nothing is out of order: {seen.what}") from seen
+        finally:
+            self._restore()
+        self._kept_order = True
+
+    def _cpus(self) -> Cpus:
+        self._aimed = self._aimed or aim(self.debugged, self.scenario, False)
+        return Cpus(self.debugged, *self._aimed, self.scenario)
 
     def _restore(self) -> None:
         self._aimed = None
@@ -235,93 +208,3 @@ class _Section:
 
     def _put(self, word: int) -> None:
         self._target.write(self._lock, (word & 0xFFFFFFFF).to_bytes(4, "little"))
-
-
-# -- data behind the flag that publishes it --------------------------------------------------
-
-
-def _publish(cpus: Cpus, reordering: Reordering) -> None:
-    """Let the second CPU allocate a port's bucket and the first one send to the port: it sees that
-    the port is valid, and misses the bucket.  Raise what Xen dies of."""
-    target, late = cpus.target, reordering.moved is Moved.STORE_LATE
-    port = _next_bucket(cpus)
-    cpus.ports.numbers["p"] = port
-
-    def is_port(registers: Registers) -> bool:
-        return registers["x1"] & 0xFFFFFFFF == port  # the functions' second argument
-
-    allocates = cpus.symbols["evtchn_allocate_port"].address, is_port  # asked for every port
-    starts = {
-        _FIRST: (cpus.symbols["evtchn_send"].address, is_port),
-        _SECOND: (reordering.address, anyhow) if late else allocates,
-    }
-    with cpus.started():
-        cpus.meet(starts, alone=False, seconds=_MEET_SECONDS)
-        target.watch_returns()
-        if late:
-            _store_late(cpus, reordering)
-        else:
-            _load_early(cpus, reordering, cpus.memory.group(port))
-
-
-def _store_late(cpus: Cpus, reordering: Reordering) -> None:
-    target = cpus.target
-    target.reader = _SECOND
-    cell = cpus.executed(target.registers(_SECOND)).memory
-    assert cell is not None
-    old = target.read(cell, _POINTER)
-    cpus.stand(_SECOND, reordering.passes)
-    cpus.step(_SECOND)
-    new = target.read(cell, _POINTER)
-    target.write(cell, old)
-    cpus.note(_SECOND, f"has written {reordering.flag}, what it wrote before is not there yet")
-    _run_into(cpus)
-    target.write(cell, new)
-
-
-def _load_early(cpus: Cpus, reordering: Reordering, cell: int) -> None:
-    target = cpus.target
-    cpus.stand(_FIRST, reordering.passes)
-    target.reader = _FIRST
-    old = target.read(cell, _POINTER)
-    target.advance(_SECOND)
-    cpus.note(_SECOND, f"writes the data, then {reordering.flag}, and returns to the guest")
-    cpus.stand(_FIRST, reordering.address)
-    if cpus.executed(target.registers(_FIRST)).memory != cell:
-        raise Stuck(f"CPU0 does not read {cell:#x} at {reordering.address:#x}")
-    new = target.read(cell, _POINTER)
-    target.write(cell, old)
-    cpus.step(_FIRST)
-    target.write(cell, new)
-    cpus.note(_FIRST, f"has read the data before it read {reordering.flag}")
-    _run_into(cpus)
-
-
-def _next_bucket(cpus: Cpus) -> int:
-    """Allocate ports until the next one is the first of a new bucket; return that."""
-    target, stub = cpus.target, cpus.debugged.stub
-    target.reader = target.halt_in_xen()
-    valid = cpus.memory.valid_ports()
-    stub.go()
-    raw = cpus.debugged.live.agents[DOM0].raw
-    for _ in range(_MOST_PORTS):  # Xen gives the lowest free one
-        port = raw.alloc_unbound()
-        if port >= valid:
-            valid += _BUCKET
-        if port == valid - 1:
-            return valid
-    raise LabError(f"{_MOST_PORTS} ports of dom0 fill no bucket")
-
-
-def _run_into(cpus: Cpus) -> None:
-    """Let the first CPU run alone until it is back in the guest; raise what Xen dies of."""
-    stub, deadline = cpus.debugged.stub, Deadline(cpus.debugged.qemu.clock, _CRASH_SECONDS)
-    stub.go_only([_FIRST])
-    while not deadline.over:
-        stop = stub.wait(_LOOK_SECONDS)
-        if stop is not None:
-            cpus.note(_FIRST, "is back in the guest")
-            return
-        cpus.debugged.live.check()
-    stub.halt()
-    raise Stuck(f"CPU0 is in {cpus.target.describe(_FIRST)}")

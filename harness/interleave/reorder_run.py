@@ -14,7 +14,8 @@ from harness.config.host import QemuHost
 from harness.hypervisor.build import build
 from harness.interleave.booted import booted
 from harness.interleave.force_orders import attach_debugger
-from harness.interleave.reorder import Forced, Forcer, scenario_of
+from harness.interleave.reorder import Forced, Forcer
+from harness.interleave.reorder_scenarios import scenario_of
 from harness.interleave.reorderings import Reordering, reorderings
 from harness.interleave.scenarios import Scenario
 from harness.interleave.target import Stuck
@@ -24,7 +25,7 @@ from harness.run.session import Session
 from harness.verdict import ConfigError, LabError, Verdict, combine
 
 _TRIES = 5  # an interrupt may come between, as in force_orders
-_MACHINE = {"domus": 0, "cpus": 2, "accel": "tcg"}
+_MACHINE = {"domus": 0, "cpus": 2, "accel": "tcg", "abi": "2l"}
 
 
 @dataclass

@@ -20,21 +20,22 @@ from harness.binary.publish.verdict import Publishing
 
 
 class Moved(StrEnum):
-    """What a CPU does in another order than its program has it."""
+    """What a CPU does in another order than its program has it, if the program is not wrong."""
 
     CHANGE_EARLY = "a read-modify-write done early"
     STORE_LATE = "a store done late"
     LOAD_EARLY = "a load satisfied early"
+    FLAG_FIRST = "nothing: the program itself writes the flag before the data"
 
 
 @dataclass(frozen=True)
 class Reordering:
-    """One access that may be made before, or behind, another one of its CPU."""
+    """One access that may be made before, or behind, another one of its CPU; or is behind it."""
 
     moved: Moved
     function: str  # of Xen, that makes the access: out of line
     flag: str  # what publishes the data; "" of a lock function
-    address: int  # of the instruction that is moved
+    address: int  # of the instruction that is moved; of FLAG_FIRST: that writes the data
     passes: int  # of the one that it passes; 0 if that is a call, or depends on the way there
     what: str  # for people
     trace: tuple[str, ...]
@@ -62,7 +63,7 @@ def _moved(copy: Refinement, departure: Departure) -> Moved | None:
         return Moved.CHANGE_EARLY if departure.before else Moved.LOAD_EARLY
     if copy.function not in {name for row in PUBLICATIONS for name in row.writers}:
         return Moved.LOAD_EARLY
-    return Moved.STORE_LATE if departure.first else None  # else the program has it so
+    return Moved.STORE_LATE if departure.first else Moved.FLAG_FIRST
 
 
 def _reordering(copy: Refinement, departure: Departure, moved: Moved) -> Reordering:
@@ -126,10 +127,10 @@ def may_be_late(executed: Sequence[Executed], leave: int) -> int | None:
 
 def _is_needed(load: Executed, behind: Sequence[Executed]) -> bool:
     """Say whether an address, a store or a branch ``behind`` is made of what ``load`` reads."""
-    made = _registers(load.instruction, written=True)
+    made = registers_of(load.instruction, written=True)
     for each in behind:
-        reads = _registers(each.instruction, written=False)
-        writes = _registers(each.instruction, written=True)
+        reads = registers_of(each.instruction, written=False)
+        writes = registers_of(each.instruction, written=True)
         if not reads & made:
             made -= writes
             continue
@@ -141,7 +142,7 @@ def _is_needed(load: Executed, behind: Sequence[Executed]) -> bool:
     return False
 
 
-def _registers(instruction: capstone.CsInsn, *, written: bool) -> set[str]:
+def registers_of(instruction: capstone.CsInsn, *, written: bool) -> set[str]:
     """Return the registers that are read or ``written``, flags included.
 
     By the mnemonic: capstone says that ``cmp`` writes its register, and does not read it.

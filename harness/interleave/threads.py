@@ -40,6 +40,7 @@ class Call:
     new_port: str = ""  # name of the port that the call returns
     domain: str = DOM0  # whose agent makes the call
     remote: str = ""  # the domain at the other end; "" the same domain
+    numbers: tuple[tuple[str, int], ...] = ()  # (argument, value)
 
 
 # Functions of Xen in which a call takes the lock, where that is not evtchn_CALL.  The compiler may
@@ -49,6 +50,7 @@ _FUNCTIONS = {
     "bind_pirq": ("evtchn_bind_pirq", "do_event_channel_op"),
     "irq_unmask_notify": ("pirq_guest_unmask", "do_physdev_op"),
     "dump_irqs": ("dump_irqs",),
+    "init_control": ("evtchn_fifo_init_control",),
 }
 _OUTER_FUNCTIONS = {
     "close": "evtchn_close",

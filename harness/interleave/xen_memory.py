@@ -79,26 +79,26 @@ class ChannelMemory:
 
     def _channel(self, port: int) -> int:
         if port < _BUCKET:
-            return self._pointer(self._member("evtchn")) + port * _CHANNEL
+            return self._pointer(self.member("evtchn")) + port * _CHANNEL
         bucket = port // _BUCKET % _GROUP
         buckets = self._pointer(self.group(port))
         return self._pointer(buckets + bucket * _POINTER) + port % _BUCKET * _CHANNEL
 
     def group(self, port: int) -> int:
         """Return the address of the pointer to the group of buckets of ``port``."""
-        return self._member("evtchn_group") + port // _BUCKET // _GROUP * _POINTER
+        return self.member("evtchn_group") + port // _BUCKET // _GROUP * _POINTER
 
     def valid_ports(self) -> int:
         """Return the domain's ``valid_evtchns``: ports below it have a ``struct evtchn``."""
-        return self._number(self._member("valid_evtchns"), 4)
+        return self._number(self.member("valid_evtchns"), 4)
 
     def polled_port(self, vcpu: int) -> int:
         """Return ``poll_evtchn`` of a vCPU: the port in whose poll it sleeps; -1: of several."""
         offset, size = fields(self._syms, "vcpu")["poll_evtchn"]
-        at = self._pointer(self._pointer(self._member("vcpu")) + vcpu * _POINTER)
+        at = self._pointer(self._pointer(self.member("vcpu")) + vcpu * _POINTER)
         return _signed(self._number(at + offset, size))
 
-    def _member(self, name: str) -> int:
+    def member(self, name: str) -> int:
         """Return the address of a member of the domain's ``struct domain``."""
         return self._domain + fields(self._syms, "domain")[name][0]
 

@@ -55,6 +55,21 @@ def test_without_xen_operations_are_refused_with_the_reason(agent: AgentClient) 
     assert refused.value.errno == errno.ENOENT
 
 
+@pytest.mark.skipif(not NO_XEN, reason="there is a Xen")
+@pytest.mark.parametrize(("verb", "vcpu"), [("init_control", {"vcpu": 0}), ("expand_array", {})])
+def test_a_frame_of_the_agents_own_is_taken_only_when_asked_for(
+    agent: AgentClient, verb: str, vcpu: dict[str, int]
+) -> None:
+    asked: list[dict[str, int]] = [{}, {"frame": 0}, {"frame": 1}]
+    for frame in asked:
+        with pytest.raises(AgentRefused) as refused:
+            agent.connection.ask(verb, {**vcpu, **frame})
+        assert refused.value.errno == errno.EBADF  # of the hypercall
+    with pytest.raises(AgentRefused) as refused:
+        agent.connection.ask(verb, {**vcpu, "frame": 2})
+    assert (refused.value.errno, "frame" in str(refused.value)) == (errno.EINVAL, True)
+
+
 def test_an_operation_that_xen_refuses_is_a_fail_where_nobody_expects_it() -> None:
     """A mutant of get_free_port, which stopped at a busy port, was an ERROR in the lock suite."""
     made = {"errno": "16", "what": "alloc_unbound", "call": "1", "ret": "2", "cpu": "0"}

@@ -8,7 +8,13 @@ import pytest
 
 from harness.arch import Arch
 from harness.binary.judge import judge
-from harness.interleave.reorder import POLL_CLOSE, SEND_ALLOC, scenario_of
+from harness.interleave.reorder_scenarios import (
+    POLL_CLOSE,
+    SEND_ALLOC,
+    SEND_MAP,
+    SEND_SWITCH,
+    scenario_of,
+)
 from harness.interleave.reorderings import Executed, Moved, Reordering, may_be_late, reorderings
 from tests.binary.toy_locks import toy
 
@@ -100,5 +106,26 @@ def test_publication_on_both_sides() -> None:
     assert scenario_of(reads) is None
 
 
-def test_what_the_program_itself_has_in_the_wrong_order_is_no_reordering() -> None:
-    assert open_in("-DPUBLISHES", "-DFAULT_FLAG_FIRST") == {}
+def test_the_control_block_and_its_queues() -> None:
+    late = open_in("-DPUBLISHES", "-DFAULT_NO_WMB_BEFORE_CONTROL_BLOCK")
+    (writes,) = late.values()
+    assert (writes.moved, writes.flag) == (Moved.STORE_LATE, "control_block")
+    assert f"{writes.passes:#x} " in writes.trace[0] and "control_block" in writes.trace[0]
+    assert scenario_of(writes) is SEND_MAP
+
+
+def test_what_the_program_itself_has_in_the_wrong_order_moves_nothing() -> None:
+    (one,) = open_in("-DPUBLISHES", "-DFAULT_FLAG_FIRST").values()
+    assert (one.moved, one.function) == (Moved.FLAG_FIRST, "map_control_block")
+    assert f"{one.address:#x} " in one.trace[-1] and "the queue's head" in one.trace[-1]
+    assert one.passes == 0
+    assert scenario_of(one) is SEND_MAP
+
+
+def test_data_whose_flag_is_read_before_a_call() -> None:
+    found = open_in("-DPUBLISHES", "-DFAULT_NO_RMB_BEFORE_FIFO")
+    sends = found["evtchn_fifo_set_pending", "evtchn_port_ops"]
+    assert (sends.moved, sends.passes) == (Moved.LOAD_EARLY, 0)
+    assert f"{sends.address:#x} " in sends.trace[0] and "evtchn_fifo" in sends.trace[0]
+    assert scenario_of(sends) is SEND_SWITCH
+    assert scenario_of(found["evtchn_fifo_is_pending", "evtchn_port_ops"]) is None

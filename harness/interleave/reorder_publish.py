@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lets one CPU publish data by a flag, and another one see the flag and miss the data.
+
+The first CPU sends an event, and so reads the flag and the data; the second one writes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.interleave.reorder_cpus import Cpus, Registers, anyhow
+from harness.interleave.reorderings import Moved, Reordering
+from harness.interleave.target import Stuck
+from harness.interleave.threads import DOM0
+from harness.machine.patience import Deadline
+from harness.verdict import LabError
+
+_FIRST, _SECOND = 0, 1  # the scenarios' threads; each has the CPU of its number
+_MOST_INSTRUCTIONS = 2000  # of a send, up to the flag
+_MOST_PORTS = 4096  # to fill buckets with
+_MEET_SECONDS = 20.0
+_CRASH_SECONDS = 20.0  # until Xen has printed why it dies
+_LOOK_SECONDS = 0.2
+_BUCKET, _POINTER = 64, 8  # channels of a bucket; bytes
+
+
+@dataclass(frozen=True)
+class _Meeting:
+    """A port to send to, and who publishes something that the send reads."""
+
+    port: int
+    data: int  # the address of the data
+    publisher: str  # a function of Xen
+    publishes: Callable[[Registers], bool]  # whether it does in this call
+
+
+def publish(cpus: Cpus, reordering: Reordering, in_order: bool) -> None:
+    """Force ``reordering``: the first CPU sees the flag, and misses the data.
+
+    ``in_order``: every access is made when the program has it, at the same meeting of the CPUs.
+    Raise what Xen dies of.  Stuck if a CPU does not come to its place.
+    """
+    meeting = _meeting(cpus, reordering.flag)
+    early = reordering.moved is Moved.LOAD_EARLY
+    publisher = cpus.symbols[meeting.publisher].address, meeting.publishes
+    starts = {
+        _FIRST: (cpus.symbols["evtchn_send"].address, _about(meeting.port)),
+        _SECOND: publisher if early else (reordering.address, anyhow),
+    }
+    with cpus.started():
+        cpus.meet(starts, alone=False, seconds=_MEET_SECONDS)
+        cpus.target.watch_returns()
+        if early:
+            _load_early(cpus, reordering, meeting.data, in_order)
+        elif in_order:
+            _go_on(cpus, reordering)
+            _run_into(cpus)
+        elif reordering.moved is Moved.STORE_LATE:
+            _store_late(cpus, reordering)
+        else:
+            cpus.note(_SECOND, f"has written {reordering.flag}, and not yet what it publishes")
+            _run_into(cpus)
+
+
+def _about(port: int) -> Callable[[Registers], bool]:
+    return lambda registers: registers["x1"] & 0xFFFFFFFF == port  # a function's second argument
+
+
+def _meeting(cpus: Cpus, flag: str) -> _Meeting:
+    memory, numbers = cpus.memory, cpus.ports.numbers
+    if flag == "valid_evtchns":
+        port = numbers["p"] = _next_bucket(cpus)
+        # asked for every port
+        return _Meeting(port, memory.group(port), "evtchn_allocate_port", _about(port))
+    cpus.ports.prepare()
+    # Of the control block the data is a queue's head; only evtchn_fifo is read early.
+    return _Meeting(numbers["q"], memory.member("evtchn_fifo"), "evtchn_fifo_init_control", anyhow)
+
+
+def _go_on(cpus: Cpus, reordering: Reordering) -> None:
+    """Let the second CPU publish all of it."""
+    cpus.target.advance(_SECOND)
+    cpus.note(_SECOND, f"writes the data and {reordering.flag}, and returns to the guest")
+
+
+def _store_late(cpus: Cpus, reordering: Reordering) -> None:
+    target = cpus.target
+    target.reader = _SECOND
+    cell = cpus.executed(target.registers(_SECOND)).memory
+    assert cell is not None
+    old = target.read(cell, _POINTER)
+    cpus.stand(_SECOND, reordering.passes)
+    cpus.step(_SECOND)
+    new = target.read(cell, _POINTER)
+    target.write(cell, old)
+    cpus.note(_SECOND, f"has written {reordering.flag}, what it wrote before is not there yet")
+    _run_into(cpus)
+    target.write(cell, new)
+
+
+def _load_early(cpus: Cpus, reordering: Reordering, cell: int, in_order: bool) -> None:
+    target = cpus.target
+    _to_flag(cpus, reordering)
+    target.reader = _FIRST
+    old = target.read(cell, _POINTER)
+    _go_on(cpus, reordering)
+    cpus.stand(_FIRST, reordering.address)
+    if cpus.executed(target.registers(_FIRST)).memory != cell:
+        raise Stuck(f"CPU0 does not read {cell:#x} at {reordering.address:#x}")
+    if not in_order:
+        new = target.read(cell, _POINTER)
+        target.write(cell, old)
+        cpus.step(_FIRST)
+        target.write(cell, new)
+        cpus.note(_FIRST, f"has read the data before it read {reordering.flag}")
+    _run_into(cpus)
+
+
+def _to_flag(cpus: Cpus, reordering: Reordering) -> None:
+    """Let the first CPU alone run until it is about to read the flag.
+
+    Where that is not known, the flag is a member of ``struct domain``, found by its address.
+    """
+    if reordering.passes:
+        cpus.stand(_FIRST, reordering.passes)
+        return
+    cpus.target.reader = _FIRST
+    flag = cpus.memory.member(reordering.flag)
+    for _ in range(_MOST_INSTRUCTIONS):
+        if cpus.executed(cpus.target.registers(_FIRST)).memory == flag:
+            return
+        cpus.step(_FIRST)
+    raise Stuck(f"CPU0 does not read {reordering.flag} in its send")
+
+
+def _next_bucket(cpus: Cpus) -> int:
+    """Allocate ports until the next one is the first of a new bucket; return that."""
+    target, stub = cpus.target, cpus.debugged.stub
+    target.reader = target.halt_in_xen()
+    valid = cpus.memory.valid_ports()
+    stub.go()
+    raw = cpus.debugged.live.agents[DOM0].raw
+    for _ in range(_MOST_PORTS):  # Xen gives the lowest free one
+        port = raw.alloc_unbound()
+        if port >= valid:
+            valid += _BUCKET
+        if port == valid - 1:
+            return valid
+    raise LabError(f"{_MOST_PORTS} ports of dom0 fill no bucket")
+
+
+def _run_into(cpus: Cpus) -> None:
+    """Let the first CPU run alone until it is back in the guest; raise what Xen dies of."""
+    stub, deadline = cpus.debugged.stub, Deadline(cpus.debugged.qemu.clock, _CRASH_SECONDS)
+    stub.go_only([_FIRST])
+    while not deadline.over:
+        stop = stub.wait(_LOOK_SECONDS)
+        if stop is not None:
+            cpus.note(_FIRST, "is back in the guest")
+            return
+        cpus.debugged.live.check()
+    stub.halt()
+    raise Stuck(f"CPU0 is in {cpus.target.describe(_FIRST)}")
