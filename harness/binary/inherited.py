@@ -21,6 +21,7 @@ from harness.binary.machine import NotUnderstoodError, State, successors
 from harness.binary.tables import Table
 from harness.binary.values import Value
 from harness.hypervisor.dwarf.inlined import Copy
+from harness.hypervisor.dwarf.units import Range
 
 _BREAKS = ("call", "bl", "blr", "br", "jmp", "ret", "brk", "ud2")
 _ENDS = ("ret", "b", "jmp", "brk", "ud2")
@@ -36,7 +37,7 @@ def inherited(text: Text, copy: Copy, entry: int, table: Table) -> tuple[tuple[s
 
 def barriers(text: Text, copy: Copy, entry: int, table: Table) -> frozenset[Barrier]:
     """Return the barriers that always come between the caller's last access and ``entry``."""
-    return _caller(text, copy, entry, table).barriers(entry)
+    return _caller(text, copy, entry, table).barriers(entry, copy.ranges)
 
 
 def prelude(text: Text, copy: Copy, entry: int, table: Table) -> State:
@@ -149,18 +150,23 @@ class _Caller:
         (only,) = found if len(found) == 1 else (None,)
         return only if only is not None and only.number is not None else None
 
-    def barriers(self, address: int) -> frozenset[Barrier]:
-        """Return the barriers that come after the last access before ``address`` on every way."""
+    def barriers(self, entry: int, copy: tuple[Range, ...]) -> frozenset[Barrier]:
+        """Return the barriers that come after the last access before ``entry`` on every way.
+
+        A way from within the copy is a try once more: what was ordered before the first one is.
+        """
         if self.jumps_anywhere:
             return frozenset()
         found: frozenset[Barrier] | None = None
-        seen, waiting = set[tuple[int, frozenset[Barrier]]](), [(address, frozenset[Barrier]())]
+        seen, waiting = set[tuple[int, frozenset[Barrier]]](), [(entry, frozenset[Barrier]())]
         while waiting:
             place, since = waiting.pop()
             ways = self.before.get(place, [])
             if not ways or place in self.starts or place in self.behind_traps:
                 found = since if found is None else found & since
             for earlier in ways:
+                if place == entry and any(max(entry, low) <= earlier < high for low, high in copy):
+                    continue
                 if earlier in self.unknown or earlier in self.accesses:
                     found = since if found is None else found & since
                 elif (way := (earlier, since | self.fences[earlier])) not in seen:

@@ -18,8 +18,9 @@ from tests.binary.assembled import assembled, function
 
 
 def before_nop(folder: Path, arch: Arch, code: str) -> frozenset[Barrier]:
-    """Return the barriers that come before the only ``nop`` of the function f, which begins a copy;
-    in ``code`` "COLD" begins the part that the compiler has moved away."""
+    """Return the barriers that come before the only ``nop`` of the function f, which begins a copy
+    that ends before ``isb``, or else behind the ``nop``; in ``code`` "COLD" begins the part that
+    the compiler has moved away."""
     hot, _, cold = code.partition("COLD")
     parts = {"f": hot, "f.cold": cold} if cold else {"f": hot}
     lines = [line for name, body in parts.items() for line in function(name, body)]
@@ -30,10 +31,10 @@ def before_nop(folder: Path, arch: Arch, code: str) -> frozenset[Barrier]:
         for name in parts
         for start in [symbols(elf)[name]]
         for instruction in text.between(start.address, start.address + start.size)
-        if instruction.mnemonic == "nop"
+        if instruction.mnemonic in ("nop", "isb")
     ]
-    (entry,) = found
-    copy = Copy("evtchn_write_lock", "f", ((entry, entry + 4),))
+    entry, end = (*found, found[0] + 4)[:2]
+    copy = Copy("evtchn_write_lock", "f", ((entry, end),))
     return barriers(text, copy, entry, table_of(arch))
 
 
@@ -44,6 +45,11 @@ def before_nop(folder: Path, arch: Arch, code: str) -> frozenset[Barrier]:
         ("str x1, [x0]; dmb ish; cbz x2, 1f; nop; 1: ret", True),
         ("dmb ish; 1: nop; sub x2, x2, #1; cbnz x2, 1b; ret", True),
         ("dmb ish; cbz x2, 2f; mov x1, #1; b 3f; 2: mov x1, #2; 3: nop; ret", True),
+        # The copy itself jumps to where it begins, to try once more.
+        ("dmb ish; 1: nop; ldxr w2, [x0]; stxr w3, w1, [x0]; cbnz w3, 1b; isb; ret", True),
+        ("dmb ish; 1: nop; ldxr w2, [x0]; stxr w3, w1, [x0]; isb; cbnz w3, 1b; ret", False),
+        ("1: dmb ish; 2: nop; ldxr w2, [x0]; stxr w3, w1, [x0]; cbnz w3, 2b; isb; b 1b", True),
+        ("dmb ish; 1: nop; ldxr w2, [x0]; stxr w3, w1, [x0]; cbnz w3, 1b; isb; b 1b", False),
         ("cbz x2, 2f; dmb ish; b 3f; 2: dmb ish; 3: nop; ret", True),
         ("dmb ish; str x1, [sp]; nop; ret", True),  # its own stack
         ("cbz x2, 2f; brk #1; 2: dmb ish; nop; ret", True),
