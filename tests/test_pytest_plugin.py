@@ -16,9 +16,9 @@ import pytest
 from harness.config.host import BUILT_IN
 from harness.config.options import DEFAULT_HOST, RunOptions, table
 from harness.evidence import Assertion, BringUp, Crash
+from harness.host_run import HostRun
 from harness.hypervisor.source import Source, from_dir
 from harness.progress import Progress
-from harness.pytest_plugin import HostRun
 from harness.results import store
 from harness.run import up
 from harness.verdict import HypervisorError, LabError, Verdict

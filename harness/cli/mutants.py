@@ -26,8 +26,8 @@ from harness.corpus.mutants.journal import MutantJournal, Reach
 from harness.corpus.mutants.loop import run_mutants
 from harness.corpus.mutants.outcome import FATES, Outcome
 from harness.corpus.mutants.schema import WATCH
+from harness.host_run import Booted, HostRun
 from harness.progress import Progress
-from harness.pytest_plugin import Booted, HostRun
 from harness.results import directory, records
 from harness.results.document import run_document
 from harness.results.store import load

@@ -17,8 +17,8 @@ from harness.cli import echo, print_json
 from harness.cli.options import json_option, takes
 from harness.config.options import RunOptions
 from harness.data import BOOT_TEST, TESTCASES
+from harness.host_run import HostRun
 from harness.progress import Progress
-from harness.pytest_plugin import HostRun
 from harness.results import directory
 from harness.run.plan import (
     EmulationPlan,

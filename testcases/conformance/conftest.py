@@ -18,7 +18,7 @@ from harness.conformance.emulated import EmulatedDomains
 from harness.conformance.emulated import scopes as emulated_scopes
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.host import HostDomains, declared_but_unseen, impossible, scopes
-from harness.pytest_plugin import RUN, HostRun
+from harness.host_run import RUN, HostRun
 from harness.run.bare import TYPES
 from harness.run.emulation import Emulation
 from harness.run.plan import EmulationPlan
