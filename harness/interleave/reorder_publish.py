@@ -153,6 +153,7 @@ def _next_bucket(cpus: Cpus) -> int:
 def _run_into(cpus: Cpus) -> None:
     """Let the first CPU run alone until it is back in the guest; raise what Xen dies of."""
     stub, deadline = cpus.debugged.stub, Deadline(cpus.debugged.qemu.clock, _CRASH_SECONDS)
+    cpus.note(_FIRST, "goes on with its send")
     stub.go_only([_FIRST])
     while not deadline.over:
         stop = stub.wait(_LOOK_SECONDS)
