@@ -56,10 +56,12 @@ void *hypercall_page(void)
     return page;
 }
 
-/* In a PV guest Linux and Xen number frames differently: there this is not Xen's number. */
 uint64_t hypercall_frame(const void *page)
 {
     uint64_t entry = 0;
+#ifdef __x86_64__
+    (void)page; /* a PV guest's Linux and Xen number frames differently: it would be another one */
+#else
     off_t at = (off_t)((uintptr_t)page / PAGE_BYTES * sizeof(entry));
     int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 
@@ -68,5 +70,6 @@ uint64_t hypercall_frame(const void *page)
     if (pread(fd, &entry, sizeof(entry), at) != (ssize_t)sizeof(entry))
         entry = 0;
     close(fd);
+#endif
     return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_FRAME : 0;
 }

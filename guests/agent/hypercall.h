@@ -18,7 +18,7 @@ int hypercall(uint64_t number, uint64_t first, void *second);
 /* A page, all zero, for what Xen reads and writes; NULL when there is none. */
 void *hypercall_page(void);
 
-/* The number of the frame that holds such a page, as Xen counts our frames; 0 if it is not told. */
+/* The number of the frame that holds such a page, as Xen counts our frames; 0: not known. */
 uint64_t hypercall_frame(const void *page);
 
 #endif

@@ -276,6 +276,7 @@ static void begin(struct session *s, struct command *c, const struct operation *
     struct job job = {.run = o->run};
     unsigned on = (unsigned)optional(c, "on", workers_count() - 1, 0);
     unsigned wait_ms = (unsigned)optional(c, "wait_ms", 600000, WAIT_MS);
+    bool own_frame = false;
     int error;
 
     job.barrier = (unsigned)optional(c, "barrier", workers_count(), 0);
@@ -290,11 +291,14 @@ static void begin(struct session *s, struct command *c, const struct operation *
         job.prepare = count_interrupts;
     if (o->run == do_device_enable || o->run == do_raw_poll)
         job.count = (unsigned)numbers(c, "ports", job.numbers, MAX_NUMBERS);
-    if ((o->run == probe_init_control || o->run == probe_expand_array) &&
-        optional(c, "frame", 1, 0))
-        job.prepare = probe_take_frame;
+    if (o->run == probe_init_control || o->run == probe_expand_array)
+        own_frame = optional(c, "frame", 1, 0);
     if (refuse(s, c))
         return;
+    if (own_frame && (job.frame = probe_own_frame()) == 0) {
+        answer(s, ENODATA, "what=argument-frame");
+        return;
+    }
     error = worker_begin(on, &job);
     if (error)
         answer(s, -error, "what=in-flight on=%u", on);

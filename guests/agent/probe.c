@@ -58,12 +58,11 @@ int probe_reset_cont(struct actor *a, struct job *job)
     return reset(a, job->a, EVTCHNOP_RESET_CONT);
 }
 
-void probe_take_frame(struct actor *a, struct job *job)
+uint64_t probe_own_frame(void)
 {
     const void *page = hypercall_page();
 
-    (void)a;
-    job->frame = page ? hypercall_frame(page) : 0;
+    return page ? hypercall_frame(page) : 0;
 }
 
 static uint64_t frame(const struct job *job)

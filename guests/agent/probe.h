@@ -19,8 +19,11 @@ int probe_dump_irqs(struct actor *a, struct job *job); /* debug key i */
 int probe_reset(struct actor *a, struct job *job);
 int probe_reset_cont(struct actor *a, struct job *job);
 
-/* Give the job a frame of ours.  Nobody frees it, because Xen may use it from now on. */
-void probe_take_frame(struct actor *a, struct job *job);
+/*
+ * The number of a frame of ours, for job->frame; 0 if it is not known.  Nobody frees it, because Xen
+ * may use it from now on.
+ */
+uint64_t probe_own_frame(void);
 
 /* job->a: vCPU, job->b: offset in the frame job->frame; without one, in one that does not exist. */
 int probe_init_control(struct actor *a, struct job *job);

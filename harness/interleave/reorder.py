@@ -80,9 +80,11 @@ class Forcer:
                 shows = ""
         except HypervisorError as seen:
             shows, evidence = seen.what, seen.evidence
-        finally:
-            if not as_before:
-                self._restore()
+        except Exception:  # not Ctrl-C, which ends the machine
+            self._restore()
+            raise
+        if not as_before:
+            self._restore()
         return Forced(time.monotonic() - began, shows, tuple(cpus.steps), evidence)
 
     def _keep_order(self) -> None:
@@ -90,9 +92,12 @@ class Forcer:
         try:
             publish(self._cpus(), self.reordering, in_order=True)
         except HypervisorError as seen:
-            raise LabError(f"Xen dies though nothing is out of order: {seen.what}") from seen
-        finally:
             self._restore()
+            raise LabError(f"Xen dies though nothing is out of order: {seen.what}") from seen
+        except Exception:  # not Ctrl-C, which ends the machine
+            self._restore()
+            raise
+        self._restore()
         self._kept_order = True
 
     def _cpus(self) -> Cpus:

@@ -6,7 +6,8 @@ The first CPU sends an event, and so reads the flag and the data; the second one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from harness.interleave.reorder_cpus import Cpus, Registers, anyhow
@@ -17,6 +18,7 @@ from harness.machine.patience import Deadline
 from harness.verdict import LabError
 
 _FIRST, _SECOND = 0, 1  # the scenarios' threads; each has the CPU of its number
+_VCPU = 1  # whose control block send-map maps
 _MOST_INSTRUCTIONS = 2000  # of a send, up to the flag
 _MOST_PORTS = 4096  # to fill buckets with
 _MEET_SECONDS = 20.0
@@ -53,11 +55,13 @@ def publish(cpus: Cpus, reordering: Reordering, in_order: bool) -> None:
         cpus.target.watch_returns()
         if early:
             _load_early(cpus, reordering, meeting.data, in_order)
-        elif in_order:
+            return
+        cell = _written(cpus, reordering, meeting)
+        if in_order:
             _go_on(cpus, reordering)
             _run_into(cpus)
         elif reordering.moved is Moved.STORE_LATE:
-            _store_late(cpus, reordering)
+            _store_late(cpus, reordering, cell)
         else:
             cpus.note(_SECOND, f"has written {reordering.flag}, and not yet what it publishes")
             _run_into(cpus)
@@ -74,8 +78,35 @@ def _meeting(cpus: Cpus, flag: str) -> _Meeting:
         # asked for every port
         return _Meeting(port, memory.group(port), "evtchn_allocate_port", _about(port))
     cpus.ports.prepare()
-    # Of the control block the data is a queue's head; only evtchn_fifo is read early.
-    return _Meeting(numbers["q"], memory.member("evtchn_fifo"), "evtchn_fifo_init_control", anyhow)
+    data = memory.member("evtchn_fifo")
+    if flag == "control_block":
+        with _in_xen(cpus):
+            data = memory.first_head(_VCPU)
+    return _Meeting(numbers["q"], data, "evtchn_fifo_init_control", anyhow)
+
+
+@contextmanager
+def _in_xen(cpus: Cpus) -> Iterator[None]:
+    """Halt the running machine where Xen's memory can be read; then let it run."""
+    cpus.target.reader = cpus.target.halt_in_xen()
+    yield
+    cpus.debugged.stub.go()
+
+
+def _written(cpus: Cpus, reordering: Reordering, meeting: _Meeting) -> int:
+    """Return the address of the data that the second CPU is about to write.
+
+    LabError if the send does not read it.  A compiler may write each queue's head by an instruction
+    of its own, or the first one together with the control block.
+    """
+    cpus.target.reader = _SECOND
+    cell = cpus.executed(cpus.target.registers(_SECOND)).memory
+    if cell is None or (reordering.flag == "control_block" and cell != meeting.data):
+        raise LabError(
+            f"{reordering.address:#x} does not write what the send reads, at {meeting.data:#x}: "
+            f"that this store is late cannot be seen"
+        )
+    return cell
 
 
 def _go_on(cpus: Cpus, reordering: Reordering) -> None:
@@ -84,15 +115,12 @@ def _go_on(cpus: Cpus, reordering: Reordering) -> None:
     cpus.note(_SECOND, f"writes the data and {reordering.flag}, and returns to the guest")
 
 
-def _store_late(cpus: Cpus, reordering: Reordering) -> None:
+def _store_late(cpus: Cpus, reordering: Reordering, cell: int) -> None:
     target = cpus.target
-    target.reader = _SECOND
-    cell = cpus.executed(target.registers(_SECOND)).memory
-    assert cell is not None
     old = target.read(cell, _POINTER)
     cpus.stand(_SECOND, reordering.passes)
     cpus.step(_SECOND)
-    new = target.read(cell, _POINTER)
+    new = _changed(cpus, cell, old)
     target.write(cell, old)
     cpus.note(_SECOND, f"has written {reordering.flag}, what it wrote before is not there yet")
     _run_into(cpus)
@@ -108,13 +136,24 @@ def _load_early(cpus: Cpus, reordering: Reordering, cell: int, in_order: bool) -
     cpus.stand(_FIRST, reordering.address)
     if cpus.executed(target.registers(_FIRST)).memory != cell:
         raise Stuck(f"CPU0 does not read {cell:#x} at {reordering.address:#x}")
+    new = _changed(cpus, cell, old)
     if not in_order:
-        new = target.read(cell, _POINTER)
         target.write(cell, old)
         cpus.step(_FIRST)
         target.write(cell, new)
         cpus.note(_FIRST, f"has read the data before it read {reordering.flag}")
     _run_into(cpus)
+
+
+def _changed(cpus: Cpus, cell: int, old: bytes) -> bytes:
+    """Return the data at ``cell``; LabError if it is ``old``: who reads that sees no difference."""
+    new = cpus.target.read(cell, _POINTER)
+    if new == old:
+        raise LabError(
+            f"the data at {cell:#x} is the same before and after it is published: that it is "
+            f"missed cannot be seen"
+        )
+    return new
 
 
 def _to_flag(cpus: Cpus, reordering: Reordering) -> None:
@@ -136,10 +175,8 @@ def _to_flag(cpus: Cpus, reordering: Reordering) -> None:
 
 def _next_bucket(cpus: Cpus) -> int:
     """Allocate ports until the next one is the first of a new bucket; return that."""
-    target, stub = cpus.target, cpus.debugged.stub
-    target.reader = target.halt_in_xen()
-    valid = cpus.memory.valid_ports()
-    stub.go()
+    with _in_xen(cpus):
+        valid = cpus.memory.valid_ports()
     raw = cpus.debugged.live.agents[DOM0].raw
     for _ in range(_MOST_PORTS):  # Xen gives the lowest free one
         port = raw.alloc_unbound()

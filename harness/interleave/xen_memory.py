@@ -95,8 +95,17 @@ class ChannelMemory:
     def polled_port(self, vcpu: int) -> int:
         """Return ``poll_evtchn`` of a vCPU: the port in whose poll it sleeps; -1: of several."""
         offset, size = fields(self._syms, "vcpu")["poll_evtchn"]
-        at = self._pointer(self._pointer(self.member("vcpu")) + vcpu * _POINTER)
-        return _signed(self._number(at + offset, size))
+        return _signed(self._number(self._vcpu(vcpu) + offset, size))
+
+    def first_head(self, vcpu: int) -> int:
+        """Return the address of the pointer to the head of a vCPU's queue of priority 0, in a
+        domain that uses the FIFO ABI (``evtchn_fifo->queue[0].head`` of its ``struct vcpu``)."""
+        at = self._pointer(self._vcpu(vcpu) + fields(self._syms, "vcpu")["evtchn_fifo"][0])
+        queues = fields(self._syms, "evtchn_fifo_vcpu", "event_fifo.c")["queue"][0]
+        return at + queues + fields(self._syms, "evtchn_fifo_queue", "event_fifo.c")["head"][0]
+
+    def _vcpu(self, number: int) -> int:
+        return self._pointer(self._pointer(self.member("vcpu")) + number * _POINTER)
 
     def member(self, name: str) -> int:
         """Return the address of a member of the domain's ``struct domain``."""

@@ -60,7 +60,7 @@ def test_without_xen_operations_are_refused_with_the_reason(agent: AgentClient) 
 def test_a_frame_of_the_agents_own_is_taken_only_when_asked_for(
     agent: AgentClient, verb: str, vcpu: dict[str, int]
 ) -> None:
-    asked: list[dict[str, int]] = [{}, {"frame": 0}, {"frame": 1}]
+    asked: list[dict[str, int]] = [{}, {"frame": 0}]
     for frame in asked:
         with pytest.raises(AgentRefused) as refused:
             agent.connection.ask(verb, {**vcpu, **frame})
@@ -68,6 +68,19 @@ def test_a_frame_of_the_agents_own_is_taken_only_when_asked_for(
     with pytest.raises(AgentRefused) as refused:
         agent.connection.ask(verb, {**vcpu, "frame": 2})
     assert (refused.value.errno, "frame" in str(refused.value)) == (errno.EINVAL, True)
+
+
+@pytest.mark.skipif(not NO_XEN, reason="there is a Xen")
+@pytest.mark.parametrize(("verb", "vcpu"), [("init_control", {"vcpu": 0}), ("expand_array", {})])
+def test_a_frame_whose_number_is_not_known_is_never_given_to_xen(
+    agent: AgentClient, verb: str, vcpu: dict[str, int]
+) -> None:
+    """Xen would have refused a frame that does not exist, and the refusal was Xen's FAIL; a PV
+    guest's Linux tells a number that is another frame's."""
+    with pytest.raises(AgentRefused) as refused:
+        agent.connection.ask(verb, {**vcpu, "frame": 1})
+    assert (refused.value.errno, "argument-frame" in str(refused.value)) == (errno.ENODATA, True)
+    assert refused.value.verdict is Verdict.ERROR  # nobody was asked
 
 
 def test_an_operation_that_xen_refuses_is_a_fail_where_nobody_expects_it() -> None:

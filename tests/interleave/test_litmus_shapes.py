@@ -13,6 +13,12 @@ from tests.real.litmus.orders import accesses, keeps, orders
 from tests.real.litmus.shapes import SHAPES, Shape
 
 _ADDRESS = {"x": 0x1000, "y": 0x2000}
+# Those with a thread of two accesses that ends with a plain store.
+_STORE_LAST = tuple(
+    shape
+    for shape in SHAPES
+    if any(len(thread) > 1 and thread[-1].startswith("str ") for thread in shape.threads)
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +26,9 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Guest:
     return built(SHAPES, tmp_path_factory.mktemp("litmus"))
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@pytest.mark.parametrize("shape", _STORE_LAST, ids=lambda shape: shape.name)
 def test_what_may_come_behind_a_plain_store(guest: Guest, shape: Shape) -> None:
+    compared = 0
     for thread in guest.threads[shape.name]:
         found = accesses(thread)
         if len(found) < 2 or found[1].instruction.mnemonic != "str":
@@ -32,6 +39,8 @@ def test_what_may_come_behind_a_plain_store(guest: Guest, shape: Shape) -> None:
         executed = [Executed(one, at.get(index)) for index, one in enumerate(through)]
         late = may_be_late(executed, _ADDRESS[second.word])
         assert (late is None) is keeps(thread, first, second)
+        compared += 1
+    assert compared
 
 
 @pytest.mark.parametrize(

@@ -87,11 +87,11 @@ def running(guest: Guest, folder: Path) -> Iterator[Machine]:
         ]
     )
     try:
-        while not socket.exists():
-            assert process.poll() is None
         stub = Stub(socket)
-        yield Machine(stub, guest)
-        stub.close()
+        try:
+            yield Machine(stub, guest)
+        finally:
+            stub.close()
     finally:
         process.kill()
         process.wait()

@@ -63,8 +63,8 @@ def orders(threads: Sequence[Sequence[capstone.CsInsn]]) -> Iterator[tuple[int, 
 
 
 def keeps(thread: Sequence[capstone.CsInsn], first: Access, second: Access) -> bool:
-    """Say whether ``first`` is made before ``second`` by whatever machine (Arm's "ordered-before",
-    and coherence)."""
+    """Say whether every machine makes ``first`` before ``second`` (Arm's "ordered-before", and
+    coherence)."""
     if first.word == second.word:
         return True
     before, after = first.instruction.mnemonic, second.instruction.mnemonic
