@@ -66,26 +66,31 @@ class _Walk:
         self.going_on: dict[int, int | None] = {}
 
     def run(self) -> None:
-        """Walk from each entry, until one shows that the copy is not as modelled."""
+        """Walk from each entry.  What is found from one of them stays, whatever the others do."""
         entered = False
         for entry in self.text.entries(self.copy):
-            first = self._first(entry)
-            if self.out_of_line:
-                self.beside.lock = Location(self.names.ARGUMENT, self.offset)
-            else:
-                places, stored = self._places_from(first)
-                if not places and not stored and not self._calls_lock():
-                    continue  # instructions that were moved away from the rest
-                if not places:
-                    entered |= self._tried(first, stored)
-                    continue
-                self.beside.lock = places[0]
-            entered = True
-            self._walk(self._start(first))
-            if self.found.not_covered and not self.out_of_line:
-                self._again(first)
+            earlier = replace(self.found)
+            self.found.forget()
+            entered |= self._enter(self._first(entry))
+            self.found.add(earlier)
         if not entered:
             self.walked.not_covered(self.found.address, "no access of a lock word was found in it")
+
+    def _enter(self, first: State) -> bool:
+        """Walk from ``first``; say whether that is an entry of the copy."""
+        if self.out_of_line:
+            self.beside.lock = Location(self.names.ARGUMENT, self.offset)
+        else:
+            places, stored = self._places_from(first)
+            if not places and not stored and not self._calls_lock():
+                return False  # instructions that were moved away from the rest
+            if not places:
+                return self._tried(first, stored)
+            self.beside.lock = places[0]
+        self._walk(self._start(first))
+        if self.found.not_covered and not self.out_of_line:
+            self._again(first)
+        return True
 
     def _first(self, entry: int) -> State:
         if not self.out_of_line:
@@ -104,12 +109,11 @@ class _Walk:
         """Take each place that is written for the lock word; say whether it fits one of them."""
         for place in (*stored, None):
             self.beside.lock = place
-            self.found.departures, self.found.not_covered = [], []
-            self.found.before, self.found.after = {}, {}
+            self.found.forget()
             self._walk(self._start(first))
             if self.found.verdict == "as modelled":
                 return True
-        self.found.departures, self.found.not_covered = [], []
+        self.found.forget()
         return False
 
     def _calls_lock(self) -> bool:
