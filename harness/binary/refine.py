@@ -10,7 +10,7 @@ share, the barriers must be as strong as the model's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import capstone
@@ -64,33 +64,54 @@ class _Walk:
         self.function, self.out_of_line = self.beside.function, self.beside.out_of_line
         self.names = self.beside.names
         self.going_on: dict[int, int | None] = {}
+        self.locks: set[Location] = set()  # what is accessed atomically, from any entry
 
     def run(self) -> None:
         """Walk from each entry.  What is found from one of them stays, whatever the others do."""
-        entered = False
-        for entry in self.text.entries(self.copy):
-            earlier = replace(self.found)
-            self.found.forget()
-            entered |= self._enter(self._first(entry))
-            self.found.add(earlier)
-        if not entered:
+        firsts = [self._first(entry) for entry in self.text.entries(self.copy)]
+        others = [first for first in firsts if not self._entered(self._atomic, first)]
+        stored = [self._entered(self._plain, first) for first in others]
+        if len(others) == len(firsts) and not any(stored):
             self.walked.not_covered(self.found.address, "no access of a lock word was found in it")
 
-    def _enter(self, first: State) -> bool:
-        """Walk from ``first``; say whether that is an entry of the copy."""
+    def _entered(self, walk: Callable[[State], bool], first: State) -> bool:
+        """``walk`` from ``first``; say whether that is an entry of the copy."""
+        earlier = replace(self.found)
+        self.found.forget()
+        entered = walk(first)
+        self.found.add(earlier)
+        return entered
+
+    def _atomic(self, first: State) -> bool:
+        """Walk from ``first`` if the lock word is known there: it is accessed atomically."""
         if self.out_of_line:
             self.beside.lock = Location(self.names.ARGUMENT, self.offset)
         else:
-            places, stored = self._places_from(first)
-            if not places and not stored and not self._calls_lock():
-                return False  # instructions that were moved away from the rest
+            places, _ = self._places_from(first)
             if not places:
-                return self._tried(first, stored)
+                self.found.forget()
+                return False
             self.beside.lock = places[0]
+            self.locks.add(places[0])
+        self._walk_from(first)
+        return True
+
+    def _plain(self, first: State) -> bool:
+        """Walk from ``first``, where nothing is accessed atomically, if it is an entry."""
+        _, stored = self._places_from(first)
+        if not stored and not self._calls_lock():
+            return False  # instructions that were moved away from the rest
+        for place in stored:
+            if place in self.locks:
+                self.beside.lock = place
+                self._walk_from(first)
+                return True
+        return self._tried(first, stored)
+
+    def _walk_from(self, first: State) -> None:
         self._walk(self._start(first))
         if self.found.not_covered and not self.out_of_line:
             self._again(first)
-        return True
 
     def _first(self, entry: int) -> State:
         if not self.out_of_line:

@@ -50,6 +50,9 @@ def refined(folder: Path, first: str, second: str) -> Refinement:
         (UNKNOWN, GOOD, "not covered"),
         (UNKNOWN, WITH_THE_CALLERS_NUMBER, "not covered"),
         (WRONG, "decl (%rdi)", "refuted"),
+        (GOOD, "decl (%rdi)", "refuted"),  # not atomic
+        ("decl (%rdi)", GOOD, "refuted"),
+        (GOOD, "movl $1, 0x40(%rdi)", "as modelled"),  # the compiler has put its caller's there
     ],
 )
 def test_what_is_found_from_one_entry_stays(
