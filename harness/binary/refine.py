@@ -73,6 +73,8 @@ class _Walk:
         stored = [self._entered(self._plain, first) for first in others]
         if len(others) == len(firsts) and not any(stored):
             self.walked.not_covered(self.found.address, "no access of a lock word was found in it")
+        elif self.found.verdict == "as modelled" and not self.beside.has_ended:
+            self.walked.not_covered(self.found.address, "no way through it comes to its end")
 
     def _entered(self, walk: Callable[[State], bool], first: State) -> bool:
         """``walk`` from ``first``; say whether that is an entry of the copy."""
@@ -217,7 +219,7 @@ class _Walk:
         return target if known else None
 
     def _outcomes(self, instruction: capstone.CsInsn, node: Node) -> Iterator[Outcome]:
-        words, names = self.modelled.word.words, self.text.function_at
+        words, names = self.function.words or self.modelled.word.words, self.text.function_at
         first = not node.done and node.step == self.function.start
         return successors(
             self.table, instruction, node.state, self._is_lock, lambda _: words, names, first
