@@ -23,7 +23,7 @@ run: setup
 
 test: setup lint fast real
 
-lint:
+lint: $(VENV)/.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -33,14 +33,14 @@ lint:
 quick:
 	@$(MAKE) --no-print-directory -j2 lint short
 
-short:
+short: $(VENV)/.done
 	$(BIN)/pytest -q tests -m 'not real and not slow' $(SHARED)
 
-fast:
+fast: $(VENV)/.done
 	$(BIN)/pytest -q tests -m 'not real' $(SHARED)
 
 # `fast`, with a table of the lines and branches that it ran: to be looked at, no gate.
-coverage:
+coverage: $(VENV)/.done
 	$(BIN)/pytest -q tests -m 'not real' --cov --cov-report=term:skip-covered --cov-report=html
 
 real:

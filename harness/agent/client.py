@@ -28,7 +28,7 @@ from harness.machine.patience import WALL, Clock
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 PROTOCOL = 2
-_HELLO_TIMEOUT = 70.0  # seconds; the relay waits 60 of them for the domU's agent
+_HELLO_TIMEOUT = 70.0  # seconds; the domU's agent may have to come first
 _RACE_TIMEOUT = 12.0  # seconds after the race; the agent waits 5 of them for each vCPU
 
 

@@ -241,7 +241,7 @@ _BY_CODE = {getattr(arm, f"ARM64_CC_{name.upper()}"): name for name in _CONDITIO
 
 def _conditional(name: str) -> Operation:
     def run(m: Machine, i: capstone.CsInsn) -> None:
-        m.branch(_condition(m, name), _taint(m), _target(i))
+        m.branch(_condition(m, name), m.compared(), _target(i))
 
     return run
 
@@ -252,12 +252,12 @@ def _select(change: Callable[[Value], Value]) -> Operation:
     def run(m: Machine, i: capstone.CsInsn) -> None:
         condition = _condition(m, _BY_CODE[i.cc])
         if condition is None and operands.read(m, i, 1).base and operands.read(m, i, 2).base:
-            value = values.UNKNOWN  # one address or the other
+            value = m.either(operands.read(m, i, 1), operands.read(m, i, 2))
         elif m.decide(condition):
             value = operands.read(m, i, 1)
         else:
             value = change(operands.read(m, i, 2))
-        tainted = replace(value, taint=value.taint | values.chosen(_taint(m)))
+        tainted = replace(value, taint=value.taint | values.chosen(m.compared()))
         operands.put(m, operands.register(i, i.operands[0].reg), tainted)
 
     return run
@@ -266,7 +266,7 @@ def _select(change: Callable[[Value], Value]) -> Operation:
 def _set(number: int) -> Operation:
     def run(m: Machine, i: capstone.CsInsn) -> None:
         taken = m.decide(_condition(m, _BY_CODE[i.cc]))
-        taint = values.chosen(_taint(m))
+        taint = values.chosen(m.compared())
         value = replace(values.constant(number if taken else 0), taint=taint)
         operands.put(m, operands.register(i, i.operands[0].reg), value)
 
@@ -278,10 +278,6 @@ def _if_compare(m: Machine, i: capstone.CsInsn) -> None:
         m.flags = Flags("sub", operands.read(m, i, 0), operands.read(m, i, 1), operands.width(i))
     else:
         m.flags = None
-
-
-def _taint(m: Machine) -> values.Taint:
-    return m.flags.taint if m.flags is not None else frozenset()
 
 
 def _and_not(a: Value, b: Value) -> Value:

@@ -27,10 +27,25 @@ def register(i: capstone.CsInsn, number: int) -> str:
     return _NAMES.get(found, found)
 
 
+def whole(i: capstone.CsInsn, number: int) -> str:
+    """Return the register of 64 bits that capstone's register ``number`` is, or is a part of."""
+    name = register(i, number)
+    return f"x{name[1:]}" if name[0] == "w" and name[1:].isdigit() else name
+
+
+def lowest(i: capstone.CsInsn, number: int) -> int:
+    """Return how many of the lowest bits of ``whole`` the register ``number`` is."""
+    return 32 if i.reg_name(number)[0] == "w" else 64
+
+
 def written(i: capstone.CsInsn) -> frozenset[str]:
-    """Return the whole registers that ``i`` writes, or a part of which, by capstone's list."""
-    names = (register(i, one) for one in i.regs_access()[1])
-    return frozenset(f"x{n[1:]}" if n[0] == "w" and n[1:].isdigit() else n for n in names)
+    """Return the whole registers that ``i`` writes, or a part of which, by capstone's list.
+
+    For capstone a comparison writes its first operand, too.
+    """
+    if i.mnemonic in ("cmp", "cmn", "tst"):
+        return frozenset({"nzcv"})
+    return frozenset(whole(i, one) for one in i.regs_access()[1])
 
 
 def get(m: Machine, name: str) -> Value:

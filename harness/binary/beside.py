@@ -51,6 +51,7 @@ class Beside:
         self.names = x86 if text.arch is Arch.X86_64 else arm64
         self.lock: Location | None = None  # the lock word; None: it is not known where
         self.ended: dict[int, dict[State, Node]] = {}  # of an inlined try, by what it returns
+        self.has_ended = False  # some way has come to the end of the program
 
     def begin(self) -> None:
         """Begin another walk."""
@@ -75,6 +76,7 @@ class Beside:
             step = self.function.program.step(node.step)
             self.walked.depart(node, effect, "path", "the function ends", findings.has(step))
             return
+        self.has_ended = True
         if node.owed is not Fence.NONE:
             self._owes(node, effect, f"no barrier between {node.owed_by} and the end")
         wanted = self.function.ends[node.step]

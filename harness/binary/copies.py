@@ -97,6 +97,14 @@ class Text:
             self._targets[span] = frozenset(target for target in found if target is not None)
         return self._targets[span]
 
+    def ways_to(self, copy: Copy, address: int) -> tuple[capstone.CsInsn, ...]:
+        """Return after which instructions of the caller of ``copy`` the CPU may come to
+        ``address``; of branches only those that are not told where to go."""
+        found = list[capstone.CsInsn]()
+        for part in self.parts(copy, address):
+            found += self._ways(part).get(address, ())
+        return tuple(found)
+
     def whole(self, copy: Copy, address: int) -> tuple[int, int]:
         """Return where the code begins and ends that has ``address``, of the caller of ``copy``."""
         symbol = self._symbols.at(address)
@@ -167,6 +175,18 @@ class Text:
         before = self.between(low, address)
         return not before or before[-1].mnemonic not in _NEVER_GOES_ON
 
+    def _ways(self, span: tuple[int, int]) -> dict[int, list[capstone.CsInsn]]:
+        """Return ``ways_to`` for each address, of the instructions in ``span``."""
+        if span not in self._come_from:
+            found = self._come_from.setdefault(span, {})
+            for one in self.between(*span):
+                target = branch_target(one)
+                if target is not None:
+                    found.setdefault(target, []).append(one)
+                if one.mnemonic.split()[-1] not in (*_NEVER_GOES_ON, "br"):  # "notrack jmp"
+                    found.setdefault(one.address + one.size, []).append(one)
+        return self._come_from[span]
+
     def _symbols_start(self, copy: Copy) -> int:
         starts = {s.address for s in self._symbols.named(copy.caller)}
         return next((low for low, _ in copy.ranges if low in starts), copy.ranges[0][0])
@@ -177,6 +197,10 @@ class Text:
 
     @cached_property
     def _targets(self) -> dict[tuple[int, int], frozenset[int]]:
+        return {}
+
+    @cached_property
+    def _come_from(self) -> dict[tuple[int, int], dict[int, list[capstone.CsInsn]]]:
         return {}
 
     @cached_property

@@ -60,6 +60,25 @@ class Refinement:
             return "refuted"
         return "not covered" if self.not_covered else "as modelled"
 
+    def forget(self) -> None:
+        """Forget what was found of its order and values, but not where it accesses the word."""
+        self.departures, self.not_covered = [], []
+        self.before, self.after = {}, {}
+
+    def add(self, other: Refinement) -> None:
+        """Add what was found of the same copy in ``other``, which came before."""
+        places = {(d.kind, d.step, d.before, d.address) for d in other.departures}
+        self.departures = other.departures + [
+            d for d in self.departures if (d.kind, d.step, d.before, d.address) not in places
+        ]
+        self.not_covered = [
+            *other.not_covered,
+            *(one for one in self.not_covered if one not in other.not_covered),
+        ]
+        for ours, theirs in ((self.before, other.before), (self.after, other.after)):
+            for step, found in theirs.items():
+                ours.setdefault(step, set()).update(found)
+
 
 def told(effect: Effect) -> str:
     match effect.kind:

@@ -255,6 +255,14 @@ class Machine:
     def decide(self, condition: bool | None) -> bool:
         return bool(self.choose(2)) if condition is None else condition
 
+    def compared(self) -> Taint:
+        """Return what the condition flags were made from."""
+        return self.flags.taint if self.flags is not None else frozenset()
+
+    def either(self, _a: Value, _b: Value) -> Value:
+        """Return what is one address or the other, nobody knows which."""
+        return values.UNKNOWN
+
     def call(self, target: int, clobbered: Sequence[str]) -> None:
         self.emit(Effect(Kind.CALL, self.pc, target=self.names(target)))
         for register in clobbered:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.arch import Arch
-from harness.binary.values import OTHER_CPU, Value
+from harness.binary.values import OTHER_CPU, OWN_CPU, Value
 from harness.model.explore.formula import compile_numpy
 from harness.model.explore.program import (
     AccessKind,
@@ -92,6 +92,7 @@ class Function:
     start: str
     ends: Mapping[str, int | None]  # the steps before which it ends, and what it returns there
     without_callback: bool = False  # its second argument is looked at as NULL
+    words: tuple[int, ...] = ()  # with which it is run, if not with all: who unlocks has the lock
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ def _rwlock(lock: Lock, shift: int) -> ModelledLock:
 
     modes = (0, 1 << shift, mask | OTHER_CPU)
     words = tuple(readers << count | mode for mode in modes for readers in range(3))
+    own = tuple(readers << count | mask | OWN_CPU for readers in range(3))
     word = Word(4, words, variables, written, {"qlock": 0})
     write = lock.write("write", _SECTION, "", False)
     read = lock.read("read", _SECTION, "")
@@ -176,7 +178,7 @@ def _rwlock(lock: Lock, shift: int) -> ModelledLock:
     functions = (
         Function("_write_lock", write, "claim", {SECTION: None}),
         Function("queue_write_lock_slowpath", write, "queue", {SECTION: None}),
-        Function("_write_unlock", write, "leave", {"claim": None}),
+        Function("_write_unlock", write, "leave", {"claim": None}, words=own),
         Function("_read_lock", read, "read", {SECTION: None}),
         Function("queue_read_lock_slowpath", read, "undo", {SECTION: None}),
         Function("_read_trylock", tryread, "read", {SECTION: 1, "read": 0}),

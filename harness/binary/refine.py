@@ -10,7 +10,7 @@ share, the barriers must be as strong as the model's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import capstone
@@ -64,28 +64,56 @@ class _Walk:
         self.function, self.out_of_line = self.beside.function, self.beside.out_of_line
         self.names = self.beside.names
         self.going_on: dict[int, int | None] = {}
+        self.locks: set[Location] = set()  # what is accessed atomically, from any entry
 
     def run(self) -> None:
-        """Walk from each entry, until one shows that the copy is not as modelled."""
-        entered = False
-        for entry in self.text.entries(self.copy):
-            first = self._first(entry)
-            if self.out_of_line:
-                self.beside.lock = Location(self.names.ARGUMENT, self.offset)
-            else:
-                places, stored = self._places_from(first)
-                if not places and not stored and not self._calls_lock():
-                    continue  # instructions that were moved away from the rest
-                if not places:
-                    entered |= self._tried(first, stored)
-                    continue
-                self.beside.lock = places[0]
-            entered = True
-            self._walk(self._start(first))
-            if self.found.not_covered and not self.out_of_line:
-                self._again(first)
-        if not entered:
+        """Walk from each entry.  What is found from one of them stays, whatever the others do."""
+        firsts = [self._first(entry) for entry in self.text.entries(self.copy)]
+        others = [first for first in firsts if not self._entered(self._atomic, first)]
+        stored = [self._entered(self._plain, first) for first in others]
+        if len(others) == len(firsts) and not any(stored):
             self.walked.not_covered(self.found.address, "no access of a lock word was found in it")
+        elif self.found.verdict == "as modelled" and not self.beside.has_ended:
+            self.walked.not_covered(self.found.address, "no way through it comes to its end")
+
+    def _entered(self, walk: Callable[[State], bool], first: State) -> bool:
+        """``walk`` from ``first``; say whether that is an entry of the copy."""
+        earlier = replace(self.found)
+        self.found.forget()
+        entered = walk(first)
+        self.found.add(earlier)
+        return entered
+
+    def _atomic(self, first: State) -> bool:
+        """Walk from ``first`` if the lock word is known there: it is accessed atomically."""
+        if self.out_of_line:
+            self.beside.lock = Location(self.names.ARGUMENT, self.offset)
+        else:
+            places, _ = self._places_from(first)
+            if not places:
+                self.found.forget()
+                return False
+            self.beside.lock = places[0]
+            self.locks.add(places[0])
+        self._walk_from(first)
+        return True
+
+    def _plain(self, first: State) -> bool:
+        """Walk from ``first``, where nothing is accessed atomically, if it is an entry."""
+        _, stored = self._places_from(first)
+        if not stored and not self._calls_lock():
+            return False  # instructions that were moved away from the rest
+        for place in stored:
+            if place in self.locks:
+                self.beside.lock = place
+                self._walk_from(first)
+                return True
+        return self._tried(first, stored)
+
+    def _walk_from(self, first: State) -> None:
+        self._walk(self._start(first))
+        if self.found.not_covered and not self.out_of_line:
+            self._again(first)
 
     def _first(self, entry: int) -> State:
         if not self.out_of_line:
@@ -104,12 +132,11 @@ class _Walk:
         """Take each place that is written for the lock word; say whether it fits one of them."""
         for place in (*stored, None):
             self.beside.lock = place
-            self.found.departures, self.found.not_covered = [], []
-            self.found.before, self.found.after = {}, {}
+            self.found.forget()
             self._walk(self._start(first))
             if self.found.verdict == "as modelled":
                 return True
-        self.found.departures, self.found.not_covered = [], []
+        self.found.forget()
         return False
 
     def _calls_lock(self) -> bool:
@@ -192,7 +219,7 @@ class _Walk:
         return target if known else None
 
     def _outcomes(self, instruction: capstone.CsInsn, node: Node) -> Iterator[Outcome]:
-        words, names = self.modelled.word.words, self.text.function_at
+        words, names = self.function.words or self.modelled.word.words, self.text.function_at
         first = not node.done and node.step == self.function.start
         return successors(
             self.table, instruction, node.state, self._is_lock, lambda _: words, names, first

@@ -17,6 +17,7 @@ PER_CPU = "per-CPU"  # memory of this CPU alone
 _OFFSETS = 1 << 20  # no offset is so large: on x86 a number below -_OFFSETS is an address
 # Another CPU's number, as it is in a lock word: no value that comes from elsewhere is equal to it.
 OTHER_CPU = 0xABC
+OWN_CPU = 0xABD  # this CPU's number there: it may be equal to what comes from elsewhere
 
 # The instructions that read the lock word, by their addresses.  ~address: the value read there only
 # chose between others (see ``chosen``).

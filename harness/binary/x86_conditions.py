@@ -25,7 +25,7 @@ def jump(name: str) -> Operation:
     """Return what goes to its operand if the condition ``name`` ("be") holds."""
 
     def run(m: Machine, i: capstone.CsInsn) -> None:
-        m.branch(_condition(m, name), _taint(m), operands.target(i))
+        m.branch(_condition(m, name), m.compared(), operands.target(i))
 
     return run
 
@@ -35,7 +35,7 @@ def set_to(name: str) -> Operation:
 
     def run(m: Machine, i: capstone.CsInsn) -> None:
         answer = values.constant(m.decide(_condition(m, name)))
-        operands.write(m, i, 0, replace(answer, taint=_taint(m)))
+        operands.write(m, i, 0, replace(answer, taint=m.compared()))
 
     return run
 
@@ -46,10 +46,10 @@ def move(name: str) -> Operation:
     def run(m: Machine, i: capstone.CsInsn) -> None:
         condition = _condition(m, name)
         if condition is None and operands.read(m, i, 0).base and operands.read(m, i, 1).base:
-            value = values.UNKNOWN  # one address or the other
+            value = m.either(operands.read(m, i, 0), operands.read(m, i, 1))
         else:
             value = operands.read(m, i, 1 if m.decide(condition) else 0)
-        operands.write(m, i, 0, replace(value, taint=value.taint | _taint(m)))
+        operands.write(m, i, 0, replace(value, taint=value.taint | m.compared()))
 
     return run
 
@@ -78,7 +78,3 @@ def _condition(m: Machine, name: str) -> bool | None:
             return values.either(flags.zero(), values.differ(flags.negative(), flags.overflow()))
         case _:
             return None
-
-
-def _taint(m: Machine) -> values.Taint:
-    return m.flags.taint if m.flags is not None else frozenset()

@@ -24,9 +24,16 @@ _SIZES = {"": 64, "d": 32, "w": 16, "b": 8}
 Operation = Callable[[Machine, capstone.CsInsn], None]
 
 
-def whole_register(name: str) -> str:
-    """Return the register of 64 bits that ``name`` is a part of; NotUnderstoodError if none is."""
-    return _register(name)[0]
+def whole(i: capstone.CsInsn, number: int) -> str:
+    """Return the register of 64 bits that capstone's register ``number`` is, or is a part of;
+    NotUnderstoodError if there is none."""
+    return _register(i.reg_name(number))[0]
+
+
+def lowest(i: capstone.CsInsn, number: int) -> int:
+    """Return how many of the lowest bits of ``whole`` the register ``number`` is; 0: ah, bh, .."""
+    _, width, at = _register(i.reg_name(number))
+    return width if not at else 0
 
 
 def written(i: capstone.CsInsn) -> frozenset[str]:
@@ -34,7 +41,7 @@ def written(i: capstone.CsInsn) -> frozenset[str]:
     found = set[str]()
     for one in i.regs_access()[1]:
         with contextlib.suppress(NotUnderstoodError):  # the flags
-            found.add(whole_register(i.reg_name(one)))
+            found.add(whole(i, one))
     return frozenset(found)
 
 

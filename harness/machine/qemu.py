@@ -212,9 +212,8 @@ class QemuMachine:
         domain.suspend()
         try:
             monitor.obey(domain, f"savevm {_SNAPSHOT}", "cannot save the machine")
-            monitor.obey(
-                domain, "stop", "cannot save the machine"
-            )  # which writes what QEMU has in memory
+            # It writes what QEMU has in memory.
+            monitor.obey(domain, "stop", "cannot save the machine")
             return copied(self._asked.disk, disk)
         finally:
             domain.resume()

@@ -15,7 +15,7 @@ def assembled(folder: Path, arch: Arch, lines: Iterable[str]) -> Path:
     """Return a xen-syms in ``folder``, assembled from ``lines``, which begin with function f."""
     source, elf = folder / "f.S", folder / "xen-syms"
     source.write_text("\n".join([".text", ".globl f", *lines, ""]))
-    words = [compiler(arch), "-nostdlib", "-static", "-Wl,-ef", str(source), "-o", str(elf)]
+    words = [compiler(arch), "-g", "-nostdlib", "-static", "-Wl,-ef", str(source), "-o", str(elf)]
     subprocess.run(words, check=True)
     return elf
 

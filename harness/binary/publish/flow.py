@@ -21,7 +21,7 @@ from harness.binary.machine import NotUnderstoodError, State, successors
 from harness.binary.publish.jump_table import is_jump, targets
 from harness.binary.publish.traced import Access, Origins, TracedMachine, join
 from harness.binary.tables import Table
-from harness.binary.values import UNKNOWN
+from harness.binary.values import UNKNOWN, Value
 from harness.hypervisor.dwarf.inlined import Copy
 
 _KEPT = ("sp", "rsp", "rbp", "x29")  # by an instruction that is not understood
@@ -71,11 +71,12 @@ class _Walk:
         self.states: dict[int, State] = {}
         self.waiting: list[int] = []  # instructions to run; a heap: joined before what comes later
         self.noted: list[Access | Barrier | str] = []
+        self.jumps: dict[int, tuple[int, ...]] = {}  # through tables, and where they go
 
     def run(self, entry: int) -> None:
         self._arrives(State(entry))
         count = 0
-        while self.waiting:
+        while self.waiting or self._jumps_again():
             pc = heapq.heappop(self.waiting)
             for after in self._after(self.states[pc]):
                 self._arrives(after)
@@ -148,15 +149,28 @@ class _Walk:
         return [State(after, tuple(sorted(machine.registers.items())))]
 
     def _jumped(self, instruction: capstone.CsInsn, state: State) -> list[State]:
-        places = targets(self.text, self.function, instruction, self._number)
+        places = self.jumps[state.pc] = self._targets(instruction)
         if not places or not all(self.text.contains(self.function, one) for one in places):
             raise NotUnderstoodError(f"{instruction.mnemonic} {instruction.op_str}: goes anywhere")
         return [State(place, state.registers, state.flags) for place in places]
 
-    def _number(self, address: int, register: str) -> int | None:
-        """Return the number that ``register`` holds when the instruction at ``address`` begins."""
+    def _targets(self, jump: capstone.CsInsn) -> tuple[int, ...]:
+        others = {one for pc, places in self.jumps.items() if pc != jump.address for one in places}
+        return targets(self.text, self.function, jump, self._held, others)
+
+    def _jumps_again(self) -> bool:
+        """Have each jump run again that goes elsewhere by what has been learnt since it ran: it
+        depends on what registers held before it, and on where others go."""
+        for pc, places in self.jumps.items():
+            instruction = self.text.instruction(pc)
+            if instruction is not None and self._targets(instruction) != places:
+                heapq.heappush(self.waiting, pc)
+        return bool(self.waiting)
+
+    def _held(self, address: int, register: str) -> Value:
+        """Return what ``register`` holds when the instruction at ``address`` begins."""
         state = self.states.get(address)
-        return dict(state.registers).get(register, UNKNOWN).number if state is not None else None
+        return dict(state.registers).get(register, UNKNOWN) if state is not None else UNKNOWN
 
     def _passed(self, instruction: capstone.CsInsn, state: State, why: str) -> list[State]:
         """Go on behind what is not understood: of memory nothing is known any more, and of all

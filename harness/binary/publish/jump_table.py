@@ -11,26 +11,34 @@ Xen has such tables on x86-64 where clang has built it: gcc gets -fno-jump-table
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import capstone
 from capstone import arm64_const as arm
 from capstone import x86_const as x86
 
 from harness.arch import Arch
+from harness.binary import arm64_operands, x86_operands
 from harness.binary.copies import Text
-from harness.binary.values import signed
-from harness.binary.x86_operands import whole_register, written
+from harness.binary.machine import NotUnderstoodError
+from harness.binary.values import Value, signed
 from harness.hypervisor.dwarf.inlined import Copy
 
 _BEFORE = 24  # instructions in front of the jump that are looked at
 _BYTES = {"ldrb": 1, "ldrsb": 1, "ldrh": 2, "ldrsh": 2, "ldr": 4, "ldrsw": 4}
 _SIGNED = (arm.ARM64_EXT_SXTB, arm.ARM64_EXT_SXTH, arm.ARM64_EXT_SXTW)
 _X86_BYTES = 4  # of an offset
-_FLAGS = "rflags"
+# A branch on what the check found: it goes on to the jump if it is not taken; if it is taken.
+_ABOVE, _NOT_ABOVE = ("ja", "b.hi"), ("jbe", "b.ls")
+_MOVES = ("mov", "movzx", "uxtb", "uxth")
+_FLAGS = ("rflags", "nzcv")
+_REGISTER = (x86.X86_OP_REG, arm.ARM64_OP_REG)
+_NUMBER = (x86.X86_OP_IMM, arm.ARM64_OP_IMM)
+_CALLS = ("call", "bl", "blr", "blraa", "blraaz")
 
-Number = Callable[[int, str], int | None]  # what a register holds at an instruction, if known
+Held = Callable[[int, str], Value]  # what a whole register holds when an instruction begins
 
 
 def is_jump(instruction: capstone.CsInsn) -> bool:
@@ -40,19 +48,47 @@ def is_jump(instruction: capstone.CsInsn) -> bool:
     return bool(mnemonic == "br" or told)
 
 
-def targets(text: Text, function: Copy, jump: capstone.CsInsn, number: Number) -> tuple[int, ...]:
+class _Registers(Protocol):
+    """The registers of an architecture: x86_operands, arm64_operands."""
+
+    def whole(self, i: capstone.CsInsn, number: int, /) -> str: ...
+
+    def lowest(self, i: capstone.CsInsn, number: int, /) -> int: ...
+
+    def written(self, i: capstone.CsInsn, /) -> frozenset[str]: ...
+
+
+def targets(
+    text: Text, function: Copy, jump: capstone.CsInsn, held: Held, entered: Collection[int] = ()
+) -> tuple[int, ...]:
     """Return where ``jump``, one of ``function``, may go; () if that is not understood.
 
-    ``number`` is asked for the addresses of the table and of what its offsets are added to.
+    ``held`` is asked for the addresses of the table and of what its offsets are added to.
+    ``entered``: where other jumps of this kind go.
     """
-    if text.arch is Arch.ARM64:
-        before = text.between(jump.address - 4 * _BEFORE, jump.address)[::-1]
-        table = _of_arm(before, jump, number)
-    else:
-        start, _ = text.whole(function, jump.address)
-        before = text.between(start, jump.address)[-_BEFORE:][::-1]
-        table = _of_x86(before, jump, number)
+    before = list(_only_way(text, function, jump, entered))
+    try:
+        table = (_of_arm if text.arch is Arch.ARM64 else _of_x86)(before, jump, held)
+    except NotUnderstoodError:  # a register that no number is in: of a segment, of control
+        table = None
     return () if table is None else tuple(dict.fromkeys(table.targets(text)))
+
+
+def _only_way(
+    text: Text, function: Copy, jump: capstone.CsInsn, entered: Collection[int]
+) -> Iterator[capstone.CsInsn]:
+    """Yield what has run when the CPU comes to ``jump``, the last first.
+
+    It ends where there are several ways to come from: on one of them the number may not have been
+    checked.  It ends at a call, too, which may change the number.
+    """
+    at, (start, _) = jump.address, text.whole(function, jump.address)
+    for _ in range(_BEFORE):
+        ways = text.ways_to(function, at)
+        if at == start or at in entered or len(ways) != 1 or ways[0].mnemonic in _CALLS:
+            return
+        yield ways[0]
+        at = ways[0].address
 
 
 @dataclass(frozen=True)
@@ -76,112 +112,139 @@ class _Table:
         return [self.base + (one << self.shift) for one in numbers]
 
 
-# -- A64 -----------------------------------------------------------------------------------
+# -- the instructions in front of the jump, the last first -----------------------------------
 
 
-def _of_arm(
-    before: Sequence[capstone.CsInsn], jump: capstone.CsInsn, number: Number
-) -> _Table | None:
-    register = jump.reg_name(jump.operands[0].reg)
-    added = _first(before, lambda i: i.mnemonic == "add" and _writes(i, register))
-    if added is None or len(added.operands) != 3 or added.operands[2].type != arm.ARM64_OP_REG:
+def _of_arm(before: Sequence[capstone.CsInsn], jump: capstone.CsInsn, held: Held) -> _Table | None:
+    whole = arm64_operands.whole
+    added, before = _writer(arm64_operands, before, whole(jump, jump.operands[0].reg))
+    if added is None or added.mnemonic != "add" or len(added.operands) != 3:
         return None
-    offset, base = added.operands[2], number(added.address, added.reg_name(added.operands[1].reg))
-    entry = added.reg_name(offset.reg)[1:]
-    load = _first(before, lambda i: i.mnemonic in _BYTES and _writes(i, f"w{entry}", f"x{entry}"))
-    if load is None or not load.operands[1].mem.index or base is None:
+    offset = added.operands[2]
+    if offset.type != arm.ARM64_OP_REG:
         return None
-    table = number(load.address, load.reg_name(load.operands[1].mem.base))
-    last = _arm_bound(before)
-    if table is None or last is None:
+    load, before = _writer(arm64_operands, before, whole(added, offset.reg))
+    if load is None or load.mnemonic not in _BYTES or not load.operands[1].mem.index:
+        return None
+    memory, size = load.operands[1].mem, _BYTES[load.mnemonic]
+    if 1 << load.operands[1].shift.value != size:
+        return None
+    base = held(added.address, whole(added, added.operands[1].reg)).number
+    table = held(load.address, whole(load, memory.base)).number
+    last = _last(arm64_operands, before, load, memory.index, held)
+    if table is None or base is None or last is None:
         return None
     is_signed = load.mnemonic.startswith("ldrs") or offset.ext in _SIGNED
-    return _Table(table, base, last + 1, _BYTES[load.mnemonic], is_signed, offset.shift.value)
+    return _Table(table, base, last + 1, size, is_signed, offset.shift.value)
 
 
-def _arm_bound(before: Sequence[capstone.CsInsn]) -> int | None:
-    """Return the highest number that the jump is made with: what the last check lets through."""
-    for number, instruction in enumerate(before):
-        if instruction.mnemonic not in ("b.hi", "b.ls"):
-            continue
-        target = int(instruction.operands[0].imm)
-        here = instruction.address < target <= before[0].address  # else it goes elsewhere
-        passes = here == (instruction.mnemonic == "b.ls")
-        compare = _first(before[number:], lambda i: i.mnemonic == "cmp")
-        if not passes or compare is None or compare.operands[1].type != arm.ARM64_OP_IMM:
-            return None
-        return int(compare.operands[1].imm)
-    return None
-
-
-def _writes(instruction: capstone.CsInsn, *names: str) -> bool:
-    first = instruction.operands[0] if instruction.operands else None
-    return (
-        first is not None
-        and first.type == arm.ARM64_OP_REG
-        and instruction.reg_name(first.reg) in names
-    )
-
-
-# -- x86-64 --------------------------------------------------------------------------------
-
-
-def _of_x86(
-    before: Sequence[capstone.CsInsn], jump: capstone.CsInsn, number: Number
-) -> _Table | None:
-    ends = before[0].address + before[0].size if before else 0
-    if ends != jump.address or jump.operands[0].type != x86.X86_OP_REG:
+def _of_x86(before: Sequence[capstone.CsInsn], jump: capstone.CsInsn, held: Held) -> _Table | None:
+    if jump.operands[0].type != x86.X86_OP_REG:
         return None
-    register = whole_register(jump.reg_name(jump.operands[0].reg))
-    added = _first(before, lambda i: register in written(i))
+    whole = x86_operands.whole
+    register = whole(jump, jump.operands[0].reg)
+    added, before = _writer(x86_operands, before, register)
     if added is None or added.mnemonic != "add" or added.operands[1].type != x86.X86_OP_REG:
         return None
-    base = number(added.address, added.reg_name(added.operands[1].reg))
-    before = before[before.index(added) + 1 :]
-    load = _first(before, lambda i: register in written(i))
+    load, before = _writer(x86_operands, before, register)
     if load is None or load.mnemonic != "movsxd" or load.operands[1].type != x86.X86_OP_MEM:
         return None
     memory = load.operands[1].mem
     if memory.scale != _X86_BYTES or not memory.index or not memory.base or memory.disp:
         return None
-    table = number(load.address, load.reg_name(memory.base))
-    before = before[before.index(load) + 1 :]
-    last = _x86_bound(before, whole_register(load.reg_name(memory.index)), jump.address)
+    base = held(added.address, whole(added, added.operands[1].reg)).number
+    table = held(load.address, whole(load, memory.base)).number
+    last = _last(x86_operands, before, load, memory.index, held)
     if table is None or base is None or last is None:
         return None
     return _Table(table, base, last + 1, _X86_BYTES, is_signed=True)
 
 
-def _x86_bound(before: Sequence[capstone.CsInsn], index: str, jump: int) -> int | None:
-    """Return the highest number that ``index`` has at the end of ``before``: what the last check
-    lets through on the way to ``jump``."""
-    passed = False
-    for instruction in before:
-        if instruction.mnemonic in ("ja", "jbe") and not passed:
-            here = instruction.address < int(instruction.operands[0].imm) <= jump
-            if here != (instruction.mnemonic == "jbe"):
+def _writer(
+    registers: _Registers, before: Sequence[capstone.CsInsn], register: str
+) -> tuple[capstone.CsInsn | None, Sequence[capstone.CsInsn]]:
+    """Return which instruction has written ``register`` last, and what was before that one."""
+    for number, instruction in enumerate(before):
+        if register in registers.written(instruction):
+            return instruction, before[number + 1 :]
+    return None, ()
+
+
+def _last(
+    registers: _Registers,
+    before: Sequence[capstone.CsInsn],
+    load: capstone.CsInsn,
+    index: int,
+    held: Held,
+) -> int | None:
+    """Return the highest number that register ``index`` has at ``load``: what the check in
+    ``before`` lets through."""
+    register, after, passed = registers.whole(load, index), load.address, False
+    for number, instruction in enumerate(before):
+        if instruction.mnemonic in (*_ABOVE, *_NOT_ABOVE) and not passed:
+            taken = after != instruction.address + instruction.size
+            if taken != (instruction.mnemonic in _NOT_ABOVE):
                 return None
             passed = True
-        elif passed and _FLAGS in map(instruction.reg_name, instruction.regs_access()[1]):
-            first, second = instruction.operands
-            checks = instruction.mnemonic == "cmp" and second.type == x86.X86_OP_IMM
-            return int(second.imm) if checks and _is_of(instruction, first, index) else None
-        elif index in written(instruction):
-            moved = instruction.operands[-1]
-            if instruction.mnemonic not in ("mov", "movzx") or moved.type != x86.X86_OP_REG:
+        elif passed and _writes_flags(instruction):
+            bits, last = _checked(registers, before[number:], register)
+            value = held(load.address, registers.whole(load, index))
+            return last if bits and _fits(value, bits, registers.lowest(load, index)) else None
+        elif register in registers.written(instruction):
+            source = _moved(registers, instruction)
+            if source is None:
                 return None
-            index = whole_register(instruction.reg_name(moved.reg))
+            register = source
+        after = instruction.address
     return None
 
 
-def _is_of(instruction: capstone.CsInsn, operand: capstone.x86.X86Op, register: str) -> bool:
-    """Say whether ``operand`` is ``register`` or a part of it."""
-    if operand.type != x86.X86_OP_REG:
-        return False
-    return whole_register(instruction.reg_name(operand.reg)) == register
+def _writes_flags(instruction: capstone.CsInsn) -> bool:
+    return any(instruction.reg_name(one) in _FLAGS for one in instruction.regs_access()[1])
 
 
-def _first(
-    instructions: Sequence[capstone.CsInsn], wanted: Callable[[capstone.CsInsn], bool]
-) -> capstone.CsInsn | None:
-    return next((one for one in instructions if wanted(one)), None)
+def _checked(
+    registers: _Registers, before: Sequence[capstone.CsInsn], register: str
+) -> tuple[int, int]:
+    """Return how many of the lowest bits of ``register`` the last instruction compares (0: none),
+    and with what number.  It may compare what ``register`` was copied from."""
+    check, before = before[0], before[1:]
+    if check.mnemonic != "cmp":
+        return 0, 0
+    first, second = check.operands
+    if first.type not in _REGISTER or second.type not in _NUMBER or second.imm < 0:
+        return 0, 0
+    compared = registers.whole(check, first.reg)
+    if compared != register and not _is_copy(registers, before, register, compared):
+        return 0, 0
+    return registers.lowest(check, first.reg), int(second.imm)
+
+
+def _is_copy(
+    registers: _Registers, before: Sequence[capstone.CsInsn], register: str, other: str
+) -> bool:
+    """Say whether ``register`` is a copy of ``other``, which has not changed since."""
+    for instruction in before:
+        if register in registers.written(instruction):
+            return _moved(registers, instruction) == other
+        if other in registers.written(instruction):
+            return False
+    return False
+
+
+def _moved(registers: _Registers, instruction: capstone.CsInsn) -> str | None:
+    """Return of which register the lowest bits are copied to another one, whose others are 0; None
+    if ``instruction`` does something else."""
+    if instruction.mnemonic not in _MOVES:
+        return None
+    into, source = instruction.operands
+    if source.type not in _REGISTER or registers.lowest(instruction, into.reg) < 32:
+        return None
+    is_lowest = registers.lowest(instruction, source.reg) > 0
+    return registers.whole(instruction, source.reg) if is_lowest else None
+
+
+def _fits(value: Value, bits: int, of: int) -> bool:
+    """Say whether of the lowest ``of`` bits of ``value`` none is set but the lowest ``bits``."""
+    above = (1 << of) - (1 << min(bits, of))
+    return not above or not (value.base or value.bits & above or ~value.known & above)

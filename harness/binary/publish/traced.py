@@ -99,7 +99,7 @@ class TracedMachine(Machine):
             self._forget(place, size)
             # A callee may change a number; pointers, and what is made of them, are only spilled.
             if (value.base or value.taint) and size == 8:
-                self.registers[_slot(place)] = value
+                self.registers[_slot(place)] = value if value.base else Value(taint=value.taint)
 
     def atomic(
         self,
@@ -121,10 +121,19 @@ class TracedMachine(Machine):
             self.noted.append(effect.target)
 
     def branch(self, condition: bool | None, taint: Taint, target: int) -> None:
+        super().branch(condition, frozenset(), target)
+
+    def decide(self, condition: bool | None) -> bool:
         flags = self.flags
         if flags is not None and (flags.a.base or flags.b.base):
             condition = None  # two elements of one array have the same name
-        super().branch(condition, frozenset(), target)
+        return super().decide(condition)
+
+    def compared(self) -> Taint:
+        return frozenset()  # no address is made from what it was chosen by
+
+    def either(self, a: Value, b: Value) -> Value:
+        return Value(taint=a.taint | b.taint)
 
     def call(self, target: int, clobbered: Sequence[str]) -> None:
         super().call(target, clobbered)
