@@ -46,8 +46,6 @@ _PATIENT_TRIES = 3
 _TRIES = 3  # to see it again, before anything is left out
 # The same of two vCPUs, each try of which is many repetitions: at first, and of each shorter one.
 _TRIES_OF_TWO, _TRIES_OF_A_CUT = 20, 3
-
-
 # What a batch is for: both vCPUs at once, in one of these ways; or one vCPU.
 _OF_TWO = (duels, duels, concurrent_programme, None)
 
@@ -339,7 +337,7 @@ class Hunt:
 
 def _at(both: Both, wrong: Unexplained) -> tuple[int, int]:
     """Return the last step of each vCPU in ``both`` of the round that is ``wrong``."""
-    meets = next(i for i, step in enumerate(both[0]) if step.what == What.MEET)
+    meets = next((i for i, step in enumerate(both[0]) if step.what == What.MEET), len(both[0]))
     ends = [wrong.round.steps[0].stop + meets, wrong.round.steps[1].stop]
     if wrong.step is not None and wrong.step.vcpu == 0:
         made = wrong.round.made[0].index(wrong.step)

@@ -194,6 +194,17 @@ def test_a_duel_is_made_short() -> None:
     assert len(both[0]) > len(found.batch.steps) and max(map(len, both)) <= MAX_STEPS
 
 
+def test_a_programme_of_which_vcpu_0_meets_nobody_is_made_short_as_well() -> None:
+    """As a person may have edited it."""
+
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        return seen._replace(result=-1) if step.what == What.SEND else seen
+
+    hunt = Hunt(TwoVcpus(Random(1), lie), WORLD, DOMID)
+    found = hunt.batch(Batch((_BEGIN, _ALLOC), 0, (_MEET, _ALLOC, _SEND)))
+    assert found is not None and found.batch.second[-1] == _SEND
+
+
 def test_a_section_is_what_was_made_since_the_last_reset() -> None:
     first = (_BEGIN, _MEET, _ALLOC, _MEET, _look(1), _BEGIN, _BIND, _MEET, _SEND, _MEET, _look(2))
     second = (_MEET, _MEET, _MEET, _CLOSE, _MEET)
