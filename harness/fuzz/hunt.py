@@ -8,6 +8,7 @@ that it has saved), which the model remembers as well.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -44,8 +45,9 @@ _BATCH = 2500  # steps
 _FIRST_ALONE = 4  # batches
 _PATIENT_TRIES = 3
 _TRIES = 3  # to see it again, before anything is left out
-# The same of two vCPUs, each try of which is many repetitions: at first, and of each shorter one.
-_TRIES_OF_TWO, _TRIES_OF_A_CUT = 20, 3
+# The same of two vCPUs comes by chance.  Each try is many repetitions, and there are tries for so
+# many seconds; of a shorter one, so many times as many as were needed at first.
+_SECONDS_OF_TWO, _TIMES_AS_MANY = 60.0, 3
 # What a batch is for: both vCPUs at once, in one of these ways; or one vCPU.
 _OF_TWO = (duels, duels, concurrent_programme, None)
 
@@ -229,28 +231,34 @@ class Hunt:
         """Return what is ``wrong`` in ``batch`` with as few steps as show the same if they are made
         many times; the batch, if it is not seen again."""
         best = Found(batch, explain_rounds(wrong, self._domid), False)
-        same, ends = identity(best.wrong.evidence), time.monotonic() + SHORTER_SECONDS
-        tries = _TRIES_OF_TWO
+        same, began = identity(best.wrong.evidence), time.monotonic()
 
-        def shows(both: Both) -> bool:
+        def tried(both: Both, most: int, ends: float) -> int:
+            """Return how many tries it took to see it again; 0: it was not seen."""
             nonlocal best
             one = Batch(both[0], 0, both[1], times(both))
             if self._fresh is not None:
                 self.guest, self._world = self._fresh()
-            for _ in range(tries):
+            for number in range(1, most + 1):
                 now = self._explained(self._judged(one))
                 if now is not None and identity(now.evidence) == same:
                     best = Found(one, now, True)
-                    return True
-            return False
+                    return number
+                if time.monotonic() > ends:
+                    break
+            return 0
 
         whole = batch.both
-        at = _at(whole, wrong)
         with suppress(HarnessError, KeyboardInterrupt):
-            if shows(section(whole, at)):
-                tries = _TRIES_OF_A_CUT
-                found = best.batch
-                shortest_both((found.steps, found.second), shows, lambda: time.monotonic() > ends)
+            last = section(whole, _at(whole, wrong))
+            needed = tried(last, sys.maxsize, began + _SECONDS_OF_TWO)
+            ends = began + SHORTER_SECONDS
+            if needed:
+                shortest_both(
+                    last,
+                    lambda both: bool(tried(both, _TIMES_AS_MANY * needed, ends)),
+                    lambda: time.monotonic() > ends,
+                )
         return best
 
     def _disagrees(
