@@ -23,7 +23,7 @@ enum what {
     STEP_LOOK = 19, /* nothing: only look at the bits of `port` */
     STEP_SET_BIT = 20, /* of `port`, in shared memory: bit `number` (enum port_bit) */
     STEP_CLEAR_BIT = 21,
-    STEP_MEET = 22, /* wait until the other vCPU has come to as many meetings */
+    STEP_MEET = 22, /* wait until the other vCPU has come to as many meetings; then `value` loops */
     STEP_DELAY = 23, /* spin for `value` ns */
 };
 

@@ -11,14 +11,16 @@ from harness.evidence import Evidence
 from harness.evidence.identity import identity
 from harness.fuzz.follow import Follower
 from harness.fuzz.hunt import Batch, Found, Hunt, simpler
-from harness.fuzz.judge import Wrong, answer, told
+from harness.fuzz.judge import Wrong, answer, told, told_of_two
 from harness.fuzz.programme import Step, What
+from harness.fuzz.sections import Both, section, shortest_both, times
 from harness.fuzz.subject import Subject
 from harness.model.evtchn.domain import World
 from harness.verdict import HarnessError, HypervisorError
 
 # A lock that was leaked by one programme may hang a later one: so many are tried together first.
 _PROGRAMMES = (1, 2, 4, 16)
+_TRIES_OF_TWO = 4  # programmes of many repetitions
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,10 @@ class Hung:
 
     def found(self, world: World, domid: int, *, seen_again: bool) -> Found:
         """Return it as a Found: up to its last step, the answers are those of the model."""
-        if self.batch.second:
-            what = f"{len(self.batch.steps)} steps of vCPU 0 and {len(self.batch.second)} of vCPU 1"
-            return Found(self.batch, Wrong(self.evidence, 0, (what,)), seen_again)
         follower = Follower(world, domid, self.batch.vcpu)
+        if self.batch.second:
+            both = told_of_two(follower, (self.batch.steps, self.batch.second))
+            return Found(self.batch, Wrong(self.evidence, len(both) - 1, both), seen_again)
         calls = []
         for step in self.batch.steps:
             text = told(follower, step)
@@ -49,21 +51,22 @@ def shorter_hang(
     """Return ``hung`` with as few steps as hang the machine of ``subject`` in the same way, which
     was saved and is restored before each try; the search ends when there has been ``enough``.
 
-    If it does not hang again, it is returned as it is; so is a programme of both vCPUs.  What has
-    hung stays found: if the machine fails, or a person has waited long enough, the search ends.
+    If it does not hang again, it is returned as it is.  What has hung stays found: if the machine
+    fails, or a person has waited long enough, the search ends.
     """
     same = identity(hung.evidence)
     best: Hung | None = None
     vcpu = hung.batch.vcpu
+    # An order of two vCPUs comes by chance: it is tried more often.
+    tries = _TRIES_OF_TWO if hung.batch.second else 1
 
-    def shows(steps: Sequence[Step]) -> bool:
+    def hangs(batch: Batch) -> bool:
         nonlocal best
-        if not steps or steps[0].what != What.BEGIN:
-            return False
         subject.restore()
         hunt = Hunt(subject.guest, subject.world, subject.domid)
         try:
-            hunt.shows(steps, vcpu)
+            for _ in range(tries):
+                hunt.make(batch)
             return False
         except HarnessError as error:
             cause = subject.live.cause(error)
@@ -71,13 +74,24 @@ def shorter_hang(
             raise cause
         if identity(cause.evidence) != same:
             return False
-        best = Hung(Batch(tuple(steps), vcpu), cause.evidence)
-        notice(f"{len(steps)} steps hang it")
+        best = Hung(batch, cause.evidence)
+        notice(f"{len(batch.steps) + len(batch.second)} steps hang it")
         return True
 
+    def shows(steps: Sequence[Step]) -> bool:
+        begins = bool(steps) and steps[0].what == What.BEGIN
+        return begins and hangs(Batch(tuple(steps), vcpu))
+
+    def both_show(both: Both) -> bool:
+        return hangs(Batch(both[0], 0, both[1], times(both)))
+
     try:
-        tries = () if hung.batch.second else (*_PROGRAMMES, 1 << 30)
-        if any(shows(_last(hung.batch.steps, count)) for count in tries):
+        if hung.batch.second:
+            both = hung.batch.both
+            last = section(both, (len(both[0]) - 1, len(both[1]) - 1))
+            if both_show(last):
+                shortest_both(last, both_show, enough)
+        elif any(shows(_last(hung.batch.steps, count)) for count in (*_PROGRAMMES, 1 << 30)):
             assert best is not None
             shortest(best.batch.steps, shows, simpler, enough)
         subject.restore()

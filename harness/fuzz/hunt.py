@@ -8,6 +8,7 @@ that it has saved), which the model remembers as well.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,10 +19,11 @@ from random import Random
 from harness.conformance.shortest import shortest
 from harness.evidence.identity import identity
 from harness.fuzz.concurrent import concurrent_programme
+from harness.fuzz.duels import duels, repeated
 from harness.fuzz.generate import programme
 from harness.fuzz.guest import ProgrammeGuest
-from harness.fuzz.judge import Followed, Wrong, explain, explain_round, slept_only
-from harness.fuzz.orders import grown, judge_rounds, rounds
+from harness.fuzz.judge import Followed, Wrong, explain, explain_rounds, slept_only
+from harness.fuzz.orders import RoundJudge, Unexplained
 from harness.fuzz.programme import (
     NO_OPERATION,
     SEEN,
@@ -32,16 +34,22 @@ from harness.fuzz.programme import (
     decode_seen,
     decode_timed,
 )
+from harness.fuzz.rounds import grown, rounds
+from harness.fuzz.sections import Both, section, shortest_both, times
 from harness.model.evtchn.domain import World
 from harness.model.lock.flavours import COUNTER, Flavour
 from harness.verdict import HarnessError
 
 SHORTER_SECONDS = 300.0  # so long a shorter programme is looked for, at the most
 _BATCH = 2500  # steps
-_CONCURRENT_ONES = 3  # one batch of so many is for both vCPUs at once
 _FIRST_ALONE = 4  # batches
 _PATIENT_TRIES = 3
 _TRIES = 3  # to see it again, before anything is left out
+# The same of two vCPUs comes by chance.  Each try is many repetitions, and there are tries for so
+# many seconds; of a shorter one, so many times as many as were needed at first.
+_SECONDS_OF_TWO, _TIMES_AS_MANY = 60.0, 3
+# What a batch is for: both vCPUs at once, in one of these ways; or one vCPU.
+_OF_TWO = (duels, duels, concurrent_programme, None)
 
 
 @dataclass(frozen=True)
@@ -49,12 +57,21 @@ class Batch:
     """Programmes that go to the guest in one message.
 
     They are for its vCPU ``vcpu``; with ``second`` they are one programme: ``steps`` for vCPU 0,
-    and at the same time ``second`` for vCPU 1.
+    and at the same time ``second`` for vCPU 1; and that so many ``times``, with other delays each
+    time.
     """
 
     steps: tuple[Step, ...]
     vcpu: int
     second: tuple[Step, ...] = ()
+    times: int = 1
+
+    @property
+    def both(self) -> Both:
+        """The steps that each vCPU makes, with all repetitions."""
+        if not self.second:
+            return (self.steps, ()) if self.vcpu == 0 else ((), self.steps)
+        return repeated((self.steps, self.second), self.times)
 
     def one(self, at: int) -> tuple[int, list[Step]]:
         """Return where the programme that has step ``at`` begins, and its steps up to that one."""
@@ -69,8 +86,9 @@ def batches(seed: int) -> Iterator[Batch]:
     """
     chance = Random(seed)
     for number in count():
-        if number >= _FIRST_ALONE and chance.randrange(_CONCURRENT_ONES) == 0:
-            first, second = concurrent_programme(chance)
+        of_two = chance.choice(_OF_TWO)
+        if number >= _FIRST_ALONE and of_two is not None:
+            first, second = of_two(chance)
             yield Batch(first, 0, second)
             continue
         steps: list[Step] = []
@@ -104,6 +122,10 @@ class Found:
     seen_again: bool  # when its steps alone were made again
 
 
+# What is wrong in a programme of two vCPUs: a round; or, until the first meeting, a step of vCPU 0.
+_Judged = Unexplained | tuple[Batch, Followed, Sequence[Seen], int] | None
+
+
 class Hunt:
     """Programmes for one guest, which is domain ``domid`` of ``world``, on a Xen with the lock
     ``flavour``."""
@@ -121,7 +143,7 @@ class Hunt:
         self._fresh = fresh
         self._world = world
         self._domid = domid
-        self._flavour = flavour
+        self._rounds = RoundJudge(domid, flavour)
         self.counts = Counts()
         self.found_after = 0.0  # seconds, until the disagreement was seen; 0: there is none
         self._began = time.monotonic()
@@ -163,33 +185,81 @@ class Hunt:
         return self._disagrees(batch, followed, decode_seen(seen), at)
 
     def _concurrent(self, batch: Batch) -> Found | None:
-        """Run a programme of both vCPUs; return it if no order explains the answers.
+        """Run a programme of both vCPUs; return what no order explains, made shorter."""
+        judged = self._judged(batch)
+        if judged is None:
+            return None
+        self.found_after = time.monotonic() - self._began
+        if isinstance(judged, Unexplained):
+            return self._shorter_of_two(batch, judged)
+        begin, followed, seen, at = judged
+        return self._disagrees(begin, followed, seen, at)
 
-        Until the first meeting vCPU 0 is alone.
-        """
+    def _explained(self, judged: _Judged) -> Wrong | None:
+        if judged is None:
+            return None
+        if isinstance(judged, Unexplained):
+            return explain_rounds(judged, self._domid)
+        return explain(judged[1], judged[2], judged[3])
+
+    def _judged(self, batch: Batch) -> _Judged:
+        """Run a programme of both vCPUs; return what is wrong: a round that no order explains, or
+        what vCPU 0 has made until the first meeting, when it is alone."""
         self.running = batch
-        timed = self.guest.run_timed((batch.steps, batch.second))
+        both = batch.both
+        timed = self.guest.run_timed(both)
         first, second = (decode_timed(each) for each in timed.seen)
-        meets = (i for i, step in enumerate(batch.steps) if step.what == What.MEET)
-        alone = next(meets, len(batch.steps))
-        begin = Batch(batch.steps[:alone], 0)
+        meets = (i for i, step in enumerate(both[0]) if step.what == What.MEET)
+        alone = next(meets, len(both[0]))
+        begin = Batch(both[0][:alone], 0)
+        made = zip((*both[0][alone:], *both[1]), (*first[alone:], *second), strict=True)
         followed = Followed(begin.steps, self._world, self._domid, 0)
-        made = zip((*batch.steps[alone:], *batch.second), (*first[alone:], *second), strict=True)
         self._world = grown(followed.after, made)
         seen = [each.seen for each in first[:alone]]
         at = followed.wrong(b"".join([SEEN.pack(*each) for each in seen]))
         if at is not None:
-            return self._disagrees(begin, followed, seen, at)
-        self.counts.programmes += 1
-        found = rounds((batch.steps[alone:], batch.second), (first[alone:], second), self._domid)
-        judged = judge_rounds(found, followed.after, self._flavour, timed.tick_hz)
+            return begin, followed, seen, at
+        self.counts.programmes += batch.times
+        found = rounds((both[0][alone:], both[1]), (first[alone:], second), self._domid)
+        judged = self._rounds.judge(found, followed.after, timed.tick_hz)
         self.counts.operations += judged.operations
-        self.counts.concurrent += judged.operations
+        self.counts.concurrent += judged.concurrent
         self.counts.undecided += judged.undecided
-        if not judged.wrong:
-            return None
-        self.found_after = time.monotonic() - self._began
-        return Found(batch, explain_round(judged, self._domid), False)
+        return judged.wrong
+
+    def _shorter_of_two(self, batch: Batch, wrong: Unexplained) -> Found:
+        """Return what is ``wrong`` in ``batch`` with as few steps as show the same if they are made
+        many times; the batch, if it is not seen again."""
+        best = Found(batch, explain_rounds(wrong, self._domid), False)
+        same, began = identity(best.wrong.evidence), time.monotonic()
+
+        def tried(both: Both, most: int, ends: float) -> int:
+            """Return how many tries it took to see it again; 0: it was not seen."""
+            nonlocal best
+            one = Batch(both[0], 0, both[1], times(both))
+            if self._fresh is not None:
+                self.guest, self._world = self._fresh()
+            for number in range(1, most + 1):
+                now = self._explained(self._judged(one))
+                if now is not None and identity(now.evidence) == same:
+                    best = Found(one, now, True)
+                    return number
+                if time.monotonic() > ends:
+                    break
+            return 0
+
+        whole = batch.both
+        with suppress(HarnessError, KeyboardInterrupt):
+            last = section(whole, _at(whole, wrong))
+            needed = tried(last, sys.maxsize, began + _SECONDS_OF_TWO)
+            ends = began + SHORTER_SECONDS
+            if needed:
+                shortest_both(
+                    last,
+                    lambda both: bool(tried(both, _TIMES_AS_MANY * needed, ends)),
+                    lambda: time.monotonic() > ends,
+                )
+        return best
 
     def _disagrees(
         self, batch: Batch, followed: Followed, seen: Sequence[Seen], at: int
@@ -214,6 +284,14 @@ class Hunt:
         followed, seen = self._made(Batch(tuple(steps), vcpu))
         at = followed.wrong(seen)
         return None if at is None else explain(followed, decode_seen(seen), at)
+
+    def make(self, batch: Batch) -> None:
+        """Have the guest make ``batch``, and judge nothing.  Raises as ``run`` does."""
+        self.running = batch
+        if batch.second:
+            self.guest.run_timed(batch.both)
+        else:
+            self.guest.run(batch.steps, batch.vcpu)
 
     def _made(self, batch: Batch) -> tuple[Followed, bytes]:
         """Have the guest make ``batch``; meanwhile the model follows it."""
@@ -263,6 +341,18 @@ class Hunt:
             if any(map(shows, tries)):
                 shortest(best.batch.steps, shows, simpler, lambda: time.monotonic() > ends)
         return best
+
+
+def _at(both: Both, wrong: Unexplained) -> tuple[int, int]:
+    """Return the last step of each vCPU in ``both`` of the round that is ``wrong``."""
+    meets = next((i for i, step in enumerate(both[0]) if step.what == What.MEET), len(both[0]))
+    ends = [wrong.round.steps[0].stop + meets, wrong.round.steps[1].stop]
+    if wrong.step is not None and wrong.step.vcpu == 0:
+        made = wrong.round.made[0].index(wrong.step)
+        # Of what was made, delays are left out.
+        steps = range(wrong.round.steps[0].start + meets, ends[0])
+        ends[0] = [at for at in steps if both[0][at].what != What.DELAY][made] + 1
+    return ends[0] - 1, ends[1] - 1
 
 
 def simpler(step: Step) -> list[Step]:

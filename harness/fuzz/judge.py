@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from operator import length_hint
 
 from harness.conformance.bare import expected_events
 from harness.conformance.hypercalls import Observed
@@ -16,8 +18,9 @@ from harness.conformance.reference_model import Disagreement, ReferenceModel
 from harness.evidence import Difference, Disallowed, Evidence, WrongAnswer, WrongState
 from harness.evidence import Operation as Call
 from harness.fuzz.follow import Expected, Follower
-from harness.fuzz.orders import RoundsJudged
+from harness.fuzz.orders import Unexplained
 from harness.fuzz.programme import SEEN, Bit, Flag, Seen, SeenBits, Step, What, decode_seen
+from harness.fuzz.rounds import Made
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import World
 from harness.model.evtchn.operations import Poll, StatusReply
@@ -155,29 +158,60 @@ def _state_is_wrong(follower: Follower, step: Step, seen: Seen, expected: Expect
     )
 
 
-def explain_round(judged: RoundsJudged, domid: int) -> Wrong:
-    """Return what is wrong with a round of two vCPUs that no order explains."""
-    assert judged.before is not None
-    follower = Follower(judged.before, domid)
-    begin = min(made.seen.call for made in judged.wrong)
-    calls, made_in_it = [], []
-    for made in judged.wrong:
-        text = f"{told(follower, made.step)} = {answer(made.step, made.seen.seen)}"
-        since, until = made.seen.call - begin, made.seen.ret - begin
-        calls.append(f"vCPU {made.vcpu} [{since}..{until}] {text}")
-        made_in_it.append(
-            Call(
-                domain=_DOMAIN,
-                vcpu=made.vcpu,
-                verb=What(made.step.what).name.lower(),
-                arguments={"port": made.seen.port, "value": made.seen.value},
-                result=made.seen.seen.result,
-                begin=since,
-                end=until,
-            )
+def explain_rounds(wrong: Unexplained, domid: int) -> Wrong:
+    """Return what is wrong with a round of two vCPUs that nothing explains, and the calls since the
+    last reset."""
+    follower = Follower(wrong.before, domid)
+    made = [one for each in wrong.since for one in _in_order(each.made)]
+    if wrong.step is not None:
+        made = made[: made.index(wrong.step) + 1]
+    resets = [at for at, one in enumerate(made) if one.step.what == What.BEGIN]
+    made = made[resets[-1] if resets else 0 :]
+    begin = min((one.seen.call for one in made), default=0)
+    calls = [_call(follower, one, begin) for one in made]
+    return Wrong(_of_round(wrong, domid), len(calls) - 1, tuple(calls))
+
+
+def _in_order(parts: tuple[Sequence[Made], Sequence[Made]]) -> list[Made]:
+    return sorted((*parts[0], *parts[1]), key=lambda made: made.seen.call)
+
+
+def _call(follower: Follower, made: Made, begin: int) -> str:
+    text = f"{told(follower, made.step)} = {answer(made.step, made.seen.seen)}"
+    if made.step.what == What.LOOK:
+        bits = SeenBits(made.seen.seen.bits & (SeenBits.PENDING | SeenBits.MASKED))
+        text = f"{told(follower, made.step)}: {str(bits.name or 'nothing').lower()}"
+    return f"vCPU {made.vcpu} [{made.seen.call - begin}..{made.seen.ret - begin}] {text}"
+
+
+def _of_round(wrong: Unexplained, domid: int) -> Evidence:
+    if wrong.step is None:
+        return Disallowed(property="order", operations=_operations(_in_order(wrong.round.made)))
+    step, seen, expected = wrong.step.step, wrong.step.seen.seen, wrong.expected
+    assert expected is not None
+    follower = Follower(wrong.before, domid, wrong.step.vcpu)
+    told_differs = step.what == What.STATUS and seen[2:] != expected[2:]
+    if seen.result != expected.result or told_differs or step.what == What.TAKE:
+        evidence = _answer_is_wrong(follower, step, seen)
+        if evidence is not None:
+            return evidence
+    return _state_is_wrong(follower, step, seen, Expected(expected))
+
+
+def _operations(made: Sequence[Made]) -> tuple[Call, ...]:
+    begin = min(one.seen.call for one in made)
+    return tuple(
+        Call(
+            domain=_DOMAIN,
+            vcpu=one.vcpu,
+            verb=What(one.step.what).name.lower(),
+            arguments={"port": one.seen.port, "value": one.seen.value},
+            result=one.seen.seen.result,
+            begin=one.seen.call - begin,
+            end=one.seen.ret - begin,
         )
-    evidence = Disallowed(property="order", operations=tuple(made_in_it))
-    return Wrong(evidence, len(calls) - 1, tuple(calls))
+        for one in made
+    )
 
 
 # -- a programme for people --------------------------------------------------------------------
@@ -191,6 +225,19 @@ def told(follower: Follower, step: Step) -> str:
         if step.flags & flag:
             words.append(str(flag.name).lower().replace("_", "-"))
     return f"{what.name.lower()}({', '.join(words)})"
+
+
+def told_of_two(follower: Follower, both: Sequence[Sequence[Step]]) -> tuple[str, ...]:
+    """Return what both vCPUs make, meeting by meeting, as a person would write it."""
+    calls = []
+    rest = [iter(part) for part in both]
+    while any(length_hint(part) for part in rest):
+        for vcpu in range(2):
+            for step in takewhile(lambda step: step.what != What.MEET, rest[vcpu]):
+                calls.append(f"vCPU {vcpu} {told(follower, step)}")
+                follower.follow(step)
+        calls.append("they meet")
+    return tuple(calls[:-1])
 
 
 def answer(step: Step, seen: Seen) -> str:

@@ -1,55 +1,51 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Judges what two vCPUs have done at the same time: is there an order that explains the answers?
+"""Judges what two vCPUs have done at the same time: is there an order that explains what was seen?
 
 Between two meetings each vCPU makes a few operations.  They are tried in every order that keeps to
 each vCPU's own and to the clock, one after the other as the model makes them; an order that gives
 other answers than were seen is given up at once.  What is left are the worlds in which the vCPUs
 may meet again.  None: no order explains what was seen.
 
-Only what Xen answers is compared, and which vCPU a channel is bound to.  Pending bits are left out,
-because a guest's own handling of events is no single step; so what depends on them is undecided:
-polls, events taken, and with FIFO which of the free ports Xen gives (one that is still linked is
-skipped).
+While both are at work only Xen's answers are compared: a guest looks at memory some time after an
+operation.  Where only one vCPU does anything (harness/fuzz/alone.py), the bits in memory are
+compared as well.
+
+Undecided is what the guest itself does in several steps meanwhile: events taken, pending bits after
+that; which of the free ports FIFO skips; and a poll of many ports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from operator import itemgetter
 
+from harness.fuzz.alone import after_alone, begins_anew
 from harness.fuzz.follow import Follower
-from harness.fuzz.programme import NEW_PORT, Flag, Step, TimedSeen, What
-from harness.model.evtchn.abi import DOMID_SELF
-from harness.model.evtchn.changed import replace
-from harness.model.evtchn.domain import BUCKET, Channel, Domain, SharedBits, Vcpu, World
-from harness.model.evtchn.operations import CALL_SITE, Operation, StatusReply
+from harness.fuzz.programme import Bit, Seen, What
+from harness.fuzz.rounds import NOT_AT_ONCE, Made, Round, answered, grown, plain
+from harness.model.evtchn.domain import World
+from harness.model.evtchn.operations import StatusReply
 from harness.model.evtchn.outcome import AllowedOutcome
 from harness.model.evtchn.predict import predict
-from harness.model.lock.flavours import Flavour, Site
+from harness.model.lock.flavours import Flavour
 
 _SLACK_NS = 2000  # by how much the counters of two vCPUs of a machine may differ
 _MOST_TRIED = 4000  # predictions for one round; a round that takes more is undecided
-_UNJUDGED = frozenset({What.POLL, What.TAKE, What.LOOK, What.SET_BIT, What.CLEAR_BIT})
-_ALONE = frozenset({What.MEET, What.DELAY})
-_OF_SLOT = int(Flag.PORT_OF_SLOT | Flag.VALUE_OF_SLOT)
-_LINKED = SharedBits(linked=True)
-_BY_PORT = itemgetter(0)
+_MOST_WORLDS = 32  # after a round; of more, the pending bits are given up, which make most of them
+_MOST_KNOWN = 50_000  # rounds that are remembered
+
+_Worlds = tuple[World, ...]
 
 
 @dataclass(frozen=True)
-class Made:
-    """One operation that a vCPU has made, and what was answered."""
+class Unexplained:
+    """A round that no order explains, and what was made since the last reset."""
 
-    step: Step  # with the port and the value that were in its slots
-    operation: Operation
-    seen: TimedSeen
-    vcpu: int
-
-    @property
-    def writes(self) -> bool:
-        """Say whether it takes a channel's lock as a writer."""
-        return CALL_SITE.get(type(self.operation)) is Site.WRITER
+    round: Round
+    since: tuple[Round, ...]  # from the one with that reset on; the last one is ``round``
+    before: World  # one in which the round began; of a single vCPU, the wrong step
+    step: Made | None = None  # of a single vCPU: the wrong one
+    expected: Seen | None = None  # and what had to be seen
 
 
 @dataclass
@@ -57,146 +53,178 @@ class RoundsJudged:
     """What came of a programme's rounds."""
 
     operations: int = 0  # judged
+    concurrent: int = 0  # of them: while the other vCPU made some as well
     undecided: int = 0  # operations
-    wrong: tuple[Made, ...] = ()  # of the first round that nothing explains, by their calls
-    before: World | None = None  # a world in which that round began
+    wrong: Unexplained | None = None  # the first round that nothing explains
 
 
 @dataclass(frozen=True)
-class Round:
-    """What both vCPUs have made between two meetings."""
+class _Known:
+    """What is known where two vCPUs meet: in which worlds they may be; none: nothing is known."""
 
-    made: tuple[Sequence[Made], Sequence[Made]]
-    unjudged: int  # more operations, of which nothing can be said
-    met: bool  # both have come to the meeting after it; else it runs into the next round
+    worlds: _Worlds
+    pending: bool = True  # whether pending bits are known
 
-
-def rounds(
-    steps: tuple[Sequence[Step], Sequence[Step]],
-    seen: tuple[Sequence[TimedSeen], Sequence[TimedSeen]],
-    domid: int,
-) -> Iterator[Round]:
-    """Yield, from meeting to meeting, what both vCPUs have made."""
-    parts = [_parts(steps[v], seen[v], domid, v) for v in range(2)]
-    nothing = _Part()
-    while True:
-        first, second = (next(part, None) for part in parts)
-        if first is None and second is None:
-            return
-        one, other = first or nothing, second or nothing
-        yield Round((one.made, other.made), one.unjudged + other.unjudged, one.met and other.met)
+    def cut(self) -> _Known:
+        """Return it with few worlds."""
+        if len(self.worlds) <= _MOST_WORLDS:
+            return self
+        return _Known(_without_pending(self.worlds), False)
 
 
-@dataclass
-class _Part:
-    """One vCPU's part of a round."""
+class RoundJudge:
+    """Judges rounds of the vCPUs of domain ``domid``, on a Xen with the lock ``flavour``.
 
-    made: list[Made] = field(default_factory=list)
-    unjudged: int = 0
-    met: bool = True
-
-
-def _parts(
-    steps: Sequence[Step], seen: Sequence[TimedSeen], domid: int, vcpu: int
-) -> Iterator[_Part]:
-    follower = Follower(World((Domain(domid),)), domid, vcpu)  # it only reads a step's operands
-    part = _Part()
-    for step, now in zip(steps, seen, strict=True):
-        if step.what == What.MEET:
-            part.met = now.seen.result == 0
-            yield part
-            part = _Part()
-        elif step.what in _UNJUDGED:
-            part.unjudged += 1
-        elif step.what not in _ALONE:
-            plain = step._replace(flags=step.flags & ~_OF_SLOT, port=now.port, value=now.value)
-            operation = follower.operation(plain)
-            assert operation is not None
-            part.made.append(Made(plain, operation, now, vcpu))
-    yield part
-
-
-def judge_rounds(
-    found: Iterable[Round],
-    world: World,
-    flavour: Flavour,
-    tick_hz: int,
-) -> RoundsJudged:
-    """Judge rounds, of which the first begins in ``world``."""
-    judged = RoundsJudged()
-    worlds = [plain(world)]
-    for each in found:
-        judged.undecided += each.unjudged
-        count = sum(map(len, each.made))
-        after = _worlds_after(each, worlds, flavour, _SLACK_NS * tick_hz // 1_000_000_000)
-        if after is None:  # the world is not known any more, so nothing is said of what follows
-            judged.undecided += count
-            worlds = []
-            continue
-        if not after:
-            first, second = each.made
-            judged.wrong = tuple(sorted((*first, *second), key=lambda made: made.seen.call))
-            judged.before = worlds[0]
-            return judged
-        judged.operations += count
-        worlds = after
-    return judged
-
-
-def _worlds_after(
-    each: Round, worlds: Sequence[World], flavour: Flavour, slack: int
-) -> list[World] | None:
-    """Return every world in which a round may end that began in one of ``worlds``.
-
-    None: it cannot be told, because the world before it is not known, because a vCPU did not wait
-    at a meeting until the other had come, or because there are too many orders.
+    It remembers what it has found: programmes make the same few operations again and again, with
+    other delays.
     """
-    if not worlds or not each.met:
-        return None
-    search = _Search(each.made, flavour, slack)
-    after: list[World] = []
-    for before in worlds:
-        search.from_world(before, after)
-    return None if search.tried > _MOST_TRIED else after
+
+    def __init__(self, domid: int, flavour: Flavour) -> None:
+        self._domid = domid
+        self._flavour = flavour
+        self._found: dict[object, _Known | None] = {}
+        self._numbers: dict[_Worlds, int] = {}
+
+    def judge(self, found: Iterable[Round], world: World, tick_hz: int) -> RoundsJudged:
+        """Judge the rounds of a programme, of which the first begins in ``world``."""
+        judged = RoundsJudged()
+        slack = _SLACK_NS * tick_hz // 1_000_000_000
+        start = plain(world)
+        known = _Known((start,))
+        since: list[Round] = []
+        met = True
+        for each in found:
+            anew = begins_anew(each)
+            since.append(each)
+            if not known.worlds and anew and met:
+                known = _Known((start,), False)  # the reset makes it known again
+            after = self._after(each, known, slack) if known.worlds and each.met else None
+            if after is not None and not after.worlds:
+                judged.wrong = self._unexplained(each, tuple(since), known)
+                return judged
+            hidden = each.operations if after is None else _hidden(each)
+            if after is None:
+                start = grown(start, ((made.step, made.seen) for made in _both(each)))
+            judged.undecided += hidden
+            judged.operations += each.operations - hidden
+            if each.alone is None:
+                judged.concurrent += each.operations - hidden
+            known = after.cut() if after is not None else _Known(())
+            met = each.met
+            since = [each] if anew else since
+        return judged
+
+    def _after(self, each: Round, known: _Known, slack: int) -> _Known | None:
+        """Return what is known after a round; no world: nothing explains it; None: it cannot be
+        told."""
+        key = (self._number(known.worlds), known.pending, _key(each, slack))
+        if key in self._found:
+            return self._found[key]
+        after = self._searched(each, known, slack)
+        if len(self._found) >= _MOST_KNOWN:
+            self._found.clear()
+            self._numbers.clear()
+            return after
+        self._found[key] = after
+        return after
+
+    def _number(self, worlds: _Worlds) -> int:
+        return self._numbers.setdefault(worlds, len(self._numbers))
+
+    def _searched(self, each: Round, known: _Known, slack: int) -> _Known | None:
+        vcpu = each.alone
+        if vcpu is not None:
+            done = after_alone(each.made[vcpu], known.worlds, self._domid, known.pending)
+            return _Known(done.worlds, done.pending)
+        made = _both(each)
+        if any(one.step.what in NOT_AT_ONCE - {What.TAKE} for one in made):
+            return None
+        (domain,) = known.worlds[0].domains
+        worlds, pending = known.worlds, known.pending
+        if pending and any(_hides_pending(one, domain.fifo) for one in made):
+            worlds, pending = _without_pending(worlds), False
+        search = _Search(each, self._domid, self._flavour, slack, pending)
+        for world in worlds:
+            search.from_world(world)
+        if search.tried > _MOST_TRIED:
+            return None
+        return _Known(tuple(search.after), pending)
+
+    def _unexplained(self, each: Round, since: tuple[Round, ...], known: _Known) -> Unexplained:
+        if each.alone is None:
+            return Unexplained(each, since, known.worlds[0])
+        done = after_alone(each.made[each.alone], known.worlds, self._domid, known.pending)
+        return Unexplained(each, since, done.before, done.wrong, done.expected)
 
 
-def plain(world: World) -> World:
-    """Return ``world`` without what depends on pending bits."""
-    (domain,) = world.domains
-    ports = tuple((n, _plain(c)) for n, c in domain.ports if c.state)
-    vcpus = tuple(Vcpu(control_block=v.control_block) for v in domain.vcpus)
-    return World((replace(domain, ports=ports, vcpus=vcpus),), world.rules)
+def _both(each: Round) -> list[Made]:
+    return [*each.made[0], *each.made[1]]
 
 
-def _plain(channel: Channel) -> Channel:
-    c = channel
-    return Channel(c.state, c.remote_dom, c.remote_port, c.number, c.vcpu, consumer=c.consumer)
+def _without_pending(worlds: _Worlds) -> _Worlds:
+    return tuple(dict.fromkeys(plain(world, pending=False) for world in worlds))
 
 
-def grown(world: World, made: Iterable[tuple[Step, TimedSeen]]) -> World:
-    """Return ``world`` with as many ports as the answers to the steps ``made`` tell: a new port,
-    and EVTCHNOP_status of a port that there is."""
-    (domain,) = world.domains
-    valid = domain.valid
-    for step, now in made:
-        result = now.seen.result
-        if step.what in NEW_PORT and result > 0:
-            valid = max(valid, (result // BUCKET + 1) * BUCKET)
-        elif step.what == What.STATUS and result == 0 and now.value == DOMID_SELF:
-            valid = max(valid, (now.port // BUCKET + 1) * BUCKET)
-    return world.with_domain(replace(domain, valid=valid))
+def _unjudged(made: Made) -> bool:
+    what, number = made.step.what, made.step.number
+    return what == What.TAKE or (what == What.POLL and number != 1)
+
+
+def _hidden(each: Round) -> int:
+    """Return of how many operations of a round nothing is said."""
+    if each.alone is not None:
+        return 0
+    return sum(map(_unjudged, _both(each)))
+
+
+def _hides_pending(made: Made, fifo: bool) -> bool:
+    """Say whether pending bits are not known after ``made``: a guest takes events in several steps,
+    and FIFO's unmask sets PENDING anew after it has looked at it."""
+    step = made.step
+    cleared = step.what == What.CLEAR_BIT and step.number == Bit.PENDING
+    return step.what == What.TAKE or (fifo and cleared)
+
+
+def _key(each: Round, slack: int) -> object:
+    """Return all of a round that its judgement depends on."""
+    vcpu = each.alone
+    if vcpu is not None:
+        return vcpu, tuple((made.step, made.seen.seen) for made in each.made[vcpu])
+    one, other = each.made
+    return (
+        tuple((made.step, _answer(made)) for made in one),
+        tuple((made.step, _answer(made)) for made in other),
+        tuple(_may_precede(a, b, slack) for a in one for b in other),
+        tuple(_may_precede(b, a, slack) for a in one for b in other),
+    )
+
+
+def _answer(made: Made) -> tuple[int, ...]:
+    seen = made.seen.seen
+    if made.step.what == What.STATUS and seen.result == 0:
+        return seen.result, seen.told, seen.detail
+    return (seen.result,)
+
+
+def _may_precede(one: Made, other: Made, slack: int) -> bool:
+    """Say whether the clock allows that ``one`` is before ``other``, of another vCPU."""
+    return other.seen.ret + slack >= one.seen.call
 
 
 @dataclass
 class _Search:
-    made: tuple[Sequence[Made], Sequence[Made]]
+    each: Round
+    domid: int
     flavour: Flavour
     slack: int  # ticks
+    pending: bool  # whether pending bits are known
     tried: int = 0
+    after: dict[World, None] = field(default_factory=dict)  # in which the round may end
     known: set[tuple[int, int, World]] = field(default_factory=set)
 
-    def from_world(self, world: World, after: list[World]) -> None:
-        """Add to ``after`` every world in which the round may end if it began in ``world``."""
+    def from_world(self, world: World) -> None:
+        """Find every world in which the round may end if it began in ``world``."""
+        made = self.each.made
         todo = [(0, 0, world)]
         while todo and self.tried <= _MOST_TRIED:
             state = todo.pop()
@@ -204,70 +232,57 @@ class _Search:
                 continue
             self.known.add(state)
             at, world = state[:2], state[2]
-            if at == (len(self.made[0]), len(self.made[1])):
-                after.append(world)
+            if at == (len(made[0]), len(made[1])):
+                self.after[world] = None
                 continue
             for vcpu in range(2):
                 if self._may_be_next(at, vcpu):
                     one = (at[0] + (vcpu == 0), at[1] + (vcpu == 1))
-                    made = self.made[vcpu][at[vcpu]]
-                    todo += [(*one, then) for then in self._after(world, made)]
+                    todo += [(*one, then) for then in self._then(world, made[vcpu][at[vcpu]])]
 
     def _may_be_next(self, at: tuple[int, int], vcpu: int) -> bool:
         """Say whether the clock allows that the next operation of ``vcpu`` is before the next one
         of the other."""
-        other = 1 - vcpu
-        if at[vcpu] == len(self.made[vcpu]):
+        made, other = self.each.made, 1 - vcpu
+        if at[vcpu] == len(made[vcpu]):
             return False
-        if at[other] == len(self.made[other]):
+        if at[other] == len(made[other]):
             return True
-        rival = self.made[other][at[other]].seen
-        return rival.ret + self.slack >= self.made[vcpu][at[vcpu]].seen.call
+        return _may_precede(made[vcpu][at[vcpu]], made[other][at[other]], self.slack)
 
-    def _after(self, world: World, made: Made) -> Iterator[World]:
+    def _then(self, world: World, made: Made) -> Iterator[World]:
         """Yield every world after ``made``, if it is made in ``world`` with the answer seen."""
         self.tried += 1
-        begin = _begin(world, made)
+        if _unjudged(made) or made.step.what == What.LOOK:
+            yield world
+            return
+        if made.operation is None:
+            follower = Follower(world, self.domid, made.vcpu)
+            if follower.follow(made.step).seen.result == made.seen.seen.result:
+                yield plain(follower.world, pending=self.pending)
+            return
         outcomes = predict(
-            begin, made.operation, flavour=self.flavour, writer_inside=self._writer_inside(made)
+            answered(world, made),
+            made.operation,
+            flavour=self.flavour,
+            writer_inside=self._writer_inside(made),
         )
+        if made.step.what == What.POLL:  # that it was refused tells what the port was
+            if made.seen.seen.result == 0 or any(_fits(each, made) for each in outcomes):
+                yield world
+            return
         for outcome in outcomes:
             if _fits(outcome, made):
-                yield plain(outcome.world)
+                yield plain(outcome.world, pending=self.pending)
 
     def _writer_inside(self, made: Made) -> bool:
         """Say whether a writer of the other vCPU may have been inside of some channel's lock."""
         return any(
             other.writes
-            and other.seen.call <= made.seen.ret + self.slack
-            and made.seen.call <= other.seen.ret + self.slack
-            for other in self.made[1 - made.vcpu]
+            and _may_precede(made, other, self.slack)
+            and _may_precede(other, made, self.slack)
+            for other in self.each.made[1 - made.vcpu]
         )
-
-
-def _begin(world: World, made: Made) -> World:
-    """Return ``world`` with what with FIFO is only known by the answer that ``made`` has got."""
-    (domain,) = world.domains
-    if not domain.fifo:
-        return world
-    if made.step.what in NEW_PORT:
-        return _allocating(world, made)
-    # A bind that fails has found a port all the same.  Where linked ones had to be skipped, that
-    # can have been the first one of a new bucket.
-    return grown(world, [(made.step, made.seen)])
-
-
-def _allocating(world: World, made: Made) -> World:
-    """Return ``world`` so that Xen gives the port that it has given, if it may."""
-    (domain,) = world.domains
-    given = made.seen.seen.result
-    if given <= 0:
-        return world
-    taken = {number for number, _ in domain.ports}
-    linked = [(n, Channel(word=_LINKED)) for n in range(1, given) if n not in taken]
-    return world.with_domain(
-        replace(domain, ports=tuple(sorted((*domain.ports, *linked), key=_BY_PORT)))
-    )
 
 
 def _fits(outcome: AllowedOutcome, made: Made) -> bool:

@@ -45,7 +45,7 @@ class What(IntEnum):
     LOOK = 19  # only look at the port's bits in memory
     SET_BIT = 20  # of the port in memory: bit ``number``, a Bit
     CLEAR_BIT = 21
-    MEET = 22  # wait until the other vCPU has come to as many meetings
+    MEET = 22  # wait until the other vCPU has come to as many meetings; then ``value`` loops
     DELAY = 23  # spin for ``value`` ns
 
 

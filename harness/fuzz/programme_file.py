@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from enum import Enum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from harness.config import json_file
 from harness.fuzz.hunt import Batch
 from harness.fuzz.programme import MAX_STEPS, SLOTS, Bit, Flag, Step, What
+from harness.fuzz.rounds import NOT_AT_ONCE
 from harness.verdict import ConfigError
 
 VERSION = 1
@@ -65,15 +67,14 @@ class ProgrammeFile(BaseModel):
     steps: Annotated[tuple[StepInFile, ...], Field(max_length=MAX_STEPS, min_length=1)]
     # Those of vCPU 1, if both run at once; ``steps`` are vCPU 0's then.
     second: Annotated[tuple[StepInFile, ...], Field(max_length=MAX_STEPS)] = ()
+    times: Annotated[int, Field(ge=1, le=MAX_STEPS)] = (
+        1  # both are made so often, with other delays
+    )
 
     def batch(self) -> Batch:
         """Return the programme for a Hunt."""
         steps, second = (tuple(each.step() for each in part) for part in (self.steps, self.second))
-        return Batch(steps, self.vcpu, second)
-
-
-# Between two meetings an operation is judged as one step; these are none.
-_NOT_AT_ONCE = frozenset({"BEGIN", "RESET", "RESET_CONT", "INIT_CONTROL", "EXPAND_ARRAY"})
+        return Batch(steps, self.vcpu, second, self.times)
 
 
 def _check(programme: ProgrammeFile) -> None:
@@ -98,14 +99,33 @@ def _check(programme: ProgrammeFile) -> None:
         raise ValueError("with second, vcpu has to be 0")
     if second[0].what != "MEET":
         raise ValueError("the first step of second has to be MEET")
-    names = [step.what for step in steps]
-    alone = names.index("MEET") if "MEET" in names else len(names)
-    at_once = [*steps[alone:], *second]
-    wrong = _NOT_AT_ONCE.intersection(step.what for step in at_once)
-    if wrong:
-        raise ValueError(f"{min(wrong)} has to be before the first MEET of steps")
-    if any("FAULT_OUT" in step.flags for step in at_once):  # PV: both would use the same page
-        raise ValueError("FAULT_OUT has to be before the first MEET of steps")
+    if max(len(steps), len(second)) * programme.times + programme.times > MAX_STEPS:
+        raise ValueError(f"times: that makes more than {MAX_STEPS} steps")
+    _check_at_once(programme)
+
+
+def _check_at_once(programme: ProgrammeFile) -> None:
+    """ValueError if a step is judged as several ones while the other vCPU makes something, too."""
+    first, other = (_between_meetings(part) for part in (programme.steps, programme.second))
+    names = {What(what).name for what in NOT_AT_ONCE - {What.TAKE}}
+    nothing: list[StepInFile] = []
+    for one, two in zip_longest(first, other, fillvalue=nothing):
+        wrong = names.intersection(step.what for step in (*one, *two))
+        if wrong and two:
+            raise ValueError(f"{min(wrong)} is for vCPU 0 while vCPU 1 waits at a MEET")
+        # PV: both would use the same page.
+        if two and any("FAULT_OUT" in step.flags for step in (*one, *two)):
+            raise ValueError("FAULT_OUT is for vCPU 0 while vCPU 1 waits at a MEET")
+
+
+def _between_meetings(steps: Sequence[StepInFile]) -> list[list[StepInFile]]:
+    parts: list[list[StepInFile]] = [[]]
+    for step in steps:
+        if step.what == "MEET":
+            parts.append([])
+        elif step.what != "DELAY":
+            parts[-1].append(step)
+    return parts
 
 
 def in_file(steps: Sequence[Step]) -> tuple[StepInFile, ...]:

@@ -141,7 +141,8 @@ def _hung(one: Subject, hunt: Hunt, error: HarnessError) -> Hung:
     note, name = one.live.recorder.progress.note, one.live.host.name
     note(f"{name:12} FAIL      {cause}")
     batch = hunt.running
-    at = (len(batch.steps) - 1, len(batch.second) - 1)
+    both = batch.both if batch.second else (batch.steps, ())
+    at = (len(both[0]) - 1, len(both[1]) - 1)
     try:
         image = one.live.machine.dump()
         try:
@@ -153,7 +154,7 @@ def _hung(one: Subject, hunt: Hunt, error: HarnessError) -> Hung:
             at = min(at[0], own[0]), min(at[1], own[1])
     except (LabError, OSError) as missed:
         note(f"{name:12} in which step is not known: {missed}")
-    steps, second = batch.steps[: at[0] + 1], batch.second[: at[1] + 1]
+    steps, second = both[0][: at[0] + 1], both[1][: at[1] + 1]
     return Hung(Batch(steps, batch.vcpu, second), cause.evidence)
 
 
@@ -188,6 +189,7 @@ def _kept(plan: Plan, recorder: Recorder, hunted: _Hunted, places: Sequence[Path
         vcpu=found.batch.vcpu,
         steps=in_file(found.batch.steps),
         second=in_file(found.batch.second),
+        times=found.batch.times,
     )
     name = f"{_FILE}{digest((*found.batch.steps, *found.batch.second))}.json"
     written = []

@@ -14,7 +14,7 @@ from harness.evidence import Hang, Spin
 from harness.evidence.kinds import LockFault
 from harness.fuzz.follow import Follower
 from harness.fuzz.generate import programme
-from harness.fuzz.guest import ProgrammeGuest
+from harness.fuzz.guest import ProgrammeGuest, Timed
 from harness.fuzz.hangs import Hung, shorter_hang
 from harness.fuzz.hunt import Batch
 from harness.fuzz.programme import SEEN, Step, What
@@ -113,6 +113,51 @@ def test_few_steps_are_left(hung: Hung) -> None:
     assert calls[0] == "begin() = 0" and calls[-1].startswith("alloc_unbound(")
     assert calls[-1].endswith(" does not return") and any("poll(" in call for call in calls)
     assert subject.restored > len(calls), "before each try, and for whoever comes next"
+
+
+class _TwoLeakingGuest(LeakingGuest):
+    """Now and then a close and a send at the same time hang."""
+
+    def __init__(self, chance: Random) -> None:
+        super().__init__()
+        self._chance = chance
+
+    def run_timed(self, both: tuple[Sequence[Step], Sequence[Step]]) -> Timed:
+        for one, other in zip(*map(_between_meetings, both), strict=False):
+            at_once = one and other and {What.CLOSE, What.SEND} <= {*one, *other}
+            if at_once and self._chance.randrange(50) == 0:
+                raise AgentLost("no answer")
+        return Timed((b"", b""), 1)
+
+
+def _between_meetings(steps: Sequence[Step]) -> list[list[int]]:
+    parts: list[list[int]] = [[]]
+    for step in steps:
+        if step.what == What.MEET:
+            parts.append([])
+        else:
+            parts[-1].append(step.what)
+    return parts
+
+
+def test_a_hang_of_two_vcpus_is_made_short_though_it_comes_by_chance() -> None:
+    chance = Random(2)
+
+    class Two(_Subject):
+        def __init__(self) -> None:
+            super().__init__()
+            self.guest = _TwoLeakingGuest(chance)
+
+        def restore(self) -> None:
+            self.restored += 1
+            self.guest = _TwoLeakingGuest(chance)
+
+    begin, meet = Step(What.BEGIN), Step(What.MEET)
+    close, send, poll = (Step(what, 1, port=1) for what in (What.CLOSE, What.SEND, What.POLL))
+    steps = (begin, meet, poll, meet, poll, begin, poll, meet, close, poll, meet, poll)
+    hung = Hung(Batch(steps, 0, (meet, meet, meet, send, send, meet)), HANG)
+    calls = _shorter(hung, Two())
+    assert calls == ["vCPU 0 begin()", "they meet", "vCPU 0 close(port=0)", "vCPU 1 send(port=0)"]
 
 
 def test_another_hang_is_not_the_same(hung: Hung) -> None:

@@ -10,9 +10,10 @@ import pytest
 from harness.fuzz.concurrent import BUCKETS, concurrent_programme
 from harness.fuzz.follow import Follower
 from harness.fuzz.hunt import Batch, Hunt
-from harness.fuzz.judge import explain_round
-from harness.fuzz.orders import RoundsJudged, grown, judge_rounds, rounds
+from harness.fuzz.judge import explain_rounds
+from harness.fuzz.orders import RoundJudge, RoundsJudged
 from harness.fuzz.programme import Flag, Seen, Step, TimedSeen, What, decode_timed
+from harness.fuzz.rounds import grown, rounds
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.changed import replace
 from harness.model.evtchn.domain import World
@@ -36,7 +37,7 @@ def _judged(
     steps = tuple([each[0] for each in part] for part in (first, second))
     seen = tuple([_seen(*each) for each in part] for part in (first, second))
     found = rounds((steps[0], steps[1]), (seen[0], seen[1]), DOMID)
-    return judge_rounds(found, world, flavour, HZ)
+    return RoundJudge(DOMID, flavour).judge(found, world, HZ)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -85,8 +86,10 @@ def test_operations_at_the_same_time_may_be_made_in_either_order() -> None:
 def test_but_not_in_one_that_the_clock_forbids() -> None:
     close = Step(What.CLOSE, port=1)
     judged = _judged([(_ALLOC, 1, 0, 1000)], [(close, -22, 90_000, 91_000)])
-    assert [made.seen.seen.result for made in judged.wrong] == [1, -22]
-    told = explain_round(judged, DOMID)
+    assert judged.wrong is not None
+    made = [one for part in judged.wrong.round.made for one in part]
+    assert [one.seen.seen.result for one in made] == [1, -22]
+    told = explain_rounds(judged.wrong, DOMID)
     assert told.calls[-1] == "vCPU 1 [90000..91000] close(port=1) = -EINVAL"
 
 
@@ -108,7 +111,7 @@ def test_a_send_may_be_dropped_under_a_writer_where_the_lock_only_tries() -> Non
 def test_what_is_not_judged_is_counted() -> None:
     take = Step(What.TAKE)
     judged = _judged([(_ALLOC, 1, 0, 9000), (take, 3, 9000, 9100)], [(take, 0, 0, 1)])
-    assert (judged.operations, judged.undecided, judged.wrong) == (1, 2, ())
+    assert (judged.operations, judged.undecided, judged.wrong) == (1, 2, None)
 
 
 def test_how_many_ports_there_are_is_learnt_at_the_end() -> None:
@@ -148,7 +151,7 @@ def test_a_meeting_that_nobody_came_to_makes_the_rest_undecided() -> None:
         [(_MEET, -110, 0, 10), (_ALLOC, 1, 20, 30), (_MEET, 0, 40, 50), (_ALLOC, 3, 60, 70)],
         [(_ALLOC, 2, 40, 50), (_MEET, 0, 60, 70), (_MEET, 0, 71, 72)],
     )
-    assert (late.wrong, late.operations, late.undecided) == ((), 0, 3)
+    assert (late.wrong, late.operations, late.undecided) == (None, 0, 3)
     both = _judged(
         [(_MEET, 0, 0, 10), (_ALLOC, 1, 20, 30)], [(_ALLOC, 2, 40, 50), (_MEET, 0, 0, 1)]
     )
@@ -159,8 +162,11 @@ def test_what_comes_after_a_round_with_too_many_orders_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("harness.fuzz.orders._MOST_TRIED", 0)
-    judged = _judged([(_ALLOC, 1, 0, 10), (_MEET, 0, 20, 30), (_ALLOC, 2, 40, 50)], [])
-    assert (judged.wrong, judged.operations, judged.undecided) == ((), 0, 2)
+    judged = _judged(
+        [(_ALLOC, 1, 0, 10), (_MEET, 0, 20, 30), (_ALLOC, 3, 40, 50)],
+        [(_ALLOC, 2, 0, 10), (_MEET, 0, 20, 30)],
+    )
+    assert (judged.wrong, judged.operations, judged.undecided) == (None, 0, 3)
 
 
 def test_an_argument_that_cannot_be_read_is_none_in_a_round_either() -> None:
@@ -200,4 +206,4 @@ def test_after_a_round_with_too_many_orders_nothing_is_decided(
         [(_ALLOC, 1, 0, 9000), meet, (_ALLOC, 99, 9200, 9300)],
         [(_ALLOC, 2, 0, 9000), meet, (_ALLOC, 98, 9200, 9300)],
     )
-    assert (judged.operations, judged.undecided, judged.wrong) == (0, 4, ())
+    assert (judged.operations, judged.undecided, judged.wrong) == (0, 4, None)

@@ -94,13 +94,14 @@ _BEGIN, _MEET = {"what": "BEGIN"}, {"what": "MEET"}
         ({"steps": [_BEGIN, _MEET], "second": [_MEET], "vcpu": 1}, "vcpu has to be 0"),
         ({"steps": [_BEGIN, _MEET], "second": [_BEGIN]}, "first step of second has to be MEET"),
         (
-            {"steps": [_BEGIN, _MEET, _BEGIN], "second": [_MEET]},
-            "BEGIN has to be before the first MEET",
+            {"steps": [_BEGIN, _MEET, _BEGIN], "second": [_MEET, {"what": "SEND"}]},
+            "BEGIN is for vCPU 0 while vCPU 1 waits at a MEET",
         ),
-        ({"steps": [_BEGIN], "second": [_MEET, {"what": "RESET"}]}, "RESET has to be before"),
+        ({"steps": [_BEGIN, _MEET], "second": [_MEET, {"what": "SEND"}], "times": 6000}, "times: "),
+        ({"steps": [_BEGIN], "second": [_MEET, {"what": "RESET"}]}, "RESET is for vCPU 0 while"),
         (
             {"steps": [_BEGIN], "second": [_MEET, {"what": "STATUS", "flags": ["FAULT_OUT"]}]},
-            "FAULT_OUT has to be before",
+            "FAULT_OUT is for vCPU 0 while",
         ),
     ],
 )
