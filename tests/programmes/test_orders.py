@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from harness.fuzz import hunt as hunt_module
 from harness.fuzz.concurrent import BUCKETS, concurrent_programme
 from harness.fuzz.follow import Follower
 from harness.fuzz.hunt import Batch, Hunt
@@ -51,8 +52,9 @@ def test_what_the_model_makes_is_explained(seed: int) -> None:
     assert hunt.counts.undecided < hunt.counts.concurrent / 5
 
 
-def test_a_port_given_away_twice_is_found() -> None:
-    """An allocation gives a port that is open already, once."""
+def test_a_port_given_away_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An allocation gives a port that is open already, once: it is looked for again in vain."""
+    monkeypatch.setattr(hunt_module, "_SECONDS_OF_TWO", 1.0)
     lies = iter([True])
 
     def lie(follower: Follower, step: Step, seen: Seen) -> Seen:
