@@ -189,8 +189,8 @@ class Hunt:
         judged = self._judged(batch)
         if judged is None:
             return None
-        self.found_after = time.monotonic() - self._began
         if isinstance(judged, Unexplained):
+            self.found_after = time.monotonic() - self._began
             return self._shorter_of_two(batch, judged)
         begin, followed, seen, at = judged
         return self._disagrees(begin, followed, seen, at)
@@ -229,18 +229,24 @@ class Hunt:
 
     def _shorter_of_two(self, batch: Batch, wrong: Unexplained) -> Found:
         """Return what is ``wrong`` in ``batch`` with as few steps as show the same if they are made
-        many times; the batch, if it is not seen again."""
+        many times; the batch, if it is not seen again.
+
+        After a try in which the guest has seen what the model allows, the next one needs no fresh
+        guest: as in the hunt, it begins with a reset.
+        """
         best = Found(batch, explain_rounds(wrong, self._domid), False)
         same, began = identity(best.wrong.evidence), time.monotonic()
+        spoilt = True
 
         def tried(both: Both, most: int, ends: float) -> int:
             """Return how many tries it took to see it again; 0: it was not seen."""
-            nonlocal best
+            nonlocal best, spoilt
             one = Batch(both[0], 0, both[1], times(both))
-            if self._fresh is not None:
-                self.guest, self._world = self._fresh()
             for number in range(1, most + 1):
+                if self._fresh is not None and spoilt:
+                    self.guest, self._world = self._fresh()
                 now = self._explained(self._judged(one))
+                spoilt = now is not None
                 if now is not None and identity(now.evidence) == same:
                     best = Found(one, now, True)
                     return number

@@ -69,15 +69,22 @@ class TwoVcpus(ProgrammeGuest):
         follower = Follower(self.world, DOMID)
         seen: tuple[list[bytes], list[bytes]] = ([], [])
         at, met, now = [0, 0], [0, 0], 0
+        free = [0, 0]  # since when each vCPU can have begun its next step
         while any(at[v] < len(both[v]) for v in range(2)):
             vcpu = self.chance.choice([v for v in range(2) if _ready(both, at, met, v)])
             step = both[vcpu][at[vcpu]]
             met[vcpu] += step.what == What.MEET
             port, value = follower.port(step), follower.value(step)
             told = self.lie(follower, step, follower.follow(step).seen)
-            seen[vcpu].append(TIMED.pack(*told, now, now + _SPAN, port, value))
+            # It comes to pass now; it began before that, and ends after it: meanwhile the other
+            # vCPU may make several.
+            now = max(now, free[vcpu]) + self.chance.randrange(_SPAN)
+            call, ret = self.chance.randint(free[vcpu], now), now + self.chance.randrange(3 * _SPAN)
+            seen[vcpu].append(TIMED.pack(*told, call, ret, port, value))
             at[vcpu] += 1
-            now += self.chance.choice((_SPAN, _SPAN + 5000))
+            free[vcpu] = ret
+            if step.what == What.MEET and met[0] == met[1]:
+                free = [max(each, now) for each in free]
         self.world = follower.world
         return Timed((b"".join(seen[0]), b"".join(seen[1])), HZ)
 

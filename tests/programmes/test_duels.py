@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -13,6 +14,7 @@ from harness.evidence import WrongState
 from harness.fuzz.concurrent import concurrent_programme
 from harness.fuzz.duels import duels, repeated
 from harness.fuzz.follow import Follower
+from harness.fuzz.guest import Timed
 from harness.fuzz.hunt import Batch, Found, Hunt
 from harness.fuzz.orders import RoundJudge
 from harness.fuzz.programme import (
@@ -29,7 +31,7 @@ from harness.fuzz.programme import (
 from harness.fuzz.rounds import rounds
 from harness.fuzz.sections import section, times
 from harness.model.evtchn.abi import DOMID_SELF
-from harness.model.evtchn.domain import State
+from harness.model.evtchn.domain import State, World
 from harness.model.lock.flavours import FLAVOURS
 
 from .model_guest import DOMID, HZ, WORLD, Lie, TwoVcpus
@@ -192,6 +194,40 @@ def test_a_duel_is_made_short() -> None:
     assert whats.count("SEND") == 1 and len([w for w in whats if w != "MEET"]) <= 5
     both = found.batch.both
     assert len(both[0]) > len(found.batch.steps) and max(map(len, both)) <= MAX_STEPS
+
+
+def test_a_guest_is_made_fresh_only_after_it_has_shown_something() -> None:
+    """That takes seconds on a real machine, for each of many tries."""
+    tries, fresh = [0], [0]
+
+    class Used(TwoVcpus):
+        """It must not be used any more when it has shown what is wrong."""
+
+        wrong = False
+
+        def run_timed(self, both: tuple[Sequence[Step], Sequence[Step]]) -> Timed:
+            assert not self.wrong
+            tries[0] += 1
+            return super().run_timed(both)
+
+    def guest() -> Used:
+        def lie(follower: Follower, step: Step, seen: Seen) -> Seen:
+            if step.what != What.SEND or follower.domain.port(follower.port(step)).state != 3:
+                return seen
+            used.wrong = True
+            return seen._replace(result=-1)
+
+        used = Used(Random(3), lie)
+        return used
+
+    def restored() -> tuple[TwoVcpus, World]:
+        fresh[0] += 1
+        return guest(), WORLD
+
+    first, second = duels(Random(1))
+    found = Hunt(guest(), WORLD, DOMID, fresh=restored).batch(Batch(first, 0, second))
+    assert found is not None and found.seen_again
+    assert 1 < fresh[0] < tries[0] / 2
 
 
 def test_a_programme_of_which_vcpu_0_meets_nobody_is_made_short_as_well() -> None:
