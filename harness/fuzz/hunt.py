@@ -152,15 +152,17 @@ class Hunt:
     def run(self, seed: int, seconds: float, report: Callable[[], None]) -> Found | None:
         """Run random batches for ``seconds``; return the first disagreement, or None.
 
-        ``report`` is called after each batch.  Raises what the guest raises when it does not
-        answer; ``running`` is the batch then.
+        ``report`` is called after each batch without one.  Raises what the guest raises when it
+        does not answer; ``running`` is the batch then.
         """
         began = time.monotonic()
         for batch in batches(seed):
             found = self.batch(batch)
-            report()
-            if found is not None or time.monotonic() - began > seconds:
+            if found is not None:
                 return found
+            report()
+            if time.monotonic() - began > seconds:
+                break
         return None
 
     def batch(self, batch: Batch) -> Found | None:
@@ -255,7 +257,7 @@ class Hunt:
             return 0
 
         whole = batch.both
-        with suppress(HarnessError, KeyboardInterrupt):
+        with suppress(HarnessError, OSError, KeyboardInterrupt):
             last = section(whole, _at(whole, wrong))
             needed = tried(last, sys.maxsize, began + _SECONDS_OF_TWO)
             ends = began + SHORTER_SECONDS
@@ -342,7 +344,7 @@ class Hunt:
             best = Found(Batch(tuple(steps[: wrong.step + 1]), vcpu), wrong, True)
             return True
 
-        with suppress(HarnessError, KeyboardInterrupt):
+        with suppress(HarnessError, OSError, KeyboardInterrupt):
             tries = [found.batch.steps] * _TRIES + [(*before, *found.batch.steps)] * bool(before)
             if any(map(shows, tries)):
                 shortest(best.batch.steps, shows, simpler, lambda: time.monotonic() > ends)
