@@ -124,7 +124,7 @@ def _run(
     recorder = one.live.recorder
     flavour = FLAVOURS[one.live.build.design]
     fresh = one.fresh if one.live.saved else None
-    hunt = Hunt(one.guest, one.world, one.domid, flavour, fresh)
+    hunt = Hunt(one.guest, one.world, one.domid, flavour, fresh, replay=not random)
     hunted.counts = hunt.counts
     began = time.monotonic()
     try:

@@ -34,7 +34,7 @@ from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import State, World
 from harness.model.lock.flavours import FLAVOURS
 
-from .model_guest import DOMID, HZ, WORLD, Lie, TwoVcpus
+from .model_guest import DOMID, HZ, WORLD, Lie, ModelGuest, TwoVcpus
 
 _OF_SLOT = int(Flag.PORT_OF_SLOT)
 _BEGIN, _MEET = Step(What.BEGIN), Step(What.MEET)
@@ -48,6 +48,10 @@ _SEND = Step(What.SEND, _OF_SLOT, port=1)
 
 def _look(port: int) -> Step:
     return Step(What.LOOK, port=port)
+
+
+def _status(port: int) -> Step:
+    return Step(What.STATUS, port=port, value=DOMID_SELF)
 
 
 @settings(deadline=None, max_examples=12)
@@ -228,6 +232,32 @@ def test_a_guest_is_made_fresh_only_after_it_has_shown_something() -> None:
     found = Hunt(guest(), WORLD, DOMID, fresh=restored).batch(Batch(first, 0, second))
     assert found is not None and found.seen_again
     assert 1 < fresh[0] < tries[0] / 2
+
+
+def test_what_is_replayed_is_told_as_it_is_in_its_file() -> None:
+    """It is not made shorter for minutes: the steps that are told are those of the file."""
+
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        return seen._replace(result=-1) if step.what == What.SEND else seen
+
+    needless = _status(3)
+    known = Batch((_BEGIN, needless, _ALLOC, _MEET, _SEND), 0, (_MEET, needless), 7)
+    found = Hunt(TwoVcpus(Random(1), lie), WORLD, DOMID, replay=True).batch(known)
+    assert found is not None and found.batch == known and found.seen_again
+
+
+def test_a_poll_before_the_meeting_that_took_long_once_is_not_found() -> None:
+    """Nor is the time until then the time until something was found."""
+    lies = iter([True])
+
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        slow = step.what == What.POLL and next(lies, False)
+        return seen._replace(bits=seen.bits ^ SeenBits.SLEPT) if slow else seen
+
+    poll = Step(What.POLL, _OF_SLOT, number=1, port=1)
+    hunt = Hunt(ModelGuest(lie), WORLD, DOMID)
+    assert hunt.batch(Batch((_BEGIN, _ALLOC, _MASK, poll, _MEET), 0, (_MEET,))) is None
+    assert hunt.found_after == 0
 
 
 def test_a_programme_of_which_vcpu_0_meets_nobody_is_made_short_as_well() -> None:
