@@ -60,11 +60,20 @@ def test_what_the_model_makes_in_some_order_is_never_wrong(
     seed: int, flavour: str, duel: bool
 ) -> None:
     chance = Random(seed)
-    hunt = Hunt(TwoVcpus(chance), WORLD, DOMID, FLAVOURS[flavour])
+    guest = TwoVcpus(chance, flavour=FLAVOURS[flavour])
+    hunt = Hunt(guest, WORLD, DOMID, FLAVOURS[flavour])
     first, second = duels(chance) if duel else concurrent_programme(chance)
     assert hunt.batch(Batch(first, 0, second)) is None
     if duel:
         assert hunt.counts.undecided == 0 and hunt.counts.concurrent > 500
+
+
+def test_what_is_dropped_is_wrong_where_the_lock_waits() -> None:
+    """So the test above says something."""
+    chance = Random(1)
+    guest = TwoVcpus(chance, flavour=FLAVOURS["counter-v2"])
+    hunt = Hunt(guest, WORLD, DOMID, FLAVOURS["rwlock"], replay=True)
+    assert any(hunt.batch(Batch(first, 0, second)) for first, second in [duels(chance)] * 3)
 
 
 def test_duels_are_the_same_for_a_seed_and_can_be_encoded() -> None:
