@@ -298,3 +298,12 @@ def test_repetitions_have_other_delays(count: int) -> None:
     assert [s.what for s in first].count(What.MEET) == [s.what for s in second].count(What.MEET)
     assert repeated(both, count) == (first, second)
     assert times(both) > 100 and times(((_BEGIN,), ())) == 1
+
+
+def test_repetitions_begin_together_if_one_vcpu_meets_more_often() -> None:
+    """As in a file that a person has edited: else vCPU 0 resets while vCPU 1 is at work."""
+    first, second = (
+        _rounds(part) for part in repeated(((_BEGIN, _MEET), (_MEET, _MEET, _SEND)), 3)
+    )
+    assert len(first) == len(second)
+    assert all(not other for one, other in zip(first, second, strict=True) if _BEGIN in one)
