@@ -53,7 +53,8 @@ def repeated(
         return tuple(both[0]), tuple(both[1])
     chance = Random(times)
     first, second = list[Step](), list[Step]()
-    meetings = max(sum(step.what == What.MEET for step in part) for part in both)
+    met = [sum(step.what == What.MEET for step in part) for part in both]
+    meetings = max(met)
     for _ in range(times):
         loops = [_loops(chance) for _ in range(meetings)]
         for vcpu, made in enumerate((first, second)):
@@ -62,7 +63,7 @@ def repeated(
                 step._replace(value=next(meets)[vcpu]) if step.what == What.MEET else step
                 for step in both[vcpu]
             ]
-            made.append(_meet(0))
+            made += [_meet(0)] * (meetings - met[vcpu] + 1)
     return tuple(first), tuple(second)
 
 

@@ -95,7 +95,7 @@ def shorter_hang(
             assert best is not None
             shortest(best.batch.steps, shows, simpler, enough)
         subject.restore()
-    except (HarnessError, KeyboardInterrupt) as error:
+    except (HarnessError, OSError, KeyboardInterrupt) as error:
         notice(f"no shorter programme: {error or 'interrupted'}")
     return (best or hung).found(subject.world, subject.domid, seen_again=best is not None)
 

@@ -137,8 +137,15 @@ class Hunt:
         domid: int,
         flavour: Flavour = COUNTER,
         fresh: Callable[[], tuple[ProgrammeGuest, World]] | None = None,
+        *,
+        replay: bool = False,
     ) -> None:
-        """``fresh`` brings the guest back to its start, if that can be done."""
+        """``fresh`` brings the guest back to its start, if that can be done.
+
+        ``replay``: a programme of two vCPUs that shows something is not made shorter: it was found
+        before, and what is left of it would be kept nowhere.
+        """
+        self._replay = replay
         self.guest = guest
         self._fresh = fresh
         self._world = world
@@ -152,15 +159,17 @@ class Hunt:
     def run(self, seed: int, seconds: float, report: Callable[[], None]) -> Found | None:
         """Run random batches for ``seconds``; return the first disagreement, or None.
 
-        ``report`` is called after each batch.  Raises what the guest raises when it does not
-        answer; ``running`` is the batch then.
+        ``report`` is called after each batch without one.  Raises what the guest raises when it
+        does not answer; ``running`` is the batch then.
         """
         began = time.monotonic()
         for batch in batches(seed):
             found = self.batch(batch)
-            report()
-            if found is not None or time.monotonic() - began > seconds:
+            if found is not None:
                 return found
+            report()
+            if time.monotonic() - began > seconds:
+                break
         return None
 
     def batch(self, batch: Batch) -> Found | None:
@@ -189,8 +198,10 @@ class Hunt:
         judged = self._judged(batch)
         if judged is None:
             return None
-        self.found_after = time.monotonic() - self._began
         if isinstance(judged, Unexplained):
+            self.found_after = time.monotonic() - self._began
+            if self._replay:
+                return Found(batch, explain_rounds(judged, self._domid), True)
             return self._shorter_of_two(batch, judged)
         begin, followed, seen, at = judged
         return self._disagrees(begin, followed, seen, at)
@@ -229,18 +240,24 @@ class Hunt:
 
     def _shorter_of_two(self, batch: Batch, wrong: Unexplained) -> Found:
         """Return what is ``wrong`` in ``batch`` with as few steps as show the same if they are made
-        many times; the batch, if it is not seen again."""
+        many times; the batch, if it is not seen again.
+
+        After a try in which the guest has seen what the model allows, the next one needs no fresh
+        guest: as in the hunt, it begins with a reset.
+        """
         best = Found(batch, explain_rounds(wrong, self._domid), False)
         same, began = identity(best.wrong.evidence), time.monotonic()
+        spoilt = True
 
         def tried(both: Both, most: int, ends: float) -> int:
             """Return how many tries it took to see it again; 0: it was not seen."""
-            nonlocal best
+            nonlocal best, spoilt
             one = Batch(both[0], 0, both[1], times(both))
-            if self._fresh is not None:
-                self.guest, self._world = self._fresh()
             for number in range(1, most + 1):
+                if self._fresh is not None and spoilt:
+                    self.guest, self._world = self._fresh()
                 now = self._explained(self._judged(one))
+                spoilt = now is not None
                 if now is not None and identity(now.evidence) == same:
                     best = Found(one, now, True)
                     return number
@@ -249,7 +266,7 @@ class Hunt:
             return 0
 
         whole = batch.both
-        with suppress(HarnessError, KeyboardInterrupt):
+        with suppress(HarnessError, OSError, KeyboardInterrupt):
             last = section(whole, _at(whole, wrong))
             needed = tried(last, sys.maxsize, began + _SECONDS_OF_TWO)
             ends = began + SHORTER_SECONDS
@@ -336,7 +353,7 @@ class Hunt:
             best = Found(Batch(tuple(steps[: wrong.step + 1]), vcpu), wrong, True)
             return True
 
-        with suppress(HarnessError, KeyboardInterrupt):
+        with suppress(HarnessError, OSError, KeyboardInterrupt):
             tries = [found.batch.steps] * _TRIES + [(*before, *found.batch.steps)] * bool(before)
             if any(map(shows, tries)):
                 shortest(best.batch.steps, shows, simpler, lambda: time.monotonic() > ends)

@@ -16,10 +16,11 @@ that; which of the free ports FIFO skips; and a poll of many ports.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
-from harness.fuzz.alone import after_alone, begins_anew
+from harness.fuzz.alone import Alone, after_alone, begins_anew
 from harness.fuzz.follow import Follower
 from harness.fuzz.programme import Bit, Seen, What
 from harness.fuzz.rounds import NOT_AT_ONCE, Made, Round, answered, grown, plain
@@ -64,6 +65,7 @@ class _Known:
 
     worlds: _Worlds
     pending: bool = True  # whether pending bits are known
+    from_reset: bool = False  # it is true only once the next round has come to its reset
 
     def cut(self) -> _Known:
         """Return it with few worlds."""
@@ -89,22 +91,24 @@ class RoundJudge:
         """Judge the rounds of a programme, of which the first begins in ``world``."""
         judged = RoundsJudged()
         slack = _SLACK_NS * tick_hz // 1_000_000_000
-        start = plain(world)
-        known = _Known((start,))
+        known = _Known((plain(world),))
+        left = known.worlds  # the last ones known: a reset leaves what Xen itself remembers
         since: list[Round] = []
         met = True
         for each in found:
             anew = begins_anew(each)
             since.append(each)
             if not known.worlds and anew and met:
-                known = _Known((start,), False)  # the reset makes it known again
+                known = _Known(left, False, from_reset=True)
             after = self._after(each, known, slack) if known.worlds and each.met else None
             if after is not None and not after.worlds:
                 judged.wrong = self._unexplained(each, tuple(since), known)
                 return judged
-            hidden = each.operations if after is None else _hidden(each)
+            hidden = each.operations if after is None else _hidden(each, known)
             if after is None:
-                start = grown(start, ((made.step, made.seen) for made in _both(each)))
+                seen = [(made.step, made.seen) for made in _both(each)]
+                last = known.worlds or left
+                left = tuple(dict.fromkeys(grown(world, seen) for world in last))
             judged.undecided += hidden
             judged.operations += each.operations - hidden
             if each.alone is None:
@@ -117,7 +121,8 @@ class RoundJudge:
     def _after(self, each: Round, known: _Known, slack: int) -> _Known | None:
         """Return what is known after a round; no world: nothing explains it; None: it cannot be
         told."""
-        key = (self._number(known.worlds), known.pending, _key(each, slack))
+        state = self._number(known.worlds), known.pending, known.from_reset
+        key = (*state, _key(each, slack))
         if key in self._found:
             return self._found[key]
         after = self._searched(each, known, slack)
@@ -134,7 +139,7 @@ class RoundJudge:
     def _searched(self, each: Round, known: _Known, slack: int) -> _Known | None:
         vcpu = each.alone
         if vcpu is not None:
-            done = after_alone(each.made[vcpu], known.worlds, self._domid, known.pending)
+            done = self._alone(each.made[vcpu], known)
             return _Known(done.worlds, done.pending)
         made = _both(each)
         if any(one.step.what in NOT_AT_ONCE - {What.TAKE} for one in made):
@@ -153,8 +158,12 @@ class RoundJudge:
     def _unexplained(self, each: Round, since: tuple[Round, ...], known: _Known) -> Unexplained:
         if each.alone is None:
             return Unexplained(each, since, known.worlds[0])
-        done = after_alone(each.made[each.alone], known.worlds, self._domid, known.pending)
+        done = self._alone(each.made[each.alone], known)
         return Unexplained(each, since, done.before, done.wrong, done.expected)
+
+    def _alone(self, made: Sequence[Made], known: _Known) -> Alone:
+        judged = made[len(_before_reset(made)) :] if known.from_reset else made
+        return after_alone(judged, known.worlds, self._domid, known.pending)
 
 
 def _both(each: Round) -> list[Made]:
@@ -170,10 +179,15 @@ def _unjudged(made: Made) -> bool:
     return what == What.TAKE or (what == What.POLL and number != 1)
 
 
-def _hidden(each: Round) -> int:
-    """Return of how many operations of a round nothing is said."""
+def _before_reset(made: Sequence[Made]) -> list[Made]:
+    return list(takewhile(lambda one: one.step.what != What.BEGIN, made))
+
+
+def _hidden(each: Round, known: _Known) -> int:
+    """Return of how many operations of a round nothing is said, when so much is ``known``."""
     if each.alone is not None:
-        return 0
+        before = _before_reset(each.made[each.alone]) if known.from_reset else []
+        return sum(made.counts for made in before)
     return sum(map(_unjudged, _both(each)))
 
 

@@ -99,30 +99,51 @@ def _hunted(
     *,
     random: bool,
 ) -> _Hunted:
-    """Boot the plan's host; run the programmes ``first``, and then ``random`` ones, if wanted."""
-    with subject(plan, guest, recorder) as one:
-        flavour = FLAVOURS[one.live.build.design]
-        fresh = one.fresh if one.live.saved else None
-        hunt = Hunt(one.guest, one.world, one.domid, flavour, fresh)
-        hunted = _Hunted(one.type, hunt.counts)
-        began = time.monotonic()
-        try:
-            with recorder.phase(one.live.host.name, "load"):
-                batches = (each.batch() for each in first)
-                hunted.found = next(filter(None, map(hunt.batch, batches)), None)
-                if hunted.found is None and random:
-                    hunted.found = hunt.run(
-                        plan.seed, plan.duration, lambda: _report(recorder, one, hunt.counts)
-                    )
-            hunted.seconds = hunt.found_after or time.monotonic() - began
-        except HarnessError as error:
-            hunted.seconds = time.monotonic() - began
-            hung = _hung(one, hunt, error)
-            if random:
-                hunted.found = _shorter(one, hung)
-            else:
-                hunted.found = hung.found(one.world, one.domid, seen_again=True)
+    """Boot the plan's host; run the programmes ``first``, and then ``random`` ones, if wanted.
+
+    What is found stays found, also if the machine cannot be switched off any more, or a person does
+    not wait for that.
+    """
+    hunted = _Hunted("", Counts())
+    try:
+        with subject(plan, guest, recorder) as one:
+            hunted = _Hunted(one.type, Counts())
+            _run(hunted, one, plan, first, random=random)
+    except (HarnessError, OSError, KeyboardInterrupt) as error:
+        if hunted.found is None:
+            raise
+        name = plan.hosts[0].name
+        recorder.progress.note(f"{name:12} after it was found: {error or 'interrupted'}")
     return hunted
+
+
+def _run(
+    hunted: _Hunted, one: Subject, plan: Plan, first: Sequence[ProgrammeFile], *, random: bool
+) -> None:
+    """Hunt on a host that is up; what comes of it is in ``hunted``, as soon as it is known."""
+    recorder = one.live.recorder
+    flavour = FLAVOURS[one.live.build.design]
+    fresh = one.fresh if one.live.saved else None
+    hunt = Hunt(one.guest, one.world, one.domid, flavour, fresh, replay=not random)
+    hunted.counts = hunt.counts
+    began = time.monotonic()
+    try:
+        with recorder.phase(one.live.host.name, "load"):
+            batches = (each.batch() for each in first)
+            hunted.found = next(filter(None, map(hunt.batch, batches)), None)
+            if hunted.found is None and random:
+                hunted.found = hunt.run(
+                    plan.seed, plan.duration, lambda: _report(recorder, one, hunt.counts)
+                )
+            hunted.seconds = hunt.found_after or time.monotonic() - began
+    except HarnessError as error:
+        if hunted.found is not None:
+            raise
+        hunted.seconds = time.monotonic() - began
+        hung = _hung(one, hunt, error)
+        hunted.found = hung.found(one.world, one.domid, seen_again=not random)
+        if random:
+            hunted.found = _shorter(one, hung)
 
 
 def _report(recorder: Recorder, one: Subject, counts: Counts) -> None:
@@ -152,8 +173,8 @@ def _hung(one: Subject, hunt: Hunt, error: HarnessError) -> Hung:
         if begun is not None:
             own = begun if batch.second else (begun[batch.vcpu], 0)
             at = min(at[0], own[0]), min(at[1], own[1])
-    except (LabError, OSError) as missed:
-        note(f"{name:12} in which step is not known: {missed}")
+    except (LabError, OSError, KeyboardInterrupt) as missed:
+        note(f"{name:12} in which step is not known: {missed or 'interrupted'}")
     steps, second = both[0][: at[0] + 1], both[1][: at[1] + 1]
     return Hung(Batch(steps, batch.vcpu, second), cause.evidence)
 

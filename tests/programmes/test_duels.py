@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -13,6 +14,7 @@ from harness.evidence import WrongState
 from harness.fuzz.concurrent import concurrent_programme
 from harness.fuzz.duels import duels, repeated
 from harness.fuzz.follow import Follower
+from harness.fuzz.guest import Timed
 from harness.fuzz.hunt import Batch, Found, Hunt
 from harness.fuzz.orders import RoundJudge
 from harness.fuzz.programme import (
@@ -29,10 +31,10 @@ from harness.fuzz.programme import (
 from harness.fuzz.rounds import rounds
 from harness.fuzz.sections import section, times
 from harness.model.evtchn.abi import DOMID_SELF
-from harness.model.evtchn.domain import State
+from harness.model.evtchn.domain import State, World
 from harness.model.lock.flavours import FLAVOURS
 
-from .model_guest import DOMID, HZ, WORLD, Lie, TwoVcpus
+from .model_guest import DOMID, HZ, WORLD, Lie, ModelGuest, TwoVcpus
 
 _OF_SLOT = int(Flag.PORT_OF_SLOT)
 _BEGIN, _MEET = Step(What.BEGIN), Step(What.MEET)
@@ -48,17 +50,30 @@ def _look(port: int) -> Step:
     return Step(What.LOOK, port=port)
 
 
+def _status(port: int) -> Step:
+    return Step(What.STATUS, port=port, value=DOMID_SELF)
+
+
 @settings(deadline=None, max_examples=12)
 @given(st.integers(0, 1 << 32), st.sampled_from(sorted(FLAVOURS)), st.booleans())
 def test_what_the_model_makes_in_some_order_is_never_wrong(
     seed: int, flavour: str, duel: bool
 ) -> None:
     chance = Random(seed)
-    hunt = Hunt(TwoVcpus(chance), WORLD, DOMID, FLAVOURS[flavour])
+    guest = TwoVcpus(chance, flavour=FLAVOURS[flavour])
+    hunt = Hunt(guest, WORLD, DOMID, FLAVOURS[flavour])
     first, second = duels(chance) if duel else concurrent_programme(chance)
     assert hunt.batch(Batch(first, 0, second)) is None
     if duel:
         assert hunt.counts.undecided == 0 and hunt.counts.concurrent > 500
+
+
+def test_what_is_dropped_is_wrong_where_the_lock_waits() -> None:
+    """So the test above says something."""
+    chance = Random(1)
+    guest = TwoVcpus(chance, flavour=FLAVOURS["counter-v2"])
+    hunt = Hunt(guest, WORLD, DOMID, FLAVOURS["rwlock"], replay=True)
+    assert any(hunt.batch(Batch(first, 0, second)) for first, second in [duels(chance)] * 3)
 
 
 def test_duels_are_the_same_for_a_seed_and_can_be_encoded() -> None:
@@ -194,6 +209,66 @@ def test_a_duel_is_made_short() -> None:
     assert len(both[0]) > len(found.batch.steps) and max(map(len, both)) <= MAX_STEPS
 
 
+def test_a_guest_is_made_fresh_only_after_it_has_shown_something() -> None:
+    """That takes seconds on a real machine, for each of many tries."""
+    tries, fresh = [0], [0]
+
+    class Used(TwoVcpus):
+        """It must not be used any more when it has shown what is wrong."""
+
+        wrong = False
+
+        def run_timed(self, both: tuple[Sequence[Step], Sequence[Step]]) -> Timed:
+            assert not self.wrong
+            tries[0] += 1
+            return super().run_timed(both)
+
+    def guest() -> Used:
+        def lie(follower: Follower, step: Step, seen: Seen) -> Seen:
+            if step.what != What.SEND or follower.domain.port(follower.port(step)).state != 3:
+                return seen
+            used.wrong = True
+            return seen._replace(result=-1)
+
+        used = Used(Random(3), lie)
+        return used
+
+    def restored() -> tuple[TwoVcpus, World]:
+        fresh[0] += 1
+        return guest(), WORLD
+
+    first, second = duels(Random(1))
+    found = Hunt(guest(), WORLD, DOMID, fresh=restored).batch(Batch(first, 0, second))
+    assert found is not None and found.seen_again
+    assert 1 < fresh[0] < tries[0] / 2
+
+
+def test_what_is_replayed_is_told_as_it_is_in_its_file() -> None:
+    """It is not made shorter for minutes: the steps that are told are those of the file."""
+
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        return seen._replace(result=-1) if step.what == What.SEND else seen
+
+    needless = _status(3)
+    known = Batch((_BEGIN, needless, _ALLOC, _MEET, _SEND), 0, (_MEET, needless), 7)
+    found = Hunt(TwoVcpus(Random(1), lie), WORLD, DOMID, replay=True).batch(known)
+    assert found is not None and found.batch == known and found.seen_again
+
+
+def test_a_poll_before_the_meeting_that_took_long_once_is_not_found() -> None:
+    """Nor is the time until then the time until something was found."""
+    lies = iter([True])
+
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        slow = step.what == What.POLL and next(lies, False)
+        return seen._replace(bits=seen.bits ^ SeenBits.SLEPT) if slow else seen
+
+    poll = Step(What.POLL, _OF_SLOT, number=1, port=1)
+    hunt = Hunt(ModelGuest(lie), WORLD, DOMID)
+    assert hunt.batch(Batch((_BEGIN, _ALLOC, _MASK, poll, _MEET), 0, (_MEET,))) is None
+    assert hunt.found_after == 0
+
+
 def test_a_programme_of_which_vcpu_0_meets_nobody_is_made_short_as_well() -> None:
     """As a person may have edited it."""
 
@@ -223,3 +298,12 @@ def test_repetitions_have_other_delays(count: int) -> None:
     assert [s.what for s in first].count(What.MEET) == [s.what for s in second].count(What.MEET)
     assert repeated(both, count) == (first, second)
     assert times(both) > 100 and times(((_BEGIN,), ())) == 1
+
+
+def test_repetitions_begin_together_if_one_vcpu_meets_more_often() -> None:
+    """As in a file that a person has edited: else vCPU 0 resets while vCPU 1 is at work."""
+    first, second = (
+        _rounds(part) for part in repeated(((_BEGIN, _MEET), (_MEET, _MEET, _SEND)), 3)
+    )
+    assert len(first) == len(second)
+    assert all(not other for one, other in zip(first, second, strict=True) if _BEGIN in one)

@@ -170,7 +170,9 @@ def test_there_is_an_end(hung: Hung) -> None:
     assert calls[-1].endswith(" does not return")
 
 
-@pytest.mark.parametrize("error", [LabError("no power"), HarnessError("odd"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [LabError("no power"), HarnessError("odd"), OSError(28, "full"), KeyboardInterrupt()]
+)
 def test_a_hang_stays_found_if_the_machine_fails_then(hung: Hung, error: BaseException) -> None:
     noticed: list[str] = []
 

@@ -96,7 +96,8 @@ def test_what_is_not_seen_again_is_told_all_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [AgentLost("gone"), HypervisorError("hangs"), KeyboardInterrupt()]
+    "error",
+    [AgentLost("gone"), HypervisorError("hangs"), OSError(28, "full"), KeyboardInterrupt()],
 )
 def test_what_was_found_stays_found_if_the_guest_is_lost_then(error: BaseException) -> None:
     def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:

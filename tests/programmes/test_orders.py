@@ -209,3 +209,50 @@ def test_after_a_round_with_too_many_orders_nothing_is_decided(
         [(_ALLOC, 2, 0, 9000), meet, (_ALLOC, 98, 9200, 9300)],
     )
     assert (judged.operations, judged.undecided, judged.wrong) == (0, 4, None)
+
+
+def _status(port: int) -> Step:
+    return Step(What.STATUS, port=port, value=DOMID_SELF)
+
+
+def _after_a_missed_meeting(last: tuple[Step, int, int, int]) -> RoundsJudged:
+    """vCPU 1 comes late to a meeting; later vCPU 0 looks what is there, begins anew, and has been
+    given port 70 before that."""
+    begin, alloc = Step(What.BEGIN), (_ALLOC, 1, 40, 50)
+    return _judged(
+        [
+            *((_ALLOC, port, 0, 9) for port in range(1, 65)),
+            (_MEET, -110, 10, 20),
+            (_status(1), 0, 21, 22),
+            (_MEET, 0, 23, 24),
+            (_status(1), 0, 25, 26),
+            (_MEET, 0, 27, 28),
+            (_status(1), 0, 29, 30),
+            (begin, 0, 31, 32),
+            alloc,
+            last,
+        ],
+        [(_MEET, 0, 21, 22), (_MEET, 0, 23, 24), (_MEET, 0, 27, 28)],
+    )
+
+
+def test_after_a_missed_meeting_all_is_known_again_from_the_reset_on_and_not_before() -> None:
+    """What vCPU 0 sees in that round before it begins anew, nothing is known of."""
+    judged = _after_a_missed_meeting((_ALLOC, 2, 60, 70))
+    assert judged.wrong is None and judged.undecided == 64 + 3
+    assert _after_a_missed_meeting((_ALLOC, 1, 60, 70)).wrong
+
+
+def test_how_many_ports_there_are_is_known_after_a_missed_meeting() -> None:
+    """Xen keeps its buckets of channels over a reset: port 64 is one that is closed."""
+    assert not _after_a_missed_meeting((_status(64), 0, 60, 70)).wrong
+
+
+def test_how_many_ports_a_judged_round_has_made_is_known_as_well() -> None:
+    steps = [(_ALLOC, port, 0, 9) for port in range(1, 65)]
+    late = [(_MEET, -110, 21, 22), (_MEET, 0, 23, 24), (_MEET, 0, 25, 26)]
+    again = [(Step(What.BEGIN), 0, 31, 32), (_status(64), 0, 60, 70)]
+    judged = _judged(
+        [*steps, (_MEET, 0, 10, 20), *late, *again], [(_MEET, 0, 10, 20), *late], flavour=RWLOCK
+    )
+    assert judged.wrong is None and judged.operations == 64 + 2

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +19,12 @@ from harness.fuzz.hunt import Batch, Counts, Found, Hunt
 from harness.fuzz.programme import Seen, Step, What
 from harness.fuzz.programme_file import read_file
 from harness.results import records
+from harness.run.opened import open_recorder
 from harness.run.plan import Plan, make_plan
 from harness.run.recorder import Recorder
-from harness.verdict import Verdict
+from harness.verdict import LabError, Verdict
 
-from .model_guest import DOMID, WORLD, ModelGuest
+from .model_guest import DOMID, WORLD, Lie, ModelGuest
 
 
 def _found() -> Found:
@@ -90,6 +95,68 @@ def test_lock_code_that_is_refuted_is_a_fail(
     assert document["verdict"] == verdict
     assert bool(document["message"]) is (verdict == "FAIL")
     assert f'"{verdict}"' in _journal(plan).splitlines()[-1]
+
+
+@pytest.mark.parametrize("error", [LabError("no power"), OSError(28, "full"), KeyboardInterrupt()])
+def test_what_was_found_stays_found_if_the_machine_cannot_be_switched_off(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(run, "subject", _machine(_wrong, error))
+    with open_recorder(plan, "programmes") as recorder:
+        hunted = run._hunted(plan, None, recorder, [], random=True)
+    assert hunted.found is not None and hunted.found.seen_again and hunted.seconds > 0
+
+
+def test_where_nothing_was_found_that_is_no_verdict(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        run, "subject", _machine(lambda _f, _step, seen: seen, LabError("no power"))
+    )
+    short = replace(plan, duration=0.0)
+    with open_recorder(short, "programmes") as recorder, pytest.raises(LabError):
+        run._hunted(short, None, recorder, [], random=True)
+
+
+def test_what_was_found_stays_found_if_the_journal_cannot_be_written(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk has become full during the hunt."""
+
+    def full(_recorder: Recorder, _record: object) -> None:
+        raise LabError("No space left on device")
+
+    with open_recorder(plan, "programmes") as recorder:
+        monkeypatch.setattr(run, "subject", _machine(_wrong, None))
+        with monkeypatch.context() as disk:
+            disk.setattr(Recorder, "add", full)
+            hunted = run._hunted(plan, None, recorder, [], random=True)
+    assert hunted.found is not None and hunted.found.wrong.calls[-1].endswith("= -EPERM")
+
+
+def _wrong(_follower: object, step: Step, seen: Seen) -> Seen:
+    return seen._replace(result=-1) if step.what == What.SEND else seen
+
+
+def _machine(lie: Lie, at_end: BaseException | None) -> Any:
+    """Return a host on which ``lie`` is seen, and which cannot be switched off."""
+
+    @contextmanager
+    def subject(plan: Plan, _type: str | None, recorder: Recorder) -> Iterator[Any]:
+        live = SimpleNamespace(
+            build=SimpleNamespace(design="rwlock"),
+            saved=False,
+            host=plan.hosts[0],
+            recorder=recorder,
+            cause=lambda error: error,
+        )
+        yield SimpleNamespace(
+            live=live, guest=ModelGuest(lie), world=WORLD, domid=DOMID, type="arm"
+        )
+        if at_end is not None:
+            raise at_end
+
+    return subject
 
 
 def _journal(plan: Plan) -> str:
