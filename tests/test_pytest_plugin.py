@@ -383,7 +383,9 @@ def test_without_a_host_the_plugin_is_silent(pytester: pytest.Pytester) -> None:
     ours = pytester.runpytest_subprocess(*_PLAIN)
 
     def lines(ran: pytest.RunResult) -> list[str]:
-        return [re.sub(r"^plugins: .*|[\d.]+s( \([\d:]+\))? =+$", "", line) for line in ran.outlines]
+        return [
+            re.sub(r"^plugins: .*|[\d.]+s( \([\d:]+\))? =+$", "", line) for line in ran.outlines
+        ]
 
     assert lines(ours) == lines(plain)
     assert ours.errlines == plain.errlines == []
