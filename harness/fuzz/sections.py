@@ -31,7 +31,7 @@ class _Item:
 def section(both: Both, at: tuple[int, int]) -> Both:
     """Return what both vCPUs make up to their steps ``at``, from the last reset before them on."""
     ends = both[0][: at[0] + 1], both[1][: at[1] + 1]
-    first, second = (_split(part) for part in ends)
+    first, second = (between_meetings(part) for part in ends)
     last = max(len(first), len(second)) - 1
     begin, step = _last_reset(first)
     first = [*first[begin:], *[()] * (last + 1 - len(first))]
@@ -61,7 +61,7 @@ def shortest_both(both: Both, shows: Callable[[Both], bool], enough: Callable[[]
 
 
 def _items(both: Both) -> list[_Item]:
-    parts = [_split(part) for part in both]
+    parts = [between_meetings(part) for part in both]
     rounds = range(max(map(len, parts)))
     return [
         _Item(number, vcpu, step)
@@ -91,7 +91,7 @@ def _last_reset(rounds: Sequence[tuple[Step, ...]]) -> tuple[int, int]:
     raise ValueError("a programme begins with a reset")
 
 
-def _split(steps: Sequence[Step]) -> list[tuple[Step, ...]]:
+def between_meetings(steps: Sequence[Step]) -> list[tuple[Step, ...]]:
     """Return ``steps`` from meeting to meeting, without the meetings."""
     parts: list[list[Step]] = [[]]
     for step in steps:

@@ -29,7 +29,7 @@ from harness.fuzz.programme import (
     encode,
 )
 from harness.fuzz.rounds import rounds
-from harness.fuzz.sections import section, times
+from harness.fuzz.sections import between_meetings, section, times
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import State, World
 from harness.model.lock.flavours import FLAVOURS
@@ -86,22 +86,12 @@ def test_duels_are_the_same_for_a_seed_and_can_be_encoded() -> None:
 def test_every_kind_of_operation_meets_every_other_one_in_a_duel() -> None:
     met = set()
     for seed in range(60):
-        first, second = (_rounds(part) for part in duels(Random(seed)))
+        first, second = (between_meetings(part) for part in duels(Random(seed)))
         for one, other in zip(first, second, strict=True):
             met |= {(a.what, b.what) for a in one for b in other}
     writers = {What.CLOSE, What.BIND_INTERDOMAIN, What.ALLOC_UNBOUND}
     readers = {What.SEND, What.UNMASK, What.POLL, What.STATUS, What.SET_PRIORITY, What.BIND_VCPU}
     assert all((a, b) in met or (b, a) in met for a in writers for b in {*writers, *readers})
-
-
-def _rounds(steps: tuple[Step, ...]) -> list[list[Step]]:
-    parts: list[list[Step]] = [[]]
-    for step in steps:
-        if step.what == What.MEET:
-            parts.append([])
-        else:
-            parts[-1].append(step)
-    return parts
 
 
 _Round = tuple[tuple[Step, ...], tuple[Step, ...]]
@@ -303,7 +293,7 @@ def test_repetitions_have_other_delays(count: int) -> None:
 def test_repetitions_begin_together_if_one_vcpu_meets_more_often() -> None:
     """As in a file that a person has edited: else vCPU 0 resets while vCPU 1 is at work."""
     first, second = (
-        _rounds(part) for part in repeated(((_BEGIN, _MEET), (_MEET, _MEET, _SEND)), 3)
+        between_meetings(part) for part in repeated(((_BEGIN, _MEET), (_MEET, _MEET, _SEND)), 3)
     )
     assert len(first) == len(second)
     assert all(not other for one, other in zip(first, second, strict=True) if _BEGIN in one)
