@@ -6,6 +6,8 @@
 HOSTS := --host qemu-x86_64 --host qemu-arm64
 VENV  := .venv
 BIN   := $(VENV)/bin
+# Python compiles a module when it is first imported; most of what is installed never is.
+PIP   := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile
 ARCH  := $(shell dpkg --print-architecture)
 # Lines "package [arch]: programs" that are for this machine.
 LISTS    := images/host/packages.txt
@@ -21,9 +23,9 @@ SHARED := -n $(shell expr $$(nproc) + 1) --dist worksteal
 run: setup
 	$(BIN)/evtchn-harness run $(HOSTS) $(ARGS)
 
-test: setup lint fast real
+test: packages lint fast real
 
-lint: $(VENV)/.done
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -33,29 +35,29 @@ lint: $(VENV)/.done
 quick:
 	@$(MAKE) --no-print-directory -j2 lint short
 
-short: $(VENV)/.done
+short: $(VENV)/.dev
 	$(BIN)/pytest -q tests -m 'not real and not slow' $(SHARED)
 
-fast: $(VENV)/.done
+fast: $(VENV)/.dev
 	$(BIN)/pytest -q tests -m 'not real' $(SHARED)
 
 # `fast`, with a table of the lines and branches that it ran: to be looked at, no gate.
-coverage: $(VENV)/.done
+coverage: $(VENV)/.dev
 	$(BIN)/pytest -q tests -m 'not real' --cov --cov-report=term:skip-covered --cov-report=html
 
-real:
+real: $(VENV)/.dev
 	$(BIN)/pytest -v tests/real -m 'real and not rack and not upstream'
 
 # Every release of upstream from 4.12 on, and master, on both architectures: XEN_GIT=path/to/xen.git
-upstream: setup
+upstream: packages $(VENV)/.dev
 	XEN_GIT=$(XEN_GIT) $(BIN)/pytest -v tests/hypervisor -m upstream
 	XEN_GIT=$(XEN_GIT) $(BIN)/pytest -v tests/hypervisor/test_upstream_series.py
 	XEN_GIT=$(XEN_GIT) $(BIN)/pytest -v tests/real -m upstream
 
 # Every sort of server and every fault: an hour and a half under TCG.
 rack: LISTS += tests/real/rack/host-packages.txt
-rack: setup
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,rack]'
+rack: packages $(VENV)/.dev
+	$(PIP) --editable '.[dev,rack]'
 	$(BIN)/pytest -v tests/real/rack tests/real/test_default_systems.py -m rack
 
 # Where man looks for it if $(BIN) is in the PATH.
@@ -84,10 +86,16 @@ packages:
 	apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
 
+# What running needs; what checking and testing need comes on top.
 $(VENV)/.done: pyproject.toml
 	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+	$(PIP) --editable .
 	touch $@
+
+$(VENV)/.dev: pyproject.toml
+	python3 -m venv $(VENV)
+	$(PIP) --editable '.[dev]'
+	touch $(VENV)/.done $@
 
 clean:
 	rm -rf $(VENV) dist results .mypy_cache .ruff_cache .pytest_cache .hypothesis \
