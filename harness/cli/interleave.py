@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from harness.arch import Arch
 from harness.cli import echo, print_json, warn
 from harness.cli.options import Decorator, host_option, json_option, option, takes
 from harness.cli.tables import print_table
@@ -18,11 +17,9 @@ from harness.config.host import QemuHost
 from harness.config.lab import host as find_host
 from harness.config.lab import load_lab
 from harness.config.options import XenOptions
-from harness.config.physical import Host, PhysicalHost
-from harness.interleave.scenarios import SCENARIOS, Scenario
-from harness.interleave.schedule_file import ScheduleFile, read_file
-from harness.interleave.threads import DOM0
-from harness.run.plan import Hypervisor, Plan, open_hypervisor
+from harness.interleave.scenarios import SCENARIOS
+from harness.interleave.schedule_file import read_file
+from harness.run.plan import Plan, open_hypervisor
 from harness.verdict import ConfigError, exit_code
 
 
@@ -120,6 +117,14 @@ def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) 
     results and the state of the port must be those at the end of some order of the model.
     """
     from harness.interleave.forced_run import run_scenarios
+    from harness.interleave.hosts import (
+        by_machine,
+        find_scenarios,
+        forced_plan,
+        machine_for,
+        with_debugger,
+        without_debugger,
+    )
     from harness.interleave.randomized_run import run_randomized
     from harness.interleave.selection import OrderSelection
 
@@ -132,11 +137,11 @@ def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) 
         options["preemptions"], options["reduce"], options["limit"], options["repeat"]
     )
     host = find_host(load_lab(options["lab"]), options["host"])
-    scenarios = _scenarios(names, host.arch)
+    scenarios = find_scenarios(names, host.arch)
     if not options["delays"] and isinstance(host, QemuHost):
-        hosts = [(_bare(host, some), some) for some in _by_machine(scenarios)]
+        hosts = [(with_debugger(host, some), some) for some in by_machine(scenarios)]
         found = open_hypervisor(xen)
-        machines = [(_plan(bare, found, options["out"]), some) for bare, some in hosts]
+        machines = [(forced_plan(bare, found, options["out"]), some) for bare, some in hosts]
         return _print(run_scenarios(machines, selection), as_json)
     if selection != OrderSelection():
         raise ConfigError(
@@ -144,9 +149,9 @@ def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) 
             "debugger no order can be forced",
             hint="leave them out; --rounds says how long to try",
         )
-    scenarios = _without_debugger(names, scenarios, host)
+    scenarios = without_debugger(names, scenarios, host)
     if isinstance(host, QemuHost):
-        host = host.model_copy(update=_machine(scenarios))
+        host = host.model_copy(update=machine_for(scenarios))
     found = open_hypervisor(xen, delays=True)
     plan = Plan(hosts=(host,), hypervisor=found, out=options["out"], delays=True)
     return _print(run_randomized(plan, scenarios, options["rounds"]), as_json)
@@ -171,13 +176,14 @@ def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
     1: some differed from FILE or from the model.
     """
     from harness.interleave.forced_run import replay_file
+    from harness.interleave.hosts import check_fits, forced_plan, with_debugger
 
     schedule = read_file(file)
     host = find_host(load_lab(options["lab"]), options["host"] or schedule.host)
-    bare = _bare(host, [SCENARIOS[schedule.scenario]])
+    bare = with_debugger(host, [SCENARIOS[schedule.scenario]])
     found = open_hypervisor(replace(xen, flavour=xen.flavour or schedule.flavour))
-    plan = _plan(bare, found, options["out"])
-    _fits(plan, schedule)
+    plan = forced_plan(bare, found, options["out"])
+    check_fits(plan, schedule)
     document = replay_file(plan, schedule, options["repeat"])
     return _print(document, as_json)
 
@@ -219,6 +225,7 @@ def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
 
     Exit code 1: an order shows the fault.
     """
+    from harness.interleave.hosts import find_scenarios, forced_plan, with_debugger
     from harness.interleave.reproduce import STRESSES
     from harness.interleave.reproduce_run import run_reproduce
     from harness.interleave.selection import OrderSelection
@@ -229,9 +236,9 @@ def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
         raise ConfigError(
             f"no stress {options['stress']}", where="--stress", hint=f"there are {known}"
         )
-    (scenario,) = _scenarios((name,))
+    (scenario,) = find_scenarios((name,))
     host = find_host(load_lab(options["lab"]), options["host"])
-    plan = _plan(_bare(host, [scenario]), open_hypervisor(xen), options["out"])
+    plan = forced_plan(with_debugger(host, [scenario]), open_hypervisor(xen), options["out"])
     document = run_reproduce(
         plan,
         scenario,
@@ -268,11 +275,12 @@ def reorder(xen: XenOptions, as_json: bool, **options: Any) -> int:
     They are the traces of `model binary`.  Where barriers are, there are none, and nothing is
     booted.  Exit code 1: an order showed in what Xen then did.
     """
+    from harness.interleave.hosts import forced_plan
     from harness.interleave.reorder_run import machine_of, run_reorder
 
     host = find_host(load_lab(options["lab"]), options["host"])
     bare = machine_of(host) if isinstance(host, QemuHost) else host
-    plan = _plan(bare, open_hypervisor(xen), options["out"])
+    plan = forced_plan(bare, open_hypervisor(xen), options["out"])
     document = run_reorder(plan, options["repeat"])
     if as_json:
         print_json(document)
@@ -337,102 +345,6 @@ def _print_reorder(document: dict[str, Any]) -> None:
         echo(f"      {part['shown']} of {part['tried']}: {part['message'] or 'nothing was seen'}")
         for step in part["steps"]:
             echo(f"      {step}")
-
-
-def _plan(bare: Host, xen: Hypervisor, out: Path | None) -> Plan:
-    return Plan(hosts=(bare,), hypervisor=xen, out=out, snapshot=True, stub=True)
-
-
-def _bare(host: Host, scenarios: Sequence[Scenario]) -> Host:
-    """Return the host with only the domUs and the CPUs that the scenarios need.
-
-    ConfigError if no debugger can halt its CPUs, or a scenario is for another architecture.
-    """
-    if not isinstance(host, QemuHost):
-        raise ConfigError(
-            f"{host.name} is a server: no debugger can halt its CPUs",
-            where="--host",
-            hint="use a QEMU host, or `interleave run --delays`",
-        )
-    for scenario in scenarios:
-        if host.arch not in scenario.arches:
-            raise ConfigError(
-                f"{scenario.name} is for {', '.join(scenario.arches)}",
-                where=f"host {host.name}",
-                hint="choose another host",
-            )
-    return host.model_copy(update={"accel": "tcg"} | _machine(scenarios))
-
-
-def _machine(scenarios: Sequence[Scenario]) -> dict[str, int]:
-    """Return how many domUs and CPUs the scenarios need."""
-    domus = max(len(set(scenario.domains) - {DOM0}) for scenario in scenarios)
-    vcpus = max(2, *(scenario.vcpus for scenario in scenarios))
-    return {"domus": domus, "domu_vcpus": 1, "cpus": vcpus + domus}
-
-
-def _by_machine(scenarios: Sequence[Scenario]) -> list[list[Scenario]]:
-    """Group the scenarios that need the same machine: on a larger one they would be much slower."""
-    groups: dict[tuple[int, ...], list[Scenario]] = {}
-    for scenario in scenarios:
-        groups.setdefault(tuple(_machine([scenario]).values()), []).append(scenario)
-    return list(groups.values())
-
-
-def _without_debugger(
-    names: tuple[str, ...], scenarios: Sequence[Scenario], host: Host
-) -> list[Scenario]:
-    """Return those of ``scenarios`` that need no debugger, and for which ``host`` has the domains.
-
-    ConfigError if another one was asked for by its name.
-    """
-    from harness.interleave.randomized import needs_no_debugger
-    from harness.run.machines import DOM0_VCPUS
-
-    chosen, why = list[Scenario](), ""
-    for scenario in scenarios:
-        if not needs_no_debugger(scenario):
-            why = f"{scenario.name} is about an interrupt, which only a debugger can force"
-        elif isinstance(host, PhysicalHost) and scenario.vcpus > DOM0_VCPUS:
-            why = f"{scenario.name} needs {scenario.vcpus} vCPUs of dom0, a server has fewer"
-        elif isinstance(host, PhysicalHost) and len(scenario.domains) > 1 + host.domus:
-            why = f"{scenario.name} needs a domU, and the host has none"
-        else:
-            chosen.append(scenario)
-            continue
-        if names != ("all",):
-            raise ConfigError(why, where="SCENARIO", hint="run it on a QEMU host")
-    return chosen
-
-
-def _fits(plan: Plan, schedule: ScheduleFile) -> None:
-    """Raise ConfigError unless ``plan`` has the architecture and the lock of the schedule."""
-    host = plan.hosts[0]
-    if host.arch is not schedule.arch:
-        raise ConfigError(
-            f"the schedule is for {schedule.arch}, {host.name} is {host.arch}",
-            where="--host",
-            hint=f"choose a host for {schedule.arch}",
-        )
-    flavour = plan.hypervisor.flavour
-    if flavour.design != schedule.design:
-        raise ConfigError(
-            f"the schedule is an order of {schedule.design}, "
-            f"{flavour.name} is made from {flavour.design}",
-            where="--flavour",
-            hint=f"choose a flavour that is made from {schedule.design}",
-        )
-
-
-def _scenarios(names: tuple[str, ...], arch: Arch | None = None) -> list[Scenario]:
-    if names == ("all",):
-        return [each for each in SCENARIOS.values() if arch in each.arches]
-    for name in names:
-        if name not in SCENARIOS:
-            raise ConfigError(
-                f"no scenario {name}", where="SCENARIO", hint=f"there are {', '.join(SCENARIOS)}"
-            )
-    return [SCENARIOS[name] for name in names]
 
 
 def _print(document: dict[str, Any], as_json: bool) -> int:
