@@ -23,16 +23,13 @@ from dataclasses import dataclass
 
 from harness.evidence import Departure, Difference, Evidence
 from harness.interleave.force_orders import DebuggedMachine, aim
-from harness.interleave.reorder_cpus import Cpus
+from harness.interleave.reorder_cpus import FIRST, MOST_INSTRUCTIONS, SECOND, Cpus
 from harness.interleave.reorder_publish import publish
 from harness.interleave.reorderings import Executed, Moved, Reordering, may_be_late
 from harness.interleave.scenarios import Scenario
 from harness.interleave.target import ARRIVE_SECONDS, Place, Stuck, Target
 from harness.interleave.xen_memory import ChannelMemory
 from harness.verdict import HypervisorError, LabError
-
-_FIRST, _SECOND = 0, 1  # the scenarios' threads; each has the CPU of its number
-_MOST_INSTRUCTIONS = 2000  # of a critical section
 
 
 @dataclass(frozen=True)
@@ -136,16 +133,16 @@ class _Section:
         """
         with self._at_the_lock() as (place, _):
             executed: list[Executed] = []
-            while (found := self._target.place(_FIRST)) is None or found.label != "leave":
-                executed.append(self._cpus.executed(self._target.registers(_FIRST)))
-                self._cpus.step(_FIRST)
-                if len(executed) > _MOST_INSTRUCTIONS:
+            while (found := self._target.place(FIRST)) is None or found.label != "leave":
+                executed.append(self._cpus.executed(self._target.registers(FIRST)))
+                self._cpus.step(FIRST)
+                if len(executed) > MOST_INSTRUCTIONS:
                     raise Stuck(f"CPU0 does not leave the section that it entered at {place.where}")
             before = self._word()
-            self._target.make_access(_FIRST, found)
+            self._target.make_access(FIRST, found)
             change = self._word() - before
             late = may_be_late(executed, self._lock)
-            self._to_guest(_FIRST)
+            self._to_guest(FIRST)
             if self._memory.polled_port(0):
                 raise LabError("the poll sleeps though nothing is out of order")
             addresses = [each.instruction.address for each in executed]
@@ -160,26 +157,26 @@ class _Section:
         """
         cpus, target = self._cpus, self._target
         with self._at_the_lock() as (_, writer):
-            cpus.stand(_FIRST, late)
-            instruction = cpus.executed(target.registers(_FIRST)).instruction
+            cpus.stand(FIRST, late)
+            instruction = cpus.executed(target.registers(FIRST)).instruction
             self._put(self._word() + change)
             cpus.note(
-                _FIRST, f"leaves, before {late:#x} {instruction.mnemonic} {instruction.op_str}"
+                FIRST, f"leaves, before {late:#x} {instruction.mnemonic} {instruction.op_str}"
             )
             while writer.point is not None:
-                target.make_access(_SECOND, writer)
-                writer = target.advance(_SECOND)
-            cpus.note(_SECOND, "takes the lock, closes the port, and returns to the guest")
-            cpus.step(_FIRST)
-            cpus.note(_FIRST, f"makes its access at {late:#x}")
-            leave = target.advance(_FIRST)
+                target.make_access(SECOND, writer)
+                writer = target.advance(SECOND)
+            cpus.note(SECOND, "takes the lock, closes the port, and returns to the guest")
+            cpus.step(FIRST)
+            cpus.note(FIRST, f"makes its access at {late:#x}")
+            leave = target.advance(FIRST)
             if leave.label != "leave":
                 raise Stuck(f"CPU0 went another way, to {leave.where}")
             self._put(self._word() - change)
-            target.make_access(_FIRST, leave)
-            self._to_guest(_FIRST)
+            target.make_access(FIRST, leave)
+            self._to_guest(FIRST)
             port = self._memory.polled_port(0)
-            cpus.note(_FIRST, f"is about to sleep: poll_evtchn = {port}" if port else "returns")
+            cpus.note(FIRST, f"is about to sleep: poll_evtchn = {port}" if port else "returns")
         if not port:
             return None
         return Departure(differences=(Difference(name="poll_evtchn", seen=port, expected=0),))
@@ -198,11 +195,11 @@ class _Section:
         (self._lock,) = (at for name, at in words.addresses.items() if name in ("L", "cnts"))
         with self._cpus.started():
             target.watch(words)
-            closing = {_SECOND: self._cpus.scenario.threads[_SECOND].outer_function}
-            places = target.arrive((_FIRST, _SECOND), (), closing, None, ARRIVE_SECONDS)
+            closing = {SECOND: self._cpus.scenario.threads[SECOND].outer_function}
+            places = target.arrive((FIRST, SECOND), (), closing, None, ARRIVE_SECONDS)
             places = target.enter_lock_functions(places)
-            target.reader = _FIRST
-            yield places[_FIRST], places[_SECOND]
+            target.reader = FIRST
+            yield places[FIRST], places[SECOND]
 
     def _to_guest(self, cpu: int) -> None:
         while self._target.advance(cpu).point is not None:

@@ -21,6 +21,8 @@ from harness.interleave.xen_memory import ChannelMemory
 from harness.machine.patience import Deadline
 from harness.verdict import LabError
 
+FIRST, SECOND = 0, 1  # the scenarios' threads; each has the CPU of its number
+MOST_INSTRUCTIONS = 2000  # of a critical section, or of a send up to what it reads
 _OWN_STACK = (arm64_const.ARM64_REG_SP, arm64_const.ARM64_REG_X29)
 _STEPS = 3  # for one instruction: one in some thousands returns and has executed nothing
 

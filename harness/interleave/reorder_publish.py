@@ -10,16 +10,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from harness.interleave.reorder_cpus import Cpus, Registers, anyhow
+from harness.interleave.reorder_cpus import (
+    FIRST,
+    MOST_INSTRUCTIONS,
+    SECOND,
+    Cpus,
+    Registers,
+    anyhow,
+)
 from harness.interleave.reorderings import Moved, Reordering
 from harness.interleave.target import Stuck
 from harness.interleave.threads import DOM0
 from harness.machine.patience import Deadline
 from harness.verdict import LabError
 
-_FIRST, _SECOND = 0, 1  # the scenarios' threads; each has the CPU of its number
 _VCPU = 1  # whose control block send-map maps
-_MOST_INSTRUCTIONS = 2000  # of a send, up to the flag
 _MOST_PORTS = 4096  # to fill buckets with
 _MEET_SECONDS = 20.0
 _CRASH_SECONDS = 20.0  # until Xen has printed why it dies
@@ -47,8 +52,8 @@ def publish(cpus: Cpus, reordering: Reordering, in_order: bool) -> None:
     early = reordering.moved is Moved.LOAD_EARLY
     publisher = cpus.symbols[meeting.publisher].address, meeting.publishes
     starts = {
-        _FIRST: (cpus.symbols["evtchn_send"].address, _about(meeting.port)),
-        _SECOND: publisher if early else (reordering.address, anyhow),
+        FIRST: (cpus.symbols["evtchn_send"].address, _about(meeting.port)),
+        SECOND: publisher if early else (reordering.address, anyhow),
     }
     with cpus.started():
         cpus.meet(starts, alone=False, seconds=_MEET_SECONDS)
@@ -63,7 +68,7 @@ def publish(cpus: Cpus, reordering: Reordering, in_order: bool) -> None:
         elif reordering.moved is Moved.STORE_LATE:
             _store_late(cpus, reordering, cell)
         else:
-            cpus.note(_SECOND, f"has written {reordering.flag}, and not yet what it publishes")
+            cpus.note(SECOND, f"has written {reordering.flag}, and not yet what it publishes")
             _run_into(cpus)
 
 
@@ -99,8 +104,8 @@ def _written(cpus: Cpus, reordering: Reordering, meeting: _Meeting) -> int:
     LabError if the send does not read it.  A compiler may write each queue's head by an instruction
     of its own, or the first one together with the control block.
     """
-    cpus.target.reader = _SECOND
-    cell = cpus.executed(cpus.target.registers(_SECOND)).memory
+    cpus.target.reader = SECOND
+    cell = cpus.executed(cpus.target.registers(SECOND)).memory
     if cell is None or (reordering.flag == "control_block" and cell != meeting.data):
         raise LabError(
             f"{reordering.address:#x} does not write what the send reads, at {meeting.data:#x}: "
@@ -111,18 +116,18 @@ def _written(cpus: Cpus, reordering: Reordering, meeting: _Meeting) -> int:
 
 def _go_on(cpus: Cpus, reordering: Reordering) -> None:
     """Let the second CPU publish all of it."""
-    cpus.target.advance(_SECOND)
-    cpus.note(_SECOND, f"writes the data and {reordering.flag}, and returns to the guest")
+    cpus.target.advance(SECOND)
+    cpus.note(SECOND, f"writes the data and {reordering.flag}, and returns to the guest")
 
 
 def _store_late(cpus: Cpus, reordering: Reordering, cell: int) -> None:
     target = cpus.target
     old = target.read(cell, _POINTER)
-    cpus.stand(_SECOND, reordering.passes)
-    cpus.step(_SECOND)
+    cpus.stand(SECOND, reordering.passes)
+    cpus.step(SECOND)
     new = _changed(cpus, cell, old)
     target.write(cell, old)
-    cpus.note(_SECOND, f"has written {reordering.flag}, what it wrote before is not there yet")
+    cpus.note(SECOND, f"has written {reordering.flag}, what it wrote before is not there yet")
     _run_into(cpus)
     target.write(cell, new)
 
@@ -130,18 +135,18 @@ def _store_late(cpus: Cpus, reordering: Reordering, cell: int) -> None:
 def _load_early(cpus: Cpus, reordering: Reordering, cell: int, in_order: bool) -> None:
     target = cpus.target
     _to_flag(cpus, reordering)
-    target.reader = _FIRST
+    target.reader = FIRST
     old = target.read(cell, _POINTER)
     _go_on(cpus, reordering)
-    cpus.stand(_FIRST, reordering.address)
-    if cpus.executed(target.registers(_FIRST)).memory != cell:
+    cpus.stand(FIRST, reordering.address)
+    if cpus.executed(target.registers(FIRST)).memory != cell:
         raise Stuck(f"CPU0 does not read {cell:#x} at {reordering.address:#x}")
     new = _changed(cpus, cell, old)
     if not in_order:
         target.write(cell, old)
-        cpus.step(_FIRST)
+        cpus.step(FIRST)
         target.write(cell, new)
-        cpus.note(_FIRST, f"has read the data before it read {reordering.flag}")
+        cpus.note(FIRST, f"has read the data before it read {reordering.flag}")
     _run_into(cpus)
 
 
@@ -162,14 +167,14 @@ def _to_flag(cpus: Cpus, reordering: Reordering) -> None:
     Where that is not known, the flag is a member of ``struct domain``, found by its address.
     """
     if reordering.passes:
-        cpus.stand(_FIRST, reordering.passes)
+        cpus.stand(FIRST, reordering.passes)
         return
-    cpus.target.reader = _FIRST
+    cpus.target.reader = FIRST
     flag = cpus.memory.member(reordering.flag)
-    for _ in range(_MOST_INSTRUCTIONS):
-        if cpus.executed(cpus.target.registers(_FIRST)).memory == flag:
+    for _ in range(MOST_INSTRUCTIONS):
+        if cpus.executed(cpus.target.registers(FIRST)).memory == flag:
             return
-        cpus.step(_FIRST)
+        cpus.step(FIRST)
     raise Stuck(f"CPU0 does not read {reordering.flag} in its send")
 
 
@@ -190,13 +195,13 @@ def _next_bucket(cpus: Cpus) -> int:
 def _run_into(cpus: Cpus) -> None:
     """Let the first CPU run alone until it is back in the guest; raise what Xen dies of."""
     stub, deadline = cpus.debugged.stub, Deadline(cpus.debugged.qemu.clock, _CRASH_SECONDS)
-    cpus.note(_FIRST, "goes on with its send")
-    stub.go_only([_FIRST])
+    cpus.note(FIRST, "goes on with its send")
+    stub.go_only([FIRST])
     while not deadline.over:
         stop = stub.wait(_LOOK_SECONDS)
         if stop is not None:
-            cpus.note(_FIRST, "is back in the guest")
+            cpus.note(FIRST, "is back in the guest")
             return
         cpus.debugged.live.check()
     stub.halt()
-    raise Stuck(f"CPU0 is in {cpus.target.describe(_FIRST)}")
+    raise Stuck(f"CPU0 is in {cpus.target.describe(FIRST)}")
