@@ -10,11 +10,12 @@ from pathlib import Path
 from harness.arch import Arch
 from harness.binary.copies import Text, architecture
 from harness.binary.findings import Refinement
-from harness.binary.modelled import RWLOCK_SHIFTS, ModelledLock, modelled_lock
+from harness.binary.modelled import ModelledLock, modelled_lock
 from harness.binary.refine import refine
 from harness.binary.tables import Table, table_of
 from harness.hypervisor.dwarf.types import record
 from harness.hypervisor.locks import Kind, channel_kind
+from harness.hypervisor.rwlock_word import LAYOUTS
 from harness.verdict import ConfigError, HarnessError
 
 _CHANNELS = "common/event_channel.c"
@@ -78,8 +79,8 @@ def _modelled(text: Text, name: str, table: Table) -> ModelledLock:
     made = modelled_lock(name, text.arch)
     if name == "rwlock":
         unlocks = text.copies(frozenset({"_read_unlock"}))
-        for shift in RWLOCK_SHIFTS:
-            tried = modelled_lock(name, text.arch, shift)
+        for layout in LAYOUTS:
+            tried = modelled_lock(name, text.arch, layout)
             found = [refine(text, copy, tried, 0, table) for copy in unlocks[:3]]
             if any(all(d.kind == "order" for d in one.departures) for one in found):
                 made = tried

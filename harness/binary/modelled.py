@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.arch import Arch
 from harness.binary.values import OTHER_CPU, OWN_CPU, Value
+from harness.hypervisor.rwlock_word import LAYOUTS, RwlockWord
 from harness.model.explore.formula import compile_numpy
 from harness.model.explore.program import (
     AccessKind,
@@ -111,16 +112,12 @@ class ModelledLock:
     only_writer: frozenset[str] = field(default_factory=frozenset)
 
 
-# Where the writer's flags are in the word of a rwlock (_QW_SHIFT), of one Xen or another.
-RWLOCK_SHIFTS = (12, 14)  # since 4.14; since 4.19
-
-
-def modelled_lock(name: str, arch: Arch, shift: int = RWLOCK_SHIFTS[0]) -> ModelledLock:
-    """Return what the model has for the flavour ``name``; ``shift`` is for a rwlock."""
+def modelled_lock(name: str, arch: Arch, layout: RwlockWord = LAYOUTS[0]) -> ModelledLock:
+    """Return what the model has for the flavour ``name``; ``layout`` is for a rwlock."""
     lock = LOCKS[name]
     match name:
         case "rwlock":
-            return _rwlock(lock, shift)
+            return _rwlock(lock, layout)
         case "spinlock":
             return _spinlock(lock)
         case _:
@@ -152,25 +149,27 @@ def _counter(lock: Lock, width: int) -> ModelledLock:
     return ModelledLock(lock.name, lock, word, {f.name: f for f in functions}, "lock", "atomic_t")
 
 
-def _rwlock(lock: Lock, shift: int) -> ModelledLock:
-    """xen/include/xen/rwlock.h since 4.14: the number of the writer's CPU is in the word."""
-    mask, count, cpu = 3 << shift, shift + 2, (1 << shift) - 1  # _QW_WMASK, _QR_SHIFT, _QW_CPUMASK
+def _rwlock(lock: Lock, layout: RwlockWord) -> ModelledLock:
+    cpu = layout.cpu
+
+    def word_of(readers: int, mode: int) -> int:
+        return readers << layout.readers | layout.bits(mode)
 
     def variables(word: int) -> Mapping[str, int]:
-        return {"readers": word >> count, "wmode": word >> shift & 3}
+        return {"readers": layout.count(word), "wmode": layout.mode(word)}
 
     def written(variables: Mapping[str, int], before: int) -> Written | None:
         readers, mode = variables["readers"], variables["wmode"]
         if readers < 0 or mode not in (0, 1, 3):
             return None
-        bits = readers << count | mode << shift
-        if mode == 3 and before & mask != mask:
+        bits = word_of(readers, mode)
+        if mode == 3 and layout.mode(before) != 3:
             return Written(bits, own_cpu=cpu)
         return Written(bits | (before & cpu if mode == 3 else 0))
 
-    modes = (0, 1 << shift, mask | OTHER_CPU)
-    words = tuple(readers << count | mode for mode in modes for readers in range(3))
-    own = tuple(readers << count | mask | OWN_CPU for readers in range(3))
+    others = {0: 0, 1: 0, 3: OTHER_CPU & cpu}
+    words = tuple(word_of(n, mode) | other for mode, other in others.items() for n in range(3))
+    own = tuple(word_of(readers, 3) | OWN_CPU & cpu for readers in range(3))
     word = Word(4, words, variables, written, {"qlock": 0})
     write = lock.write("write", _SECTION, "", False)
     read = lock.read("read", _SECTION, "")

@@ -22,6 +22,7 @@ from harness.hypervisor.code import code
 from harness.hypervisor.cpu import Cpu
 from harness.hypervisor.dwarf.types import Record, record
 from harness.hypervisor.objects import Named, Objects
+from harness.hypervisor.rwlock_word import layout_of
 from harness.hypervisor.source import Source
 from harness.hypervisor.stack import Site, Stack
 from harness.model.lock.flavours import MAX_VIRT_CPUS
@@ -34,8 +35,6 @@ _LEADING = 3  # functions without a lock that a primitive may call: cpu_relax(),
 _NEARBY = 128  # bytes from a place in a loop to its end
 _BRANCH = re.compile(r"j[a-z]+$|b(\.[a-z]{2})?$|[ct]bn?z$")
 _LOAD = re.compile(r"ld(a|x|ax|ap)?r[bh]?$")
-_SHIFT = re.compile(r"^#define\s+_QW_SHIFT\s+(\d+)", re.MULTILINE)
-_BYTE_WIDE = 0x01, 0xFF, 8  # _QW_WAITING, _QW_LOCKED, _QR_SHIFT of Xen before 4.14: no CPU in it
 
 
 class Kind(StrEnum):
@@ -125,8 +124,17 @@ def operation(
 
 def channel_kind(elf: Path) -> Kind | None:
     """Return what an event channel's lock is in this build."""
+    return _member_kind(elf, _CHANNEL, "lock")
+
+
+def event_lock_kind(elf: Path) -> Kind | None:
+    """Return what a domain's event_lock is in this build: a spinlock up to 4.16, then a rwlock."""
+    return _member_kind(elf, "domain", "event_lock")
+
+
+def _member_kind(elf: Path, structure: str, member: str) -> Kind | None:
     try:
-        return _KINDS.get(record(elf, _CHANNEL, _UNIT)["lock"].type)
+        return _KINDS.get(record(elf, structure, _UNIT)[member].type)
     except (HarnessError, KeyError):
         return None
 
@@ -161,19 +169,12 @@ def counted(arch: Arch, value: int) -> Word:
 
 def shared(source: Source, value: int) -> Word:
     """Return what the word of a rwlock says: xen/include/xen/rwlock.h of ``source``."""
-    try:
-        header = (source.tree / "xen" / "include" / "xen" / "rwlock.h").read_text(errors="replace")
-    except OSError:
+    layout = layout_of(source.tree)
+    if layout is None:
         return Word(value)
-    found = _SHIFT.search(header)
-    if found is None:
-        waiting, locked, shift = _BYTE_WIDE
-        return Word(value, int(value & locked != 0), value >> shift)
-    bit = int(found[1])
-    waiting, locked, shift = 1 << bit, 3 << bit, bit + 2
-    mode = value & locked
-    owner = value & waiting - 1 if mode == locked else None
-    return Word(value, int(mode != 0), value >> shift, owner)
+    mode = layout.mode(value)
+    owner = value & layout.cpu if mode == 3 and layout.cpu else None
+    return Word(value, int(mode != 0), layout.count(value), owner)
 
 
 def _tickets(known: Record, objects: Objects, address: int) -> Word:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from harness.agent.wire import AgentLost
 from harness.hypervisor.layout import fields
+from harness.hypervisor.rwlock_word import LAYOUTS, layout_of
 from harness.interleave import stop_points
 from harness.interleave.order_runner import OrderOutcome, OrderResult, OrderRunner, SpareInterrupt
 from harness.interleave.scenarios import Scenario
@@ -173,7 +174,8 @@ def aim(
     target = Target(stub, arch, syms, host.cpus, points, lock_entries, clock)
     target.reader = target.halt_in_xen()
     domid = live.agents[scenario.owner(scenario.lock)].domid
-    memory = ChannelMemory(syms, live.build.design, target.read, target.write, domid)
+    layout = layout_of(live.build.source.tree) or LAYOUTS[0]  # without the header: no rwlock
+    memory = ChannelMemory(syms, live.build.design, layout, target.read, target.write, domid)
     stub.go()
     return target, memory
 

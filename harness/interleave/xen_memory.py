@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.hypervisor.layout import fields
+from harness.hypervisor.locks import Kind, event_lock_kind
+from harness.hypervisor.rwlock_word import RwlockWord
 from harness.hypervisor.symbols import symbols
 from harness.verdict import LabError
 
@@ -18,9 +20,7 @@ Write = Callable[[int, bytes], None]
 _BUCKET, _CHANNEL, _GROUP, _POINTER = 64, 64, 512, 8
 # The FIFO ABI's event words (docs/misc and xen/include/public/event_channel.h).
 _PENDING, _MASKED, _WORDS = 31, 30, 1024
-# xen/include/xen/rwlock.h: writer's CPU (12 bits), writer's mode (2), readers.
 _HALF = 0xFFFF  # in a ticket lock's word, the low half is the head, the high half the tail
-_MODE_SHIFT, _MODE, _READERS_SHIFT = 12, 3, 14
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,21 @@ class ChannelMemory:
     """One domain's event channels in the memory of a Xen whose symbols are in ``syms``.
 
     ``design``: the kind of the channel's lock: counter, counter-v2, rwlock or spinlock.
+    ``layout``: of the word of this Xen's rwlocks.
     """
 
-    def __init__(self, syms: Path, design: str, read: Read, write: Write, domid: int = 0) -> None:
+    def __init__(
+        self,
+        syms: Path,
+        design: str,
+        layout: RwlockWord,
+        read: Read,
+        write: Write,
+        domid: int = 0,
+    ) -> None:
         self._syms = syms
+        self._layout = layout
+        self._event_lock = event_lock_kind(syms)
         self._design = design
         self._read = read
         self._write = write
@@ -144,17 +155,23 @@ class ChannelMemory:
         self, words: LockWords, tickets: int
     ) -> Iterator[tuple[str, int, int, Callable[[int], int]]]:
         at = words.addresses
-        yield "elock", at["elock"], 4, lambda value: int(_mode(value) == _MODE)
+        yield "elock", at["elock"], 4, self._event_lock_taken
         if "L" in at:
             yield "L", at["L"], 4, _signed
         if "cnts" in at:
-            yield "wmode", at["cnts"], 4, _mode
-            yield "readers", at["cnts"], 4, lambda value: value >> _READERS_SHIFT
+            yield "wmode", at["cnts"], 4, self._layout.mode
+            yield "readers", at["cnts"], 4, self._layout.count
             yield "qlock", at["qlock"], 4, _taken
         if "lock" in at:
             now = self._number(at["lock"], 4)
             yield "lock_head", at["lock"], 4, lambda value: (value - now & _HALF) % tickets
             yield "lock_tail", at["lock"], 4, lambda value: ((value >> 16) - (now >> 16)) % tickets
+
+    def _event_lock_taken(self, value: int) -> int:
+        """Return 1 if somebody holds the domain's event_lock for writing."""
+        if self._event_lock is Kind.RWLOCK:
+            return int(self._layout.mode(value) == 3)
+        return _taken(value)
 
     def word(self, port: int) -> int:
         """Return the address of the guest's event word of ``port``."""
@@ -196,11 +213,6 @@ def _signed(value: int) -> int:
 
 def _bit(number: int) -> Callable[[int], int]:
     return lambda value: value >> number & 1
-
-
-def _mode(value: int) -> int:
-    """Return the writer's mode in a rwlock's word: 0 none, 1 a writer waits, 3 a writer has it."""
-    return value >> _MODE_SHIFT & _MODE
 
 
 def _taken(value: int) -> int:

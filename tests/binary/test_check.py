@@ -53,6 +53,15 @@ def test_the_word_of_a_rwlock_as_xen_has_it_since_419(arch: Arch) -> None:
     assert check_binary(toy(arch, "rwlock", "-DSHIFT=13")).verdict == "refuted"
 
 
+@pytest.mark.parametrize("level", ["-O1", "-O2"])
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_word_of_a_rwlock_as_xen_had_it_before_414(arch: Arch, level: str) -> None:
+    """The stable branches of 4.12 and 4.13 have the rwlock of channels and this word."""
+    assert check_binary(toy(arch, "rwlock", level, "-DBYTE_WIDE")).verdict == "as modelled"
+    keeps = check_binary(toy(arch, "rwlock", level, "-DBYTE_WIDE", "-DFAULT_KEEPS_BIT"))
+    assert keeps.verdict == "refuted"
+
+
 @pytest.mark.parametrize("arch", ARCHES)
 def test_a_look_at_the_word_that_is_a_function_of_its_own_is_followed(arch: Arch) -> None:
     """As gcc leaves it out of line in master's dump_irqs."""

@@ -14,6 +14,7 @@ from harness.binary.modelled import modelled_lock
 from harness.binary.refine import refine
 from harness.binary.tables import table_of
 from harness.hypervisor.dwarf.inlined import Copy
+from harness.hypervisor.rwlock_word import LAYOUTS
 from harness.hypervisor.symbols import symbols
 from tests.binary.assembled import assembled, function
 
@@ -29,7 +30,7 @@ def refined(folder: Path, code: str) -> Refinement:
     text = Text(assembled(folder, Arch.ARM64, lines), Arch.ARM64)
     symbol = symbols(text.elf)["_write_unlock"]
     copy = Copy("_write_unlock", "_write_unlock", ((symbol.address, symbol.address + symbol.size),))
-    modelled = modelled_lock("rwlock", Arch.ARM64, 14)
+    modelled = modelled_lock("rwlock", Arch.ARM64, LAYOUTS[1])
     return refine(text, copy, modelled, 0, table_of(Arch.ARM64))
 
 

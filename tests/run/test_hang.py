@@ -227,7 +227,7 @@ def test_the_lock_word_is_explained(arch: Arch, lock: int, says: str) -> None:
     [
         ("#define    _QW_SHIFT    12 /* */\n", 3 << 12 | 5, (1, 0, 5)),
         ("#define    _QW_SHIFT    12 /* */\n", 2 << 14 | 1 << 12, (1, 2, None)),  # it waits
-        ("#define    _QW_SHIFT    14 /* */\n", 3 << 14 | 5, (1, 0, 5)),  # from 4.20 on
+        ("#define    _QW_SHIFT    14 /* */\n", 3 << 14 | 5, (1, 0, 5)),  # from 4.19 on
         ("#define    _QW_WAITING  1\n", 0xFF, (1, 0, None)),  # before 4.14 no CPU is in it
     ],
 )

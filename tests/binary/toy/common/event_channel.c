@@ -162,9 +162,17 @@ struct evtchn { unsigned char state; rwlock_t lock; u32 port; };
 #ifndef SHIFT
 #define SHIFT 12
 #endif
+#ifdef BYTE_WIDE /* as before 4.14: no CPU in it */
+#define WAITING 1
+#define LOCKED 0xff
+#define BIAS 0x100
+#define writer() LOCKED
+#else
 #define WAITING (1 << SHIFT)
 #define LOCKED (3 << SHIFT)
 #define BIAS (4 << SHIFT)
+#define writer() (LOCKED | cpu_number())
+#endif
 
 #ifdef CALLS_CAN_READ_LOCK
 noinline
@@ -173,7 +181,11 @@ inlined
 #endif
 int _can_read_lock(int cnts)
 {
+#ifdef BYTE_WIDE
+    return !(cnts & LOCKED);
+#else
     return !(cnts & LOCKED) || ((cnts & LOCKED) == LOCKED && (cnts & (WAITING - 1)) == cpu_number());
+#endif
 }
 
 noinline void queue_read_lock_slowpath(rwlock_t *lock)
@@ -199,7 +211,7 @@ noinline void queue_write_lock_slowpath(rwlock_t *lock)
 
     _spin_lock(&lock->lock);
     if ( !atomic_read(&lock->cnts) &&
-         !atomic_cmpxchg(&lock->cnts, 0, LOCKED | cpu_number()) )
+         !atomic_cmpxchg(&lock->cnts, 0, writer()) )
         goto unlock;
     for ( ; ; )
     {
@@ -211,7 +223,7 @@ noinline void queue_write_lock_slowpath(rwlock_t *lock)
     {
         cnts = atomic_read(&lock->cnts);
         if ( cnts == WAITING &&
-             atomic_cmpxchg(&lock->cnts, WAITING, LOCKED | cpu_number()) == WAITING )
+             atomic_cmpxchg(&lock->cnts, WAITING, writer()) == WAITING )
             break;
     }
  unlock:
@@ -253,13 +265,13 @@ inlined void _write_lock(rwlock_t *lock)
 #ifdef HOISTED_BARRIER
     int old = 0;
 
-    __atomic_compare_exchange_n(&lock->cnts.counter, &old, LOCKED | cpu_number(), 0,
+    __atomic_compare_exchange_n(&lock->cnts.counter, &old, writer(), 0,
                                 __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     smp_mb();
     if ( !old )
         return;
 #else
-    if ( !atomic_cmpxchg(&lock->cnts, 0, LOCKED | cpu_number()) )
+    if ( !atomic_cmpxchg(&lock->cnts, 0, writer()) )
         return;
 #endif
     queue_write_lock_slowpath(lock);
@@ -268,7 +280,11 @@ inlined void _write_lock(rwlock_t *lock)
 inlined void _write_unlock(rwlock_t *lock)
 {
     release();
-#ifdef FAULT_KEEPS_BIT
+#if defined(BYTE_WIDE) && defined(FAULT_KEEPS_BIT)
+    atomic_sub(LOCKED - WAITING, &lock->cnts);
+#elif defined(BYTE_WIDE)
+    atomic_sub(LOCKED, &lock->cnts);
+#elif defined(FAULT_KEEPS_BIT)
     __atomic_and_fetch(&lock->cnts.counter, ~(BIAS - 1 - WAITING), __ATOMIC_RELAXED);
 #else
     __atomic_and_fetch(&lock->cnts.counter, ~(BIAS - 1), __ATOMIC_RELAXED);
