@@ -6,13 +6,14 @@ A machine that hangs, or may hang, goes back to its snapshot before the next ord
 
 from __future__ import annotations
 
-import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.agent.wire import AgentLost
+from harness.arch import Arch
 from harness.hypervisor.layout import fields
 from harness.hypervisor.rwlock_word import LAYOUTS, layout_of
 from harness.interleave import stop_points
@@ -59,19 +60,32 @@ class DebuggedMachine:
     points: dict[str, tuple[StopPoint, ...]]  # by lock word
 
 
+def points_of(elf: Path, arch: Arch, design: str) -> dict[str, tuple[StopPoint, ...]]:
+    """Return the stop points of a channel's lock of that ``design`` and of event_lock, by word.
+
+    ConfigError if the channels' users take the lock without functions of its own.
+    """
+    word, labels = _LABELS[design]
+    points = stop_points.stop_points(elf, arch, labels)
+    if not any(point.label == "leave" for point in points):
+        raise ConfigError(
+            "no function leaves the channel's lock: its users call spin_unlock() themselves, as "
+            "before Xen 4.15, and a debugger cannot tell which of these calls are about channels",
+            where=str(elf),
+            hint="force the orders of a later tree, or of the flavour `spinlock`",
+        )
+    event_lock = fields(elf, "domain")["event_lock"][0]
+    event_points = stop_points.stop_points(elf, arch, stop_points.EVENT_LOCK, event_lock)
+    return {word: points, "elock": event_points}
+
+
 @contextmanager
 def attach_debugger(live: Session) -> Iterator[DebuggedMachine]:
     """Connect to the gdbstub of ``live``; LabError if it was booted without one."""
     machine = live.machine
     if not isinstance(machine, QemuMachine) or machine.stub is None:
         raise LabError("the machine was started without a gdbstub", where=live.host.name)
-    word, labels = _LABELS[live.build.design]
-    syms, arch = _symbols(live), live.host.arch
-    event_lock = fields(syms, "domain")["event_lock"][0]
-    points = {
-        word: stop_points.stop_points(syms, arch, labels),
-        "elock": stop_points.stop_points(syms, arch, stop_points.EVENT_LOCK, event_lock),
-    }
+    points = points_of(_symbols(live), live.host.arch, live.build.design)
     stub = Stub(machine.stub)
     try:
         stub.go()
@@ -129,7 +143,7 @@ def _force(
         )
 
 
-def _symbols(live: Session) -> pathlib.Path:
+def _symbols(live: Session) -> Path:
     """Return the file with Xen's symbols; ConfigError if the build has none."""
     if not live.build.has_symbols:
         raise ConfigError(

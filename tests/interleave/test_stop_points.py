@@ -11,8 +11,9 @@ import pytest
 
 from harness.agent.build import compiler
 from harness.arch import NAMES, Arch
+from harness.interleave.force_orders import points_of
 from harness.interleave.stop_points import Access, Labels, StopPoint, lock_entries, stop_points
-from harness.verdict import HarnessError
+from harness.verdict import ConfigError, HarnessError
 
 # The counter out of line, a lock that is inlined and lies at an offset, and a spinlock's callers.
 SOURCE = """
@@ -157,3 +158,9 @@ def test_where_the_lock_is_inlined_its_first_access_is_the_entry(built: Path) ->
     points = found(built, INLINED, 4)
     assert list(lock_entries(built, arch_of(built), ["evtchn_send"], points)) == points
     assert lock_entries(built, arch_of(built), ["evtchn_close"], points) == ()
+
+
+def test_a_lock_that_no_function_of_its_own_leaves_is_refused(built: Path) -> None:
+    """Seen with 4.14.0, whose users call spin_lock(): each order was a FAIL, "never touched"."""
+    with pytest.raises(ConfigError, match="no function leaves the channel's lock"):
+        points_of(built, arch_of(built), "counter")
