@@ -121,6 +121,7 @@ def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) 
         by_machine,
         find_scenarios,
         forced_plan,
+        forcible,
         machine_for,
         with_debugger,
         without_debugger,
@@ -139,8 +140,11 @@ def run(names: tuple[str, ...], xen: XenOptions, as_json: bool, **options: Any) 
     host = find_host(load_lab(options["lab"]), options["host"])
     scenarios = find_scenarios(names, host.arch)
     if not options["delays"] and isinstance(host, QemuHost):
-        hosts = [(with_debugger(host, some), some) for some in by_machine(scenarios)]
+        with_debugger(host, scenarios)
         found = open_hypervisor(xen)
+        scenarios, left_out = forcible(names, scenarios, found.source.tree)
+        warn([left_out] if left_out else [])
+        hosts = [(with_debugger(host, some), some) for some in by_machine(scenarios)]
         machines = [(forced_plan(bare, found, options["out"]), some) for bare, some in hosts]
         return _print(run_scenarios(machines, selection), as_json)
     if selection != OrderSelection():
@@ -176,12 +180,13 @@ def replay(file: Path, xen: XenOptions, as_json: bool, **options: Any) -> int:
     1: some differed from FILE or from the model.
     """
     from harness.interleave.forced_run import replay_file
-    from harness.interleave.hosts import check_fits, forced_plan, with_debugger
+    from harness.interleave.hosts import check_fits, forced_plan, forcible, with_debugger
 
     schedule = read_file(file)
     host = find_host(load_lab(options["lab"]), options["host"] or schedule.host)
     bare = with_debugger(host, [SCENARIOS[schedule.scenario]])
     found = open_hypervisor(replace(xen, flavour=xen.flavour or schedule.flavour))
+    forcible((schedule.scenario,), [SCENARIOS[schedule.scenario]], found.source.tree)
     plan = forced_plan(bare, found, options["out"])
     check_fits(plan, schedule)
     document = replay_file(plan, schedule, options["repeat"])
@@ -225,7 +230,7 @@ def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
 
     Exit code 1: an order shows the fault.
     """
-    from harness.interleave.hosts import find_scenarios, forced_plan, with_debugger
+    from harness.interleave.hosts import find_scenarios, forced_plan, forcible, with_debugger
     from harness.interleave.reproduce import STRESSES
     from harness.interleave.reproduce_run import run_reproduce
     from harness.interleave.selection import OrderSelection
@@ -238,7 +243,9 @@ def expose(name: str, xen: XenOptions, as_json: bool, **options: Any) -> int:
         )
     (scenario,) = find_scenarios((name,))
     host = find_host(load_lab(options["lab"]), options["host"])
-    plan = forced_plan(with_debugger(host, [scenario]), open_hypervisor(xen), options["out"])
+    bare, found = with_debugger(host, [scenario]), open_hypervisor(xen)
+    forcible((name,), [scenario], found.source.tree)
+    plan = forced_plan(bare, found, options["out"])
     document = run_reproduce(
         plan,
         scenario,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How the word of Xen's rwlock is laid out.
+"""How the word of Xen's rwlock is laid out, and whether a domain's event_lock is one.
 
 Xen has changed it twice since 4.12.  A backport to an old release keeps the layout of that release,
 so it is never taken from a version number.
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SHIFT = re.compile(r"^#define\s+_QW_SHIFT\s+(\d+)", re.MULTILINE)
+
+_EVENT_LOCK = re.compile(r"^\s*rwlock_t\s+event_lock;", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,20 @@ LAYOUTS = (_with_cpu(12), _with_cpu(14), BYTE_WIDE)  # since 4.14; since 4.19; b
 
 def layout_of(tree: Path) -> RwlockWord | None:
     """Return the layout in the source ``tree``; None if the tree has no such header."""
-    try:
-        header = (tree / "xen" / "include" / "xen" / "rwlock.h").read_text(errors="replace")
-    except OSError:
+    header = _header(tree, "rwlock.h")
+    if header is None:
         return None
     found = _SHIFT.search(header)
     return BYTE_WIDE if found is None else _with_cpu(int(found[1]))
+
+
+def event_lock_is_rwlock(tree: Path) -> bool:
+    """Say whether a domain's event_lock is a rwlock in the source ``tree``: since 4.17."""
+    return _EVENT_LOCK.search(_header(tree, "sched.h") or "") is not None
+
+
+def _header(tree: Path, name: str) -> str | None:
+    try:
+        return (tree / "xen" / "include" / "xen" / name).read_text(errors="replace")
+    except OSError:
+        return None

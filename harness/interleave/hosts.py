@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.arch import Arch
 from harness.config.host import QemuHost
 from harness.config.physical import Host, PhysicalHost
+from harness.hypervisor.rwlock_word import event_lock_is_rwlock
 from harness.interleave.randomized import needs_no_debugger
 from harness.interleave.scenarios import SCENARIOS, Scenario
 from harness.interleave.schedule_file import ScheduleFile
@@ -80,6 +81,28 @@ def without_debugger(
         if names != ("all",):
             raise ConfigError(why, where="SCENARIO", hint="run it on a QEMU host")
     return chosen
+
+
+def forcible(
+    names: tuple[str, ...], scenarios: Sequence[Scenario], tree: Path
+) -> tuple[list[Scenario], str]:
+    """Return those of ``scenarios`` that can be forced in ``tree``, and why the others cannot.
+
+    ConfigError if one of those was asked for by its name, or if none is left.
+    """
+    if event_lock_is_rwlock(tree):
+        return list(scenarios), ""
+    # Where a writer waits for the other one, the steps of event_lock are part of the orders.
+    chosen = [scenario for scenario in scenarios if scenario.writers < 2]
+    others = ", ".join(scenario.name for scenario in scenarios if scenario.writers > 1)
+    if not others:
+        return chosen, ""
+    why = "event_lock is a spinlock in this Xen; its steps can be forced only if it is a rwlock"
+    if names != ("all",) or not chosen:
+        raise ConfigError(
+            f"{others}: {why}", where="SCENARIO", hint="take a tree from 4.17 on, or --delays"
+        )
+    return chosen, f"without {others}: {why}"
 
 
 def check_fits(plan: Plan, schedule: ScheduleFile) -> None:
