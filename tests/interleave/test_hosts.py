@@ -23,7 +23,7 @@ def tree(folder: Path, event_lock: str) -> Path:
 
 
 def test_two_writers_need_an_event_lock_that_is_a_rwlock(tmp_path: Path) -> None:
-    """Seen with 4.15, where it is a spinlock: a FAIL of a good Xen, "has never touched the lock"."""
+    """Seen with 4.15, which has a spinlock: a FAIL of a good Xen, "has never touched the lock"."""
     chosen, left_out = forcible(("all",), ALL, tree(tmp_path, "spinlock_t"))
     assert {each.name for each in ALL} - {each.name for each in chosen} == TWO_WRITERS
     assert left_out.startswith("without close-bind, close-close: event_lock is a spinlock")
