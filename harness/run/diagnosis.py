@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.config.physical import Host
 from harness.evidence import Backtrace, Hang, words
 from harness.hypervisor.build import Build
+from harness.hypervisor.code import runs
+from harness.hypervisor.cpu import Cpu
 from harness.machine import Machine
 from harness.run import hang
 from harness.verdict import HarnessError, HypervisorError, LabError
@@ -24,18 +27,35 @@ class Diagnosis:
     host: Host
     build: Build
     machine: Machine
+    shim: Build | None = None  # in which a guest runs, one level above Xen
 
     def hang(self, symptom: object) -> HypervisorError | None:
-        """Return the hang that explains ``symptom`` if a CPU spins in a lock of Xen, else None;
-        LabError if the state of the CPUs cannot be read."""
+        """Return the hang that explains ``symptom`` if a CPU spins in a lock of Xen, or of the
+        shim, else None; LabError if the state of the CPUs cannot be read."""
+        return self._hang(self.build, symptom) or (
+            self._hang(self.shim, symptom) if self.shim is not None else None
+        )
+
+    def _hang(self, build: Build, symptom: object) -> HypervisorError | None:
         machine = self.machine
         spinning = hang.spins(
-            self.host.arch, self.build, machine.cpus, machine.memory, looks=machine.looks
+            self.host.arch, build, self._cpus(build), machine.memory, looks=machine.looks
         )
         if not spinning:
             return None
-        seen = Hang(cpus=tuple(spinning), backtraces=self.backtraces())
+        traces = self._backtraces(build)
+        seen = Hang(cpus=tuple(spinning), backtraces=traces, in_shim=build is self.shim)
         return HypervisorError(seen, hint=words.after(symptom))
+
+    def _cpus(self, build: Build) -> Callable[[], Sequence[Cpu]]:
+        """Return what looks at the CPUs: where there is a shim, at those that run ``build``."""
+        arch, shim, machine = self.host.arch, self.shim, self.machine
+        if shim is None:
+            return machine.cpus
+        inside = build is shim
+        return lambda: [
+            cpu for cpu in machine.cpus() if runs(shim.syms, arch, cpu, machine.memory) is inside
+        ]
 
     def raise_hang(self, symptom: object) -> None:
         """Raise the hang that explains ``symptom``, if there is one and the CPUs can be read."""
@@ -46,9 +66,12 @@ class Diagnosis:
 
     def backtraces(self) -> tuple[Backtrace, ...]:
         """Return the backtrace of each CPU; none if the state of the CPUs cannot be read."""
+        return self._backtraces(self.build)
+
+    def _backtraces(self, build: Build) -> tuple[Backtrace, ...]:
         arch, machine = self.host.arch, self.machine
         try:
-            return tuple(hang.backtraces(arch, self.build, machine.cpus, machine.memory))
+            return tuple(hang.backtraces(arch, build, self._cpus(build), machine.memory))
         except LabError:
             return ()
 
