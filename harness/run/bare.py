@@ -15,11 +15,12 @@ from harness.machine.line import Line
 from harness.machine.qemu import QemuMachine
 from harness.run.agents import PAYLOAD, on_line
 from harness.run.session import Session
-from harness.run.shim import SHIM, SHIM_ARGS, no_shim, put_shim
+from harness.run.shim import SHIM, SHIM_ARGS, no_shim, shim_in_dom0
 from harness.verdict import HarnessError, LabError
 
 NAME = "bare"
 VCPUS = 2  # guests/bare/xen.h
+_IMAGE = f"{PAYLOAD}/bare"
 _MEMORY_MIB = 64
 _IN_SHIM_MIB = 192  # with less, the shim has no room left for the guest's page tables
 _RELAY_SECONDS = 70.0
@@ -78,18 +79,7 @@ def start_bare(live: Session, type_: str) -> BareGuest:
     """
     if live.saved:
         raise LabError("a machine with snapshots cannot have a bare guest", where=live.host.name)
-    image = f"{PAYLOAD}/bare"
-    inside = type_ == SHIM  # a PVH guest, whose kernel is the shim
-    boot = DomUBoot(
-        put_shim(live) if inside else image,
-        image if inside else "",
-        SHIM_ARGS if inside else "",
-        type=type_,
-        memory_mib=_IN_SHIM_MIB if inside else _MEMORY_MIB,
-        vcpus=VCPUS,
-        template="bare",
-    )
-    domu = live.toolstack.start(NAME, live.host.arch, boot, live.console)
+    domu = _in_shim(live) if type_ == SHIM else _started(live, type_, _IMAGE, _MEMORY_MIB)
     live.guests.append(domu)
     words = [f"{PAYLOAD}/agent", "relay", "--domid", str(domu.domid)]
     line, relay = _relay(live, words)
@@ -100,6 +90,19 @@ def start_bare(live: Session, type_: str) -> BareGuest:
         end_bare(live, guest)
         raise
     return guest
+
+
+def _in_shim(live: Session) -> DomU:
+    """Start a PVH guest whose kernel is the shim, and whose ramdisk the bare guest."""
+    with shim_in_dom0(live) as shim:
+        return _started(live, SHIM, shim, _IN_SHIM_MIB, _IMAGE, SHIM_ARGS)
+
+
+def _started(
+    live: Session, type_: str, kernel: str, memory_mib: int, ramdisk: str = "", cmdline: str = ""
+) -> DomU:
+    boot = DomUBoot(kernel, ramdisk, cmdline, type_, memory_mib, VCPUS, template="bare")
+    return live.toolstack.start(NAME, live.host.arch, boot, live.console)
 
 
 def _relay(live: Session, words: list[str]) -> tuple[Line, int]:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from harness.hypervisor import build as builds
 from harness.hypervisor.build import SHIM_CONFIG, Build
@@ -13,7 +15,7 @@ from harness.verdict import LabError
 
 SHIM = "shim"  # the type of guest
 # Its console is the guest's: what it says of its end is in the guest's log.
-SHIM_ARGS = "pv-shim console=pv loglvl=all"
+SHIM_ARGS = "pv-shim console=pv loglvl=all guest_loglvl=error"
 _FILE = f"{PAYLOAD}/xen-shim"
 _SEND_SECONDS = 60.0
 _OLDEST = (4, 14)  # older ones do not tell the status of a port
@@ -29,20 +31,22 @@ def no_shim(live: Session) -> str:
     return ""
 
 
-def put_shim(live: Session) -> str:
-    """Build the shim, if it is not in the cache, and put it into dom0; return its path there.
+@contextmanager
+def shim_in_dom0(live: Session) -> Iterator[str]:
+    """Build the shim, if it is not in the cache, and yield its path in dom0; remove it afterwards.
 
     BuildError if it does not compile; LabError if dom0 does not take it.
     """
-    if live.shim is None:
-        built = _built(live)
-        # libxl takes a compressed kernel.
-        body = gzip.compress(built.image.read_bytes(), mtime=0)
-        said = live.dom0.run(f"cat >{_FILE}", _SEND_SECONDS, stdin=body)
-        if said.status:
-            raise LabError(f"cannot write {_FILE}: {said.stderr.strip()}", where="dom0")
-        live.shim = built
-    return _FILE
+    live.shim = live.shim or _built(live)
+    # libxl takes a compressed kernel.
+    body = gzip.compress(live.shim.image.read_bytes(), mtime=0)
+    said = live.dom0.run(f"cat >{_FILE}", _SEND_SECONDS, stdin=body)
+    if said.status:
+        raise LabError(f"cannot write {_FILE}: {said.stderr.strip()}", where="dom0")
+    try:
+        yield _FILE
+    finally:
+        live.dom0.run(["rm", _FILE])
 
 
 def _built(live: Session) -> Build:
