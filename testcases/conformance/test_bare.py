@@ -79,7 +79,6 @@ def test_events_come_up_where_they_are_sent_to(bare: Bare, abi: str) -> None:
 
 
 @pytest.mark.xen_only("its SCHEDOP_poll never sleeps")
-@pytest.mark.in_shim
 def test_the_other_vcpu_makes_hypercalls_too(bare: Bare, abi: str) -> None:
     far, near = pair(bare)
     assert not bare.poll(far, vcpu=1)

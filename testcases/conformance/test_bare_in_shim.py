@@ -42,14 +42,6 @@ def test_an_event_of_dom0_is_injected(bare: Bare, dom0: Guest) -> None:
     assert bare.take(1) == [theirs]
 
 
-def test_a_vcpu_sleeps_until_an_event_is_injected(bare: Bare, dom0: Guest) -> None:
-    ours, theirs = channel_to_dom0(bare, dom0)
-    assert not bare.poll(theirs)
-    dom0.send(ours)
-    assert bare.poll(theirs)
-    bare.take(0)
-
-
 def test_a_port_is_usable_after_an_injection(bare: Bare, dom0: Guest) -> None:
     """The next writer gets in: of the shim's own operations, only those on VIRQs take the write
     side, and Xen gives out the port that was closed last."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The bare guest inside xen-shim, of which the model stands for both: what is late, what is lost."""
+"""The bare guest inside xen-shim; the model stands for both: what is late, what is lost."""
 
 from __future__ import annotations
 
