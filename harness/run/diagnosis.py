@@ -17,6 +17,7 @@ from harness.machine import Machine
 from harness.run import hang
 from harness.verdict import HarnessError, HypervisorError, LabError
 
+_IDT = "IDT"  # a register; each Xen has its own table
 _LATE_SECONDS = 1.0  # libvirt may notice late that QEMU has ended
 
 
@@ -52,10 +53,20 @@ class Diagnosis:
         arch, shim, machine = self.host.arch, self.shim, self.machine
         if shim is None:
             return machine.cpus
-        inside = build is shim
-        return lambda: [
-            cpu for cpu in machine.cpus() if runs(shim.syms, arch, cpu, machine.memory) is inside
-        ]
+
+        def look() -> list[Cpu]:
+            seen = machine.cpus()
+            inside = {cpu.number: runs(shim.syms, arch, cpu, machine.memory) for cpu in seen}
+            later = {cpu.number: cpu.registers.get(_IDT) for cpu in machine.cpus()}
+            return [
+                cpu
+                for cpu in seen
+                if inside[cpu.number] is (build is shim)
+                # Else the CPU went from one into the other before its memory was read.
+                and cpu.registers.get(_IDT) == later.get(cpu.number)
+            ]
+
+        return look
 
     def raise_hang(self, symptom: object) -> None:
         """Raise the hang that explains ``symptom``, if there is one and the CPUs can be read."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,3 +59,22 @@ def test_xens_own_hang_goes_first_and_is_told_as_xens() -> None:
     assert not seen.evidence.in_shim
     assert [spin.cpu for spin in seen.evidence.cpus] == [0]
     assert words.message(seen.evidence).startswith("Xen hangs: CPU0")
+
+
+def test_a_cpu_that_left_the_shim_before_its_memory_was_read_is_not_looked_at() -> None:
+    """Its registers are Xen's, and what is in memory there is the shim's by then."""
+    xen, shim = toy(Arch.X86_64, "-O1"), toy(Arch.X86_64, "-O2")
+    spins = leaked(shim, 0)
+    inside = replace(spins, registers=spins.registers | {"IDT": 1})
+    passing = replace(inside, pc=shim.address("do_event_channel_op"), registers={"IDT": 2})
+    examined = diagnosis(xen, shim, (shim, inside))
+    looks = 0
+
+    def cpus() -> list[Cpu]:
+        nonlocal looks
+        looks += 1
+        return [passing if looks % 6 == 1 else inside]  # the next time it is in the shim again
+
+    examined.machine.cpus = cpus  # type: ignore[method-assign]
+    seen = examined.hang("nothing")
+    assert seen is not None and isinstance(seen.evidence, Hang) and seen.evidence.in_shim
