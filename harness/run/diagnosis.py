@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.config.physical import Host
 from harness.evidence import Backtrace, Hang, words
 from harness.hypervisor.build import Build
-from harness.hypervisor.code import runs
-from harness.hypervisor.cpu import Cpu
 from harness.machine import Machine
 from harness.run import hang
+from harness.run.level import Level
 from harness.verdict import HarnessError, HypervisorError, LabError
 
-_IDT = "IDT"  # a register; each Xen has its own table
 _LATE_SECONDS = 1.0  # libvirt may notice late that QEMU has ended
 
 
@@ -38,35 +35,19 @@ class Diagnosis:
         )
 
     def _hang(self, build: Build, symptom: object) -> HypervisorError | None:
-        machine = self.machine
-        spinning = hang.spins(
-            self.host.arch, build, self._cpus(build), machine.memory, looks=machine.looks
-        )
+        seen_by, looks = self._seen(build), self.machine.looks
+        spinning = hang.spins(self.host.arch, build, seen_by.cpus, seen_by.memory, looks=looks)
         if not spinning:
             return None
         traces = self._backtraces(build)
         seen = Hang(cpus=tuple(spinning), backtraces=traces, in_shim=build is self.shim)
         return HypervisorError(seen, hint=words.after(symptom))
 
-    def _cpus(self, build: Build) -> Callable[[], Sequence[Cpu]]:
-        """Return what looks at the CPUs: where there is a shim, at those that run ``build``."""
-        arch, shim, machine = self.host.arch, self.shim, self.machine
-        if shim is None:
-            return machine.cpus
-
-        def look() -> list[Cpu]:
-            seen = machine.cpus()
-            inside = {cpu.number: runs(shim.syms, arch, cpu, machine.memory) for cpu in seen}
-            later = {cpu.number: cpu.registers.get(_IDT) for cpu in machine.cpus()}
-            return [
-                cpu
-                for cpu in seen
-                if inside[cpu.number] is (build is shim)
-                # Else the CPU went from one into the other before its memory was read.
-                and cpu.registers.get(_IDT) == later.get(cpu.number)
-            ]
-
-        return look
+    def _seen(self, build: Build) -> Machine | Level:
+        """Return who looks at the CPUs that run ``build``."""
+        if self.shim is None:
+            return self.machine
+        return Level(self.host.arch, self.machine, self.shim, inside=build is self.shim)
 
     def raise_hang(self, symptom: object) -> None:
         """Raise the hang that explains ``symptom``, if there is one and the CPUs can be read."""
@@ -80,9 +61,9 @@ class Diagnosis:
         return self._backtraces(self.build)
 
     def _backtraces(self, build: Build) -> tuple[Backtrace, ...]:
-        arch, machine = self.host.arch, self.machine
+        seen_by = self._seen(build)
         try:
-            return tuple(hang.backtraces(arch, build, self._cpus(build), machine.memory))
+            return tuple(hang.backtraces(self.host.arch, build, seen_by.cpus, seen_by.memory))
         except LabError:
             return ()
 
