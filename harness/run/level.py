@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from harness.arch import Arch
 from harness.hypervisor.build import Build
-from harness.hypervisor.code import runs
+from harness.hypervisor.code import code, runs
 from harness.hypervisor.cpu import Cpu
 from harness.machine import Machine
 from harness.verdict import LabError
 
 _IDT = "IDT"  # a register; each Xen has its own tables
-_TRIES = 20
+_LOOKED_AT = 16  # bytes of code
 
 
 class Level:
-    """Looks at those CPUs that run ``shim``, or at the others."""
+    """Looks at those CPUs that run ``build``: ``shim``, or the Xen underneath."""
 
-    def __init__(self, arch: Arch, machine: Machine, shim: Build, *, inside: bool) -> None:
-        self._arch, self._machine, self._shim, self._inside = arch, machine, shim, inside
-        self._tables: dict[int, int | None] = {}  # the IDT of each CPU here
+    def __init__(self, arch: Arch, machine: Machine, build: Build, shim: Build) -> None:
+        self._arch, self._machine, self._build, self._shim = arch, machine, build, shim
+        self._inside = build is shim
+        self._sign: tuple[int, bytes] | None = None  # an address, and what is there at this level
 
     def cpus(self) -> list[Cpu]:
         """Return the state of each CPU that is at this level now."""
@@ -38,21 +39,20 @@ class Level:
             # Else the CPU has left its level before its memory was read.
             and cpu.registers.get(_IDT) == later.get(cpu.number)
         ]
-        self._tables |= {cpu.number: cpu.registers.get(_IDT) for cpu in found}
+        for cpu in found:
+            there_is = code(self._build.syms, self._arch).bytes(cpu.pc, cpu.pc + _LOOKED_AT)
+            self._sign = (cpu.pc, there_is) if there_is else self._sign
         return found
 
-    def memory(self, cpu: int, address: int, size: int) -> bytes:
-        """Return ``size`` bytes at virtual ``address`` as ``cpu`` sees them at this level.
+    def memory(self, _cpu: int, address: int, size: int) -> bytes:
+        """Return ``size`` bytes at virtual ``address`` of this level; LabError if not mapped.
 
-        LabError if they are not mapped, or the CPU is never here.
+        The machine stands still, with a CPU that is here: it sees the code that was seen last.
         """
-        for _ in range(_TRIES):
-            if cpu in self._tables and self._now().get(cpu) != self._tables[cpu]:
-                continue
-            found = self._machine.memory(cpu, address, size)
-            if cpu not in self._tables or self._now().get(cpu) == self._tables[cpu]:
-                return found
-        raise LabError("it runs something else all the time", where=f"CPU{cpu}")
+        if self._sign is None:
+            raise LabError("no CPU was seen that runs it", where=self._build.flavour)
+        with self._machine.halted(self._sign) as halted:
+            return halted.read(address, size)
 
     def _now(self) -> dict[int, int | None]:
         return {cpu.number: cpu.registers.get(_IDT) for cpu in self._machine.cpus()}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +33,16 @@ def diagnosis(xen: Toy, shim: Toy, *cpus: tuple[Toy, Cpu]) -> Diagnosis:
     def memory(cpu: int, address: int, size: int) -> bytes:
         return runs[cpu].memory(cpu, address, size)
 
-    machine: Any = SimpleNamespace(cpus=lambda: [cpu for _, cpu in cpus], memory=memory, looks=10)
+    @contextmanager
+    def halted(sign: tuple[int, bytes]) -> Iterator[Any]:
+        """As QEMU: with a CPU that sees the sign."""
+        address, there = sign
+        cpu = next(n for n in runs if memory(n, address, len(there)) == there)
+        yield SimpleNamespace(read=lambda address, size: memory(cpu, address, size))
+
+    machine: Any = SimpleNamespace(
+        cpus=lambda: [cpu for _, cpu in cpus], memory=memory, halted=halted, looks=10
+    )
     host: Any = SimpleNamespace(arch=Arch.X86_64)
     return Diagnosis(host, xen.build, machine, shim.build)
 
