@@ -47,7 +47,8 @@ class Diagnosis:
         """Return who looks at the CPUs that run ``build``."""
         if self.shim is None:
             return self.machine
-        return Level(self.host.arch, self.machine, build, self.shim)
+        inside = build is self.shim
+        return Level(self.host.arch, self.machine, self.build, self.shim, inside=inside)
 
     def raise_hang(self, symptom: object) -> None:
         """Raise the hang that explains ``symptom``, if there is one and the CPUs can be read."""
