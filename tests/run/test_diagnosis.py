@@ -14,7 +14,7 @@ import pytest
 from harness.arch import Arch
 from harness.evidence import Hang, LockFault, words
 from harness.hypervisor.cpu import Cpu
-from harness.run import samples
+from harness.run import level, samples
 from harness.run.diagnosis import Diagnosis
 from tests.hypervisor.toy_xen import Toy, toy
 
@@ -89,3 +89,15 @@ def test_a_cpu_that_left_the_shim_before_its_memory_was_read_is_not_looked_at() 
     examined.machine.cpus = cpus  # type: ignore[method-assign]
     seen = examined.hang("nothing")
     assert seen is not None and isinstance(seen.evidence, Hang) and seen.evidence.in_shim
+
+
+def test_the_interrupt_table_says_where_a_cpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the moment in which its registers are read; its memory is another's by then."""
+    xen, shim = toy(Arch.X86_64, "-O1"), toy(Arch.X86_64, "-O2")
+    monkeypatch.setattr(level, "_first_table", lambda build: 1 if build is shim.build else 2)
+    spins = leaked(shim, 0)
+    examined = diagnosis(xen, shim, (shim, replace(spins, registers=spins.registers | {"IDT": 1})))
+    examined.machine.memory = xen.memory  # type: ignore[method-assign]
+    seen = examined.hang("nothing")
+    assert seen is not None and isinstance(seen.evidence, Hang) and seen.evidence.in_shim
+    assert seen.evidence.cpus[0].fault is LockFault.LEAKED_READER
