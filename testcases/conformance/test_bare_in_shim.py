@@ -26,7 +26,7 @@ def channel_to_dom0(bare: Bare, dom0: Guest) -> tuple[int, int]:
 
 
 def test_an_event_of_dom0_is_injected(bare: Bare, dom0: Guest) -> None:
-    """pv_shim_inject_evtchn: on the notify vCPU, once, and also while the guest masks the port."""
+    """By pv_shim_inject_evtchn(), on the notify vCPU, once, also while the guest masks the port."""
     ours, theirs = channel_to_dom0(bare, dom0)
     dom0.send(ours)
     assert bare.take(0) == [theirs]
