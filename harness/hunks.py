@@ -52,6 +52,7 @@ UNKNOWN = Runs((), "", "the harness knows no test of it")
 
 _HYPERCALLS, _RACE, _VIRQ = "test_hypercalls.py::", "test_race.py::", "conformance/test_virq.py::"
 _DUMP, _BOUND = "test_irq_dump.py::", "conformance/test_xen_bound.py::"
+_SHIM = "conformance/test_bare_in_shim.py::"
 _STATE = "EVTCHNOP_status of both ends, and the next writer gets in"
 _EVENT = "the event comes up, on the notify vCPU"
 _BOTH_SIDES = (
@@ -71,9 +72,11 @@ RUNS: Mapping[str, Runs] = {
         "what Xen prints of each channel, against EVTCHNOP_status; the next writer gets in",
     ),
     "pv_shim_inject_evtchn": Runs(
-        (),
-        "",
-        "only the shim calls it: a Xen that is itself a PVH guest, with a PV guest inside",
+        (
+            f"{_SHIM}test_an_event_of_dom0_is_injected",
+            f"{_SHIM}test_a_port_is_usable_after_an_injection",
+        ),
+        f"{_EVENT}, of the guest inside the shim; the next writer gets in",
     ),
     "alloc_evtchn_bucket": Runs(
         ("conformance/test_alloc.py::test_ports_come_into_being_in_buckets_of_64",),

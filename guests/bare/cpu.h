@@ -16,7 +16,14 @@
 #define NOT_MAPPED ((void *)0x7000000000ull)
 
 /* Error numbers that Xen answers with (as -errno), and that we answer with ourselves. */
-enum errno { EPERM = 1, EFAULT = 14, EINVAL = 22, ENOSYS = 38, ETIMEDOUT = 110 };
+enum errno {
+    EPERM = 1,
+    EFAULT = 14,
+    EINVAL = 22,
+    ENOSYS = 38,
+    EOPNOTSUPP = 95,
+    ETIMEDOUT = 110,
+};
 
 /* Returns Xen's value >= 0, or -errno. */
 int64_t hypercall(enum hypercall number, uint64_t a, const volatile void *b, const volatile void *c);

@@ -92,6 +92,11 @@ def _always(_scope: Scope) -> bool:
 
 _LIMITS = (
     _Limit(
+        r".*",
+        lambda s: s.guest == "x86_64 shim",
+        "the shim is between such a guest and Xen: docs/conformance.md has what is tested there",
+    ),
+    _Limit(
         r".*writer inside",
         _always,
         "needs a writer at that instant: test_race.py and test_load.py make one",

@@ -12,6 +12,7 @@ from harness.arch import Arch
 from harness.conformance.bare import Bare, new_bare
 from harness.conformance.cells import RELEASES, Scope, scope_of, why_not
 from harness.conformance.guest import Domains, Guest
+from harness.conformance.in_shim import InShim, new_in_shim
 from harness.conformance.initial_state import linux_domain, xen_bound
 from harness.conformance.reference_model import ReferenceModel, rows
 from harness.model.evtchn.abi import DOMID_SELF
@@ -29,6 +30,7 @@ from harness.run.bare import (
     start_bare,
 )
 from harness.run.session import Session
+from harness.run.shim import SHIM
 from harness.verdict import HarnessError
 
 _KINDS = {"pv": GuestKind.PV, "pvh": GuestKind.HVM, "hvm": GuestKind.HVM, "arm": GuestKind.ARM}
@@ -86,7 +88,8 @@ class HostDomains:
         destroyed = bare is None and BARE in domains.model.names.values()
         domains.close_opened()
         if bare is not None:  # not before: its peers' ends have to be closed first
-            self._bare_state = bare.now
+            spent = isinstance(bare, InShim) and bare.spent
+            self._bare_state = None if spent else bare.now
         for guest in domains.linux():  # Linux may be given the numbers of closed ports now
             guest.agent.forget()
         world = domains.model.world
@@ -114,7 +117,8 @@ class HostDomains:
         assert running is not None and known is not None
         model = domains.model
         model.world = replace(model.world, domains=(*model.world.domains, known))
-        bare = Bare(domains, running.agent, running.domu.type, linux=False)
+        kind = InShim if type_ == SHIM else Bare
+        bare = kind(domains, running.agent, running.domu.type, linux=False)
         domains.add(bare)
         bare.begin()
         if new:
@@ -145,6 +149,9 @@ class HostDomains:
         self.end_bare()
         running = self._bare = start_bare(self._live, type_)
         guest, dom0 = running.agent, self._live.agents["dom0"]
+        if type_ == SHIM:
+            known = self._bare_state = new_in_shim(guest)
+            return running, known
         guest.connection.ask("reset", {"owner": DOMID_SELF})
         known = new_bare(
             running.domu.domid,

@@ -140,7 +140,7 @@ class Dom0:
             hint="see the dom0 console log",
         )
 
-    def run(self, command: str | list[str], timeout: float = 30.0) -> Output:
+    def run(self, command: str | list[str], timeout: float = 30.0, *, stdin: bytes = b"") -> Output:
         """Run a shell ``command`` (or an argument list) to its end.
 
         LabError when the connection is lost or the command does not end in time.
@@ -149,6 +149,10 @@ class Dom0:
         deadline = Deadline(self.clock, timeout)
         channel = self._open(line, timeout)
         try:
+            for at in range(0, len(stdin), _CHUNK):
+                channel.sendall(stdin[at : at + _CHUNK])
+            if stdin:
+                channel.shutdown_write()
             stdout = _all_of(channel, channel.recv, deadline)
             stderr = _all_of(channel, channel.recv_stderr, deadline)
             while not channel.status_event.wait(_LOOK_SECONDS):

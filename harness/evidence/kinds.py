@@ -64,6 +64,7 @@ class Hang:
     kind: Literal["hang"] = "hang"
     cpus: tuple[Spin, ...]
     backtraces: tuple[Backtrace, ...] = ()
+    in_shim: bool = False  # in xen-shim, whose guest hangs; Xen underneath is well
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,8 @@ def message(evidence: Evidence) -> str:
     """Return ``evidence`` in one line."""
     match evidence:
         case Hang():
-            return f"Xen hangs: {_spins(evidence.cpus)}"
+            who = "xen-shim" if evidence.in_shim else "Xen"
+            return f"{who} hangs: {_spins(evidence.cpus)}"
         case Crash():
             return f"{evidence.what}: {evidence.text}"
         case Disallowed():

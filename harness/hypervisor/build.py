@@ -29,6 +29,7 @@ from harness.verdict import LabError
 
 _SHELF = "xen"
 _AS_USUAL = How()
+SHIM_CONFIG = Path("xen/arch/x86/configs/pvshim_defconfig")  # in a tree that has xen-shim
 _IMAGE, _SYMS, _CONFIG, _LOG = "xen", "xen-syms", "config", "build.log"
 
 
@@ -68,9 +69,12 @@ def build(
     arch: Arch,
     how: How = _AS_USUAL,
     *,
+    shim: bool = False,
     progress: Progress | None = None,
 ) -> Build:
     """Return ``source`` with ``flavour``'s patches, built for ``arch``.
+
+    ``shim``: as xen-shim, by the answers that the tree has for it.
 
     A debug build (``how``) has assertions: the write side checks that a channel starts or ends
     FREE or UNBOUND.  Raises ConfigError
@@ -81,7 +85,8 @@ def build(
     chosen = flavours.find(flavour, source) if isinstance(flavour, str) else flavour
     if source.kind == "deb":
         return _ready_made(source, chosen, arch)
-    way = recipe(arch, source.release, how, source.era)
+    answers = (source.tree / SHIM_CONFIG).read_text() if shim else ""
+    way = recipe(arch, source.release, how, source.era, shim=answers)
     compiler = _compiler(way)
     digest = cache.key(source.digest, chosen.digest, chosen.name, arch, way.as_data(), compiler)
     made = False

@@ -10,8 +10,12 @@ import capstone
 from elftools.elf.elffile import ELFFile
 
 from harness.arch import Arch
+from harness.hypervisor.cpu import Cpu
+from harness.hypervisor.layout import Memory
 from harness.hypervisor.per_thread import cached_per_thread
+from harness.verdict import LabError
 
+_LOOKED_AT = 16  # bytes of code
 _LOADED, _EXECUTABLE = 2, 4  # SHF_ALLOC, SHF_EXECINSTR
 _CONSTANT = ".rodata"  # by its name: what relocations are in is marked as writable
 
@@ -53,6 +57,18 @@ def _between(sections: list[tuple[int, bytes]], low: int, high: int) -> bytes:
         if address <= low < address + len(data):
             return bytes(data[low - address : high - address])
     return b""
+
+
+def runs(elf: Path, arch: Arch, cpu: Cpu, memory: Memory) -> bool:
+    """Return whether what is in memory where ``cpu`` was is the code of ``elf``.
+
+    xen-shim has Xen's own addresses.  Where ``cpu`` was, it has the page mapped.
+    """
+    there = code(elf, arch).bytes(cpu.pc, cpu.pc + _LOOKED_AT)
+    try:
+        return bool(there) and memory(cpu.number, cpu.pc, len(there)) == there
+    except LabError:
+        return False  # it is elsewhere by now
 
 
 def code(elf: Path, arch: Arch) -> Code:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,15 +168,23 @@ class Recipe:
 
 
 def recipe(
-    arch: Arch, release: tuple[int, int], how: How, era: tuple[int, int] | None = None
+    arch: Arch,
+    release: tuple[int, int],
+    how: How,
+    era: tuple[int, int] | None = None,
+    *,
+    shim: str = "",
 ) -> Recipe:
-    """Return the way to build Xen ``release`` for ``arch``; ``era`` as of ``Source.era``."""
+    """Return the way to build Xen ``release`` for ``arch``; ``era`` as of ``Source.era``.
+
+    ``shim``: the tree's Kconfig answers for xen-shim, if that is what is to be built.
+    """
     native = platform.machine() == NAMES[arch].qemu
     of = era or release
     return Recipe(
         arch=arch,
         cross="" if native else f"{NAMES[arch].triplet}-",
-        config=_config(arch, release, debug=how.debug),
+        config=_shim_config(shim, how) if shim else _config(arch, release, debug=how.debug),
         cflags=tuple(flag for one in ERAS if one.needed(of, arch, how) for flag in one.cflags),
         how=how,
     )
@@ -194,6 +203,16 @@ def _config(arch: Arch, release: tuple[int, int], *, debug: bool) -> str:
         answers["CONFIG_VM_EVENT"] = True  # so that Xen itself can be the owner of a channel
     if arch is Arch.X86_64 and release >= _SHADOW_OPTIONAL:
         answers["CONFIG_SHADOW_PAGING"] = True  # PVH and HVM on a CPU without nested paging: TCG's
+    return _answered(answers)
+
+
+def _shim_config(theirs: str, how: How) -> str:
+    """Return the tree's answers for xen-shim with ours, which come last and so count."""
+    ours = {"CONFIG_DEBUG": how.debug, "CONFIG_DEBUG_INFO": True, "CONFIG_FRAME_POINTER": True}
+    return f"{theirs.rstrip()}\n{_answered(ours)}"
+
+
+def _answered(answers: Mapping[str, bool]) -> str:
     return "".join(
         f"{name}=y\n" if yes else f"# {name} is not set\n" for name, yes in answers.items()
     )

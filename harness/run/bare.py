@@ -15,14 +15,17 @@ from harness.machine.line import Line
 from harness.machine.qemu import QemuMachine
 from harness.run.agents import PAYLOAD, on_line
 from harness.run.session import Session
+from harness.run.shim import SHIM, SHIM_ARGS, no_shim, shim_in_dom0
 from harness.verdict import HarnessError, LabError
 
 NAME = "bare"
 VCPUS = 2  # guests/bare/xen.h
+_IMAGE = f"{PAYLOAD}/bare"
 _MEMORY_MIB = 64
+_IN_SHIM_MIB = 192  # with less, the shim has no room left for the guest's page tables
 _RELAY_SECONDS = 70.0
 _LONGEST_PID = 20  # bytes
-# The types of guest that it can boot as.
+# The types of guest that it can boot as; on x86-64 also inside xen-shim (harness.run.shim).
 TYPES: dict[Arch, tuple[str, ...]] = {Arch.X86_64: ("pvh", "hvm", "pv"), Arch.ARM64: ("arm",)}
 _NO_PAGING = "PVH and HVM guests need HAP or shadow paging, and this Xen on this CPU has neither"
 _NO_RESERVED_BITS = (
@@ -41,12 +44,18 @@ def obstacles(live: Session) -> dict[str, str]:
     """
     if live.host.arch is Arch.ARM64:
         return {}
+    why = no_shim(live)
+    return {**_no_paging(live), **({SHIM: why} if why else {})}
+
+
+def _no_paging(live: Session) -> dict[str, str]:
+    """Return why guests whose memory Xen translates cannot run here."""
     found = re.search(r"^virt_caps.*", live.dom0.run("xl info").stdout, re.M)
     caps = found[0].split() if found else []
     if "hap" in caps:
         return {}
     if "shadow" not in caps and live.build.source.release >= _TELLS_PAGING:
-        return dict.fromkeys(("pvh", "hvm"), _NO_PAGING)
+        return dict.fromkeys(("pvh", "hvm", SHIM), _NO_PAGING)
     emulated = isinstance(live.machine, QemuMachine) and live.machine.accel.accel == "tcg"
     shadow = live.build.source.tree / _SHADOW
     if emulated and shadow.is_file() and _LOOKS_FIRST not in shadow.read_text(errors="replace"):
@@ -70,16 +79,7 @@ def start_bare(live: Session, type_: str) -> BareGuest:
     """
     if live.saved:
         raise LabError("a machine with snapshots cannot have a bare guest", where=live.host.name)
-    boot = DomUBoot(
-        f"{PAYLOAD}/bare",
-        "",
-        "",
-        type=type_,
-        memory_mib=_MEMORY_MIB,
-        vcpus=VCPUS,
-        template="bare",
-    )
-    domu = live.toolstack.start(NAME, live.host.arch, boot, live.console)
+    domu = _in_shim(live) if type_ == SHIM else _started(live, type_, _IMAGE, _MEMORY_MIB)
     live.guests.append(domu)
     words = [f"{PAYLOAD}/agent", "relay", "--domid", str(domu.domid)]
     line, relay = _relay(live, words)
@@ -90,6 +90,19 @@ def start_bare(live: Session, type_: str) -> BareGuest:
         end_bare(live, guest)
         raise
     return guest
+
+
+def _in_shim(live: Session) -> DomU:
+    """Start a PVH guest whose kernel is the shim, and whose ramdisk the bare guest."""
+    with shim_in_dom0(live) as shim:
+        return _started(live, SHIM, shim, _IN_SHIM_MIB, _IMAGE, SHIM_ARGS)
+
+
+def _started(
+    live: Session, type_: str, kernel: str, memory_mib: int, ramdisk: str = "", cmdline: str = ""
+) -> DomU:
+    boot = DomUBoot(kernel, ramdisk, cmdline, type_, memory_mib, VCPUS, template="bare")
+    return live.toolstack.start(NAME, live.host.arch, boot, live.console)
 
 
 def _relay(live: Session, words: list[str]) -> tuple[Line, int]:

@@ -12,6 +12,7 @@ from harness.evidence import Backtrace, Hang, words
 from harness.hypervisor.build import Build
 from harness.machine import Machine
 from harness.run import hang
+from harness.run.level import Level
 from harness.verdict import HarnessError, HypervisorError, LabError
 
 _LATE_SECONDS = 1.0  # libvirt may notice late that QEMU has ended
@@ -24,18 +25,30 @@ class Diagnosis:
     host: Host
     build: Build
     machine: Machine
+    shim: Build | None = None  # in which a guest runs, one level above Xen
 
     def hang(self, symptom: object) -> HypervisorError | None:
-        """Return the hang that explains ``symptom`` if a CPU spins in a lock of Xen, else None;
-        LabError if the state of the CPUs cannot be read."""
-        machine = self.machine
-        spinning = hang.spins(
-            self.host.arch, self.build, machine.cpus, machine.memory, looks=machine.looks
+        """Return the hang that explains ``symptom`` if a CPU spins in a lock of Xen, or of the
+        shim, else None; LabError if the state of the CPUs cannot be read."""
+        return self._hang(self.build, symptom) or (
+            self._hang(self.shim, symptom) if self.shim is not None else None
         )
+
+    def _hang(self, build: Build, symptom: object) -> HypervisorError | None:
+        seen_by, looks = self._seen(build), self.machine.looks
+        spinning = hang.spins(self.host.arch, build, seen_by.cpus, seen_by.memory, looks=looks)
         if not spinning:
             return None
-        seen = Hang(cpus=tuple(spinning), backtraces=self.backtraces())
+        traces = self._backtraces(build)
+        seen = Hang(cpus=tuple(spinning), backtraces=traces, in_shim=build is self.shim)
         return HypervisorError(seen, hint=words.after(symptom))
+
+    def _seen(self, build: Build) -> Machine | Level:
+        """Return who looks at the CPUs that run ``build``."""
+        if self.shim is None:
+            return self.machine
+        inside = build is self.shim
+        return Level(self.host.arch, self.machine, self.build, self.shim, inside=inside)
 
     def raise_hang(self, symptom: object) -> None:
         """Raise the hang that explains ``symptom``, if there is one and the CPUs can be read."""
@@ -46,9 +59,12 @@ class Diagnosis:
 
     def backtraces(self) -> tuple[Backtrace, ...]:
         """Return the backtrace of each CPU; none if the state of the CPUs cannot be read."""
-        arch, machine = self.host.arch, self.machine
+        return self._backtraces(self.build)
+
+    def _backtraces(self, build: Build) -> tuple[Backtrace, ...]:
+        seen_by = self._seen(build)
         try:
-            return tuple(hang.backtraces(arch, self.build, machine.cpus, machine.memory))
+            return tuple(hang.backtraces(self.host.arch, build, seen_by.cpus, seen_by.memory))
         except LabError:
             return ()
 

@@ -60,6 +60,7 @@ class Session:
     held: Held | None = None  # a server's lease; None: a machine of our own
     domus: list[DomU] = field(default_factory=list)
     guests: list[DomU] = field(default_factory=list)  # domUs that tests have started
+    shim: Build | None = None  # xen-shim, once a test has wanted a guest inside it
     agents: dict[str, AgentClient] = field(default_factory=dict)
     operations: dict[str, int] = field(default_factory=dict)  # recorded, by domain
     status: Status = Status.UP
@@ -92,7 +93,7 @@ class Session:
     @property
     def diagnosis(self) -> Diagnosis:
         """Examines the machine from outside."""
-        return Diagnosis(self.host, self.build, self.machine)
+        return Diagnosis(self.host, self.build, self.machine, self.shim)
 
     def ours(self) -> None:
         """LeaseLost if somebody else may use the host: then nothing that is seen says anything."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.arch import Arch
 from harness.conformance.bare import Bare
 from harness.conformance.emulated import EmulatedDomains
 from harness.conformance.emulated import scopes as emulated_scopes
@@ -23,6 +24,7 @@ from harness.run.bare import TYPES
 from harness.run.emulation import Emulation
 from harness.run.plan import EmulationPlan
 from harness.run.session import Session
+from harness.run.shim import SHIM
 from harness.wanted import dom0_is_enough
 
 _HERE = Path(__file__).parent
@@ -39,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "cells(*rows): rows of the specification a test is there for"
     )
     config.addinivalue_line("markers", "xen_only(why): QEMU's emulation cannot be tested so")
+    config.addinivalue_line("markers", "in_shim(): runs inside xen-shim as well, with 2L")
+    config.addinivalue_line("markers", "shim_only(): runs there only")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -54,10 +58,12 @@ def _is_emulation(run: HostRun | None) -> bool:
 
 def _fits(item: pytest.Item, emulated: bool) -> bool:
     wanted = set(getattr(item, "fixturenames", ()))
-    if not emulated:
-        return not wanted & _EMULATED_ONLY
     spec = getattr(item, "callspec", None)
-    fifo = spec is not None and spec.params.get("abi") == "FIFO"
+    params = {} if spec is None else spec.params
+    fifo = params.get("abi") == "FIFO"
+    if not emulated:
+        in_fifo_in_shim = fifo and params.get("bare_type") == SHIM  # which has no FIFO
+        return not wanted & _EMULATED_ONLY and not in_fifo_in_shim
     only_guest = "bare" in wanted and not wanted & _NOT_EMULATED
     return only_guest and not fifo and item.get_closest_marker("xen_only") is None
 
@@ -131,7 +137,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         types = dict.fromkeys(type_ for arch in archs for type_ in TYPES[arch])
         if _is_emulation(run):
             types = dict.fromkeys(EmulatedDomains.bare_types)
+        elif Arch.X86_64 in archs:
+            types = _with_shim(metafunc.definition, types)
         metafunc.parametrize("bare_type", list(types) or ["pvh"], indirect=True, scope="module")
+
+
+def _with_shim(item: pytest.Item, types: dict[str, None]) -> dict[str, None]:
+    if item.get_closest_marker("shim_only"):
+        return {SHIM: None}
+    return {**types, SHIM: None} if item.get_closest_marker("in_shim") else types
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ def pair(bare: Bare) -> tuple[int, int]:
 
 
 @pytest.mark.cells("send: peer pending", "guest: event taken")
+@pytest.mark.in_shim
 def test_an_event_comes_up(bare: Bare, abi: str) -> None:
     far, near = pair(bare)
     bare.send(near)
@@ -45,6 +46,7 @@ def test_an_event_comes_up(bare: Bare, abi: str) -> None:
 @pytest.mark.cells(
     "guest: mask set", "unmask: unmasked, redelivered", "unmask: unmasked, nothing pending"
 )
+@pytest.mark.in_shim
 def test_masks(bare: Bare, abi: str) -> None:
     far, near = pair(bare)
     bare.mask(far)
@@ -63,6 +65,7 @@ def test_masks(bare: Bare, abi: str) -> None:
 
 
 @pytest.mark.cells("bind_vcpu: notify vCPU moved, pending stays")
+@pytest.mark.in_shim
 def test_events_come_up_where_they_are_sent_to(bare: Bare, abi: str) -> None:
     far, near = pair(bare)
     bare.bind_vcpu(far, 1)
@@ -239,6 +242,7 @@ def test_out_of_ports(bare: Bare, abi: str) -> None:
     assert bare.bind_ipi(1) == 1000
 
 
+@pytest.mark.in_shim
 def test_a_channel_to_dom0(bare: Bare, dom0: Guest, abi: str) -> None:
     ours = dom0.alloc_unbound(bare.domid)
     theirs = bare.bind_interdomain(0, ours)
@@ -253,6 +257,7 @@ def test_a_channel_to_dom0(bare: Bare, dom0: Guest, abi: str) -> None:
 
 
 @pytest.mark.cells("any: EFAULT copy-in", "any: EFAULT copy-out after success")
+@pytest.mark.in_shim
 def test_faults(bare: Bare, abi: str) -> None:
     bare.alloc_unbound(fault=Fault.IN)
     bare.alloc_unbound(fault=Fault.OUT)
@@ -326,6 +331,7 @@ def test_what_is_refused(bare: Bare, abi: str) -> None:
 
 
 @pytest.mark.cells("bind_pirq: PIRQ on vcpu 0", "bind_pirq: EEXIST", "bind_pirq: no PIRQs on Arm")
+@pytest.mark.in_shim
 def test_pirqs(bare: Bare, abi: str) -> None:
     """An HVM guest may bind each PIRQ once."""
     bare.bind_pirq(17)

@@ -16,7 +16,7 @@ import pytest
 from harness import cache
 from harness.arch import Arch
 from harness.hypervisor import source
-from harness.hypervisor.build import Build, build
+from harness.hypervisor.build import SHIM_CONFIG, Build, build
 from harness.hypervisor.flavour import Flavour
 from harness.hypervisor.make import first_error
 from harness.hypervisor.recipe import How, recipe
@@ -135,6 +135,22 @@ def test_shadow_paging_is_asked_for_where_xen_no_longer_has_it_by_itself(
 ) -> None:
     """Without it a CPU that has no nested paging, such as TCG's, runs no PVH and no HVM guest."""
     assert ("CONFIG_SHADOW_PAGING=y\n" in recipe(arch, release, How()).config) is asked
+
+
+def test_the_shim_is_another_build_of_the_same_tree(tree: Path) -> None:
+    """Its answers are the tree's, and what a diagnosis needs."""
+    theirs = tree / SHIM_CONFIG
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("CONFIG_PV_SHIM=y\n# CONFIG_DEBUG is not set\n# CONFIG_XSM is not set\n")
+    xen = make(tree)
+    shim = build(source.from_dir(tree), "rwlock", Arch.X86_64, shim=True)
+    assert shim.digest != xen.digest and "PV_SHIM" not in config(xen)
+    said = config(shim).splitlines()
+    assert said[:3] == theirs.read_text().splitlines()
+    assert said.index("CONFIG_DEBUG=y") > said.index("# CONFIG_DEBUG is not set")
+    assert {"CONFIG_DEBUG_INFO=y", "CONFIG_FRAME_POINTER=y"} <= set(said)
+    assert build(source.from_dir(tree), "rwlock", Arch.X86_64, shim=True).cached
+    assert make(tree).build_id == xen.build_id
 
 
 def test_the_compiler_is_the_users_choice(tree: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.arch import Arch
+from harness.hypervisor.build import SHIM_CONFIG
 from harness.machine.accel import Choice
 from harness.machine.line import Line
 from harness.machine.qemu import QemuMachine
@@ -43,9 +44,12 @@ def _live(
     *,
     text: str = "",
     machine: object = None,
-    release: tuple[int, int] = (4, 13),
+    release: tuple[int, int] = (4, 14),
 ) -> Any:
-    """Return a session whose Xen's ``xl info`` has ``caps``, and ``text`` in its shadow code."""
+    """Return a session whose Xen's ``xl info`` has ``caps``, and ``text`` in its shadow code; its
+    tree has xen-shim."""
+    (folder / SHIM_CONFIG).parent.mkdir(parents=True, exist_ok=True)
+    (folder / SHIM_CONFIG).write_text("CONFIG_PV_SHIM=y\n")
     if text:
         (folder / _SHADOW).parent.mkdir(parents=True)
         (folder / _SHADOW).write_text(text)
@@ -67,9 +71,19 @@ def _emulated() -> QemuMachine:
 def test_hvm_and_pvh_want_hap_or_shadow_paging(tmp_path: Path) -> None:
     assert obstacles(_live(tmp_path, "pv hvm hap shadow")) == {}
     assert obstacles(_live(tmp_path, "pv hvm shadow")) == {}
-    assert obstacles(_live(tmp_path, "pv hvm", release=(4, 12))) == {}  # it has no such words
+    assert list(obstacles(_live(tmp_path, "pv hvm", release=(4, 12)))) == ["shim"]  # no such words
     why = obstacles(_live(tmp_path, "pv hvm"))
-    assert list(why) == ["pvh", "hvm"] and "has neither" in why["hvm"]
+    assert list(why) == ["pvh", "hvm", "shim"] and "has neither" in why["hvm"]
+
+
+def test_the_shim_wants_a_source_and_a_release_that_is_described(tmp_path: Path) -> None:
+    live = _live(tmp_path, "pv hvm hap", release=(4, 13))
+    assert list(obstacles(live)) == ["shim"] and "before 4.14" in obstacles(live)["shim"]
+    live = _live(tmp_path, "pv hvm hap")
+    (tmp_path / SHIM_CONFIG).unlink()  # as in the distribution's packages
+    assert "no source" in obstacles(live)["shim"]
+    live.host.arch = Arch.ARM64
+    assert obstacles(live) == {}
 
 
 def test_shadow_paging_that_relies_on_reserved_bits_is_not_used_under_tcg(tmp_path: Path) -> None:

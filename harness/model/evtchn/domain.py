@@ -47,6 +47,7 @@ class GuestKind(Enum):
     PV = "pv"
     HVM = "hvm"  # and PVH
     ARM = "arm"
+    SHIM = "shim"  # PV, inside xen-shim: see harness.model.evtchn.shim
 
 
 @dataclass(frozen=True, slots=True)

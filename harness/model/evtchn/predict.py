@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.model.evtchn import alloc_bind, close_reset, fifo, port_ops, qemu, xen_internal
+from harness.model.evtchn import alloc_bind, close_reset, fifo, port_ops, qemu, shim, xen_internal
 from harness.model.evtchn.abi import Errno
 from harness.model.evtchn.domain import World
 from harness.model.evtchn.operations import (
@@ -71,6 +71,9 @@ def predict(
             outcome = found.outcome(world, operation)
             lost = fault is Fault.OUT and type(operation) in _COPIES_OUT
             return (_fault_out(outcome) if lost else outcome,)
+    inside = shim.divergence(world, operation, _asked_of_xen)
+    if inside is not None and (fault is not Fault.IN or not inside.reads_argument):
+        return (inside.outcome,)
     if fault is Fault.IN:
         return (error(world, "any: EFAULT copy-in", Errno.EFAULT),)
     site = CALL_SITE.get(type(operation))
@@ -114,6 +117,10 @@ def _dropped(world: World, outcomes: list[AllowedOutcome], site: Site) -> list[A
 
 def _unknown(world: World, op: UnknownOp) -> list[AllowedOutcome]:
     return [error(world, "any: ENOSYS unknown command", Errno.ENOSYS)]
+
+
+def _asked_of_xen(world: World, operation: Operation) -> list[AllowedOutcome]:
+    return _RULES[type(operation)](world, operation)
 
 
 _Rule = Callable[[World, Any], list[AllowedOutcome]]
