@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from harness.conformance.shortest import shortest
 from harness.evidence import Evidence
 from harness.evidence.identity import identity
+from harness.fuzz.batches import Batch
 from harness.fuzz.follow import Follower
-from harness.fuzz.hunt import Batch, Found, Hunt, simpler
+from harness.fuzz.hunt import Found, Hunt, simpler
 from harness.fuzz.judge import Wrong, answer, told, told_of_two
 from harness.fuzz.programme import Step, What
 from harness.fuzz.sections import Both, section, shortest_both, times

@@ -7,8 +7,9 @@ import pytest
 
 from harness.agent.wire import AgentLost
 from harness.evidence import WrongAnswer, WrongState
+from harness.fuzz.batches import Batch, batches
 from harness.fuzz.follow import Follower
-from harness.fuzz.hunt import Batch, Found, Hunt, batches
+from harness.fuzz.hunt import Found, Hunt
 from harness.fuzz.judge import Wrong
 from harness.fuzz.programme import Flag, Seen, SeenBits, Step, What
 from harness.model.evtchn.abi import DOMID_SELF
