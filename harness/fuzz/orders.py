@@ -191,12 +191,15 @@ def _key(each: Round, slack: int) -> object:
     if vcpu is not None:
         part = each.parts[vcpu]
         return vcpu, part.steps, part.untimed
-    one, other = each.made
+    first, second = each.parts
+    one, other = first.times, second.times
     return (
-        tuple((made.step, _answer(made)) for made in one),
-        tuple((made.step, _answer(made)) for made in other),
-        tuple(_may_precede(a, b, slack) for a in one for b in other),
-        tuple(_may_precede(b, a, slack) for a in one for b in other),
+        first.steps,
+        first.answers,
+        second.steps,
+        second.answers,
+        tuple([other_ret + slack >= call for call, _ in one for _, other_ret in other]),
+        tuple([ret + slack >= other_call for _, ret in one for other_call, _ in other]),
     )
 
 

@@ -103,6 +103,26 @@ class Part:
             self._made = tuple(self._decoded())
         return self._made
 
+    @property
+    def answers(self) -> tuple[tuple[int, ...], ...]:
+        """What Xen has answered to each step, and what was in its slots; not what was in memory."""
+        whats = self.steps[:: STEP.size]
+        return tuple(
+            [
+                (result, told, detail, port, value)
+                if what == What.STATUS and result == 0
+                else (result, port, value)
+                for what, (result, _, told, detail, _, _, port, value) in zip(
+                    whats, TIMED.iter_unpack(self.timed), strict=True
+                )
+            ]
+        )
+
+    @property
+    def times(self) -> list[tuple[int, int]]:
+        """When each step began and ended, in ticks."""
+        return [each[4:6] for each in TIMED.iter_unpack(self.timed)]
+
     def _decoded(self) -> Iterator[Made]:
         # It only reads a step's operands.
         follower = Follower(World((Domain(self.domid),)), self.domid, self.vcpu)
@@ -207,7 +227,9 @@ def plain(world: World, *, pending: bool = True) -> World:
     """Return ``world`` without what is not known while two vCPUs run: FIFO's queues, what the vCPUs
     are told of events, priorities; and without the pending bits, if these are not known either."""
     (domain,) = world.domains
-    ports = tuple((n, known) for n, c in domain.ports if (known := _plain(c, pending)) != _FREE)
+    ports = tuple(
+        [(n, k) for n, c in domain.ports if (k := _plain(c, pending)).state or k != _FREE]
+    )
     vcpus = tuple(Vcpu(control_block=v.control_block) for v in domain.vcpus)
     return World((replace(domain, ports=ports, vcpus=vcpus),), world.rules)
 
