@@ -210,7 +210,7 @@ class Hunt:
         """
         try:
             answered = self._end()
-        except (HarnessError, KeyboardInterrupt):
+        except (HarnessError, OSError, KeyboardInterrupt):
             if isinstance(judged, _Differs) and not judged.certain:
                 raise
             return
