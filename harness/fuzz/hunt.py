@@ -241,6 +241,11 @@ class Hunt:
         assert answered is not None
         return self._wrong(answered)
 
+    def _made_by_two(self, batch: Batch) -> _Judged:
+        """The same of a batch of two vCPUs, of which one may have no step left."""
+        self.running = batch
+        return self._wrong_of_two(batch, self.guest.run_timed(batch.both))
+
     def _judge(self, answered: _Answered) -> _Judged:
         """Return what is wrong with what the guest has answered; count what is not."""
         judged, batch = self._wrong(answered), answered.batch
@@ -299,7 +304,7 @@ class Hunt:
             for number in range(1, most + 1):
                 if self._fresh is not None and spoilt:
                     self.guest, self._world = self._fresh()
-                now = self._explained(self._made(one))
+                now = self._explained(self._made_by_two(one))
                 spoilt = now is not None
                 if now is not None and identity(now.evidence) == same:
                     best = Found(one, now, True)
