@@ -32,7 +32,7 @@ from harness.fuzz.programme import (
     decode_timed,
 )
 from harness.fuzz.rounds import grown, rounds
-from harness.fuzz.sections import Both, section, shortest_both, times
+from harness.fuzz.sections import Both, last_steps, section, shortest_both, simpler, times
 from harness.model.evtchn.domain import World
 from harness.model.lock.flavours import COUNTER, Flavour
 from harness.verdict import HarnessError
@@ -315,7 +315,7 @@ class Hunt:
 
         whole = batch.both
         with suppress(HarnessError, OSError, KeyboardInterrupt):
-            last = section(whole, _at(whole, wrong))
+            last = section(whole, last_steps(whole, wrong))
             needed = tried(last, sys.maxsize, began + _SECONDS_OF_TWO)
             ends = began + SHORTER_SECONDS
             if needed:
@@ -393,31 +393,3 @@ class Hunt:
             if any(map(shows, tries)):
                 shortest(best.batch.steps, shows, simpler, lambda: time.monotonic() > ends)
         return best
-
-
-def _at(both: Both, wrong: Unexplained) -> tuple[int, int]:
-    """Return the last step of each vCPU in ``both`` of the round that is ``wrong``."""
-    meets = next((i for i, step in enumerate(both[0]) if step.what == What.MEET), len(both[0]))
-    ends = [wrong.round.steps[0].stop + meets, wrong.round.steps[1].stop]
-    if wrong.step is not None and wrong.step.vcpu == 0:
-        made = wrong.round.made[0].index(wrong.step)
-        # Of what was made, delays are left out.
-        steps = range(wrong.round.steps[0].start + meets, ends[0])
-        ends[0] = [at for at in steps if both[0][at].what != What.DELAY][made] + 1
-    return ends[0] - 1, ends[1] - 1
-
-
-def simpler(step: Step) -> list[Step]:
-    """Return ``step`` with less about it, the simplest first."""
-    found = []
-    for flag in (Flag.FAULT_IN, Flag.FAULT_OUT, Flag.BAD_FRAME):
-        if step.flags & flag:
-            found.append(step._replace(flags=step.flags & ~flag))
-    if step.what == What.POLL and step.number > 1:
-        found.append(step._replace(number=1, value=0, flags=step.flags & ~Flag.VALUE_OF_SLOT))
-    if step.what in _FREE_VALUES and step.value and not step.flags & Flag.VALUE_OF_SLOT:
-        found.append(step._replace(value=0))
-    return found
-
-
-_FREE_VALUES = frozenset({What.BIND_VCPU, What.SET_PRIORITY, What.BIND_IPI, What.INIT_CONTROL})
