@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from harness.fuzz.follow import Expected, Follower
+from harness.fuzz.memory import Interned, Memory
 from harness.fuzz.programme import Seen, SeenBits, What
-from harness.fuzz.rounds import Made, Round, answered, plain
+from harness.fuzz.rounds import Made, answered, plain
 from harness.model.evtchn.domain import World
 
 _PENDING, _MASKED = int(SeenBits.PENDING), int(SeenBits.MASKED)
@@ -23,21 +25,15 @@ _PENDING, _MASKED = int(SeenBits.PENDING), int(SeenBits.MASKED)
 class Alone:
     """What is known after such a round."""
 
-    worlds: tuple[World, ...]  # that explain all; none: what is wrong is below
+    worlds: tuple[Interned, ...]  # that explain all; none: what is wrong is below
     pending: bool  # whether pending bits are known
     before: World  # the first step that nothing explains was made in this one, or one like it
     wrong: Made | None = None
     expected: Seen | None = None  # after it, as far as it is known
 
 
-def begins_anew(each: Round) -> bool:
-    """Say whether the round has a reset after which all is known."""
-    vcpu = each.alone
-    return vcpu is not None and any(made.step.what == What.BEGIN for made in each.made[vcpu])
-
-
 def after_alone(
-    made: Sequence[Made], worlds: tuple[World, ...], domid: int, pending: bool
+    made: Sequence[Made], worlds: tuple[Interned, ...], domid: int, pending: bool, memory: Memory
 ) -> Alone:
     """Return what is known after one vCPU alone has ``made`` that, beginning in one of ``worlds``.
 
@@ -50,22 +46,39 @@ def after_alone(
             exact = pending = True
         elif what == What.TAKE and not exact:
             pending = False
-        then: dict[World, None] = {}
-        expected: Expected | None = None
+        then: dict[Interned, None] = {}
         for world in worlds:
-            follower = Follower(world if exact else answered(world, one), domid, one.vcpu)
-            now = follower.follow(one.step)
-            if _allowed(one, now, exact=exact, pending=pending):
-                after = follower.world
-                then[after if exact else plain(after, pending=pending)] = None
-            expected = expected or now
+            key = "alone", world, one.vcpu, one.step, one.seen.seen, exact, pending
+            find = partial(_after, one, world.world, domid, memory, exact=exact, pending=pending)
+            after = memory.remembered(key, find)
+            if after is not None:
+                then[after] = None
         if not then:
-            assert expected is not None
+            before = worlds[0].world
+            expected, _ = _followed(one, before, domid, exact=exact)
             told = _told(one, expected.seen, exact=exact, pending=pending)
-            return Alone((), pending, worlds[0], one, told)
+            return Alone((), pending, before, one, told)
         worlds = tuple(then)
-    known = dict.fromkeys(plain(world, pending=pending) for world in worlds) if exact else worlds
-    return Alone(tuple(known), pending, worlds[0])
+    if exact:
+        known = (memory.one(plain(each.world, pending=pending)) for each in worlds)
+        return Alone(tuple(dict.fromkeys(known)), pending, worlds[0].world)
+    return Alone(worlds, pending, worlds[0].world)
+
+
+def _after(
+    one: Made, before: World, domid: int, memory: Memory, *, exact: bool, pending: bool
+) -> Interned | None:
+    """Return the world after a step that was made in ``before``; None: it was not made in it."""
+    expected, after = _followed(one, before, domid, exact=exact)
+    if not _allowed(one, expected, exact=exact, pending=pending):
+        return None
+    return memory.one(after if exact else plain(after, pending=pending))
+
+
+def _followed(one: Made, before: World, domid: int, *, exact: bool) -> tuple[Expected, World]:
+    """Return what must be seen after a step, and the world then."""
+    follower = Follower(before if exact else answered(before, one), domid, one.vcpu)
+    return follower.follow(one.step), follower.world
 
 
 def _allowed(one: Made, expected: Expected, *, exact: bool, pending: bool) -> bool:

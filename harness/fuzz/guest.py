@@ -29,7 +29,8 @@ class ProgrammeGuest:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._expected = 0
+        self._expected = 0  # bytes
+        self._first = 0  # steps of vCPU 0, of which there are times
         self.number = 0  # of the last programme; another one each time, also between runs
 
     def begin(self, steps: Sequence[Step], vcpu: int) -> None:
@@ -49,13 +50,22 @@ class ProgrammeGuest:
         self.begin(steps, vcpu)
         return self.end()
 
-    def run_timed(self, both: tuple[Sequence[Step], Sequence[Step]]) -> Timed:
-        """Have both vCPUs make their steps at the same time."""
+    def begin_timed(self, both: tuple[Sequence[Step], Sequence[Step]]) -> None:
+        """Have both vCPUs make their steps at the same time; next, call ``end_timed``."""
+        self._first = len(both[0])
         self._post(both, timed=True)
+
+    def end_timed(self) -> Timed:
+        """Return what they have seen and when.  Raises as ``end`` does."""
         answer = self._collect()
-        first = len(both[0]) * TIMED.size
+        first = self._first * TIMED.size
         seen = answer.payload[:first], answer.payload[first:]
         return Timed(seen, answer.integer("tick_hz"))
+
+    def run_timed(self, both: tuple[Sequence[Step], Sequence[Step]]) -> Timed:
+        """Do both."""
+        self.begin_timed(both)
+        return self.end_timed()
 
     def _post(self, both: tuple[Sequence[Step], Sequence[Step]], *, timed: bool) -> None:
         if max(map(len, both)) > MAX_STEPS:

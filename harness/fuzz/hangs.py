@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from harness.conformance.shortest import shortest
 from harness.evidence import Evidence
 from harness.evidence.identity import identity
+from harness.fuzz.batches import Batch
 from harness.fuzz.follow import Follower
-from harness.fuzz.hunt import Batch, Found, Hunt, simpler
+from harness.fuzz.hunt import Found, Hunt
 from harness.fuzz.judge import Wrong, answer, told, told_of_two
 from harness.fuzz.programme import Step, What
-from harness.fuzz.sections import Both, section, shortest_both, times
+from harness.fuzz.sections import Both, section, shortest_both, simpler, times
 from harness.fuzz.subject import Subject
 from harness.model.evtchn.domain import World
 from harness.verdict import HarnessError, HypervisorError

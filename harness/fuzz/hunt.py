@@ -13,20 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
-from random import Random
 
 from harness.conformance.shortest import shortest
 from harness.evidence.identity import identity
-from harness.fuzz.concurrent import concurrent_programme
-from harness.fuzz.duels import duels, repeated
-from harness.fuzz.generate import programme
-from harness.fuzz.guest import ProgrammeGuest
+from harness.fuzz.batches import Batch, batches
+from harness.fuzz.guest import ProgrammeGuest, Timed
 from harness.fuzz.judge import Followed, Wrong, explain, explain_rounds, slept_only
 from harness.fuzz.orders import RoundJudge, Unexplained
 from harness.fuzz.programme import (
     NO_OPERATION,
     SEEN,
+    TIMED,
     Flag,
     Seen,
     Step,
@@ -35,66 +32,17 @@ from harness.fuzz.programme import (
     decode_timed,
 )
 from harness.fuzz.rounds import grown, rounds
-from harness.fuzz.sections import Both, section, shortest_both, times
+from harness.fuzz.sections import Both, last_steps, section, shortest_both, simpler, times
 from harness.model.evtchn.domain import World
 from harness.model.lock.flavours import COUNTER, Flavour
 from harness.verdict import HarnessError
 
 SHORTER_SECONDS = 300.0  # so long a shorter programme is looked for, at the most
-_BATCH = 2500  # steps
-_FIRST_ALONE = 4  # batches
 _PATIENT_TRIES = 3
 _TRIES = 3  # to see it again, before anything is left out
 # The same of two vCPUs comes by chance.  Each try is many repetitions, and there are tries for so
 # many seconds; of a shorter one, so many times as many as were needed at first.
 _SECONDS_OF_TWO, _TIMES_AS_MANY = 60.0, 3
-# What a batch is for: both vCPUs at once, in one of these ways; or one vCPU.
-_OF_TWO = (duels, duels, concurrent_programme, None)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Programmes that go to the guest in one message.
-
-    They are for its vCPU ``vcpu``; with ``second`` they are one programme: ``steps`` for vCPU 0,
-    and at the same time ``second`` for vCPU 1; and that so many ``times``, with other delays each
-    time.
-    """
-
-    steps: tuple[Step, ...]
-    vcpu: int
-    second: tuple[Step, ...] = ()
-    times: int = 1
-
-    @property
-    def both(self) -> Both:
-        """The steps that each vCPU makes, with all repetitions."""
-        if not self.second:
-            return (self.steps, ()) if self.vcpu == 0 else ((), self.steps)
-        return repeated((self.steps, self.second), self.times)
-
-    def one(self, at: int) -> tuple[int, list[Step]]:
-        """Return where the programme that has step ``at`` begins, and its steps up to that one."""
-        begin = max(i for i in range(at + 1) if self.steps[i].what == What.BEGIN)
-        return begin, list(self.steps[begin : at + 1])
-
-
-def batches(seed: int) -> Iterator[Batch]:
-    """Yield random batches; the same for the same ``seed``.
-
-    The first ones are of one vCPU: what these show can be told in few steps.
-    """
-    chance = Random(seed)
-    for number in count():
-        of_two = chance.choice(_OF_TWO)
-        if number >= _FIRST_ALONE and of_two is not None:
-            first, second = of_two(chance)
-            yield Batch(first, 0, second)
-            continue
-        steps: list[Step] = []
-        while len(steps) < _BATCH:
-            steps += programme(chance)
-        yield Batch(tuple(steps), chance.getrandbits(1))
 
 
 @dataclass
@@ -122,8 +70,33 @@ class Found:
     seen_again: bool  # when its steps alone were made again
 
 
-# What is wrong in a programme of two vCPUs: a round; or, until the first meeting, a step of vCPU 0.
-_Judged = Unexplained | tuple[Batch, Followed, Sequence[Seen], int] | None
+@dataclass(frozen=True)
+class _Answered:
+    """A batch that the guest has made."""
+
+    batch: Batch
+    followed: Followed | None  # None: it is of two vCPUs
+    seen: bytes | Timed
+
+
+@dataclass(frozen=True)
+class _Differs:
+    """Programmes of one vCPU; after step ``at`` something else was seen than what must be."""
+
+    batch: Batch
+    followed: Followed
+    seen: Sequence[Seen]
+    at: int
+
+    @property
+    def certain(self) -> bool:
+        """Say whether it is more than a poll that took long."""
+        return not slept_only(self.followed.expected[self.at], self.seen[self.at])
+
+
+# What is wrong in a batch: a round of two vCPUs; or a step of one, also of vCPU 0 until the first
+# meeting.
+_Judged = Unexplained | _Differs | None
 
 
 class Hunt:
@@ -155,6 +128,7 @@ class Hunt:
         self.found_after = 0.0  # seconds, until the disagreement was seen; 0: there is none
         self._began = time.monotonic()
         self.running = Batch((), 0)  # what the guest was last told to make
+        self._begun: Batch | None = None  # the same, until its answer is there
 
     def run(self, seed: int, seconds: float, report: Callable[[], None]) -> Found | None:
         """Run random batches for ``seconds``; return the first disagreement, or None.
@@ -164,11 +138,16 @@ class Hunt:
         """
         began = time.monotonic()
         for batch in batches(seed):
-            found = self.batch(batch)
-            if found is not None:
-                return found
-            report()
-            if time.monotonic() - began > seconds:
+            answered = self._end()
+            over = answered is not None and time.monotonic() - began > seconds
+            if not over:
+                self._begin(batch)  # the guest makes it while the one before is judged
+            if answered is not None:
+                found = self._found(answered)
+                if found is not None:
+                    return found
+                report()
+            if over:
                 break
         return None
 
@@ -177,61 +156,130 @@ class Hunt:
 
         Raises as ``run`` does.
         """
+        self._begin(batch)
+        answered = self._end()
+        assert answered is not None
+        return self._found(answered)
+
+    def _begin(self, batch: Batch) -> None:
+        """Have the guest make ``batch``."""
+        self.running = self._begun = batch
+        if batch.second:
+            self.guest.begin_timed(batch.both)
+        else:
+            self.guest.begin(batch.steps, batch.vcpu)
+
+    def _end(self) -> _Answered | None:
+        """Return the batch that was begun, when the guest has made it; None: there is none.
+
+        Meanwhile the model follows what one vCPU makes.
+        """
+        batch, self._begun = self._begun, None
+        if batch is None:
+            return None
+        if batch.second:
+            return _Answered(batch, None, self.guest.end_timed())
+        followed = Followed(batch.steps, self._world, self._domid, batch.vcpu)
+        seen = self.guest.end()
+        self._world = followed.after
+        return _Answered(batch, followed, seen)
+
+    def _found(self, answered: _Answered) -> Found | None:
+        """Return what is wrong with what the guest has answered, made shorter.
+
+        The guest may be at work on the next batch.  That is judged as well before the guest makes
+        anything else.
+        """
         try:
-            return self._concurrent(batch) if batch.second else self._alone(batch)
+            judged = self._judge(answered)
+            if judged is None:
+                return None
+            seen_after = time.monotonic() - self._began
+            found = None
+            for batch, wrong in ((answered.batch, judged), *self._next(judged)):
+                found = found or self._confirmed(batch, wrong)
+            self.found_after = seen_after if found is not None else 0.0
+            return found
         finally:
             self.counts.seconds = time.monotonic() - self._began
 
-    def _alone(self, batch: Batch) -> Found | None:
-        """Run programmes of one vCPU."""
-        followed, seen = self._made(batch)
-        at = followed.wrong(seen)
-        if at is None:
-            self.counts.add(batch.steps)
-            return None
-        begin = batch.one(at)[0]
-        self.counts.add(batch.steps[:begin])
-        return self._disagrees(batch, followed, decode_seen(seen), at)
+    def _next(self, judged: _Judged) -> Iterator[tuple[Batch, _Judged]]:
+        """Yield the batch at which the guest is at work, and what is wrong in it.
 
-    def _concurrent(self, batch: Batch) -> Found | None:
-        """Run a programme of both vCPUs; return what no order explains, made shorter."""
-        judged = self._judged(batch)
+        If Xen hangs there, or a person does not wait, what was ``judged`` before stays found.
+        """
+        try:
+            answered = self._end()
+        except (HarnessError, OSError, KeyboardInterrupt):
+            if isinstance(judged, _Differs) and not judged.certain:
+                raise
+            return
+        if answered is not None:
+            yield answered.batch, self._judge(answered)
+
+    def _confirmed(self, batch: Batch, judged: _Judged) -> Found | None:
+        """Return what was ``judged`` wrong in ``batch``, made shorter."""
         if judged is None:
             return None
-        if isinstance(judged, Unexplained):
-            self.found_after = time.monotonic() - self._began
-            if self._replay:
-                return Found(batch, explain_rounds(judged, self._domid), True)
-            return self._shorter_of_two(batch, judged)
-        begin, followed, seen, at = judged
-        return self._disagrees(begin, followed, seen, at)
+        if isinstance(judged, _Differs):
+            return self._disagrees(judged)
+        if self._replay:
+            return Found(batch, explain_rounds(judged, self._domid), True)
+        return self._shorter_of_two(batch, judged)
 
     def _explained(self, judged: _Judged) -> Wrong | None:
         if judged is None:
             return None
         if isinstance(judged, Unexplained):
             return explain_rounds(judged, self._domid)
-        return explain(judged[1], judged[2], judged[3])
+        return explain(judged.followed, judged.seen, judged.at)
 
-    def _judged(self, batch: Batch) -> _Judged:
-        """Run a programme of both vCPUs; return what is wrong: a round that no order explains, or
-        what vCPU 0 has made until the first meeting, when it is alone."""
+    def _made(self, batch: Batch) -> _Judged:
+        """Have the guest make ``batch``; return what is wrong with it."""
+        self._begin(batch)
+        answered = self._end()
+        assert answered is not None
+        return self._wrong(answered)
+
+    def _made_by_two(self, batch: Batch) -> _Judged:
+        """The same of a batch of two vCPUs, of which one may have no step left."""
         self.running = batch
+        return self._wrong_of_two(batch, self.guest.run_timed(batch.both))
+
+    def _judge(self, answered: _Answered) -> _Judged:
+        """Return what is wrong with what the guest has answered; count what is not."""
+        judged, batch = self._wrong(answered), answered.batch
+        if not batch.second:
+            right = batch.one(judged.at)[0] if isinstance(judged, _Differs) else len(batch.steps)
+            self.counts.add(batch.steps[:right])
+        return judged
+
+    def _wrong(self, answered: _Answered) -> _Judged:
+        followed, seen = answered.followed, answered.seen
+        if isinstance(seen, Timed):
+            return self._wrong_of_two(answered.batch, seen)
+        assert followed is not None
+        at = followed.wrong(seen)
+        return None if at is None else _Differs(answered.batch, followed, decode_seen(seen), at)
+
+    def _wrong_of_two(self, batch: Batch, timed: Timed) -> _Judged:
+        """Return what is wrong in a programme of both vCPUs: a round that no order explains, or
+        what vCPU 0 has made until the first meeting, when it is alone."""
         both = batch.both
-        timed = self.guest.run_timed(both)
-        first, second = (decode_timed(each) for each in timed.seen)
+        first, second = timed.seen
         meets = (i for i, step in enumerate(both[0]) if step.what == What.MEET)
         alone = next(meets, len(both[0]))
+        before, rest = first[: alone * TIMED.size], first[alone * TIMED.size :]
         begin = Batch(both[0][:alone], 0)
-        made = zip((*both[0][alone:], *both[1]), (*first[alone:], *second), strict=True)
+        made = zip((*both[0][alone:], *both[1]), decode_timed(rest + second), strict=True)
         followed = Followed(begin.steps, self._world, self._domid, 0)
         self._world = grown(followed.after, made)
-        seen = [each.seen for each in first[:alone]]
+        seen = [each.seen for each in decode_timed(before)]
         at = followed.wrong(b"".join([SEEN.pack(*each) for each in seen]))
         if at is not None:
-            return begin, followed, seen, at
+            return _Differs(begin, followed, seen, at)
         self.counts.programmes += batch.times
-        found = rounds((both[0][alone:], both[1]), (first[alone:], second), self._domid)
+        found = rounds((both[0][alone:], both[1]), (rest, second), self._domid)
         judged = self._rounds.judge(found, followed.after, timed.tick_hz)
         self.counts.operations += judged.operations
         self.counts.concurrent += judged.concurrent
@@ -256,7 +304,7 @@ class Hunt:
             for number in range(1, most + 1):
                 if self._fresh is not None and spoilt:
                     self.guest, self._world = self._fresh()
-                now = self._explained(self._judged(one))
+                now = self._explained(self._made_by_two(one))
                 spoilt = now is not None
                 if now is not None and identity(now.evidence) == same:
                     best = Found(one, now, True)
@@ -267,7 +315,7 @@ class Hunt:
 
         whole = batch.both
         with suppress(HarnessError, OSError, KeyboardInterrupt):
-            last = section(whole, _at(whole, wrong))
+            last = section(whole, last_steps(whole, wrong))
             needed = tried(last, sys.maxsize, began + _SECONDS_OF_TWO)
             ends = began + SHORTER_SECONDS
             if needed:
@@ -278,29 +326,25 @@ class Hunt:
                 )
         return best
 
-    def _disagrees(
-        self, batch: Batch, followed: Followed, seen: Sequence[Seen], at: int
-    ) -> Found | None:
-        """Return what was ``seen`` wrong after step ``at``, made shorter; None if it tells nothing,
-        because it is only a poll that took long."""
+    def _disagrees(self, differs: _Differs) -> Found | None:
+        """Return what differs, made shorter; None if it tells nothing, because it is only a poll
+        that took long."""
+        batch, followed, at = differs.batch, differs.followed, differs.at
         begin, steps = batch.one(at)
         before = Followed(batch.steps[:begin], followed.before, self._domid, batch.vcpu).after
         one = Followed(steps, before, self._domid, batch.vcpu)
-        results = seen[begin : at + 1]
-        if slept_only(one.expected[-1], results[-1]) and not self._sleeps_again(steps, batch.vcpu):
+        results = differs.seen[begin : at + 1]
+        if not differs.certain and not self._sleeps_again(steps, batch.vcpu):
             self.counts.add(batch.steps[begin:at])
             self.counts.undecided += sum(s.what not in NO_OPERATION for s in batch.steps[at:])
             return None
         wrong = explain(one, results, at - begin)
-        self.found_after = time.monotonic() - self._began
         found = Found(Batch(tuple(steps), batch.vcpu), wrong, False)
         return self._shorter(found, batch.steps[:begin])
 
     def shows(self, steps: Sequence[Step], vcpu: int) -> Wrong | None:
         """Run ``steps`` alone; return what is wrong then, or None."""
-        followed, seen = self._made(Batch(tuple(steps), vcpu))
-        at = followed.wrong(seen)
-        return None if at is None else explain(followed, decode_seen(seen), at)
+        return self._explained(self._made(Batch(tuple(steps), vcpu)))
 
     def make(self, batch: Batch) -> None:
         """Have the guest make ``batch``, and judge nothing.  Raises as ``run`` does."""
@@ -309,15 +353,6 @@ class Hunt:
             self.guest.run_timed(batch.both)
         else:
             self.guest.run(batch.steps, batch.vcpu)
-
-    def _made(self, batch: Batch) -> tuple[Followed, bytes]:
-        """Have the guest make ``batch``; meanwhile the model follows it."""
-        self.running = batch
-        self.guest.begin(batch.steps, batch.vcpu)
-        followed = Followed(batch.steps, self._world, self._domid, batch.vcpu)
-        seen = self.guest.end()
-        self._world = followed.after
-        return followed, seen
 
     def _sleeps_again(self, steps: Sequence[Step], vcpu: int) -> bool:
         """Say whether a poll is wrong each time, also with a time-out that no busy machine makes a
@@ -358,31 +393,3 @@ class Hunt:
             if any(map(shows, tries)):
                 shortest(best.batch.steps, shows, simpler, lambda: time.monotonic() > ends)
         return best
-
-
-def _at(both: Both, wrong: Unexplained) -> tuple[int, int]:
-    """Return the last step of each vCPU in ``both`` of the round that is ``wrong``."""
-    meets = next((i for i, step in enumerate(both[0]) if step.what == What.MEET), len(both[0]))
-    ends = [wrong.round.steps[0].stop + meets, wrong.round.steps[1].stop]
-    if wrong.step is not None and wrong.step.vcpu == 0:
-        made = wrong.round.made[0].index(wrong.step)
-        # Of what was made, delays are left out.
-        steps = range(wrong.round.steps[0].start + meets, ends[0])
-        ends[0] = [at for at in steps if both[0][at].what != What.DELAY][made] + 1
-    return ends[0] - 1, ends[1] - 1
-
-
-def simpler(step: Step) -> list[Step]:
-    """Return ``step`` with less about it, the simplest first."""
-    found = []
-    for flag in (Flag.FAULT_IN, Flag.FAULT_OUT, Flag.BAD_FRAME):
-        if step.flags & flag:
-            found.append(step._replace(flags=step.flags & ~flag))
-    if step.what == What.POLL and step.number > 1:
-        found.append(step._replace(number=1, value=0, flags=step.flags & ~Flag.VALUE_OF_SLOT))
-    if step.what in _FREE_VALUES and step.value and not step.flags & Flag.VALUE_OF_SLOT:
-        found.append(step._replace(value=0))
-    return found
-
-
-_FREE_VALUES = frozenset({What.BIND_VCPU, What.SET_PRIORITY, What.BIND_IPI, What.INIT_CONTROL})

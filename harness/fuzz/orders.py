@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 
-from harness.fuzz.alone import Alone, after_alone, begins_anew
+from harness.fuzz.alone import Alone, after_alone
 from harness.fuzz.follow import Follower
+from harness.fuzz.memory import Interned, Memory
 from harness.fuzz.programme import Bit, Seen, What
 from harness.fuzz.rounds import NOT_AT_ONCE, Made, Round, answered, grown, plain
 from harness.model.evtchn.domain import World
@@ -33,9 +35,8 @@ from harness.model.lock.flavours import Flavour
 _SLACK_NS = 2000  # by how much the counters of two vCPUs of a machine may differ
 _MOST_TRIED = 4000  # predictions for one round; a round that takes more is undecided
 _MOST_WORLDS = 32  # after a round; of more, the pending bits are given up, which make most of them
-_MOST_KNOWN = 50_000  # rounds that are remembered
 
-_Worlds = tuple[World, ...]
+_Worlds = tuple[Interned, ...]
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ class _Known:
     pending: bool = True  # whether pending bits are known
     from_reset: bool = False  # it is true only once the next round has come to its reset
 
-    def cut(self) -> _Known:
+    def cut(self, memory: Memory) -> _Known:
         """Return it with few worlds."""
         if len(self.worlds) <= _MOST_WORLDS:
             return self
-        return _Known(_without_pending(self.worlds), False)
+        return _Known(_without_pending(self.worlds, memory), False)
 
 
 class RoundJudge:
@@ -84,19 +85,19 @@ class RoundJudge:
     def __init__(self, domid: int, flavour: Flavour) -> None:
         self._domid = domid
         self._flavour = flavour
-        self._found: dict[object, _Known | None] = {}
-        self._numbers: dict[_Worlds, int] = {}
+        self._memory = Memory()
 
     def judge(self, found: Iterable[Round], world: World, tick_hz: int) -> RoundsJudged:
         """Judge the rounds of a programme, of which the first begins in ``world``."""
         judged = RoundsJudged()
         slack = _SLACK_NS * tick_hz // 1_000_000_000
-        known = _Known((plain(world),))
+        self._memory.tidy()
+        known = _Known((self._memory.one(plain(world)),))
         left = known.worlds  # the last ones known: a reset leaves what Xen itself remembers
         since: list[Round] = []
         met = True
         for each in found:
-            anew = begins_anew(each)
+            anew = each.begins_anew
             since.append(each)
             if not known.worlds and anew and met:
                 known = _Known(left, False, from_reset=True)
@@ -108,12 +109,13 @@ class RoundJudge:
             if after is None:
                 seen = [(made.step, made.seen) for made in _both(each)]
                 last = known.worlds or left
-                left = tuple(dict.fromkeys(grown(world, seen) for world in last))
+                worlds = (self._memory.one(grown(one.world, seen)) for one in last)
+                left = tuple(dict.fromkeys(worlds))
             judged.undecided += hidden
             judged.operations += each.operations - hidden
             if each.alone is None:
                 judged.concurrent += each.operations - hidden
-            known = after.cut() if after is not None else _Known(())
+            known = after.cut(self._memory) if after is not None else _Known(())
             met = each.met
             since = [each] if anew else since
         return judged
@@ -121,20 +123,8 @@ class RoundJudge:
     def _after(self, each: Round, known: _Known, slack: int) -> _Known | None:
         """Return what is known after a round; no world: nothing explains it; None: it cannot be
         told."""
-        state = self._number(known.worlds), known.pending, known.from_reset
-        key = (*state, _key(each, slack))
-        if key in self._found:
-            return self._found[key]
-        after = self._searched(each, known, slack)
-        if len(self._found) >= _MOST_KNOWN:
-            self._found.clear()
-            self._numbers.clear()
-            return after
-        self._found[key] = after
-        return after
-
-    def _number(self, worlds: _Worlds) -> int:
-        return self._numbers.setdefault(worlds, len(self._numbers))
+        key = known.worlds, known.pending, known.from_reset, _key(each, slack)
+        return self._memory.remembered(key, partial(self._searched, each, known, slack))
 
     def _searched(self, each: Round, known: _Known, slack: int) -> _Known | None:
         vcpu = each.alone
@@ -144,11 +134,11 @@ class RoundJudge:
         made = _both(each)
         if any(one.step.what in NOT_AT_ONCE - {What.TAKE} for one in made):
             return None
-        (domain,) = known.worlds[0].domains
+        (domain,) = known.worlds[0].world.domains
         worlds, pending = known.worlds, known.pending
         if pending and any(_hides_pending(one, domain.fifo) for one in made):
-            worlds, pending = _without_pending(worlds), False
-        search = _Search(each, self._domid, self._flavour, slack, pending)
+            worlds, pending = _without_pending(worlds, self._memory), False
+        search = _Search(each, self._domid, self._flavour, slack, pending, self._memory)
         for world in worlds:
             search.from_world(world)
         if search.tried > _MOST_TRIED:
@@ -157,26 +147,22 @@ class RoundJudge:
 
     def _unexplained(self, each: Round, since: tuple[Round, ...], known: _Known) -> Unexplained:
         if each.alone is None:
-            return Unexplained(each, since, known.worlds[0])
+            return Unexplained(each, since, known.worlds[0].world)
         done = self._alone(each.made[each.alone], known)
         return Unexplained(each, since, done.before, done.wrong, done.expected)
 
     def _alone(self, made: Sequence[Made], known: _Known) -> Alone:
         judged = made[len(_before_reset(made)) :] if known.from_reset else made
-        return after_alone(judged, known.worlds, self._domid, known.pending)
+        return after_alone(judged, known.worlds, self._domid, known.pending, self._memory)
 
 
 def _both(each: Round) -> list[Made]:
     return [*each.made[0], *each.made[1]]
 
 
-def _without_pending(worlds: _Worlds) -> _Worlds:
-    return tuple(dict.fromkeys(plain(world, pending=False) for world in worlds))
-
-
-def _unjudged(made: Made) -> bool:
-    what, number = made.step.what, made.step.number
-    return what == What.TAKE or (what == What.POLL and number != 1)
+def _without_pending(worlds: _Worlds, memory: Memory) -> _Worlds:
+    known = (memory.one(plain(each.world, pending=False)) for each in worlds)
+    return tuple(dict.fromkeys(known))
 
 
 def _before_reset(made: Sequence[Made]) -> list[Made]:
@@ -185,10 +171,10 @@ def _before_reset(made: Sequence[Made]) -> list[Made]:
 
 def _hidden(each: Round, known: _Known) -> int:
     """Return of how many operations of a round nothing is said, when so much is ``known``."""
-    if each.alone is not None:
-        before = _before_reset(each.made[each.alone]) if known.from_reset else []
-        return sum(made.counts for made in before)
-    return sum(map(_unjudged, _both(each)))
+    if each.alone is None:
+        return sum(part.outline.unjudged for part in each.parts)
+    before = each.parts[each.alone].outline.before_reset
+    return before if known.from_reset and before is not None else 0
 
 
 def _hides_pending(made: Made, fifo: bool) -> bool:
@@ -203,13 +189,17 @@ def _key(each: Round, slack: int) -> object:
     """Return all of a round that its judgement depends on."""
     vcpu = each.alone
     if vcpu is not None:
-        return vcpu, tuple((made.step, made.seen.seen) for made in each.made[vcpu])
-    one, other = each.made
+        part = each.parts[vcpu]
+        return vcpu, part.steps, part.untimed
+    first, second = each.parts
+    one, other = first.times, second.times
     return (
-        tuple((made.step, _answer(made)) for made in one),
-        tuple((made.step, _answer(made)) for made in other),
-        tuple(_may_precede(a, b, slack) for a in one for b in other),
-        tuple(_may_precede(b, a, slack) for a in one for b in other),
+        first.steps,
+        first.answers,
+        second.steps,
+        second.answers,
+        tuple([other_ret + slack >= call for call, _ in one for _, other_ret in other]),
+        tuple([ret + slack >= other_call for _, ret in one for other_call, _ in other]),
     )
 
 
@@ -232,11 +222,12 @@ class _Search:
     flavour: Flavour
     slack: int  # ticks
     pending: bool  # whether pending bits are known
+    memory: Memory
     tried: int = 0
-    after: dict[World, None] = field(default_factory=dict)  # in which the round may end
-    known: set[tuple[int, int, World]] = field(default_factory=set)
+    after: dict[Interned, None] = field(default_factory=dict)  # in which the round may end
+    known: set[tuple[int, int, Interned]] = field(default_factory=set)
 
-    def from_world(self, world: World) -> None:
+    def from_world(self, world: Interned) -> None:
         """Find every world in which the round may end if it began in ``world``."""
         made = self.each.made
         todo = [(0, 0, world)]
@@ -264,22 +255,31 @@ class _Search:
             return True
         return _may_precede(made[vcpu][at[vcpu]], made[other][at[other]], self.slack)
 
-    def _then(self, world: World, made: Made) -> Iterator[World]:
-        """Yield every world after ``made``, if it is made in ``world`` with the answer seen."""
+    def _then(self, world: Interned, made: Made) -> Iterable[Interned]:
+        """Return every world after ``made``, if it is made in ``world`` with the answer seen."""
         self.tried += 1
-        if _unjudged(made) or made.step.what == What.LOOK:
-            yield world
-            return
+        if made.unjudged or made.step.what == What.LOOK:
+            return (world,)
+        inside = self._writer_inside(made)
+        key = "step", world, made.vcpu, made.step, _answer(made), inside, self.pending
+        find = partial(self._found, world.world, made, writer_inside=inside)
+        return self.memory.remembered(key, find)
+
+    def _found(self, world: World, made: Made, *, writer_inside: bool) -> tuple[Interned, ...]:
+        after = self._after(world, made, writer_inside=writer_inside)
+        return tuple(self.memory.one(plain(each, pending=self.pending)) for each in after)
+
+    def _after(self, world: World, made: Made, *, writer_inside: bool) -> Iterator[World]:
         if made.operation is None:
             follower = Follower(world, self.domid, made.vcpu)
             if follower.follow(made.step).seen.result == made.seen.seen.result:
-                yield plain(follower.world, pending=self.pending)
+                yield follower.world
             return
         outcomes = predict(
             answered(world, made),
             made.operation,
             flavour=self.flavour,
-            writer_inside=self._writer_inside(made),
+            writer_inside=writer_inside,
         )
         if made.step.what == What.POLL:  # that it was refused tells what the port was
             if made.seen.seen.result == 0 or any(_fits(each, made) for each in outcomes):
@@ -287,7 +287,7 @@ class _Search:
             return
         for outcome in outcomes:
             if _fits(outcome, made):
-                yield plain(outcome.world, pending=self.pending)
+                yield outcome.world
 
     def _writer_inside(self, made: Made) -> bool:
         """Say whether a writer of the other vCPU may have been inside of some channel's lock."""

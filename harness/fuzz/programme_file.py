@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from harness.config import json_file
-from harness.fuzz.hunt import Batch
+from harness.fuzz.batches import Batch
 from harness.fuzz.programme import MAX_STEPS, SLOTS, Bit, Flag, Step, What
 from harness.fuzz.rounds import NOT_AT_ONCE
 from harness.verdict import ConfigError

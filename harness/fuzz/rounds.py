@@ -4,14 +4,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from operator import itemgetter
 
 from harness.fuzz.follow import Follower
-from harness.fuzz.programme import NEW_PORT, NO_OPERATION, Flag, Step, TimedSeen, What
+from harness.fuzz.programme import (
+    NEW_PORT,
+    NO_OPERATION,
+    SEEN,
+    STEP,
+    TIMED,
+    Flag,
+    Step,
+    TimedSeen,
+    What,
+    decode,
+    decode_timed,
+    encode,
+)
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.changed import replace
-from harness.model.evtchn.domain import BUCKET, Channel, Domain, SharedBits, Vcpu, World
+from harness.model.evtchn.domain import (
+    BUCKET,
+    DEFAULT_PRIORITY,
+    Channel,
+    Domain,
+    SharedBits,
+    Vcpu,
+    World,
+)
 from harness.model.evtchn.operations import CALL_SITE, Operation
 from harness.model.lock.flavours import Site
 
@@ -26,13 +48,14 @@ NOT_AT_ONCE = frozenset(
         What.TAKE,
     }
 )
-_NOTHING = frozenset({What.MEET, What.DELAY})
 _OF_SLOT = int(Flag.PORT_OF_SLOT | Flag.VALUE_OF_SLOT)
 _LINKED = SharedBits(linked=True)
 _BY_PORT = itemgetter(0)
+_WORD = 8  # bytes
+_UNTIMED_WORDS = (0, 1, 4)  # of TIMED: all but the times
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Made:
     """One step that a vCPU has made, and what was answered."""
 
@@ -47,83 +70,166 @@ class Made:
         return CALL_SITE.get(type(self.operation)) is Site.WRITER
 
     @property
-    def counts(self) -> bool:
-        """Say whether it is an operation, not only a look at memory."""
-        return self.step.what not in NO_OPERATION
+    def unjudged(self) -> bool:
+        """Say whether nothing can be said of it while the other vCPU is at work."""
+        return _unjudged(self.step)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What the steps of one vCPU between two meetings tell, whatever is answered."""
+
+    operations: int  # how many they are, without what only looks at memory
+    unjudged: int  # of how many nothing can be said while the other vCPU is at work
+    before_reset: int | None  # how many operations are made before a reset; None: there is none
+
+
+@dataclass(slots=True)
+class Part:
+    """What one vCPU has made between two meetings: bytes, decoded only where they are new."""
+
+    domid: int
+    vcpu: int
+    steps: bytes
+    timed: bytes  # what was seen
+    untimed: tuple[bytes, ...]  # the same without the times
+    outline: Outline
+    _made: tuple[Made, ...] | None = None
+
+    @property
+    def made(self) -> tuple[Made, ...]:
+        """What it has made, step by step; delays are left out."""
+        if self._made is None:
+            self._made = tuple(self._decoded())
+        return self._made
+
+    @property
+    def answers(self) -> tuple[tuple[int, ...], ...]:
+        """What Xen has answered to each step, and what was in its slots; not what was in memory."""
+        whats = self.steps[:: STEP.size]
+        return tuple(
+            [
+                (result, told, detail, port, value)
+                if what == What.STATUS and result == 0
+                else (result, port, value)
+                for what, (result, _, told, detail, _, _, port, value) in zip(
+                    whats, TIMED.iter_unpack(self.timed), strict=True
+                )
+            ]
+        )
+
+    @property
+    def times(self) -> list[tuple[int, int]]:
+        """When each step began and ended, in ticks."""
+        return [each[4:6] for each in TIMED.iter_unpack(self.timed)]
+
+    def _decoded(self) -> Iterator[Made]:
+        # It only reads a step's operands.
+        follower = Follower(World((Domain(self.domid),)), self.domid, self.vcpu)
+        for step, now in zip(decode(self.steps), decode_timed(self.timed), strict=True):
+            if step.what != What.DELAY:
+                flags = step.flags & ~_OF_SLOT
+                own = step._replace(flags=flags, port=now.port, value=now.value)
+                yield Made(own, follower.operation(own), now, self.vcpu)
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """What both vCPUs have made between two meetings."""
 
-    made: tuple[Sequence[Made], Sequence[Made]]
+    parts: tuple[Part, Part]
     met: bool  # both have come to the meeting after it; else it runs into the next round
     steps: tuple[slice, slice]  # of each vCPU's steps, without the meeting after them
 
     @property
+    def made(self) -> tuple[tuple[Made, ...], tuple[Made, ...]]:
+        """What each has made."""
+        return self.parts[0].made, self.parts[1].made
+
+    @property
     def operations(self) -> int:
         """How many operations it has."""
-        return sum(made.counts for part in self.made for made in part)
+        return self.parts[0].outline.operations + self.parts[1].outline.operations
 
     @property
     def alone(self) -> int | None:
         """Return the only vCPU that has done more than look; vCPU 0 if none has; None: both."""
-        busy = [v for v in range(2) if any(made.counts for made in self.made[v])]
-        return None if len(busy) == 2 else (busy or [0])[0]
+        first, second = (part.outline.operations for part in self.parts)
+        return (None if first else 1) if second else 0
+
+    @property
+    def begins_anew(self) -> bool:
+        """Say whether it has a reset after which all is known."""
+        vcpu = self.alone
+        return vcpu is not None and self.parts[vcpu].outline.before_reset is not None
 
 
 def rounds(
-    steps: tuple[Sequence[Step], Sequence[Step]],
-    seen: tuple[Sequence[TimedSeen], Sequence[TimedSeen]],
-    domid: int,
+    steps: tuple[Sequence[Step], Sequence[Step]], seen: tuple[bytes, bytes], domid: int
 ) -> Iterator[Round]:
-    """Yield, from meeting to meeting, what both vCPUs have made."""
+    """Yield, from meeting to meeting, what both vCPUs have made and ``seen`` (TIMED)."""
     parts = [_parts(steps[v], seen[v], domid, v) for v in range(2)]
-    ends = [_Part(len(steps[v]), len(steps[v])) for v in range(2)]
     while True:
-        first, second = (next(part, None) for part in parts)
-        if first is None and second is None:
+        both = [next(part, None) for part in parts]
+        if both == [None, None]:
             return
-        both = first or ends[0], second or ends[1]
-        yield Round(
-            made=(both[0].made, both[1].made),
-            met=both[0].met and both[1].met,
-            steps=(slice(both[0].begin, both[0].end), slice(both[1].begin, both[1].end)),
+        first, second = (
+            each or (_part(b"", b"", (), domid, v), True, slice(len(steps[v]), len(steps[v])))
+            for v, each in enumerate(both)
         )
-
-
-@dataclass
-class _Part:
-    """One vCPU's part of a round."""
-
-    begin: int
-    end: int = 0
-    made: list[Made] = field(default_factory=list)
-    met: bool = True
+        yield Round((first[0], second[0]), first[1] and second[1], (first[2], second[2]))
 
 
 def _parts(
-    steps: Sequence[Step], seen: Sequence[TimedSeen], domid: int, vcpu: int
-) -> Iterator[_Part]:
-    follower = Follower(World((Domain(domid),)), domid, vcpu)  # it only reads a step's operands
-    part = _Part(0)
-    for at, (step, now) in enumerate(zip(steps, seen, strict=True)):
-        if step.what == What.MEET:
-            part.met, part.end = now.seen.result == 0, at
-            yield part
-            part = _Part(at + 1)
-        elif step.what not in _NOTHING:
-            own = step._replace(flags=step.flags & ~_OF_SLOT, port=now.port, value=now.value)
-            part.made.append(Made(own, follower.operation(own), now, vcpu))
-    part.end = len(steps)
-    yield part
+    steps: Sequence[Step], seen: bytes, domid: int, vcpu: int
+) -> Iterator[tuple[Part, bool, slice]]:
+    """Yield what ``vcpu`` has made up to each meeting, whether the other one came there, and which
+    of its steps they are."""
+    encoded = encode(steps)
+    words = memoryview(seen).cast("Q")
+    untimed = [words[at :: TIMED.size // _WORD].tobytes() for at in _UNTIMED_WORDS]
+    begin = 0
+    meets = [at for at, what in enumerate(encoded[:: STEP.size]) if what == What.MEET]
+    for end in (*meets, len(steps)):
+        bytes_ = tuple(each[begin * _WORD : end * _WORD] for each in untimed)
+        timed = seen[begin * TIMED.size : end * TIMED.size]
+        part = _part(encoded[begin * STEP.size : end * STEP.size], timed, bytes_, domid, vcpu)
+        met = end == len(steps) or SEEN.unpack_from(seen, end * TIMED.size)[0] == 0
+        yield part, met, slice(begin, end)
+        begin = end + 1
+
+
+def _part(steps: bytes, timed: bytes, untimed: tuple[bytes, ...], domid: int, vcpu: int) -> Part:
+    return Part(domid, vcpu, steps, timed, untimed, _outline(steps))
+
+
+@lru_cache(maxsize=1 << 14)
+def _outline(steps: bytes) -> Outline:
+    decoded = decode(steps)
+    resets = (at for at, step in enumerate(decoded) if step.what == What.BEGIN)
+    reset = next(resets, None)
+    return Outline(
+        _operations(decoded),
+        sum(map(_unjudged, decoded)),
+        None if reset is None else _operations(decoded[:reset]),
+    )
+
+
+def _operations(steps: Iterable[Step]) -> int:
+    return sum(step.what not in NO_OPERATION for step in steps)
+
+
+def _unjudged(step: Step) -> bool:
+    return step.what == What.TAKE or (step.what == What.POLL and step.number != 1)
 
 
 def plain(world: World, *, pending: bool = True) -> World:
     """Return ``world`` without what is not known while two vCPUs run: FIFO's queues, what the vCPUs
     are told of events, priorities; and without the pending bits, if these are not known either."""
     (domain,) = world.domains
-    ports = tuple((n, known) for n, c in domain.ports if (known := _plain(c, pending)) != _FREE)
+    ports = tuple(
+        [(n, k) for n, c in domain.ports if (k := _plain(c, pending)).state or k != _FREE]
+    )
     vcpus = tuple(Vcpu(control_block=v.control_block) for v in domain.vcpus)
     return World((replace(domain, ports=ports, vcpus=vcpus),), world.rules)
 
@@ -132,6 +238,10 @@ _FREE = Channel()
 
 
 def _plain(c: Channel, pending: bool) -> Channel:
+    bits, word = c.bits, c.word
+    told = c.queue is not None or c.priority != DEFAULT_PRIORITY or bits.linked or word.linked
+    if not told and (pending or not (bits.pending or word.pending)):
+        return c
     return Channel(
         c.state,
         c.remote_dom,
@@ -140,8 +250,8 @@ def _plain(c: Channel, pending: bool) -> Channel:
         c.vcpu,
         consumer=c.consumer,
         saved=c.saved,
-        bits=SharedBits(c.bits.pending and pending, c.bits.masked),
-        word=SharedBits(c.word.pending and pending, c.word.masked),
+        bits=SharedBits(bits.pending and pending, bits.masked),
+        word=SharedBits(word.pending and pending, word.masked),
     )
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.fuzz.batches import Batch
 from harness.fuzz.hangs import Hung, shorter_hang
-from harness.fuzz.hunt import SHORTER_SECONDS, Batch, Counts, Found, Hunt
+from harness.fuzz.hunt import SHORTER_SECONDS, Counts, Found, Hunt
 from harness.fuzz.programme import digest
 from harness.fuzz.programme_file import ProgrammeFile, in_file, read_file, write_file
 from harness.fuzz.progress import steps_begun

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.conformance.shortest import shortest
-from harness.fuzz.programme import Step, What
+from harness.fuzz.orders import Unexplained
+from harness.fuzz.programme import Flag, Step, What
 
 _STEPS_AT_ONCE = 5000  # of the programme that the repetitions make
 _MOST_TIMES = 200
@@ -58,6 +59,34 @@ def shortest_both(both: Both, shows: Callable[[Both], bool], enough: Callable[[]
         return bool(left[0]) and left[0][0].what == What.BEGIN and shows(left)
 
     shortest(_items(both), items_show, enough=enough)
+
+
+def last_steps(both: Both, wrong: Unexplained) -> tuple[int, int]:
+    """Return the last step of each vCPU in ``both`` of the round that is ``wrong``."""
+    meets = next((i for i, step in enumerate(both[0]) if step.what == What.MEET), len(both[0]))
+    ends = [wrong.round.steps[0].stop + meets, wrong.round.steps[1].stop]
+    if wrong.step is not None and wrong.step.vcpu == 0:
+        made = wrong.round.made[0].index(wrong.step)
+        # Of what was made, delays are left out.
+        steps = range(wrong.round.steps[0].start + meets, ends[0])
+        ends[0] = [at for at in steps if both[0][at].what != What.DELAY][made] + 1
+    return ends[0] - 1, ends[1] - 1
+
+
+def simpler(step: Step) -> list[Step]:
+    """Return ``step`` with less about it, the simplest first."""
+    found = []
+    for flag in (Flag.FAULT_IN, Flag.FAULT_OUT, Flag.BAD_FRAME):
+        if step.flags & flag:
+            found.append(step._replace(flags=step.flags & ~flag))
+    if step.what == What.POLL and step.number > 1:
+        found.append(step._replace(number=1, value=0, flags=step.flags & ~Flag.VALUE_OF_SLOT))
+    if step.what in _FREE_VALUES and step.value and not step.flags & Flag.VALUE_OF_SLOT:
+        found.append(step._replace(value=0))
+    return found
+
+
+_FREE_VALUES = frozenset({What.BIND_VCPU, What.SET_PRIORITY, What.BIND_IPI, What.INIT_CONTROL})
 
 
 def _items(both: Both) -> list[_Item]:

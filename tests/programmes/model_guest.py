@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from harness.fuzz.follow import Follower
 from harness.fuzz.guest import ProgrammeGuest, Timed
-from harness.fuzz.programme import SEEN, TIMED, Seen, Step, What
+from harness.fuzz.programme import SEEN, TIMED, Seen, Step, TimedSeen, What
 from harness.model.evtchn.domain import Domain, GuestKind, Vcpu, World
 from harness.model.evtchn.operations import CALL_SITE
 from harness.model.evtchn.predict import predict
@@ -27,7 +27,24 @@ _SPAN = 10_000  # ns of an operation: longer than the slack of the clocks
 Lie = Callable[[Follower, Step, Seen], Seen]
 
 
-class ModelGuest(ProgrammeGuest):
+def encode_timed(seen: Iterable[TimedSeen]) -> bytes:
+    """Return ``seen`` as a guest sends it."""
+    return b"".join(
+        TIMED.pack(*each.seen, each.call, each.ret, each.port, each.value) for each in seen
+    )
+
+
+class _AtOnce(ProgrammeGuest):
+    """Makes the steps of two vCPUs as soon as they are begun."""
+
+    def begin_timed(self, both: tuple[Sequence[Step], Sequence[Step]]) -> None:
+        self._timed = self.run_timed(both)
+
+    def end_timed(self) -> Timed:
+        return self._timed
+
+
+class ModelGuest(_AtOnce):
     """Makes programmes as the model says; ``lie`` changes what is seen."""
 
     def __init__(self, lie: Lie = lambda _follower, _step, seen: seen) -> None:
@@ -58,7 +75,7 @@ class ModelGuest(ProgrammeGuest):
         return timed
 
 
-class TwoVcpus(ProgrammeGuest):
+class TwoVcpus(_AtOnce):
     """Makes the steps of two vCPUs in a random order that keeps to the meetings, by the model;
     ``lie`` changes what is seen.  What only tries to get a lock of ``flavour`` may do nothing."""
 

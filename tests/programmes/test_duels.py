@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.evidence import WrongState
+from harness.fuzz.batches import Batch
 from harness.fuzz.concurrent import concurrent_programme
 from harness.fuzz.duels import duels, repeated
 from harness.fuzz.follow import Follower
 from harness.fuzz.guest import Timed
-from harness.fuzz.hunt import Batch, Found, Hunt
+from harness.fuzz.hunt import Found, Hunt
 from harness.fuzz.orders import RoundJudge
 from harness.fuzz.programme import (
     MAX_STEPS,
@@ -34,7 +35,7 @@ from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import State, World
 from harness.model.lock.flavours import FLAVOURS
 
-from .model_guest import DOMID, HZ, WORLD, Lie, ModelGuest, TwoVcpus
+from .model_guest import DOMID, HZ, WORLD, Lie, ModelGuest, TwoVcpus, encode_timed
 
 _OF_SLOT = int(Flag.PORT_OF_SLOT)
 _BEGIN, _MEET = Step(What.BEGIN), Step(What.MEET)
@@ -146,7 +147,7 @@ def test_what_may_be_left_undone_depends_on_the_lock(
     first = [alloc, mask, meet, seen(unmask, 0, bits, began), meet, look, meet]
     second = [meet, seen(bind, 2, 0, began), meet, meet]
     steps = [step for step, _ in first], [step for step, _ in second]
-    times = [now for _, now in first], [now for _, now in second]
+    times = encode_timed(now for _, now in first), encode_timed(now for _, now in second)
     judged = RoundJudge(DOMID, FLAVOURS[flavour]).judge(rounds(steps, times, DOMID), WORLD, HZ)
     assert bool(judged.wrong) is wrong and judged.undecided == 0
 

@@ -8,9 +8,9 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.fuzz.batches import batches
 from harness.fuzz.follow import Follower
 from harness.fuzz.generate import programme
-from harness.fuzz.hunt import batches
 from harness.fuzz.programme import MAX_STEPS, SLOTS, Flag, Step, What, encode
 
 from .model_guest import DOMID, WORLD

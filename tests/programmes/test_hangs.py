@@ -12,11 +12,11 @@ import pytest
 from harness.agent.wire import AgentLost
 from harness.evidence import Hang, Spin
 from harness.evidence.kinds import LockFault
+from harness.fuzz.batches import Batch
 from harness.fuzz.follow import Follower
 from harness.fuzz.generate import programme
 from harness.fuzz.guest import ProgrammeGuest, Timed
 from harness.fuzz.hangs import Hung, shorter_hang
-from harness.fuzz.hunt import Batch
 from harness.fuzz.programme import SEEN, Step, What
 from harness.fuzz.subject import Subject
 from harness.model.evtchn.domain import World

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from harness.agent.wire import AgentLost
 from harness.evidence import WrongAnswer, WrongState
+from harness.fuzz.batches import Batch, batches
 from harness.fuzz.follow import Follower
-from harness.fuzz.hunt import Batch, Found, Hunt, batches
+from harness.fuzz.hunt import Found, Hunt
 from harness.fuzz.judge import Wrong
 from harness.fuzz.programme import Flag, Seen, SeenBits, Step, What
 from harness.model.evtchn.abi import DOMID_SELF
@@ -113,6 +116,72 @@ def test_what_was_found_stays_found_if_the_guest_is_lost_then(error: BaseExcepti
     found = hunt.batch(Batch((_BEGIN, _ALLOC, Step(What.SEND, port=1)), 0))
     assert found is not None and not found.seen_again
     assert len(found.batch.steps) == 3
+
+
+class _OneAtATime(ModelGuest):
+    """It must have answered before it is told to make something else; after ``most`` batches it
+    does not answer any more."""
+
+    def __init__(self, lie: Lie, most: int = 1 << 30) -> None:
+        super().__init__(lie)
+        self._most, self._busy = most, False
+
+    def begin(self, steps: Sequence[Step], vcpu: int) -> None:
+        if len(self.made) > self._most:
+            raise AgentLost("gone")
+        assert not self._busy
+        self._busy = True
+        super().begin(steps, vcpu)
+
+    def end(self) -> bytes:
+        assert self._busy
+        if len(self.made) > self._most:
+            raise HypervisorError("hangs")
+        self._busy = False
+        return super().end()
+
+
+@pytest.mark.parametrize("most", [1, 1 << 30])
+def test_what_was_found_stays_found_if_the_next_batch_hangs(most: int) -> None:
+    """The guest is at work on the second batch while the first one is judged."""
+    lies = iter([True])
+
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        once = step.what == What.SEND and seen.result == 0 and next(lies, False)
+        return seen._replace(result=-1) if once else seen
+
+    guest = _OneAtATime(lie, most)
+    found = Hunt(guest, WORLD, DOMID).run(1, 60.0, lambda: None)
+    assert found is not None and found.batch.steps[-1].what == What.SEND
+    assert len(guest.made) == 2 if most == 1 else len(guest.made) > 2, "it was begun"
+
+
+def test_but_a_poll_that_took_long_before_a_hang_is_none() -> None:
+    lies = iter([True])
+
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        slow = step.what == What.POLL and not seen.result and next(lies, False)
+        return seen._replace(bits=seen.bits ^ SeenBits.SLEPT) if slow else seen
+
+    hunt = Hunt(_OneAtATime(lie, 1), WORLD, DOMID)
+    with pytest.raises(HypervisorError):
+        hunt.run(1, 60.0, lambda: None)
+    assert next(lies, None) is None
+    assert hunt.running.steps == hunt.guest.made[-1]  # type: ignore[attr-defined]
+
+
+def test_the_batch_after_a_poll_that_took_long_is_judged() -> None:
+    polls = iter([True])
+
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        if step.what == What.POLL and not seen.result and next(polls, False):
+            return seen._replace(bits=seen.bits ^ SeenBits.SLEPT)
+        second = step.what == What.SEND and seen.result == 0 and len(guest.made) == 2
+        return seen._replace(result=-1) if second else seen
+
+    guest = _OneAtATime(lie)
+    found = Hunt(guest, WORLD, DOMID).run(1, 60.0, lambda: None)
+    assert found is not None and found.batch.steps[-1].what == What.SEND
 
 
 @pytest.mark.parametrize("restored", [True, False])

@@ -8,9 +8,10 @@ from random import Random
 import pytest
 
 from harness.fuzz import hunt as hunt_module
+from harness.fuzz.batches import Batch
 from harness.fuzz.concurrent import BUCKETS, concurrent_programme
 from harness.fuzz.follow import Follower
-from harness.fuzz.hunt import Batch, Hunt
+from harness.fuzz.hunt import Hunt
 from harness.fuzz.judge import explain_rounds
 from harness.fuzz.orders import RoundJudge, RoundsJudged
 from harness.fuzz.programme import Flag, Seen, Step, TimedSeen, What, decode_timed
@@ -20,7 +21,7 @@ from harness.model.evtchn.changed import replace
 from harness.model.evtchn.domain import World
 from harness.model.lock.flavours import COUNTER, RWLOCK, Flavour
 
-from .model_guest import DOMID, HZ, WORLD, TwoVcpus
+from .model_guest import DOMID, HZ, WORLD, TwoVcpus, encode_timed
 
 _ALLOC = Step(What.ALLOC_UNBOUND, port=DOMID_SELF, value=DOMID_SELF)
 
@@ -36,7 +37,7 @@ def _judged(
     flavour: Flavour = RWLOCK,
 ) -> RoundsJudged:
     steps = tuple([each[0] for each in part] for part in (first, second))
-    seen = tuple([_seen(*each) for each in part] for part in (first, second))
+    seen = tuple(encode_timed(_seen(*each) for each in part) for part in (first, second))
     found = rounds((steps[0], steps[1]), (seen[0], seen[1]), DOMID)
     return RoundJudge(DOMID, flavour).judge(found, world, HZ)
 

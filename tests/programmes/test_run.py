@@ -15,7 +15,8 @@ import pytest
 
 from harness.config.options import RunOptions
 from harness.fuzz import run
-from harness.fuzz.hunt import Batch, Counts, Found, Hunt
+from harness.fuzz.batches import Batch
+from harness.fuzz.hunt import Counts, Found, Hunt
 from harness.fuzz.programme import Seen, Step, What
 from harness.fuzz.programme_file import read_file
 from harness.results import records
