@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 
 from harness.agent.client import AgentClient
 from harness.model.evtchn.abi import DOMID_SELF, ChannelState, Errno
-from harness.model.evtchn.domain import INT_MAX, Channel, Domain, GuestKind, SharedBits, State, Vcpu
+from harness.model.evtchn.domain import (
+    INT_MAX,
+    PORT_0,
+    Channel,
+    Domain,
+    GuestKind,
+    SharedBits,
+    State,
+    Vcpu,
+)
 from harness.verdict import LabError
 
 DOMU_MAX_PORT = 1023  # libxl's default of max_event_channels
@@ -35,7 +44,7 @@ class PortList:
 
 def list_ports(agent: AgentClient, owner: int = DOMID_SELF, first: int = 0) -> PortList:
     """Have ``agent`` ask Xen about every port of domain ``owner``, from ``first`` on."""
-    ports = {0: Channel(State.RESERVED)}
+    ports = {0: PORT_0}
     while True:
         answer = agent.connection.ask("list_ports", {"first": first, "owner": owner})
         words = answer.integers("ports")

@@ -36,6 +36,7 @@ from harness.model.evtchn.outcome import (
     ok,
     valid,
 )
+from harness.model.evtchn.rules import Rules
 
 _Allocated = tuple[int, World, Domain]
 
@@ -62,9 +63,23 @@ def allocate(world: World, domain: Domain) -> tuple[list[_Allocated], list[Allow
             errors = []
     grown = []
     for port in candidates:
-        after = replace(domain, valid=max(domain.valid, (port // BUCKET + 1) * BUCKET))
+        after = _with_buckets(domain, port, world.rules)
         grown.append((port, world.with_domain(after), after))
     return grown, errors
+
+
+def _with_buckets(domain: Domain, port: int, rules: Rules) -> Domain:
+    """Return ``domain`` with the buckets up to that of ``port``.
+
+    With FIFO their ports have priority 0 until they are bound (evtchn_fifo_init()).  That shows
+    only where a port can be unmasked that is not bound.
+    """
+    valid = max(domain.valid, (port // BUCKET + 1) * BUCKET)
+    after = replace(domain, valid=valid)
+    if domain.fifo and not rules.holds(Rule.UNUSABLE_PORT_UNTOUCHED):
+        for new in range(domain.valid, valid):
+            after = after.with_port(new, replace(after.port(new), priority=0))
+    return after
 
 
 def allocatable(domain: Domain, port: int) -> bool:

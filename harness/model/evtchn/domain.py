@@ -89,6 +89,8 @@ class Channel:
 
 
 FREE = Channel()
+# setup_ports() gives the default priority to every port but this one, which nobody can bind.
+PORT_0 = Channel(State.RESERVED, priority=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class Domain:
     fifo_built: bool = True  # CONFIG_EVTCHN_FIFO
     array_pages: int = 0  # of the FIFO event array, mapped
     valid: int = BUCKET  # valid_evtchns
-    ports: tuple[tuple[int, Channel], ...] = ((0, Channel(state=State.RESERVED)),)  # by number
+    ports: tuple[tuple[int, Channel], ...] = ((0, PORT_0),)  # by number
     partial: bool = False  # only some ports are known, and not what the vCPUs' bits are
     untouched: Channel = FREE  # what every port is that is not in ``ports``
 

@@ -8,10 +8,20 @@ from dataclasses import replace
 import pytest
 
 from harness.model.evtchn.abi import DOMID_SELF
-from harness.model.evtchn.domain import Channel, Domain, GuestKind, SharedBits, State, Vcpu, World
+from harness.model.evtchn.domain import (
+    PORT_0,
+    Channel,
+    Domain,
+    GuestKind,
+    SharedBits,
+    State,
+    Vcpu,
+    World,
+)
 from harness.model.evtchn.operations import (
     AllocUnbound,
     BindInterdomain,
+    BindIpi,
     BindPirq,
     BindVcpu,
     BindVirq,
@@ -183,6 +193,32 @@ def test_the_switch_to_fifo_gives_every_port_the_default_priority() -> None:
     guest = world.domain(1)
     assert guest is not None
     assert guest.vcpus[0].ready == {7}
+
+
+def test_a_port_that_was_never_bound_has_priority_0_where_it_can_be_unmasked() -> None:
+    """Port 0, and with FIFO the ports of new buckets.  Seen by `fuzz` on 4.14.0."""
+    waits = SharedBits(pending=True, masked=True)
+    bound = tuple((port, Channel(State.IPI)) for port in range(1, 64))
+    guest = Domain(
+        1,
+        vcpus=(Vcpu(control_block=True),),
+        fifo=True,
+        array_pages=1,
+        ports=((0, replace(PORT_0, word=waits)), *bound),
+    )
+    world = World((guest,), rules=by_version(Release(4, 14), 0))
+    assert ready(after(Unmask(1, 0), world=world)) == {0}
+    world = after(BindIpi(1, 0), world=world)  # port 64
+    assert ready(after(Send(1, 64), world=world)) == {7}
+    (grown,) = world.domains
+    free = replace(grown.port(65), word=waits)
+    world = replace(world, domains=(grown.with_port(65, free),))
+    assert ready(after(Unmask(1, 65), world=world)) == {0}
+
+
+def ready(world: World) -> frozenset[int]:
+    (domain,) = world.domains
+    return domain.vcpus[0].ready
 
 
 def test_fifo_priority_chooses_the_queue_and_only_a_new_head_makes_an_upcall() -> None:
