@@ -234,6 +234,9 @@ static int make(struct run *run, const struct step *s, uint32_t port, uint32_t v
     case STEP_LOOK:
         return 0;
     case STEP_SET_BIT:
+        if (!port && s->number == BIT_PENDING)
+            return -EINVAL; /* Up to 4.14.0 Xen would queue it, and in a queue 0 is the end. */
+        /* fall through */
     case STEP_CLEAR_BIT:
         return events_set_bit(port, s->number, s->what == STEP_SET_BIT) ? 0 : -EINVAL;
     case STEP_MEET:

@@ -250,4 +250,4 @@ def cleared(domain: Domain) -> Domain:
 def _cleared(channel: Channel) -> Channel:
     if channel.consumer:
         return replace(channel, bits=SharedBits(), word=SharedBits(), queue=None)
-    return Channel(channel.state, saved=channel.saved)
+    return Channel(channel.state, priority=channel.priority, saved=channel.saved)

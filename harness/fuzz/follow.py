@@ -168,6 +168,8 @@ class Follower:
         if not (domain.has_word(port) if domain.fifo else port < _PORTS_2L):
             return -int(Errno.EINVAL), 0
         channel, value = domain.port(port), step.what == What.SET_BIT
+        if not port and value and step.number == Bit.PENDING:  # the guest refuses that itself
+            return -int(Errno.EINVAL), 0
         if step.number == Bit.PENDING and not value:
             domain = delivery.clear_pending(domain, port)
         elif step.number == Bit.MASKED and value:

@@ -197,9 +197,8 @@ class _Writer:
 
     def _write_bit(self, what: What, bits: int) -> None:
         flag, port = self._port(bits)
-        # Not port 0: up to 4.14.0 Xen would link it in a queue of FIFO, and there 0 is the end.
-        pending = (flag or port) and not bits >> 20 & 3
-        self.add(what, flag, port=port, number=Bit.PENDING if pending else Bit.MASKED)
+        bit = Bit.MASKED if bits >> 20 & 3 else Bit.PENDING
+        self.add(what, flag, port=port, number=bit)
 
     def fifo(self, bits: int) -> None:
         """init_control or expand_array."""
