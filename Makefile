@@ -92,10 +92,9 @@ $(VENV)/.done: pyproject.toml
 	$(PIP) --editable .
 	touch $@
 
-$(VENV)/.dev: pyproject.toml
-	python3 -m venv $(VENV)
+$(VENV)/.dev: $(VENV)/.done
 	$(PIP) --editable '.[dev]'
-	touch $(VENV)/.done $@
+	touch $@
 
 clean:
 	rm -rf $(VENV) dist results .mypy_cache .ruff_cache .pytest_cache .hypothesis \

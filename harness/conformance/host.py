@@ -29,8 +29,7 @@ from harness.run.bare import (
     obstacles,
     start_bare,
 )
-from harness.run.session import Session
-from harness.run.shim import SHIM
+from harness.run.session import SHIM, Session
 from harness.verdict import HarnessError
 
 _KINDS = {"pv": GuestKind.PV, "pvh": GuestKind.HVM, "hvm": GuestKind.HVM, "arm": GuestKind.ARM}

@@ -44,7 +44,8 @@ def identity(evidence: Evidence) -> Identity:
     match evidence:
         case Hang():
             spin = blamed(evidence)
-            return Identity(kind, spin.function, spin.fault or ("circle" if spin.circle else ""))
+            site = f"xen-shim: {spin.function}" if evidence.in_shim else spin.function
+            return Identity(kind, site, spin.fault or ("circle" if spin.circle else ""))
         case Crash(file=""):
             return Identity(kind, evidence.what, _NUMBER.sub("N", evidence.text).strip())
         case Crash():

@@ -140,13 +140,19 @@ class Hunt:
         for batch in batches(seed):
             answered = self._end()
             over = answered is not None and time.monotonic() - began > seconds
-            if not over:
-                self._begin(batch)  # the guest makes it while the one before is judged
+            failed: HarnessError | OSError | None = None
+            try:
+                if not over:
+                    self._begin(batch)  # the guest makes it while the one before is judged
+            except (HarnessError, OSError) as error:
+                failed, self._begun = error, None
             if answered is not None:
                 found = self._found(answered)
                 if found is not None:
                     return found
                 report()
+            if failed is not None:
+                raise failed
             if over:
                 break
         return None

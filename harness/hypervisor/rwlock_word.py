@@ -57,9 +57,11 @@ def layout_of(tree: Path) -> RwlockWord | None:
     return BYTE_WIDE if found is None else _with_cpu(int(found[1]))
 
 
-def event_lock_is_rwlock(tree: Path) -> bool:
-    """Say whether a domain's event_lock is a rwlock in the source ``tree``: since 4.17."""
-    return _EVENT_LOCK.search(_header(tree, "sched.h") or "") is not None
+def event_lock_is_rwlock(tree: Path) -> bool | None:
+    """Say whether a domain's event_lock is a rwlock in the source ``tree``: since 4.17; None if the
+    tree has no such header."""
+    header = _header(tree, "sched.h")
+    return None if header is None else _EVENT_LOCK.search(header) is not None
 
 
 def _header(tree: Path, name: str) -> str | None:

@@ -72,7 +72,7 @@ def points_of(elf: Path, arch: Arch, design: str) -> dict[str, tuple[StopPoint, 
             "no function leaves the channel's lock: its users call spin_unlock() themselves, as "
             "before Xen 4.15, and a debugger cannot tell which of these calls are about channels",
             where=str(elf),
-            hint="force the orders of a later tree, or of the flavour `spinlock`",
+            hint="force the orders of a later tree",
         )
     event_lock = fields(elf, "domain")["event_lock"][0]
     event_points = stop_points.stop_points(elf, arch, stop_points.EVENT_LOCK, event_lock)

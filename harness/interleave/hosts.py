@@ -90,7 +90,7 @@ def forcible(
 
     ConfigError if one of those was asked for by its name, or if none is left.
     """
-    if event_lock_is_rwlock(tree):
+    if event_lock_is_rwlock(tree) is not False:  # without source: a binary, refused elsewhere
         return list(scenarios), ""
     # Where a writer waits for the other one, the steps of event_lock are part of the orders.
     chosen = [scenario for scenario in scenarios if scenario.writers < 2]

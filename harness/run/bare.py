@@ -14,8 +14,8 @@ from harness.domains.toolstack import DomU, DomUBoot
 from harness.machine.line import Line
 from harness.machine.qemu import QemuMachine
 from harness.run.agents import PAYLOAD, on_line
-from harness.run.session import Session
-from harness.run.shim import SHIM, SHIM_ARGS, no_shim, shim_in_dom0
+from harness.run.session import SHIM, Session
+from harness.run.shim import SHIM_ARGS, no_shim, shim_in_dom0
 from harness.verdict import HarnessError, LabError
 
 NAME = "bare"

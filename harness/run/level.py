@@ -7,6 +7,8 @@ CPU that is in the shim has the shim's registers and memory, until Xen takes the
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.arch import Arch
 from harness.hypervisor.build import Build
 from harness.hypervisor.code import code, runs
@@ -16,6 +18,7 @@ from harness.machine import Machine
 from harness.verdict import LabError
 
 _IDT = "IDT"  # a register; each Xen has its own tables
+_FIRST_TABLES = ("idt_table", "bsp_idt")  # up to 4.21; since then
 _LOOKED_AT = 16  # bytes of code
 
 
@@ -30,7 +33,11 @@ class Level:
         self._sign: tuple[int, bytes] | None = None  # an address, and what is there at this level
 
     def cpus(self) -> list[Cpu]:
-        """Return the state of each CPU that is at this level now."""
+        """Return the state of each CPU now.
+
+        A CPU at the other level is in no function of this one.  Of the shim it is left out: Xen
+        takes its interrupts below, and that says nothing about what the shim does.
+        """
         seen = self._machine.cpus()
         here = {cpu.number: self._is_here(cpu) for cpu in seen}
         later = {cpu.number: cpu.registers.get(_IDT) for cpu in self._machine.cpus()}
@@ -44,7 +51,9 @@ class Level:
         for cpu in found:
             there_is = code(self._build.syms, self._arch).bytes(cpu.pc, cpu.pc + _LOOKED_AT)
             self._sign = (cpu.pc, there_is) if there_is else self._sign
-        return found
+        if self._inside:
+            return found
+        return found + [replace(cpu, pc=0) for cpu in seen if cpu not in found]
 
     def memory(self, _cpu: int, address: int, size: int) -> bytes:
         """Return ``size`` bytes at virtual ``address`` of this level; LabError if not mapped.
@@ -58,16 +67,19 @@ class Level:
 
     def _is_here(self, cpu: Cpu) -> bool | None:
         """Say whether ``cpu`` is at this level; None: it seems so, by what is in memory by now."""
+        shim, xen = _first_table(self._shim), _first_table(self._xen)
         table = cpu.registers.get(_IDT)
-        if table == _first_table(self._shim):
-            return self._inside
-        if table == _first_table(self._xen):
-            return not self._inside
-        in_shim = runs(self._shim.syms, self._arch, cpu, self._machine.memory)
-        return None if in_shim is self._inside else False
+        if table is not None and shim != xen and table in (shim, xen):
+            return (table == shim) is self._inside
+        if runs(self._build.syms, self._arch, cpu, self._machine.memory):
+            return None
+        # What is in the code of neither is a guest's, and no lock of Xen's either.
+        both = (self._xen, self._shim)
+        known = any(code(one.syms, self._arch).bytes(cpu.pc, cpu.pc + 1) for one in both)
+        return None if not self._inside and not known else False
 
 
-def _first_table(build: Build) -> int:
-    """Return where CPU0's IDT is in ``build``; 0 if it has another name there."""
+def _first_table(build: Build) -> int | None:
+    """Return where CPU0's IDT is in ``build``; None if it has another name there."""
     table = symbols(build.syms)
-    return table["idt_table"].address if "idt_table" in table else 0
+    return next((table[name].address for name in _FIRST_TABLES if name in table), None)

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from harness.agent.client import AgentClient
 from harness.agent.wire import AgentLost, OperationInFlight
+from harness.config.host import QemuHost
 from harness.config.physical import Host
 from harness.domains.call_timeout import Overdue
 from harness.domains.dom0 import Dom0
@@ -27,6 +28,8 @@ from harness.run.diagnosis import Diagnosis
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.verdict import HarnessError, HypervisorError, LabError
+
+SHIM = "shim"  # the type of a guest inside xen-shim
 
 _SILENT_SECONDS = 3.0  # of an agent; operations of a healthy Xen take milliseconds
 
@@ -93,7 +96,10 @@ class Session:
     @property
     def diagnosis(self) -> Diagnosis:
         """Examines the machine from outside."""
-        return Diagnosis(self.host, self.build, self.machine, self.shim)
+        in_shim = any(guest.type == SHIM for guest in self.guests)
+        # Nobody reads the memory of a guest on a server.
+        shim = self.shim if in_shim and isinstance(self.host, QemuHost) else None
+        return Diagnosis(self.host, self.build, self.machine, shim)
 
     def ours(self) -> None:
         """LeaseLost if somebody else may use the host: then nothing that is seen says anything."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from harness.hypervisor import build as builds
 from harness.hypervisor.build import SHIM_CONFIG, Build
@@ -13,7 +13,6 @@ from harness.run.agents import PAYLOAD
 from harness.run.session import Session
 from harness.verdict import LabError
 
-SHIM = "shim"  # the type of guest
 # Its console is the guest's: what it says of its end is in the guest's log.
 SHIM_ARGS = "pv-shim console=pv loglvl=all guest_loglvl=error"
 _FILE = f"{PAYLOAD}/xen-shim"
@@ -27,7 +26,7 @@ def no_shim(live: Session) -> str:
     if source.release < _OLDEST:
         return f"xen-shim before {_OLDEST[0]}.{_OLDEST[1]} answers EVTCHNOP_status with nothing"
     if not (source.tree / SHIM_CONFIG).is_file():
-        return "xen-shim is built from the tree under test, and this has no source"
+        return f"xen-shim is built from the tree under test, and this has no {SHIM_CONFIG}"
     return ""
 
 
@@ -40,13 +39,14 @@ def shim_in_dom0(live: Session) -> Iterator[str]:
     live.shim = live.shim or _built(live)
     # libxl takes a compressed kernel.
     body = gzip.compress(live.shim.image.read_bytes(), mtime=0)
-    said = live.dom0.run(f"cat >{_FILE}", _SEND_SECONDS, stdin=body)
-    if said.status:
-        raise LabError(f"cannot write {_FILE}: {said.stderr.strip()}", where="dom0")
     try:
+        said = live.dom0.run(f"cat >{_FILE}", _SEND_SECONDS, stdin=body)
+        if said.status:
+            raise LabError(f"cannot write {_FILE}: {said.stderr.strip()}", where="dom0")
         yield _FILE
     finally:
-        live.dom0.run(["rm", _FILE])
+        with suppress(LabError):  # dom0 is gone: what came first tells why
+            live.dom0.run(["rm", "-f", _FILE])
 
 
 def _built(live: Session) -> Build:

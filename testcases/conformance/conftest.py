@@ -19,12 +19,13 @@ from harness.conformance.emulated import EmulatedDomains
 from harness.conformance.emulated import scopes as emulated_scopes
 from harness.conformance.guest import Domains, Guest
 from harness.conformance.host import HostDomains, declared_but_unseen, impossible, scopes
+from harness.domains.toolstack import NotStarted
 from harness.host_run import RUN, HostRun
 from harness.run.bare import TYPES
 from harness.run.emulation import Emulation
 from harness.run.plan import EmulationPlan
-from harness.run.session import Session
-from harness.run.shim import SHIM
+from harness.run.session import SHIM, Session
+from harness.verdict import BuildError
 from harness.wanted import dom0_is_enough
 
 _HERE = Path(__file__).parent
@@ -170,7 +171,14 @@ def bare(
     if why := host_domains.obstacles.get(bare_type):
         request.node.user_properties.append(("cells", impossible(domains, bare_type, why)))
         pytest.skip(why)
-    return host_domains.bare(domains, bare_type)
+    try:
+        return host_domains.bare(domains, bare_type)
+    except (BuildError, NotStarted) as error:
+        if bare_type != SHIM or (isinstance(xen, Session) and xen.cause(error) is not error):
+            raise
+        # A shim that is not to be had says nothing about the Xen under test.
+        host_domains.obstacles[bare_type] = f"no xen-shim: {error}"
+        pytest.skip(f"no xen-shim: {error}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,8 +21,8 @@ from .test_reference_model import RELEASE, WORLD, domains_of
 
 _SEQUENCES = 60
 _STEPS = 12
-# Of the judge as it was when every answer was a message of its own; since then port 0 has priority 0
-# and, in the first, a port that is closed keeps its priority.
+# Of the judge as it was when every answer was a message of its own; since then port 0 has priority
+# 0 and, in the first, a port that is closed keeps its priority.
 _BEFORE = ("59a5cc5d54ee3cff", "bbf97792a0c279c0")
 
 
