@@ -156,6 +156,29 @@ def test_what_was_found_stays_found_if_the_next_batch_hangs(most: int) -> None:
     assert len(guest.made) == 2 if most == 1 else len(guest.made) > 2, "it was begun"
 
 
+@pytest.mark.parametrize("wrong", [True, False])
+def test_what_was_found_stays_found_if_the_next_batch_cannot_be_sent(wrong: bool) -> None:
+    lies = iter([wrong])
+
+    def lie(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        once = step.what == What.SEND and seen.result == 0 and next(lies, False)
+        return seen._replace(result=-1) if once else seen
+
+    class Deaf(ModelGuest):
+        def begin(self, steps: Sequence[Step], vcpu: int) -> None:
+            if self.made:
+                raise BrokenPipeError(32, "gone")
+            super().begin(steps, vcpu)
+
+    hunt = Hunt(Deaf(lie), WORLD, DOMID)
+    if wrong:
+        found = hunt.run(1, 60.0, lambda: None)
+        assert found is not None and found.batch.steps[-1].what == What.SEND
+    else:
+        with pytest.raises(BrokenPipeError):
+            hunt.run(1, 60.0, lambda: None)
+
+
 def test_but_a_poll_that_took_long_before_a_hang_is_none() -> None:
     lies = iter([True])
 

@@ -16,6 +16,7 @@ from harness.evidence import Hang, LockFault, words
 from harness.hypervisor.cpu import Cpu
 from harness.run import level, samples
 from harness.run.diagnosis import Diagnosis
+from harness.verdict import LabError
 from tests.hypervisor.toy_xen import Toy, toy
 
 CHANNEL_SIZE, LEAKED = 12, 2  # of the toy's struct evtchn; a port of d0
@@ -101,3 +102,38 @@ def test_the_interrupt_table_says_where_a_cpu_is(monkeypatch: pytest.MonkeyPatch
     seen = examined.hang("nothing")
     assert seen is not None and isinstance(seen.evidence, Hang) and seen.evidence.in_shim
     assert seen.evidence.cpus[0].fault is LockFault.LEAKED_READER
+
+
+def test_a_cpu_whose_memory_cannot_be_read_is_at_no_level() -> None:
+    """Else the shim's address would be looked up in Xen, and Xen would be said to hang."""
+    xen, shim = toy(Arch.X86_64, "-O1"), toy(Arch.X86_64, "-O2")
+    examined = diagnosis(xen, shim, (shim, leaked(shim, 1)))
+
+    def memory(*_: int) -> bytes:
+        raise LabError("it is not mapped")
+
+    examined.machine.memory = memory  # type: ignore[method-assign]
+    assert examined.hang("nothing") is None
+
+
+def test_a_cpu_that_is_in_xen_now_and_then_does_not_spin_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes Xen's interrupts while it spins in the shim."""
+    xen, shim = toy(Arch.X86_64, "-O1"), toy(Arch.X86_64, "-O2")
+    monkeypatch.setattr(level, "_first_table", lambda build: 1 if build is shim.build else 2)
+    spins = leaked(shim, 0)
+    inside = replace(spins, registers=spins.registers | {"IDT": 1})
+    looks = 0
+
+    def cpus() -> list[Cpu]:
+        nonlocal looks
+        looks += 1
+        place = xen.address("do_event_channel_op") + looks
+        below = replace(inside, pc=place, registers={"IDT": 2}, ran_ns=looks * 10**8)
+        return [below if looks // 2 % 5 == 1 else replace(inside, ran_ns=looks * 10**8)]
+
+    examined = diagnosis(xen, shim, (shim, inside))
+    examined.machine.cpus = cpus  # type: ignore[method-assign]
+    seen = examined.hang("nothing")
+    assert seen is not None and isinstance(seen.evidence, Hang) and seen.evidence.in_shim
