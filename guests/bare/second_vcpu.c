@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "second_vcpu.h"
 
-#include "../agent/shared.h"
 #include "xen.h"
+
+#define IDLE_NS 500000ull
 
 /* What vCPU 1 is to do; it sets `begun` to false when it has done it. */
 static struct {
@@ -15,15 +16,12 @@ void second_vcpu_main(void); /* start-*.S calls it */
 
 void second_vcpu_main(void)
 {
-    struct patience patience = {0};
-
     for (;;) {
         if (__atomic_load_n(&next.begun, __ATOMIC_ACQUIRE)) {
             next.work(next.argument);
             __atomic_store_n(&next.begun, false, __ATOMIC_RELEASE);
-            patience.idle = 0;
         } else {
-            sleep_ns((uint64_t)patience_ns(&patience));
+            sleep_ns(IDLE_NS);
         }
     }
 }
