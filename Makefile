@@ -46,7 +46,7 @@ coverage: $(VENV)/.dev
 	$(BIN)/pytest -q tests -m 'not real' --cov --cov-report=term:skip-covered --cov-report=html
 
 real: $(VENV)/.dev
-	$(BIN)/pytest -v tests/real -m 'real and not rack and not upstream'
+	$(BIN)/pytest -v tests/real -m 'real and not rack and not upstream' --durations=30 --durations-min=20
 
 # Every release of upstream from 4.12 on, and master, on both architectures: XEN_GIT=path/to/xen.git
 upstream: packages $(VENV)/.dev
