@@ -126,7 +126,7 @@ class _Caller:
             name
             for written in self.written.values()
             for name, value in written.items()
-            if value.number is not None
+            if value.number is not None and " " not in name  # a place on the stack
         )
 
     def at(self, address: int, register: str) -> Value | None:

@@ -21,6 +21,9 @@ from harness.binary.values import MASK, PER_CPU, STACK, Flags, Taint, Value
 _PRIVATE = (STACK, PER_CPU, "rbp", "x29", "")
 
 
+_WIDEST = 16  # bytes of one access
+
+
 class NotUnderstoodError(Exception):
     """An instruction whose meaning, or a situation whose outcome, is not known."""
 
@@ -146,8 +149,17 @@ class Machine:
         self._elsewhere(place, size, needs, before=before)
         if place is not None and place.base not in _PRIVATE:
             self.stored.append(place)
-        if place is not None and place.base == STACK:
+        if place is not None and _is_slot(place):
+            self._forget(place, size)
             self.registers[f"{place} {size}"] = values.zero_extend(value, size * 8)
+
+    def _forget(self, place: Location, size: int) -> None:
+        """Forget what the stack had where ``size`` bytes are written."""
+        for offset in range(1 - _WIDEST, size):
+            other = Location(place.base, (place.offset + offset) & MASK)
+            for width in (1, 2, 4, 8, _WIDEST):
+                if offset + width > 0:
+                    self.registers.pop(f"{other} {width}", None)
 
     def atomic(
         self,
@@ -177,6 +189,8 @@ class Machine:
             return read
         read = self._elsewhere(place, size, address.taint, before, after, atomic=True)
         change(read)
+        if place is not None:
+            self._forget(place, size)
         return read
 
     def lock_at(self, address: Value, size: int) -> Location | None:
@@ -304,6 +318,16 @@ class Machine:
             unknown = not (value.base or value.known or value.taint)
             if unknown and before.get(register) != value:
                 self.registers[register] = values.pointer(f"{register}@{self.pc:#x}")
+
+
+def _is_slot(place: Location) -> bool:
+    """Say whether ``place`` is on the stack: relative to it, or to the frame.
+
+    A compiler that leaves the frame pointer out uses rbp for what it likes; a frame's own
+    variables are below it.  On arm64 they are above x29.
+    """
+    below = place.base == "rbp" and values.signed(place.offset, 64) < 0
+    return place.base in (STACK, "x29") or below
 
 
 def successors(
