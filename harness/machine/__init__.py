@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.hypervisor.cpu import Cpu
+from harness.machine.apic import Lost
 from harness.machine.console import Console
 from harness.machine.halted import Halted
 from harness.machine.kept import Kept
@@ -110,6 +111,11 @@ class Machine(Protocol):
 
         ``sign``: an address in Xen, and what is there.  LabError if the machine cannot do that.
         """
+        ...
+
+    def lost_interrupt(self) -> Lost | None:
+        """Return an interrupt that the emulator has lost, for whose CPU others wait; LabError if
+        the CPUs cannot be read.  None: none is known of, as always of a server."""
         ...
 
     def dump(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import libvirt
 
@@ -15,6 +16,7 @@ from harness.verdict import LabError
 _BYTE = re.compile(r"\b0x[0-9a-f]{2}\b")
 _CPU = re.compile(r"^\s*CPU#(\d+)", re.MULTILINE)
 _REGISTER = re.compile(r"\b([A-Z][A-Z0-9]{1,3}|PSTATE)\s*=\s*([0-9a-f]{8,16})\b")
+_THREAD = re.compile(r"CPU #(\d+): thread_id=(\d+)")
 _PC = ("RIP", "PC")
 
 
@@ -37,6 +39,21 @@ def look(domain: libvirt.virDomain) -> list[Cpu]:
     except libvirt.libvirtError as error:
         raise LabError(f"cannot look at the CPUs: {error}", where=domain.name()) from error
     return [replace(cpu, ran_ns=times.get(cpu.number)) for cpu in seen]
+
+
+def threads(domain: libvirt.virDomain) -> dict[int, int]:
+    """Return QEMU's thread of each CPU: the ids that the kernel knows."""
+    found = _THREAD.findall(monitor.ask(domain, "info cpus"))
+    return {int(cpu): int(thread) for cpu, thread in found}
+
+
+def sleeps(thread: int, proc: Path = Path("/proc")) -> bool:
+    """Say whether a thread waits to be woken: it neither runs nor stands in a CPU's queue."""
+    try:
+        text = (proc / str(thread) / "stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[:1] == ["S"]  # proc(5): the name may have any letters
 
 
 def memory(domain: libvirt.virDomain, cpu: int, address: int, size: int) -> bytes:

@@ -223,6 +223,9 @@ class PhysicalMachine:
         """LabError: nobody writes into a server's memory from outside."""
         raise LabError("a server's memory cannot be written", where=self.host.name)
 
+    def lost_interrupt(self) -> None:
+        """None: a server's CPUs lose none."""
+
     def dump(self) -> Path:
         """LabError: nobody looks into a server's memory from outside."""
         raise LabError("a server's memory cannot be read", where=self.host.name)

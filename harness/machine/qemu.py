@@ -20,7 +20,7 @@ import libvirt
 from harness.arch import Arch
 from harness.config.host import QemuHost
 from harness.hypervisor.cpu import Cpu
-from harness.machine import cpus, monitor, qemu_disk, spare_port
+from harness.machine import apic, cpus, monitor, qemu_disk, spare_port
 from harness.machine.accel import Choice
 from harness.machine.connection import connect, mend
 from harness.machine.console import Console
@@ -264,6 +264,18 @@ class QemuMachine:
         if self.stub:
             raise LabError("QEMU's gdbstub is in use", where=self.name)
         return halted(self._running(), self._folder / "halted", self.host.cpus, sign)
+
+    def lost_interrupt(self) -> apic.Lost | None:
+        """Return an interrupt that QEMU has lost; of arm64, none is known of."""
+        if self.host.arch is not Arch.X86_64:
+            return None
+        domain = self._running()
+        threads = cpus.threads(domain)
+
+        def waits(cpu: int) -> bool:
+            return cpu in threads and cpus.sleeps(threads[cpu])
+
+        return apic.lost(self.host.cpus, lambda line, cpu: monitor.ask(domain, line, cpu), waits)
 
     def dump(self) -> Path:
         """Write the physical memory into a file of the scratch directory; return its path.

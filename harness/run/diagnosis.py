@@ -15,6 +15,7 @@ from harness.run import hang
 from harness.run.level import Level
 from harness.verdict import HarnessError, HypervisorError, LabError
 
+_EMULATOR = "that is the emulator's fault and says nothing about Xen; run it again"
 _LATE_SECONDS = 1.0  # libvirt may notice late that QEMU has ended
 
 
@@ -29,10 +30,21 @@ class Diagnosis:
 
     def hang(self, symptom: object) -> HypervisorError | None:
         """Return the hang that explains ``symptom`` if a CPU spins in a lock of Xen, or of the
-        shim, else None; LabError if the state of the CPUs cannot be read."""
-        return self._hang(self.build, symptom) or (
+        shim, else None; LabError if the state of the CPUs cannot be read.
+
+        LabError also if the emulator has lost an interrupt: then a CPU spins because another one
+        sleeps, unless what is seen of a lock explains the hang without that.
+        """
+        seen = self._hang(self.build, symptom) or (
             self._hang(self.shim, symptom) if self.shim is not None else None
         )
+        spins = seen.evidence.cpus if seen and isinstance(seen.evidence, Hang) else ()
+        if any(map(hang.is_certain, spins)):
+            return seen
+        lost = self.machine.lost_interrupt()
+        if lost is not None:
+            raise LabError(str(lost), where=self.host.name, hint=_EMULATOR) from seen
+        return seen
 
     def _hang(self, build: Build, symptom: object) -> HypervisorError | None:
         seen_by, looks = self._seen(build), self.machine.looks

@@ -53,7 +53,7 @@ def spins(
     for _ in range(1 + _MORE):
         loops = samples.spinning(table, cpus, looks)
         found = _explained(arch, build, loops, cpus, memory) or found
-        if not found or any(_is_certain(spin) for spin in found):
+        if not found or any(is_certain(spin) for spin in found):
             break
     return found
 
@@ -74,6 +74,11 @@ def backtraces(
         )
         for cpu in cpus()
     ]
+
+
+def is_certain(spin: Spin) -> bool:
+    """Return whether ``spin`` explains the hang without any other CPU."""
+    return spin.circle or spin.fault is not None or (spin.cause and spin.port is not None)
 
 
 @dataclass(frozen=True)
@@ -265,8 +270,3 @@ def _held(scene: _Scene, wanted: Operation, loop: Sequence[Cpu]) -> Word | None:
     names = locks.loaded(scene.build.syms, scene.arch, loop) or registers.keys()
     found = {value for name in names if writer < (value := registers.get(name, 0)) < 3 * writer}
     return locks.counted(scene.arch, found.pop()) if len(found) == 1 else None
-
-
-def _is_certain(spin: Spin) -> bool:
-    """Return whether ``spin`` explains the hang without any other CPU."""
-    return spin.circle or spin.fault is not None or (spin.cause and spin.port is not None)

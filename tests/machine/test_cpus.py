@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from harness.machine import cpus, monitor
 from harness.machine.cpus import dumped, parse
 
 X86 = """\
@@ -57,3 +62,20 @@ def test_memory_that_is_not_there_or_not_whole() -> None:
         dumped("0000000000000000: 0x01 0x02\n0000000000001000: Cannot access memory\n")
         == b"\x01\x02"
     )
+
+
+def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "* CPU #0: thread_id=851\n  CPU #1: thread_id=852\n"
+    monkeypatch.setattr(monitor, "ask", lambda *_: text)
+    assert cpus.threads(None) == {0: 851, 1: 852}
+
+
+@pytest.mark.parametrize(("state", "sleeps"), [("S", True), ("R", False), ("D", False)])
+def test_a_thread_sleeps_or_wants_to_run(state: str, sleeps: bool, tmp_path: Path) -> None:
+    (tmp_path / "852").mkdir()
+    (tmp_path / "852/stat").write_text(f"852 (CPU 1) S/TCG) {state} 1 851 851 0 -1\n")
+    assert cpus.sleeps(852, tmp_path) is sleeps
+
+
+def test_a_thread_that_has_ended_does_not_sleep(tmp_path: Path) -> None:
+    assert not cpus.sleeps(852, tmp_path)

@@ -14,6 +14,7 @@ import pytest
 from harness.arch import Arch
 from harness.evidence import Hang, LockFault, words
 from harness.hypervisor.cpu import Cpu
+from harness.machine.apic import Lost
 from harness.run import level, samples
 from harness.run.diagnosis import Diagnosis
 from harness.verdict import LabError
@@ -27,7 +28,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "_PAUSE", 0.0)
 
 
-def diagnosis(xen: Toy, shim: Toy, *cpus: tuple[Toy, Cpu]) -> Diagnosis:
+def diagnosis(xen: Toy, shim: Toy, *cpus: tuple[Toy, Cpu], lost: Lost | None = None) -> Diagnosis:
     """Examine a machine whose CPUs each run one of the two, and see its memory."""
     runs = {cpu.number: toy for toy, cpu in cpus}
 
@@ -42,9 +43,13 @@ def diagnosis(xen: Toy, shim: Toy, *cpus: tuple[Toy, Cpu]) -> Diagnosis:
         yield SimpleNamespace(read=lambda address, size: memory(cpu, address, size))
 
     machine: Any = SimpleNamespace(
-        cpus=lambda: [cpu for _, cpu in cpus], memory=memory, halted=halted, looks=10
+        cpus=lambda: [cpu for _, cpu in cpus],
+        memory=memory,
+        halted=halted,
+        looks=10,
+        lost_interrupt=lambda: lost,
     )
-    host: Any = SimpleNamespace(arch=Arch.X86_64)
+    host: Any = SimpleNamespace(arch=Arch.X86_64, name="qemu-x86_64")
     return Diagnosis(host, xen.build, machine, shim.build)
 
 
@@ -137,3 +142,42 @@ def test_a_cpu_that_is_in_xen_now_and_then_does_not_spin_there(
     examined.machine.cpus = cpus  # type: ignore[method-assign]
     seen = examined.hang("nothing")
     assert seen is not None and isinstance(seen.evidence, Hang) and seen.evidence.in_shim
+
+
+LOST = Lost(0, 0xFD)
+
+
+def waiting(xen: Toy, lost: Lost | None) -> Diagnosis:
+    """CPU1 spins in Xen, and for no lock."""
+    spins = replace(leaked(xen, 1), pc=xen.address("do_event_channel_op"), registers={})
+    examined = diagnosis(xen, toy(Arch.X86_64, "-O2"), (xen, spins), lost=lost)
+    looks = 0
+
+    def cpus() -> list[Cpu]:
+        nonlocal looks
+        looks += 1
+        return [replace(spins, ran_ns=looks * 10**8)]
+
+    examined.machine.cpus = cpus  # type: ignore[method-assign]
+    return replace(examined, shim=None)
+
+
+def test_who_waits_for_a_cpu_that_was_not_woken_is_no_hang_of_xens() -> None:
+    xen = toy(Arch.X86_64, "-O1")
+    seen = waiting(xen, None).hang("nothing")
+    assert seen is not None and str(seen).startswith("Xen hangs: CPU1")
+    with pytest.raises(LabError, match="QEMU has lost an interrupt: CPU0 sleeps"):
+        waiting(xen, LOST).hang("nothing")
+
+
+def test_a_lost_interrupt_explains_silence() -> None:
+    xen, shim = toy(Arch.X86_64, "-O1"), toy(Arch.X86_64, "-O2")
+    with pytest.raises(LabError, match="QEMU has lost an interrupt"):
+        diagnosis(xen, shim, lost=LOST).hang("nothing")
+
+
+def test_a_lock_that_is_seen_to_be_broken_is_xens_whatever_qemu_has_lost() -> None:
+    xen, shim = toy(Arch.X86_64, "-O1"), toy(Arch.X86_64, "-O2")
+    seen = diagnosis(xen, shim, (xen, leaked(xen, 1)), lost=LOST).hang("nothing")
+    assert seen is not None and isinstance(seen.evidence, Hang)
+    assert seen.evidence.cpus[0].fault is LockFault.LEAKED_READER

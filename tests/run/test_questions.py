@@ -84,6 +84,7 @@ class Host:
             cpus=lambda: [],
             memory=None,
             looks=1,
+            lost_interrupt=lambda: None,
             clock=WALL,
         )
         any_: Any = SimpleNamespace(

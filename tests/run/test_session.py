@@ -60,6 +60,7 @@ class Host:
             cpus=lambda: [],
             memory=None,
             looks=1,
+            lost_interrupt=lambda: None,
             close=noted("close"),
             save=noted("save"),
             freeze=noted("freeze"),
