@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SHIFT = re.compile(r"^#define\s+_QW_SHIFT\s+(\d+)", re.MULTILINE)
-
+_BYTE_WIDE = re.compile(r"^#define\s+_QR_SHIFT\s+8\b", re.MULTILINE)
 _EVENT_LOCK = re.compile(r"^\s*rwlock_t\s+event_lock;", re.MULTILINE)
 
 
@@ -49,12 +49,12 @@ LAYOUTS = (_with_cpu(12), _with_cpu(14), BYTE_WIDE)  # since 4.14; since 4.19; b
 
 
 def layout_of(tree: Path) -> RwlockWord | None:
-    """Return the layout in the source ``tree``; None if the tree has no such header."""
-    header = _header(tree, "rwlock.h")
-    if header is None:
-        return None
+    """Return the layout in the source ``tree``; None if it is none of these, or has no header."""
+    header = _header(tree, "rwlock.h") or ""
     found = _SHIFT.search(header)
-    return BYTE_WIDE if found is None else _with_cpu(int(found[1]))
+    if found is not None:
+        return _with_cpu(int(found[1]))
+    return BYTE_WIDE if _BYTE_WIDE.search(header) else None
 
 
 def event_lock_is_rwlock(tree: Path) -> bool | None:

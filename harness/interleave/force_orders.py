@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.agent.wire import AgentLost
 from harness.arch import Arch
 from harness.hypervisor.layout import fields
-from harness.hypervisor.rwlock_word import LAYOUTS, layout_of
+from harness.hypervisor.rwlock_word import layout_of
 from harness.interleave import stop_points
 from harness.interleave.order_runner import OrderOutcome, OrderResult, OrderRunner, SpareInterrupt
 from harness.interleave.scenarios import Scenario
@@ -188,7 +188,13 @@ def aim(
     target = Target(stub, arch, syms, host.cpus, points, lock_entries, clock)
     target.reader = target.halt_in_xen()
     domid = live.agents[scenario.owner(scenario.lock)].domid
-    layout = layout_of(live.build.source.tree) or LAYOUTS[0]  # without the header: no rwlock
+    layout = layout_of(live.build.source.tree)
+    if layout is None:
+        raise LabError(
+            "the layout of the rwlock's word in xen/include/xen/rwlock.h is none that is known",
+            where=str(live.build.source.tree),
+            hint="add it to harness/hypervisor/rwlock_word.py",
+        )
     memory = ChannelMemory(syms, live.build.design, layout, target.read, target.write, domid)
     stub.go()
     return target, memory
