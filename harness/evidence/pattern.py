@@ -57,7 +57,7 @@ MAIN: Mapping[str, str] = {
 }
 # By kind: the classes whose fields can be asked for.
 _PARTS: Mapping[str, tuple[type[Any], ...]] = {
-    Hang.kind: (Spin,),
+    Hang.kind: (Hang, Spin),
     Crash.kind: (Crash,),
     Disallowed.kind: (Disallowed, Operation),
     WrongAnswer.kind: (WrongAnswer, Operation),
@@ -158,7 +158,7 @@ def _parts(evidence: Evidence) -> Iterator[Mapping[str, object]]:
     """Yield what is asked about at once: one CPU of a hang, one variable of a departure..."""
     match evidence:
         case Hang():
-            yield from (vars(spin) for spin in evidence.cpus)
+            yield from (vars(evidence) | vars(spin) for spin in evidence.cpus)
         case Departure():
             yield from (vars(stand) for stand in (evidence.stand,) if stand is not None)
             yield from (vars(difference) for difference in evidence.differences)

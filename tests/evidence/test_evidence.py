@@ -71,6 +71,8 @@ def test_the_documented_kinds_and_fields_are_all_there_are() -> None:
         ({"hang": {"function": "_write_lock", "port": "any"}}, False),  # all of one CPU
         ({"hang": {"fault": "leaked-reader", "cause": True}}, True),
         ({"hang": {"readers": 2}}, False),
+        ({"hang": {"function": "evtchn_write_lock", "in_shim": False}}, True),
+        ({"hang": {"function": "evtchn_write_lock", "in_shim": True}}, False),
         ({"crash": "bug", "hang": "any"}, True),  # one of several
         ({"hang": [{"readers": 2}, {"readers": 1}]}, True),
     ],
