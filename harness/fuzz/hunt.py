@@ -112,12 +112,15 @@ class Hunt:
         fresh: Callable[[], tuple[ProgrammeGuest, World]] | None = None,
         *,
         replay: bool = False,
+        shorter_seconds: float = SHORTER_SECONDS,
     ) -> None:
         """``fresh`` brings the guest back to its start, if that can be done.
 
         ``replay``: a programme of two vCPUs that shows something is not made shorter: it was found
-        before, and what is left of it would be kept nowhere.
+        before, and what is left of it would be kept nowhere.  ``shorter_seconds``: for how long
+        one is made shorter, at the most.
         """
+        self._shorter_seconds = shorter_seconds
         self._replay = replay
         self.guest = guest
         self._fresh = fresh
@@ -129,6 +132,11 @@ class Hunt:
         self._began = time.monotonic()
         self.running = Batch((), 0)  # what the guest was last told to make
         self._begun: Batch | None = None  # the same, until its answer is there
+
+    @property
+    def world(self) -> World:
+        """The guest as the model knows it, after all that it has made."""
+        return self._world
 
     def run(self, seed: int, seconds: float, report: Callable[[], None]) -> Found | None:
         """Run random batches for ``seconds``; return the first disagreement, or None.
@@ -323,7 +331,7 @@ class Hunt:
         with suppress(HarnessError, OSError, KeyboardInterrupt):
             last = section(whole, last_steps(whole, wrong))
             needed = tried(last, sys.maxsize, began + _SECONDS_OF_TWO)
-            ends = began + SHORTER_SECONDS
+            ends = began + self._shorter_seconds
             if needed:
                 shortest_both(
                     last,
@@ -378,7 +386,7 @@ class Hunt:
         What is found stays found: if the guest does not answer any more, or a person has waited
         long enough, the search ends.
         """
-        best, ends = found, time.monotonic() + SHORTER_SECONDS
+        best, ends = found, time.monotonic() + self._shorter_seconds
         vcpu = found.batch.vcpu
         same = identity(found.wrong.evidence)
 

@@ -14,8 +14,8 @@ from typing import Any
 from harness.fuzz.batches import Batch
 from harness.fuzz.hangs import Hung, shorter_hang
 from harness.fuzz.hunt import SHORTER_SECONDS, Counts, Found, Hunt
-from harness.fuzz.programme import digest
-from harness.fuzz.programme_file import ProgrammeFile, in_file, read_file, write_file
+from harness.fuzz.kept import FILE, kept
+from harness.fuzz.programme_file import ProgrammeFile, read_file, write_file
 from harness.fuzz.progress import steps_begun
 from harness.fuzz.subject import Subject, subject
 from harness.model.lock.flavours import FLAVOURS
@@ -25,7 +25,6 @@ from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.verdict import ConfigError, HarnessError, HypervisorError, LabError, Verdict
 
-_FILE = "programme-"  # what is found is in a file of that name
 _TEST = "programmes"  # the name of the hunt in the journal
 _REPLAYS = 3
 
@@ -73,7 +72,7 @@ def _corpus(place: Path) -> list[Path]:
         place.mkdir(parents=True, exist_ok=True)
         if not os.access(place, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return sorted(place.glob(f"{_FILE}*.json"))
+        return sorted(place.glob(f"{FILE}*.json"))
     except OSError as error:
         raise ConfigError(
             f"nothing can be kept here: {error.strerror}",
@@ -199,21 +198,7 @@ def _kept(plan: Plan, recorder: Recorder, hunted: _Hunted, places: Sequence[Path
     found = hunted.found
     if found is None:
         return None
-    xen = plan.hypervisor
-    file = ProgrammeFile(
-        host=plan.hosts[0].name,
-        guest=hunted.guest,
-        flavour=xen.flavour.name,
-        xen=xen.source.version,
-        seed=plan.seed,
-        message=found.wrong.lines[0],
-        calls=found.wrong.calls,
-        vcpu=found.batch.vcpu,
-        steps=in_file(found.batch.steps),
-        second=in_file(found.batch.second),
-        times=found.batch.times,
-    )
-    name = f"{_FILE}{digest((*found.batch.steps, *found.batch.second))}.json"
+    name, file = kept(plan, plan.hosts[0].name, hunted.guest, found.batch, found.wrong)
     written = []
     for place in places:
         try:

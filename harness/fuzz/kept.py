@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is kept of a programme that shows something: a file that ``fuzz --replay`` runs again."""
+
+from __future__ import annotations
+
+from harness.fuzz.batches import Batch
+from harness.fuzz.judge import Wrong
+from harness.fuzz.programme import digest
+from harness.fuzz.programme_file import ProgrammeFile, in_file
+from harness.run.plan import Plan
+
+FILE = "programme-"  # a file's name begins so
+
+
+def kept(
+    plan: Plan, host: str, guest: str, batch: Batch, wrong: Wrong
+) -> tuple[str, ProgrammeFile]:
+    """Return the name of the file, and what is in it.
+
+    The same programme has the same name.  ``guest``: the type as which the bare guest ran.
+    """
+    xen = plan.hypervisor
+    file = ProgrammeFile(
+        host=host,
+        guest=guest,
+        flavour=xen.flavour.name,
+        xen=xen.source.version,
+        seed=plan.seed,
+        message=wrong.lines[0],
+        calls=wrong.calls,
+        vcpu=batch.vcpu,
+        steps=in_file(batch.steps),
+        second=in_file(batch.second),
+        times=batch.times,
+    )
+    return f"{FILE}{digest((*batch.steps, *batch.second))}.json", file

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Random programmes of the bare guest, thousands of operations a second, of one vCPU and of both at
+once (docs/fuzz.md): ``--duration`` seconds for each type of guest."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.conformance.bare import Bare
+from harness.fuzz.short_hunt import short_hunt
+from harness.run.session import Session
+
+
+@pytest.mark.xen_only("no programme runs there")
+def test_random_programmes(xen: Session, bare: Bare, request: pytest.FixtureRequest) -> None:
+    def artifact(name: str) -> None:
+        request.node.user_properties.append(("artifacts", (name,)))
+
+    counts = short_hunt(xen, bare, xen.plan.duration, artifact)
+    assert counts.operations
+    xen.recorder.progress.note(
+        f"{xen.host.name:12} {bare.type}: {counts.programmes:,} random programmes, "
+        f"{counts.operations:,} operations, {counts.concurrent:,} of them concurrent, "
+        f"{counts.undecided:,} undecided, {counts.seconds:.0f} s"
+    )
