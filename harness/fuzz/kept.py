@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.fuzz.batches import Batch
-from harness.fuzz.judge import Wrong
 from harness.fuzz.programme import digest
 from harness.fuzz.programme_file import ProgrammeFile, in_file
 from harness.run.plan import Plan
@@ -13,11 +14,12 @@ FILE = "programme-"  # a file's name begins so
 
 
 def kept(
-    plan: Plan, host: str, guest: str, batch: Batch, wrong: Wrong
+    plan: Plan, host: str, guest: str, batch: Batch, message: str, calls: Sequence[str] = ()
 ) -> tuple[str, ProgrammeFile]:
     """Return the name of the file, and what is in it.
 
-    The same programme has the same name.  ``guest``: the type as which the bare guest ran.
+    The same programme has the same name.  ``guest``: the type as which the bare guest ran;
+    ``message``: what Xen did; ``calls``: the steps with their answers.
     """
     xen = plan.hypervisor
     file = ProgrammeFile(
@@ -26,8 +28,8 @@ def kept(
         flavour=xen.flavour.name,
         xen=xen.source.version,
         seed=plan.seed,
-        message=wrong.lines[0],
-        calls=wrong.calls,
+        message=message,
+        calls=tuple(calls),
         vcpu=batch.vcpu,
         steps=in_file(batch.steps),
         second=in_file(batch.second),

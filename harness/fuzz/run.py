@@ -198,7 +198,8 @@ def _kept(plan: Plan, recorder: Recorder, hunted: _Hunted, places: Sequence[Path
     found = hunted.found
     if found is None:
         return None
-    name, file = kept(plan, plan.hosts[0].name, hunted.guest, found.batch, found.wrong)
+    wrong, host = found.wrong, plan.hosts[0].name
+    name, file = kept(plan, host, hunted.guest, found.batch, wrong.lines[0], wrong.calls)
     written = []
     for place in places:
         try:

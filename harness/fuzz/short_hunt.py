@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from harness.conformance.bare import Bare
 from harness.conformance.reference_model import Disagreement
+from harness.fuzz.batches import Batch
 from harness.fuzz.guest import ProgrammeGuest
-from harness.fuzz.hunt import Counts, Found, Hunt
+from harness.fuzz.hunt import Counts, Hunt
 from harness.fuzz.kept import kept
 from harness.fuzz.programme_file import write_file
 from harness.model.evtchn.domain import World
 from harness.model.evtchn.outcome import existing_domain
 from harness.model.lock.flavours import FLAVOURS
 from harness.run.session import Session
+from harness.verdict import HarnessError
 
 # To make what is found shorter, in a guest that cannot be brought back to its start.  ``fuzz`` has
 # more time.
@@ -29,7 +31,7 @@ def short_hunt(
 
     The plan's seed says which.  Raises Disagreement if Xen does what the model does not allow;
     ``artifact`` is told the name of the file with the programme then.  Raises what the connection
-    raises if the guest does not answer.
+    raises if the guest does not answer; the programme is kept then, too.
     """
     world = World((bare.now,), bare.domains.model.world.rules)
     flavour = FLAVOURS[live.build.design]
@@ -41,9 +43,16 @@ def short_hunt(
         replay=True,
         shorter_seconds=_SHORTER_SECONDS,
     )
-    found = hunt.run(live.plan.seed, seconds, lambda: _report(live, hunt.counts))
+    try:
+        found = hunt.run(live.plan.seed, seconds, lambda: _report(live, hunt.counts))
+    except HarnessError as error:  # Xen hangs, or the guest does: in this programme
+        _write(live, bare, hunt.running, str(error), (), artifact)
+        raise
     if found is not None:
-        raise _told(live, bare, found, artifact)
+        wrong = found.wrong
+        hint = _write(live, bare, found.batch, wrong.lines[0], wrong.calls, artifact)
+        calls = "\n".join(wrong.calls)
+        raise Disagreement(wrong.evidence, where=bare.name, story=calls, hint=hint)
     known = existing_domain(hunt.world, bare.domid)
     bare.domains.model.world = bare.domains.model.world.with_domain(known)
     bare.begin()
@@ -56,15 +65,22 @@ def _report(live: Session, counts: Counts) -> None:
     )
 
 
-def _told(live: Session, bare: Bare, found: Found, artifact: Callable[[str], None]) -> Disagreement:
-    """Write the programme into the run's directory; return the error that tells of it."""
-    name, file = kept(live.plan, live.host.name, bare.type, found.batch, found.wrong)
+def _write(
+    live: Session,
+    bare: Bare,
+    batch: Batch,
+    message: str,
+    calls: Sequence[str],
+    artifact: Callable[[str], None],
+) -> str:
+    """Write the programme into the run's directory; return what a person does with it."""
+    if not batch.steps and not batch.second:
+        return ""
+    name, file = kept(live.plan, live.host.name, bare.type, batch, message, calls)
     path = live.recorder.directory.path / name
-    hint = f"run it again: evtchn-harness fuzz --replay {path}"
     try:
         write_file(path, file)
-        artifact(name)
     except OSError as error:
-        hint = f"the programme could not be written to {path}: {error.strerror}"
-    calls = "\n".join(found.wrong.calls)
-    return Disagreement(found.wrong.evidence, where=bare.name, story=calls, hint=hint)
+        return f"the programme could not be written to {path}: {error.strerror}"
+    artifact(name)
+    return f"run it again: evtchn-harness fuzz --replay {path}"

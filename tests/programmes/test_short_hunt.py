@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.agent.wire import AgentLost
 from harness.config.options import RunOptions
 from harness.conformance.reference_model import Disagreement, ReferenceModel
 from harness.evidence import WrongAnswer
@@ -93,3 +94,20 @@ def test_a_full_disk_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(Disagreement, match="No space left on device") as raised:
         hunted.run(60.0)
     assert isinstance(raised.value.evidence, WrongAnswer) and not hunted.artifacts
+
+
+def test_the_programme_in_which_xen_hangs_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hangs(_follower: Follower, step: Step, seen: Seen) -> Seen:
+        if step.what == What.SEND:
+            raise AgentLost("bare: no answer to 'programme'")
+        return seen
+
+    hunted = Hunted(hangs, tmp_path, monkeypatch)
+    with pytest.raises(AgentLost):
+        hunted.run(60.0)
+    (name,) = hunted.artifacts
+    known = read_file(tmp_path / name)
+    assert known.message == "bare: no answer to 'programme'"
+    assert any(step.what == "SEND" for step in known.steps)
