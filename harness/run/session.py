@@ -32,6 +32,7 @@ from harness.verdict import HarnessError, HypervisorError, LabError
 SHIM = "shim"  # the type of a guest inside xen-shim
 
 _SILENT_SECONDS = 3.0  # of an agent; operations of a healthy Xen take milliseconds
+_MORE_SELDOM = 3  # times as long until the CPUs are examined again
 
 
 class Status(StrEnum):
@@ -137,19 +138,19 @@ class Session:
     def listen(self, line: Line) -> None:
         """While ``line`` is silent, check whether Xen has crashed or hangs.
 
-        The CPUs are examined once per silence: that is enough to see a hang, and if the machine
-        is only slow, it will answer later.
+        The CPUs are examined a few times in a silence, ever more seldom: the first time they may
+        have been in an interrupt, and if the machine is only slow, it will answer later.
         """
-        looked = False
+        due = _SILENT_SECONDS
 
         def watch(silent: float) -> None:
-            nonlocal looked
+            nonlocal due
             self.ours()
             self.console.check()
             if silent < _SILENT_SECONDS:
-                looked = False
-            elif not looked:
-                looked = True
+                due = _SILENT_SECONDS
+            elif silent >= due:
+                due = _MORE_SELDOM * silent
                 with contextlib.suppress(LabError):  # the CPUs cannot be examined
                     self.diagnose(f"no answer from {line.name} for {silent:.0f} s")
 

@@ -242,3 +242,16 @@ def test_without_its_lease_a_run_says_nothing_about_xen(host: Host) -> None:
     with pytest.raises(LeaseLost):
         line.watch(10.0)
     assert host.looks == 0 and host.calls == []
+
+
+def test_a_long_silence_is_looked_into_again_and_ever_more_seldom(host: Host) -> None:
+    """At the first look a CPU may have been in an interrupt; a slow machine is left in peace."""
+    live = host.session()
+    live.machine.console = SimpleNamespace(check=lambda: None)  # type: ignore[misc, assignment]
+    line: Any = SimpleNamespace(name="agent.1", watch=None)
+    live.listen(line)
+    looks = []
+    for silent in (1.0, 3.0, 5.0, 8.9, 9.1, 20.0, 27.4, 29.9, 0.5, 3.1):
+        line.watch(silent)
+        looks.append(host.looks)
+    assert looks == [0, 1, 1, 1, 2, 2, 3, 3, 3, 4]
