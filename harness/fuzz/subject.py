@@ -80,7 +80,6 @@ def subject(plan: Plan, type_: str | None, recorder: Recorder) -> Iterator[Subje
         with recorder.phase(host.name, "domains"), _explained(live):
             bare = domains.bare(domains.begin(), type_ or types[0])
             if live.machine.lines:  # no server
-                live.listen(live.machine.lines[1 + host.domus])
                 live.save()
         world = World((bare.now,), bare.domains.model.world.rules)
         yield Subject(live, bare.agent, bare.domid, world, bare.type)

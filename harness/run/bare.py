@@ -73,7 +73,8 @@ class BareGuest:
 
 
 def start_bare(live: Session, type_: str) -> BareGuest:
-    """Start the bare guest as a guest of ``type_`` and wait for its first answer.
+    """Start the bare guest as a guest of ``type_`` and wait for its first answer.  From then on it
+    is looked whether Xen hangs, whenever the guest is silent.
 
     LabError if the machine has no free line for it, or the guest does not come up.
     """
@@ -89,6 +90,7 @@ def start_bare(live: Session, type_: str) -> BareGuest:
     except HarnessError:
         end_bare(live, guest)
         raise
+    live.listen(line)
     return guest
 
 
