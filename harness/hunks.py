@@ -140,6 +140,7 @@ RUNS: Mapping[str, Runs] = {
         (
             f"{_HYPERCALLS}test_poll_of_a_closed_port_leaves_it_usable",
             "conformance/test_poll.py::test_poll_sleeps_until_there_is_an_event",
+            "conformance/test_programmes.py::test_random_programmes",
         ),
         "SCHEDOP_poll sleeps or returns as the model says; the next writer gets in",
     ),
