@@ -19,8 +19,6 @@ from harness.binary.values import MASK, PER_CPU, STACK, Flags, Taint, Value
 
 # The stack, a frame on it, and variables of Xen's own, at a fixed address: its debug flags.
 _PRIVATE = (STACK, PER_CPU, "rbp", "x29", "")
-
-
 _WIDEST = 16  # bytes of one access
 
 

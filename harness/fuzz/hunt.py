@@ -117,8 +117,8 @@ class Hunt:
         """``fresh`` brings the guest back to its start, if that can be done.
 
         ``replay``: a programme of two vCPUs that shows something is not made shorter: it was found
-        before, and what is left of it would be kept nowhere.  ``shorter_seconds``: for how long
-        one is made shorter, at the most.
+        before, and what is left of it would be kept nowhere; or there is no time for that.
+        ``shorter_seconds``: for how long one is made shorter, at the most.
         """
         self._shorter_seconds = shorter_seconds
         self._replay = replay

@@ -41,7 +41,12 @@ class Diagnosis:
         spins = seen.evidence.cpus if seen and isinstance(seen.evidence, Hang) else ()
         if any(map(hang.is_certain, spins)):
             return seen
-        lost = self.machine.lost_interrupt()
+        try:
+            lost = self.machine.lost_interrupt()
+        except LabError:
+            if seen is None:
+                raise
+            return seen  # what was seen is not hidden by what cannot be read
         if lost is not None:
             raise LabError(str(lost), where=self.host.name, hint=_EMULATOR) from seen
         return seen

@@ -181,3 +181,16 @@ def test_a_lock_that_is_seen_to_be_broken_is_xens_whatever_qemu_has_lost() -> No
     seen = diagnosis(xen, shim, (xen, leaked(xen, 1)), lost=LOST).hang("nothing")
     assert seen is not None and isinstance(seen.evidence, Hang)
     assert seen.evidence.cpus[0].fault is LockFault.LEAKED_READER
+
+
+def test_a_hang_stays_seen_if_the_emulator_cannot_be_asked() -> None:
+    def unreadable() -> Lost | None:
+        raise LabError("QEMU's monitor does not answer")
+
+    examined = waiting(toy(Arch.X86_64, "-O1"), None)
+    examined.machine.lost_interrupt = unreadable  # type: ignore[method-assign]
+    seen = examined.hang("nothing")
+    assert seen is not None and str(seen).startswith("Xen hangs: CPU1")
+    examined.machine.cpus = list  # type: ignore[method-assign]
+    with pytest.raises(LabError, match="does not answer"):
+        examined.hang("nothing")
