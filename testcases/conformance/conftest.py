@@ -44,13 +44,37 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xen_only(why): QEMU's emulation cannot be tested so")
     config.addinivalue_line("markers", "in_shim(): runs inside xen-shim as well, with 2L")
     config.addinivalue_line("markers", "shim_only(): runs there only")
+    config.addinivalue_line("markers", "ends_bare(): destroys the bare guest")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On QEMU's emulation, leave out the tests that want more than its one guest, at 2L; else those
-    of the emulation."""
+    of the emulation.  What is left runs in an order in which few bare guests have to be started:
+    behind the tests without one come those of each type, and at their end those that destroy it.
+    (An HVM guest takes 20 to 30 s under TCG: firmware, and a device model in dom0.)"""
     emulated = _is_emulation(config.stash.get(RUN, None))
     items[:] = [i for i in items if _HERE not in i.path.parents or _fits(i, emulated)]
+    places = [at for at, item in enumerate(items) if _HERE in item.path.parents]
+    ours = _few_guests([items[at] for at in places])
+    for at, item in zip(places, ours, strict=True):
+        items[at] = item
+
+
+def _few_guests(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return ``items``, sorted as said; each host's stay together."""
+    hosts: dict[str, None] = {}
+    types = ["", *(type_ for arch in TYPES for type_ in TYPES[arch]), SHIM]
+
+    def place(item: pytest.Item) -> tuple[int, int, bool]:
+        spec = getattr(item, "callspec", None)
+        params = {} if spec is None else spec.params
+        hosts.setdefault(str(params.get("booted")))
+        host = list(hosts).index(str(params.get("booted")))
+        type_ = types.index(str(params.get("bare_type", "")))
+        return host, type_, item.get_closest_marker("ends_bare") is not None
+
+    return sorted(items, key=place)
 
 
 def _is_emulation(run: HostRun | None) -> bool:
@@ -140,7 +164,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             types = dict.fromkeys(EmulatedDomains.bare_types)
         elif Arch.X86_64 in archs:
             types = _with_shim(metafunc.definition, types)
-        metafunc.parametrize("bare_type", list(types) or ["pvh"], indirect=True, scope="module")
+        metafunc.parametrize("bare_type", list(types) or ["pvh"], indirect=True)
 
 
 def _with_shim(item: pytest.Item, types: dict[str, None]) -> dict[str, None]:
@@ -149,9 +173,9 @@ def _with_shim(item: pytest.Item, types: dict[str, None]) -> dict[str, None]:
     return {**types, SHIM: None} if item.get_closest_marker("in_shim") else types
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bare_type(request: pytest.FixtureRequest) -> str:
-    """The type that the bare guest boots as: all tests of a module with one, then the next."""
+    """The type that the bare guest boots as: all tests with one, then the next."""
     return str(request.param)
 
 

@@ -19,6 +19,7 @@ DEBUG = 1
 _CLEANED_UP_SECONDS = 20.0
 
 
+@pytest.mark.ends_bare
 @pytest.mark.cells("alloc: EINVAL domain dying", "send: dropped: UNBOUND")
 def test_a_dying_domain(bare: Bare, host_domains: HostDomains, dom0: Guest, domu: Guest) -> None:
     ours = dom0.alloc_unbound(bare.domid)
@@ -32,6 +33,7 @@ def test_a_dying_domain(bare: Bare, host_domains: HostDomains, dom0: Guest, domu
     dom0.close(ours)  # the end: xenstored and xenconsoled close ports in dom0 now, too
 
 
+@pytest.mark.ends_bare
 @pytest.mark.xen_only("QEMU has no xenstored that hears of an end")
 @pytest.mark.cells("alloc: ENOSPC no port below the limits")
 def test_a_refused_virq_hides_no_death(bare: Bare, host_domains: HostDomains, xen: Session) -> None:
