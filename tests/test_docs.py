@@ -82,3 +82,9 @@ def test_pages_that_the_code_cites_are_there() -> None:
     for source in sources:
         for cited in re.findall(r"\bdocs/[\w/-]+\.md", source.read_text()):
             assert (ROOT / cited).is_file(), f"{source.relative_to(ROOT)}: {cited}"
+
+
+def test_the_number_of_known_bad_flavours() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (said,) = re.findall(r"`images/xen/4\.17/bad/` has (\d+) flavours", readme)
+    assert int(said) == len(list((ROOT / "images/xen/4.17/bad").glob("*/entry.yaml")))
