@@ -42,6 +42,7 @@ from harness.nightly.dashboard import render_dashboard
 from harness.nightly.detect import detect_findings
 from harness.nightly.outcome import RunOutcome
 from harness.nightly.store import Store
+from harness.results import lines as lines_report
 from harness.results import records
 from harness.results.directory import RunDirectory, create
 from harness.results.html import render_html
@@ -167,6 +168,12 @@ def _coverage(name: str, text: str, folder: Path) -> str:
     return render_coverage(Coverage(tuple(found), (text,)))
 
 
+def _lines(name: str, text: str, folder: Path) -> str:
+    source = lines_report.FileLines(f"{text}\n", frozenset({1}), frozenset({1}))
+    found = lines_report.HostLines(name, text, text, {text: source})
+    return lines_report.write([found], folder).read_text()
+
+
 def _scenario(name: str, text: str, folder: Path) -> str:
     scenario = SCENARIOS["send-close"]
     order = next(iter(interleavings(scenario.system("counter", Arch.ARM64))))
@@ -205,6 +212,7 @@ PAGES: dict[str, Callable[[str, str, Path], str]] = {
     "corpus.html.j2": _corpus,
     "mutants.html.j2": _mutants,
     "coverage.html.j2": _coverage,
+    "lines.html.j2": _lines,
     "scenario.html.j2": _scenario,
     "model.html.j2": _model,
     "witness.html.j2": _witness,

@@ -39,6 +39,7 @@ from harness.verdict import ConfigError, Verdict, exit_code
     help="Instead: run again the programme in FILE, which `fuzz` has written.",
 )
 @option("no_snapshot")
+@option("lines")
 @option("lab")
 @option("out")
 @json_option
@@ -51,6 +52,7 @@ def command(
     corpus: Path | None,
     file: Path | None,
     no_snapshot: bool,
+    lines: bool,
     lab: Path | None,
     out: Path | None,
     as_json: bool,
@@ -71,7 +73,13 @@ def command(
             "--replay excludes --corpus and --guest", hint="FILE says which guest made it"
         )
     asked = RunOptions(
-        host=(host,), duration=duration, seed=seed, no_snapshot=no_snapshot, lab=lab, out=out
+        host=(host,),
+        duration=duration,
+        seed=seed,
+        no_snapshot=no_snapshot,
+        lines=lines,
+        lab=lab,
+        out=out,
     )
     plan = make_plan(asked.with_xen(xen))
     document = replay(plan, file) if file is not None else run_fuzz(plan, guest, corpus)

@@ -20,13 +20,14 @@ from harness.cli.run import PYTEST, tests_of
 from harness.cli.tables import print_table
 from harness.config.physical import PhysicalHost
 from harness.corpus.mutants import report, switch
-from harness.corpus.mutants.choose import Mutant, choose, flavoured
+from harness.corpus.mutants.choose import Mutant, choose
 from harness.corpus.mutants.compiled import Fitted, Target, fitted, same_code, with_patch
 from harness.corpus.mutants.journal import MutantJournal, Reach
 from harness.corpus.mutants.loop import run_mutants
 from harness.corpus.mutants.outcome import FATES, Outcome
 from harness.corpus.mutants.schema import WATCH
 from harness.host_run import Booted, HostRun
+from harness.hypervisor.event_channels import flavoured
 from harness.progress import Progress
 from harness.results import directory, records
 from harness.results.document import run_document

@@ -159,6 +159,13 @@ class RunOptions(XenOptions):
             "build, and keep none there."
         ),
     )
+    lines: bool = field(
+        default=False,
+        metadata=_says(
+            "Note which lines of Xen's event channels run: lines.html.  Under TCG, and the machine "
+            "boots."
+        ),
+    )
     repeat: int = field(default=1, metadata=_says("How many times to run each test.", "N"))
     keep_going: bool = field(
         default=False,

@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class QemuMachine:
     ``folder`` is a scratch directory of the run; ``console`` records the serial line.  With
     ``stub`` QEMU's gdbstub listens at a socket in ``folder``.  ``entry`` is the machine's name in
     the cache, and ``kept`` what lies there: the machine goes on from it instead of booting.
+    ``plugin``: QEMU's arguments that load a plugin.
     """
 
     looks = 10  # many, because QEMU's monitor is fast
@@ -60,12 +61,13 @@ class QemuMachine:
         stub: bool = False,
         entry: str = "",
         kept: Kept | None = None,
+        plugin: Sequence[str] = (),
     ) -> None:
         self.host = host
         self.boot = boot
         self.accel = accel
         name = f"{host.name}-{folder.name.rpartition('-')[2]}"
-        self._asked = Asked(name, host, boot, accel, folder, stub)
+        self._asked = Asked(name, host, boot, accel, folder, stub, tuple(plugin))
         self._folder = folder
         self._console = console
         self.stub = self._asked.stub if stub else None

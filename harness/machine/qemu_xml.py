@@ -46,6 +46,7 @@ class Asked:
     accel: Choice
     folder: Path
     has_stub: bool  # QEMU's gdbstub listens, at ``stub``
+    plugin: tuple[str, ...] = ()  # QEMU's arguments that load a plugin
 
     @property
     def serial(self) -> Path:
@@ -93,14 +94,14 @@ class Asked:
 
     def _extra(self, connection: libvirt.virConnect, port: int) -> list[str]:
         """QEMU arguments that libvirt's XML cannot express."""
-        stub = self._stub_arguments()
+        own = [*self._stub_arguments(), *self.plugin]
         forward = f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22"
         boot = self.boot
         if self.host.arch is Arch.X86_64:
             module = f"{boot.kernel} {boot.dom0_args}".replace(",", ",,")
             modules = f"{module},{str(boot.initramfs).replace(',', ',,')}"
             return [
-                *stub,
+                *own,
                 *self._tcg_cpu(connection),
                 *("-netdev", forward, "-device", "virtio-net-pci,netdev=net0,addr=0x1d,romfile="),
                 *("-kernel", str(boot.xen), "-append", boot.xen_args, "-initrd", modules),
@@ -120,7 +121,7 @@ class Asked:
         )
         loader = "loader,force-raw=on,addr={:#x},file={}"
         return [
-            *stub,
+            *own,
             *("-machine", "virtualization=on"),
             *("-netdev", forward, "-device", "virtio-net-device,netdev=net0"),
             *("-kernel", str(boot.xen), "-dtb", str(tree)),

@@ -39,6 +39,7 @@ from harness.machine.power.labgrid import places
 from harness.machine.qemu import QemuMachine
 from harness.machine.qemu_xml import Boot
 from harness.results import records
+from harness.run.lines import Lines
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.scratch import scratch
@@ -127,7 +128,12 @@ def machine(
     """
     if isinstance(host, QemuHost):
         boot = _qemu_boot(host, parts)
-        choice = accel.choose(host.accel, host.arch, lambda: _trial(host, boot))
+        counted = None
+        if parts.plan.lines:
+            recorder.progress.update("looking up which lines its instructions belong to")
+            counted = Lines(parts.built, parts.plan.hypervisor, host, parts.folder)
+        wanted = "tcg" if counted else host.accel
+        choice = accel.choose(wanted, host.arch, lambda: _trial(host, boot))
         entry = name(host, boot, choice) if parts.plan.keep else ""
         found = kept.find(entry) if entry else None
         since = str(found.facts.get("when", "")) if found else ""
@@ -144,11 +150,14 @@ def machine(
             stub=parts.plan.stub,
             entry=entry,
             kept=found,
+            plugin=counted.arguments if counted else (),
         )
         try:
             yield emulated
         finally:
             emulated.power_off()
+            if counted is not None:
+                _save(counted, recorder)
         return
     recorder.add(_host_start(host, parts, accel.Choice("none", "a physical server")))
     assert held is not None
@@ -166,6 +175,14 @@ def machine(
             recorder.add(
                 records.Test(host.name, "back-in-the-default-system", verdict, 0.0, server.stranded)
             )
+
+
+def _save(counted: Lines, recorder: Recorder) -> None:
+    """Write down which lines ran.  If that cannot be done, say so: no verdict depends on it."""
+    try:
+        counted.save(recorder.directory)
+    except (HarnessError, OSError) as error:
+        recorder.progress.note(f"which lines ran is not known: {error}")
 
 
 def linux_args(host: Host, *, snapshot: bool, domu: int = 0) -> str:

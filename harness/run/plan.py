@@ -66,16 +66,29 @@ class Plan(TestPlan):
     keep: bool = False  # go on from a booted machine in the cache; if there is none, keep one
     dom0_alone: bool = False  # bring up no toolstack and no domU: no test needs them
     stub: bool = False  # start QEMU's gdbstub, which can hold single CPUs; pin vCPUs
+    lines: bool = False  # note which lines of Xen's event channels run; under TCG, from a boot
     delays: bool = False  # a test build that delays CPUs where they use a channel's lock
 
     def __post_init__(self) -> None:
         servers = [host.name for host in self.hosts if isinstance(host, PhysicalHost)]
+        if self.lines:
+            self._can_see_lines()
         if self.snapshot and servers:
             raise ConfigError(
                 f"{servers[0]} is a physical server: it has no snapshots",
                 where="--snapshot",
                 hint="leave this option out",
             )
+
+    def _can_see_lines(self) -> None:
+        for each in self.hosts:
+            if isinstance(each, PhysicalHost) or each.accel == "kvm":
+                why = "is a physical server" if isinstance(each, PhysicalHost) else "wants KVM"
+                raise ConfigError(
+                    f"{each.name} {why}: only QEMU's TCG sees which instructions run",
+                    where="--lines",
+                    hint="leave this option out, or take a host with accel: tcg or auto",
+                )
 
     @property
     def pinned(self) -> bool:
@@ -106,7 +119,7 @@ def _emulation_plan(options: RunOptions) -> EmulationPlan:
         )
     plain = type(options)()
     of_xen = [each.name for each in fields(XenOptions)]
-    for name in (*of_xen, "snapshot", "no_snapshot"):
+    for name in (*of_xen, "snapshot", "no_snapshot", "lines"):
         if getattr(options, name) != getattr(plain, name):
             raise ConfigError(
                 "there is no Xen, and no machine",
@@ -141,7 +154,8 @@ def make_plan(options: RunOptions, hypervisor: Hypervisor | None = None) -> Plan
         seed=_seed(options),
         duration=options.duration,
         out=options.out,
-        keep=not options.no_snapshot,
+        keep=not (options.no_snapshot or options.lines),
+        lines=options.lines,
         snapshot=options.snapshot,
         repeat=options.repeat,
         keep_going=options.keep_going,

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from harness.cli import corpus, mutants
 from harness.config.options import RunOptions
-from harness.corpus.mutants.choose import FILES
 from harness.corpus.mutants.compiled import Fitted
+from harness.hypervisor.event_channels import FILES
 from harness.run.plan import make_plan
 from harness.verdict import ConfigError
 from tests.hypervisor.tree import make_tree

@@ -12,7 +12,7 @@ from harness.config.lab import load_lab
 from harness.config.physical import PhysicalHost, Secret
 from harness.verdict import ConfigError
 
-_SERVER = """\
+SERVER = """\
 hosts:
   rack-1:
     kind: physical
@@ -39,7 +39,7 @@ def _load(tmp_path: Path, text: str) -> PhysicalHost:
 
 
 def test_a_server_is_read_with_its_defaults(tmp_path: Path) -> None:
-    host = _load(tmp_path, _SERVER)
+    host = _load(tmp_path, SERVER)
     assert [driver.driver for driver in host.power] == ["ipmi", "command"]
     assert (host.console.driver, host.ssh.port, host.boot.leave) == ("tcp", 22, "default")
     assert host.domus == 2
@@ -64,9 +64,9 @@ def test_a_server_is_read_with_its_defaults(tmp_path: Path) -> None:
 def test_a_mistake_is_told_with_line_and_field(
     tmp_path: Path, old: str, new: str, line: str
 ) -> None:
-    assert old in _SERVER
+    assert old in SERVER
     with pytest.raises(ConfigError) as caught:
-        _load(tmp_path, _SERVER.replace(old, new))
+        _load(tmp_path, SERVER.replace(old, new))
     lines = str(caught.value).splitlines()
     assert any(each.startswith(f"{tmp_path / 'lab.yaml'}:{line}") for each in lines), lines
 
@@ -91,8 +91,8 @@ def test_one_mistake_in_the_only_driver_is_one_error(
     tmp_path: Path, old: str, new: str, line: str
 ) -> None:
     """Seen: a second error said that the list of drivers is empty."""
-    first, second = _SERVER.index("      - driver: command"), _SERVER.index("    console:")
-    only = _SERVER[:first] + _SERVER[second:]
+    first, second = SERVER.index("      - driver: command"), SERVER.index("    console:")
+    only = SERVER[:first] + SERVER[second:]
     assert old in only
     with pytest.raises(ConfigError) as caught:
         _load(tmp_path, only.replace(old, new))
@@ -116,7 +116,7 @@ def test_one_mistake_in_the_only_driver_is_one_error(
 def test_addresses_of_drivers_are_checked_when_they_are_read(
     tmp_path: Path, driver: str, told: str
 ) -> None:
-    text = _SERVER.replace(
+    text = SERVER.replace(
         "      - driver: command\n", f"      - {driver}\n      - driver: command\n"
     )
     if not told:
@@ -131,13 +131,13 @@ def test_addresses_of_drivers_are_checked_when_they_are_read(
 @pytest.mark.parametrize("bad", ["a'b", 'a\\"b', "a\\\\b", "a\\nb", "ä"])
 def test_what_grub_cannot_pass_on_is_refused(tmp_path: Path, bad: str) -> None:
     with pytest.raises(ConfigError, match=r"boot\.xen_args: GRUB cannot pass on the character"):
-        _load(tmp_path, f'{_SERVER}    boot: {{xen_args: "x {bad}"}}\n')
-    assert _load(tmp_path, f'{_SERVER}    boot: {{xen_args: "a=1G:2M<3 $b;c"}}\n').boot.xen_args
+        _load(tmp_path, f'{SERVER}    boot: {{xen_args: "x {bad}"}}\n')
+    assert _load(tmp_path, f'{SERVER}    boot: {{xen_args: "a=1G:2M<3 $b;c"}}\n').boot.xen_args
 
 
 def test_a_password_given_as_a_value_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        _load(tmp_path, _SERVER.replace("{env: BMC_PASSWORD}", "hunter2"))
+        _load(tmp_path, SERVER.replace("{env: BMC_PASSWORD}", "hunter2"))
     assert "hunter2" not in str(caught.value)
 
 
@@ -145,7 +145,7 @@ def test_a_host_in_a_manifest_or_a_log_has_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BMC_PASSWORD", "hunter2")
-    host = _load(tmp_path, _SERVER)
+    host = _load(tmp_path, SERVER)
     assert host.power[0].driver == "ipmi"
     assert host.power[0].password.read() == "hunter2"
     assert "hunter2" not in host.model_dump_json() + repr(host)
@@ -170,7 +170,7 @@ def test_a_secret_that_is_not_there_says_where_it_should_be(
 def test_a_section_that_is_missing_is_told_with_an_example(
     tmp_path: Path, section: str, example: str
 ) -> None:
-    lab = yaml.safe_load(_SERVER)
+    lab = yaml.safe_load(SERVER)
     del lab["hosts"]["rack-1"][section]
     with pytest.raises(ConfigError, match=rf"{section}: missing; add it, for example") as caught:
         _load(tmp_path, yaml.safe_dump(lab))

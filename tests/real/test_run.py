@@ -24,7 +24,7 @@ SOME_LOAD = 2_000
 def test_counter_passes_and_leaves_nothing(host: str, tmp_path: Path) -> None:
     before = scratch_directories()
     words = ["run", "--host", host, "--flavour", "counter", "--seed", "11", "--json"]
-    words += ["--no-snapshot"]
+    words += ["--no-snapshot", "--lines"]
     out = tmp_path / "out"
     ran = harness(*words, "--out", str(out))
     if ran.code == EXIT_LAB:  # a busy machine: a lab fault is retried once, a FAIL never
@@ -52,6 +52,25 @@ def test_counter_passes_and_leaves_nothing(host: str, tmp_path: Path) -> None:
         assert (out / "console" / host / f"{stream}.log").stat().st_size > 0
     table = pyarrow.parquet.read_table(out / "history" / host / "load.parquet")
     assert table.num_rows >= SOME_LOAD
+
+    lines = json.loads((out / f"lines-{host}.json").read_text())["files"]
+    channels = lines["xen/common/event_channel.c"]
+    assert 200 < len(channels["ran"]) < len(channels["code"])
+    (sends,) = (
+        number
+        for number, line in enumerate(channels["text"].splitlines(), 1)
+        if line.startswith("int evtchn_send(")
+    )
+    assert any(sends < line < sends + 60 for line in channels["ran"])
+    (dump,) = (
+        number
+        for number, line in enumerate(channels["text"].splitlines(), 1)
+        if "domain_dump_evtchn_info(struct domain" in line
+    )  # debug key e, which nobody presses
+    assert not any(dump < line < dump + 30 for line in channels["ran"])
+    assert any(dump < line < dump + 30 for line in channels["code"])
+    told = harness("coverage", "--lines", str(out), "--json", timeout=60).document
+    assert told["together"][0]["files"]["xen/common/event_channel.c"]["ran"] == len(channels["ran"])
 
     assert machines(host) == []
     assert scratch_directories() <= before

@@ -6,29 +6,14 @@ from __future__ import annotations
 import difflib
 import random
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.corpus.mutants.c_source import CFile
 from harness.corpus.mutants.operators import OPERATORS, Fault, faults
 from harness.hypervisor import patches
-from harness.hypervisor.flavour import Flavour
-from harness.hypervisor.source import Source
-from harness.scratch import scratch
-from harness.verdict import ConfigError
 
-# What is mutated: the event channels and the functions that take a channel's lock.  The general
-# locks (rwlock.h, spinlock.c) are all of Xen's, and a fault there is not one of event channels.
-FILES = (
-    "xen/common/event_channel.c",
-    "xen/common/event_2l.c",
-    "xen/common/event_fifo.c",
-    "xen/common/event_channel.h",
-    "xen/include/xen/event.h",
-)
 _HUNK = re.compile(r"@@ -(\d+)")
-_TOUCHED = re.compile(r"^(?:---|\+\+\+) [^/\s]+/(\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -50,30 +35,6 @@ class Mutant:
     def operator(self) -> str:
         """The rule that made it: one of OPERATORS."""
         return self.fault.operator
-
-
-def flavoured(source: Source, flavour: Flavour) -> dict[str, bytes]:
-    """Return the text of each file of FILES in ``source`` with the patches of ``flavour``.
-
-    ConfigError if a patch does not fit, or the tree has no sources.
-    """
-    touched = {name for patch in flavour.patches for name in _TOUCHED.findall(patch.read_text())}
-    with scratch() as folder:
-        for name in {*FILES, *touched}:
-            if (source.tree / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source.tree / name, folder / name)
-        misfit = patches.apply(flavour.patches, folder)
-        if misfit is not None:
-            raise ConfigError(f"the patch does not fit: {misfit.reason}", where=str(misfit.patch))
-        found = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
-    if FILES[0] not in found:
-        raise ConfigError(
-            f"no {FILES[0]}: mutants can be made of sources only",
-            where=str(source.tree),
-            hint="take a release whose source there is, or --xen-src or --xen-git",
-        )
-    return found
 
 
 def choose(texts: Mapping[str, bytes], count: int, seed: int) -> list[Mutant]:

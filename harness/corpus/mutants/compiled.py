@@ -66,8 +66,8 @@ def fitted(
 ) -> Fitted:
     """Return those of ``mutants`` that compile for ``target`` in one Xen, and their patch.
 
-    ``texts`` as of choose.flavoured.  Only the objects of event channels are compiled, again and
-    again without what the compiler's errors name; the result is in the cache.
+    ``texts`` as of event_channels.flavoured.  Only the objects of event channels are compiled,
+    again and again without what the compiler's errors name; the result is in the cache.
     """
     wanted = patch(texts, mutants)
     way = target.recipe

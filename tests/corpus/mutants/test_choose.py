@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from harness.corpus.mutants.c_source import CFile
-from harness.corpus.mutants.choose import applied, choose, flavoured
+from harness.corpus.mutants.choose import applied, choose
 from harness.corpus.mutants.operators import OPERATORS, Fault, faults
 from harness.hypervisor import patches
+from harness.hypervisor.event_channels import flavoured
 from harness.hypervisor.flavour import Flavour
 from harness.verdict import ConfigError
 from tests.corpus.mutants import toy
