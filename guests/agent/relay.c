@@ -24,6 +24,7 @@
  */
 #define COMES_S 1800u
 #define SILENCE_S 600u
+#define ENDED (-1) /* of attach and begin_session: our own stream has ended meanwhile */
 
 static struct control *control;
 static char *in_bytes, *out_bytes;
@@ -53,6 +54,14 @@ static void nap_ms(long ms)
     struct timespec nap = {0, ms * 1000000};
 
     nanosleep(&nap, NULL);
+}
+
+/* Whether nobody is left at the other end of stdin. */
+static int hung_up(void)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLRDHUP};
+
+    return poll(&input, 1, 0) > 0;
 }
 
 /* Map pages that the domU has granted. */
@@ -86,6 +95,8 @@ static int find_grant(unsigned domid, uint32_t *ref)
         if (seconds() >= deadline)
             return fail("no agent in domain %u after %u s: %s: %s", domid, COMES_S, path,
                         strerror(-error));
+        if (hung_up())
+            return ENDED;
         nap_ms(100);
     }
     if (sscanf(value, "%u %u", &version, ref) != 2 || version != SHARED_VERSION)
@@ -93,7 +104,7 @@ static int find_grant(unsigned domid, uint32_t *ref)
     return 0;
 }
 
-/* Map the control page and the rings.  Returns 0, or an exit status. */
+/* Map the control page and the rings.  Returns 0, ENDED, or an exit status. */
 static int attach(unsigned domid)
 {
     int fd = open("/dev/xen/gntdev", O_RDWR | O_CLOEXEC);
@@ -124,6 +135,8 @@ static int begin_session(unsigned domid)
     while (__atomic_load_n(&control->accepted, __ATOMIC_ACQUIRE) != control->session) {
         if (seconds() >= deadline)
             return fail("the agent in domain %u does not answer", domid);
+        if (hung_up())
+            return ENDED;
         nap_ms(2);
     }
     return 0;
@@ -206,5 +219,5 @@ int relay_main(unsigned domid)
         status = copy(domid);
     if (control)
         __atomic_store_n(&control->left, control->session, __ATOMIC_RELEASE);
-    return status;
+    return status == ENDED ? 0 : status;
 }
