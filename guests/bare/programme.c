@@ -36,7 +36,7 @@ static volatile struct {
     char magic[8];
     uint64_t number;
     uint32_t at[VCPUS]; /* the step that is being made */
-} progress = {"EVTCHNPG", 0, {0}};
+} progress = {{'E', 'V', 'T', 'C', 'H', 'N', 'P', 'G'}, 0, {0}};
 
 struct step *programme_steps(unsigned vcpu)
 {
