@@ -51,9 +51,12 @@ def _explain(error: command.CommandFailed, folder: Path, tree: Path, log: Path) 
     return BuildError(what or error.what, where=where, hint=f"see {log}")
 
 
-# GNU tools: "file:line:column: error: text", "file:line: Error: text", "ld: file:...: text".
+# GNU tools: "file:line:column: error: text", "file:line: Error: text", "ld: file:...: text"; of an
+# assembler behind a pipe (-pipe) "{standard input}:line: Error: text".
 _ERROR = re.compile(
-    r"^(?P<file>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<what>.*)", re.I
+    r"^(?P<file>[^\s:]+|\{standard input\}):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: "
+    r"(?P<what>.*)",
+    re.I,
 )
 _LINK = re.compile(r"^\S*ld: (?:(?P<file>\S+):\s*)?(?:in function .*|(?P<what>.*))$")
 _UNDEFINED = re.compile(

@@ -36,11 +36,17 @@ class Era:
 
 
 ERAS = (
-    Era((4, 16), ("-Wno-error",), "warnings of gcc 12 and later that the trees make errors"),
+    Era((4, 17), ("-Wno-error",), "warnings of gcc 12 to 16 that the trees make errors"),
     Era(
         (4, 14),
         ("-mno-outline-atomics",),
         "gcc 10 and later call __aarch64_ldadd4_sync, which Xen has not, until its 5d45ecabe3",
+        (Arch.ARM64,),
+    ),
+    Era(
+        (4, 21),
+        ("-DTEECR32_EL1=S2_2_C0_C0_0", "-DTEEHBR32_EL1=S2_2_C1_C0_0"),
+        "today's binutils do not know ThumbEE's registers by name; Xen saved them until 5bbe1fe413",
         (Arch.ARM64,),
     ),
     Era(

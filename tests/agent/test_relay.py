@@ -13,9 +13,9 @@ from harness.arch import Arch
 
 def test_it_does_not_stay_if_the_session_ends_before_the_guests_agent_comes() -> None:
     """sshd gives a command a pair of sockets, or pipes: either way its end hangs up."""
-    relay = [agent_binary(Arch.X86_64), "relay", "--domid", "1"]
+    relay = [str(agent_binary(Arch.X86_64)), "relay", "--domid", "1"]
     ours, theirs = socket.socketpair()
-    with subprocess.Popen(relay, stdin=theirs, stdout=theirs) as with_sockets:
+    with subprocess.Popen(relay, stdin=theirs.fileno(), stdout=theirs.fileno()) as with_sockets:
         theirs.close()
         with subprocess.Popen(relay, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as with_pipes:
             try:

@@ -105,13 +105,18 @@ def test_what_goes_in_decides(tree: Path) -> None:
     assert "# CONFIG_DEBUG is not set" in config(plain)
 
 
+_THUMBEE = {"-DTEECR32_EL1=S2_2_C0_C0_0", "-DTEEHBR32_EL1=S2_2_C1_C0_0"}
+
+
 @pytest.mark.parametrize(
     ("arch", "release", "compiler", "flags"),
     [
-        (Arch.ARM64, (4, 14), "gcc", {"-Wno-error", "-mno-outline-atomics"}),
+        (Arch.ARM64, (4, 14), "gcc", {"-Wno-error", "-mno-outline-atomics", *_THUMBEE}),
         (Arch.X86_64, (4, 14), "gcc", {"-Wno-error"}),
         (Arch.X86_64, (4, 16), "gcc", {"-Wno-error"}),  # of 4.16.0: dpci's address
-        (Arch.ARM64, (4, 17), "gcc-13", set()),
+        (Arch.ARM64, (4, 17), "gcc-13", {"-Wno-error", *_THUMBEE}),
+        (Arch.X86_64, (4, 18), "gcc", set()),
+        (Arch.ARM64, (4, 22), "gcc", set()),
         (Arch.ARM64, (4, 23), "clang-16", {"-no-integrated-as"}),
         (Arch.X86_64, (4, 23), "clang", set()),
     ],
@@ -209,6 +214,10 @@ def test_the_first_error_of_the_compiler_and_the_log(tree: Path, own_cache: Path
          "xen/common/a.c:7", "y.h: No such file"),
         ("arch/x86/e.S:12: Error: no such instruction: `x'\n", "arch/x86/e.S:12",
          "no such instruction: `x'"),
+        ("{standard input}: Assembler messages:\n{standard input}:670: Error: unknown or missing "
+         "system register name at operand 1 -- `msr TEECR32_EL1,x0'\n"
+         "make[2]: *** [Rules.mk:249: arch/arm/domain.o] Error 1\n", "{standard input}:670",
+         "unknown or missing system register name at operand 1 -- `msr TEECR32_EL1,x0'"),
         ("ld: prelink.o: in function `f':\nT/xen/common/a.c:9: undefined reference to `g'\n"
          "make: *** [r] Error 1\n", "xen/common/a.c:9", "undefined reference to `g'"),
         ("ld: ./xen/common/a.c:9: undefined reference to `g'\n", "xen/common/a.c:9",
