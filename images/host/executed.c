@@ -9,6 +9,10 @@
  *
  * Only instructions in the ranges get a call; all other code runs as without the plugin.
  *
+ * A guest can have code of its own at the same (virtual) addresses.  Xen is one piece of memory, and
+ * runs before all guests: what is translated first says where in the emulator's memory that piece
+ * is, and what lies elsewhere is not Xen's.
+ *
  * QEMU ships no header with its package; what is used of the interface is declared here.  Source:
  * QEMU's documentation, "QEMU TCG Plugins".
  */
@@ -29,6 +33,7 @@ enum { NO_REGISTERS = 0 };
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
+void *qemu_plugin_insn_haddr(const struct qemu_plugin_insn *insn);
 void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id,
                                            void (*call)(uint64_t, struct qemu_plugin_tb *));
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn,
@@ -50,6 +55,7 @@ struct header {
 
 static const struct header *header;
 static volatile uint8_t *noted; /* one byte for each address of the ranges */
+static uint64_t distance; /* from Xen's addresses to the emulator's; 0: not yet known */
 
 static void executed(unsigned int vcpu, void *byte)
 {
@@ -70,6 +76,19 @@ static void *byte_for(uint64_t address)
     return NULL;
 }
 
+/* Return whether insn, which is at address, lies where Xen does. */
+static int is_xens(const struct qemu_plugin_insn *insn, uint64_t address)
+{
+    uint64_t host = (uintptr_t)qemu_plugin_insn_haddr(insn);
+    uint64_t known = 0;
+
+    if (!host)
+        return 0; /* not in memory */
+    return __atomic_compare_exchange_n(&distance, &known, host - address, 0, __ATOMIC_RELAXED,
+                                       __ATOMIC_RELAXED) ||
+           known == host - address;
+}
+
 static void translated(uint64_t id, struct qemu_plugin_tb *tb)
 {
     size_t count = qemu_plugin_tb_n_insns(tb);
@@ -77,9 +96,10 @@ static void translated(uint64_t id, struct qemu_plugin_tb *tb)
     (void)id;
     for (size_t i = 0; i < count; i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-        void *byte = byte_for(qemu_plugin_insn_vaddr(insn));
+        uint64_t address = qemu_plugin_insn_vaddr(insn);
+        void *byte = byte_for(address);
 
-        if (byte)
+        if (byte && is_xens(insn, address))
             qemu_plugin_register_vcpu_insn_exec_cb(insn, executed, NO_REGISTERS, byte);
     }
 }

@@ -5,18 +5,11 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
-import pytest
 
 from harness.corpus.mutants.c_source import CFile
 from harness.corpus.mutants.choose import applied, choose
 from harness.corpus.mutants.operators import OPERATORS, Fault, faults
 from harness.hypervisor import patches
-from harness.hypervisor.event_channels import flavoured
-from harness.hypervisor.flavour import Flavour
-from harness.verdict import ConfigError
 from tests.corpus.mutants import toy
 
 
@@ -163,23 +156,3 @@ def test_a_dropped_statement_takes_its_line_along_but_an_if_keeps_a_body() -> No
     assert b"    smp_wmb();\n    ;\n" not in without(b"ld->sent++;")
     assert b"smp_wmb();\n\n out:" in without(b"ld->sent++;")
     assert b"port > 9 )\n        ;\n" in without(b"return false;")
-
-
-def test_the_flavours_patches_are_applied_first_and_a_tree_without_sources_is_told(
-    tmp_path: Path,
-) -> None:
-    tree = tmp_path / "tree"
-    (tree / "xen/common").mkdir(parents=True)
-    source: Any = SimpleNamespace(tree=tree)
-    with pytest.raises(ConfigError, match=r"no xen/common/event_channel\.c"):
-        flavoured(source, Flavour("rwlock", ()))
-    (tree / toy.FILE).write_bytes(toy.TEXT)
-    patch = tmp_path / "a.patch"
-    patch.write_text(
-        f"--- a/{toy.FILE}\n+++ b/{toy.FILE}\n@@ -1,3 +1,4 @@\n #include <xen/event.h>\n"
-        "+#define TOY\n \n"
-        " static bool cf_check toy_ready(const struct domain *d, unsigned int port)\n"
-    )
-    found = flavoured(source, Flavour("counter", (patch,)))
-    assert found[toy.FILE] == toy.TEXT.replace(b".h>\n", b".h>\n#define TOY\n", 1)
-    assert (tree / toy.FILE).read_bytes() == toy.TEXT
