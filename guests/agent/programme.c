@@ -79,6 +79,18 @@ static int meet(void)
     return 0;
 }
 
+static bool changes_port(unsigned what)
+{
+    return what == EVTCHNOP_CLOSE || what == EVTCHNOP_SEND || what == EVTCHNOP_UNMASK ||
+           what == EVTCHNOP_BIND_VCPU;
+}
+
+/* Port 0 is nobody's; what an empty slot stands for does no harm. */
+static bool is_linuxs(uint32_t port)
+{
+    return port && !(port_owner(port) & EVER_OWNED);
+}
+
 static int make(struct actor *a, const struct step *s, uint32_t port, uint32_t value,
                 struct seen *now)
 {
@@ -119,7 +131,8 @@ static bool guest_comes(void)
     return true;
 }
 
-static void run_steps(struct actor *a)
+/* Returns 0, or -EPERM if a step would change a port of Linux's: then it is not made. */
+static int run_steps(struct actor *a)
 {
     for (unsigned i = 0; i < run.count; i++) {
         const struct step *s = &steps[i];
@@ -127,6 +140,8 @@ static void run_steps(struct actor *a)
         uint32_t value = step_operand(run.place, s->value, s->flags & STEP_VALUE_OF_SLOT);
         struct timed_seen now = {.port = port, .value = value};
         __atomic_store_n(&run.place->at[OWN], i, __ATOMIC_RELAXED);
+        if (changes_port(s->what) && is_linuxs(port))
+            return -EPERM;
         now.call = ticks();
         now.seen.result = make(a, s, port, value, &now.seen);
         now.ret = ticks();
@@ -134,6 +149,7 @@ static void run_steps(struct actor *a)
         if (s->what == STEP_MEET) /* here, so that nothing else is between it and the next step */
             step_spin(s->value);
     }
+    return 0;
 }
 
 static int run_programme(struct actor *a, struct job *job)
@@ -144,12 +160,11 @@ static int run_programme(struct actor *a, struct job *job)
     run.place->at[OWN] = 0;
     meeting_begin(run.place, OWN, run.number);
     if (guest_comes())
-        run_steps(a);
+        error = run_steps(a);
     else
         error = -ETIMEDOUT;
     meeting_end(run.place, OWN);
     close_all(a);
-    actor_restart(a, 0); /* nobody wants its records */
     forget_closed_ports(); /* Linux may be given their numbers now */
     return error;
 }

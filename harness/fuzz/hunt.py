@@ -12,15 +12,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.conformance.shortest import shortest
 from harness.evidence.identity import identity
 from harness.fuzz.batches import Batch, batches
+from harness.fuzz.between import with_domids
 from harness.fuzz.guest import ProgrammeGuest, Timed
 from harness.fuzz.judge import Followed, Wrong, explain, explain_rounds, slept_only
-from harness.fuzz.orders import RoundJudge, Unexplained
+from harness.fuzz.orders import RoundJudge, RoundsJudged, Unexplained
 from harness.fuzz.programme import (
+    DOM0,
     NO_OPERATION,
     SEEN,
     TIMED,
@@ -33,7 +35,7 @@ from harness.fuzz.programme import (
 )
 from harness.fuzz.rounds import grown, rounds
 from harness.fuzz.sections import Both, last_steps, section, shortest_both, simpler, times
-from harness.model.evtchn.domain import World
+from harness.model.evtchn.domain import Domain, World
 from harness.model.lock.flavours import COUNTER, Flavour
 from harness.verdict import HarnessError
 
@@ -51,7 +53,8 @@ class Counts:
 
     programmes: int = 0
     operations: int = 0  # judged
-    concurrent: int = 0  # of them: of two vCPUs at once
+    concurrent: int = 0  # of them: of two sides at once
+    two_domains: int = 0  # of these: of the guest and dom0
     undecided: int = 0  # operations of which nothing could be said
     seconds: float = 0.0
 
@@ -111,11 +114,13 @@ class Hunt:
         flavour: Flavour = COUNTER,
         fresh: Callable[[], tuple[ProgrammeGuest, World]] | None = None,
         *,
+        dom0: Domain | None = None,
         replay: bool = False,
         shorter_seconds: float = SHORTER_SECONDS,
     ) -> None:
         """``fresh`` brings the guest back to its start, if that can be done.
 
+        ``dom0``: what is known of dom0 before a programme that it has a part in; None: it has none.
         ``replay``: a programme of two vCPUs that shows something is not made shorter: it was found
         before, and what is left of it would be kept nowhere; or there is no time for that.
         ``shorter_seconds``: for how long one is made shorter, at the most.
@@ -123,6 +128,7 @@ class Hunt:
         self._shorter_seconds = shorter_seconds
         self._replay = replay
         self.guest = guest
+        self._dom0 = dom0
         self._fresh = fresh
         self._world = world
         self._domid = domid
@@ -145,7 +151,7 @@ class Hunt:
         does not answer; ``running`` is the batch then.
         """
         began = time.monotonic()
-        for batch in batches(seed):
+        for batch in batches(seed, with_dom0=self._dom0 is not None):
             answered = self._end()
             over = answered is not None and time.monotonic() - began > seconds
             failed: HarnessError | OSError | None = None
@@ -178,7 +184,9 @@ class Hunt:
     def _begin(self, batch: Batch) -> None:
         """Have the guest make ``batch``."""
         self.running = self._begun = batch
-        if batch.second:
+        if batch.in_dom0:
+            self.guest.begin_with_dom0(with_domids(batch.both, self._domid))
+        elif batch.second:
             self.guest.begin_timed(batch.both)
         else:
             self.guest.begin(batch.steps, batch.vcpu)
@@ -191,6 +199,8 @@ class Hunt:
         batch, self._begun = self._begun, None
         if batch is None:
             return None
+        if batch.in_dom0:
+            return _Answered(batch, None, self.guest.end_with_dom0())
         if batch.second:
             return _Answered(batch, None, self.guest.end_timed())
         followed = Followed(batch.steps, self._world, self._domid, batch.vcpu)
@@ -258,7 +268,12 @@ class Hunt:
     def _made_by_two(self, batch: Batch) -> _Judged:
         """The same of a batch of two vCPUs, of which one may have no step left."""
         self.running = batch
-        return self._wrong_of_two(batch, self.guest.run_timed(batch.both))
+        return self._wrong_of_two(batch, self._run_of_two(batch))
+
+    def _run_of_two(self, batch: Batch) -> Timed:
+        if batch.in_dom0:
+            return self.guest.run_with_dom0(with_domids(batch.both, self._domid))
+        return self.guest.run_timed(batch.both)
 
     def _judge(self, answered: _Answered) -> _Judged:
         """Return what is wrong with what the guest has answered; count what is not."""
@@ -277,8 +292,10 @@ class Hunt:
         return None if at is None else _Differs(answered.batch, followed, decode_seen(seen), at)
 
     def _wrong_of_two(self, batch: Batch, timed: Timed) -> _Judged:
-        """Return what is wrong in a programme of both vCPUs: a round that no order explains, or
+        """Return what is wrong in a programme of two sides: a round that no order explains, or
         what vCPU 0 has made until the first meeting, when it is alone."""
+        if batch.in_dom0:
+            return self._wrong_with_dom0(batch, timed)
         both = batch.both
         first, second = timed.seen
         meets = (i for i, step in enumerate(both[0]) if step.what == What.MEET)
@@ -292,9 +309,25 @@ class Hunt:
         at = followed.wrong(b"".join([SEEN.pack(*each) for each in seen]))
         if at is not None:
             return _Differs(begin, followed, seen, at)
-        self.counts.programmes += batch.times
         found = rounds((both[0][alone:], both[1]), (rest, second), self._domid)
-        judged = self._rounds.judge(found, followed.after, timed.tick_hz)
+        return self._judged(batch, self._rounds.judge(found, followed.after, timed.tick_hz))
+
+    def _wrong_with_dom0(self, batch: Batch, timed: Timed) -> Unexplained | None:
+        """Return the first round that no order explains."""
+        assert self._dom0 is not None
+        both, world = with_domids(batch.both, self._domid), self._world
+        made = zip(both[0], decode_timed(timed.seen[0]), strict=True)
+        begin = Followed([Step(int(What.BEGIN))], world, self._domid, 0)
+        self._world = grown(begin.after, made)
+        found = rounds(both, timed.seen, self._domid, second=DOM0)
+        beside = World((*world.domains, self._dom0), world.rules)
+        judged = self._rounds.judge(found, beside, None)
+        self.counts.two_domains += judged.concurrent
+        return self._judged(batch, judged)
+
+    def _judged(self, batch: Batch, judged: RoundsJudged) -> Unexplained | None:
+        """Count what was ``judged``; return what is wrong."""
+        self.counts.programmes += batch.times
         self.counts.operations += judged.operations
         self.counts.concurrent += judged.concurrent
         self.counts.undecided += judged.undecided
@@ -314,7 +347,7 @@ class Hunt:
         def tried(both: Both, most: int, ends: float) -> int:
             """Return how many tries it took to see it again; 0: it was not seen."""
             nonlocal best, spoilt
-            one = Batch(both[0], 0, both[1], times(both))
+            one = replace(batch, steps=both[0], second=both[1], times=times(both))
             for number in range(1, most + 1):
                 if self._fresh is not None and spoilt:
                     self.guest, self._world = self._fresh()
@@ -329,7 +362,7 @@ class Hunt:
 
         whole = batch.both
         with suppress(HarnessError, OSError, KeyboardInterrupt):
-            last = section(whole, last_steps(whole, wrong))
+            last = section(whole, last_steps(whole, wrong, from_meeting=not batch.in_dom0))
             needed = tried(last, sys.maxsize, began + _SECONDS_OF_TWO)
             ends = began + self._shorter_seconds
             if needed:
@@ -364,7 +397,7 @@ class Hunt:
         """Have the guest make ``batch``, and judge nothing.  Raises as ``run`` does."""
         self.running = batch
         if batch.second:
-            self.guest.run_timed(batch.both)
+            self._run_of_two(batch)
         else:
             self.guest.run(batch.steps, batch.vcpu)
 
