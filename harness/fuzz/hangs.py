@@ -65,7 +65,7 @@ def shorter_hang(
     def hangs(batch: Batch) -> bool:
         nonlocal best
         subject.restore()
-        hunt = Hunt(subject.guest, subject.world, subject.domid, dom0=subject.dom0)
+        hunt = Hunt(subject.guest, subject.world, subject.domid)
         try:
             for _ in range(tries):
                 hunt.make(batch)

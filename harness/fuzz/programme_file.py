@@ -134,11 +134,12 @@ def _check_at_once(programme: ProgrammeFile) -> None:
     nothing: list[StepInFile] = []
     for one, two in zip_longest(first, other, fillvalue=nothing):
         wrong = names.intersection(step.what for step in (*one, *two))
-        if wrong == {"CLOSE_ALL"} and not one:
-            continue
-        if wrong and two:
-            other = "dom0" if programme.dom0 else "vCPU 1"
-            raise ValueError(f"{min(wrong)} is for vCPU 0 while {other} waits at a MEET")
+        if programme.dom0 and "CLOSE_ALL" in wrong:
+            if one:
+                raise ValueError("CLOSE_ALL is for dom0 while vCPU 0 waits at a MEET")
+        elif wrong and two:
+            waits = "dom0" if programme.dom0 else "vCPU 1"
+            raise ValueError(f"{min(wrong)} is for vCPU 0 while {waits} waits at a MEET")
         # PV: both would use the same page.
         if two and any("FAULT_OUT" in step.flags for step in (*one, *two)):
             raise ValueError("FAULT_OUT is for vCPU 0 while vCPU 1 waits at a MEET")

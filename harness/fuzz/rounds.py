@@ -34,6 +34,7 @@ from harness.model.evtchn.domain import (
     BUCKET,
     DEFAULT_PRIORITY,
     INT_MAX,
+    PORT_0,
     Channel,
     Domain,
     GuestKind,
@@ -252,7 +253,8 @@ def plain(world: World, *, pending: bool = True) -> World:
 
 def _plain_domain(domain: Domain, pending: bool) -> Domain:
     if domain.domid == DOM0:
-        return replace(domain, ports=tuple([(n, _bare(c)) for n, c in domain.ports if c.usable]))
+        own = [(n, _bare(c)) for n, c in domain.ports if c.usable]
+        return replace(domain, ports=((0, PORT_0), *own))
     ports = tuple(
         [(n, k) for n, c in domain.ports if (k := _plain(c, pending)).state or k != _FREE]
     )

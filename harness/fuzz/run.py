@@ -123,8 +123,9 @@ def _run(
     recorder = one.live.recorder
     flavour = FLAVOURS[one.live.build.design]
     fresh = one.fresh if one.live.saved else None
-    dom0 = one.dom0 if one.guest.dom0 is not None else None
-    hunt = Hunt(one.guest, one.world, one.domid, flavour, fresh, dom0=dom0, replay=not random)
+    guest = one.guest
+    dom0 = one.dom0 if guest.dom0 is not None else None
+    hunt = Hunt(guest, one.world, one.domid, flavour, fresh, dom0=dom0, replay=not random)
     hunted.counts = hunt.counts
     began = time.monotonic()
     try:

@@ -77,7 +77,7 @@ def test_the_sum_of_marks_tells_sets_of_ports_apart(one: set[int], other: set[in
 
 def _c(name: str) -> str:
     """Return the name that ``name`` has in C."""
-    known = BARE_SOURCES.joinpath("programme.h").read_text()
+    known = SOURCES.joinpath("steps.h").read_text()
     own = f"STEP_{name}"
     return own if re.search(rf"\b{own}\b", known) else f"EVTCHNOP_{name}"
 
@@ -121,6 +121,6 @@ def test_a_difference_would_be_seen() -> None:
 
 
 def test_c_knows_no_step_that_python_does_not() -> None:
-    header = BARE_SOURCES.joinpath("programme.h").read_text()
+    header = SOURCES.joinpath("steps.h").read_text()
     known = {f"STEP_{each.name}" for kind in (What, Flag) for each in kind}
     assert set(re.findall(r"\bSTEP_[A-Z_]+(?= =)", header)) <= known
