@@ -49,9 +49,11 @@ def dom0_beside(guest: AgentClient, dom0: AgentClient) -> Dom0 | None:
 class ProgrammeGuest:
     """The guest's end of the protocol's verb ``programme``; see docs/agent-protocol.md."""
 
+    dom0: Dom0 | None = None  # None: there is none that it can meet
+
     def __init__(self, connection: Connection, dom0: Dom0 | None = None) -> None:
         self._connection = connection
-        self.dom0 = dom0  # None: there is none that it can meet
+        self.dom0 = dom0
         self._steps_of_dom0 = 0
         self._expected = 0  # bytes
         self._first = 0  # steps of vCPU 0, of which there are times

@@ -118,7 +118,8 @@ def _check(programme: ProgrammeFile) -> None:
     if programme.vcpu != 0:
         raise ValueError("with second or dom0, vcpu has to be 0")
     if second[0].what != "MEET":
-        raise ValueError("the first step of second, or of dom0, has to be MEET")
+        name = "dom0" if programme.dom0 else "second"
+        raise ValueError(f"the first step of {name} has to be MEET")
     parts = [[step.what for step in part] for part in (steps, second)]
     meetings = max(part.count("MEET") for part in parts)  # of each vCPU, when both are repeated
     longest = max(len(part) - part.count("MEET") + meetings + 1 for part in parts)

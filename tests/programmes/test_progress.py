@@ -29,4 +29,4 @@ def test_what_is_cut_off_is_not_read(tmp_path: Path) -> None:
 
 
 def test_the_guest_has_the_same_sign() -> None:
-    assert f'{{"{_MAGIC.decode()}"' in BARE_SOURCES.joinpath("programme.c").read_text()
+    assert f'"{_MAGIC.decode()}"' in BARE_SOURCES.joinpath("programme.c").read_text()
