@@ -199,6 +199,8 @@ static void programme(struct session *s, struct command *c)
     run.number = required(c, "number", UINT64_MAX);
     run.meeting_ticks = hz / 1000 * (LONGEST_MEETING_NS / 1000000);
     run.coming_ticks = hz / 1000 * (PARTNER_COMES_NS / 1000000);
+    if (!run.number && !c->bad)
+        c->bad = "number"; /* of no programme */
     run.count = count;
     run.met = run.opened = 0;
     if (refuse(s, c)) /* how many bytes follow is not known: what comes is no command */

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.agent.client import AgentClient
@@ -111,8 +112,14 @@ class ProgrammeGuest:
     def end_with_dom0(self) -> Timed:
         """Return what they have seen and when.  Raises as ``end`` does."""
         assert self.dom0 is not None
-        guest = self._collect()
-        theirs = _answered(self.dom0.connection, self._steps_of_dom0 * TIMED.size)
+        size = self._steps_of_dom0 * TIMED.size
+        try:
+            guest = self._collect()
+        except AgentRefused:
+            with suppress(HarnessError):  # so that dom0 can be asked other things
+                _answered(self.dom0.connection, size)
+            raise
+        theirs = _answered(self.dom0.connection, size)
         return Timed((guest.payload, theirs.payload), None)
 
     def run_with_dom0(self, both: tuple[Sequence[Step], Sequence[Step]]) -> Timed:

@@ -95,6 +95,8 @@ def _assertions() -> str:
     lines += [f'_Static_assert(STEP_{f.name} == {f.value}, "{f.name}");' for f in Flag]
     lines += [f'_Static_assert(SEEN_{b.name} == {b.value}, "{b.name}");' for b in SeenBits]
     lines += [f'_Static_assert(BIT_{b.name} == {b.value}, "{b.name}");' for b in Bit]
+    for name, at in (("magic", 0), ("number", 8), ("at", 16)):  # harness/fuzz/progress.py
+        lines.append(f'_Static_assert(offsetof(struct meeting_place, {name}) == {at}, "{name}");')
     lines.append(f'_Static_assert(MAX_STEPS == {MAX_STEPS}, "steps");')
     return "\n".join(lines) + "\n"
 
