@@ -17,6 +17,7 @@ from harness.model.evtchn.abi import DOMID_SELF
 
 _DUELS = 8  # of a programme
 _TIMES = 25  # each
+_LONGER = 3  # the delay of the guest is doubled less often than that
 _MOST_AT_ONCE = 3  # operations of one side
 _FIFO_ONES = 4  # one duel of so many is with FIFO in the guest
 # Slots.  A domain closes, sends and unmasks only what is in its own ones: dom0's other ports are
@@ -35,11 +36,21 @@ def between_domains(chance: Random) -> tuple[tuple[Step, ...], tuple[Step, ...]]
     for _ in range(_DUELS):
         begin, there, masks, one, other = _duel(chance)
         for _ in range(_TIMES):
-            own, theirs = (meeting(loops) for loops in delays(chance))
+            own, theirs = (meeting(loops) for loops in _delays(chance))
             meet = meeting(0)
             guest += [*begin, meet, meet, *masks, own, *one, meet, *_LOOKS, meet, meet]
             dom0 += [meet, *there, meet, theirs, *other, meet, meet, *_DOM0_LOOKS, meet]
     return tuple(guest), tuple(dom0)
+
+
+def _delays(chance: Random) -> tuple[int, int]:
+    """Return for how many loops each side waits before its part of a duel.
+
+    A hypercall of dom0's, which goes through Linux, takes ten times as long as one of the guest's,
+    so it is the guest that waits longer.
+    """
+    own, theirs = delays(chance)
+    return own << chance.randrange(_LONGER), theirs
 
 
 def with_domids(

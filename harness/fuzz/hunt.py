@@ -19,22 +19,17 @@ from harness.evidence.identity import identity
 from harness.fuzz.batches import Batch, batches
 from harness.fuzz.between import with_domids
 from harness.fuzz.guest import ProgrammeGuest, Timed
-from harness.fuzz.judge import Followed, Wrong, explain, explain_rounds, slept_only
-from harness.fuzz.orders import RoundJudge, RoundsJudged, Unexplained
+from harness.fuzz.judge import Differs, Followed, Wrong, explain, explain_rounds
+from harness.fuzz.orders import RoundsJudged, Unexplained
 from harness.fuzz.programme import (
-    DOM0,
     NO_OPERATION,
-    SEEN,
-    TIMED,
     Flag,
-    Seen,
     Step,
     What,
     decode_seen,
-    decode_timed,
 )
-from harness.fuzz.rounds import grown, rounds
 from harness.fuzz.sections import Both, last_steps, section, shortest_both, simpler, times
+from harness.fuzz.two_sides import TwoSides
 from harness.model.evtchn.domain import Domain, World
 from harness.model.lock.flavours import COUNTER, Flavour
 from harness.verdict import HarnessError
@@ -63,6 +58,14 @@ class Counts:
         self.programmes += sum(step.what == What.BEGIN for step in steps)
         self.operations += sum(step.what not in NO_OPERATION for step in steps)
 
+    def add_rounds(self, batch: Batch, judged: RoundsJudged) -> None:
+        """Count ``batch``, which is of two sides."""
+        self.programmes += batch.times
+        self.operations += judged.operations
+        self.concurrent += judged.concurrent
+        self.two_domains += judged.concurrent if batch.in_dom0 else 0
+        self.undecided += judged.undecided
+
 
 @dataclass(frozen=True)
 class Found:
@@ -82,24 +85,7 @@ class _Answered:
     seen: bytes | Timed
 
 
-@dataclass(frozen=True)
-class _Differs:
-    """Programmes of one vCPU; after step ``at`` something else was seen than what must be."""
-
-    batch: Batch
-    followed: Followed
-    seen: Sequence[Seen]
-    at: int
-
-    @property
-    def certain(self) -> bool:
-        """Say whether it is more than a poll that took long."""
-        return not slept_only(self.followed.expected[self.at], self.seen[self.at])
-
-
-# What is wrong in a batch: a round of two vCPUs; or a step of one, also of vCPU 0 until the first
-# meeting.
-_Judged = Unexplained | _Differs | None
+_Judged = Unexplained | Differs | None
 
 
 class Hunt:
@@ -132,7 +118,7 @@ class Hunt:
         self._fresh = fresh
         self._world = world
         self._domid = domid
-        self._rounds = RoundJudge(domid, flavour)
+        self._two_sides = TwoSides(domid, flavour, dom0)
         self.counts = Counts()
         self.found_after = 0.0  # seconds, until the disagreement was seen; 0: there is none
         self._began = time.monotonic()
@@ -235,7 +221,7 @@ class Hunt:
         try:
             answered = self._end()
         except (HarnessError, OSError, KeyboardInterrupt):
-            if isinstance(judged, _Differs) and not judged.certain:
+            if isinstance(judged, Differs) and not judged.certain:
                 raise
             return
         if answered is not None:
@@ -245,7 +231,7 @@ class Hunt:
         """Return what was ``judged`` wrong in ``batch``, made shorter."""
         if judged is None:
             return None
-        if isinstance(judged, _Differs):
+        if isinstance(judged, Differs):
             return self._disagrees(judged)
         if self._replay:
             return Found(batch, explain_rounds(judged, self._domid), True)
@@ -279,7 +265,7 @@ class Hunt:
         """Return what is wrong with what the guest has answered; count what is not."""
         judged, batch = self._wrong(answered), answered.batch
         if not batch.second:
-            right = batch.one(judged.at)[0] if isinstance(judged, _Differs) else len(batch.steps)
+            right = batch.one(judged.at)[0] if isinstance(judged, Differs) else len(batch.steps)
             self.counts.add(batch.steps[:right])
         return judged
 
@@ -289,49 +275,15 @@ class Hunt:
             return self._wrong_of_two(answered.batch, seen)
         assert followed is not None
         at = followed.wrong(seen)
-        return None if at is None else _Differs(answered.batch, followed, decode_seen(seen), at)
+        return None if at is None else Differs(answered.batch, followed, decode_seen(seen), at)
 
     def _wrong_of_two(self, batch: Batch, timed: Timed) -> _Judged:
-        """Return what is wrong in a programme of two sides: a round that no order explains, or
-        what vCPU 0 has made until the first meeting, when it is alone."""
-        if batch.in_dom0:
-            return self._wrong_with_dom0(batch, timed)
-        both = batch.both
-        first, second = timed.seen
-        meets = (i for i, step in enumerate(both[0]) if step.what == What.MEET)
-        alone = next(meets, len(both[0]))
-        before, rest = first[: alone * TIMED.size], first[alone * TIMED.size :]
-        begin = Batch(both[0][:alone], 0)
-        made = zip((*both[0][alone:], *both[1]), decode_timed(rest + second), strict=True)
-        followed = Followed(begin.steps, self._world, self._domid, 0)
-        self._world = grown(followed.after, made)
-        seen = [each.seen for each in decode_timed(before)]
-        at = followed.wrong(b"".join([SEEN.pack(*each) for each in seen]))
-        if at is not None:
-            return _Differs(begin, followed, seen, at)
-        found = rounds((both[0][alone:], both[1]), (rest, second), self._domid)
-        return self._judged(batch, self._rounds.judge(found, followed.after, timed.tick_hz))
-
-    def _wrong_with_dom0(self, batch: Batch, timed: Timed) -> Unexplained | None:
-        """Return the first round that no order explains."""
-        assert self._dom0 is not None
-        both, world = with_domids(batch.both, self._domid), self._world
-        made = zip(both[0], decode_timed(timed.seen[0]), strict=True)
-        begin = Followed([Step(int(What.BEGIN))], world, self._domid, 0)
-        self._world = grown(begin.after, made)
-        found = rounds(both, timed.seen, self._domid, second=DOM0)
-        beside = World((*world.domains, self._dom0), world.rules)
-        judged = self._rounds.judge(found, beside, None)
-        self.counts.two_domains += judged.concurrent
-        return self._judged(batch, judged)
-
-    def _judged(self, batch: Batch, judged: RoundsJudged) -> Unexplained | None:
-        """Count what was ``judged``; return what is wrong."""
-        self.counts.programmes += batch.times
-        self.counts.operations += judged.operations
-        self.counts.concurrent += judged.concurrent
-        self.counts.undecided += judged.undecided
-        return judged.wrong
+        """Count what is judged of a programme of two sides; return what is wrong in it."""
+        done = self._two_sides.judge(batch, timed, self._world)
+        self._world = done.world
+        if done.judged is not None:
+            self.counts.add_rounds(batch, done.judged)
+        return done.wrong
 
     def _shorter_of_two(self, batch: Batch, wrong: Unexplained) -> Found:
         """Return what is ``wrong`` in ``batch`` with as few steps as show the same if they are made
@@ -373,7 +325,7 @@ class Hunt:
                 )
         return best
 
-    def _disagrees(self, differs: _Differs) -> Found | None:
+    def _disagrees(self, differs: Differs) -> Found | None:
         """Return what differs, made shorter; None if it tells nothing, because it is only a poll
         that took long."""
         batch, followed, at = differs.batch, differs.followed, differs.at

@@ -17,6 +17,7 @@ from harness.conformance.hypercalls import Observed
 from harness.conformance.reference_model import Disagreement, ReferenceModel
 from harness.evidence import Difference, Disallowed, Evidence, WrongAnswer, WrongState
 from harness.evidence import Operation as Call
+from harness.fuzz.batches import Batch
 from harness.fuzz.follow import Expected, Follower
 from harness.fuzz.orders import Unexplained
 from harness.fuzz.programme import DOM0, SEEN, Bit, Flag, Seen, SeenBits, Step, What, decode_seen
@@ -95,6 +96,21 @@ def slept_only(expected: Expected, seen: Seen) -> bool:
     return (expected.seen.bits ^ seen.bits) == SeenBits.SLEPT and (
         expected.seen._replace(bits=0) == seen._replace(bits=0)
     )
+
+
+@dataclass(frozen=True)
+class Differs:
+    """Programmes of one vCPU; after step ``at`` something else was seen than what must be."""
+
+    batch: Batch
+    followed: Followed
+    seen: Sequence[Seen]
+    at: int
+
+    @property
+    def certain(self) -> bool:
+        """Say whether it is more than a poll that took long."""
+        return not slept_only(self.followed.expected[self.at], self.seen[self.at])
 
 
 def _answer_is_wrong(follower: Follower, step: Step, seen: Seen) -> Evidence | None:
