@@ -11,13 +11,14 @@
 #include "domu.h"
 #include "load_commands.h"
 #include "operation_commands.h"
-#include "race_stress.h"
 #include "port_list.h"
+#include "programme.h"
+#include "race_stress.h"
 #include "relay.h"
 
 /* Every command of docs/agent-protocol.md belongs to one of these. */
 static const command_group groups[] = {
-    agent_commands, operation_commands, load_commands, race_commands, NULL,
+    agent_commands, operation_commands, load_commands, race_commands, programme_commands, NULL,
 };
 static const struct service service = {groups, agent_session_closed};
 

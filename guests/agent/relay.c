@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "linux_abi.h"
+#include "grant_map.h"
 #include "shared.h"
 #include "thread.h"
 #include "xenstore.h"
@@ -64,24 +64,6 @@ static int hung_up(void)
     return poll(&input, 1, 0) > 0;
 }
 
-/* Map pages that the domU has granted. */
-static void *map(int fd, unsigned domid, const uint32_t *refs, uint32_t count)
-{
-    struct gntdev_map *request = calloc(1, sizeof(*request) + count * sizeof(request->refs[0]));
-    void *pages = MAP_FAILED;
-
-    if (!request)
-        return NULL;
-    request->count = count;
-    for (uint32_t i = 0; i < count; i++)
-        request->refs[i] = (struct gntdev_ref){domid, refs[i]};
-    if (ioctl(fd, IOCTL_GNTDEV_MAP, request) == 0)
-        pages = mmap(NULL, count * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                     (off_t)request->index);
-    free(request);
-    return pages == MAP_FAILED ? NULL : pages;
-}
-
 /* Wait until the domU's agent has written the grant of its control page to xenstore. */
 static int find_grant(unsigned domid, uint32_t *ref)
 {
@@ -113,13 +95,13 @@ static int attach(unsigned domid)
 
     if (error)
         return error;
-    control = map(fd, domid, &ref, 1);
+    control = grant_map(fd, domid, &ref, 1);
     if (!control)
         return fail("cannot map the pages of domain %u: %s", domid, strerror(errno));
     if (control->magic != SHARED_MAGIC || control->version != SHARED_VERSION)
         return fail("the page that domain %u has granted is not that of an agent", domid);
     memcpy(refs, control->refs, sizeof(refs));
-    in_bytes = map(fd, domid, refs, SHARED_PAGES);
+    in_bytes = grant_map(fd, domid, refs, SHARED_PAGES);
     if (!in_bytes)
         return fail("cannot map the rings of domain %u: %s", domid, strerror(errno));
     out_bytes = in_bytes + PAGES_TO_DOMU * PAGE_BYTES;

@@ -20,34 +20,62 @@ static void run_command(struct session *s, const struct service *service, char *
     answer(s, ENOSYS, "what=verb");
 }
 
+/* Have at least one byte to take.  Returns false when the other side is gone. */
+static bool fill(struct session *s)
+{
+    ssize_t got;
+
+    if (s->at < s->filled)
+        return true;
+    got = s->stream->read(s->stream, s->bytes, sizeof(s->bytes));
+    if (got <= 0)
+        return false;
+    s->at = 0;
+    s->filled = (size_t)got;
+    return true;
+}
+
 void session_run(struct stream *stream, const struct service *service)
 {
     struct session s = {.stream = stream};
     char line[MAX_LINE];
-    char bytes[4096];
     size_t length = 0;
     bool too_long = false;
-    ssize_t got;
 
-    while (!s.ended && (got = stream->read(stream, bytes, sizeof(bytes))) > 0) {
-        for (ssize_t i = 0; i < got && !s.ended; i++) {
-            if (bytes[i] != '\n') {
-                if (length < sizeof(line) - 1)
-                    line[length++] = bytes[i] ? bytes[i] : '\1'; /* NUL must not hide the rest */
-                else
-                    too_long = true;
-                continue;
-            }
-            line[length] = '\0';
-            if (too_long)
-                answer(&s, EMSGSIZE, "what=line");
-            else if (length)
-                run_command(&s, service, line);
-            length = 0;
-            too_long = false;
+    while (!s.ended && fill(&s)) {
+        char byte = s.bytes[s.at++];
+        if (byte != '\n') {
+            if (length < sizeof(line) - 1)
+                line[length++] = byte ? byte : '\1'; /* NUL must not hide the rest */
+            else
+                too_long = true;
+            continue;
         }
+        line[length] = '\0';
+        if (too_long)
+            answer(&s, EMSGSIZE, "what=line");
+        else if (length)
+            run_command(&s, service, line);
+        length = 0;
+        too_long = false;
     }
     service->closed();
+}
+
+void next_bytes(struct session *s, void *to, size_t count)
+{
+    for (size_t done = 0; done < count;) {
+        size_t here;
+        if (!fill(s)) {
+            s->ended = true;
+            return;
+        }
+        here = s->filled - s->at < count - done ? s->filled - s->at : count - done;
+        if (to)
+            memcpy((char *)to + done, s->bytes + s->at, here);
+        s->at += here;
+        done += here;
+    }
 }
 
 void answer(struct session *s, int error, const char *format, ...)

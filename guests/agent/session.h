@@ -14,6 +14,8 @@
 struct session {
     struct stream *stream;
     bool ended; /* set by the command `quit`, or because the other side is gone */
+    char bytes[4096]; /* that were read, */
+    size_t at, filled; /* and how far they have been taken */
 };
 
 /* Carries out `c` and answers it, if it is one of its own commands; says whether it is. */
@@ -27,6 +29,12 @@ struct service {
 
 /* Answer commands until the other side is gone or has said `quit`. */
 void session_run(struct stream *stream, const struct service *service);
+
+/*
+ * Take the bytes that follow a command; NULL: throw them away.  If the other side is gone before
+ * they are all there, the session has ended.
+ */
+void next_bytes(struct session *s, void *to, size_t count);
 
 /* Write one answer line: "ok ..." when error is 0, else "err errno=... ...". */
 __attribute__((format(printf, 3, 4))) void answer(struct session *s, int error, const char *format,

@@ -23,7 +23,8 @@ struct xenstore_ring {
 };
 
 static struct grant grants[PAGE_BYTES / sizeof(struct grant)] PAGE_ALIGNED;
-static char shared[(1 + SHARED_PAGES) * PAGE_BYTES] PAGE_ALIGNED; /* control page, then rings */
+/* The control page, the rings, and the page of meetings. */
+static char shared[(1 + SHARED_PAGES + 1) * PAGE_BYTES] PAGE_ALIGNED;
 
 static uint32_t grant(unsigned page)
 {
@@ -66,8 +67,19 @@ struct control *grant_rings(void)
     grant(0);
     for (unsigned page = 0; page < SHARED_PAGES; page++)
         control->refs[page] = grant(1 + page);
+    grant(1 + SHARED_PAGES);
     control->version = SHARED_VERSION;
     __atomic_store_n(&control->magic, SHARED_MAGIC, __ATOMIC_RELEASE);
     xenstore_write(XENSTORE_KEY, note);
     return control;
+}
+
+struct meeting_place *meeting_place(void)
+{
+    return (struct meeting_place *)(shared + (1 + SHARED_PAGES) * PAGE_BYTES);
+}
+
+uint32_t meeting_grant(void)
+{
+    return FIRST_REF + 1 + SHARED_PAGES;
 }

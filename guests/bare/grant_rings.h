@@ -4,6 +4,7 @@
 #define BARE_GRANT_RINGS_H
 
 #include "../agent/shared.h"
+#include "../agent/steps.h"
 
 /*
  * Grant the control page and the pages of the rings to dom0, and leave the number of the control
@@ -11,5 +12,9 @@
  * the order of its grants.
  */
 struct control *grant_rings(void);
+
+/* The page in which steps of two sides meet, and its grant to dom0; 0: there is no dom0. */
+struct meeting_place *meeting_place(void);
+uint32_t meeting_grant(void);
 
 #endif

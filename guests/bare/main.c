@@ -45,6 +45,7 @@ static void hello(void)
     answer_number("vcpus", VCPUS);
     answer_number("tick_hz", ticks_hz());
     answer_number("page", PAGE_BYTES);
+    answer_number("meeting", meeting_grant());
     answer_version(xen_version());
 }
 
@@ -52,9 +53,11 @@ static void hello(void)
 static void run_programme(struct control *control, struct command *c)
 {
     uint64_t given[VCPUS] = {optional(c, "steps", 0), optional(c, "second", 0)};
-    bool timed = optional(c, "timed", 0), fits = true;
+    bool timed = optional(c, "timed", 0), with_dom0 = optional(c, "dom0", 0), fits = true;
+    uint64_t number = optional(c, "number", 0);
     size_t each = timed ? sizeof(struct timed_seen) : sizeof(struct seen);
     unsigned counts[VCPUS];
+    const void *seen;
 
     for (unsigned vcpu = 0; vcpu < VCPUS; vcpu++) {
         bool here = given[vcpu] <= MAX_STEPS;
@@ -63,13 +66,18 @@ static void run_programme(struct control *control, struct command *c)
         counts[vcpu] = (unsigned)given[vcpu];
         fits = fits && here;
     }
-    if (!fits || c->bad) {
+    if (!fits || c->bad || (with_dom0 && counts[1])) {
         answer_error(EINVAL, "argument-steps");
+        return;
+    }
+    seen = programme_run(number, counts, timed, with_dom0);
+    if (!seen) {
+        answer_error(ETIMEDOUT, "dom0");
         return;
     }
     answer_ok();
     answer_number("tick_hz", ticks_hz());
-    answer_bytes(programme_run(optional(c, "number", 0), counts, timed), (counts[0] + counts[1]) * each);
+    answer_bytes(seen, (counts[0] + counts[1]) * each);
 }
 
 static void run_command(struct control *control, struct command *c)

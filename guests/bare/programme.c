@@ -2,64 +2,47 @@
 #include "programme.h"
 
 #include "events.h"
+#include "grant_rings.h"
 #include "memory.h"
 #include "platform.h"
 #include "second_vcpu.h"
 #include "xen.h"
 
-#define SLOTS 256u
 #define MAX_POLLED 130u /* Xen takes 128 */
 #define GIVE_UP_NS 1000000u /* so long lasts a poll that nothing ends */
 #define PATIENT_NS 50000000u
 #define MAX_TAKEN 4096u
-#define LONGEST_MEETING_NS 2000000000u
 #define LOOKS_PER_TIME 256u
 #define IN_THE_PAST 1u
+#define LATE_NAP_NS 1000000u
 
 struct run {
     unsigned vcpu, count;
     bool timed;
     char *seen; /* where the next one goes */
     uint32_t met; /* meetings of this vCPU */
+    struct meeting_place *place;
 };
 
 static struct step steps[VCPUS][MAX_STEPS];
 static char seen_memory[VCPUS * MAX_STEPS * sizeof(struct timed_seen)] PAGE_ALIGNED;
-static uint32_t slots[SLOTS];
-static uint32_t meetings[VCPUS]; /* to which each vCPU has come; UINT32_MAX: it has no more steps */
-
-/*
- * How far the programme has come.  When Xen does not come back, this is found in a dump of the
- * machine's memory (harness/fuzz/progress.py): by its first bytes, and the programme's number.
- */
-static volatile struct {
-    char magic[8];
-    uint64_t number;
-    uint32_t at[VCPUS]; /* the step that is being made */
-} progress = {{'E', 'V', 'T', 'C', 'H', 'N', 'P', 'G'}, 0, {0}};
 
 struct step *programme_steps(unsigned vcpu)
 {
     return steps[vcpu];
 }
 
-static uint32_t operand(uint32_t word, bool of_slot)
-{
-    return of_slot ? __atomic_load_n(&slots[word % SLOTS], __ATOMIC_RELAXED) : word;
-}
-
 /* --- the hypercalls --- */
 
 /* Returns -errno, or 0 and for a new port its number. */
-static int new_port(const struct step *s, union hypercall_arg *arg, const uint32_t *port,
-                    enum fault fault)
+static int new_port(const struct run *run, const struct step *s, union hypercall_arg *arg,
+                    const uint32_t *port, enum fault fault)
 {
     int result = event_channel_op_fault(s->what, arg, fault);
 
     if (result)
         return result;
-    if (s->slot)
-        __atomic_store_n(&slots[s->slot], *port, __ATOMIC_RELAXED);
+    slot_set(run->place, s->slot, *port);
     return (int)*port;
 }
 
@@ -84,7 +67,7 @@ static int status(uint32_t owner, uint32_t port, enum fault fault, struct seen *
         seen->detail = arg.status.u.irq;
         break;
     }
-    seen->told = (arg.status.state & 0xff) | (arg.status.vcpu & 0xff) << 8 | remote << 16;
+    seen->told = status_word(arg.status.state, arg.status.vcpu, remote);
     return 0;
 }
 
@@ -138,12 +121,12 @@ static int take(const struct run *run, unsigned of, struct seen *seen)
     return (int)count;
 }
 
-static int begin(enum fault fault)
+static int begin(const struct run *run, enum fault fault)
 {
     int result = reset(EVTCHNOP_RESET, fault);
 
     events_clear_2l();
-    memset(slots, 0, sizeof(slots));
+    memset(run->place->slots, 0, sizeof(run->place->slots));
     return result;
 }
 
@@ -158,20 +141,15 @@ static void spin_ns(uint64_t ns)
 /* Both leave as close to each other as can be: few of the looks are followed by one at the time. */
 static int meet(struct run *run)
 {
-    const uint32_t *other = &meetings[1 - run->vcpu];
+    struct meeting_place *place = run->place;
+    unsigned other = 1 - run->vcpu;
     uint64_t begun = xen_time();
 
-    __atomic_store_n(&meetings[run->vcpu], ++run->met, __ATOMIC_SEQ_CST);
-    for (unsigned looks = 1; __atomic_load_n(other, __ATOMIC_SEQ_CST) < run->met; looks++)
+    meeting_arrive(place, run->vcpu, ++run->met);
+    for (unsigned looks = 1; !meeting_has(place, other, place->number, run->met); looks++)
         if (looks % LOOKS_PER_TIME == 0 && ns_since(begun) > LONGEST_MEETING_NS)
             return -ETIMEDOUT;
     return 0;
-}
-
-static void spin(uint32_t loops)
-{
-    while (loops--)
-        __asm__ volatile("");
 }
 
 /* --- one step --- */
@@ -189,21 +167,21 @@ static int make(struct run *run, const struct step *s, uint32_t port, uint32_t v
     case EVTCHNOP_ALLOC_UNBOUND:
         arg.alloc_unbound.owner = (uint16_t)s->port;
         arg.alloc_unbound.remote = (uint16_t)value;
-        return new_port(s, &arg, &arg.alloc_unbound.port, fault);
+        return new_port(run, s, &arg, &arg.alloc_unbound.port, fault);
     case EVTCHNOP_BIND_INTERDOMAIN:
         arg.bind_interdomain.remote = (uint16_t)value;
         arg.bind_interdomain.remote_port = port;
-        return new_port(s, &arg, &arg.bind_interdomain.port, fault);
+        return new_port(run, s, &arg, &arg.bind_interdomain.port, fault);
     case EVTCHNOP_BIND_VIRQ:
         arg.bind_virq.virq = s->port;
         arg.bind_virq.vcpu = value;
-        return new_port(s, &arg, &arg.bind_virq.port, fault);
+        return new_port(run, s, &arg, &arg.bind_virq.port, fault);
     case EVTCHNOP_BIND_PIRQ:
         arg.bind_pirq.pirq = s->port;
-        return new_port(s, &arg, &arg.bind_pirq.port, fault);
+        return new_port(run, s, &arg, &arg.bind_pirq.port, fault);
     case EVTCHNOP_BIND_IPI:
         arg.bind_ipi.vcpu = value;
-        return new_port(s, &arg, &arg.bind_ipi.port, fault);
+        return new_port(run, s, &arg, &arg.bind_ipi.port, fault);
     case EVTCHNOP_CLOSE:
     case EVTCHNOP_SEND:
     case EVTCHNOP_UNMASK:
@@ -228,7 +206,7 @@ static int make(struct run *run, const struct step *s, uint32_t port, uint32_t v
     case STEP_POLL:
         return poll(s, port, value, seen);
     case STEP_BEGIN:
-        return begin(fault);
+        return begin(run, fault);
     case STEP_TAKE:
         return take(run, s->number, seen);
     case STEP_LOOK:
@@ -266,13 +244,14 @@ static void look_after(const struct step *s, uint32_t port, struct seen *seen)
 static void run_steps(void *argument)
 {
     struct run *run = argument;
+    struct meeting_place *place = run->place;
 
     for (unsigned i = 0; i < run->count; i++) {
         const struct step *s = &steps[run->vcpu][i];
-        uint32_t port = operand(s->port, s->flags & STEP_PORT_OF_SLOT);
-        uint32_t value = operand(s->value, s->flags & STEP_VALUE_OF_SLOT);
+        uint32_t port = step_operand(place, s->port, s->flags & STEP_PORT_OF_SLOT);
+        uint32_t value = step_operand(place, s->value, s->flags & STEP_VALUE_OF_SLOT);
         struct timed_seen now = {.port = port, .value = value};
-        progress.at[run->vcpu] = i;
+        __atomic_store_n(&place->at[run->vcpu], i, __ATOMIC_RELAXED);
         if (run->timed)
             now.call = ticks();
         now.seen.result = make(run, s, port, value, &now.seen);
@@ -285,24 +264,46 @@ static void run_steps(void *argument)
             *(struct seen *)run->seen = now.seen;
         run->seen += run->timed ? sizeof(now) : sizeof(now.seen);
         if (s->what == STEP_MEET) /* here, so that nothing else is between it and the next step */
-            spin(s->value);
+            step_spin(s->value);
     }
-    __atomic_store_n(&meetings[run->vcpu], UINT32_MAX, __ATOMIC_SEQ_CST);
+    meeting_end(place, run->vcpu);
 }
 
-const void *programme_run(uint64_t number, const unsigned counts[VCPUS], bool timed)
+/* dom0 is told of the programme by another way, and may begin later than we. */
+static bool dom0_comes(struct meeting_place *place)
 {
+    uint64_t begun = xen_time();
+
+    while (!meeting_has(place, 1, place->number, 0)) {
+        if (ns_since(begun) > PARTNER_COMES_NS)
+            return false;
+        sleep_ns(LATE_NAP_NS);
+    }
+    return true;
+}
+
+const void *programme_run(uint64_t number, const unsigned counts[VCPUS], bool timed,
+                          bool with_dom0)
+{
+    struct meeting_place *place = meeting_place();
     size_t each = timed ? sizeof(struct timed_seen) : sizeof(struct seen);
     struct run runs[VCPUS] = {
-        {0, counts[0], timed, seen_memory, 0},
-        {1, counts[1], timed, seen_memory + counts[0] * each, 0},
+        {0, counts[0], timed, seen_memory, 0, place},
+        {1, counts[1], timed, seen_memory + counts[0] * each, 0, place},
     };
 
-    for (unsigned vcpu = 0; vcpu < VCPUS; vcpu++) {
-        meetings[vcpu] = counts[vcpu] ? 0 : UINT32_MAX;
-        progress.at[vcpu] = 0;
+    memcpy(place->magic, "EVTCHNPG", sizeof(place->magic));
+    place->number = number;
+    for (unsigned vcpu = 0; vcpu < (with_dom0 ? 1 : VCPUS); vcpu++) {
+        place->at[vcpu] = 0;
+        meeting_begin(place, vcpu, number);
+        if (!counts[vcpu])
+            meeting_end(place, vcpu);
     }
-    progress.number = number;
+    if (with_dom0 && !dom0_comes(place)) {
+        meeting_end(place, 0);
+        return NULL;
+    }
     if (counts[1])
         second_vcpu_begin(run_steps, &runs[1]);
     run_steps(&runs[0]);

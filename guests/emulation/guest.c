@@ -162,6 +162,18 @@ struct control *grant_rings(void)
     return (struct control *)shared;
 }
 
+struct meeting_place *meeting_place(void)
+{
+    static struct meeting_place place;
+
+    return &place;
+}
+
+uint32_t meeting_grant(void)
+{
+    return 0;
+}
+
 /* Returns whether there was anything to send. */
 static int send_answers(struct control *control)
 {

@@ -75,7 +75,7 @@ def bare_guest(arch: Arch) -> Path:
     Raises as ``agent_binary`` does.
     """
     gcc = compiler(arch)
-    shared = [SOURCES / name for name in ("record.h", "shared.h", "xen_abi.h")]
+    shared = [SOURCES / name for name in ("record.h", "shared.h", "steps.h", "xen_abi.h")]
     units = [
         *sorted(BARE_SOURCES.glob(f"*-{arch}.[cS]")),
         *(path for path in sorted(BARE_SOURCES.glob("*.c")) if "-" not in path.name),

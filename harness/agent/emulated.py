@@ -58,7 +58,7 @@ def emulated_guest(source: QemuSource) -> Path:
     ours = [
         *sorted(EMULATION.iterdir()),
         *sorted(BARE_SOURCES.glob("*.[ch]")),
-        *(SOURCES / name for name in ("record.h", "shared.h", "xen_abi.h")),
+        *(SOURCES / name for name in ("record.h", "shared.h", "steps.h", "xen_abi.h")),
     ]
     theirs = _files(source)
     version = run([gcc, "--version"]).partition("\n")[0]

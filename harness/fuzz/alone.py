@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Judges what one vCPU has made while the other one only waited at a meeting.
+"""Judges what one side has made while the other one only waited at a meeting.
 
 Nothing changes behind its back then: after each step the port's mask and pending bits in memory are
 those of a world in which the vCPUs can have met.  From a reset on all is known, as in a programme
-of one vCPU, and all is compared.
+of one vCPU, and all is compared.  Of dom0's memory nothing is known.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Alone:
 
 
 def after_alone(
-    made: Sequence[Made], worlds: tuple[Interned, ...], domid: int, pending: bool, memory: Memory
+    made: Sequence[Made], worlds: tuple[Interned, ...], pending: bool, memory: Memory
 ) -> Alone:
     """Return what is known after one vCPU alone has ``made`` that, beginning in one of ``worlds``.
 
@@ -48,14 +48,14 @@ def after_alone(
             pending = False
         then: dict[Interned, None] = {}
         for world in worlds:
-            key = "alone", world, one.vcpu, one.step, one.seen.seen, exact, pending
-            find = partial(_after, one, world.world, domid, memory, exact=exact, pending=pending)
+            key = "alone", world, one.domid, one.vcpu, one.step, one.seen.seen, exact, pending
+            find = partial(_after, one, world.world, memory, exact=exact, pending=pending)
             after = memory.remembered(key, find)
             if after is not None:
                 then[after] = None
         if not then:
             before = worlds[0].world
-            expected, _ = _followed(one, before, domid, exact=exact)
+            expected, _ = _followed(one, before, exact=exact)
             told = _told(one, expected.seen, exact=exact, pending=pending)
             return Alone((), pending, before, one, told)
         worlds = tuple(then)
@@ -66,18 +66,18 @@ def after_alone(
 
 
 def _after(
-    one: Made, before: World, domid: int, memory: Memory, *, exact: bool, pending: bool
+    one: Made, before: World, memory: Memory, *, exact: bool, pending: bool
 ) -> Interned | None:
     """Return the world after a step that was made in ``before``; None: it was not made in it."""
-    expected, after = _followed(one, before, domid, exact=exact)
+    expected, after = _followed(one, before, exact=exact)
     if not _allowed(one, expected, exact=exact, pending=pending):
         return None
     return memory.one(after if exact else plain(after, pending=pending))
 
 
-def _followed(one: Made, before: World, domid: int, *, exact: bool) -> tuple[Expected, World]:
+def _followed(one: Made, before: World, *, exact: bool) -> tuple[Expected, World]:
     """Return what must be seen after a step, and the world then."""
-    follower = Follower(before if exact else answered(before, one), domid, one.vcpu)
+    follower = Follower(before if exact else answered(before, one), one.domid, one.vcpu)
     return follower.follow(one.step), follower.world
 
 
@@ -98,7 +98,7 @@ def _told(one: Made, expected: Seen, *, exact: bool, pending: bool) -> Seen:
     seen, what = one.seen.seen, one.step.what
     if what == What.TAKE:
         return seen
-    mask = _MASKED | _PENDING * pending
+    mask = 0 if one.in_dom0 else _MASKED | _PENDING * pending
     bits = (seen.bits & ~mask) | (expected.bits & mask)
     known = seen._replace(result=expected.result, bits=bits)
     if what == What.STATUS and expected.result == 0:

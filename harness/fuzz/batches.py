@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
+from harness.fuzz.between import between_domains
 from harness.fuzz.concurrent import concurrent_programme
 from harness.fuzz.duels import duels, repeated
 from harness.fuzz.generate import programme
@@ -18,6 +19,7 @@ _BATCH = 2500  # steps
 _FIRST_ALONE = 4  # batches
 # What a batch is for: both vCPUs at once, in one of these ways; or one vCPU.
 _OF_TWO = (duels, duels, concurrent_programme, None)
+_WITH_DOM0 = (*_OF_TWO, between_domains, between_domains)
 
 
 @dataclass(frozen=True)
@@ -25,18 +27,19 @@ class Batch:
     """Programmes that go to the guest in one message.
 
     They are for its vCPU ``vcpu``; with ``second`` they are one programme: ``steps`` for vCPU 0,
-    and at the same time ``second`` for vCPU 1; and that so many ``times``, with other delays each
-    time.
+    and at the same time ``second`` for vCPU 1, or for dom0 (``in_dom0``); and that so many
+    ``times``, with other delays each time.
     """
 
     steps: tuple[Step, ...]
     vcpu: int
     second: tuple[Step, ...] = ()
     times: int = 1
+    in_dom0: bool = False
 
     @property
     def both(self) -> Both:
-        """The steps that each vCPU makes, with all repetitions."""
+        """The steps that each side makes, with all repetitions."""
         if not self.second:
             return (self.steps, ()) if self.vcpu == 0 else ((), self.steps)
         return repeated((self.steps, self.second), self.times)
@@ -47,17 +50,19 @@ class Batch:
         return begin, list(self.steps[begin : at + 1])
 
 
-def batches(seed: int) -> Iterator[Batch]:
+def batches(seed: int, *, with_dom0: bool = False) -> Iterator[Batch]:
     """Yield random batches; the same for the same ``seed``.
 
-    The first ones are of one vCPU: what these show can be told in few steps.
+    The first ones are of one vCPU: what these show can be told in few steps.  ``with_dom0``: some
+    are of the guest and dom0.
     """
     chance = Random(seed)
+    kinds = _WITH_DOM0 if with_dom0 else _OF_TWO
     for number in count():
-        of_two = chance.choice(_OF_TWO)
+        of_two = chance.choice(kinds)
         if number >= _FIRST_ALONE and of_two is not None:
             first, second = of_two(chance)
-            yield Batch(first, 0, second)
+            yield Batch(first, 0, second, in_dom0=of_two is between_domains)
             continue
         steps: list[Step] = []
         while len(steps) < _BATCH:

@@ -34,13 +34,13 @@ _Make = Callable[[Random, int], Step]
 
 def duels(chance: Random) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """Return the next programme of duels of ``chance``: the steps of vCPU 0, and of vCPU 1."""
-    first, second = [Step(int(What.BEGIN)), _meet(0)], [_meet(0)]
+    first, second = [Step(int(What.BEGIN)), meeting(0)], [meeting(0)]
     for _ in range(_DUELS):
         setup, one, other = _duel(chance)
         for _ in range(_TIMES):
-            loops = _loops(chance)
-            first += [*setup, _meet(loops[0]), *one, _meet(0), *_LOOKS]
-            second += [_meet(loops[1]), *other, _meet(0)]
+            loops = delays(chance)
+            first += [*setup, meeting(loops[0]), *one, meeting(0), *_LOOKS]
+            second += [meeting(loops[1]), *other, meeting(0)]
     return tuple(first), tuple(second)
 
 
@@ -56,24 +56,24 @@ def repeated(
     met = [sum(step.what == What.MEET for step in part) for part in both]
     meetings = max(met)
     for _ in range(times):
-        loops = [_loops(chance) for _ in range(meetings)]
+        loops = [delays(chance) for _ in range(meetings)]
         for vcpu, made in enumerate((first, second)):
             meets = iter(loops)
             made += [
                 step._replace(value=next(meets)[vcpu]) if step.what == What.MEET else step
                 for step in both[vcpu]
             ]
-            made += [_meet(0)] * (meetings - met[vcpu] + 1)
+            made += [meeting(0)] * (meetings - met[vcpu] + 1)
     return tuple(first), tuple(second)
 
 
-def _loops(chance: Random) -> tuple[int, int]:
+def delays(chance: Random) -> tuple[int, int]:
     """Return for how many loops each vCPU waits before its part of a duel: one of them for none."""
     loops = chance.randrange(1 << chance.randint(*_LOOPS))
     return (loops, 0) if chance.getrandbits(1) else (0, loops)
 
 
-def _meet(loops: int) -> Step:
+def meeting(loops: int) -> Step:
     return Step(int(What.MEET), value=loops)
 
 

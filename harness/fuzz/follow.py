@@ -115,7 +115,7 @@ class Follower:
 
     def _cleared(self) -> None:
         self.world = self.world.with_domain(cleared(self.domain))
-        self.slots = [0] * SLOTS
+        self.slots[:] = [0] * SLOTS
 
     def _seen(self, port: int, result: Result | tuple[int, int]) -> Seen:
         """Return what is seen with that ``result``: of Xen, or of TAKE and the like."""
@@ -163,6 +163,12 @@ class Follower:
         self.world = self.world.with_domain(after_upcall(self.domain, vcpu))
         return len(ports), marks(ports)
 
+    def _close_all(self, step: Step) -> tuple[int, int]:
+        for port, channel in self.domain.ports:
+            if channel.usable:
+                self.world = predict(self.world, ops.Close(self.domid, port))[0].world
+        return 0, 0
+
     def _set_bit(self, step: Step) -> tuple[int, int]:
         domain, port = self.domain, self.port(step)
         if not (domain.has_word(port) if domain.fifo else port < _PORTS_2L):
@@ -190,6 +196,7 @@ _OTHERS: dict[int, Callable[[Follower, Step], tuple[int, int]]] = {
     What.LOOK: Follower._nothing,
     What.DELAY: Follower._nothing,
     What.MEET: Follower._nothing,
+    What.CLOSE_ALL: Follower._close_all,
     What.SET_BIT: Follower._set_bit,
     What.CLEAR_BIT: Follower._set_bit,
 }

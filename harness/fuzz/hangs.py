@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.conformance.shortest import shortest
 from harness.evidence import Evidence
@@ -35,7 +35,8 @@ class Hung:
         """Return it as a Found: up to its last step, the answers are those of the model."""
         follower = Follower(world, domid, self.batch.vcpu)
         if self.batch.second:
-            both = told_of_two(follower, (self.batch.steps, self.batch.second))
+            steps = self.batch.steps, self.batch.second
+            both = told_of_two(follower, steps, in_dom0=self.batch.in_dom0)
             return Found(self.batch, Wrong(self.evidence, len(both) - 1, both), seen_again)
         calls = []
         for step in self.batch.steps:
@@ -84,7 +85,8 @@ def shorter_hang(
         return begins and hangs(Batch(tuple(steps), vcpu))
 
     def both_show(both: Both) -> bool:
-        return hangs(Batch(both[0], 0, both[1], times(both)))
+        one = replace(hung.batch, steps=both[0], second=both[1], times=times(both))
+        return hangs(one)
 
     try:
         if hung.batch.second:

@@ -12,28 +12,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.conformance.shortest import shortest
 from harness.evidence.identity import identity
 from harness.fuzz.batches import Batch, batches
+from harness.fuzz.between import with_domids
 from harness.fuzz.guest import ProgrammeGuest, Timed
-from harness.fuzz.judge import Followed, Wrong, explain, explain_rounds, slept_only
-from harness.fuzz.orders import RoundJudge, Unexplained
+from harness.fuzz.judge import Differs, Followed, Wrong, explain, explain_rounds
+from harness.fuzz.orders import RoundsJudged, Unexplained
 from harness.fuzz.programme import (
     NO_OPERATION,
-    SEEN,
-    TIMED,
     Flag,
-    Seen,
     Step,
     What,
     decode_seen,
-    decode_timed,
 )
-from harness.fuzz.rounds import grown, rounds
 from harness.fuzz.sections import Both, last_steps, section, shortest_both, simpler, times
-from harness.model.evtchn.domain import World
+from harness.fuzz.two_sides import TwoSides
+from harness.model.evtchn.domain import Domain, World
 from harness.model.lock.flavours import COUNTER, Flavour
 from harness.verdict import HarnessError
 
@@ -51,7 +48,8 @@ class Counts:
 
     programmes: int = 0
     operations: int = 0  # judged
-    concurrent: int = 0  # of them: of two vCPUs at once
+    concurrent: int = 0  # of them: of two sides at once
+    two_domains: int = 0  # of these: of the guest and dom0
     undecided: int = 0  # operations of which nothing could be said
     seconds: float = 0.0
 
@@ -59,6 +57,14 @@ class Counts:
         """Count ``steps``, which have been judged."""
         self.programmes += sum(step.what == What.BEGIN for step in steps)
         self.operations += sum(step.what not in NO_OPERATION for step in steps)
+
+    def add_rounds(self, batch: Batch, judged: RoundsJudged) -> None:
+        """Count ``batch``, which is of two sides."""
+        self.programmes += batch.times
+        self.operations += judged.operations
+        self.concurrent += judged.concurrent
+        self.two_domains += judged.concurrent if batch.in_dom0 else 0
+        self.undecided += judged.undecided
 
 
 @dataclass(frozen=True)
@@ -79,24 +85,7 @@ class _Answered:
     seen: bytes | Timed
 
 
-@dataclass(frozen=True)
-class _Differs:
-    """Programmes of one vCPU; after step ``at`` something else was seen than what must be."""
-
-    batch: Batch
-    followed: Followed
-    seen: Sequence[Seen]
-    at: int
-
-    @property
-    def certain(self) -> bool:
-        """Say whether it is more than a poll that took long."""
-        return not slept_only(self.followed.expected[self.at], self.seen[self.at])
-
-
-# What is wrong in a batch: a round of two vCPUs; or a step of one, also of vCPU 0 until the first
-# meeting.
-_Judged = Unexplained | _Differs | None
+_Judged = Unexplained | Differs | None
 
 
 class Hunt:
@@ -111,11 +100,13 @@ class Hunt:
         flavour: Flavour = COUNTER,
         fresh: Callable[[], tuple[ProgrammeGuest, World]] | None = None,
         *,
+        dom0: Domain | None = None,
         replay: bool = False,
         shorter_seconds: float = SHORTER_SECONDS,
     ) -> None:
         """``fresh`` brings the guest back to its start, if that can be done.
 
+        ``dom0``: what is known of dom0 before a programme that it has a part in; None: it has none.
         ``replay``: a programme of two vCPUs that shows something is not made shorter: it was found
         before, and what is left of it would be kept nowhere; or there is no time for that.
         ``shorter_seconds``: for how long one is made shorter, at the most.
@@ -123,10 +114,11 @@ class Hunt:
         self._shorter_seconds = shorter_seconds
         self._replay = replay
         self.guest = guest
+        self._dom0 = dom0
         self._fresh = fresh
         self._world = world
         self._domid = domid
-        self._rounds = RoundJudge(domid, flavour)
+        self._two_sides = TwoSides(domid, flavour, dom0)
         self.counts = Counts()
         self.found_after = 0.0  # seconds, until the disagreement was seen; 0: there is none
         self._began = time.monotonic()
@@ -145,7 +137,7 @@ class Hunt:
         does not answer; ``running`` is the batch then.
         """
         began = time.monotonic()
-        for batch in batches(seed):
+        for batch in batches(seed, with_dom0=self._dom0 is not None):
             answered = self._end()
             over = answered is not None and time.monotonic() - began > seconds
             failed: HarnessError | OSError | None = None
@@ -178,7 +170,9 @@ class Hunt:
     def _begin(self, batch: Batch) -> None:
         """Have the guest make ``batch``."""
         self.running = self._begun = batch
-        if batch.second:
+        if batch.in_dom0:
+            self.guest.begin_with_dom0(with_domids(batch.both, self._domid))
+        elif batch.second:
             self.guest.begin_timed(batch.both)
         else:
             self.guest.begin(batch.steps, batch.vcpu)
@@ -191,6 +185,8 @@ class Hunt:
         batch, self._begun = self._begun, None
         if batch is None:
             return None
+        if batch.in_dom0:
+            return _Answered(batch, None, self.guest.end_with_dom0())
         if batch.second:
             return _Answered(batch, None, self.guest.end_timed())
         followed = Followed(batch.steps, self._world, self._domid, batch.vcpu)
@@ -225,7 +221,7 @@ class Hunt:
         try:
             answered = self._end()
         except (HarnessError, OSError, KeyboardInterrupt):
-            if isinstance(judged, _Differs) and not judged.certain:
+            if isinstance(judged, Differs) and not judged.certain:
                 raise
             return
         if answered is not None:
@@ -235,7 +231,7 @@ class Hunt:
         """Return what was ``judged`` wrong in ``batch``, made shorter."""
         if judged is None:
             return None
-        if isinstance(judged, _Differs):
+        if isinstance(judged, Differs):
             return self._disagrees(judged)
         if self._replay:
             return Found(batch, explain_rounds(judged, self._domid), True)
@@ -258,13 +254,18 @@ class Hunt:
     def _made_by_two(self, batch: Batch) -> _Judged:
         """The same of a batch of two vCPUs, of which one may have no step left."""
         self.running = batch
-        return self._wrong_of_two(batch, self.guest.run_timed(batch.both))
+        return self._wrong_of_two(batch, self._run_of_two(batch))
+
+    def _run_of_two(self, batch: Batch) -> Timed:
+        if batch.in_dom0:
+            return self.guest.run_with_dom0(with_domids(batch.both, self._domid))
+        return self.guest.run_timed(batch.both)
 
     def _judge(self, answered: _Answered) -> _Judged:
         """Return what is wrong with what the guest has answered; count what is not."""
         judged, batch = self._wrong(answered), answered.batch
         if not batch.second:
-            right = batch.one(judged.at)[0] if isinstance(judged, _Differs) else len(batch.steps)
+            right = batch.one(judged.at)[0] if isinstance(judged, Differs) else len(batch.steps)
             self.counts.add(batch.steps[:right])
         return judged
 
@@ -274,31 +275,15 @@ class Hunt:
             return self._wrong_of_two(answered.batch, seen)
         assert followed is not None
         at = followed.wrong(seen)
-        return None if at is None else _Differs(answered.batch, followed, decode_seen(seen), at)
+        return None if at is None else Differs(answered.batch, followed, decode_seen(seen), at)
 
     def _wrong_of_two(self, batch: Batch, timed: Timed) -> _Judged:
-        """Return what is wrong in a programme of both vCPUs: a round that no order explains, or
-        what vCPU 0 has made until the first meeting, when it is alone."""
-        both = batch.both
-        first, second = timed.seen
-        meets = (i for i, step in enumerate(both[0]) if step.what == What.MEET)
-        alone = next(meets, len(both[0]))
-        before, rest = first[: alone * TIMED.size], first[alone * TIMED.size :]
-        begin = Batch(both[0][:alone], 0)
-        made = zip((*both[0][alone:], *both[1]), decode_timed(rest + second), strict=True)
-        followed = Followed(begin.steps, self._world, self._domid, 0)
-        self._world = grown(followed.after, made)
-        seen = [each.seen for each in decode_timed(before)]
-        at = followed.wrong(b"".join([SEEN.pack(*each) for each in seen]))
-        if at is not None:
-            return _Differs(begin, followed, seen, at)
-        self.counts.programmes += batch.times
-        found = rounds((both[0][alone:], both[1]), (rest, second), self._domid)
-        judged = self._rounds.judge(found, followed.after, timed.tick_hz)
-        self.counts.operations += judged.operations
-        self.counts.concurrent += judged.concurrent
-        self.counts.undecided += judged.undecided
-        return judged.wrong
+        """Count what is judged of a programme of two sides; return what is wrong in it."""
+        done = self._two_sides.judge(batch, timed, self._world)
+        self._world = done.world
+        if done.judged is not None:
+            self.counts.add_rounds(batch, done.judged)
+        return done.wrong
 
     def _shorter_of_two(self, batch: Batch, wrong: Unexplained) -> Found:
         """Return what is ``wrong`` in ``batch`` with as few steps as show the same if they are made
@@ -314,7 +299,7 @@ class Hunt:
         def tried(both: Both, most: int, ends: float) -> int:
             """Return how many tries it took to see it again; 0: it was not seen."""
             nonlocal best, spoilt
-            one = Batch(both[0], 0, both[1], times(both))
+            one = replace(batch, steps=both[0], second=both[1], times=times(both))
             for number in range(1, most + 1):
                 if self._fresh is not None and spoilt:
                     self.guest, self._world = self._fresh()
@@ -329,7 +314,7 @@ class Hunt:
 
         whole = batch.both
         with suppress(HarnessError, OSError, KeyboardInterrupt):
-            last = section(whole, last_steps(whole, wrong))
+            last = section(whole, last_steps(whole, wrong, from_meeting=not batch.in_dom0))
             needed = tried(last, sys.maxsize, began + _SECONDS_OF_TWO)
             ends = began + self._shorter_seconds
             if needed:
@@ -340,7 +325,7 @@ class Hunt:
                 )
         return best
 
-    def _disagrees(self, differs: _Differs) -> Found | None:
+    def _disagrees(self, differs: Differs) -> Found | None:
         """Return what differs, made shorter; None if it tells nothing, because it is only a poll
         that took long."""
         batch, followed, at = differs.batch, differs.followed, differs.at
@@ -364,7 +349,7 @@ class Hunt:
         """Have the guest make ``batch``, and judge nothing.  Raises as ``run`` does."""
         self.running = batch
         if batch.second:
-            self.guest.run_timed(batch.both)
+            self._run_of_two(batch)
         else:
             self.guest.run(batch.steps, batch.vcpu)
 

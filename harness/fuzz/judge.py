@@ -17,15 +17,17 @@ from harness.conformance.hypercalls import Observed
 from harness.conformance.reference_model import Disagreement, ReferenceModel
 from harness.evidence import Difference, Disallowed, Evidence, WrongAnswer, WrongState
 from harness.evidence import Operation as Call
+from harness.fuzz.batches import Batch
 from harness.fuzz.follow import Expected, Follower
 from harness.fuzz.orders import Unexplained
-from harness.fuzz.programme import SEEN, Bit, Flag, Seen, SeenBits, Step, What, decode_seen
-from harness.fuzz.rounds import Made
+from harness.fuzz.programme import DOM0, SEEN, Bit, Flag, Seen, SeenBits, Step, What, decode_seen
+from harness.fuzz.rounds import Made, Round, answered
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import World
 from harness.model.evtchn.operations import Poll, StatusReply
 
 _DOMAIN = "bare"
+_DOM0 = "dom0"
 _MOST_TOLD = 24  # calls in one line
 _NOTICES = 0xFFFF
 
@@ -96,11 +98,26 @@ def slept_only(expected: Expected, seen: Seen) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Differs:
+    """Programmes of one vCPU; after step ``at`` something else was seen than what must be."""
+
+    batch: Batch
+    followed: Followed
+    seen: Sequence[Seen]
+    at: int
+
+    @property
+    def certain(self) -> bool:
+        """Say whether it is more than a poll that took long."""
+        return not slept_only(self.followed.expected[self.at], self.seen[self.at])
+
+
 def _answer_is_wrong(follower: Follower, step: Step, seen: Seen) -> Evidence | None:
     operation = follower.operation(step)
     if operation is None:
         return _wrong_take(follower, step, seen) if step.what == What.TAKE else None
-    model = ReferenceModel(follower.world, {follower.domid: _DOMAIN})
+    model = ReferenceModel(follower.world, {follower.domid: _domain(follower.domid)})
     try:
         model.judge(operation, _observed(operation, step, seen))
     except Disagreement as error:
@@ -150,7 +167,7 @@ def _state_is_wrong(follower: Follower, step: Step, seen: Seen, expected: Expect
     if not differ:
         differ = [Difference(name="result", seen=seen.result, expected=expected.seen.result)]
     return WrongState(
-        domain=_DOMAIN,
+        domain=_domain(follower.domid),
         port=port,
         vcpu=follower.vcpu,
         differences=tuple(differ),
@@ -159,37 +176,47 @@ def _state_is_wrong(follower: Follower, step: Step, seen: Seen, expected: Expect
 
 
 def explain_rounds(wrong: Unexplained, domid: int) -> Wrong:
-    """Return what is wrong with a round of two vCPUs that nothing explains, and the calls since the
+    """Return what is wrong with a round of two sides that nothing explains, and the calls since the
     last reset."""
-    follower = Follower(wrong.before, domid)
-    made = [one for each in wrong.since for one in _in_order(each.made)]
+    made = [one for each in wrong.since for one in _in_order(each)]
     if wrong.step is not None:
         made = made[: made.index(wrong.step) + 1]
     resets = [at for at, one in enumerate(made) if one.step.what == What.BEGIN]
     made = made[resets[-1] if resets else 0 :]
     begin = min((one.seen.call for one in made), default=0)
-    calls = [_call(follower, one, begin) for one in made]
-    return Wrong(_of_round(wrong, domid), len(calls) - 1, tuple(calls))
+    clocks = len(wrong.before.domains) == 1
+    followers = {each.domid: Follower(wrong.before, each.domid) for each in wrong.before.domains}
+    calls = [_call(followers[one.domid], one, begin if clocks else None) for one in made]
+    return Wrong(_of_round(wrong), len(calls) - 1, tuple(calls))
 
 
-def _in_order(parts: tuple[Sequence[Made], Sequence[Made]]) -> list[Made]:
-    return sorted((*parts[0], *parts[1]), key=lambda made: made.seen.call)
+def _in_order(each: Round) -> list[Made]:
+    """Return what was made in a round by the clock; of two domains, that of each for itself."""
+    made = [*each.made[0], *each.made[1]]
+    if len({one.domid for one in made}) > 1:
+        return made
+    return sorted(made, key=lambda made: made.seen.call)
 
 
-def _call(follower: Follower, made: Made, begin: int) -> str:
+def _call(follower: Follower, made: Made, begin: int | None) -> str:
+    """Return what was made, for people; with its times since ``begin``, if the sides have one
+    clock."""
     text = f"{told(follower, made.step)} = {answer(made.step, made.seen.seen)}"
     if made.step.what == What.LOOK:
         bits = SeenBits(made.seen.seen.bits & (SeenBits.PENDING | SeenBits.MASKED))
         text = f"{told(follower, made.step)}: {str(bits.name or 'nothing').lower()}"
+    if begin is None:
+        return f"{'dom0' if made.in_dom0 else 'guest'} {text}"
     return f"vCPU {made.vcpu} [{made.seen.call - begin}..{made.seen.ret - begin}] {text}"
 
 
-def _of_round(wrong: Unexplained, domid: int) -> Evidence:
+def _of_round(wrong: Unexplained) -> Evidence:
     if wrong.step is None:
-        return Disallowed(property="order", operations=_operations(_in_order(wrong.round.made)))
+        return Disallowed(property="order", operations=_operations(_in_order(wrong.round)))
     step, seen, expected = wrong.step.step, wrong.step.seen.seen, wrong.expected
     assert expected is not None
-    follower = Follower(wrong.before, domid, wrong.step.vcpu)
+    before = answered(wrong.before, wrong.step) if wrong.step.in_dom0 else wrong.before
+    follower = Follower(before, wrong.step.domid, wrong.step.vcpu)
     told_differs = step.what == What.STATUS and seen[2:] != expected[2:]
     if seen.result != expected.result or told_differs or step.what == What.TAKE:
         evidence = _answer_is_wrong(follower, step, seen)
@@ -199,16 +226,16 @@ def _of_round(wrong: Unexplained, domid: int) -> Evidence:
 
 
 def _operations(made: Sequence[Made]) -> tuple[Call, ...]:
-    begin = min(one.seen.call for one in made)
+    begins = {d: min(o.seen.call for o in made if o.domid == d) for d in {o.domid for o in made}}
     return tuple(
         Call(
-            domain=_DOMAIN,
-            vcpu=one.vcpu,
+            domain=_domain(one.domid),
+            vcpu=0 if one.in_dom0 else one.vcpu,
             verb=What(one.step.what).name.lower(),
             arguments={"port": one.seen.port, "value": one.seen.value},
             result=one.seen.seen.result,
-            begin=one.seen.call - begin,
-            end=one.seen.ret - begin,
+            begin=one.seen.call - begins[one.domid],
+            end=one.seen.ret - begins[one.domid],
         )
         for one in made
     )
@@ -227,15 +254,25 @@ def told(follower: Follower, step: Step) -> str:
     return f"{what.name.lower()}({', '.join(words)})"
 
 
-def told_of_two(follower: Follower, both: Sequence[Sequence[Step]]) -> tuple[str, ...]:
-    """Return what both vCPUs make, meeting by meeting, as a person would write it."""
+def told_of_two(
+    follower: Follower, both: Sequence[Sequence[Step]], *, in_dom0: bool = False
+) -> tuple[str, ...]:
+    """Return what both sides make, meeting by meeting, as a person would write it.
+
+    ``in_dom0``: the second side is dom0.  Which ports it is given is not known: the number of a
+    slot stands for the port in it.
+    """
+    if in_dom0:
+        follower.slots[:] = range(len(follower.slots))
     calls = []
     rest = [iter(part) for part in both]
+    names = ("guest", "dom0") if in_dom0 else ("vCPU 0", "vCPU 1")
     while any(length_hint(part) for part in rest):
-        for vcpu in range(2):
-            for step in takewhile(lambda step: step.what != What.MEET, rest[vcpu]):
-                calls.append(f"vCPU {vcpu} {told(follower, step)}")
-                follower.follow(step)
+        for side, name in enumerate(names):
+            for step in takewhile(lambda step: step.what != What.MEET, rest[side]):
+                calls.append(f"{name} {told(follower, step)}")
+                if not in_dom0:
+                    follower.follow(step)
         calls.append("they meet")
     return tuple(calls[:-1])
 
@@ -250,6 +287,10 @@ def answer(step: Step, seen: Seen) -> str:
         slept = "slept" if seen.bits & SeenBits.SLEPT else "0"
         return slept
     return str(seen.result)
+
+
+def _domain(domid: int) -> str:
+    return _DOM0 if domid == DOM0 else _DOMAIN
 
 
 def _domid(value: int) -> str:
@@ -300,4 +341,5 @@ _WORDS = {
     What.BEGIN: _nothing,
     What.EXPAND_ARRAY: _nothing,
     What.MEET: _nothing,
+    What.CLOSE_ALL: _nothing,
 }

@@ -32,7 +32,8 @@ def kept(
         calls=tuple(calls),
         vcpu=batch.vcpu,
         steps=in_file(batch.steps),
-        second=in_file(batch.second),
+        second=() if batch.in_dom0 else in_file(batch.second),
+        dom0=in_file(batch.second) if batch.in_dom0 else (),
         times=batch.times,
     )
     return f"{FILE}{digest((*batch.steps, *batch.second))}.json", file

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Judges what two vCPUs have done at the same time: is there an order that explains what was seen?
+"""Judges what two sides have done at the same time: is there an order that explains what was seen?
 
-Between two meetings each vCPU makes a few operations.  They are tried in every order that keeps to
-each vCPU's own and to the clock, one after the other as the model makes them; an order that gives
-other answers than were seen is given up at once.  What is left are the worlds in which the vCPUs
-may meet again.  None: no order explains what was seen.
+Between two meetings each side makes a few operations.  They are tried in every order that keeps to
+each side's own and to the clock, one after the other as the model makes them; an order that gives
+other answers than were seen is given up at once.  What is left are the worlds in which they may
+meet again.  None: no order explains what was seen.  The sides are two vCPUs of the guest; or its
+vCPU 0, and dom0, whose clocks are not compared: then every order is tried.
 
 While both are at work only Xen's answers are compared: a guest looks at memory some time after an
 operation.  Where only one vCPU does anything (harness/fuzz/alone.py), the bits in memory are
@@ -33,6 +34,7 @@ from harness.model.evtchn.predict import predict
 from harness.model.lock.flavours import Flavour
 
 _SLACK_NS = 2000  # by how much the counters of two vCPUs of a machine may differ
+_ANY_SLACK = 1 << 65  # no order is forbidden
 _MOST_TRIED = 4000  # predictions for one round; a round that takes more is undecided
 _MOST_WORLDS = 32  # after a round; of more, the pending bits are given up, which make most of them
 
@@ -87,10 +89,13 @@ class RoundJudge:
         self._flavour = flavour
         self._memory = Memory()
 
-    def judge(self, found: Iterable[Round], world: World, tick_hz: int) -> RoundsJudged:
-        """Judge the rounds of a programme, of which the first begins in ``world``."""
+    def judge(self, found: Iterable[Round], world: World, tick_hz: int | None) -> RoundsJudged:
+        """Judge the rounds of a programme, of which the first begins in ``world``.
+
+        ``tick_hz``: of the counter that both sides have; None: each has another one.
+        """
         judged = RoundsJudged()
-        slack = _SLACK_NS * tick_hz // 1_000_000_000
+        slack = _ANY_SLACK if tick_hz is None else _SLACK_NS * tick_hz // 1_000_000_000
         self._memory.tidy()
         known = _Known((self._memory.one(plain(world)),))
         left = known.worlds  # the last ones known: a reset leaves what Xen itself remembers
@@ -99,7 +104,8 @@ class RoundJudge:
         for each in found:
             anew = each.begins_anew
             since.append(each)
-            if not known.worlds and anew and met:
+            # What dom0 has open, no reset of the guest tells.
+            if not known.worlds and anew and met and len(left[0].world.domains) == 1:
                 known = _Known(left, False, from_reset=True)
             after = self._after(each, known, slack) if known.worlds and each.met else None
             if after is not None and not after.worlds:
@@ -107,7 +113,7 @@ class RoundJudge:
                 return judged
             hidden = each.operations if after is None else _hidden(each, known)
             if after is None:
-                seen = [(made.step, made.seen) for made in _both(each)]
+                seen = [(m.step, m.seen) for m in _both(each) if m.domid == self._domid]
                 last = known.worlds or left
                 worlds = (self._memory.one(grown(one.world, seen)) for one in last)
                 left = tuple(dict.fromkeys(worlds))
@@ -134,11 +140,11 @@ class RoundJudge:
         made = _both(each)
         if any(one.step.what in NOT_AT_ONCE - {What.TAKE} for one in made):
             return None
-        (domain,) = known.worlds[0].world.domains
+        domain = known.worlds[0].world.domains[0]
         worlds, pending = known.worlds, known.pending
         if pending and any(_hides_pending(one, domain.fifo) for one in made):
             worlds, pending = _without_pending(worlds, self._memory), False
-        search = _Search(each, self._domid, self._flavour, slack, pending, self._memory)
+        search = _Search(each, self._flavour, slack, pending, self._memory)
         for world in worlds:
             search.from_world(world)
         if search.tried > _MOST_TRIED:
@@ -153,7 +159,7 @@ class RoundJudge:
 
     def _alone(self, made: Sequence[Made], known: _Known) -> Alone:
         judged = made[len(_before_reset(made)) :] if known.from_reset else made
-        return after_alone(judged, known.worlds, self._domid, known.pending, self._memory)
+        return after_alone(judged, known.worlds, known.pending, self._memory)
 
 
 def _both(each: Round) -> list[Made]:
@@ -218,7 +224,6 @@ def _may_precede(one: Made, other: Made, slack: int) -> bool:
 @dataclass
 class _Search:
     each: Round
-    domid: int
     flavour: Flavour
     slack: int  # ticks
     pending: bool  # whether pending bits are known
@@ -261,7 +266,7 @@ class _Search:
         if made.unjudged or made.step.what == What.LOOK:
             return (world,)
         inside = self._writer_inside(made)
-        key = "step", world, made.vcpu, made.step, _answer(made), inside, self.pending
+        key = "step", world, made.domid, made.vcpu, made.step, _answer(made), inside, self.pending
         find = partial(self._found, world.world, made, writer_inside=inside)
         return self.memory.remembered(key, find)
 
@@ -271,7 +276,7 @@ class _Search:
 
     def _after(self, world: World, made: Made, *, writer_inside: bool) -> Iterator[World]:
         if made.operation is None:
-            follower = Follower(world, self.domid, made.vcpu)
+            follower = Follower(world, made.domid, made.vcpu)
             if follower.follow(made.step).seen.result == made.seen.seen.result:
                 yield follower.world
             return

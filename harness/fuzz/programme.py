@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Programmes of the bare guest: their steps, what each has come to, and both in bytes.
 
-The layouts and the numbers are those of guests/bare/programme.h; a test compares them.
+The layouts and the numbers are those of guests/agent/steps.h; a test compares them.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ class What(IntEnum):
     LOOK = 19  # only look at the port's bits in memory
     SET_BIT = 20  # of the port in memory: bit ``number``, a Bit
     CLEAR_BIT = 21
-    MEET = 22  # wait until the other vCPU has come to as many meetings; then ``value`` loops
+    MEET = 22  # wait until the other side has come to as many meetings; then ``value`` loops
     DELAY = 23  # spin for ``value`` ns
+    CLOSE_ALL = 24  # in dom0: close all ports that it has opened in this programme
 
 
 class Flag(IntFlag):
@@ -107,6 +108,10 @@ class TimedSeen(NamedTuple):
     port: int
     value: int
 
+
+# In steps of two domains: stands for the domid of the other one, which is known when they run.
+OTHER_DOMAIN = 0x7FEE
+DOM0 = 0
 
 NEW_PORT = frozenset(
     {What.BIND_INTERDOMAIN, What.BIND_VIRQ, What.BIND_PIRQ, What.ALLOC_UNBOUND, What.BIND_IPI}

@@ -19,6 +19,12 @@ from harness.fuzz.rounds import NOT_AT_ONCE
 from harness.verdict import ConfigError
 
 VERSION = 1
+_BY_DOM0 = frozenset(
+    {
+        *("ALLOC_UNBOUND", "BIND_INTERDOMAIN", "BIND_VCPU", "CLOSE", "CLOSE_ALL", "MEET", "SEND"),
+        *("STATUS", "UNMASK"),
+    }
+)
 _WORD = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
 _BYTE = Annotated[int, Field(ge=0, le=0xFF)]
 
@@ -67,21 +73,35 @@ class ProgrammeFile(BaseModel):
     steps: Annotated[tuple[StepInFile, ...], Field(max_length=MAX_STEPS, min_length=1)]
     # Those of vCPU 1, if both run at once; ``steps`` are vCPU 0's then.
     second: Annotated[tuple[StepInFile, ...], Field(max_length=MAX_STEPS)] = ()
+    # Those of dom0, if it makes some at once with vCPU 0 of the guest.
+    dom0: Annotated[tuple[StepInFile, ...], Field(max_length=MAX_STEPS)] = ()
     times: Annotated[int, Field(ge=1, le=MAX_STEPS)] = (
         1  # both are made so often, with other delays
     )
 
+    @property
+    def other(self) -> tuple[StepInFile, ...]:
+        """The steps of the second side."""
+        return self.dom0 or self.second
+
     def batch(self) -> Batch:
         """Return the programme for a Hunt."""
-        steps, second = (tuple(each.step() for each in part) for part in (self.steps, self.second))
-        return Batch(steps, self.vcpu, second, self.times)
+        steps, second = (tuple(each.step() for each in part) for part in (self.steps, self.other))
+        return Batch(steps, self.vcpu, second, self.times, in_dom0=bool(self.dom0))
 
 
 def _check(programme: ProgrammeFile) -> None:
     """ValueError if ``programme`` has steps of which the model cannot say what must be seen."""
-    steps, second = programme.steps, programme.second
+    steps, second = programme.steps, programme.other
+    if programme.dom0 and programme.second:
+        raise ValueError("it has second or dom0, not both")
     if steps[0].what != "BEGIN":
         raise ValueError("the first of its steps has to be BEGIN")
+    for step in programme.dom0:
+        if step.what not in _BY_DOM0 or step.flags not in ((), ("PORT_OF_SLOT",)):
+            raise ValueError(f"dom0 makes no such step: {step.what} {' '.join(step.flags)}".strip())
+    if any(step.what == "CLOSE_ALL" for step in (*steps, *programme.second)):
+        raise ValueError("CLOSE_ALL is for dom0")
     for step in (*steps, *second):
         if step.what == "BIND_PIRQ":
             raise ValueError("BIND_PIRQ: the bare guest's are not followed")
@@ -96,9 +116,10 @@ def _check(programme: ProgrammeFile) -> None:
     if not second:
         return
     if programme.vcpu != 0:
-        raise ValueError("with second, vcpu has to be 0")
+        raise ValueError("with second or dom0, vcpu has to be 0")
     if second[0].what != "MEET":
-        raise ValueError("the first step of second has to be MEET")
+        name = "dom0" if programme.dom0 else "second"
+        raise ValueError(f"the first step of {name} has to be MEET")
     parts = [[step.what for step in part] for part in (steps, second)]
     meetings = max(part.count("MEET") for part in parts)  # of each vCPU, when both are repeated
     longest = max(len(part) - part.count("MEET") + meetings + 1 for part in parts)
@@ -109,13 +130,17 @@ def _check(programme: ProgrammeFile) -> None:
 
 def _check_at_once(programme: ProgrammeFile) -> None:
     """ValueError if a step is judged as several ones while the other vCPU makes something, too."""
-    first, other = (_between_meetings(part) for part in (programme.steps, programme.second))
+    first, other = (_between_meetings(part) for part in (programme.steps, programme.other))
     names = {What(what).name for what in NOT_AT_ONCE - {What.TAKE}}
     nothing: list[StepInFile] = []
     for one, two in zip_longest(first, other, fillvalue=nothing):
         wrong = names.intersection(step.what for step in (*one, *two))
-        if wrong and two:
-            raise ValueError(f"{min(wrong)} is for vCPU 0 while vCPU 1 waits at a MEET")
+        if programme.dom0 and "CLOSE_ALL" in wrong:
+            if one:
+                raise ValueError("CLOSE_ALL is for dom0 while vCPU 0 waits at a MEET")
+        elif wrong and two:
+            waits = "dom0" if programme.dom0 else "vCPU 1"
+            raise ValueError(f"{min(wrong)} is for vCPU 0 while {waits} waits at a MEET")
         # PV: both would use the same page.
         if two and any("FAULT_OUT" in step.flags for step in (*one, *two)):
             raise ValueError("FAULT_OUT is for vCPU 0 while vCPU 1 waits at a MEET")
@@ -148,9 +173,10 @@ def in_file(steps: Sequence[Step]) -> tuple[StepInFile, ...]:
 
 def write_file(path: Path, programme: ProgrammeFile) -> None:
     """Write ``programme`` to ``path``: a line for each step."""
-    known = programme.model_dump(mode="json", exclude={"steps", "second"})
+    known = programme.model_dump(mode="json", exclude={"steps", "second", "dom0"})
     text = json.dumps(known, indent=1).removesuffix("\n}")
-    for name, steps in (("steps", programme.steps), ("second", programme.second)):
+    other = [("dom0", programme.dom0)] if programme.dom0 else [("second", programme.second)]
+    for name, steps in (("steps", programme.steps), *other):
         lines = [json.dumps(each.model_dump(exclude_defaults=True)) for each in steps]
         text += f',\n "{name}": [\n  ' + ",\n  ".join(lines) + "\n ]"
     path.write_text(f"{text}\n}}\n")

@@ -7,13 +7,14 @@ import mmap
 import struct
 from pathlib import Path
 
-_MAGIC = b"EVTCHNPG"  # guests/bare/programme.c
+_MAGIC = b"EVTCHNPG"  # guests/agent/steps.h
 _VCPUS = 2
 _AT = struct.Struct(f"<{_VCPUS}I")
 
 
 def steps_begun(dump: Path, number: int) -> tuple[int, int] | None:
-    """Return which step each vCPU is at in programme ``number``; None if it is not in ``dump``."""
+    """Return which step each side is at (vCPU 0; vCPU 1 or dom0) in programme ``number``; None if
+    it is not in ``dump``."""
     sign = _MAGIC + struct.pack("<Q", number)
     with dump.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
         at = memory.find(sign)

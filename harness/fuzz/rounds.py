@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What two vCPUs have made between their meetings, and what is known of the world there."""
+"""What two sides have made between their meetings, and what is known of the world there.
+
+The sides are two vCPUs of the guest; or its vCPU 0, and dom0.  In a world the guest is the first
+domain.  Of dom0 (``dom0_of``) only those ports are known that it has opened in a programme.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from operator import itemgetter
 
 from harness.fuzz.follow import Follower
 from harness.fuzz.programme import (
+    DOM0,
     NEW_PORT,
     NO_OPERATION,
     SEEN,
@@ -28,8 +33,11 @@ from harness.model.evtchn.changed import replace
 from harness.model.evtchn.domain import (
     BUCKET,
     DEFAULT_PRIORITY,
+    INT_MAX,
+    PORT_0,
     Channel,
     Domain,
+    GuestKind,
     SharedBits,
     Vcpu,
     World,
@@ -46,6 +54,7 @@ NOT_AT_ONCE = frozenset(
         What.INIT_CONTROL,
         What.EXPAND_ARRAY,
         What.TAKE,
+        What.CLOSE_ALL,
     }
 )
 _OF_SLOT = int(Flag.PORT_OF_SLOT | Flag.VALUE_OF_SLOT)
@@ -62,7 +71,13 @@ class Made:
     step: Step  # with the port and the value that were in its slots
     operation: Operation | None  # None: it is none of the model's
     seen: TimedSeen
-    vcpu: int
+    vcpu: int  # 1: the second side, also if that is dom0
+    domid: int
+
+    @property
+    def in_dom0(self) -> bool:
+        """Say whether dom0 has made it."""
+        return self.domid == DOM0
 
     @property
     def writes(self) -> bool:
@@ -130,7 +145,7 @@ class Part:
             if step.what != What.DELAY:
                 flags = step.flags & ~_OF_SLOT
                 own = step._replace(flags=flags, port=now.port, value=now.value)
-                yield Made(own, follower.operation(own), now, self.vcpu)
+                yield Made(own, follower.operation(own), now, self.vcpu, self.domid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,19 +180,26 @@ class Round:
 
 
 def rounds(
-    steps: tuple[Sequence[Step], Sequence[Step]], seen: tuple[bytes, bytes], domid: int
+    steps: tuple[Sequence[Step], Sequence[Step]],
+    seen: tuple[bytes, bytes],
+    domid: int,
+    second: int | None = None,
 ) -> Iterator[Round]:
-    """Yield, from meeting to meeting, what both vCPUs have made and ``seen`` (TIMED)."""
-    parts = [_parts(steps[v], seen[v], domid, v) for v in range(2)]
+    """Yield, from meeting to meeting, what both sides have made and ``seen`` (TIMED).
+
+    They are vCPUs of ``domid``; with ``second``, the second side is that domain.
+    """
+    domids = domid, domid if second is None else second
+    parts = [_parts(steps[v], seen[v], domids[v], v) for v in range(2)]
     while True:
         both = [next(part, None) for part in parts]
         if both == [None, None]:
             return
-        first, second = (
-            each or (_part(b"", b"", (), domid, v), True, slice(len(steps[v]), len(steps[v])))
+        one, other = (
+            each or (_part(b"", b"", (), domids[v], v), True, slice(len(steps[v]), len(steps[v])))
             for v, each in enumerate(both)
         )
-        yield Round((first[0], second[0]), first[1] and second[1], (first[2], second[2]))
+        yield Round((one[0], other[0]), one[1] and other[1], (one[2], other[2]))
 
 
 def _parts(
@@ -226,12 +248,23 @@ def _unjudged(step: Step) -> bool:
 def plain(world: World, *, pending: bool = True) -> World:
     """Return ``world`` without what is not known while two vCPUs run: FIFO's queues, what the vCPUs
     are told of events, priorities; and without the pending bits, if these are not known either."""
-    (domain,) = world.domains
+    return World(tuple([_plain_domain(each, pending) for each in world.domains]), world.rules)
+
+
+def _plain_domain(domain: Domain, pending: bool) -> Domain:
+    if domain.domid == DOM0:
+        own = [(n, _bare(c)) for n, c in domain.ports if c.usable]
+        return replace(domain, ports=((0, PORT_0), *own))
     ports = tuple(
         [(n, k) for n, c in domain.ports if (k := _plain(c, pending)).state or k != _FREE]
     )
     vcpus = tuple(Vcpu(control_block=v.control_block) for v in domain.vcpus)
-    return World((replace(domain, ports=ports, vcpus=vcpus),), world.rules)
+    return replace(domain, ports=ports, vcpus=vcpus)
+
+
+def _bare(c: Channel) -> Channel:
+    """Return of ``c`` what EVTCHNOP_status tells: nobody looks at dom0's memory."""
+    return Channel(c.state, c.remote_dom, c.remote_port, c.number, c.vcpu)
 
 
 _FREE = Channel()
@@ -256,9 +289,9 @@ def _plain(c: Channel, pending: bool) -> Channel:
 
 
 def grown(world: World, made: Iterable[tuple[Step, TimedSeen]]) -> World:
-    """Return ``world`` with as many ports as the answers to the steps ``made`` tell: a new port,
-    and EVTCHNOP_status of a port that there is."""
-    (domain,) = world.domains
+    """Return ``world`` with as many ports of the guest as the answers to its steps ``made`` tell: a
+    new port, and EVTCHNOP_status of a port that there is."""
+    domain = world.domains[0]
     valid = domain.valid
     for step, now in made:
         result = now.seen.result
@@ -271,20 +304,20 @@ def grown(world: World, made: Iterable[tuple[Step, TimedSeen]]) -> World:
 
 def answered(world: World, made: Made) -> World:
     """Return ``world``, in which ``made`` is made, with what with FIFO is only known by its answer:
-    which free ports are still linked, so that Xen does not give them."""
-    (domain,) = world.domains
-    if not domain.fifo:
+    which free ports are still linked, so that Xen does not give them; and that dom0 has the port
+    that it was given."""
+    domain = world.domain(_opens_in(made))
+    if domain is None or not domain.fifo:
         return world
     if made.step.what in NEW_PORT:
-        return _allocating(world, made)
+        return _allocating(world, domain, made)
     # A bind that fails has found a port all the same.  Where linked ones had to be skipped, that
     # can have been the first one of a new bucket.
-    return grown(world, [(made.step, made.seen)])
+    return world if made.in_dom0 else grown(world, [(made.step, made.seen)])
 
 
-def _allocating(world: World, made: Made) -> World:
-    """Return ``world`` so that Xen gives the port that it has given, if it may."""
-    (domain,) = world.domains
+def _allocating(world: World, domain: Domain, made: Made) -> World:
+    """Return ``world`` so that Xen gives the port of ``domain`` that it has given, if it may."""
     given = made.seen.seen.result
     if given <= 0:
         return world
@@ -296,3 +329,17 @@ def _allocating(world: World, made: Made) -> World:
         elif not channel.state:
             known[port] = replace(channel, word=replace(channel.word, linked=True))
     return world.with_domain(replace(domain, ports=tuple(sorted(known.items(), key=_BY_PORT))))
+
+
+def _opens_in(made: Made) -> int:
+    """Return the domain in which ``made`` opens a port, if it does."""
+    owner = made.step.port & 0xFFFF
+    if made.step.what == What.ALLOC_UNBOUND and owner != DOMID_SELF:
+        return owner
+    return made.domid
+
+
+def dom0_of(kind: GuestKind, vcpus: int) -> Domain:
+    """Return dom0 before a programme: none of its ports is known.  Which of the others are free
+    only its answers tell, as of ports that are still linked: so it is taken for one with FIFO."""
+    return Domain(DOM0, kind, (Vcpu(),) * vcpus, privileged=True, max_port=INT_MAX, fifo=True)

@@ -7,11 +7,10 @@ import errno
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.fuzz.batches import Batch
 from harness.fuzz.hangs import Hung, shorter_hang
 from harness.fuzz.hunt import SHORTER_SECONDS, Counts, Found, Hunt
 from harness.fuzz.kept import FILE, kept
@@ -124,7 +123,9 @@ def _run(
     recorder = one.live.recorder
     flavour = FLAVOURS[one.live.build.design]
     fresh = one.fresh if one.live.saved else None
-    hunt = Hunt(one.guest, one.world, one.domid, flavour, fresh, replay=not random)
+    guest = one.guest
+    dom0 = one.dom0 if guest.dom0 is not None else None
+    hunt = Hunt(guest, one.world, one.domid, flavour, fresh, dom0=dom0, replay=not random)
     hunted.counts = hunt.counts
     began = time.monotonic()
     try:
@@ -176,7 +177,7 @@ def _hung(one: Subject, hunt: Hunt, error: HarnessError) -> Hung:
     except (LabError, OSError, KeyboardInterrupt) as missed:
         note(f"{name:12} in which step is not known: {missed or 'interrupted'}")
     steps, second = both[0][: at[0] + 1], both[1][: at[1] + 1]
-    return Hung(Batch(steps, batch.vcpu, second), cause.evidence)
+    return Hung(replace(batch, steps=steps, second=second, times=1), cause.evidence)
 
 
 def _shorter(one: Subject, hung: Hung) -> Found:
@@ -237,8 +238,8 @@ def _told(
     rate = counts.operations / max(counts.seconds or hunted.seconds, 0.001)
     note(
         f"{name:12} {hunted.guest}: {counts.programmes:,} programmes, {counts.operations:,} "
-        f"operations judged, {rate:,.0f}/s, {counts.concurrent:,} of them concurrent, "
-        f"{counts.undecided:,} undecided"
+        f"operations judged, {rate:,.0f}/s, {counts.concurrent:,} of them concurrent "
+        f"({counts.two_domains:,} of two domains), {counts.undecided:,} undecided"
     )
     document: dict[str, Any] = {
         "verdict": str(verdict),
@@ -250,6 +251,7 @@ def _told(
         "programmes": counts.programmes,
         "operations": counts.operations,
         "concurrent": counts.concurrent,
+        "two_domains": counts.two_domains,
         "undecided": counts.undecided,
         "operations_per_second": round(rate, 1),
         "seconds": round(hunted.seconds, 3),

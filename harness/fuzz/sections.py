@@ -61,9 +61,13 @@ def shortest_both(both: Both, shows: Callable[[Both], bool], enough: Callable[[]
     shortest(_items(both), items_show, enough=enough)
 
 
-def last_steps(both: Both, wrong: Unexplained) -> tuple[int, int]:
-    """Return the last step of each vCPU in ``both`` of the round that is ``wrong``."""
+def last_steps(both: Both, wrong: Unexplained, *, from_meeting: bool = True) -> tuple[int, int]:
+    """Return the last step of each side in ``both`` of the round that is ``wrong``.
+
+    ``from_meeting``: the rounds do not have what vCPU 0 makes until its first meeting.
+    """
     meets = next((i for i, step in enumerate(both[0]) if step.what == What.MEET), len(both[0]))
+    meets *= from_meeting
     ends = [wrong.round.steps[0].stop + meets, wrong.round.steps[1].stop]
     if wrong.step is not None and wrong.step.vcpu == 0:
         made = wrong.round.made[0].index(wrong.step)

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from harness.agent.client import AgentClient
+from harness.arch import Arch
 from harness.conformance.host import HostDomains
-from harness.fuzz.guest import ProgrammeGuest
-from harness.model.evtchn.domain import World
+from harness.fuzz.guest import ProgrammeGuest, dom0_beside
+from harness.fuzz.rounds import dom0_of
+from harness.model.evtchn.domain import Domain, GuestKind, World
 from harness.run.plan import Plan
 from harness.run.recorder import Recorder
 from harness.run.session import Session
@@ -30,8 +32,17 @@ class Subject:
 
     @property
     def guest(self) -> ProgrammeGuest:
-        """The guest's end for programmes."""
-        return ProgrammeGuest(self.agent.connection)
+        """The guest's end for programmes, with dom0's agent beside it."""
+        dom0 = self.live.agents.get("dom0")
+        return ProgrammeGuest(
+            self.agent.connection, None if dom0 is None else dom0_beside(self.agent, dom0)
+        )
+
+    @property
+    def dom0(self) -> Domain:
+        """What the model knows of dom0 before a programme."""
+        kind = GuestKind.PV if self.live.host.arch is Arch.X86_64 else GuestKind.ARM
+        return dom0_of(kind, self.live.agents["dom0"].info.vcpus)
 
     def restore(self) -> None:
         """Restore the machine as it was with the guest just started, whatever has become of it.

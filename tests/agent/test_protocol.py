@@ -44,6 +44,29 @@ def test_hello_says_what_the_agent_is(agent: AgentClient) -> None:
 
 
 @pytest.mark.skipif(not NO_XEN, reason="there is a Xen")
+def test_the_steps_of_a_programme_are_no_commands(agent: AgentClient) -> None:
+    """They are read whole, also if nothing can be made of them."""
+    connection = agent.connection
+    command = {"number": 7, "steps": 3, "peer": 1, "meeting": 77}
+    connection.post([("programme", command)], b"\nhello\nquit\n".ljust(36, b"\n"))
+    (refused,) = connection.collect(1)
+    assert (refused.ok, refused.integer("errno")) == (False, errno.ENOENT)
+    assert agent.hello().arch is Arch.X86_64
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 16385}, {"number": 0}, {"peer": 65536}, {"on": 1 << 16}]
+)
+def test_a_programme_with_a_wrong_argument_is_refused(
+    agent: AgentClient, wrong: dict[str, int]
+) -> None:
+    command = {"number": 7, "steps": 0, "peer": 1, "meeting": 77, **wrong}
+    answer = agent.connection.attempt("programme", command)
+    (key,) = wrong
+    assert (answer.ok, answer.fields["what"]) == (False, f"argument-{key}")
+
+
+@pytest.mark.skipif(not NO_XEN, reason="there is a Xen")
 def test_without_xen_operations_are_refused_with_the_reason(agent: AgentClient) -> None:
     assert agent.hello().domid < 0
     with pytest.raises(AgentRefused) as refused:

@@ -41,7 +41,7 @@ def test_a_programme_begins_with_a_reset_and_can_be_encoded() -> None:
 
 def test_every_kind_of_step_and_every_flag_is_made() -> None:
     steps = [step for steps in _some() for step in steps]
-    concurrent = {What.MEET, What.DELAY}
+    concurrent = {What.MEET, What.DELAY, What.CLOSE_ALL}
     pirqs = {What.BIND_PIRQ}  # no guest of ours has one
     assert {step.what for step in steps} == set(What) - concurrent - pirqs
     assert all(any(step.flags & flag for step in steps) for flag in Flag if flag != Flag.PATIENT)

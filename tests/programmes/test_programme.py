@@ -77,7 +77,7 @@ def test_the_sum_of_marks_tells_sets_of_ports_apart(one: set[int], other: set[in
 
 def _c(name: str) -> str:
     """Return the name that ``name`` has in C."""
-    known = BARE_SOURCES.joinpath("programme.h").read_text()
+    known = SOURCES.joinpath("steps.h").read_text()
     own = f"STEP_{name}"
     return own if re.search(rf"\b{own}\b", known) else f"EVTCHNOP_{name}"
 
@@ -95,6 +95,8 @@ def _assertions() -> str:
     lines += [f'_Static_assert(STEP_{f.name} == {f.value}, "{f.name}");' for f in Flag]
     lines += [f'_Static_assert(SEEN_{b.name} == {b.value}, "{b.name}");' for b in SeenBits]
     lines += [f'_Static_assert(BIT_{b.name} == {b.value}, "{b.name}");' for b in Bit]
+    for name, at in (("magic", 0), ("number", 8), ("at", 16)):  # harness/fuzz/progress.py
+        lines.append(f'_Static_assert(offsetof(struct meeting_place, {name}) == {at}, "{name}");')
     lines.append(f'_Static_assert(MAX_STEPS == {MAX_STEPS}, "steps");')
     return "\n".join(lines) + "\n"
 
@@ -121,6 +123,6 @@ def test_a_difference_would_be_seen() -> None:
 
 
 def test_c_knows_no_step_that_python_does_not() -> None:
-    header = BARE_SOURCES.joinpath("programme.h").read_text()
+    header = SOURCES.joinpath("steps.h").read_text()
     known = {f"STEP_{each.name}" for kind in (What, Flag) for each in kind}
     assert set(re.findall(r"\bSTEP_[A-Z_]+(?= =)", header)) <= known

@@ -39,3 +39,17 @@ def test_a_race_of_two_vcpus_is_found_and_made_short(tmp_path: Path) -> None:
     assert "masked is 0x1, not 0x0" in found["message"]
     assert found["seen_again"] and found["steps"] <= 20
     assert any("unmask(" in call for call in found["calls"])
+
+
+def test_a_fault_that_takes_two_domains_is_found_and_shown_again(tmp_path: Path) -> None:
+    """After a close the other domain's end waits for its own domain."""
+    options = ["--host", "qemu-arm64", "--flavour", "close-wrong-peer", "--json"]
+    ran = harness("fuzz", *options, "--seed", "1", "--duration", "60")
+    assert ran.code == 1, ran.stderr
+    found = ran.document
+    assert found["two_domains"] > 0 and found["seen_again"] and found["steps"] <= 20
+    assert "status(" in found["calls"][-1]
+    assert {call.partition(" ")[0] for call in found["calls"]} == {"guest", "dom0"}
+    assert json.loads(Path(found["programme"]).read_text())["dom0"]
+    again = harness("fuzz", *options, "--replay", found["programme"])
+    assert again.code == 1 and again.document["message"] == found["message"]
