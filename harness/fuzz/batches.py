@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
-from harness.fuzz.between import between_domains
+from harness.fuzz.between import between_domains, delays_with_dom0
 from harness.fuzz.concurrent import concurrent_programme
-from harness.fuzz.duels import duels, repeated
+from harness.fuzz.duels import delays, duels, repeated
 from harness.fuzz.generate import programme
 from harness.fuzz.programme import Step, What
 from harness.fuzz.sections import Both
@@ -42,7 +42,8 @@ class Batch:
         """The steps that each side makes, with all repetitions."""
         if not self.second:
             return (self.steps, ()) if self.vcpu == 0 else ((), self.steps)
-        return repeated((self.steps, self.second), self.times)
+        both = self.steps, self.second
+        return repeated(both, self.times, delays_with_dom0 if self.in_dom0 else delays)
 
     def one(self, at: int) -> tuple[int, list[Step]]:
         """Return where the programme that has step ``at`` begins, and its steps up to that one."""

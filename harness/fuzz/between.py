@@ -36,14 +36,14 @@ def between_domains(chance: Random) -> tuple[tuple[Step, ...], tuple[Step, ...]]
     for _ in range(_DUELS):
         begin, there, masks, one, other = _duel(chance)
         for _ in range(_TIMES):
-            own, theirs = (meeting(loops) for loops in _delays(chance))
+            own, theirs = (meeting(loops) for loops in delays_with_dom0(chance))
             meet = meeting(0)
             guest += [*begin, meet, meet, *masks, own, *one, meet, *_LOOKS, meet, meet]
             dom0 += [meet, *there, meet, theirs, *other, meet, meet, *_DOM0_LOOKS, meet]
     return tuple(guest), tuple(dom0)
 
 
-def _delays(chance: Random) -> tuple[int, int]:
+def delays_with_dom0(chance: Random) -> tuple[int, int]:
     """Return for how many loops each side waits before its part of a duel.
 
     A hypercall of dom0's, which goes through Linux, takes ten times as long as one of the guest's,

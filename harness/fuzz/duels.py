@@ -44,11 +44,19 @@ def duels(chance: Random) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     return tuple(first), tuple(second)
 
 
+def delays(chance: Random) -> tuple[int, int]:
+    """Return for how many loops each vCPU waits before its part of a duel: one of them for none."""
+    loops = chance.randrange(1 << chance.randint(*_LOOPS))
+    return (loops, 0) if chance.getrandbits(1) else (0, loops)
+
+
 def repeated(
-    both: tuple[Sequence[Step], Sequence[Step]], times: int
+    both: tuple[Sequence[Step], Sequence[Step]],
+    times: int,
+    waits: Callable[[Random], tuple[int, int]],
 ) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    """Return the steps of both vCPUs, which begin with a reset, so many times one after the other,
-    each time with other delays after the meetings; the same ones for the same ``times``."""
+    """Return the steps of both sides, which begin with a reset, so many times one after the other,
+    each time with other ``waits`` after the meetings; the same ones for the same ``times``."""
     if times == 1:
         return tuple(both[0]), tuple(both[1])
     chance = Random(times)
@@ -56,7 +64,7 @@ def repeated(
     met = [sum(step.what == What.MEET for step in part) for part in both]
     meetings = max(met)
     for _ in range(times):
-        loops = [delays(chance) for _ in range(meetings)]
+        loops = [waits(chance) for _ in range(meetings)]
         for vcpu, made in enumerate((first, second)):
             meets = iter(loops)
             made += [
@@ -65,12 +73,6 @@ def repeated(
             ]
             made += [meeting(0)] * (meetings - met[vcpu] + 1)
     return tuple(first), tuple(second)
-
-
-def delays(chance: Random) -> tuple[int, int]:
-    """Return for how many loops each vCPU waits before its part of a duel: one of them for none."""
-    loops = chance.randrange(1 << chance.randint(*_LOOPS))
-    return (loops, 0) if chance.getrandbits(1) else (0, loops)
 
 
 def meeting(loops: int) -> Step:

@@ -20,7 +20,18 @@ from harness.evidence import Operation as Call
 from harness.fuzz.batches import Batch
 from harness.fuzz.follow import Expected, Follower
 from harness.fuzz.orders import Unexplained
-from harness.fuzz.programme import DOM0, SEEN, Bit, Flag, Seen, SeenBits, Step, What, decode_seen
+from harness.fuzz.programme import (
+    DOM0,
+    OTHER_DOMAIN,
+    SEEN,
+    Bit,
+    Flag,
+    Seen,
+    SeenBits,
+    Step,
+    What,
+    decode_seen,
+)
 from harness.fuzz.rounds import Made, Round, answered
 from harness.model.evtchn.abi import DOMID_SELF
 from harness.model.evtchn.domain import World
@@ -259,8 +270,7 @@ def told_of_two(
 ) -> tuple[str, ...]:
     """Return what both sides make, meeting by meeting, as a person would write it.
 
-    ``in_dom0``: the second side is dom0.  Which ports it is given is not known: the number of a
-    slot stands for the port in it.
+    ``in_dom0``: the second side is dom0.  Which ports it is given is not known: slots are named.
     """
     if in_dom0:
         follower.slots[:] = range(len(follower.slots))
@@ -270,7 +280,10 @@ def told_of_two(
     while any(length_hint(part) for part in rest):
         for side, name in enumerate(names):
             for step in takewhile(lambda step: step.what != What.MEET, rest[side]):
-                calls.append(f"{name} {told(follower, step)}")
+                text = told(follower, step)
+                if in_dom0 and step.flags & Flag.PORT_OF_SLOT:
+                    text = text.replace("port=", "slot=")
+                calls.append(f"{name} {text}")
                 if not in_dom0:
                     follower.follow(step)
         calls.append("they meet")
@@ -294,7 +307,8 @@ def _domain(domid: int) -> str:
 
 
 def _domid(value: int) -> str:
-    return "DOMID_SELF" if value == DOMID_SELF else str(value)
+    names = {DOMID_SELF: "DOMID_SELF", OTHER_DOMAIN: "the other"}
+    return names.get(value, str(value))
 
 
 def _port(f: Follower, s: Step) -> list[str]:

@@ -328,8 +328,10 @@ def test_a_file_has_a_second_vcpu_or_dom0(tmp_path: Path) -> None:
 def test_a_hang_is_told_by_slots() -> None:
     """Which ports dom0 was given is not known."""
     close = Step(What.CLOSE, _OF_SLOT, port=2)
-    told = told_of_two(Follower(WORLD, DOMID), ((_MEET, close), (_MEET, close)), in_dom0=True)
-    assert told == ("they meet", "guest close(port=2)", "dom0 close(port=2)")
+    alloc = Step(What.ALLOC_UNBOUND, slot=2, port=DOMID_SELF, value=OTHER_DOMAIN)
+    told = told_of_two(Follower(WORLD, DOMID), ((_MEET, close), (alloc, _MEET)), in_dom0=True)
+    first = "dom0 alloc_unbound(dom=DOMID_SELF, remote=the other)"
+    assert told == (first, "they meet", "guest close(slot=2)")
 
 
 def test_evidence_names_both_domains(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.evidence import WrongState
 from harness.fuzz.batches import Batch
 from harness.fuzz.concurrent import concurrent_programme
-from harness.fuzz.duels import duels, repeated
+from harness.fuzz.duels import delays, duels, repeated
 from harness.fuzz.follow import Follower
 from harness.fuzz.guest import Timed
 from harness.fuzz.hunt import Found, Hunt
@@ -284,17 +284,18 @@ def test_a_section_is_what_was_made_since_the_last_reset() -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_repetitions_have_other_delays(count: int) -> None:
     both = (_BEGIN, _MEET, _SEND), (_MEET, _CLOSE)
-    first, second = repeated(both, count)
+    first, second = repeated(both, count, delays)
     assert [s.what for s in first].count(What.BEGIN) == count
     assert [s.what for s in first].count(What.MEET) == [s.what for s in second].count(What.MEET)
-    assert repeated(both, count) == (first, second)
+    assert repeated(both, count, delays) == (first, second)
     assert times(both) > 100 and times(((_BEGIN,), ())) == 1
 
 
 def test_repetitions_begin_together_if_one_vcpu_meets_more_often() -> None:
     """As in a file that a person has edited: else vCPU 0 resets while vCPU 1 is at work."""
     first, second = (
-        between_meetings(part) for part in repeated(((_BEGIN, _MEET), (_MEET, _MEET, _SEND)), 3)
+        between_meetings(part)
+        for part in repeated(((_BEGIN, _MEET), (_MEET, _MEET, _SEND)), 3, delays)
     )
     assert len(first) == len(second)
     assert all(not other for one, other in zip(first, second, strict=True) if _BEGIN in one)
